@@ -1,0 +1,64 @@
+# Every target explains itself: make help
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+export PYTHONPATH := .
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check contracts faults bench up format lock docs clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: .venv/app ## serve on http://127.0.0.1:8082 with everything embedded
+	@echo "Pilothouse serves at http://127.0.0.1:$${PORT:-8082} (try /docs); stop it with Ctrl-C. From another terminal:"
+	@echo "  curl -X POST http://127.0.0.1:$${PORT:-8082}/api/v1/config -d '{\"key\":\"database.host\",\"value\":\"db1\"}'"
+	@LOG_FORMAT=$${LOG_FORMAT:-text} $(BIN)/python -m app serve
+
+test: .venv/dev ## run every test, with real servers
+	$(BIN)/python -m pytest -q --durations=10
+
+check: .venv/dev ## format, lint, types, imports, spelling, tests without servers (under a minute)
+	$(BIN)/ruff format --check -q .
+	$(BIN)/ruff check -q .
+	$(BIN)/mypy
+	$(BIN)/lint-imports > /dev/null || $(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/python -m pytest -q -m 'not servers and not slow'
+
+contracts: .venv/dev ## run the contract suites that every adapter passes
+	$(BIN)/python -m pytest -q tests/contracts
+
+faults: .venv/dev ## kill, freeze and cut real processes, in full, and check every model
+	PILOTHOUSE_FAULTS=whole $(BIN)/python -m pytest -q tests/faults tests/models
+
+bench: .venv/dev ## measure, and print a table
+	$(BIN)/python -m benchmarks
+
+up: ## start the service with Vault, Postgres, Redis, Kafka and ZooKeeper in containers
+	docker compose up --build --wait
+
+format: .venv/dev ## lay the code out
+	$(BIN)/ruff format -q .
+	$(BIN)/ruff check -q --fix .
+
+docs: .venv/dev ## write the generated reference pages
+	$(BIN)/python -m tests.docs.generate
+
+lock: .venv/dev ## pin what requirements/*.in ask for
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --upgrade requirements/app.in -o requirements/app.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements/dev.in -c requirements/app.txt -o requirements/dev.txt
+
+clean: ## remove what make made here
+	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
+
+.venv/app: requirements/app.txt core/pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/app.txt
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e core
+	@touch $@
+
+.venv/dev: requirements/dev.txt .venv/app
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
