@@ -1,0 +1,1 @@
+"""What the service and its clients must agree on for ever. Pure: no I/O, no framework."""
