@@ -1,0 +1,209 @@
+"""The outermost layer of HTTP: what holds for every request, whichever route answers it.
+
+One plain ASGI class, added as `app.add_middleware(Edge)`; websockets and the lifespan pass through.
+"""
+
+import re
+import sys
+import uuid
+from time import perf_counter
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app import telemetry
+from app.errors import PilothouseError, TooLarge, Unparsable
+from app.web.problem import answer_crash, problem_response
+
+LARGEST_BODY = 1024 * 1024
+
+# nginx's status for a caller who left before the answer began.
+_CALLER_LEFT = 499
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+# Each would mean one thing to us and another to a server we send the name to.
+_AMBIGUOUS = re.compile(rb"%2f|%5c|%00|\\", re.IGNORECASE)
+
+_log = structlog.get_logger()
+
+
+class BadPath(Unparsable):
+    code = "bad_path"
+
+
+class BadContentLength(Unparsable):
+    code = "bad_content_length"
+
+
+class Edge:
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = perf_counter()
+        scope = _without_trailing_slash(scope)
+        answer = _Answer(send, request_id=_request_id(scope))
+        telemetry.HTTP_REQUESTS_IN_PROGRESS.inc()
+        try:
+            await self._serve(scope, receive, answer)
+        finally:
+            telemetry.HTTP_REQUESTS_IN_PROGRESS.dec()
+            _record(scope, answer.status or _CALLER_LEFT, perf_counter() - started)
+
+    async def _serve(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        try:
+            _check_path(scope)
+            body = await _body(scope, receive)
+        except PilothouseError as refusal:
+            # What is left of the request is never read, so nothing can follow it.
+            refuse = problem_response(refusal, headers={"Connection": "close"})
+            await refuse(scope, receive, answer.send)
+            return
+        if body is None:
+            return
+        try:
+            await self.app(scope, _replayed(body, receive), answer.send)
+        except Exception as error:
+            if answer.status is not None:
+                # An answer that has begun can only be cut off: the server does that, and logs it.
+                raise
+            await answer_crash(error)(scope, receive, answer.send)
+
+
+class _Answer:
+    """The way back to the caller: adds what every answer carries and remembers its status."""
+
+    def __init__(self, send: Send, *, request_id: str) -> None:
+        self._send = send
+        self._headers = [
+            (b"x-request-id", request_id.encode()),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+        self.status: int | None = None
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
+        await self._send(message)
+
+
+def _request_id(scope: Scope) -> str:
+    """Take or make the request's id, and put it on every log line from here on."""
+    stated = _header(scope, b"x-request-id")
+    valid = len(stated) == 1 and _REQUEST_ID.fullmatch(stated[0])
+    request_id = stated[0].decode() if valid else uuid.uuid4().hex
+    # On a pipelined connection a request starts in the context of the one before it.
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+    return request_id
+
+
+def _without_trailing_slash(scope: Scope) -> Scope:
+    """Copy the scope, without one slash at the end.
+
+    Never a redirect: `curl -X POST` would follow it without the body.
+    """
+    copy = dict(scope)
+    path, raw = scope["path"], _raw_path(scope)
+    is_root = path == scope.get("root_path", "") + "/"
+    # An encoded slash at the end belongs to a name.
+    if path.endswith("/") and raw.endswith(b"/") and not is_root:
+        copy["path"], copy["raw_path"] = path[:-1], raw[:-1]
+    return copy
+
+
+def _check_path(scope: Scope) -> None:
+    raw = _raw_path(scope)
+    if raw.isascii() and b"%" not in raw and b".." not in raw and b"\\" not in raw:
+        return
+    if _BROKEN_ESCAPE.search(raw):
+        raise BadPath("the path has a % that two hexadecimal digits do not follow")
+    try:
+        path = unquote_to_bytes(raw).decode()
+    except UnicodeDecodeError as error:
+        raise BadPath("the path is not UTF-8") from error
+    if ".." in re.split(r"[/\\]", path):
+        raise BadPath("the path has a segment `..`")
+    # OpenFeature clients encode flag keys freely, and there no path is built from them.
+    below_ofrep = path.removeprefix(scope.get("root_path", "")).startswith("/ofrep/")
+    if not below_ofrep and _AMBIGUOUS.search(raw):
+        raise BadPath("the path has a backslash, or an encoded slash, backslash or NUL")
+
+
+async def _body(scope: Scope, receive: Receive) -> bytes | None:
+    """Read the whole body, at most `LARGEST_BODY`; None when the caller left meanwhile."""
+    if _declared_length(scope) > LARGEST_BODY:
+        raise _too_large()
+    if scope["method"] in _WITHOUT_BODY:
+        return b""
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > LARGEST_BODY:
+            raise _too_large()
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def _declared_length(scope: Scope) -> int:
+    stated = set(_header(scope, b"content-length"))
+    if not stated:
+        return 0
+    length = stated.pop()
+    if stated or not length.isdigit():
+        raise BadContentLength("Content-Length is not one whole number")
+    # Python refuses to read numbers of thousands of digits.
+    return int(length) if len(length) < len(str(sys.maxsize)) else sys.maxsize
+
+
+def _too_large() -> TooLarge:
+    return TooLarge(f"a body has at most {LARGEST_BODY} bytes", limit_bytes=LARGEST_BODY)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return again
+
+
+def _record(scope: Scope, status: int, seconds: float) -> None:
+    # Labels are bounded: a caller chooses neither the method nor the path that is counted.
+    method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+    route = _route_template(scope)
+    telemetry.HTTP_REQUESTS.labels(method, route, str(status)).inc()
+    telemetry.HTTP_REQUEST_DURATION.labels(method, route).observe(seconds)
+    _log.info(
+        "request", method=method, route=route, status=status, duration_ms=round(seconds * 1000, 2)
+    )
+
+
+def _route_template(scope: Scope) -> str:
+    # FastAPI keeps the route without the prefixes of the routers around it in `route`, and with
+    # them, undocumented, here.
+    route: Any = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
+    return getattr(route, "path_format", "") or "unmatched"
+
+
+def _raw_path(scope: Scope) -> bytes:
+    raw: bytes | None = scope.get("raw_path")
+    return scope["path"].encode() if raw is None else raw
+
+
+def _header(scope: Scope, name: bytes) -> list[bytes]:
+    return [value for header, value in scope["headers"] if header == name]

@@ -1,0 +1,190 @@
+"""One format for every log line, and metrics with bounded, united names."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+from pydantic import BaseModel
+
+from app.telemetry import REGISTRY, configure_logging
+
+SECRET = "hunter2"
+
+EXPECTED_METRICS = {
+    "pilothouse_background_failures_total": ("task",),
+    "pilothouse_config_reads_total": ("source",),
+    "pilothouse_config_write_duration_seconds": (),
+    "pilothouse_config_writes_total": ("outcome",),
+    "pilothouse_database_call_duration_seconds": ("operation",),
+    "pilothouse_database_calls_total": ("operation", "outcome"),
+    "pilothouse_external_edits_total": (),
+    "pilothouse_http_request_duration_seconds": ("method", "route"),
+    "pilothouse_http_requests_in_progress": (),
+    "pilothouse_http_requests_total": ("method", "route", "status"),
+    "pilothouse_log_last_contact_seconds": (),
+    "pilothouse_log_revision": (),
+    "pilothouse_open_intents": (),
+    "pilothouse_vault_request_duration_seconds": ("operation",),
+    "pilothouse_vault_requests_total": ("operation", "outcome"),
+    "pilothouse_version_regressions_total": (),
+}
+
+
+class Count(BaseModel):
+    number: int
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+def _lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_line_is_json_with_its_time_level_and_request(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info", json=True)
+    structlog.contextvars.bind_contextvars(request_id="r1")
+
+    structlog.get_logger().info("change_applied", revision=7)
+
+    (line,) = _lines(capsys)
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {"event": "change_applied", "level": "info", "request_id": "r1", "revision": 7}
+
+
+def test_the_level_is_the_lowest_that_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("WARNING", json=True)
+
+    structlog.get_logger().info("unheard")
+    structlog.get_logger().warning("heard")
+
+    assert [line["event"] for line in _lines(capsys)] == ["heard"]
+
+
+def test_configuring_again_replaces_what_was(capsys: pytest.CaptureFixture[str]) -> None:
+    log = structlog.get_logger()
+    configure_logging("error", json=False)
+    log.info("unheard")
+    configure_logging("info", json=True)
+
+    log.info("ours")
+    logging.getLogger("library").warning("theirs")
+
+    assert [line["event"] for line in _lines(capsys)] == ["ours", "theirs"]
+
+
+def test_uvicorn_speaks_in_the_same_format_and_leaves_access_to_us(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logging.getLogger("uvicorn").addHandler(logging.StreamHandler(sys.stdout))
+    logging.getLogger("uvicorn.access").addHandler(logging.StreamHandler(sys.stdout))
+
+    configure_logging("info", json=True)
+    logging.getLogger("uvicorn.error").info("Started server process [%d]", 7)
+    logging.getLogger("uvicorn.access").info("GET /?token=hunter2")
+
+    (line,) = _lines(capsys)
+    assert line["event"] == "Started server process [7]"
+    assert line["logger"] == "uvicorn.error"
+    assert not logging.getLogger("uvicorn.access").hasHandlers()
+
+
+def test_libraries_are_heard_from_warnings_up(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("debug", json=True)
+
+    logging.getLogger("aiohttp.client").debug("X-Vault-Token: hunter2")
+    logging.getLogger("aiohttp.client").warning("slow")
+
+    assert [line["event"] for line in _lines(capsys)] == ["slow"]
+
+
+def _raise_in_three_steps() -> None:
+    try:
+        try:
+            int("x")
+        except ValueError as error:
+            raise LookupError("in between") from error
+    except LookupError:
+        raise ExceptionGroup("two at once", [OSError("first"), OSError("second")]) from None
+
+
+def test_an_exception_is_told_with_its_causes(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info", json=True)
+
+    try:
+        try:
+            _raise_in_three_steps()
+        except ExceptionGroup as group:
+            raise RuntimeError("outermost") from group
+    except RuntimeError:
+        structlog.get_logger().exception("round_failed")
+
+    (line,) = _lines(capsys)
+    assert line["level"] == "error"
+    assert "_raise_in_three_steps" in line["exception"]
+    assert "RuntimeError: outermost\nCaused by:" in line["exception"]
+    assert "One of them:\nOSError: second" in line["exception"]
+    assert "in between" not in line["exception"]
+
+
+def test_an_exception_of_a_library_is_told_alike(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info", json=True)
+
+    try:
+        int("x")
+    except ValueError:
+        logging.getLogger("library").exception("failed")
+
+    assert "ValueError: invalid literal" in _lines(capsys)[0]["exception"]
+
+
+def test_a_validation_error_does_not_tell_what_it_refuses(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logging("info", json=True)
+
+    try:
+        Count.model_validate({"number": SECRET})
+    except ValueError as error:
+        structlog.get_logger().error("round_failed", exc_info=error)
+
+    out = capsys.readouterr().out
+    assert "ValidationError: (message withheld)" in out
+    assert SECRET not in out
+
+
+def test_people_can_have_it_without_json(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info", json=False)
+
+    try:
+        int("x")
+    except ValueError:
+        structlog.get_logger().exception("round_failed", task="follow")
+
+    out = capsys.readouterr().out
+    assert "round_failed" in out
+    assert "ValueError: invalid literal" in out
+
+
+def test_these_are_all_metrics() -> None:
+    defined = {
+        metric.name + ("_total" if metric.type == "counter" else ""): metric
+        for metric in REGISTRY.collect()
+    }
+
+    ours = {name for name in defined if name.startswith("pilothouse_")}
+    assert ours == EXPECTED_METRICS.keys()
+    assert "process_resident_memory_bytes" in defined
+    assert all(metric.documentation for metric in defined.values())
