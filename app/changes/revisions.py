@@ -1,0 +1,45 @@
+"""Revisions in HTTP: `min_revision` on every read, waiting reads, `X-Revision`."""
+
+from asyncio import get_running_loop
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends, Query
+
+from app.changes.follower import Follower
+from app.web.conditional import etag, matches
+from app.web.freshness import Freshness
+from app.web.state import from_state
+
+REVISION_HEADER = "X-Revision"
+Following = Annotated[Follower, from_state("follower")]
+
+
+async def _reach(
+    follower: Following,
+    min_revision: Annotated[
+        int | None,
+        Query(ge=0, lt=2**63, description="Answer from this revision on, or 503 after 2 s."),
+    ] = None,
+) -> None:
+    if min_revision is not None:
+        await follower.reach(min_revision)
+
+
+reaches_revision = Depends(_reach)
+
+
+async def hold(
+    tag: Callable[[], str],
+    known: str | None,
+    wait: float | None,
+    follower: Follower,
+    fresh: Freshness,
+) -> None:
+    """Hold a waiting read while its tag is one the client knows; at most `wait` seconds."""
+    if wait is None or known is None:
+        return
+    loop = get_running_loop()
+    end = loop.time() + wait
+    while fresh.serving and matches(known, etag(tag())) and loop.time() < end:
+        await follower.moved(end - loop.time())

@@ -1,0 +1,49 @@
+"""What was changed, and what became of a write that was not answered."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Response
+
+from app.changes.port import ChangeLog
+from app.changes.revisions import REVISION_HEADER, Following, reaches_revision
+from app.changes.schemas import ChangeOut, WriteStateOut
+from app.web.freshness import marked_when_stale
+from app.web.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
+from app.web.problem import PROBLEMS
+from app.web.state import from_state
+
+router = APIRouter(
+    prefix="/api/v1",
+    tags=["changes"],
+    responses=PROBLEMS,
+    dependencies=[reaches_revision, marked_when_stale],
+)
+
+Log = Annotated[ChangeLog, from_state("log")]
+Filter = Annotated[str | None, Query(max_length=140)]
+
+
+@router.get("/changes", summary="The change log, ascending, without values")
+async def list_changes(
+    response: Response,
+    log: Log,
+    follower: Following,
+    since: Annotated[int, Query(ge=0, lt=2**63, description="Only later revisions.")] = 0,
+    environment: Filter = None,
+    kind: Filter = None,
+    entity: Filter = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[ChangeOut]:
+    after = max(since, decode_cursor(cursor, int)[0]) if cursor else since
+    changes = await log.since(after, limit, environment=environment, kind=kind, name=entity)
+    response.headers[REVISION_HEADER] = str(follower.revision)
+    more = encode_cursor(changes[-1].revision) if len(changes) == limit else None
+    return Page(items=[ChangeOut.of(change) for change in changes], next=more)
+
+
+@router.get("/writes/{intent}", summary="What became of a write answered 504")
+async def get_write(
+    log: Log, intent: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
+) -> WriteStateOut:
+    return WriteStateOut.of(await log.intent(intent))
