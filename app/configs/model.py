@@ -1,0 +1,180 @@
+"""Documents, their layers and the text they are stored as. Pure."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.changes.model import Action, Entity
+from app.configs.errors import BadName
+from pilothouse_core.names import is_name, is_user
+from pilothouse_core.trees import Tree
+
+SHARED = "_shared"
+BASE = "default"
+KIND = "config"
+MAX_DOCUMENT_BYTES = 768 * 1024  # Vault answers 500 above 1 MiB of JSON string
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class DocumentId:
+    """One layer's document: (environment, service) or (environment, service, user)."""
+
+    environment: str
+    service: str
+    user: str | None = None
+
+    @property
+    def path(self) -> str:
+        if self.user is None:
+            return f"layers/{self.environment}/{self.service}"
+        return f"users/{self.environment}/{self.service}/{self.user}"
+
+    @property
+    def entity(self) -> Entity:
+        name = self.service if self.user is None else f"{self.service}/{self.user}"
+        return Entity(KIND, self.environment, name, self.path)
+
+    def __str__(self) -> str:
+        of_user = f" for {self.user}" if self.user is not None else ""
+        return f"{self.environment}/{self.service}{of_user}"
+
+
+def document_id(environment: str, service: str, user: str | None = None) -> DocumentId:
+    """Name a document, or raise BadName: nothing is built from an unchecked name."""
+    if not is_name(environment):
+        raise BadName("an environment", environment)
+    if not is_name(service):
+        raise BadName("a service", service)
+    if user is not None and not is_user(user):
+        raise BadName("a user", user)
+    return DocumentId(environment, service, user)
+
+
+def document_at(path: str) -> DocumentId | None:
+    """Return the document stored at `path`, or None if no document is stored there."""
+    match path.split("/"):
+        case ["layers", environment, service] if is_name(environment) and is_name(service):
+            return DocumentId(environment, service)
+        case ["users", environment, service, user] if (
+            is_name(environment) and is_name(service) and is_user(user)
+        ):
+            return DocumentId(environment, service, user)
+    return None
+
+
+def layers_of(document: DocumentId) -> tuple[DocumentId, ...]:
+    """Return the layers of an effective configuration, lowest first."""
+    environment, service = document.environment, document.service
+    layers = [
+        DocumentId(BASE, SHARED),
+        DocumentId(environment, SHARED),
+        DocumentId(BASE, service),
+        DocumentId(environment, service),
+    ]
+    if document.user is not None:
+        layers.append(document)
+    return tuple(dict.fromkeys(layers))
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Who wrote a version, why and when; `id` is the intent's."""
+
+    id: str
+    action: Action
+    actor: str
+    comment: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFact:
+    """When a key last changed. `secret_until`: the last version in which it was a secret."""
+
+    version: int
+    actor: str
+    at: str
+    removed: bool = False
+    secret_until: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What one version of a document says."""
+
+    version: int
+    change: Stamp
+    created_by: str
+    created_at: str
+    deleted: bool = False
+    data: Tree = field(default_factory=dict)
+    keys: Mapping[str, KeyFact] = field(default_factory=dict)
+    size: int = 0  # characters of the stored text, for whoever must bound memory
+
+
+def encode(body: Body) -> str:
+    """Write a body as the text that is stored."""
+    return json.dumps(
+        {
+            "format": _FORMAT,
+            "version": body.version,
+            "change": {
+                "id": body.change.id,
+                "kind": body.change.action,
+                "actor": body.change.actor,
+                "comment": body.change.comment,
+                "at": body.change.at,
+            },
+            "created": {"by": body.created_by, "at": body.created_at},
+            "deleted": body.deleted,
+            "data": body.data,
+            "keys": {key: _encoded_fact(fact) for key, fact in body.keys.items()},
+        },
+        ensure_ascii=False,
+        allow_nan=False,
+        separators=(",", ":"),
+    )
+
+
+def _encoded_fact(fact: KeyFact) -> dict[str, object]:
+    encoded: dict[str, object] = {"version": fact.version, "actor": fact.actor, "at": fact.at}
+    if fact.removed:
+        encoded["removed"] = True
+    if fact.secret_until:
+        encoded["secret_until"] = fact.secret_until
+    return encoded
+
+
+def decode(text: str) -> Body:
+    """Read a stored text; raises ValueError, KeyError or TypeError if it is no document of ours."""
+    raw: Any = json.loads(text)
+    if raw["format"] != _FORMAT or not isinstance(raw["data"], dict):
+        raise ValueError("an unknown format")
+    change, created = raw["change"], raw["created"]
+    return Body(
+        version=int(raw["version"]),
+        change=Stamp(
+            id=str(change["id"]),
+            action=change["kind"],
+            actor=str(change["actor"]),
+            comment=str(change["comment"]),
+            at=str(change["at"]),
+        ),
+        created_by=str(created["by"]),
+        created_at=str(created["at"]),
+        deleted=bool(raw["deleted"]),
+        data=raw["data"],
+        keys={
+            key: KeyFact(
+                version=int(fact["version"]),
+                actor=str(fact["actor"]),
+                at=str(fact["at"]),
+                removed=bool(fact.get("removed", False)),
+                secret_until=int(fact.get("secret_until", 0)),
+            )
+            for key, fact in raw["keys"].items()
+        },
+        size=len(text),
+    )
