@@ -1,0 +1,264 @@
+"""The few calls Pilothouse makes to Vault, over aiohttp (docs/decisions/0002 says why not hvac)."""
+
+import asyncio
+import json
+import random
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+import aiohttp
+import structlog
+from yarl import URL
+
+from app.configs.errors import StoreUnavailable, WriteUnanswered
+from app.telemetry import VAULT_REQUEST_DURATION, VAULT_REQUESTS
+
+CONNECT_SECONDS = 0.4
+CALL_SECONDS = 0.7
+CONNECTIONS = 32
+_RENEW_AT_MOST_EVERY = 5.0
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogin:
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AppRoleLogin:
+    role_id: str
+    secret_id: str = field(repr=False)
+    mount: str = "approle"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    body: Mapping[str, Any]
+    retry_after: int | None = None
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        found = self.body.get("data")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def errors(self) -> str:
+        return "; ".join(map(str, self.body.get("errors") or ()))
+
+
+class VaultClient:
+    """Calls are refused (`StoreUnavailable`), answered (`Reply`), or unanswered."""
+
+    def __init__(
+        self,
+        address: str,
+        login: TokenLogin | AppRoleLogin,
+        *,
+        namespace: str | None = None,
+        ca_file: str | None = None,
+    ) -> None:
+        self._address = address.rstrip("/")
+        self._login = login
+        self._token = login.token if isinstance(login, TokenLogin) else ""
+        self._logging_in = asyncio.Lock()
+        self._headers = {"X-Vault-Request": "true"}
+        if namespace:
+            self._headers["X-Vault-Namespace"] = namespace
+        self._ssl: ssl.SSLContext | bool = (
+            ssl.create_default_context(cafile=ca_file) if ca_file else True
+        )
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def call(
+        self, operation: str, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> Reply:
+        """Make one call, logging in (again) where needed.
+
+        Raises StoreUnavailable when nothing was sent or Vault refused, WriteUnanswered when the
+        request was sent and nobody can say what became of it.
+        """
+        if not self._token:
+            await self._log_in("")
+        token = self._token
+        reply = await self._send(operation, method, path, body, token)
+        if reply.status == 403 and await self._replaced(token):
+            reply = await self._send(operation, method, path, body, self._token)
+        return _served(reply)
+
+    async def read(self, operation: str, path: str) -> Reply:
+        """GET, once again if the connection broke: a read may be repeated."""
+        try:
+            return await self._read_once(operation, path)
+        except ConnectionError:
+            pass
+        try:
+            return await self._read_once(operation, path)
+        except ConnectionError as error:
+            raise StoreUnavailable("the connection to Vault broke twice") from error
+
+    async def _read_once(self, operation: str, path: str) -> Reply:
+        try:
+            return await self.call(operation, "GET", path)
+        except WriteUnanswered as error:
+            if isinstance(error.__cause__, TimeoutError):
+                raise StoreUnavailable("Vault did not answer in time") from error
+            raise ConnectionError from error
+
+    async def ask(self, operation: str, path: str, body: Mapping[str, Any]) -> Reply:
+        """POST something that changes no document (transit), so being unanswered is harmless."""
+        try:
+            return await self.call(operation, "POST", path, body)
+        except WriteUnanswered as error:
+            raise StoreUnavailable("Vault did not answer in time") from error
+
+    async def _send(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        token: str,
+    ) -> Reply:
+        started = monotonic()
+        outcome = "unsent"
+        try:
+            reply = await self._exchange(method, path, body, token)
+            outcome = str(reply.status)
+        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
+            raise StoreUnavailable("Vault cannot be reached") from error
+        except (TimeoutError, aiohttp.ClientError, ValueError) as error:
+            outcome = "unanswered"
+            raise WriteUnanswered("Vault did not answer") from error
+        finally:
+            VAULT_REQUESTS.labels(operation, outcome).inc()
+            VAULT_REQUEST_DURATION.labels(operation).observe(monotonic() - started)
+        return reply
+
+    async def _exchange(
+        self, method: str, path: str, body: Mapping[str, Any] | None, token: str
+    ) -> Reply:
+        url = URL(f"{self._address}/v1/{path}", encoded=True)
+        if str(url) != f"{self._address}/v1/{path}":
+            # A client that normalises `..` once sent a token to another path.
+            raise StoreUnavailable("refused to send a request to another path than was meant")
+        headers = self._headers | ({"X-Vault-Token": token} if token else {})
+        async with self._opened().request(
+            method, url, json=body, headers=headers, allow_redirects=False, ssl=self._ssl
+        ) as answer:
+            raw = await answer.read()
+            retry_after = answer.headers.get("Retry-After", "")
+            return Reply(
+                answer.status,
+                _parsed(raw, answer.status),
+                int(retry_after) if retry_after.isdigit() else None,
+            )
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=CONNECTIONS),
+                timeout=aiohttp.ClientTimeout(
+                    total=CALL_SECONDS, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+    async def _replaced(self, token: str) -> bool:
+        """After a 403: tell whether there is a new token to try with.
+
+        A 403 is also what an expired token gets. One look-up tells it from a missing policy.
+        """
+        if self._token != token:
+            return True
+        if isinstance(self._login, TokenLogin):
+            return False
+        lookup = await self._send("lookup", "GET", "auth/token/lookup-self", None, token)
+        if lookup.status == 200:
+            return False
+        await self._log_in(token)
+        return True
+
+    async def _log_in(self, stale: str) -> float:
+        """Take a new token unless somebody just did; return its time to live."""
+        async with self._logging_in:
+            login = self._login
+            if self._token != stale or isinstance(login, TokenLogin):
+                return 0.0
+            try:
+                reply = await self._send(
+                    "login",
+                    "POST",
+                    f"auth/{login.mount}/login",
+                    {"role_id": login.role_id, "secret_id": login.secret_id},
+                    "",
+                )
+            except WriteUnanswered as error:
+                raise StoreUnavailable("Vault did not answer the login") from error
+            auth = _served(reply).body.get("auth")
+            if reply.status != 200 or not isinstance(auth, dict):
+                raise StoreUnavailable(f"Vault refused the AppRole login with {reply.status}")
+            self._token = str(auth["client_token"])
+            _log.info("vault_logged_in", lease_seconds=auth.get("lease_duration"))
+            return float(auth.get("lease_duration") or 0)
+
+    async def keep_token(self) -> None:
+        """Renew the token for ever at two thirds of its time to live, with jitter.
+
+        Raises StoreUnavailable when Vault is away, to be called again.
+        """
+        while True:
+            reply = await self.read("lookup", "auth/token/lookup-self")
+            ttl = float(reply.data.get("ttl") or 0)
+            if ttl <= 0:  # a token without end; look again: it may be replaced
+                await asyncio.sleep(60)
+                continue
+            pause = ttl * 2 / 3 * random.uniform(0.9, 1.0)  # noqa: S311 - jitter, not a secret
+            await asyncio.sleep(max(pause, min(_RENEW_AT_MOST_EVERY, ttl / 3)))
+            await self._renew()
+
+    async def _renew(self) -> None:
+        token = self._token
+        renewed = await self.call("renew", "POST", "auth/token/renew-self", {})
+        granted = (renewed.body.get("auth") or {}).get("lease_duration") or 0
+        if renewed.status != 200 or granted < 2 * _RENEW_AT_MOST_EVERY:
+            await self._log_in(token)  # the token has reached its maximal life
+
+
+def _parsed(raw: bytes, status: int) -> Mapping[str, Any]:
+    """Read the body; a proxy's page instead of JSON is an answer nobody can rely on."""
+    if not raw:
+        return {}
+    try:
+        found = json.loads(raw)
+    except ValueError:
+        if status < 300:
+            raise
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _served(reply: Reply) -> Reply:
+    """Pass on what Vault answered, unless it plainly refused to do anything."""
+    if reply.status == 403:
+        raise StoreUnavailable("Vault refuses the token or its policy (403)")
+    if reply.status == 429:
+        refused = StoreUnavailable("Vault limits the rate (429)")
+        refused.retry_after = reply.retry_after or 1
+        raise refused
+    if reply.status == 503 and "sealed" in reply.errors.lower():
+        raise StoreUnavailable("Vault is sealed")
+    if 300 <= reply.status < 400 or (reply.status in {404, 405, 413, 472} and reply.body == {}):
+        raise StoreUnavailable(f"Vault answered {reply.status}")
+    if reply.status >= 500:
+        raise WriteUnanswered(f"Vault answered {reply.status}")
+    return reply
