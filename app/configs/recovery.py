@@ -1,0 +1,83 @@
+"""What finishes or notices writes nobody waits for: reconciler and scanner (protocols.md A)."""
+
+from dataclasses import dataclass
+
+import structlog
+
+from app.changes.model import Intent
+from app.changes.port import ChangeLog
+from app.configs.errors import VersionMissing, VersionUnreadable
+from app.configs.model import DocumentId, document_at
+from app.configs.port import ConfigStore
+from app.configs.reading import Reader
+from app.configs.writing import Writer
+from app.telemetry import EXTERNAL_EDITS, OPEN_INTENTS, VERSION_REGRESSIONS
+
+RECONCILE_SECONDS = 1.0
+_BATCH = 50
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciler:
+    """Decides intents whose writer died or gave up."""
+
+    store: ConfigStore
+    log: ChangeLog
+    writer: Writer
+
+    async def reconcile(self) -> None:
+        overdue = await self.log.overdue(_BATCH)
+        OPEN_INTENTS.set(len(overdue))
+        for intent in overdue:
+            await self._decide(intent)
+
+    async def _decide(self, intent: Intent) -> None:
+        document = document_at(intent.entity.key)
+        if document is None:
+            return
+        if await self._exists(document, intent.base + 1):
+            await self.writer.advance(document, intent.base + 1)
+        else:
+            # Not final: the request may still land, and `advance` will then find the intent.
+            await self.log.expire(intent.id)
+
+    async def _exists(self, document: DocumentId, version: int) -> bool:
+        try:
+            await self.store.read(document, version)
+        except VersionMissing:
+            return False
+        except VersionUnreadable:
+            return True
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Scanner:
+    """Finds what was written, deleted or lost in the store behind this service's back."""
+
+    store: ConfigStore
+    reader: Reader
+    writer: Writer
+
+    async def scan(self) -> None:
+        found = await self.store.documents()
+        for document in found:
+            await self._compare(document)
+        for path in self.reader.follower.pointers.keys() - {document.path for document in found}:
+            lost = document_at(path)
+            if lost is not None:
+                await self._compare(lost)
+
+    async def _compare(self, document: DocumentId) -> None:
+        head = await self.store.head(document)
+        pointer = self.reader.pointer(document)
+        logged = pointer.version if pointer is not None else 0
+        if head.version < logged:
+            VERSION_REGRESSIONS.inc()
+            _log.error("store_lost_versions", document=document.path, logged=logged)
+        elif head.version > logged:
+            pointer = await self.writer.advance(document, head.version)
+            EXTERNAL_EDITS.inc(head.version - logged)
+        if head.version >= logged and not head.readable:
+            await self.writer.bury(document)
