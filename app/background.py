@@ -1,0 +1,42 @@
+"""Tasks that run as long as the service: each is called again when it fails."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+
+import structlog
+
+from app.errors import Unavailable
+from app.telemetry import BACKGROUND_FAILURES
+
+_PAUSE_SECONDS = 0.4
+_log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def running(tasks: Mapping[str, Callable[[], Awaitable[None]]]) -> AsyncIterator[None]:
+    """Run the tasks by name until the block is left."""
+    started = [asyncio.create_task(_kept_alive(name, task)) for name, task in tasks.items()]
+    try:
+        yield
+    finally:
+        for task in started:
+            task.cancel()
+        await asyncio.gather(*started, return_exceptions=True)
+
+
+async def _kept_alive(name: str, task: Callable[[], Awaitable[None]]) -> None:
+    silent = False
+    while True:
+        try:
+            await task()
+        except Unavailable as error:
+            if not silent:  # an outage is told once, not twice a second
+                _log.warning("background_task_waits", task=name, reason=str(error))
+            silent = True
+        except Exception:  # noqa: BLE001 - a bug in one round must not end all rounds
+            _log.exception("background_task_failed", task=name)
+            silent = False
+        BACKGROUND_FAILURES.labels(name).inc()
+        await asyncio.sleep(_PAUSE_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - jitter

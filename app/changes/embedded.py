@@ -1,0 +1,412 @@
+"""The change log in this process's own state: the default, for one replica."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Final, TypeAlias, TypeVar
+from uuid import uuid4
+
+from app.changes.errors import Gap, IntentNotFound, LogUnavailable
+from app.changes.model import (
+    EXTERNAL_ACTOR,
+    Change,
+    Disclosure,
+    Entity,
+    Intent,
+    Pointer,
+    Snapshot,
+    Written,
+)
+from app.state import State, StateUnavailable
+
+_KEY_LIFE: Final = timedelta(hours=24)
+_FIRST_LOOK: Final = timedelta(seconds=3)
+_LONGEST_LOOK_SECONDS: Final = 3600
+
+_Values: TypeAlias = Sequence[object] | Mapping[str, object]
+T = TypeVar("T")
+
+
+class EmbeddedChangeLog:
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._moved = asyncio.Event()
+
+    async def begin(self, intent: Intent) -> Intent:
+        return await self._write(partial(_begin, intent=intent))
+
+    async def advance(self, entity: Entity, written: Sequence[Written]) -> Pointer:
+        pointer = await self._write(partial(_advance, entity=entity, written=written))
+        self._moved.set()
+        return pointer
+
+    async def pointer(self, key: str) -> Pointer | None:
+        return await self._read(partial(_logged, key=key))
+
+    async def intent(self, intent_id: str) -> Intent:
+        found = await self._read(partial(_intents, where="id = ?", values=(intent_id,)))
+        if not found:
+            raise IntentNotFound(intent_id)
+        return found[0]
+
+    async def joined(self, idempotency_key: str) -> Intent | None:
+        born_after = _text(_now() - _KEY_LIFE)
+        found = await self._read(
+            partial(
+                _intents,
+                where="idempotency_key = ? AND at > ?",
+                values=(idempotency_key, born_after),
+            )
+        )
+        return found[0] if found else None
+
+    async def overdue(self, limit: int) -> Sequence[Intent]:
+        return await self._read(
+            partial(
+                _intents,
+                where="state IN ('open', 'expired') AND look_after < ? ORDER BY at, id LIMIT ?",
+                values=(_text(_now()), limit),
+            )
+        )
+
+    async def expire(self, intent_id: str) -> None:
+        await self._write(partial(_expire, intent_id=intent_id))
+
+    async def snapshot(self) -> Snapshot:
+        return await self._read(_snapshot)
+
+    async def since(
+        self,
+        revision: int,
+        limit: int,
+        *,
+        environment: str | None = None,
+        kind: str | None = None,
+        name: str | None = None,
+    ) -> Sequence[Change]:
+        wanted = {"environment": environment, "kind": kind, "name": name}
+        return await self._read(
+            partial(
+                _changes,
+                where="revision > :revision"
+                " AND environment = ifnull(:environment, environment)"
+                " AND kind = ifnull(:kind, kind) AND name = ifnull(:name, name)"
+                " ORDER BY revision LIMIT :limit",
+                values={"revision": revision, "limit": limit, **wanted},
+            )
+        )
+
+    async def history(self, key: str, limit: int, before: int | None = None) -> Sequence[Change]:
+        return await self._read(
+            partial(
+                _changes,
+                where="doc = :doc AND version < ifnull(:before, version + 1)"
+                " ORDER BY version DESC LIMIT :limit",
+                values={"doc": key, "before": before, "limit": limit},
+            )
+        )
+
+    async def recent(self, seconds: float) -> int:
+        since = _text(_now() - timedelta(seconds=seconds))
+        return await self._read(partial(_count_changes, since=since))
+
+    async def disclose(self, disclosure: Disclosure) -> None:
+        await self._write(partial(_disclose, disclosure=disclosure))
+
+    async def claim(self, task: str, every: float) -> bool:
+        return await self._write(partial(_claim, task=task, every=timedelta(seconds=every)))
+
+    async def changed(self, within: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._moved.wait()
+        # What is logged from here on is not yet read by the caller and ends his next wait.
+        self._moved.clear()
+
+    async def ping(self) -> None:
+        await self._read(lambda connection: connection.execute("SELECT 1").fetchone())
+
+    async def close(self) -> None:
+        """Do nothing: the state belongs to whoever opened it."""
+
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return await self._state.run(work)
+        except StateUnavailable as failure:
+            raise LogUnavailable("the change log cannot be written") from failure
+
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return await self._state.read(work)
+        except StateUnavailable as failure:
+            raise LogUnavailable("the change log cannot be read") from failure
+
+
+def _begin(connection: sqlite3.Connection, intent: Intent) -> Intent:
+    """Join the intent that holds our id or our key, unless the key has outlived its day."""
+    now = _now()
+    connection.execute(
+        "UPDATE intents SET idempotency_key = NULL WHERE idempotency_key = ? AND at <= ?",
+        (intent.idempotency_key, _text(now - _KEY_LIFE)),
+    )
+    connection.execute(
+        "INSERT INTO intents (id, doc, kind, environment, name, base_version, action, actor,"
+        " comment, request_id, at, idempotency_key, digest, state, look_after)"
+        " VALUES (:id, :doc, :kind, :environment, :name, :base, :action, :actor,"
+        " :comment, :request_id, :at, :idempotency_key, :digest, 'open', :look_after)"
+        " ON CONFLICT DO NOTHING",
+        {
+            **_names(intent.entity),
+            "id": intent.id,
+            "base": intent.base,
+            "action": intent.action,
+            "actor": intent.actor,
+            "comment": intent.comment,
+            "request_id": intent.request_id,
+            "at": _text(intent.at),
+            "idempotency_key": intent.idempotency_key,
+            "digest": intent.digest,
+            "look_after": _text(now + _FIRST_LOOK),
+        },
+    )
+    return _intents(
+        connection,
+        where="id = :id OR idempotency_key = :key ORDER BY id = :id DESC LIMIT 1",
+        values={"id": intent.id, "key": intent.idempotency_key},
+    )[0]
+
+
+def _advance(connection: sqlite3.Connection, entity: Entity, written: Sequence[Written]) -> Pointer:
+    pointer = _logged(connection, entity.key) or _absent(entity)
+    ahead = [found for found in written if found.version > pointer.version]
+    for version, found in enumerate(ahead, start=pointer.version + 1):
+        if found.version != version:
+            raise Gap(pointer.version)
+    for found in ahead:
+        pointer = _log(connection, _attribute(connection, entity, found))
+    # Also when nothing was new: an intent may have been begun on a base already passed.
+    connection.execute(
+        "UPDATE intents SET state = 'lost'"
+        " WHERE doc = ? AND base_version < ? AND state IN ('open', 'expired')",
+        (entity.key, pointer.version),
+    )
+    return pointer
+
+
+def _attribute(connection: sqlite3.Connection, entity: Entity, found: Written) -> Change:
+    """Tell whose a version is; its revision is not known yet."""
+    candidates = _intents(
+        connection,
+        where="id = ? AND doc = ? AND base_version = ?",
+        values=(found.change_id, entity.key, found.version - 1),
+    )
+    if not candidates:
+        return Change(
+            revision=0,
+            id=str(uuid4()),
+            entity=entity,
+            version=found.version,
+            action="external",
+            actor=EXTERNAL_ACTOR,
+            comment=found.comment,
+            at=_now(),
+            deleted=found.deleted,
+        )
+    intent = candidates[0]
+    return Change(
+        revision=0,
+        id=intent.id,
+        entity=entity,
+        version=found.version,
+        action=intent.action,
+        actor=intent.actor,
+        comment=intent.comment,
+        at=found.at or intent.at,
+        deleted=found.deleted,
+    )
+
+
+def _log(connection: sqlite3.Connection, change: Change) -> Pointer:
+    """Write one version's change and audit rows, its intent if any, and the pointer."""
+    row: dict[str, object] = {
+        **_names(change.entity),
+        "id": change.id,
+        "version": change.version,
+        "action": change.action,
+        "actor": change.actor,
+        "comment": change.comment,
+        "at": _text(change.at),
+        "deleted": change.deleted,
+        "now": _text(_now()),
+    }
+    row["revision"] = connection.execute(
+        "INSERT INTO changes"
+        " (id, doc, kind, environment, name, version, action, actor, comment, at, deleted) VALUES"
+        " (:id, :doc, :kind, :environment, :name, :version, :action, :actor, :comment, :at,"
+        " :deleted)",
+        row,
+    ).lastrowid
+    # The id of an external change is new, so that no intent has it.
+    connection.execute(
+        "INSERT INTO audit"
+        " (at, actor, action, kind, environment, name, version, revision, request_id) VALUES"
+        " (:now, :actor, :action, :kind, :environment, :name, :version, :revision,"
+        " (SELECT request_id FROM intents WHERE id = :id))",
+        row,
+    )
+    connection.execute(
+        "UPDATE intents SET state = 'applied', version = :version, revision = :revision"
+        " WHERE id = :id AND state IN ('open', 'expired')",
+        row,
+    )
+    connection.execute(
+        "INSERT INTO documents VALUES (:doc, :kind, :environment, :name, :version, :revision,"
+        " :deleted, :at, :actor) ON CONFLICT (doc) DO UPDATE SET"
+        " logged_version = :version, revision = :revision, deleted = :deleted,"
+        " updated_at = :at, updated_by = :actor",
+        row,
+    )
+    logged = _logged(connection, change.entity.key)
+    assert logged is not None
+    return logged
+
+
+def _expire(connection: sqlite3.Connection, intent_id: str) -> None:
+    undecided = connection.execute(
+        "SELECT looks FROM intents WHERE id = ? AND state IN ('open', 'expired')", (intent_id,)
+    ).fetchone()
+    if undecided is None:
+        return
+    looks = undecided["looks"] + 1
+    wait = timedelta(seconds=min(2 ** min(looks, 12), _LONGEST_LOOK_SECONDS))
+    connection.execute(
+        "UPDATE intents SET state = 'expired', looks = ?, look_after = ? WHERE id = ?",
+        (looks, _text(_now() + wait), intent_id),
+    )
+
+
+def _snapshot(connection: sqlite3.Connection) -> Snapshot:
+    last = connection.execute("SELECT ifnull(max(revision), 0) AS last FROM changes").fetchone()
+    pointers = [_pointer(row) for row in connection.execute("SELECT * FROM documents")]
+    return Snapshot(
+        revision=last["last"], pointers={pointer.entity.key: pointer for pointer in pointers}
+    )
+
+
+def _count_changes(connection: sqlite3.Connection, since: str) -> int:
+    (count,) = connection.execute("SELECT count(*) FROM changes WHERE at > ?", (since,)).fetchone()
+    return int(count)
+
+
+def _disclose(connection: sqlite3.Connection, disclosure: Disclosure) -> None:
+    connection.execute(
+        "INSERT INTO audit (at, actor, action, kind, environment, name, request_id, facts) VALUES"
+        " (:at, :actor, 'revealed', :kind, :environment, :name, :request_id, :facts)",
+        {
+            **_names(disclosure.entity),
+            "at": _text(_now()),
+            "actor": disclosure.actor,
+            "request_id": disclosure.request_id,
+            "facts": json.dumps({"keys": disclosure.keys}),
+        },
+    )
+
+
+def _claim(connection: sqlite3.Connection, task: str, every: timedelta) -> bool:
+    now = _now()
+    taken = connection.execute(
+        "INSERT INTO claims VALUES (:task, :now)"
+        " ON CONFLICT (task) DO UPDATE SET at = :now WHERE at < :before",
+        {"task": task, "now": _text(now), "before": _text(now - every)},
+    )
+    return taken.rowcount == 1
+
+
+def _logged(connection: sqlite3.Connection, key: str) -> Pointer | None:
+    row = connection.execute("SELECT * FROM documents WHERE doc = ?", (key,)).fetchone()
+    return None if row is None else _pointer(row)
+
+
+def _intents(connection: sqlite3.Connection, where: str, values: _Values) -> list[Intent]:
+    rows = connection.execute(f"SELECT * FROM intents WHERE {where}", values)  # noqa: S608 (ours)
+    return [_intent(row) for row in rows]
+
+
+def _changes(connection: sqlite3.Connection, where: str, values: _Values) -> list[Change]:
+    rows = connection.execute(f"SELECT * FROM changes WHERE {where}", values)  # noqa: S608 (ours)
+    return [_change(row) for row in rows]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _text(at: datetime) -> str:
+    """Write a moment so that text order is time order."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _names(entity: Entity) -> dict[str, object]:
+    return {
+        "doc": entity.key,
+        "kind": entity.kind,
+        "environment": entity.environment,
+        "name": entity.name,
+    }
+
+
+def _entity(row: sqlite3.Row) -> Entity:
+    return Entity(
+        kind=row["kind"], environment=row["environment"], name=row["name"], key=row["doc"]
+    )
+
+
+def _intent(row: sqlite3.Row) -> Intent:
+    return Intent(
+        id=row["id"],
+        entity=_entity(row),
+        base=row["base_version"],
+        action=row["action"],
+        actor=row["actor"],
+        comment=row["comment"],
+        request_id=row["request_id"],
+        at=datetime.fromisoformat(row["at"]),
+        idempotency_key=row["idempotency_key"],
+        digest=row["digest"],
+        state=row["state"],
+        version=row["version"],
+        revision=row["revision"],
+    )
+
+
+def _change(row: sqlite3.Row) -> Change:
+    return Change(
+        revision=row["revision"],
+        id=row["id"],
+        entity=_entity(row),
+        version=row["version"],
+        action=row["action"],
+        actor=row["actor"],
+        comment=row["comment"],
+        at=datetime.fromisoformat(row["at"]),
+        deleted=bool(row["deleted"]),
+    )
+
+
+def _pointer(row: sqlite3.Row) -> Pointer:
+    return Pointer(
+        entity=_entity(row),
+        version=row["logged_version"],
+        revision=row["revision"],
+        deleted=bool(row["deleted"]),
+        at=datetime.fromisoformat(row["updated_at"]),
+        actor=row["updated_by"],
+    )
+
+
+def _absent(entity: Entity) -> Pointer:
+    return Pointer(entity=entity, version=0, revision=0, deleted=False, at=_now(), actor="")

@@ -1,0 +1,122 @@
+"""The use cases of configuration by document: one layer's whole object at a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.changes.model import Change, Pointer
+from app.changes.port import ChangeLog
+from app.configs.edits import (
+    restore_document,
+    restore_key,
+)
+from app.configs.errors import DocumentNotFound
+from app.configs.model import KIND, Body, DocumentId
+from app.configs.reading import Reader
+from app.configs.secrets import mask_history, masked
+from app.configs.writing import Outcome, Write, Writer
+from pilothouse_core.diff import Diff, diff
+from pilothouse_core.trees import SECRET, Tree, is_secret
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One version of a document as it may be shown."""
+
+    document: DocumentId
+    body: Body
+    data: Tree
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentService:
+    reader: Reader
+    writer: Writer
+    log: ChangeLog
+
+    def listed(self, environment: str | None) -> Sequence[Pointer]:
+        """Return the documents of services and shared layers, by environment and name."""
+        found = [
+            pointer
+            for path, pointer in self.reader.follower.pointers.items()
+            if pointer.entity.kind == KIND
+            and not pointer.deleted
+            and path.startswith("layers/")
+            and environment in (None, pointer.entity.environment)
+        ]
+        return sorted(found, key=lambda pointer: (pointer.entity.environment, pointer.entity.name))
+
+    def tag(self, document: DocumentId) -> str:
+        pointer = self.reader.pointer(document)
+        return str(pointer.version if pointer is not None else 0)
+
+    async def get(self, document: DocumentId, version: int | None, *, fingerprints: bool) -> Shown:
+        """Show the current version, or an earlier one as it may be shown today."""
+        if version is None:
+            return self.shown(
+                document, await self.reader.existing(document), fingerprints=fingerprints
+            )
+        body = await self.reader.shown(document, version)
+        current = await self._current(document)
+        data = mask_history(body, current, fingerprints=fingerprints)
+        return Shown(document, body, data, self._revision(document))
+
+    def shown(self, document: DocumentId, body: Body, *, fingerprints: bool) -> Shown:
+        data = masked(body.data, fingerprints=fingerprints) if body.data else {}
+        return Shown(document, body, data, self._revision(document))
+
+    def _revision(self, document: DocumentId) -> int:
+        pointer = self.reader.pointer(document)
+        return pointer.revision if pointer is not None else 0
+
+    async def _current(self, document: DocumentId) -> Body:
+        current = await self.reader.current(document)
+        if current is None:
+            raise DocumentNotFound(str(document))
+        return current
+
+    async def write(self, write: Write) -> Outcome:
+        return await self.writer.write(write)
+
+    async def restoring(self, document: DocumentId, version: int, key: str | None = None) -> Any:
+        """Return the edit that brings back a version, whole or of one key."""
+        old = await self.reader.earlier(document, version)
+        return restore_document(old) if key is None else restore_key(key, old)
+
+    async def history(
+        self, document: DocumentId, limit: int, before: int | None
+    ) -> Sequence[Change]:
+        if self.reader.pointer(document) is None:
+            raise DocumentNotFound(str(document))
+        return await self.log.history(document.path, limit, before)
+
+    async def diff(
+        self, document: DocumentId, old_version: int | None, new_version: int | None
+    ) -> tuple[int, int, Diff]:
+        """Compare two versions by key; a secret that changed is named and stays masked.
+
+        Without numbers: the current version and the one before it.
+        """
+        current = await self._current(document)
+        new = current.version if new_version is None else new_version
+        old = max(new - 1, 1) if old_version is None else old_version
+        before = await self.reader.earlier(document, old)
+        after = await self.reader.earlier(document, new)
+        return old, new, _masked_diff(before, after, current)
+
+
+def _masked_diff(before: Body, after: Body, current: Body) -> Diff:
+    """Compare what is stored, then show only what may be shown."""
+    found = diff(before.data, after.data)
+    old, new = _leaves(before, current), _leaves(after, current)
+    return Diff(
+        added={key: new[key] for key in found.added},
+        removed={key: old[key] for key in found.removed},
+        changed={key: (old[key], new[key]) for key in found.changed},
+    )
+
+
+def _leaves(body: Body, current: Body) -> dict[str, Any]:
+    shown = diff({}, mask_history(body, current, fingerprints=False)).added
+    return {key: {SECRET: "masked"} if is_secret(value) else value for key, value in shown.items()}

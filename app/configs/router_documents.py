@@ -1,0 +1,243 @@
+"""Configurations by document: one layer at a time, not merged."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Response
+
+from app.access.caller import Calling
+from app.changes.revisions import REVISION_HEADER, Following, hold, reaches_revision
+from app.configs.documents import DocumentService, Shown
+from app.configs.edits import create_document, delete_document, replace_document
+from app.configs.model import BASE, DocumentId, document_id
+from app.configs.requests import Environment, Idempotent, write_of
+from app.configs.router_keys import UNCHANGED, Documents
+from app.configs.schemas import (
+    ChangedOut,
+    DocumentChangeOut,
+    DocumentDiffOut,
+    DocumentIn,
+    DocumentListedOut,
+    DocumentOut,
+    RollbackIn,
+)
+from app.configs.writing import Outcome
+from app.web.bodies import StrictRoute
+from app.web.conditional import Expected, Known, etag, matches, not_modified
+from app.web.freshness import Fresh, marked_when_stale
+from app.web.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
+from app.web.problem import PROBLEMS
+from app.web.waiting import Wait
+
+router = APIRouter(
+    prefix="/api/configs",
+    tags=["configurations by document"],
+    route_class=StrictRoute,
+    responses=PROBLEMS,
+    dependencies=[reaches_revision, marked_when_stale],
+)
+
+Service = Annotated[str, Path(description="A service, or `_shared`.")]
+VersionQuery = Annotated[int | None, Query(ge=1, lt=2**31)]
+
+
+def _told(response: Response, shown: Shown, revision: int) -> DocumentOut:
+    response.headers["ETag"] = etag(str(shown.body.version))
+    response.headers[REVISION_HEADER] = str(revision)
+    return DocumentOut.of(shown)
+
+
+def _written(
+    response: Response,
+    documents: DocumentService,
+    document: DocumentId,
+    outcome: Outcome,
+    caller: Calling,
+) -> DocumentOut:
+    body = outcome.body
+    assert body is not None  # a document write always leaves a version
+    shown = documents.shown(document, body, fingerprints=caller.sees_fingerprints)
+    return _told(response, shown, outcome.revision)
+
+
+@router.get("", summary="List documents")
+async def list_documents(
+    response: Response,
+    documents: Documents,
+    follower: Following,
+    environment: Annotated[str | None, Query(description="Only this environment.")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[DocumentListedOut]:
+    response.headers[REVISION_HEADER] = str(follower.revision)
+    after = decode_cursor(cursor, str, str) if cursor else ("", "")
+    found = [
+        pointer
+        for pointer in documents.listed(environment)
+        if (pointer.entity.environment, pointer.entity.name) > after
+    ]
+    page = found[:limit]
+    more = None
+    if len(found) > limit:
+        more = encode_cursor(page[-1].entity.environment, page[-1].entity.name)
+    return Page(items=[DocumentListedOut.of(pointer) for pointer in page], next=more)
+
+
+@router.get(
+    "/{service}", response_model=DocumentOut, responses=UNCHANGED, summary="Read a document"
+)
+async def get(
+    service: Service,
+    response: Response,
+    documents: Documents,
+    caller: Calling,
+    follower: Following,
+    fresh: Fresh,
+    known: Known,
+    wait: Wait,
+    environment: Environment = BASE,
+    version: VersionQuery = None,
+) -> DocumentOut | Response:
+    document = document_id(environment, service)
+    if version is None:
+        await hold(lambda: documents.tag(document), known, wait, follower, fresh)
+    revision = follower.revision
+    shown = await documents.get(document, version, fingerprints=caller.sees_fingerprints)
+    tag = etag(str(shown.body.version))
+    if matches(known, tag):
+        return not_modified(tag, {REVISION_HEADER: str(revision)})
+    return _told(response, shown, revision)
+
+
+@router.post("/{service}", status_code=201, summary="Create a document")
+async def create(
+    service: Service,
+    body: DocumentIn,
+    response: Response,
+    documents: Documents,
+    caller: Calling,
+    idempotency: Idempotent,
+    environment: Environment = BASE,
+) -> DocumentOut:
+    document = document_id(environment, service)
+    outcome = await documents.write(
+        write_of(
+            document,
+            create_document(body.config_data),
+            caller,
+            body.comment,
+            remark=body.created_by,
+            idempotency=idempotency,
+        )
+    )
+    response.headers["Location"] = f"/api/configs/{service}?environment={environment}"
+    return _written(response, documents, document, outcome, caller)
+
+
+@router.put("/{service}", summary="Replace a document")
+async def replace(
+    service: Service,
+    body: DocumentIn,
+    response: Response,
+    documents: Documents,
+    caller: Calling,
+    expected: Expected,
+    environment: Environment = BASE,
+) -> DocumentOut:
+    document = document_id(environment, service)
+    outcome = await documents.write(
+        write_of(
+            document,
+            replace_document(body.config_data),
+            caller,
+            body.comment,
+            remark=body.created_by,
+            expected=expected,
+            replaces=True,
+        )
+    )
+    return _written(response, documents, document, outcome, caller)
+
+
+@router.delete("/{service}", status_code=204, summary="Delete a document; its history stays")
+async def delete(
+    service: Service,
+    response: Response,
+    documents: Documents,
+    caller: Calling,
+    expected: Expected,
+    environment: Environment = BASE,
+) -> None:
+    document = document_id(environment, service)
+    outcome = await documents.write(
+        write_of(document, delete_document, caller, expected=expected, replaces=True)
+    )
+    response.headers[REVISION_HEADER] = str(outcome.revision)
+
+
+@router.get("/{service}/history", summary="The versions of a document, newest first")
+async def history(
+    service: Service,
+    response: Response,
+    documents: Documents,
+    follower: Following,
+    environment: Environment = BASE,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[DocumentChangeOut]:
+    document = document_id(environment, service)
+    response.headers[REVISION_HEADER] = str(follower.revision)
+    before = decode_cursor(cursor, int)[0] if cursor else None
+    changes = await documents.history(document, limit, before)
+    more = encode_cursor(changes[-1].version) if len(changes) == limit else None
+    return Page(items=[DocumentChangeOut.of(change) for change in changes], next=more)
+
+
+@router.get("/{service}/diff", summary="What differs between two versions")
+async def diff(
+    service: Service,
+    response: Response,
+    documents: Documents,
+    follower: Following,
+    environment: Environment = BASE,
+    old_version: VersionQuery = None,
+    new_version: VersionQuery = None,
+) -> DocumentDiffOut:
+    document = document_id(environment, service)
+    response.headers[REVISION_HEADER] = str(follower.revision)
+    old, new, found = await documents.diff(document, old_version, new_version)
+    return DocumentDiffOut(
+        service_name=service,
+        environment=environment,
+        old_version=old,
+        new_version=new,
+        added=found.added,
+        removed=found.removed,
+        changed={key: ChangedOut(old=was, new=now) for key, (was, now) in found.changed.items()},
+    )
+
+
+@router.post("/{service}/rollback", summary="Write an earlier document as a new version")
+async def rollback(
+    service: Service,
+    body: RollbackIn,
+    response: Response,
+    documents: Documents,
+    caller: Calling,
+    idempotency: Idempotent,
+    expected: Expected,
+    environment: Environment = BASE,
+) -> DocumentOut:
+    document = document_id(environment, service)
+    edit = await documents.restoring(document, body.version)
+    outcome = await documents.write(
+        write_of(
+            document,
+            edit,
+            caller,
+            body.comment,
+            expected=expected,
+            idempotency=idempotency,
+            replaces=True,
+        )
+    )
+    return _written(response, documents, document, outcome, caller)

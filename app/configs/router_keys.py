@@ -1,0 +1,330 @@
+"""Configurations by key."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.exceptions import HTTPException
+
+from app.access.caller import Calling
+from app.changes.revisions import REVISION_HEADER, Following, hold, reaches_revision
+from app.configs.answers import KeyAnswer, in_effective
+from app.configs.documents import DocumentService
+from app.configs.edits import Patch, checked_key, create_key, patch, remove_key, replace_key
+from app.configs.keys import KeyService
+from app.configs.model import DocumentId, document_id
+from app.configs.reading import Effective
+from app.configs.requests import Addressed, Idempotent, Resolve, Reveal, write_of
+from app.configs.schemas import (
+    BulkIn,
+    BulkOut,
+    EffectiveOut,
+    KeyChangeOut,
+    KeyIn,
+    KeyOut,
+    LayerOut,
+    MissingOut,
+    PatchIn,
+    PatchOut,
+    RollbackIn,
+    SourceOut,
+    ValueIn,
+)
+from app.configs.secrets import masked
+from app.configs.transfer import MEDIA_TYPES, chosen_form, rendered
+from app.web.bodies import StrictRoute
+from app.web.conditional import Expected, Known, etag, matches, not_modified
+from app.web.freshness import Fresh, marked_when_stale
+from app.web.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
+from app.web.problem import PROBLEMS
+from app.web.state import from_state
+from app.web.waiting import Wait
+
+router = APIRouter(
+    prefix="/api/v1",
+    tags=["configurations by key"],
+    route_class=StrictRoute,
+    responses=PROBLEMS,
+    dependencies=[reaches_revision, marked_when_stale],
+)
+
+Keys = Annotated[KeyService, from_state("keys")]
+Documents = Annotated[DocumentService, from_state("documents")]
+UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "As the client knows it."}}
+NO_CONTENT: dict[int | str, dict[str, Any]] = {204: {"description": "Done."}}
+
+
+def _shown(answer: KeyAnswer, *, fingerprints: bool) -> KeyOut:
+    return KeyOut.of(answer, masked(answer.value, fingerprints=fingerprints))
+
+
+def _location(document: DocumentId, key: str) -> str:
+    user = "" if document.user is None else f"&user={document.user.replace('+', '%2B')}"
+    return (
+        f"/api/v1/config/{key}?environment={document.environment}"
+        f"&service_name={document.service}{user}"
+    )
+
+
+@router.post("/config", status_code=201, summary="Create a key")
+async def create(
+    body: KeyIn, response: Response, keys: Keys, caller: Calling, idempotency: Idempotent
+) -> KeyOut:
+    document = document_id(body.environment, body.service_name, body.user)
+    edit = create_key(checked_key(body.key), body.value, is_encrypted=body.is_encrypted)
+    write = write_of(document, edit, caller, body.comment, idempotency=idempotency)
+    outcome = await keys.write(write)
+    answer = await keys.written(document, body.key, outcome)
+    response.headers["Location"] = _location(document, body.key)
+    return _told(response, answer, fingerprints=caller.sees_fingerprints)
+
+
+def _told(response: Response, answer: KeyAnswer, *, fingerprints: bool) -> KeyOut:
+    response.headers["ETag"] = etag(answer.tag)
+    response.headers[REVISION_HEADER] = str(answer.revision)
+    return _shown(answer, fingerprints=fingerprints)
+
+
+@router.post("/config/bulk", summary="Read many keys at once")
+async def bulk(
+    body: BulkIn, response: Response, keys: Keys, caller: Calling, follower: Following
+) -> BulkOut:
+    found, missing = await keys.bulk(_wanted(body))
+    response.headers[REVISION_HEADER] = str(follower.revision)
+    return BulkOut(
+        items=[_shown(answer, fingerprints=caller.sees_fingerprints) for answer in found],
+        missing=[
+            MissingOut(**SourceOut.of(document).model_dump(), key=key) for document, key in missing
+        ],
+    )
+
+
+def _wanted(body: BulkIn) -> list[tuple[DocumentId, str]]:
+    document = document_id(body.environment, body.service_name, body.user)
+    single = [(document, key) for key in body.keys or ()]
+    several = [
+        (document_id(item.environment, item.service_name, item.user), item.key)
+        for item in body.items or ()
+    ]
+    return single + several
+
+
+@router.get("/config", summary="List keys with the layer each value comes from")
+async def list_keys(
+    response: Response,
+    service: Keys,
+    document: Addressed,
+    caller: Calling,
+    follower: Following,
+    keys: Annotated[list[str] | None, Query(description="Only these keys.")] = None,
+    keys_too: Annotated[
+        list[str] | None, Query(alias="keys[]", description="The same as `keys`.")
+    ] = None,
+    prefix: Annotated[str, Query(description="Only keys in this section.")] = "",
+    limit: Limit = 100,
+    cursor: Cursor = None,
+    *,
+    resolve: Resolve = True,
+) -> Page[KeyOut]:
+    wanted = [*(keys or ()), *(keys_too or ())]
+    response.headers[REVISION_HEADER] = str(follower.revision)
+    answers = await service.listed(document, wanted, prefix, resolve=resolve)
+    after = decode_cursor(cursor, str)[0] if cursor else ""
+    rest = [answer for answer in answers if answer.key > after]
+    page = rest[:limit]
+    more = encode_cursor(page[-1].key) if len(rest) > limit else None
+    return Page(
+        items=[_shown(answer, fingerprints=caller.sees_fingerprints) for answer in page], next=more
+    )
+
+
+@router.patch("/config", summary="Set, encrypt and unset many keys in one version")
+async def change_keys(
+    body: PatchIn,
+    response: Response,
+    keys: Keys,
+    document: Addressed,
+    caller: Calling,
+    expected: Expected,
+) -> PatchOut:
+    edit = patch(Patch(body.set, tuple(body.unset), tuple(body.encrypt)))
+    outcome = await keys.write(write_of(document, edit, caller, body.comment, expected=expected))
+    version = outcome.body.version if outcome.body is not None else 0
+    response.headers["ETag"] = etag(str(version))
+    response.headers[REVISION_HEADER] = str(outcome.revision)
+    return PatchOut(**SourceOut.of(document).model_dump(), version=version, changed=outcome.changed)
+
+
+@router.get("/config/{key}", response_model=KeyOut, responses=UNCHANGED, summary="Read a key")
+async def get(
+    key: str,
+    response: Response,
+    keys: Keys,
+    document: Addressed,
+    caller: Calling,
+    follower: Following,
+    fresh: Fresh,
+    known: Known,
+    wait: Wait,
+    version: Annotated[
+        int | None, Query(ge=1, lt=2**31, description="What the addressed layer said then.")
+    ] = None,
+    *,
+    resolve: Resolve = True,
+    reveal: Reveal = False,
+) -> KeyOut | Response:
+    if version is not None:
+        return _told(response, await keys.get_version(document, key, version), fingerprints=False)
+    if reveal:
+        return await _revealed(response, keys, document, key, caller, resolve=resolve)
+
+    def tag() -> str:
+        return keys.tag(document) if resolve else keys.layer_tag(document)
+
+    await hold(tag, known, wait, follower, fresh)
+    revision = str(follower.revision)
+    answer = await keys.get(document, key, resolve=resolve)
+    if matches(known, etag(answer.tag)):
+        return not_modified(etag(answer.tag), {REVISION_HEADER: revision})
+    shown = _told(response, answer, fingerprints=caller.sees_fingerprints)
+    response.headers[REVISION_HEADER] = revision
+    return shown
+
+
+async def _revealed(
+    response: Response,
+    keys: KeyService,
+    document: DocumentId,
+    key: str,
+    caller: Calling,
+    *,
+    resolve: bool,
+) -> KeyOut:
+    effective = await keys.seen(document, resolve=resolve)
+    answer = in_effective(effective, checked_key(key), "")
+    value = await keys.reveal_key(answer, effective, caller)
+    response.headers["Cache-Control"] = "no-store"
+    response.headers[REVISION_HEADER] = str(effective.revision)
+    return KeyOut.of(answer, value)
+
+
+@router.put("/config/{key}", summary="Replace a key's value")
+async def replace(
+    key: str,
+    body: ValueIn,
+    response: Response,
+    keys: Keys,
+    document: Addressed,
+    caller: Calling,
+    expected: Expected,
+) -> KeyOut:
+    edit = replace_key(checked_key(key), body.value, is_encrypted=body.is_encrypted)
+    outcome = await keys.write(write_of(document, edit, caller, body.comment, expected=expected))
+    answer = await keys.written(document, key, outcome)
+    return _told(response, answer, fingerprints=caller.sees_fingerprints)
+
+
+@router.delete("/config/{key}", status_code=204, summary="Remove a key from its layer")
+async def remove(
+    key: str,
+    response: Response,
+    keys: Keys,
+    document: Addressed,
+    caller: Calling,
+    expected: Expected,
+) -> None:
+    edit = remove_key(checked_key(key))
+    outcome = await keys.write(write_of(document, edit, caller, expected=expected))
+    response.headers[REVISION_HEADER] = str(outcome.revision)
+
+
+@router.get("/config/{key}/history", summary="Every change of a key, newest first")
+async def history(
+    key: str, response: Response, keys: Keys, document: Addressed, limit: Limit = 100
+) -> Page[KeyChangeOut]:
+    changes = await keys.history(document, key, limit)
+    response.headers[REVISION_HEADER] = str(keys.reader.follower.revision)
+    return Page(items=[KeyChangeOut.of(change) for change in changes])
+
+
+@router.post("/config/{key}/rollback", summary="Write an earlier value as a new version")
+async def rollback(
+    key: str,
+    body: RollbackIn,
+    response: Response,
+    keys: Keys,
+    documents: Documents,
+    document: Addressed,
+    caller: Calling,
+    idempotency: Idempotent,
+) -> KeyOut:
+    edit = await documents.restoring(document, body.version, checked_key(key))
+    write = write_of(document, edit, caller, body.comment, idempotency=idempotency)
+    answer = await keys.written(document, key, await keys.write(write))
+    return _told(response, answer, fingerprints=caller.sees_fingerprints)
+
+
+_RENDERED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The merged configuration; other formats hold its data alone.",
+        "content": {media: {"schema": {"type": "string"}} for media in MEDIA_TYPES.values()}
+        | {"application/json": {}},
+    }
+}
+
+
+@router.get(
+    "/effective",
+    response_model=EffectiveOut,
+    responses=UNCHANGED | _RENDERED,
+    summary="The configuration a service sees: all layers merged",
+)
+async def effective(
+    request: Request,
+    response: Response,
+    keys: Keys,
+    document: Addressed,
+    caller: Calling,
+    follower: Following,
+    fresh: Fresh,
+    known: Known,
+    wait: Wait,
+    *,
+    reveal: Reveal = False,
+) -> EffectiveOut | Response:
+    form = chosen_form(request.headers.get("accept", "*/*"))
+    if form is None:
+        raise HTTPException(406)
+    if reveal:
+        found = await keys.effective(document)
+        data = await keys.reveal_all(found, caller)
+        headers = {"Cache-Control": "no-store", REVISION_HEADER: str(follower.revision)}
+        return _rendered(response, form, found, data, headers)
+    await hold(lambda: keys.tag(document, form), known, wait, follower, fresh)
+    headers = {"Vary": "Accept", REVISION_HEADER: str(follower.revision)}
+    tag = etag(keys.tag(document, form))
+    if matches(known, tag):
+        return not_modified(tag, headers)
+    found = await keys.effective(document)
+    data = masked(found.merged.data, fingerprints=caller.sees_fingerprints) if found.layers else {}
+    return _rendered(response, form, found, data, {**headers, "ETag": tag})
+
+
+def _rendered(
+    response: Response, form: Any, found: Effective, data: dict[str, Any], headers: dict[str, str]
+) -> EffectiveOut | Response:
+    if form != "json":
+        headers |= {name: value for name, value in response.headers.items() if name == "x-stale"}
+        return Response(rendered(data, form), media_type=MEDIA_TYPES[form], headers=headers)
+    response.headers.update(headers)
+    return EffectiveOut(
+        environment=found.addressed.environment,
+        service_name=found.addressed.service,
+        user=found.addressed.user,
+        data=data,
+        sources={key: SourceOut.of(layer) for key, layer in found.merged.sources.items()},
+        layers=[
+            LayerOut(**SourceOut.of(layer).model_dump(), version=version)
+            for layer, version in found.layers
+        ],
+        revision=found.revision,
+    )

@@ -1,0 +1,78 @@
+"""Import and export of configuration files."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+
+from app.access.caller import Calling
+from app.changes.revisions import REVISION_HEADER, Following, reaches_revision
+from app.configs.edits import merge_in
+from app.configs.formats import Format
+from app.configs.requests import Addressed, Idempotent, write_of
+from app.configs.schemas import ImportedOut, ImportOut
+from app.configs.transfer import MEDIA_TYPES, TransferService
+from app.web.bodies import RawText
+from app.web.conditional import etag
+from app.web.freshness import marked_when_stale
+from app.web.problem import PROBLEMS
+from app.web.state import from_state
+
+router = APIRouter(
+    prefix="/api/v1",
+    tags=["import and export"],
+    responses=PROBLEMS,
+    dependencies=[reaches_revision, marked_when_stale],
+)
+
+Transfer = Annotated[TransferService, from_state("transfer")]
+Form = Annotated[Format, Query(alias="format")]
+
+_FILE: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "The file as it is, in UTF-8.",
+        "content": {media: {"schema": {"type": "string"}} for media in MEDIA_TYPES.values()},
+    }
+}
+_TEXT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The file.",
+        "content": {media: {"schema": {"type": "string"}} for media in MEDIA_TYPES.values()},
+    }
+}
+
+
+@router.post("/import", openapi_extra=_FILE, summary="Merge a file into its layers")
+async def import_file(
+    text: RawText,
+    response: Response,
+    transfer: Transfer,
+    document: Addressed,
+    caller: Calling,
+    idempotency: Idempotent,
+    form: Form = "yaml",
+    comment: Annotated[str, Query(max_length=1000)] = "",
+    *,
+    dry_run: Annotated[bool, Query(description="Only say what would change.")] = False,
+) -> ImportOut:
+    template = write_of(document, merge_in({}), caller, comment, idempotency=idempotency)
+    found = await transfer.imported(document, text, form, template, dry_run=dry_run)
+    revision = max((imported.revision for imported in found), default=0)
+    if revision:
+        response.headers[REVISION_HEADER] = str(revision)
+    return ImportOut(
+        dry_run=dry_run, documents=[ImportedOut.imported(imported) for imported in found]
+    )
+
+
+@router.get("/export", response_class=Response, responses=_TEXT, summary="One layer as a file")
+async def export_file(
+    transfer: Transfer, document: Addressed, follower: Following, form: Form = "yaml"
+) -> Response:
+    revision = str(follower.revision)
+    text, body = await transfer.exported(document, form)
+    return Response(
+        text,
+        media_type=MEDIA_TYPES[form],
+        headers={REVISION_HEADER: revision, "ETag": etag(str(body.version))},
+    )

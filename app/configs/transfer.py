@@ -1,0 +1,169 @@
+"""Import and export: files of other programs in, files for other programs out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from app.configs.edits import merge_in, tree_of
+from app.configs.errors import KeyConflict
+from app.configs.formats import Format, parse, render
+from app.configs.model import Body, DocumentId, document_id
+from app.configs.reading import Reader
+from app.configs.secrets import MASK, ToSeal, masked
+from app.configs.writing import Idempotency, Write, Writer
+from app.errors import PilothouseError
+from pilothouse_core.diff import Diff, diff
+from pilothouse_core.trees import SECRET, KeysConflict, Tree, graft, leaves
+
+Status = Literal["created", "updated", "unchanged", "failed"]
+MEDIA_TYPES: dict[Format, str] = {
+    "json": "application/json",
+    "yaml": "application/yaml",
+    "properties": "text/x-java-properties",
+    "dotenv": "text/x-dotenv",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of one document of an import."""
+
+    document: DocumentId
+    status: Status
+    version: int
+    revision: int
+    changes: Diff
+    error: PilothouseError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TransferService:
+    reader: Reader
+    writer: Writer
+
+    async def imported(
+        self, target: DocumentId, text: str, form: Format, template: Write, *, dry_run: bool
+    ) -> Sequence[Imported]:
+        """Merge a file into its layers: each document at once, one document after the other.
+
+        `template` says who writes and why. Everything that is wrong with the file itself is
+        raised before anything is written; what then fails is told per document.
+        """
+        trees = documents_of(parse(text, form), target)
+        plans = [await self._planned(document, tree) for document, tree in trees.items()]
+        if dry_run:
+            return plans
+        return [await self._written(plan, trees[plan.document], template) for plan in plans]
+
+    async def _planned(self, document: DocumentId, tree: Tree) -> Imported:
+        body = await self.reader.current(document)
+        draft = merge_in(tree)(document, body)
+        if draft.data is None:
+            return _unchanged(document, body)
+        status: Status = "updated" if draft.action == "updated" else "created"
+        before = body.data if body is not None else {}
+        changes = _shown(diff(before, draft.data))
+        return Imported(document, status, (body.version if body else 0) + 1, 0, changes)
+
+    async def _written(self, plan: Imported, tree: Tree, template: Write) -> Imported:
+        if plan.status == "unchanged":
+            return plan
+        document = plan.document
+        write = replace(
+            template,
+            document=document,
+            edit=merge_in(tree),
+            idempotency=_of_document(template.idempotency, document),
+        )
+        try:
+            outcome = await self.writer.write(write)
+        except PilothouseError as error:
+            return replace(plan, status="failed", version=0, error=error)
+        if not outcome.changed:
+            return _unchanged(document, outcome.body)
+        version = outcome.body.version if outcome.body else 0
+        return replace(plan, version=version, revision=outcome.revision)
+
+    async def exported(self, document: DocumentId, form: Format) -> tuple[str, Body]:
+        """Render one layer; secrets are masked, which an import takes as `keep it`."""
+        body = await self.reader.existing(document)
+        return rendered(masked(body.data, fingerprints=False) if body.data else {}, form), body
+
+
+def rendered(data: Mapping[str, Any], form: Format) -> str:
+    return render(data, form)
+
+
+def documents_of(sections: Sequence[Any], target: DocumentId) -> dict[DocumentId, Tree]:
+    """Sort a file's sections by the environment they are for; the later one wins.
+
+    Raises BadName, BadKey and KeyConflict.
+    """
+    trees: dict[DocumentId, Tree] = {}
+    for section in sections:
+        for environment in section.profiles or (target.environment,):
+            document = document_id(environment, target.service, target.user)
+            _lay(trees.setdefault(document, {}), tree_of(section.data))
+    return trees
+
+
+def _lay(tree: Tree, addition: Tree) -> None:
+    for key, value in leaves(addition):
+        try:
+            graft(tree, key, value)
+        except KeysConflict as error:
+            raise KeyConflict(error.outer, error.inner) from None
+
+
+def _unchanged(document: DocumentId, body: Body | None) -> Imported:
+    version = body.version if body is not None else 0
+    return Imported(document, "unchanged", version, 0, Diff({}, {}, {}))
+
+
+def _of_document(idempotency: Idempotency | None, document: DocumentId) -> Idempotency | None:
+    if idempotency is None:
+        return None
+    return replace(idempotency, key=f"{idempotency.key}:{document.path}")
+
+
+def _shown(found: Diff) -> Diff:
+    return Diff(
+        added={key: _leaf(value) for key, value in found.added.items()},
+        removed={key: _leaf(value) for key, value in found.removed.items()},
+        changed={key: (_leaf(old), _leaf(new)) for key, (old, new) in found.changed.items()},
+    )
+
+
+def _leaf(value: Any) -> Any:
+    return {SECRET: MASK} if isinstance(value, ToSeal) else masked(value, fingerprints=False)
+
+
+def chosen_form(accept: str) -> Format | None:
+    """Return the format a client prefers, JSON where it has no preference, None for none."""
+    best: Format | None = None
+    best_quality = 0.0
+    for part in accept.split(",")[:50]:
+        media, _, parameters = part.partition(";")
+        form = _form_of(media.strip().lower())
+        quality = _quality(parameters)
+        if form is not None and quality > best_quality:
+            best, best_quality = form, quality
+    return best
+
+
+def _form_of(media: str) -> Format | None:
+    if media in {"", "*/*", "application/*"}:
+        return "json"
+    bare = media.replace("/x-", "/")
+    for form, known in MEDIA_TYPES.items():
+        if bare.partition("/")[2] == known.replace("/x-", "/").partition("/")[2]:
+            return form
+    return {"text/*": "yaml", "text/properties": "properties"}.get(bare)  # type: ignore[return-value]
+
+
+def _quality(parameters: str) -> float:
+    name, _, value = parameters.strip().partition("=")
+    try:
+        return float(value) if name.strip() == "q" else 1.0
+    except ValueError:
+        return 0.0

@@ -1,0 +1,277 @@
+"""The Postgres engine, its deadlines and the tables, for adapters only."""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Final, TypeVar
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Sequence,
+    Table,
+    Text,
+    UniqueConstraint,
+    event,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from app.telemetry import DATABASE_CALL_DURATION, DATABASE_CALLS
+
+APPLICATION: Final = "pilothouse"
+CHANGES_CHANNEL: Final = "pilothouse_changes"
+# Whoever takes a revision holds this transaction lock, so that commit order is revision order.
+LOG_LOCK: Final = 7_310_011
+_MIGRATION_LOCK: Final = 7_310_012
+
+_CALL_SECONDS: Final = 2
+_MIGRATION_SECONDS: Final = 60
+_POOL_SIZE: Final = 10
+_CHECKOUT = Path(__file__).parent.parent
+
+# What an adapter may see when the database is away; it translates each into its port's error.
+FAILURES: Final = (
+    DBAPIError,
+    PoolTimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    OSError,
+    TimeoutError,
+)
+
+T = TypeVar("T")
+
+metadata = MetaData()
+
+revisions = Sequence("changes_revision", metadata=metadata)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("revision", BigInteger, primary_key=True, server_default=revisions.next_value()),
+    Column("id", Text, nullable=False, unique=True),
+    Column("doc", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("environment", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("deleted", Boolean, nullable=False),
+    Column("facts", JSONB),
+    UniqueConstraint("doc", "version"),
+    Index("changes_by_environment", "environment", "revision"),
+    Index("changes_by_kind", "kind", "revision"),
+    Index("changes_by_name", "name", "revision"),
+    Index("changes_by_time", "at"),
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("doc", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("environment", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("logged_version", Integer, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("deleted", Boolean, nullable=False),
+    Column("updated_at", DateTime(timezone=True), nullable=False),
+    Column("updated_by", Text, nullable=False),
+)
+
+_undecided = text("state IN ('open', 'expired')")
+
+intents = Table(
+    "intents",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("doc", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("environment", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("base_version", Integer, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("idempotency_key", Text, unique=True),
+    Column("digest", Text),
+    Column("state", Text, nullable=False),
+    Column("version", Integer),
+    Column("revision", BigInteger),
+    Column("looks", Integer, nullable=False, server_default=text("0")),
+    Column("look_after", DateTime(timezone=True), nullable=False),
+    Index("intents_undecided_by_look", "look_after", postgresql_where=_undecided),
+    Index("intents_undecided_by_doc", "doc", "base_version", postgresql_where=_undecided),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("environment", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("version", Integer),
+    Column("revision", BigInteger),
+    Column("request_id", Text),
+    Column("facts", JSONB),
+    Index("audit_by_time", "at"),
+)
+
+claims = Table(
+    "claims",
+    metadata,
+    Column("task", Text, primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False),
+)
+
+
+def open_engine(url: str) -> AsyncEngine:
+    """Open a pool of at most ten connections to a `postgresql://` URL; connects at first use."""
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=partial(connect, url),
+        pool_size=_POOL_SIZE,
+        max_overflow=0,
+        pool_timeout=1,
+        hide_parameters=True,
+    )
+    event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    return engine
+
+
+async def connect(url: str) -> asyncpg.Connection:
+    """Open one connection; the driver reads the URL, with its sslmode or several hosts."""
+    return await asyncpg.connect(
+        url,
+        timeout=_CALL_SECONDS,
+        command_timeout=_CALL_SECONDS,
+        server_settings={
+            "application_name": APPLICATION,
+            "statement_timeout": f"{_CALL_SECONDS}s",
+            "lock_timeout": f"{_CALL_SECONDS}s",
+            # A replica that stops inside a transaction must not keep its locks.
+            "idle_in_transaction_session_timeout": f"{_CALL_SECONDS}s",
+        },
+    )
+
+
+def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+    """Let the pool replace what a restarted server has closed: no round trip, unlike pre-ping."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+
+
+_abandoned: set[asyncio.Future[Any]] = set()
+
+
+async def within(seconds: float, call: Coroutine[Any, Any, T]) -> T:
+    """Return what `call` returns, or raise TimeoutError after `seconds` and not later.
+
+    `asyncio.timeout` waits until the cancelled call has cleaned up, and against a frozen server
+    the driver cleans up for seconds; here that goes on without the caller.
+    """
+    task = asyncio.ensure_future(call)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if task.done():
+            return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            _abandoned.add(task)
+            task.add_done_callback(_forget)
+    raise TimeoutError(f"no answer within {seconds} s")
+
+
+def _forget(task: asyncio.Future[Any]) -> None:
+    _abandoned.discard(task)
+    if not task.cancelled():
+        task.exception()  # looked at, so that asyncio does not report it as never retrieved
+
+
+async def close_engine(engine: AsyncEngine) -> None:
+    """Close the pool; a frozen server is not waited for longer than a call may last."""
+    loop = asyncio.get_running_loop()
+    if mine := {task for task in _abandoned if task.get_loop() is loop}:
+        await asyncio.wait(mine, timeout=_CALL_SECONDS)
+    with suppress(*FAILURES):
+        await within(_CALL_SECONDS, engine.dispose())
+
+
+@contextmanager
+def measured(operation: str) -> Iterator[None]:
+    """Count and time one call."""
+    began, outcome = perf_counter(), "failed"
+    try:
+        yield
+        outcome = "ok"
+    finally:
+        DATABASE_CALLS.labels(operation, outcome).inc()
+        DATABASE_CALL_DURATION.labels(operation).observe(perf_counter() - began)
+
+
+# Held until the commit: of several replicas the first migrates, the others find it done.
+lock_migrations: Final = text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+
+
+async def migrate(url: str) -> None:
+    """Bring the database to the newest schema; replicas that start together take turns."""
+    engine = open_migration_engine(url)
+    try:
+        async with engine.begin() as connection:
+            # Taken before Alembic is entered: its context is one per process.
+            await connection.execute(lock_migrations)
+            await connection.run_sync(_upgrade)
+    finally:
+        await engine.dispose()
+
+
+def open_migration_engine(url: str) -> AsyncEngine:
+    """Open an engine that waits for locks and long statements, as only a migration may."""
+    return create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=partial(
+            asyncpg.connect,
+            url,
+            timeout=_MIGRATION_SECONDS,
+            command_timeout=_MIGRATION_SECONDS,
+            server_settings={"application_name": f"{APPLICATION}-migrate"},
+        ),
+        poolclass=NullPool,
+        hide_parameters=True,
+    )
+
+
+def _upgrade(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(_CHECKOUT / "migrations").replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

@@ -1,0 +1,141 @@
+"""The composition root: settings in, application out."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TypedDict
+
+import structlog
+from fastapi import FastAPI
+
+from app.background import running
+from app.changes.follower import Follower
+from app.changes.port import ChangeLog
+from app.changes.router import router as changes_router
+from app.configs.documents import DocumentService
+from app.configs.keys import KeyService
+from app.configs.reading import Reader
+from app.configs.recovery import RECONCILE_SECONDS, Reconciler, Scanner
+from app.configs.router_documents import router as documents_router
+from app.configs.router_keys import router as keys_router
+from app.configs.router_transfer import router as transfer_router
+from app.configs.transfer import TransferService
+from app.configs.writing import Writer
+from app.settings import Settings
+from app.stats import Stats
+from app.stats import router as stats_router
+from app.telemetry import configure_logging
+from app.vitals import Vitals
+from app.web import problem
+from app.web.health import router as health_router
+from app.web.middleware import Edge
+from app.wiring import Backends, Task, open_backends, refuse_unsafe
+
+VERSION = "0.1.0"
+_log = structlog.get_logger(__name__)
+
+
+class State(TypedDict):
+    keys: KeyService
+    documents: DocumentService
+    transfer: TransferService
+    log: ChangeLog
+    follower: Follower
+    health: Vitals
+    stats: Stats
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the application; nothing is opened before its lifespan starts."""
+    settings = settings or Settings()
+    configure_logging(settings.log_level, json=settings.log_format == "json")
+    refuse_unsafe(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[State]:
+        async with open_backends(settings) as backends:
+            state, tasks = _assembled(settings, backends)
+            app.state.vitals = state["health"]
+            await _first_contact(backends, state["follower"])
+            async with running(tasks):
+                _log.info("started", mode=settings.pilothouse_mode, access="open")
+                yield state
+                release(app)
+
+    app = FastAPI(
+        title="Pilothouse",
+        version=VERSION,
+        description="Configurations, feature flags and service discovery behind one API.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    problem.install(app)
+    app.add_middleware(Edge)
+    for router in (
+        keys_router,
+        documents_router,
+        transfer_router,
+        changes_router,
+        stats_router,
+        health_router,
+    ):
+        app.include_router(router)
+    return app
+
+
+def release(app: FastAPI) -> None:
+    """Begin the shutdown: no longer ready, and nobody is kept waiting for a change."""
+    vitals: Vitals | None = getattr(app.state, "vitals", None)
+    if vitals is not None:
+        vitals.serving = False
+        vitals.follower.release()
+
+
+def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[str, Task]]:
+    store, log, cipher = backends.store, backends.log, backends.cipher
+    follower = Follower(log)
+    keep = settings.vault_max_versions
+    reader = Reader(store, follower, max_versions=keep, memory_bytes=settings.cache_memory_bytes)
+    writer = Writer(store, log, cipher, reader, max_versions=keep)
+    vitals = Vitals(backends.watched, follower, VERSION)
+    state = State(
+        keys=KeyService(reader, writer, cipher, log),
+        documents=DocumentService(reader, writer, log),
+        transfer=TransferService(reader, writer),
+        log=log,
+        follower=follower,
+        health=vitals,
+        stats=Stats(reader, log),
+    )
+    reconciler = Reconciler(store, log, writer)
+    scanner = Scanner(store, reader, writer)
+
+    async def follow() -> None:
+        await backends.prepare()
+        await follower.follow()
+
+    tasks: dict[str, Task] = {
+        "follow": follow,
+        "watch": vitals.watch,
+        "reconcile": lambda: _repeated(log, "reconcile", RECONCILE_SECONDS, reconciler.reconcile),
+        "scan": lambda: _repeated(log, "scan", settings.vault_scan_interval, scanner.scan),
+        **backends.tasks,
+    }
+    return state, tasks
+
+
+async def _repeated(log: ChangeLog, name: str, every: float, task: Task) -> None:
+    """Do `task` for ever, once in `every` seconds over all replicas."""
+    while True:
+        await asyncio.sleep(every)
+        if await log.claim(name, every * 0.9):
+            await task()
+
+
+async def _first_contact(backends: Backends, follower: Follower) -> None:
+    """Read the log before the first request if it can be had; the background goes on trying."""
+    try:
+        await backends.prepare()
+        await follower.start()
+    except Exception:  # noqa: BLE001 - the same is tried, and told, by the background task
+        _log.warning("log_away_at_start")

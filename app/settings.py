@@ -1,0 +1,71 @@
+"""Everything an operator can change: the only reader of the environment."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pilothouse_core.names import is_name
+
+
+def _named(text: str) -> str:
+    if not is_name(text):
+        raise ValueError("letters, digits, '.', '_' and '-' only, at most 63")
+    return text
+
+
+def _blank_is_unset(text: object) -> object:
+    """`VAULT_ADDR=` in an environment file means the same as leaving the line out."""
+    return None if text == "" else text
+
+
+Name = Annotated[str, BeforeValidator(_named)]
+Optional = Annotated[str | None, BeforeValidator(_blank_is_unset)]
+Secret = Annotated[SecretStr | None, BeforeValidator(_blank_is_unset)]
+
+
+class Settings(BaseSettings):
+    """Read once at start; docs/reference/settings.md is compared with this class by a test."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8082, ge=1, le=65535, description="Port to listen on.")
+    pilothouse_mode: Literal["development", "production"] = Field(
+        "development",
+        description="`production` refuses to start with an embedded adapter, with open access "
+        "or with default secrets.",
+    )
+    pilothouse_access: Literal["open"] = Field(
+        "open", description="Who may call: `open` is anybody who can reach the port."
+    )
+    pilothouse_data_dir: str = Field("./data", description="Folder of the embedded adapters.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe line that is written."
+    )
+    log_format: Literal["json", "text"] = Field("json", description="Shape of a log line.")
+    cache_memory_bytes: int = Field(
+        64 * 1024 * 1024, ge=0, description="Documents kept in memory, counted as stored text."
+    )
+
+    vault_addr: Optional = Field(None, description="Vault's URL; unset: documents are embedded.")
+    vault_token: Secret = Field(None, description="A token, or use AppRole.")
+    vault_role_id: Optional = Field(None, description="AppRole role id.")
+    vault_secret_id: Secret = Field(None, description="AppRole secret id.")
+    vault_approle_mount: Name = Field("approle", description="Where AppRole is mounted.")
+    vault_namespace: Optional = Field(None, description="Namespace header (Enterprise, HCP).")
+    vault_cacert: Optional = Field(None, description="File with the CA of Vault's certificate.")
+    vault_mount_point: Name = Field("secret", description="Where KV version 2 is mounted.")
+    vault_kv_version: Literal["2"] = Field("2", description="Only version 2 has versions.")
+    vault_prefix: Name = Field("pilothouse", description="Folder of all documents in the mount.")
+    vault_transit_mount: Name = Field("transit", description="Where transit is mounted.")
+    vault_max_versions: int = Field(
+        200, ge=10, le=10_000, description="Versions kept of each document."
+    )
+    vault_scan_interval: float = Field(
+        3.0, ge=0.2, le=3600, description="Seconds between looks for edits made in Vault itself."
+    )
+
+    database_url: Secret = Field(
+        None, description="PostgreSQL URL; unset: the change log is embedded."
+    )

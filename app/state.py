@@ -1,0 +1,232 @@
+"""The embedded adapters' durable state: one SQLite file, written by one thread of one service."""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+from app.errors import Unavailable
+
+FILE: Final = "pilothouse.db"
+_LOCK_FILE: Final = "pilothouse.lock"
+_BUSY_SECONDS: Final = 0.9
+
+T = TypeVar("T")
+
+# Each step brings the file from its index to the next `user_version`; a released step stays as
+# it is. Timestamps are UTC text of one width, so that text order is time order.
+_STEPS: Final = (
+    """
+    CREATE TABLE changes (
+        revision INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        doc TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        name TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        action TEXT NOT NULL,
+        actor TEXT NOT NULL,
+        comment TEXT NOT NULL,
+        at TEXT NOT NULL,
+        deleted INTEGER NOT NULL,
+        facts TEXT,
+        UNIQUE (doc, version)
+    );
+    CREATE INDEX changes_by_environment ON changes (environment, revision);
+    CREATE INDEX changes_by_kind ON changes (kind, revision);
+    CREATE INDEX changes_by_name ON changes (name, revision);
+    CREATE INDEX changes_by_time ON changes (at);
+
+    CREATE TABLE documents (
+        doc TEXT PRIMARY KEY,
+        kind TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        name TEXT NOT NULL,
+        logged_version INTEGER NOT NULL,
+        revision INTEGER NOT NULL,
+        deleted INTEGER NOT NULL,
+        updated_at TEXT NOT NULL,
+        updated_by TEXT NOT NULL
+    );
+
+    CREATE TABLE intents (
+        id TEXT PRIMARY KEY,
+        doc TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        name TEXT NOT NULL,
+        base_version INTEGER NOT NULL,
+        action TEXT NOT NULL,
+        actor TEXT NOT NULL,
+        comment TEXT NOT NULL,
+        request_id TEXT NOT NULL,
+        at TEXT NOT NULL,
+        idempotency_key TEXT UNIQUE,
+        digest TEXT,
+        state TEXT NOT NULL,
+        version INTEGER,
+        revision INTEGER,
+        looks INTEGER NOT NULL DEFAULT 0,
+        look_after TEXT NOT NULL
+    );
+    CREATE INDEX intents_undecided_by_look ON intents (look_after)
+        WHERE state IN ('open', 'expired');
+    CREATE INDEX intents_undecided_by_doc ON intents (doc, base_version)
+        WHERE state IN ('open', 'expired');
+
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at TEXT NOT NULL,
+        actor TEXT NOT NULL,
+        action TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        name TEXT NOT NULL,
+        version INTEGER,
+        revision INTEGER,
+        request_id TEXT,
+        facts TEXT
+    );
+    CREATE INDEX audit_by_time ON audit (at);
+
+    CREATE TABLE claims (
+        task TEXT PRIMARY KEY,
+        at TEXT NOT NULL
+    );
+
+    CREATE TABLE versions (
+        doc TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        body TEXT NOT NULL,
+        PRIMARY KEY (doc, version)
+    );
+
+    CREATE TABLE heads (
+        doc TEXT PRIMARY KEY,
+        version INTEGER NOT NULL
+    );
+    """,
+)
+
+
+class StateUnavailable(Unavailable):
+    code = "state_unavailable"
+
+
+class StateInUse(StateUnavailable):
+    code = "state_in_use"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"another service keeps its state in {str(folder)!r}; one folder serves one process"
+        )
+        self.folder = folder
+
+
+class State:
+    def __init__(self, folder: Path) -> None:
+        """Open the state in `folder`, made if missing; raises StateInUse or StateUnavailable."""
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = _lock(folder)
+            try:
+                self._connection = _open(folder / FILE)
+            except BaseException:
+                os.close(self._lock)
+                raise
+        except (OSError, sqlite3.Error) as failure:
+            raise StateUnavailable(f"no state can be kept in {str(folder)!r}") from failure
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state")
+        self._closed = False
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` as one writing transaction, on the disk before this returns.
+
+        What `work` raises rolls it back and is raised here; StateUnavailable if the file fails.
+        """
+        return await self._transact("BEGIN IMMEDIATE", work)
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` on one consistent view; raises StateUnavailable if the file fails."""
+        return await self._transact("BEGIN", work)
+
+    async def _transact(self, begin: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._closed:
+            raise StateUnavailable("the state is closed")
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._in_turn, begin, work)
+
+    def _in_turn(self, begin: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return _transaction(self._connection, begin, work)
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError):
+            raise  # a mistake of the caller's, not of the disk
+        except sqlite3.DatabaseError as failure:
+            raise StateUnavailable(f"the state failed: {failure}") from failure
+
+    async def close(self) -> None:
+        """Finish what was begun and give the folder free."""
+        if self._closed:
+            return
+        self._closed = True
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
+        self._thread.shutdown()
+        os.close(self._lock)
+
+
+def _lock(folder: Path) -> int:
+    """Hold the folder as long as the returned file is open: the kernel frees it after a kill."""
+    lock = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise StateInUse(folder) from None
+    return lock
+
+
+def _open(file: Path) -> sqlite3.Connection:
+    # Made by us, so that nobody else can read it at any moment; SQLite gives its side files
+    # the same mode.
+    made = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    os.fchmod(made, 0o600)
+    os.close(made)
+    connection = sqlite3.connect(
+        file, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    try:
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        _migrate(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(_STEPS):
+        raise StateUnavailable("the state was written by a newer release of this service")
+    for number, step in enumerate(_STEPS[version:], start=version + 1):
+        connection.executescript(f"BEGIN IMMEDIATE; {step} PRAGMA user_version = {number}; COMMIT")
+
+
+def _transaction(
+    connection: sqlite3.Connection, begin: str, work: Callable[[sqlite3.Connection], T]
+) -> T:
+    connection.execute(begin)
+    try:
+        result = work(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # a full disk has rolled back already
+            connection.execute("ROLLBACK")
+        raise
+    return result

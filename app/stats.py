@@ -1,0 +1,51 @@
+"""Numbers for people, at /stats."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from app.changes.port import ChangeLog
+from app.configs.reading import Reader
+from app.web.problem import PROBLEMS
+from app.web.state import from_state
+
+_HOUR = 3600.0
+
+
+class StatsOut(BaseModel):
+    documents: int
+    environments: int
+    services: int
+    changes_last_hour: int
+    cache_hit_ratio: float = Field(description="Of document reads since this replica started.")
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    reader: Reader
+    log: ChangeLog
+
+    async def now(self) -> StatsOut:
+        live = [
+            pointer.entity
+            for path, pointer in self.reader.follower.pointers.items()
+            if path.startswith("layers/") and not pointer.deleted
+        ]
+        reads = self.reader.hits + self.reader.misses
+        return StatsOut(
+            documents=len(live),
+            environments=len({entity.environment for entity in live}),
+            services=len({entity.name for entity in live} - {"_shared"}),
+            changes_last_hour=await self.log.recent(_HOUR),
+            cache_hit_ratio=round(self.reader.hits / reads, 4) if reads else 0.0,
+        )
+
+
+router = APIRouter(tags=["health"], responses=PROBLEMS)
+
+
+@router.get("/stats", summary="Numbers for people")
+async def stats(source: Annotated[Stats, from_state("stats")]) -> StatsOut:
+    return await source.now()

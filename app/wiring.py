@@ -1,0 +1,169 @@
+"""Which adapter stands behind each port: the only file that knows adapters."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from app.changes.embedded import EmbeddedChangeLog
+from app.changes.errors import LogUnavailable
+from app.changes.port import ChangeLog
+from app.changes.postgres import PostgresChangeLog
+from app.configs.embedded import EmbeddedCipher, EmbeddedConfigStore
+from app.configs.errors import StoreUnavailable
+from app.configs.port import Cipher, ConfigStore
+from app.configs.vault import VaultCipher, VaultConfigStore
+from app.configs.vault_client import AppRoleLogin, TokenLogin, VaultClient
+from app.database import migrate, open_engine
+from app.settings import Settings
+from app.state import State
+from app.vitals import Watched
+
+_log = structlog.get_logger(__name__)
+Task = Callable[[], Awaitable[None]]
+
+
+class StartRefused(RuntimeError):
+    """The settings ask for something this service must not do; every reason is named."""
+
+    def __init__(self, reasons: list[str]) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = reasons
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    store: ConfigStore
+    cipher: Cipher
+    log: ChangeLog
+    watched: Mapping[str, Watched]
+    tasks: Mapping[str, Task]  # what the adapters need done in the background
+    prepare: Task  # to be done once before the log is followed, as soon as it can be
+
+
+def refuse_unsafe(settings: Settings) -> None:
+    """Raise StartRefused for what production mode does not allow."""
+    reasons = []
+    if settings.pilothouse_mode == "production":
+        if settings.vault_addr is None:
+            reasons.append("VAULT_ADDR is not set: documents would be embedded")
+        if settings.database_url is None:
+            reasons.append("DATABASE_URL is not set: the change log would be embedded")
+        if settings.pilothouse_access == "open":
+            reasons.append("PILOTHOUSE_ACCESS is open: anybody could read and change everything")
+        if settings.vault_token and settings.vault_token.get_secret_value() == "root":
+            reasons.append("VAULT_TOKEN is a development default")
+    if settings.vault_addr is not None and not _has_login(settings):
+        reasons.append("VAULT_ADDR needs VAULT_TOKEN, or VAULT_ROLE_ID with VAULT_SECRET_ID")
+    if reasons:
+        raise StartRefused(reasons)
+
+
+def _has_login(settings: Settings) -> bool:
+    return bool(settings.vault_token or (settings.vault_role_id and settings.vault_secret_id))
+
+
+@asynccontextmanager
+async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
+    """Open every adapter the settings name; raises StartRefused and KvVersionRefused."""
+    refuse_unsafe(settings)
+    async with AsyncExitStack() as stack:
+        state = await _opened_state(settings, stack)
+        store, cipher, vault_tasks = await _configs(settings, state, stack)
+        log, prepare = await _log_of(settings, state, stack)
+        watched = {
+            "configs": Watched("vault" if settings.vault_addr else "embedded", store),
+            "changes": Watched("postgres" if settings.database_url else "embedded", log),
+        }
+        embedded = [name for name, port in watched.items() if port.adapter == "embedded"]
+        if embedded:
+            _log.warning(
+                "embedded_adapters", ports=embedded, note="one replica only; not for production"
+            )
+        yield Backends(store, cipher, log, watched, vault_tasks, prepare)
+
+
+async def _opened_state(settings: Settings, stack: AsyncExitStack) -> State | None:
+    if settings.vault_addr is not None and settings.database_url is not None:
+        return None
+    state = State(Path(settings.pilothouse_data_dir))
+    stack.push_async_callback(state.close)
+    return state
+
+
+async def _configs(
+    settings: Settings, state: State | None, stack: AsyncExitStack
+) -> tuple[ConfigStore, Cipher, Mapping[str, Task]]:
+    match settings.vault_addr:
+        case None:
+            assert state is not None
+            folder = Path(settings.pilothouse_data_dir)
+            return (
+                EmbeddedConfigStore(state, max_versions=settings.vault_max_versions),
+                EmbeddedCipher(folder / "secrets.key"),
+                {},
+            )
+        case address:
+            vault = VaultClient(
+                address,
+                _login(settings),
+                namespace=settings.vault_namespace,
+                ca_file=settings.vault_cacert,
+            )
+            stack.push_async_callback(vault.close)
+            store = VaultConfigStore(
+                vault,
+                mount=settings.vault_mount_point,
+                prefix=settings.vault_prefix,
+                max_versions=settings.vault_max_versions,
+            )
+            await _check_mount(store)
+            cipher = VaultCipher(
+                vault, mount=settings.vault_transit_mount, prefix=settings.vault_prefix
+            )
+            return store, cipher, {"keep_token": vault.keep_token}
+
+
+async def _check_mount(store: VaultConfigStore) -> None:
+    """Refuse a mount of the wrong kind now; a Vault that is away is asked again at first use."""
+    try:
+        await store.check_mount()
+    except StoreUnavailable as error:
+        _log.warning("vault_away_at_start", reason=str(error))
+
+
+def _login(settings: Settings) -> TokenLogin | AppRoleLogin:
+    if settings.vault_role_id and settings.vault_secret_id:
+        secret = settings.vault_secret_id.get_secret_value()
+        return AppRoleLogin(settings.vault_role_id, secret, settings.vault_approle_mount)
+    assert settings.vault_token is not None  # refuse_unsafe has seen to it
+    return TokenLogin(settings.vault_token.get_secret_value())
+
+
+async def _log_of(
+    settings: Settings, state: State | None, stack: AsyncExitStack
+) -> tuple[ChangeLog, Task]:
+    match settings.database_url:
+        case None:
+            assert state is not None
+            return EmbeddedChangeLog(state), _nothing
+        case secret:
+            url = secret.get_secret_value()
+            log = PostgresChangeLog(open_engine(url), url)
+            stack.push_async_callback(log.close)
+            if settings.pilothouse_mode == "production":
+                return log, _nothing  # `python -m app migrate` is a step of its own there
+            return log, lambda: _migrated(url)
+
+
+async def _migrated(url: str) -> None:
+    try:
+        await migrate(url)
+    except OSError as error:
+        raise LogUnavailable("Postgres cannot be reached") from error
+
+
+async def _nothing() -> None:
+    return
