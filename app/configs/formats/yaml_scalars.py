@@ -47,8 +47,10 @@ def meaning(event: ScalarEvent, line: int) -> object:
 
 def scalar_tag(event: ScalarEvent, line: int) -> str:
     """The name of its explicit tag, `str` for none; raises BadFile for any that JSON lacks."""
-    name = "str" if event.tag in {None, "!"} else (event.tag or "").removeprefix(TAGS)
-    if name != "str" and name not in _TYPES:
+    if event.tag is None or event.tag == "!":
+        return "str"
+    name = event.tag.removeprefix(TAGS)
+    if name == event.tag or name not in {"str", *_TYPES}:
         raise BadFile("a tag other than !!str, !!int, !!float, !!bool and !!null", line)
     return name
 
