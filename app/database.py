@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary, WeakSet
 
 import asyncpg
 from alembic import command
@@ -44,6 +45,7 @@ LOG_LOCK: Final = 7_310_011
 _MIGRATION_LOCK: Final = 7_310_012
 
 _CALL_SECONDS: Final = 2
+_CLOSE_SECONDS: Final = 1
 _MIGRATION_SECONDS: Final = 60
 _POOL_SIZE: Final = 10
 _CHECKOUT = Path(__file__).parent.parent
@@ -57,6 +59,9 @@ FAILURES: Final = (
     OSError,
     TimeoutError,
 )
+
+_opened: WeakKeyDictionary[AsyncEngine, WeakSet[asyncpg.Connection]] = WeakKeyDictionary()
+_abandoned: set[asyncio.Future[Any]] = set()  # held here, or they might be collected unfinished
 
 T = TypeVar("T")
 
@@ -155,16 +160,36 @@ claims = Table(
 
 def open_engine(url: str) -> AsyncEngine:
     """Open a pool of at most ten connections to a `postgresql://` URL; connects at first use."""
+    opened: WeakSet[asyncpg.Connection] = WeakSet()
+
+    async def open_one() -> asyncpg.Connection:
+        connection = await connect(url)
+        opened.add(connection)
+        return connection
+
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=partial(connect, url),
+        async_creator=open_one,
         pool_size=_POOL_SIZE,
         max_overflow=0,
         pool_timeout=1,
         hide_parameters=True,
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    _opened[engine] = opened
     return engine
+
+
+async def close_engine(engine: AsyncEngine) -> None:
+    """Close the pool in order; what does not close within two seconds is torn down."""
+    loop = asyncio.get_running_loop()
+    if mine := {task for task in _abandoned if task.get_loop() is loop}:
+        await asyncio.wait(mine, timeout=_CLOSE_SECONDS)
+    with suppress(*FAILURES):
+        await within(_CLOSE_SECONDS, engine.dispose())
+    for connection in tuple(_opened[engine]):
+        if not connection.is_closed():
+            connection.terminate()
 
 
 async def connect(url: str) -> asyncpg.Connection:
@@ -187,9 +212,6 @@ def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
     """Let the pool replace what a restarted server has closed: no round trip, unlike pre-ping."""
     if connection.driver_connection.is_closed():
         raise DisconnectionError
-
-
-_abandoned: set[asyncio.Future[Any]] = set()
 
 
 async def within(seconds: float, call: Coroutine[Any, Any, T]) -> T:
@@ -215,15 +237,6 @@ def _forget(task: asyncio.Future[Any]) -> None:
     _abandoned.discard(task)
     if not task.cancelled():
         task.exception()  # looked at, so that asyncio does not report it as never retrieved
-
-
-async def close_engine(engine: AsyncEngine) -> None:
-    """Close the pool; a frozen server is not waited for longer than a call may last."""
-    loop = asyncio.get_running_loop()
-    if mine := {task for task in _abandoned if task.get_loop() is loop}:
-        await asyncio.wait(mine, timeout=_CALL_SECONDS)
-    with suppress(*FAILURES):
-        await within(_CALL_SECONDS, engine.dispose())
 
 
 @contextmanager

@@ -264,8 +264,10 @@ def _log(connection: sqlite3.Connection, change: Change) -> Pointer:
         row,
     )
     connection.execute(
-        "INSERT INTO documents VALUES (:doc, :kind, :environment, :name, :version, :revision,"
-        " :deleted, :at, :actor) ON CONFLICT (doc) DO UPDATE SET"
+        "INSERT INTO documents (doc, kind, environment, name, logged_version, revision, deleted,"
+        " updated_at, updated_by) VALUES"
+        " (:doc, :kind, :environment, :name, :version, :revision, :deleted, :at, :actor)"
+        " ON CONFLICT (doc) DO UPDATE SET"
         " logged_version = :version, revision = :revision, deleted = :deleted,"
         " updated_at = :at, updated_by = :actor",
         row,
@@ -282,7 +284,7 @@ def _expire(connection: sqlite3.Connection, intent_id: str) -> None:
     if undecided is None:
         return
     looks = undecided["looks"] + 1
-    wait = timedelta(seconds=min(2 ** min(looks, 12), _LONGEST_LOOK_SECONDS))
+    wait = timedelta(seconds=min(2**looks, _LONGEST_LOOK_SECONDS))
     connection.execute(
         "UPDATE intents SET state = 'expired', looks = ?, look_after = ? WHERE id = ?",
         (looks, _text(_now() + wait), intent_id),

@@ -77,7 +77,8 @@ class Follower:
     def _apply(self, change: Change) -> None:
         # The pointer moves first: an answer must never claim a revision it does not reflect.
         self.learn(pointer_of(change))
-        self.revision = change.revision
+        # Two callers may catch up at once, and the slower one brings what is known already.
+        self.revision = max(self.revision, change.revision)
         self._wake()
 
     def release(self) -> None:
@@ -95,7 +96,8 @@ class Follower:
                 while self.revision < revision:
                     await self._moved.wait()
         except TimeoutError:
-            raise RevisionNotReached(revision, self.revision) from None
+            if self.revision < revision:  # it may have come in the very last moment
+                raise RevisionNotReached(revision, self.revision) from None
 
     async def moved(self, within: float) -> None:
         """Return when any pointer moves, at the latest after `within` seconds."""

@@ -34,6 +34,7 @@ from app.database import (
     audit,
     changes,
     claims,
+    close_engine,
     connect,
     documents,
     intents,
@@ -212,8 +213,9 @@ class PostgresChangeLog:
         await self._run("ping", _PING, seconds=_PING_SECONDS)
 
     async def close(self) -> None:
-        """Close the connection that listens; the engine belongs to whoever opened it."""
+        """Close the connection that listens, and the engine."""
         await self._listener.close()
+        await close_engine(self._engine)
 
     async def _run(
         self,

@@ -1,0 +1,245 @@
+"""What the change log does while Postgres is frozen, gone or restarted."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from app.changes.errors import LogUnavailable
+from app.changes.model import Disclosure, Entity, Intent, Written
+from app.changes.postgres import PostgresChangeLog
+from app.database import close_engine, migrate, open_engine
+from tests.servers.postgres import PostgresServer
+
+pytestmark = pytest.mark.faults
+
+CHECKOUT = Entity("config", "staging", "checkout", "staging/checkout")
+ONE_BUSY_REPLICA = 9
+
+Call = Callable[[PostgresChangeLog], Coroutine[Any, Any, object]]
+
+
+@pytest.fixture
+async def url(postgres_server: PostgresServer) -> str:
+    made = postgres_server.fresh_database()
+    await migrate(made)
+    return made
+
+
+@pytest.fixture
+async def log(url: str) -> AsyncIterator[PostgresChangeLog]:
+    opened = PostgresChangeLog(open_engine(url), url)
+    yield opened
+    await opened.close()
+
+
+def intent() -> Intent:
+    key = str(uuid4())
+    now = datetime.now(UTC)
+    return Intent(str(uuid4()), CHECKOUT, 0, "updated", "ana", "", "request", now, key, "digest")
+
+
+CALLS: dict[str, Call] = {
+    "begin": lambda log: log.begin(intent()),
+    "advance": lambda log: log.advance(CHECKOUT, [Written(1, None)]),
+    "pointer": lambda log: log.pointer(CHECKOUT.key),
+    "intent": lambda log: log.intent("known"),
+    "joined": lambda log: log.joined("key"),
+    "overdue": lambda log: log.overdue(10),
+    "expire": lambda log: log.expire("known"),
+    "snapshot": lambda log: log.snapshot(),
+    "since": lambda log: log.since(0, 10),
+    "history": lambda log: log.history(CHECKOUT.key, 10),
+    "recent": lambda log: log.recent(60),
+    "disclose": lambda log: log.disclose(Disclosure(CHECKOUT, ("key",), "ana", "request")),
+    "claim": lambda log: log.claim("scan", 0),
+    "ping": lambda log: log.ping(),
+}
+
+
+@pytest.fixture
+async def known(log: PostgresChangeLog) -> None:
+    now = datetime.now(UTC)
+    await log.begin(Intent("known", CHECKOUT, 0, "updated", "ana", "", "request", now))
+
+
+@asynccontextmanager
+async def frozen(server: PostgresServer) -> AsyncIterator[None]:
+    server.freeze()
+    try:
+        yield
+    finally:
+        server.thaw()
+
+
+async def seconds_until_refused(call: Awaitable[object]) -> float:
+    began = monotonic()
+    with pytest.raises(LogUnavailable):
+        await call
+    return monotonic() - began
+
+
+async def open_connections(log: PostgresChangeLog) -> None:
+    await asyncio.gather(*(log.ping() for _ in range(ONE_BUSY_REPLICA)))
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_frozen_server_is_named_in_time_and_forgotten_when_it_thaws(
+    log: PostgresChangeLog, postgres_server: PostgresServer, name: str
+) -> None:
+    call = CALLS[name]
+    await call(log)
+
+    async with frozen(postgres_server):
+        assert await seconds_until_refused(call(log)) < 1.2
+
+    await call(log)
+
+
+@pytest.mark.usefixtures("known")
+async def test_a_frozen_server_is_named_in_time_to_all_callers_at_once(
+    log: PostgresChangeLog, postgres_server: PostgresServer
+) -> None:
+    await open_connections(log)
+
+    async with frozen(postgres_server):
+        for _ in range(3):
+            refused = await asyncio.gather(
+                *(seconds_until_refused(call(log)) for call in CALLS.values())
+            )
+            assert max(refused) < 1.2
+
+    for call in CALLS.values():
+        await call(log)
+
+
+async def test_a_server_frozen_before_the_first_call_is_named_in_time(
+    log: PostgresChangeLog, postgres_server: PostgresServer
+) -> None:
+    async with frozen(postgres_server):
+        assert await seconds_until_refused(log.ping()) < 1.2
+
+    await log.ping()
+
+
+async def test_waiting_for_changes_lasts_no_longer_while_the_server_is_frozen(
+    log: PostgresChangeLog, postgres_server: PostgresServer
+) -> None:
+    async with frozen(postgres_server):
+        for _ in range(3):
+            began = monotonic()
+            await log.changed(within=0.25)
+            assert monotonic() - began < 0.5
+
+
+async def test_closing_does_not_wait_for_a_frozen_server(
+    url: str, postgres_server: PostgresServer
+) -> None:
+    log = PostgresChangeLog(open_engine(url), url)
+    await open_connections(log)
+    await log.changed(within=1)
+
+    async with frozen(postgres_server):
+        await seconds_until_refused(log.ping())
+        began = monotonic()
+        await log.close()
+        assert monotonic() - began < 4
+
+
+async def test_a_restart_costs_the_next_caller_nothing(
+    log: PostgresChangeLog, postgres_server: PostgresServer
+) -> None:
+    await open_connections(log)
+
+    postgres_server.restart()
+
+    await open_connections(log)
+
+
+async def test_a_connection_lost_in_the_middle_of_a_call_is_replaced(
+    url: str, log: PostgresChangeLog
+) -> None:
+    await log.ping()
+    saboteur = await asyncpg.connect(url)
+    # The row is locked, so that the call is still under way when its connection ends.
+    await log.claim("scan", 0)
+    holding = saboteur.transaction()
+    await holding.start()
+    await saboteur.execute("SELECT * FROM claims FOR UPDATE")
+    claiming = asyncio.create_task(log.claim("scan", 0))
+    others = "pid <> pg_backend_pid() AND datname = current_database()"
+    while not await saboteur.fetchval(
+        f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        f" WHERE wait_event_type = 'Lock' AND {others}"
+    ):
+        assert not claiming.done()
+    await holding.rollback()
+
+    assert await claiming
+    await saboteur.close()
+
+
+async def test_a_server_that_is_gone_is_named_at_once_and_found_again(
+    log: PostgresChangeLog, postgres_server: PostgresServer
+) -> None:
+    await log.ping()
+
+    postgres_server.stop()
+    try:
+        assert await seconds_until_refused(log.ping()) < 0.5
+    finally:
+        postgres_server.restart()
+
+    await log.ping()
+
+
+async def test_listening_begins_again_after_a_restart(
+    log: PostgresChangeLog, postgres_server: PostgresServer
+) -> None:
+    await log.changed(within=2)
+    await log.advance(CHECKOUT, [Written(1, None)])
+    postgres_server.restart()
+
+    async with asyncio.timeout(10):
+        while await seconds_until_woken(log) > 0.5:
+            pass
+
+
+async def seconds_until_woken(log: PostgresChangeLog) -> float:
+    with suppress(TimeoutError):
+        while True:  # whatever is known already
+            began = monotonic()
+            await log.changed(within=0.05)
+            if monotonic() - began > 0.04:
+                break
+    waiting = asyncio.create_task(log.changed(within=1))
+    pointer = await log.pointer(CHECKOUT.key)
+    assert pointer is not None
+    await log.advance(CHECKOUT, [Written(pointer.version + 1, None)])
+    began = monotonic()
+    await waiting
+    return monotonic() - began
+
+
+async def test_a_replica_that_stops_in_the_middle_does_not_lock_out_the_others(
+    url: str, log: PostgresChangeLog
+) -> None:
+    engine = open_engine(url)
+    async with engine.connect() as stopped:
+        await stopped.exec_driver_sql("SELECT pg_advisory_xact_lock(7310011)")
+        assert await seconds_until_refused(log.advance(CHECKOUT, [Written(1, None)])) < 1.2
+
+        async with asyncio.timeout(5):
+            while True:
+                with suppress(LogUnavailable):
+                    assert (await log.advance(CHECKOUT, [Written(1, None)])).version == 1
+                    break
+        await stopped.invalidate()
+    await close_engine(engine)

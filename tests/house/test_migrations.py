@@ -1,0 +1,78 @@
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection
+
+from app.database import LOG_LOCK, metadata, migrate, open_migration_engine
+from tests.servers.postgres import PostgresServer
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def url(postgres_server: PostgresServer) -> str:
+    return postgres_server.fresh_database()
+
+
+def differences(connection: Connection) -> list[object]:
+    options = {"compare_type": True, "compare_server_default": True}
+    return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+
+
+async def test_the_migrations_build_what_the_tables_say(url: str) -> None:
+    await migrate(url)
+
+    engine = open_migration_engine(url)
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+    await engine.dispose()
+
+
+async def test_replicas_that_start_together_take_turns(url: str) -> None:
+    await asyncio.gather(*(migrate(url) for _ in range(3)))
+
+    connection = await asyncpg.connect(url)
+    assert await connection.fetchval("SELECT count(*) FROM alembic_version") == 1
+    await connection.close()
+
+
+async def test_migrating_twice_changes_nothing(url: str) -> None:
+    await migrate(url)
+    await migrate(url)
+
+
+async def test_the_function_takes_the_lock_of_the_log(url: str) -> None:
+    await migrate(url)
+
+    connection = await asyncpg.connect(url)
+    source = await connection.fetchval(
+        "SELECT prosrc FROM pg_proc WHERE proname = $1", "advance_document"
+    )
+    await connection.close()
+    assert f"pg_advisory_xact_lock({LOG_LOCK})" in source
+
+
+def test_the_command_line_migrates_the_database_it_is_given(url: str) -> None:
+    command = (sys.executable, "-m", "alembic", "-x", f"url={url}")
+
+    subprocess.run((*command, "upgrade", "head"), cwd=CHECKOUT, check=True)
+    subprocess.run((*command, "check"), cwd=CHECKOUT, check=True)
+
+
+def test_the_command_line_asks_which_database() -> None:
+    asked = subprocess.run(
+        (sys.executable, "-m", "alembic", "upgrade", "head"),
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert asked.returncode != 0
+    assert "-x url=" in asked.stdout + asked.stderr

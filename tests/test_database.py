@@ -1,0 +1,100 @@
+import asyncio
+from time import monotonic
+
+import pytest
+
+from app.database import measured, within
+from app.telemetry import REGISTRY
+
+
+async def test_an_answer_in_time_is_passed_on() -> None:
+    async def answer() -> int:
+        return 42
+
+    assert await within(1, answer()) == 42
+
+
+async def test_a_failure_in_time_is_passed_on() -> None:
+    async def fail() -> None:
+        raise LookupError("gone")
+
+    with pytest.raises(LookupError, match="gone"):
+        await within(1, fail())
+
+
+async def test_the_caller_does_not_wait_for_the_clean_up() -> None:
+    cleaned_up, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow_to_stop() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await go_on.wait()
+            cleaned_up.set()
+
+    began = monotonic()
+    with pytest.raises(TimeoutError):
+        await within(0.05, slow_to_stop())
+    assert monotonic() - began < 0.5
+    assert not cleaned_up.is_set()
+
+    go_on.set()
+    async with asyncio.timeout(1):
+        await cleaned_up.wait()
+
+
+async def test_a_failure_after_the_caller_has_left_disturbs_nobody() -> None:
+    disturbances: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, facts: disturbances.append(facts))
+    failed = asyncio.Event()
+
+    async def fail_late() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            failed.set()
+            raise ConnectionError
+
+    with pytest.raises(TimeoutError):
+        await within(0.01, fail_late())
+    async with asyncio.timeout(1):
+        await failed.wait()
+    await asyncio.sleep(0)  # lets the task end, and be collected
+
+    asyncio.get_running_loop().set_exception_handler(None)
+    assert disturbances == []
+
+
+async def test_a_caller_who_is_cancelled_cancels_the_call() -> None:
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def call() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    caller = asyncio.create_task(within(10, call()))
+    await begun.wait()
+    caller.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    async with asyncio.timeout(1):
+        await cancelled.wait()
+
+
+def test_a_call_is_counted_by_what_became_of_it() -> None:
+    def count(outcome: str) -> float:
+        labels = {"operation": "test", "outcome": outcome}
+        return REGISTRY.get_sample_value("pilothouse_database_calls_total", labels) or 0
+
+    with measured("test"):
+        pass
+    with pytest.raises(TimeoutError), measured("test"):
+        raise TimeoutError
+
+    assert (count("ok"), count("failed")) == (1, 1)
+    duration = "pilothouse_database_call_duration_seconds_count"
+    assert REGISTRY.get_sample_value(duration, {"operation": "test"}) == 2

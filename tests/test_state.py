@@ -1,0 +1,195 @@
+import asyncio
+import signal
+import sqlite3
+import stat
+import sys
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from app.state import FILE, State, StateInUse, StateUnavailable
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "data"
+
+
+@pytest.fixture
+async def state(folder: Path) -> AsyncIterator[State]:
+    opened = State(folder)
+    yield opened
+    await opened.close()
+
+
+def claim(connection: sqlite3.Connection, task: str = "scan") -> None:
+    connection.execute("INSERT INTO claims VALUES (?, 'now')", (task,))
+
+
+def claimed(connection: sqlite3.Connection) -> list[str]:
+    return [row["task"] for row in connection.execute("SELECT task FROM claims ORDER BY task")]
+
+
+def setting(connection: sqlite3.Connection, pragma: str) -> object:
+    return connection.execute(f"PRAGMA {pragma}").fetchone()[0]
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {file.name: stat.S_IMODE(file.stat().st_mode) for file in (folder, *folder.iterdir())}
+
+
+async def test_the_folder_is_made_for_its_owner_alone(state: State, folder: Path) -> None:
+    await state.run(claim)
+
+    found = modes(folder)
+    assert found.pop(folder.name) == 0o700
+    assert len(found) == 4  # the file, what SQLite puts beside it, and the lock
+    assert set(found.values()) == {0o600}
+
+
+async def test_every_commit_waits_for_the_disk(state: State) -> None:
+    assert await state.read(lambda connection: setting(connection, "journal_mode")) == "wal"
+    assert await state.read(lambda connection: setting(connection, "synchronous")) == 2
+
+
+async def test_two_services_do_not_share_a_folder(state: State, folder: Path) -> None:
+    with pytest.raises(StateInUse, match=str(folder)):
+        State(folder)
+
+    await state.run(claim)
+
+
+async def test_a_closed_folder_is_opened_again_with_all_it_had(state: State, folder: Path) -> None:
+    await state.run(claim)
+    await state.close()
+
+    reopened = State(folder)
+
+    assert await reopened.read(claimed) == ["scan"]
+    await reopened.close()
+
+
+async def test_what_was_acknowledged_survives_a_kill(folder: Path) -> None:
+    program = f"""
+import asyncio, os, signal
+from pathlib import Path
+from app.state import State
+
+async def main():
+    state = State(Path({str(folder)!r}))
+    await state.run(lambda connection: connection.execute("INSERT INTO claims VALUES ('a', 'b')"))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+    killed = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
+    assert await killed.wait() == -signal.SIGKILL
+
+    state = State(folder)  # the lock of the dead is free
+
+    assert await state.read(claimed) == ["a"]
+    await state.close()
+
+
+async def test_work_that_fails_leaves_nothing_behind(state: State) -> None:
+    def fail(connection: sqlite3.Connection) -> None:
+        claim(connection)
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await state.run(fail)
+
+    assert await state.read(claimed) == []
+    await state.run(claim)
+
+
+async def test_a_breach_of_the_schema_is_the_callers_mistake(state: State) -> None:
+    await state.run(claim)
+
+    with pytest.raises(sqlite3.IntegrityError):
+        await state.run(claim)
+
+
+async def test_works_take_turns_on_one_thread_of_their_own(state: State) -> None:
+    threads: list[str] = []
+
+    def note(connection: sqlite3.Connection) -> None:
+        threads.append(threading.current_thread().name)
+        claim(connection, str(len(threads)))
+
+    await asyncio.gather(*(state.run(note) for _ in range(5)))
+
+    assert len(set(threads)) == 1
+    assert threading.current_thread().name not in threads
+    assert await state.read(claimed) == ["1", "2", "3", "4", "5"]
+
+
+async def test_a_closed_state_is_unavailable(state: State) -> None:
+    await state.close()
+    await state.close()
+
+    with pytest.raises(StateUnavailable):
+        await state.run(claim)
+    with pytest.raises(StateUnavailable):
+        await state.read(claimed)
+
+
+async def test_a_full_disk_is_unavailable_until_there_is_room(state: State) -> None:
+    pages = await state.read(lambda connection: setting(connection, "page_count"))
+    await state.read(lambda connection: setting(connection, f"max_page_count = {pages}"))
+
+    def fill(connection: sqlite3.Connection) -> None:
+        claim(connection)
+        connection.execute("INSERT INTO versions VALUES ('doc', 1, ?)", ("x" * 100_000,))
+
+    with pytest.raises(StateUnavailable):
+        await state.run(fill)
+    assert await state.read(claimed) == []
+
+    await state.read(lambda connection: setting(connection, "max_page_count = 100000"))
+    await state.run(fill)
+    assert await state.read(claimed) == ["scan"]
+
+
+def test_a_file_that_is_no_state_is_left_as_it_is(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / FILE).write_text("something else entirely" * 100)
+
+    with pytest.raises(StateUnavailable, match=str(folder)):
+        State(folder)
+
+    assert (folder / FILE).read_text() == "something else entirely" * 100
+
+
+async def test_a_corrupt_file_is_unavailable(folder: Path) -> None:
+    state = State(folder)
+    await state.close()
+    with (folder / FILE).open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 4096 * 20)
+
+    damaged = State(folder)
+
+    with pytest.raises(StateUnavailable):
+        await damaged.run(claim)
+    await damaged.close()
+
+
+async def test_the_state_of_a_newer_release_is_not_touched(state: State, folder: Path) -> None:
+    await state.run(lambda connection: connection.execute("PRAGMA user_version = 1000"))
+    await state.close()
+
+    with pytest.raises(StateUnavailable, match="newer release"):
+        State(folder)
+
+    with pytest.raises(StateUnavailable, match="newer release"):  # and not StateInUse
+        State(folder)
+
+
+def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(StateUnavailable, match="file"):
+        State(tmp_path / "file" / "data")
