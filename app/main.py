@@ -13,6 +13,7 @@ from app.changes.follower import Follower
 from app.changes.port import ChangeLog
 from app.changes.router import router as changes_router
 from app.configs.documents import DocumentService
+from app.configs.hot import HotConfigs, HotEffective, HotKey
 from app.configs.keys import KeyService
 from app.configs.reading import Reader
 from app.configs.recovery import RECONCILE_SECONDS, Reconciler, Scanner
@@ -28,6 +29,7 @@ from app.telemetry import configure_logging
 from app.vitals import Vitals
 from app.web import problem
 from app.web.health import router as health_router
+from app.web.hot import HotFastAPI, HotRead
 from app.web.middleware import Edge
 from app.wiring import Backends, Task, open_backends, refuse_unsafe
 
@@ -43,6 +45,7 @@ class State(TypedDict):
     follower: Follower
     health: Vitals
     stats: Stats
+    hot: tuple[HotRead, ...]
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -62,7 +65,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 yield state
                 release(app)
 
-    app = FastAPI(
+    app = HotFastAPI(
         title="Pilothouse",
         version=VERSION,
         description="Configurations, feature flags and service discovery behind one API.",
@@ -98,6 +101,7 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
     reader = Reader(store, follower, max_versions=keep, memory_bytes=settings.cache_memory_bytes)
     writer = Writer(store, log, cipher, reader, max_versions=keep)
     vitals = Vitals(backends.watched, follower, VERSION)
+    hot = HotConfigs.over(reader, vitals, settings.cache_memory_bytes // 4)
     state = State(
         keys=KeyService(reader, writer, cipher, log),
         documents=DocumentService(reader, writer, log),
@@ -106,6 +110,7 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
         follower=follower,
         health=vitals,
         stats=Stats(reader, log),
+        hot=(HotKey(hot), HotEffective(hot)),
     )
     reconciler = Reconciler(store, log, writer)
     scanner = Scanner(store, reader, writer)

@@ -123,6 +123,22 @@ EXTERNAL_EDITS = Counter(
     "Changes found in the store that no write of ours had made.",
     registry=REGISTRY,
 )
+STREAMS = Gauge(
+    "pilothouse_streams",
+    "Clients that listen to the event stream of this replica.",
+    registry=REGISTRY,
+)
+STREAM_EVENTS = Counter(
+    "pilothouse_stream_events_total",
+    "Events handed to stream clients.",
+    registry=REGISTRY,
+)
+STREAMS_CLOSED = Counter(
+    "pilothouse_streams_closed_total",
+    "Streams that ended: gone (by the client), slow (cut off), drain (by a shutdown).",
+    ["reason"],
+    registry=REGISTRY,
+)
 BACKGROUND_FAILURES = Counter(
     "pilothouse_background_failures_total",
     "Rounds of a background task that failed and will be tried again.",
@@ -131,12 +147,17 @@ BACKGROUND_FAILURES = Counter(
 )
 
 
+_threshold = logging.INFO
+
+
 def configure_logging(level: str, json: bool) -> None:  # noqa: FBT001 (read as `json=settings.log_json`)
     """Send every log line, ours and the libraries', to stdout in one format.
 
     To be called after uvicorn has set up its own loggers, for example in the application factory.
     """
     threshold = logging.getLevelNamesMapping()[level.upper()]
+    global _threshold  # noqa: PLW0603 - one process, one log
+    _threshold = threshold
     lines = _processors(json=json)
     # Straight to stdout: the detour through the standard library costs three times as much, and
     # there is a line for every request. Not cached, because a cached logger keeps its first level.
@@ -148,6 +169,11 @@ def configure_logging(level: str, json: bool) -> None:  # noqa: FBT001 (read as 
     )
     _take_over_libraries(lines)
     _take_over_uvicorn(threshold)
+
+
+def tells_requests() -> bool:
+    """Tell whether access lines are written, for code that would not even like to make them."""
+    return _threshold <= logging.INFO
 
 
 def _processors(*, json: bool) -> list[Processor]:

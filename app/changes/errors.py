@@ -28,6 +28,14 @@ class RevisionNotReached(Unavailable):
         )
 
 
+class TooManyStreams(Unavailable):
+    code = "too_many_streams"
+    retry_after = 5
+
+    def __init__(self, streams: int) -> None:
+        super().__init__(f"this replica serves {streams} streams already; try another")
+
+
 class Gap(Exception):
     """`advance` was given versions that do not continue the log; never leaves the write path."""
 

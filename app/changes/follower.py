@@ -21,6 +21,7 @@ class Follower:
         self._started = False
         self._contact = monotonic()
         self.revision = 0
+        self.generation = 0  # moves with every pointer, to tell cheaply that none has moved
 
     @property
     def pointers(self) -> Mapping[str, Pointer]:
@@ -46,6 +47,7 @@ class Follower:
         present = self._pointers.get(pointer.entity.key)
         if present is None or present.version < pointer.version:
             self._pointers[pointer.entity.key] = pointer
+            self.generation += 1
             self._wake()
 
     async def follow(self) -> None:

@@ -5,19 +5,23 @@ import hashlib
 import hmac
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from app.configs.errors import SecretUnreadable, VersionMissing, VersionTaken
+from app.configs.errors import SecretUnreadable, StoreUnavailable, VersionMissing, VersionTaken
 from app.configs.model import DocumentId, document_at
 from app.configs.port import Head, Sealed
-from app.state import State
+from app.state import State, StateUnavailable
 
+_SCHEME = "aes256-gcm"
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
+
+T = TypeVar("T")
 
 
 class EmbeddedConfigStore:
@@ -32,7 +36,7 @@ class EmbeddedConfigStore:
             ).fetchone()
             return None if row is None else str(row[0])
 
-        text = await self._state.read(work)
+        text = await self._read(work)
         if text is None:
             raise VersionMissing("no such version")
         return text
@@ -50,21 +54,30 @@ class EmbeddedConfigStore:
                 (document.path, base + 1 - self._max_versions),
             )
 
-        await self._state.run(work)
+        try:
+            await self._state.run(work)
+        except StateUnavailable as failure:
+            raise StoreUnavailable("the documents cannot be written") from failure
 
     async def head(self, document: DocumentId) -> Head:
-        newest = await self._state.read(lambda connection: _newest(connection, document))
+        newest = await self._read(lambda connection: _newest(connection, document))
         return Head(newest, readable=True)
 
     async def documents(self) -> Sequence[DocumentId]:
         def work(connection: sqlite3.Connection) -> list[str]:
             return [str(row[0]) for row in connection.execute("SELECT DISTINCT doc FROM versions")]
 
-        paths = await self._state.read(work)
+        paths = await self._read(work)
         return [found for path in paths if (found := document_at(path)) is not None]
 
     async def ping(self) -> None:
-        await self._state.read(lambda connection: connection.execute("SELECT 1").fetchone())
+        await self._read(lambda connection: connection.execute("SELECT 1").fetchone())
+
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return await self._state.read(work)
+        except StateUnavailable as failure:
+            raise StoreUnavailable("the documents cannot be read") from failure
 
 
 def _newest(connection: sqlite3.Connection, document: DocumentId) -> int:
@@ -98,16 +111,15 @@ class EmbeddedCipher:
         nonce = os.urandom(_NONCE_BYTES)
         bound = f"{environment}\0{context}".encode()
         sealed = AESGCM(self._keys[-1]).encrypt(nonce, plain.encode(), bound)
-        return f"aes256-gcm:v{len(self._keys)}:{base64.b64encode(nonce + sealed).decode()}"
+        return f"{_SCHEME}:v{len(self._keys)}:{base64.b64encode(nonce + sealed).decode()}"
 
     async def open(self, environment: str, items: Sequence[tuple[str, str]]) -> Sequence[str]:
         return [self._decrypted(environment, context, text) for context, text in items]
 
     def _decrypted(self, environment: str, context: str, text: str) -> str:
         try:
-            _, version, encoded = text.split(":")
-            key = self._keys[int(version.removeprefix("v")) - 1]
-            raw = base64.b64decode(encoded)
+            number, raw = _parts(text)
+            key = self._keys[number - 1]
             bound = f"{environment}\0{context}".encode()
             return AESGCM(key).decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], bound).decode()
         except (ValueError, IndexError, InvalidTag) as error:
@@ -118,6 +130,15 @@ class EmbeddedCipher:
         message = f"{environment}\0{text}".encode()
         mark = hmac.new(_derived(self._keys[-1]), message, hashlib.sha256).digest()
         return f"hmac:v{version}:{base64.b64encode(mark).decode()}"
+
+
+def _parts(text: str) -> tuple[int, bytes]:
+    """Return the number of the key and what it sealed."""
+    scheme, version, encoded = text.split(":")
+    number = int(version.removeprefix("v"))
+    if scheme != _SCHEME or number < 1:
+        raise ValueError("not sealed by this cipher")
+    return number, base64.b64decode(encoded)
 
 
 def _derived(key: bytes) -> bytes:

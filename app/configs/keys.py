@@ -51,7 +51,9 @@ class KeyService:
     def tag(self, document: DocumentId, form: str = "json", own: int | None = None) -> str:
         """Tag the effective configuration; `own` overrides the addressed layer's version."""
         found = ((layer, self.reader.pointer(layer)) for layer in layers_of(document))
-        pairs = [(layer, pointer.version) for layer, pointer in found if pointer is not None]
+        pairs = [
+            (layer, pointer.version) for layer, pointer in found if pointer and not pointer.deleted
+        ]
         if own is not None:
             pairs = [(layer, own if layer == document else version) for layer, version in pairs]
         return tag_of(document, pairs, form)

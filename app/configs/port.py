@@ -33,6 +33,7 @@ class ConfigStore(Protocol):
 
         VersionTaken: refused, because the newest version is not `base`. WriteUnanswered: sent,
         outcome unknown. StoreUnavailable: nothing was sent, or the store refused.
+        DocumentTooLarge: the store cannot hold such a text; nothing was sent.
         """
         ...
 

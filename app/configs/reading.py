@@ -28,6 +28,8 @@ from pilothouse_core.layers import Merged, merge
 READ_SECONDS = 0.8
 _STORE_READS_AT_ONCE = 24
 _EXTERNAL_STEPS = 20
+# Looking a label up costs as much as the read itself.
+CONFIG_READS_FROM_MEMORY = CONFIG_READS.labels("memory")
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -50,8 +52,8 @@ class Reader:
         self._store = store
         self._follower = follower
         self._max_versions = max_versions
-        self._memory: _Memory[tuple[DocumentId, int], Body] = _Memory(memory_bytes // 2)
-        self._merges: _Memory[tuple[tuple[DocumentId, int], ...], Effective] = _Memory(
+        self._memory: BoundedMemory[tuple[DocumentId, int], Body] = BoundedMemory(memory_bytes // 2)
+        self._merges: BoundedMemory[tuple[tuple[DocumentId, int], ...], Effective] = BoundedMemory(
             memory_bytes // 2
         )
         self._under_way: dict[tuple[DocumentId, int], asyncio.Task[Body]] = {}
@@ -106,7 +108,7 @@ class Reader:
         remembered = self._memory.get((document, version))
         if remembered is not None:
             self.hits += 1
-            CONFIG_READS.labels("memory").inc()
+            CONFIG_READS_FROM_MEMORY.inc()
             return remembered
         self.misses += 1
         CONFIG_READS.labels("store").inc()
@@ -188,18 +190,34 @@ class Reader:
 
     async def effective(self, document: DocumentId) -> Effective:
         """Merge the layers that contribute to `document` as the log names them now."""
+        remembered = self.remembered(document)
+        if remembered is not None:
+            return remembered
+        versions, revision = self._contributing(document)
+        merged = self._merged(document, versions, await self._bodies(versions))
+        self._merges.put(versions, merged, sum(map(_size, merged.bodies.values())))
+        return replace(merged, revision=revision)
+
+    def remembered(self, document: DocumentId) -> Effective | None:
+        """Return the effective configuration if these very versions were merged already."""
+        versions, revision = self._contributing(document)
+        found = self._merges.get(versions)
+        if found is None:
+            return None
+        self.hits += 1
+        CONFIG_READS_FROM_MEMORY.inc()
+        if found.addressed == document and found.revision == revision:
+            return found
+        return replace(found, addressed=document, revision=revision)
+
+    def _contributing(self, document: DocumentId) -> tuple[tuple[tuple[DocumentId, int], ...], int]:
+        """Return the live layers' versions, lowest first, and the newest contributing change."""
         found = [(layer, self.pointer(layer)) for layer in layers_of(document)]
-        live = [(layer, pointer) for layer, pointer in found if pointer and not pointer.deleted]
-        versions = tuple((layer, pointer.version) for layer, pointer in live)
-        revision = max((pointer.revision for _, pointer in found if pointer), default=0)
-        remembered = self._merges.get(versions)
-        if remembered is None:
-            remembered = self._merged(document, versions, await self._bodies(versions))
-            self._merges.put(versions, remembered, sum(map(_size, remembered.bodies.values())))
-        else:
-            self.hits += 1
-            CONFIG_READS.labels("memory").inc()
-        return replace(remembered, addressed=document, revision=revision)
+        known = [(layer, pointer) for layer, pointer in found if pointer is not None]
+        versions = tuple(
+            (layer, pointer.version) for layer, pointer in known if not pointer.deleted
+        )
+        return versions, max((pointer.revision for _, pointer in known), default=0)
 
     async def single(self, document: DocumentId) -> Effective:
         """Return one layer alone in the shape of an effective configuration."""
@@ -234,7 +252,7 @@ def _size(body: Body) -> int:
     return body.size
 
 
-class _Memory(Generic[Key, Value]):
+class BoundedMemory(Generic[Key, Value]):
     """What was used last, bounded by the bytes of the stored texts it was made from."""
 
     def __init__(self, limit: int) -> None:

@@ -37,7 +37,8 @@ router = APIRouter(
 )
 
 Service = Annotated[str, Path(description="A service, or `_shared`.")]
-VersionQuery = Annotated[int | None, Query(ge=1, lt=2**31)]
+_MOST_VERSIONS = 2**31 - 1  # what the log has room for
+VersionQuery = Annotated[int | None, Query(ge=1, le=_MOST_VERSIONS)]
 
 
 def _told(response: Response, shown: Shown, revision: int) -> DocumentOut:
@@ -186,7 +187,7 @@ async def history(
 ) -> Page[DocumentChangeOut]:
     document = document_id(environment, service)
     response.headers[REVISION_HEADER] = str(follower.revision)
-    before = decode_cursor(cursor, int)[0] if cursor else None
+    before = min(decode_cursor(cursor, int)[0], _MOST_VERSIONS) if cursor else None
     changes = await documents.history(document, limit, before)
     more = encode_cursor(changes[-1].version) if len(changes) == limit else None
     return Page(items=[DocumentChangeOut.of(change) for change in changes], next=more)

@@ -21,7 +21,6 @@ from app.configs.schemas import (
     KeyChangeOut,
     KeyIn,
     KeyOut,
-    LayerOut,
     MissingOut,
     PatchIn,
     PatchOut,
@@ -316,15 +315,4 @@ def _rendered(
         headers |= {name: value for name, value in response.headers.items() if name == "x-stale"}
         return Response(rendered(data, form), media_type=MEDIA_TYPES[form], headers=headers)
     response.headers.update(headers)
-    return EffectiveOut(
-        environment=found.addressed.environment,
-        service_name=found.addressed.service,
-        user=found.addressed.user,
-        data=data,
-        sources={key: SourceOut.of(layer) for key, layer in found.merged.sources.items()},
-        layers=[
-            LayerOut(**SourceOut.of(layer).model_dump(), version=version)
-            for layer, version in found.layers
-        ],
-        revision=found.revision,
-    )
+    return EffectiveOut.of(found, data)

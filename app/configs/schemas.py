@@ -8,6 +8,7 @@ from app.configs.answers import KeyAnswer
 from app.configs.documents import Shown
 from app.configs.keys import KeyChange
 from app.configs.model import BASE, SHARED, DocumentId
+from app.configs.reading import Effective
 from app.configs.transfer import Imported
 from pilothouse_core.diff import Diff
 
@@ -162,6 +163,21 @@ class EffectiveOut(BaseModel):
     sources: dict[str, SourceOut] = Field(description="The layer of every leaf's key.")
     layers: list[LayerOut] = Field(description="What was merged, lowest first.")
     revision: int = Field(description="The newest contributing change.")
+
+    @classmethod
+    def of(cls, effective: Effective, data: dict[str, Any]) -> "EffectiveOut":
+        return cls(
+            environment=effective.addressed.environment,
+            service_name=effective.addressed.service,
+            user=effective.addressed.user,
+            data=data,
+            sources={key: SourceOut.of(layer) for key, layer in effective.merged.sources.items()},
+            layers=[
+                LayerOut(**SourceOut.of(layer).model_dump(), version=version)
+                for layer, version in effective.layers
+            ],
+            revision=effective.revision,
+        )
 
 
 class DocumentIn(_In):

@@ -15,9 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import telemetry
 from app.errors import PilothouseError, TooLarge, Unparsable
-from app.web.problem import answer_crash, problem_response
+from app.web.problem import HeadersTooLarge, answer_crash, problem_response
 
 LARGEST_BODY = 1024 * 1024
+LARGEST_HEADERS = 64 * 1024
 
 # nginx's status for a caller who left before the answer began.
 _CALLER_LEFT = 499
@@ -27,12 +28,18 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 # Each would mean one thing to us and another to a server we send the name to.
 _AMBIGUOUS = re.compile(rb"%2f|%5c|%00|\\", re.IGNORECASE)
+# Routes are found by patterns whose end lets a newline pass.
+_CONTROL = re.compile("[\x01-\x1f\x7f]")
 
 _log = structlog.get_logger()
 
 
 class BadPath(Unparsable):
     code = "bad_path"
+
+
+class BadQuery(Unparsable):
+    code = "bad_query"
 
 
 class BadContentLength(Unparsable):
@@ -60,6 +67,8 @@ class Edge:
     async def _serve(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         try:
             _check_path(scope)
+            _check_query(scope)
+            _check_headers(scope)
             body = await _body(scope, receive)
         except PilothouseError as refusal:
             # What is left of the request is never read, so nothing can follow it.
@@ -132,10 +141,30 @@ def _check_path(scope: Scope) -> None:
         raise BadPath("the path is not UTF-8") from error
     if ".." in re.split(r"[/\\]", path):
         raise BadPath("the path has a segment `..`")
+    if _CONTROL.search(path):
+        raise BadPath("the path has a control character")
     # OpenFeature clients encode flag keys freely, and there no path is built from them.
     below_ofrep = path.removeprefix(scope.get("root_path", "")).startswith("/ofrep/")
     if not below_ofrep and _AMBIGUOUS.search(raw):
         raise BadPath("the path has a backslash, or an encoded slash, backslash or NUL")
+
+
+def _check_query(scope: Scope) -> None:
+    """Refuse what would be repaired quietly on its way to a parameter, or break what stores it."""
+    query = scope["query_string"]
+    if query.isascii() and b"%" not in query:
+        return
+    try:
+        text = unquote_to_bytes(query).decode()
+    except UnicodeDecodeError as error:
+        raise BadQuery("the query is not UTF-8") from error
+    if "\0" in text:
+        raise BadQuery("the query has a NUL character")
+
+
+def _check_headers(scope: Scope) -> None:
+    if sum(len(name) + len(value) for name, value in scope["headers"]) > LARGEST_HEADERS:
+        raise HeadersTooLarge(f"the headers have at most {LARGEST_HEADERS} bytes")
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes | None:

@@ -13,6 +13,7 @@ from pilothouse_core import strict_json
 DEFAULT_LIMIT = 100
 LARGEST_LIMIT = 1000
 _LONGEST_CURSOR = 2048
+_LARGEST_NUMBER = 2**63 - 1
 
 Item = TypeVar("Item")
 A = TypeVar("A", str, int)
@@ -58,6 +59,8 @@ def decode_cursor(text: str, /, *types: type[Any]) -> tuple[Any, ...]:
     parts = _parts(text)
     # Not isinstance: to Python, `true` is an integer.
     if [type(part) for part in parts] != list(types):
+        raise BadCursor
+    if not all(0 <= part <= _LARGEST_NUMBER for part in parts if isinstance(part, int)):
         raise BadCursor
     return tuple(parts)
 

@@ -50,6 +50,10 @@ class UnsupportedMediaType(PilothouseError):
     code = "unsupported_media_type"
 
 
+class HeadersTooLarge(TooLarge):
+    code = "headers_too_large"
+
+
 class Refused(PilothouseError):
     """The framework refused a request for a reason that has no kind of its own."""
 
@@ -73,6 +77,7 @@ STATUS: dict[type[PilothouseError], int] = {
     TooLarge: 413,
     UnsupportedMediaType: 415,
     Invalid: 422,
+    HeadersTooLarge: 431,
     InternalError: 500,
     Unavailable: 503,
     OutcomeUnknown: 504,
