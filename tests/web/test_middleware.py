@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from app.telemetry import REGISTRY
 from app.web import problem
-from app.web.middleware import LARGEST_BODY, Edge
+from app.web.middleware import LARGEST_BODY, LARGEST_HEADERS, Edge
 
 pytestmark = pytest.mark.anyio
 
@@ -49,6 +49,7 @@ async def exchange(
     *,
     method: str = "GET",
     raw_path: bytes = b"/echo",
+    query: bytes = b"",
     headers: Iterable[tuple[bytes, bytes]] = (),
     messages: Iterable[Message] = ({"type": "http.request", "body": b"", "more_body": False},),
 ) -> Exchange:
@@ -65,7 +66,7 @@ async def exchange(
         "method": method,
         "path": httpx.URL(raw_path.decode("latin-1")).path if raw_path.isascii() else "/",
         "raw_path": raw_path,
-        "query_string": b"",
+        "query_string": query,
         "headers": list(headers),
     }
     await app(scope, receive, send)
@@ -191,6 +192,8 @@ async def test_one_slash_is_taken_off_and_never_a_name(raw_path: bytes, path: st
         b"/ofrep/..%5capi",
         b"/api/v1/config/a%",
         b"/api/v1/config/a%zz",
+        b"/api/v1/config%0A",
+        b"/api/v1/config/a%7f",
         b"/api/v1/config/%ff",
         b"/api/v1/config/%c0%af",
         b"/api/v1/config/\xff",
@@ -211,6 +214,29 @@ async def test_a_path_that_two_servers_could_read_differently_is_refused(raw_pat
 )
 async def test_other_paths_pass(raw_path: bytes) -> None:
     assert (await exchange(Edge(echo), raw_path=raw_path)).status == 200
+
+
+@pytest.mark.parametrize("query", [b"name=%00", b"name=%ff", b"name=%ed%a0%80", b"name=\xe4"])
+async def test_a_query_that_could_only_be_repaired_is_refused(query: bytes) -> None:
+    refused = await exchange(Edge(echo), query=query)
+
+    assert refused.status == 400
+    assert refused.document["code"] == "bad_query"
+
+
+@pytest.mark.parametrize("query", [b"name=%C3%A4", b"100%", b"name=%zz", b"name=a%0Ab"])
+async def test_other_queries_pass(query: bytes) -> None:
+    assert (await exchange(Edge(echo), query=query)).status == 200
+
+
+@pytest.mark.parametrize(
+    "headers", [[(b"x-a", b"x" * LARGEST_HEADERS)], [(b"x-a", b"x" * 10)] * 10_000]
+)
+async def test_too_many_bytes_of_headers_are_refused(headers: list[tuple[bytes, bytes]]) -> None:
+    refused = await exchange(Edge(echo), headers=headers)
+
+    assert refused.status == 431
+    assert refused.document["code"] == "headers_too_large"
 
 
 async def test_a_body_announced_too_large_is_not_read_at_all() -> None:
