@@ -7,6 +7,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from time import monotonic
 from typing import Any
 
@@ -20,6 +21,7 @@ from app.telemetry import VAULT_REQUEST_DURATION, VAULT_REQUESTS
 CONNECT_SECONDS = 0.4
 CALL_SECONDS = 0.7
 CONNECTIONS = 32
+_LEAST_PAUSE_SECONDS = 0.1
 _SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._@+-]*"
 # Nothing any client or server would decode or normalise: `..` once reached other paths with our
 # token, and Vault reads `%2e%2e` as the same.
@@ -155,8 +157,9 @@ class VaultClient:
             raise StoreUnavailable("refused to send a request to another path than was meant")
         url = URL(f"{self._address}/v1/{path}", encoded=True)
         headers = self._headers | ({"X-Vault-Token": token} if token else {})
-        # Vault measures a string as it is sent: an escaped letter counts six times.
-        sent = None if body is None else json.dumps(body, ensure_ascii=False).encode()
+        # Vault measures a string as it is sent, where an escaped letter counts six times. A stream,
+        # because aiohttp warns of more than a mebibyte of bytes.
+        sent = None if body is None else BytesIO(json.dumps(body, ensure_ascii=False).encode())
         async with self._opened().request(
             method, url, data=sent, headers=headers, allow_redirects=False, ssl=self._ssl
         ) as answer:
@@ -165,7 +168,7 @@ class VaultClient:
             return Reply(
                 answer.status,
                 _parsed(raw, answer.status),
-                int(retry_after) if retry_after.isdigit() else None,
+                int(retry_after) if retry_after.isdecimal() else None,
             )
 
     def _opened(self) -> aiohttp.ClientSession:
@@ -233,19 +236,19 @@ class VaultClient:
         """
         while True:
             reply = await self.read("lookup", "auth/token/lookup-self")
-            ttl = float(reply.data.get("ttl") or 0)
-            if ttl <= 0:  # a token without end; look again: it may be replaced
-                await asyncio.sleep(60)
+            if reply.data.get("expire_time") is None:
+                await asyncio.sleep(60)  # a token without end; look again: it may be replaced
                 continue
+            ttl = float(reply.data.get("ttl") or 0)  # whole seconds: 0 in the last one
             pause = ttl * 2 / 3 * random.uniform(0.9, 1.0)  # noqa: S311 - jitter, not a secret
-            await asyncio.sleep(pause)
+            await asyncio.sleep(max(pause, _LEAST_PAUSE_SECONDS))
             await self._renew(float(reply.data.get("creation_ttl") or 0))
 
     async def _renew(self, lifetime: float) -> None:
         token = self._token
         renewed = await self.ask("renew", "auth/token/renew-self", {})
         granted = (renewed.body.get("auth") or {}).get("lease_duration") or 0
-        if renewed.status != 200 or granted < lifetime / 2:
+        if renewed.status != 200 or granted <= lifetime / 2:
             await self._log_in(token)  # the token nears its maximal life
 
 
