@@ -5,8 +5,20 @@ import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from benchmarks.load import Figures
+
+class Measured(Protocol):
+    """Answers a second, and latencies in seconds."""
+
+    @property
+    def rate(self) -> float: ...
+
+    @property
+    def p50(self) -> float: ...
+
+    @property
+    def p99(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,20 +26,24 @@ class Row:
     """One measured case; `bare` is the same thing without us, measured in the same run."""
 
     name: str
-    figures: Figures
-    bare: Figures | None
+    figures: Measured
+    bare: Measured | None
 
 
 def table(rows: Iterable[Row]) -> str:
     lines = [
-        "| case | per second | p50 ms | p99 ms | p50 / bare |",
-        "|---|---:|---:|---:|---:|",
+        "| case | per second | p50 ms | p99 ms | p50 / bare | rate / bare |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
-        ratio = f"{row.figures.p50 / row.bare.p50:.2f}" if row.bare is not None else ""
+        ratios = " | "
+        if row.bare is not None:
+            ratios = (
+                f"{row.figures.p50 / row.bare.p50:.2f} | {row.figures.rate / row.bare.rate:.2f}"
+            )
         lines.append(
             f"| {row.name} | {row.figures.rate:,.0f} | {row.figures.p50 * 1000:.2f} "
-            f"| {row.figures.p99 * 1000:.2f} | {ratio} |"
+            f"| {row.figures.p99 * 1000:.2f} | {ratios} |"
         )
     return "\n".join(lines)
 

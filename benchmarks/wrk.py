@@ -1,0 +1,64 @@
+"""Rates by wrk: a client written in C, so that the server is what is measured."""
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+SERVER_CORE, CLIENT_CORE = "0", "1"
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Answers a second, and latencies in seconds."""
+
+    rate: float
+    p50: float
+    p99: float
+
+
+def on_core(core: str, argv: list[str]) -> list[str]:
+    return ["taskset", "-c", core, *argv]
+
+
+def run(
+    url: str,
+    *,
+    connections: int = 20,
+    seconds: int = 4,
+    header: str | None = None,
+    expect_errors: bool = False,
+) -> Rate:
+    """Load one URL after a second of warm-up; fails when an answer is an error."""
+    if shutil.which("wrk") is None:
+        raise RuntimeError("wrk is missing: apt-get install wrk")
+    for duration in (1, seconds):
+        text = _wrk(url, connections, duration, header)
+    if not expect_errors and "Non-2xx or 3xx" in text:
+        raise RuntimeError(f"{url} answered with errors:\n{text}")
+    return Rate(
+        float(_found(r"Requests/sec:\s+([\d.]+)", text)),
+        _seconds(_found(r"\n\s+50%\s+(\S+)", text)),
+        _seconds(_found(r"\n\s+99%\s+(\S+)", text)),
+    )
+
+
+def _wrk(url: str, connections: int, seconds: int, header: str | None) -> str:
+    argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency"]
+    argv += ["-H", header] if header else []
+    return subprocess.run(
+        on_core(CLIENT_CORE, [*argv, url]), check=True, capture_output=True, text=True
+    ).stdout
+
+
+def _found(pattern: str, text: str) -> str:
+    found = re.search(pattern, text)
+    if found is None:
+        raise RuntimeError(f"wrk said something else:\n{text}")
+    return found[1]
+
+
+def _seconds(text: str) -> float:
+    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s)", text).groups()  # type: ignore[union-attr]
+    return float(number) * _UNITS[unit]

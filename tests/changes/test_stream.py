@@ -1,0 +1,148 @@
+"""What waits for stream clients: selection, order, coalescing, bounds."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.changes.model import Change, Entity
+from app.changes.stream import PENDING_AT_MOST, Hub, Selection, encoded
+
+
+def change(revision: int, name: str = "api", environment: str = "production") -> Change:
+    service, _, user = name.partition("/")
+    folder = f"users/{environment}/{service}/{user}" if user else f"layers/{environment}/{service}"
+    return Change(
+        revision=revision,
+        id=f"id-{revision}",
+        entity=Entity("config", environment, name, folder),
+        version=revision,
+        action="updated",
+        actor="ada",
+        comment="a comment",
+        at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+def revisions(text: bytes) -> list[int]:
+    lines = text.decode().splitlines()
+    return [int(line.removeprefix("id: ")) for line in lines if line.startswith("id: ")]
+
+
+def test_an_event_names_the_change_and_nothing_else() -> None:
+    lines = encoded(change(7)).decode().split("\n")
+
+    assert lines[0] == "id: 7"
+    assert lines[1] == "event: config.changed"
+    assert json.loads(lines[2].removeprefix("data: ")) == {
+        "revision": 7,
+        "kind": "config",
+        "action": "updated",
+        "environment": "production",
+        "name": "api",
+        "version": 7,
+        "actor": "ada",
+        "at": "2026-01-01T00:00:00+00:00",
+    }
+
+
+def test_a_service_hears_of_every_layer_that_contributes_to_it() -> None:
+    selection = Selection("production", "api")
+
+    heard = [
+        (environment, name)
+        for environment in ("default", "production", "staging")
+        for name in ("_shared", "api", "other", "api/ada", "other/ada")
+        if selection.wants(change(1, name, environment))
+    ]
+
+    assert heard == [
+        ("default", "_shared"),
+        ("default", "api"),
+        ("production", "_shared"),
+        ("production", "api"),
+        ("production", "api/ada"),
+    ]
+
+
+def test_only_the_selected_kinds_are_heard() -> None:
+    assert not Selection(kinds=frozenset({"flag"})).wants(change(1))
+    assert Selection(kinds=frozenset({"flag", "config"})).wants(change(1))
+
+
+def test_of_one_entity_only_the_latest_change_waits() -> None:
+    hub = Hub(limit=10)
+    subscription = hub.join(Selection())
+
+    for revision, name in enumerate(["api", "other", "api"], start=1):
+        hub.publish(change(revision, name))
+
+    assert revisions(subscription.taken()) == [2, 3]
+    assert subscription.taken() == b""
+
+
+@given(st.lists(st.sampled_from("abcdef"), max_size=60), st.data())
+def test_revisions_ascend_and_every_final_state_is_sent(
+    names: list[str], data: st.DataObject
+) -> None:
+    hub = Hub(limit=10)
+    subscription = hub.join(Selection())
+    last: dict[str, int] = {}
+    seen: list[int] = []
+
+    for revision, name in enumerate(names, start=1):
+        hub.publish(change(revision, name))
+        last[name] = revision
+        if data.draw(st.booleans()):
+            seen += revisions(subscription.taken())
+    seen += revisions(subscription.taken())
+
+    assert seen == sorted(set(seen))
+    assert set(last.values()) <= set(seen)
+
+
+def test_what_the_client_was_sent_from_the_log_is_not_sent_again() -> None:
+    hub = Hub(limit=10)
+    subscription = hub.join(Selection())
+    hub.publish(change(4, "a"))
+    hub.publish(change(5, "b"))
+
+    subscription.sent_revision = 4
+
+    assert revisions(subscription.taken()) == [5]
+
+
+def test_a_client_that_falls_too_far_behind_is_told_and_costs_nothing() -> None:
+    hub = Hub(limit=10)
+    subscription = hub.join(Selection())
+
+    for revision in range(1, PENDING_AT_MOST + 2):
+        hub.publish(change(revision, f"service{revision}"))
+
+    assert subscription.overrun
+    assert subscription.taken() == b""
+
+
+def test_a_full_hub_and_a_draining_one_take_nobody() -> None:
+    hub = Hub(limit=1)
+    subscription = hub.join(Selection())
+    assert hub.is_full
+
+    hub.leave(subscription)
+    assert not hub.is_full
+
+    hub.drain()
+    assert hub.is_full
+
+
+def _wakes(act: Callable[[Hub], None]) -> bool:
+    hub = Hub(limit=1)
+    subscription = hub.join(Selection())
+    act(hub)
+    return subscription.closed
+
+
+def test_draining_sends_everybody_away() -> None:
+    assert _wakes(Hub.drain)
