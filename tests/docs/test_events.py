@@ -1,0 +1,210 @@
+"""The page on events says what is sent, and its example of a consumer does what it says."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from signal import SIGTERM
+from typing import Any, get_args
+
+import asyncpg
+import pytest
+from jsonschema import Draft202012Validator, ValidationError
+
+from app.changes.kafka import KafkaPublisher
+from app.changes.model import Action, Entity, Intent, Written
+from app.changes.postgres import PostgresChangeLog
+from app.database import migrate, open_engine
+from tests.changes.heard import Heard, doubles, hear, hear_revisions
+from tests.changes.sending import drained, of_service, replica, write
+from tests.servers.kafka import KafkaServer
+from tests.servers.postgres import PostgresServer
+from tests.servers.service import ROOT
+
+pytestmark = pytest.mark.anyio
+
+PAGE = (ROOT / "docs/reference/events.md").read_text()
+CONSUMER = ROOT / "docs/examples/consume_changes.py"
+EXAMPLE, SCHEMA = map(
+    json.loads, re.findall(r"^```json\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+)
+OF_A_USER = Entity("config", "production", "checkout/ana", "users/production/checkout/ana")
+
+
+@pytest.fixture
+async def url(postgres_server: PostgresServer) -> str:
+    made = postgres_server.fresh_database()
+    await migrate(made)
+    return made
+
+
+@pytest.fixture
+async def log(url: str) -> AsyncIterator[PostgresChangeLog]:
+    opened = PostgresChangeLog(open_engine(url), url)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def topic(kafka_server: KafkaServer) -> str:
+    return kafka_server.fresh_topic()
+
+
+@pytest.fixture
+async def publisher(kafka_server: KafkaServer, topic: str) -> AsyncIterator[KafkaPublisher]:
+    opened = KafkaPublisher(kafka_server.bootstrap, topic, may_create=True)
+    yield opened
+    await opened.close()
+
+
+def complaints(message: Any) -> list[str]:
+    return [error.message for error in Draft202012Validator(SCHEMA).iter_errors(message)]
+
+
+def test_the_schema_is_one_and_the_example_keeps_to_it() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+
+    assert complaints(EXAMPLE) == []
+    assert SCHEMA["required"] == list(SCHEMA["properties"])
+    assert SCHEMA["properties"]["data"]["required"] == list(
+        SCHEMA["properties"]["data"]["properties"]
+    )
+
+
+def test_the_schema_knows_every_action() -> None:
+    actions = SCHEMA["properties"]["data"]["properties"]["action"]["enum"]
+
+    assert sorted(actions) == sorted(get_args(Action))
+    for action in actions:
+        assert complaints({**EXAMPLE, "type": f"pilothouse.config.{action}"}) == []
+
+
+@pytest.mark.parametrize("where", [(), ("data",)])
+def test_the_schema_has_no_room_for_a_value(where: tuple[str, ...]) -> None:
+    message = json.loads(json.dumps(EXAMPLE))
+    inside = message
+    for name in where:
+        inside = inside[name]
+    inside["value"] = "hunter2"
+
+    with pytest.raises(ValidationError, match="'value' was unexpected"):
+        Draft202012Validator(SCHEMA).validate(message)
+
+
+async def test_every_real_message_keeps_to_the_schema(
+    kafka_server: KafkaServer,
+    url: str,
+    log: PostgresChangeLog,
+    topic: str,
+    publisher: KafkaPublisher,
+) -> None:
+    revisions = await one_of_each(log)
+
+    async with replica(url, publisher):
+        heard = await hear_revisions(kafka_server.bootstrap, topic, revisions)
+
+    assert {one.message["data"]["action"] for one in heard} == set(get_args(Action))
+    for one in heard:
+        assert complaints(one.message) == []
+        assert one.message["partitionkey"] == one.key
+        assert one.message["data"]["revision"] == one.revision
+        assert datetime.fromisoformat(one.message["time"]).tzinfo is not None
+        assert [name for name, _ in one.headers] == ["content-type", "revision"]
+    assert {one.key for one in heard} == {
+        "config:staging/s1",
+        "config:production/checkout/ana",
+    }
+
+
+async def one_of_each(log: PostgresChangeLog) -> list[int]:
+    """Log a change of each action, then one of a user's layer; tell their revisions."""
+    about, revisions = of_service(1), []
+    ours: tuple[Action, ...] = ("created", "updated", "deleted", "rolled_back")
+    now = datetime.now(UTC)
+    for base, action in enumerate(ours):
+        intent = Intent(f"{base:032x}", about, base, action, "ana", "because", "request", now)
+        await log.begin(intent)
+        written = Written(base + 1, intent.id, at=now, deleted=action == "deleted")
+        revisions.append((await log.advance(about, [written])).revision)
+    revisions.append((await log.advance(about, [Written(5, None, comment="by hand")])).revision)
+    of_a_user = replace(intent, id="f" * 32, entity=OF_A_USER, base=0)
+    await log.begin(of_a_user)
+    pointer = await log.advance(OF_A_USER, [Written(1, of_a_user.id, at=now)])
+    return [*revisions, pointer.revision]
+
+
+# The example
+
+
+@contextmanager
+def consumer(kafka: KafkaServer, topic: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
+        "KAFKA_TOPIC_CONFIG_UPDATES": topic,
+        "KAFKA_GROUP": topic,
+        "HANDLED_FILE": str(folder / "handled.db"),
+    }
+    process = subprocess.Popen(
+        (sys.executable, CONSUMER), env=environment, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.send_signal(SIGTERM)
+            process.wait(10)
+
+
+async def lines(process: subprocess.Popen[str], many: int) -> list[str]:
+    """Read that many lines in a thread, which ends with the process at the latest."""
+    stdout = process.stdout
+    assert stdout is not None
+    async with asyncio.timeout(20):
+        return await asyncio.to_thread(lambda: [stdout.readline().rstrip() for _ in range(many)])
+
+
+async def test_the_consumer_of_the_example_handles_every_change_once(
+    kafka_server: KafkaServer,
+    url: str,
+    log: PostgresChangeLog,
+    topic: str,
+    publisher: KafkaPublisher,
+    tmp_path: Path,
+) -> None:
+    for base in range(3):
+        await write(log, of_service(1), base)
+    async with replica(url, publisher):
+        await drained(log)
+        with consumer(kafka_server, topic, tmp_path) as first:
+            earliest = await lines(first, 3)
+
+        await send_again(url)
+        await drained(log)
+        await hear(kafka_server.bootstrap, topic, comes_twice)
+        await write(log, of_service(1), 3)
+        with consumer(kafka_server, topic, tmp_path) as second:
+            later = await lines(second, 1)
+
+    said = "pilothouse.config.updated staging/s1 version"
+    assert earliest == [f"{said} 1", f"{said} 2", f"{said} 3"]
+    assert later == [f"{said} 4"]
+    assert (first.returncode, second.returncode) == (0, 0)
+
+
+def comes_twice(heard: Sequence[Heard]) -> bool:
+    return doubles(heard) == 3
+
+
+async def send_again(url: str) -> None:
+    """Forget that anything was sent, as a replica does that is killed before it notes it down."""
+    connection = await asyncpg.connect(url)
+    await connection.execute("UPDATE changes SET sent_at = NULL")
+    await connection.close()
