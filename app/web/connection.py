@@ -6,6 +6,12 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.web.middleware import LARGEST_HEADERS
+
+_HEAD_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
 _EXTENSION = "pilothouse.connection"
 _SEND_BUFFER = 16 * 1024  # the kernel doubles it
 _WRITE_BUFFER = 8 * 1024
@@ -30,9 +36,29 @@ class Connection:
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol that hands the connection to the application."""
+    """uvicorn's HTTP protocol that hands the connection to the application.
+
+    It also bounds what comes before a body: uvicorn would collect a header of any length.
+    """
+
+    _in_head = False
+    _head = 0  # bytes received since the read in which the head of the request began
+
+    def data_received(self, data: bytes) -> None:
+        goes_on = self._in_head
+        super().data_received(data)
+        if goes_on and self._in_head and not self.transport.is_closing():
+            self._head += len(data)
+            if self._head > LARGEST_HEADERS:
+                self.transport.write(_HEAD_TOO_LARGE)
+                self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
 
     def on_message_begin(self) -> None:
+        self._in_head, self._head = True, 0
         super().on_message_begin()
         self.scope["extensions"] = {_EXTENSION: {"connection": Connection(self.transport)}}
 

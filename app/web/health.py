@@ -11,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict
 
 from app.telemetry import REGISTRY
+from app.web.problem import PROBLEMS
 from app.web.state import from_state
 
 Readiness = Literal["ready", "degraded", "not_ready", "stopping"]
@@ -70,7 +71,9 @@ class HealthOut(ReadyOut):
 _OWN_MEMBERS = frozenset(HealthOut.model_fields)
 _NO_STORE = {"Cache-Control": "no-store"}
 
-router = APIRouter(tags=["health"])
+router = APIRouter(
+    tags=["health"], responses={status: PROBLEMS[status] for status in ("4XX", "5XX")}
+)
 
 
 @router.get("/live")

@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from app import telemetry
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_OF_A_BODY = frozenset({b"content-length", b"transfer-encoding"})
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 
@@ -61,7 +62,8 @@ async def _answered(read: HotRead, scope: Scope, send: Send) -> bool:
     started = perf_counter()
     pairs: list[tuple[bytes, bytes]] = scope["headers"]
     headers = dict(pairs)
-    if len(headers) != len(pairs):  # what a header sent twice means is not decided here
+    # What a header sent twice means, and what to do with a body, is not decided here.
+    if len(headers) != len(pairs) or not _OF_A_BODY.isdisjoint(headers):
         return False
     found = read.answer(scope["path"][len(read.prefix) :], scope["query_string"], headers)
     if found is None:

@@ -32,6 +32,7 @@ from app.errors import (
     Unavailable,
     Unparsable,
 )
+from app.web import openapi
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -133,6 +134,11 @@ _REFERENCE: dict[str, Any] = {
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "The request was refused.", "content": _REFERENCE},
     "5XX": {"description": "The request could not be served.", "content": _REFERENCE},
+    503: {
+        "description": "A server behind a port, or the log up to `min_revision`, is away.",
+        "content": _REFERENCE,
+        "headers": openapi.headers("Retry-After"),
+    },
 }
 
 
@@ -318,9 +324,10 @@ def _define_schema(app: FastAPI) -> None:
     schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     definitions = {**schema.pop("$defs"), Problem.__name__: schema}
 
-    def openapi() -> dict[str, Any]:
+    def described() -> dict[str, Any]:
         document = generate()
         document.setdefault("components", {}).setdefault("schemas", {}).update(definitions)
+        openapi.complete(document)
         return document
 
-    app.openapi = openapi  # type: ignore[method-assign]
+    app.openapi = described  # type: ignore[method-assign]

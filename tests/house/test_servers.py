@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from tests.servers.choice import ForeignServer, NotOurs, ServerMissing
+from tests.servers.kafka import start_kafka
 from tests.servers.postgres import PostgresServer, start_postgres
 from tests.servers.process import frozen
 from tests.servers.proxy import LossyProxy
@@ -154,6 +155,18 @@ def test_without_any_postgres_the_error_names_all_ways(no_docker: None, tmp_path
         r"(?s)no PostgreSQL.*TEST_DATABASE_URL is not set.*Docker.*none answers.*no `postgres` on",
         str(missing.value),
     )
+
+
+def test_without_any_kafka_the_error_names_all_ways(no_docker: None, tmp_path: Path) -> None:
+    for program, missing in (("java", "no `java` on the PATH"), ("mvn", "no `mvn` on the PATH")):
+        with pytest.raises(ServerMissing) as told:
+            start_kafka({"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)})
+
+        assert re.search(
+            rf"(?s)no Kafka.*TEST_KAFKA_BOOTSTRAP is not set.*Docker.*none answers.*{missing}",
+            str(told.value),
+        )
+        (tmp_path / program).touch(mode=0o755)
 
 
 def test_an_address_without_its_token_is_an_error() -> None:
