@@ -15,6 +15,7 @@ from alembic.config import Config
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     Connection,
     DateTime,
@@ -43,6 +44,8 @@ CHANGES_CHANNEL: Final = "pilothouse_changes"
 # Whoever takes a revision holds this transaction lock, so that commit order is revision order.
 LOG_LOCK: Final = 7_310_011
 _MIGRATION_LOCK: Final = 7_310_012
+# Whose session holds this lock is the one replica that sends events.
+RELAY_LOCK: Final = 7_310_013
 
 _CALL_SECONDS: Final = 2
 _CLOSE_SECONDS: Final = 1
@@ -85,11 +88,22 @@ changes = Table(
     Column("at", DateTime(timezone=True), nullable=False),
     Column("deleted", Boolean, nullable=False),
     Column("facts", JSONB),
+    Column("logged_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("sent_at", DateTime(timezone=True)),
     UniqueConstraint("doc", "version"),
     Index("changes_by_environment", "environment", "revision"),
     Index("changes_by_kind", "kind", "revision"),
     Index("changes_by_name", "name", "revision"),
     Index("changes_by_time", "at"),
+    Index("changes_unsent", "revision", postgresql_where=text("sent_at IS NULL")),
+)
+
+# One row: the highest revision that was trimmed off the log.
+horizon = Table(
+    "horizon",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1"), primary_key=True, autoincrement=False),
+    Column("revision", BigInteger, nullable=False),
 )
 
 documents = Table(

@@ -111,6 +111,18 @@ _STEPS: Final = (
         version INTEGER NOT NULL
     );
     """,
+    """
+    ALTER TABLE changes ADD COLUMN logged_at TEXT NOT NULL DEFAULT '';
+    ALTER TABLE changes ADD COLUMN sent_at TEXT;
+    UPDATE changes SET logged_at = at;
+    CREATE INDEX changes_unsent ON changes (revision) WHERE sent_at IS NULL;
+
+    CREATE TABLE horizon (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        revision INTEGER NOT NULL
+    );
+    INSERT INTO horizon VALUES (1, 0);
+    """,
 )
 
 

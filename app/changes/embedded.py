@@ -4,7 +4,8 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, TypeAlias, TypeVar
@@ -21,14 +22,23 @@ from app.changes.model import (
     Snapshot,
     Written,
 )
+from app.changes.port import Lead
 from app.state import State, StateUnavailable
 
 _KEY_LIFE: Final = timedelta(hours=24)
 _FIRST_LOOK: Final = timedelta(seconds=3)
 _LONGEST_LOOK_SECONDS: Final = 3600
+_TRIM_AT_MOST: Final = 1000
 
 _Values: TypeAlias = Sequence[object] | Mapping[str, object]
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _AlwaysLeads:
+    """The state serves one process, so that nobody else can lead."""
+
+    is_held: bool = True
 
 
 class EmbeddedChangeLog:
@@ -113,6 +123,31 @@ class EmbeddedChangeLog:
     async def recent(self, seconds: float) -> int:
         since = _text(_now() - timedelta(seconds=seconds))
         return await self._read(partial(_count_changes, since=since))
+
+    async def unsent(self, limit: int) -> Sequence[Change]:
+        where = "sent_at IS NULL ORDER BY revision LIMIT ?"
+        return await self._read(partial(_changes, where=where, values=(limit,)))
+
+    async def mark_sent(self, revisions: Sequence[int]) -> None:
+        await self._write(partial(_mark_sent, revisions=revisions))
+
+    async def oldest_unsent(self) -> float | None:
+        return await self._read(_oldest_unsent)
+
+    def lead(self) -> AbstractAsyncContextManager[Lead]:
+        return nullcontext(_AlwaysLeads())
+
+    async def trim(self, older_than: float, keep: int, *, relayed: bool) -> int:
+        bounds = {
+            "before": _text(_now() - timedelta(seconds=older_than)),
+            "keep": keep,
+            "relayed": relayed,
+            "limit": _TRIM_AT_MOST,
+        }
+        return await self._write(partial(_trim, bounds=bounds))
+
+    async def horizon(self) -> int:
+        return await self._read(_horizon)
 
     async def disclose(self, disclosure: Disclosure) -> None:
         await self._write(partial(_disclose, disclosure=disclosure))
@@ -245,9 +280,10 @@ def _log(connection: sqlite3.Connection, change: Change) -> Pointer:
     }
     row["revision"] = connection.execute(
         "INSERT INTO changes"
-        " (id, doc, kind, environment, name, version, action, actor, comment, at, deleted) VALUES"
+        " (id, doc, kind, environment, name, version, action, actor, comment, at, deleted,"
+        " logged_at) VALUES"
         " (:id, :doc, :kind, :environment, :name, :version, :action, :actor, :comment, :at,"
-        " :deleted)",
+        " :deleted, :now)",
         row,
     ).lastrowid
     # The id of an external change is new, so that no intent has it.
@@ -302,6 +338,38 @@ def _snapshot(connection: sqlite3.Connection) -> Snapshot:
 def _count_changes(connection: sqlite3.Connection, since: str) -> int:
     (count,) = connection.execute("SELECT count(*) FROM changes WHERE at > ?", (since,)).fetchone()
     return int(count)
+
+
+def _mark_sent(connection: sqlite3.Connection, revisions: Sequence[int]) -> None:
+    connection.executemany(
+        "UPDATE changes SET sent_at = ? WHERE revision = ? AND sent_at IS NULL",
+        [(_text(_now()), revision) for revision in revisions],
+    )
+
+
+def _oldest_unsent(connection: sqlite3.Connection) -> float | None:
+    row = connection.execute(
+        "SELECT logged_at FROM changes WHERE sent_at IS NULL ORDER BY revision LIMIT 1"
+    ).fetchone()
+    return row and (_now() - datetime.fromisoformat(row["logged_at"])).total_seconds()
+
+
+def _trim(connection: sqlite3.Connection, bounds: Mapping[str, object]) -> int:
+    # Document by document, so that what stays for ever is not read at every look.
+    doomed = connection.execute(
+        "SELECT changes.revision FROM documents CROSS JOIN changes USING (doc)"
+        " WHERE logged_version > :keep AND changes.version <= logged_version - :keep"
+        " AND logged_at < :before AND (sent_at IS NOT NULL OR NOT :relayed) LIMIT :limit",
+        bounds,
+    ).fetchall()
+    connection.executemany("DELETE FROM changes WHERE revision = ?", doomed)
+    last = max((row["revision"] for row in doomed), default=0)
+    connection.execute("UPDATE horizon SET revision = max(revision, ?)", (last,))
+    return len(doomed)
+
+
+def _horizon(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT revision FROM horizon").fetchone()["revision"])
 
 
 def _disclose(connection: sqlite3.Connection, disclosure: Disclosure) -> None:

@@ -1,3 +1,7 @@
+"""What can be wrong with what is asked of the change log."""
+
+from collections.abc import Collection
+
 from app.errors import Invalid, NotFound, Unavailable
 
 
@@ -19,6 +23,23 @@ class LogUnavailable(Unavailable):
     code = "change_log_unavailable"
 
 
+class LeadLost(LogUnavailable):
+    def __init__(self) -> None:
+        super().__init__("another replica may lead now")
+
+
+class EventsUnavailable(Unavailable):
+    code = "events_unavailable"
+
+
+class NotPublished(EventsUnavailable):
+    """Some events are not known to be kept; never leaves the relay."""
+
+    def __init__(self, reason: str, acknowledged: Collection[int]) -> None:
+        super().__init__(reason)
+        self.acknowledged = acknowledged
+
+
 class RevisionNotReached(Unavailable):
     code = "revision_not_reached"
 
@@ -26,6 +47,20 @@ class RevisionNotReached(Unavailable):
         super().__init__(
             f"this replica has not seen revision {wanted} yet", wanted=wanted, reached=reached
         )
+
+
+class BadFilter(Invalid):
+    code = "bad_filter"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name[:80]!r} names no environment and no service")
+
+
+class BadKind(Invalid):
+    code = "bad_kind"
+
+    def __init__(self, kinds: tuple[str, ...]) -> None:
+        super().__init__(f"a kind is one of {', '.join(kinds)}")
 
 
 class TooManyStreams(Unavailable):

@@ -5,9 +5,20 @@ is one transaction, committed before it returns, and raises `LogUnavailable` wit
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from app.changes.events import Event
 from app.changes.model import Change, Disclosure, Entity, Intent, Pointer, Snapshot, Written
+
+
+class Lead(Protocol):
+    """What the one replica holds that relays the log; it may be lost at any moment."""
+
+    @property
+    def is_held(self) -> bool:
+        """Tell, without asking anybody, whether it is still known to be ours."""
+        ...
 
 
 class ChangeLog(Protocol):
@@ -68,6 +79,38 @@ class ChangeLog(Protocol):
         """Count the changes of the last `seconds`."""
         ...
 
+    async def unsent(self, limit: int) -> Sequence[Change]:
+        """Return changes not yet marked as sent, ascending."""
+        ...
+
+    async def mark_sent(self, revisions: Sequence[int]) -> None:
+        """Remember that these changes were sent; once sent, always sent."""
+        ...
+
+    async def oldest_unsent(self) -> float | None:
+        """Return for how many seconds a change has been waiting to be sent, by the log's clock."""
+        ...
+
+    def lead(self) -> AbstractAsyncContextManager[Lead]:
+        """Wait until this replica leads, the only one of all, as long as the block lasts.
+
+        Raises LogUnavailable if the log is away. Two may believe to lead for the moment it takes
+        the first to notice that it does no longer.
+        """
+        ...
+
+    async def trim(self, older_than: float, keep: int, *, relayed: bool) -> int:
+        """Delete changes logged over `older_than` seconds ago, some at a time; return how many.
+
+        The last `keep` (at least one) of each entity stay, and where the log is `relayed` all that
+        were not sent. Moves the horizon. 0 means that there is no more to delete now.
+        """
+        ...
+
+    async def horizon(self) -> int:
+        """Return the highest revision ever trimmed, 0 if none: after it the log is complete."""
+        ...
+
     async def disclose(self, disclosure: Disclosure) -> None:
         """Write the audit row of a reveal."""
         ...
@@ -82,4 +125,25 @@ class ChangeLog(Protocol):
 
     async def ping(self) -> None:
         """Return if the log answers."""
+        ...
+
+
+class EventPublisher(Protocol):
+    """Where events go; adapter: `kafka`. Raises EventsUnavailable within its deadlines."""
+
+    async def open(self) -> None:
+        """Make ready to publish, if that is not done yet."""
+        ...
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """Return when all are kept for good, in this order for each key.
+
+        Raises NotPublished with those that are known to be kept; any other may come later or
+        never. What is then published again, from the first that is not known to be kept on,
+        appears after its predecessors for the first time whatever becomes of the earlier attempt.
+        """
+        ...
+
+    async def ping(self) -> None:
+        """Return if events can be published."""
         ...

@@ -3,17 +3,24 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import timedelta
 from time import monotonic
 from typing import Any, Final, TypeVar
 
 import asyncpg
 from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
     ColumnElement,
     CursorResult,
     Executable,
+    Interval,
     Row,
+    bindparam,
+    cast,
+    extract,
     func,
     insert,
     or_,
@@ -27,7 +34,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.changes.errors import Gap, IntentNotFound, LogUnavailable
+from app.changes.lead import leading
 from app.changes.model import Change, Disclosure, Entity, Intent, Pointer, Snapshot, Written
+from app.changes.port import Lead
 from app.database import (
     CHANGES_CHANNEL,
     FAILURES,
@@ -37,6 +46,7 @@ from app.database import (
     close_engine,
     connect,
     documents,
+    horizon,
     intents,
     measured,
     within,
@@ -47,6 +57,7 @@ _PING_SECONDS: Final = 0.8
 _LISTEN_AGAIN_SECONDS: Final = 1.0
 _KEY_LIFE: Final = timedelta(hours=24)
 _FIRST_LOOK: Final = timedelta(seconds=3)
+_TRIM_AT_MOST: Final = 1000
 
 _UNDECIDED: Final = intents.c.state.in_(("open", "expired"))
 _NEXT_LOOK: Final = text("now() + least(2 ^ least(looks + 1, 12), 3600) * interval '1 second'")
@@ -54,6 +65,26 @@ _ADVANCE: Final = text(
     "SELECT * FROM advance_document(:doc, :kind, :environment, :name, CAST(:written AS jsonb))"
 )
 _PING: Final = text("SELECT 1")
+_UNSENT: Final = changes.c.sent_at.is_(None)
+_AGE: Final = extract("epoch", func.clock_timestamp() - changes.c.logged_at)
+# Document by document, so that what stays for ever is not read at every look.
+_TRIM: Final = text("""
+    WITH doomed AS (
+        SELECT old.revision FROM documents d CROSS JOIN LATERAL (
+            SELECT revision FROM changes
+            WHERE doc = d.doc AND version <= d.logged_version - :keep
+                AND logged_at < now() - :age AND (sent_at IS NOT NULL OR NOT :relayed)
+            LIMIT :limit
+        ) old
+        WHERE d.logged_version > :keep
+        LIMIT :limit
+    ), gone AS (
+        DELETE FROM changes USING doomed WHERE changes.revision = doomed.revision
+        RETURNING changes.revision
+    )
+    UPDATE horizon SET revision = greatest(revision, (SELECT max(gone.revision) FROM gone))
+    RETURNING (SELECT count(*) FROM gone)
+""").bindparams(bindparam("age", type_=Interval), bindparam("relayed", type_=Boolean))
 
 T = TypeVar("T")
 
@@ -61,6 +92,7 @@ T = TypeVar("T")
 class PostgresChangeLog:
     def __init__(self, engine: AsyncEngine, dsn: str) -> None:
         self._engine = engine
+        self._dsn = dsn
         # A statement that is its own transaction costs one round trip, a BEGIN two more.
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._listener = _Listener(dsn)
@@ -180,6 +212,31 @@ class PostgresChangeLog:
     async def recent(self, seconds: float) -> int:
         found = select(func.count()).where(changes.c.at > func.now() - timedelta(seconds=seconds))
         return int((await self._run("recent", found)).scalar_one())
+
+    async def unsent(self, limit: int) -> Sequence[Change]:
+        found = select(changes).where(_UNSENT).order_by(changes.c.revision).limit(limit)
+        return [_change(row) for row in await self._run("unsent", found)]
+
+    async def mark_sent(self, revisions: Sequence[int]) -> None:
+        ours = changes.c.revision == func.any(cast(list(revisions), ARRAY(BigInteger)))
+        mark = update(changes).where(ours, _UNSENT).values(sent_at=func.now())
+        await self._run("mark_sent", mark)
+
+    async def oldest_unsent(self) -> float | None:
+        found = select(_AGE).where(_UNSENT).order_by(changes.c.revision).limit(1)
+        age = (await self._run("oldest_unsent", found)).scalar_one_or_none()
+        return None if age is None else float(age)
+
+    def lead(self) -> AbstractAsyncContextManager[Lead]:
+        return leading(self._dsn)
+
+    async def trim(self, older_than: float, keep: int, *, relayed: bool) -> int:
+        age = timedelta(seconds=older_than)
+        bounds = {"keep": keep, "age": age, "relayed": relayed, "limit": _TRIM_AT_MOST}
+        return int((await self._run("trim", _TRIM, bounds)).scalar_one())
+
+    async def horizon(self) -> int:
+        return int((await self._run("horizon", select(horizon.c.revision))).scalar_one())
 
     async def disclose(self, disclosure: Disclosure) -> None:
         row = insert(audit).values(
