@@ -5,10 +5,12 @@ from contextlib import closing
 
 import pytest
 
+from tests.servers.kafka import KafkaServer, start_kafka
 from tests.servers.postgres import PostgresServer, start_postgres
+from tests.servers.redis import RedisServer, start_redis
 from tests.servers.vault import VaultServer, start_vault
 
-SERVERS = frozenset({"vault_server", "postgres_server"})
+SERVERS = frozenset({"vault_server", "postgres_server", "kafka_server", "redis_server"})
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m "not servers"` chooses
@@ -32,4 +34,16 @@ def vault_server() -> Iterator[VaultServer]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     with closing(start_postgres()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kafka_server() -> Iterator[KafkaServer]:
+    with closing(start_kafka()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    with closing(start_redis()) as server:
         yield server

@@ -12,6 +12,9 @@ from tests.servers.process import reserve_port, wait_until
 if TYPE_CHECKING:
     from testcontainers.core.container import DockerContainer
 
+# Stand in an image's environment for where clients will find it.
+HOST, PORT = "{host}", "{port}"
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -56,7 +59,10 @@ def _started(image: Image) -> "DockerContainer":
     # Engines give a restarted container another port unless it asks for a certain one.
     with reserve_port() as holder:
         port = holder.getsockname()[1]
-    container = DockerContainer(image.name, command=image.command, env=dict(image.environment))
+    container = DockerContainer(image.name, command=image.command)
+    host = container.get_docker_client().host()
+    for name, value in image.environment.items():
+        container.with_env(name, value.replace(HOST, host).replace(PORT, str(port)))
     try:
         return container.with_bind_ports(image.port, port).start()
     except DockerException as error:
