@@ -29,13 +29,15 @@ NOW = datetime.now(UTC).replace(microsecond=123456)
 DAY = 24 * 3600
 TIMESTAMPS = (
     ("changes", "at"),
+    ("changes", "logged_at"),
+    ("changes", "sent_at"),
     ("documents", "updated_at"),
     ("intents", "at"),
     ("intents", "look_after"),
     ("audit", "at"),
     ("claims", "at"),
 )
-TABLES = ("audit", "changes", "claims", "documents", "intents")
+TABLES = ("audit", "changes", "claims", "documents", "horizon", "intents")
 
 
 @dataclass
@@ -70,7 +72,9 @@ async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
 
         connection.create_function("earlier", 1, earlier)
         for table, column in TIMESTAMPS:
-            connection.execute(f"UPDATE {table} SET {column} = earlier({column})")
+            connection.execute(
+                f"UPDATE {table} SET {column} = earlier({column}) WHERE {column} IS NOT NULL"
+            )
 
     def audit(connection: sqlite3.Connection) -> list[dict[str, Any]]:
         rows = connection.execute("SELECT * FROM audit ORDER BY id")
@@ -771,6 +775,178 @@ async def test_waiting_ends_when_nothing_happens(rig: Rig) -> None:
     assert 0.05 < monotonic() - began < 0.5
 
 
+# Sending
+
+
+async def unsent(log: ChangeLog, limit: int = 100) -> list[int]:
+    return [change.revision for change in await log.unsent(limit)]
+
+
+async def test_changes_wait_to_be_sent_in_the_order_of_the_log(rig: Rig) -> None:
+    for base in range(3):
+        await write(rig.log, base=base)
+        await write(rig.log, entity("payments"), base=base)
+    every = await rig.log.since(0, limit=100)
+
+    assert await rig.log.unsent(limit=100) == every
+    assert await rig.log.unsent(limit=2) == every[:2]
+
+
+async def test_what_is_marked_as_sent_is_sent_for_ever(rig: Rig) -> None:
+    revisions = [(await write(rig.log, base=base)).revision for base in range(4)]
+
+    await rig.log.mark_sent([revisions[0], revisions[2]])
+    await rig.elsewhere.mark_sent([revisions[2]])
+    await rig.log.mark_sent([])
+
+    assert await unsent(rig.elsewhere) == [revisions[1], revisions[3]]
+    assert await unsent(await rig.reopen()) == [revisions[1], revisions[3]]
+
+
+async def test_sent_changes_stay_in_the_log(rig: Rig) -> None:
+    pointer = await write(rig.log)
+    every = await rig.log.since(0, limit=10)
+
+    await rig.log.mark_sent([pointer.revision])
+
+    assert await rig.log.since(0, limit=10) == every
+    assert await rig.log.history(CHECKOUT.key, limit=10) == every
+
+
+async def test_the_oldest_unsent_change_tells_its_age(rig: Rig) -> None:
+    assert await rig.log.oldest_unsent() is None
+
+    first = await write(rig.log)
+    await rig.age(100)
+    second = await write(rig.log, base=1)
+    both = await rig.log.oldest_unsent()
+    await rig.log.mark_sent([first.revision])
+    one = await rig.log.oldest_unsent()
+    await rig.log.mark_sent([second.revision])
+
+    assert both is not None
+    assert 100 <= both < 160
+    assert one is not None
+    assert 0 <= one < 60
+    assert await rig.log.oldest_unsent() is None
+
+
+async def test_an_age_counts_from_the_log_and_not_from_the_writers_clock(rig: Rig) -> None:
+    early = replace(intent(), at=NOW - timedelta(days=3))
+    begun = await rig.log.begin(early)
+    await rig.log.advance(CHECKOUT, [version_of(begun)])
+
+    waiting = await rig.log.oldest_unsent()
+
+    assert waiting is not None
+    assert waiting < 60
+
+
+async def test_one_leads_after_the_other(rig: Rig) -> None:
+    for log in (rig.log, rig.elsewhere, rig.log):
+        async with log.lead() as lead:
+            assert lead.is_held
+
+
+# Trimming
+
+
+async def trimmed(log: ChangeLog, *, keep: int = 1, relayed: bool = True) -> int:
+    deleted = 0
+    while some := await log.trim(60, keep, relayed=relayed):
+        deleted += some
+    return deleted
+
+
+async def versions_of(log: ChangeLog, about: Entity = CHECKOUT) -> list[int]:
+    return [change.version for change in await changes_of(log, about)]
+
+
+async def test_a_log_never_trimmed_has_no_horizon(rig: Rig) -> None:
+    await write(rig.log)
+
+    assert await trimmed(rig.log) == 0
+    assert await rig.log.horizon() == 0
+
+
+async def test_what_was_sent_and_is_old_is_trimmed(rig: Rig) -> None:
+    revisions = [(await write(rig.log, base=base)).revision for base in range(4)]
+    await rig.log.mark_sent(revisions)
+    await rig.age(61)
+
+    assert await trimmed(rig.log, keep=2) == 2
+
+    assert await versions_of(rig.log) == [3, 4]
+    assert await rig.elsewhere.horizon() == revisions[1]
+    assert [change.revision for change in await rig.log.since(0, 10)] == revisions[2:]
+
+
+async def test_what_is_young_is_not_trimmed(rig: Rig) -> None:
+    revisions = [(await write(rig.log, base=base)).revision for base in range(4)]
+    await rig.log.mark_sent(revisions)
+    await rig.age(59)
+
+    assert await trimmed(rig.log) == 0
+
+
+async def test_what_was_not_sent_is_not_trimmed(rig: Rig) -> None:
+    revisions = [(await write(rig.log, base=base)).revision for base in range(4)]
+    await rig.log.mark_sent([revisions[1]])
+    await rig.age(DAY)
+
+    assert await trimmed(rig.log) == 1
+
+    assert await versions_of(rig.log) == [1, 3, 4]
+    assert await rig.log.horizon() == revisions[1]
+
+
+async def test_where_nothing_is_sent_nothing_waits_to_be_sent(rig: Rig) -> None:
+    for base in range(4):
+        await write(rig.log, base=base)
+    await rig.age(61)
+
+    assert await trimmed(rig.log, relayed=False) == 3
+    assert await versions_of(rig.log) == [4]
+
+
+async def test_of_each_entity_the_last_versions_stay(rig: Rig) -> None:
+    payments = entity("payments")
+    for base in range(5):
+        await write(rig.log, base=base)
+    for base in range(2):
+        await write(rig.log, payments, base=base)
+    await rig.age(61)
+
+    assert await trimmed(rig.log, keep=3, relayed=False) == 2
+    assert await trimmed(rig.log, keep=3, relayed=False) == 0
+
+    assert await versions_of(rig.log) == [3, 4, 5]
+    assert await versions_of(rig.log, payments) == [1, 2]
+
+
+async def test_thousands_are_trimmed_some_at_a_time(rig: Rig) -> None:
+    found = [Written(version, None) for version in range(1, 2502)]
+    pointer = await rig.log.advance(CHECKOUT, found)
+    await rig.age(61)
+
+    deleted = [await rig.log.trim(60, 1, relayed=False) for _ in range(4)]
+
+    assert deleted == [1000, 1000, 500, 0]
+    assert await rig.log.horizon() == pointer.revision - 1
+
+
+async def test_a_trimmed_log_goes_on_as_before(rig: Rig) -> None:
+    for base in range(3):
+        last = await write(rig.log, base=base)
+    await rig.age(61)
+    await trimmed(rig.log, relayed=False)
+
+    assert (await rig.log.snapshot()).revision == last.revision
+    assert await rig.log.pointer(CHECKOUT.key) == (await rig.log.snapshot()).pointers[CHECKOUT.key]
+    assert (await write(rig.log, base=3)).revision > last.revision
+    assert await versions_of(rig.log) == [3, 4]
+
+
 # Audit, and what is not stored
 
 
@@ -802,6 +978,8 @@ async def test_no_column_has_room_for_the_value_of_a_configuration(rig: Rig) -> 
             "at",
             "deleted",
             "facts",
+            "logged_at",
+            "sent_at",
         ),
         "documents": (
             "doc",
@@ -842,6 +1020,7 @@ async def test_no_column_has_room_for_the_value_of_a_configuration(rig: Rig) -> 
             "facts",
         ),
         "claims": ("task", "at"),
+        "horizon": ("id", "revision"),
     }
 
     assert await rig.columns() == {f"{table}.{c}" for table, cs in expected.items() for c in cs}
@@ -864,6 +1043,11 @@ def every_call(log: ChangeLog) -> Sequence[Coroutine[Any, Any, object]]:
         log.since(0, 10),
         log.history(CHECKOUT.key, 10),
         log.recent(60),
+        log.unsent(10),
+        log.mark_sent([1]),
+        log.oldest_unsent(),
+        log.trim(60, 1, relayed=True),
+        log.horizon(),
         log.disclose(Disclosure(CHECKOUT, ("key",), "ana", "r-1")),
         log.claim("scan", 10),
         log.ping(),
