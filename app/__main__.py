@@ -17,6 +17,7 @@ from app.importing import import_folder
 from app.main import create_app, release
 from app.settings import Settings
 from app.state import StateInUse
+from app.web.connection import Protocol
 from app.wiring import StartRefused
 
 _GRACE_SECONDS = 2
@@ -43,6 +44,7 @@ def serve(_: argparse.Namespace) -> int:
         port=settings.port,
         log_config=None,
         access_log=False,
+        http=Protocol,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )

@@ -25,13 +25,13 @@ class _File:
 
 
 async def import_folder(folder: Path, url: str, *, dry_run: bool, out: TextIO) -> int:
-    """Import every known file below `folder`; return 0 if all went well, 1 if any did not.
+    """Import every known file in `folder`; return 0 if all went well, 1 if any did not.
 
     `application` is the shared layer, any other file's stem is the service.
     """
     files = _files(folder)
     if not files:
-        print(f"no {', '.join(_FORMATS)} file in {folder}", file=out)
+        print(f"{folder} is no folder with a {', '.join(_FORMATS)} file in it", file=out)
         return 1
     timeout = aiohttp.ClientTimeout(total=_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout) as session:
@@ -42,7 +42,7 @@ async def import_folder(folder: Path, url: str, *, dry_run: bool, out: TextIO) -
 def _files(folder: Path) -> list[_File]:
     return [
         _File(path, "_shared" if path.stem == _SHARED_STEM else path.stem, _FORMATS[path.suffix])
-        for path in sorted(folder.iterdir())
+        for path in (sorted(folder.iterdir()) if folder.is_dir() else ())
         if path.is_file() and path.suffix in _FORMATS
     ]
 

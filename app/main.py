@@ -9,9 +9,16 @@ import structlog
 from fastapi import FastAPI
 
 from app.background import running
+from app.cache.provenance import CacheHeader
 from app.changes.follower import Follower
+from app.changes.keeping import LastPointers
 from app.changes.port import ChangeLog
+from app.changes.relay import Relay
+from app.changes.retention import KEPT_OF_EACH, TRIM_SECONDS, Retention
 from app.changes.router import router as changes_router
+from app.changes.router_stream import router as stream_router
+from app.changes.stream import Hub
+from app.configs.cached import CachedDocuments
 from app.configs.documents import DocumentService
 from app.configs.hot import HotConfigs, HotEffective, HotKey
 from app.configs.keys import KeyService
@@ -45,6 +52,7 @@ class State(TypedDict):
     follower: Follower
     health: Vitals
     stats: Stats
+    hub: Hub
     hot: tuple[HotRead, ...]
 
 
@@ -58,7 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
         async with open_backends(settings) as backends:
             state, tasks = _assembled(settings, backends)
-            app.state.vitals = state["health"]
+            app.state.opened = state
             await _first_contact(backends, state["follower"])
             async with running(tasks):
                 _log.info("started", mode=settings.pilothouse_mode, access="open")
@@ -73,12 +81,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     problem.install(app)
+    if settings.pilothouse_mode == "development":
+        app.add_middleware(CacheHeader)
     app.add_middleware(Edge)
     for router in (
         keys_router,
         documents_router,
         transfer_router,
         changes_router,
+        stream_router,
         stats_router,
         health_router,
     ):
@@ -88,20 +99,31 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def release(app: FastAPI) -> None:
     """Begin the shutdown: no longer ready, and nobody is kept waiting for a change."""
-    vitals: Vitals | None = getattr(app.state, "vitals", None)
-    if vitals is not None:
-        vitals.serving = False
-        vitals.follower.release()
+    opened: State | None = getattr(app.state, "opened", None)
+    if opened is not None:
+        opened["health"].serving = False
+        opened["follower"].release()
+        opened["hub"].drain()
 
 
 def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[str, Task]]:
     store, log, cipher = backends.store, backends.log, backends.cipher
     follower = Follower(log)
     keep = settings.vault_max_versions
-    reader = Reader(store, follower, max_versions=keep, memory_bytes=settings.cache_memory_bytes)
+    last_pointers = LastPointers(follower, backends.cache)
+    memory_bytes = settings.cache_memory_bytes
+    cached = CachedDocuments(backends.cache, max_versions=keep)
+    reader = Reader(store, follower, cached, max_versions=keep, memory_bytes=memory_bytes)
     writer = Writer(store, log, cipher, reader, max_versions=keep)
-    vitals = Vitals(backends.watched, follower, VERSION)
-    hot = HotConfigs.over(reader, vitals, settings.cache_memory_bytes // 4)
+    hub = Hub(settings.stream_limit)
+    follower.listen(hub.publish)
+    relay = Relay(log, backends.publisher, follower) if backends.publisher else None
+    retention = Retention(
+        log, settings.change_retention_days, max(keep, KEPT_OF_EACH), relayed=relay is not None
+    )
+    vitals = Vitals(backends.watched, follower, VERSION, relay)
+    tells_source = settings.pilothouse_mode == "development"
+    hot = HotConfigs.over(reader, vitals, memory_bytes // 4, tells_source=tells_source)
     state = State(
         keys=KeyService(reader, writer, cipher, log),
         documents=DocumentService(reader, writer, log),
@@ -110,22 +132,28 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
         follower=follower,
         health=vitals,
         stats=Stats(reader, log),
+        hub=hub,
         hot=(HotKey(hot), HotEffective(hot)),
     )
     reconciler = Reconciler(store, log, writer)
     scanner = Scanner(store, reader, writer)
 
     async def follow() -> None:
+        await last_pointers.adopt()  # nothing is known yet if the log is away
         await backends.prepare()
         await follower.follow()
 
     tasks: dict[str, Task] = {
         "follow": follow,
+        "keep_pointers": last_pointers.keep,
         "watch": vitals.watch,
         "reconcile": lambda: _repeated(log, "reconcile", RECONCILE_SECONDS, reconciler.reconcile),
         "scan": lambda: _repeated(log, "scan", settings.vault_scan_interval, scanner.scan),
+        "trim": lambda: _repeated(log, "trim", TRIM_SECONDS, retention.trim),
         **backends.tasks,
     }
+    if relay is not None:
+        tasks |= {"relay": relay.run, "watch_relay": relay.watch}
     return state, tasks
 
 

@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     cache_memory_bytes: int = Field(
         64 * 1024 * 1024, ge=0, description="Documents kept in memory, counted as stored text."
     )
+    stream_limit: int = Field(
+        5000, ge=0, description="Stream clients of this replica; more are sent to another."
+    )
 
     vault_addr: Optional = Field(None, description="Vault's URL; unset: documents are embedded.")
     vault_token: Secret = Field(None, description="A token, or use AppRole.")
@@ -68,4 +71,31 @@ class Settings(BaseSettings):
 
     database_url: Secret = Field(
         None, description="PostgreSQL URL; unset: the change log is embedded."
+    )
+
+    redis_host: Optional = Field(
+        None, description="Redis, which replicas share as a cache; unset: there is none."
+    )
+    redis_port: int = Field(6379, ge=1, le=65535, description="Redis's port.")
+    redis_password: Secret = Field(None, description="Redis's password, if it wants one.")
+    redis_db: int = Field(0, ge=0, description="Number of the Redis database.")
+    redis_tls: bool = Field(default=False, description="Speak TLS to Redis.")
+    redis_prefix: Name = Field("pilothouse", description="What every key in Redis begins with.")
+
+    kafka_bootstrap_servers: Optional = Field(
+        None, description="Kafka brokers, host:port separated by commas; unset: no events."
+    )
+    kafka_topic_config_updates: str = Field(
+        "config-updates",
+        pattern=r"^[A-Za-z0-9._-]{1,249}$",
+        description="Topic of the events, one for each change.",
+    )
+    kafka_topic_auto_create: bool = Field(
+        default=True, description="Whether a missing topic is created, with three partitions."
+    )
+    change_retention_days: int = Field(
+        30,
+        ge=1,
+        description="Days a change stays in the log; the last 200 of each document (or as many "
+        "as `VAULT_MAX_VERSIONS`) and those not yet sent to Kafka stay whatever their age.",
     )

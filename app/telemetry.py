@@ -80,9 +80,21 @@ DATABASE_CALL_DURATION = Histogram(
     buckets=_CALL_SECONDS,
     registry=REGISTRY,
 )
+CACHE_REQUESTS = Counter(
+    "pilothouse_cache_requests_total",
+    "What was asked of Redis: hit, miss, done, older (a newer one is kept), refused, failed, "
+    "busy (no connection free), skipped (the breaker is open).",
+    ["operation", "outcome"],
+    registry=REGISTRY,
+)
+CACHE_BREAKER_OPEN = Gauge(
+    "pilothouse_cache_breaker_open",
+    "1 while Redis is not asked because it failed several times in a row.",
+    registry=REGISTRY,
+)
 CONFIG_READS = Counter(
     "pilothouse_config_reads_total",
-    "Configuration documents read, by where they came from: memory or store.",
+    "Configuration documents read, by where they came from: memory, redis or store.",
     ["source"],
     registry=REGISTRY,
 )
@@ -121,6 +133,27 @@ VERSION_REGRESSIONS = Counter(
 EXTERNAL_EDITS = Counter(
     "pilothouse_external_edits_total",
     "Changes found in the store that no write of ours had made.",
+    registry=REGISTRY,
+)
+EVENTS_SENT = Counter(
+    "pilothouse_events_sent_total",
+    "Events that Kafka has acknowledged to this replica.",
+    registry=REGISTRY,
+)
+EVENT_FAILURES = Counter(
+    "pilothouse_event_failures_total",
+    "Events that were sent and not acknowledged, and will be sent again.",
+    registry=REGISTRY,
+)
+EVENT_DURATION = Histogram(
+    "pilothouse_event_publish_duration_seconds",
+    "From handing events to Kafka to the last acknowledgement or the first failure.",
+    buckets=_CALL_SECONDS,
+    registry=REGISTRY,
+)
+OLDEST_UNSENT = Gauge(
+    "pilothouse_oldest_unsent_event_seconds",
+    "For how long the oldest change in the log has been waiting to be sent to Kafka.",
     registry=REGISTRY,
 )
 STREAMS = Gauge(

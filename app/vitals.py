@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Protocol
 
 from app.changes.follower import Follower
+from app.changes.relay import Relay
 from app.errors import Unavailable
 from app.telemetry import LOG_LAST_CONTACT, LOG_REVISION
 from app.web.health import PortStatus
@@ -28,6 +29,7 @@ class Watched:
 
     adapter: str
     port: Pinged
+    serves_reads: bool = True  # whether answers grow stale while it is away
 
 
 @dataclass
@@ -41,6 +43,7 @@ class Vitals:
     watched: Mapping[str, Watched]
     follower: Follower
     version: str
+    relay: Relay | None = None
     serving: bool = True
     _last: dict[str, _Last] = field(default_factory=dict)
 
@@ -84,15 +87,18 @@ class Vitals:
             "version": self.version,
             "revision": self.follower.revision,
             "log_last_contact_seconds": round(self.follower.silence, 3),
+            "oldest_unsent_event_seconds": self.relay and round(self.relay.oldest_unsent, 3),
         }
 
     def stale_seconds(self) -> int | None:
         """Return how long the log was not read or a port did not answer, None if all is well."""
-        ages = [self.follower.silence] if self.follower.silence > _QUIET_SECONDS else []
+        silence = self.follower.silence
+        ages = [silence] if silence > _QUIET_SECONDS or not self.follower.is_following else []
         now = monotonic()
         ages += [
             now - last.answered
-            for last in self._last.values()
+            for name, last in self._last.items()
             if last.status.status == "down" and last.answered is not None
+            if self.watched[name].serves_reads
         ]
         return int(max(ages)) if ages else None

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import structlog
 
+from app.cache.absent import AbsentCache
+from app.cache.port import Cache
+from app.cache.redis import RedisAddress, RedisCache
 from app.changes.embedded import EmbeddedChangeLog
 from app.changes.errors import LogUnavailable
-from app.changes.port import ChangeLog
+from app.changes.kafka import KafkaPublisher
+from app.changes.port import ChangeLog, EventPublisher
 from app.changes.postgres import PostgresChangeLog
 from app.configs.embedded import EmbeddedCipher, EmbeddedConfigStore
 from app.configs.errors import StoreUnavailable
@@ -38,6 +42,8 @@ class Backends:
     store: ConfigStore
     cipher: Cipher
     log: ChangeLog
+    cache: Cache
+    publisher: EventPublisher | None  # None: nobody is told of changes
     watched: Mapping[str, Watched]
     tasks: Mapping[str, Task]  # what the adapters need done in the background
     prepare: Task  # to be done once before the log is followed, as soon as it can be
@@ -73,16 +79,24 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
         state = await _opened_state(settings, stack)
         store, cipher, vault_tasks = await _configs(settings, state, stack)
         log, prepare = await _log_of(settings, state, stack)
+        cache = _cache(settings, stack)
+        publisher = _publisher(settings, stack)
         watched = {
             "configs": Watched("vault" if settings.vault_addr else "embedded", store),
             "changes": Watched("postgres" if settings.database_url else "embedded", log),
+            "cache": Watched(
+                "redis" if settings.redis_host else "absent", cache, serves_reads=False
+            ),
+            "events": Watched(
+                "kafka" if publisher else "absent", publisher or _Absent(), serves_reads=False
+            ),
         }
         embedded = [name for name, port in watched.items() if port.adapter == "embedded"]
         if embedded:
             _log.warning(
                 "embedded_adapters", ports=embedded, note="one replica only; not for production"
             )
-        yield Backends(store, cipher, log, watched, vault_tasks, prepare)
+        yield Backends(store, cipher, log, cache, publisher, watched, vault_tasks, prepare)
 
 
 async def _opened_state(settings: Settings, stack: AsyncExitStack) -> State | None:
@@ -156,6 +170,43 @@ async def _log_of(
             if settings.pilothouse_mode == "production":
                 return log, _nothing  # `python -m app migrate` is a step of its own there
             return log, lambda: _migrated(url)
+
+
+def _publisher(settings: Settings, stack: AsyncExitStack) -> EventPublisher | None:
+    match settings.kafka_bootstrap_servers:
+        case None:
+            return None
+        case servers:
+            publisher = KafkaPublisher(
+                servers,
+                settings.kafka_topic_config_updates,
+                may_create=settings.kafka_topic_auto_create,
+            )
+            stack.push_async_callback(publisher.close)
+            return publisher
+
+
+def _cache(settings: Settings, stack: AsyncExitStack) -> Cache:
+    match settings.redis_host:
+        case None:
+            return AbsentCache()
+        case host:
+            secret = settings.redis_password
+            address = RedisAddress(
+                host,
+                settings.redis_port,
+                secret.get_secret_value() if secret else None,
+                settings.redis_db,
+                settings.redis_tls,
+            )
+            cache = RedisCache(address, prefix=settings.redis_prefix)
+            stack.push_async_callback(cache.close)
+            return cache
+
+
+class _Absent:
+    async def ping(self) -> None:
+        """Do nothing: what is not there cannot be away."""
 
 
 async def _migrated(url: str) -> None:

@@ -1,22 +1,28 @@
 """This replica's view of the log: every document's pointer, followed by revision."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic
 
+import structlog
+
 from app.changes.errors import LogUnavailable, RevisionNotReached
-from app.changes.model import Change, Pointer
+from app.changes.model import Change, Pointer, Snapshot
 from app.changes.port import ChangeLog
 
 POLL_SECONDS = 0.25
 READ_YOUR_WRITES_SECONDS = 2.0
 _BATCH = 1000
+_log = structlog.get_logger(__name__)
 
 
 class Follower:
     def __init__(self, log: ChangeLog) -> None:
         self._log = log
         self._pointers: dict[str, Pointer] = {}
+        self._listeners: list[Callable[[Change], None]] = []
+        self._adopted: Snapshot | None = None
+        self._doubters: list[Callable[[], None]] = []
         self._moved = asyncio.Event()
         self._started = False
         self._contact = monotonic()
@@ -29,7 +35,12 @@ class Follower:
 
     @property
     def started(self) -> bool:
-        """Whether the log was read at least once: before, absence means nothing."""
+        """Whether pointers were read, be it from elsewhere: before, absence means nothing."""
+        return self._started or self._adopted is not None
+
+    @property
+    def is_following(self) -> bool:
+        """Whether this view is the log's own, read at least once since the start."""
         return self._started
 
     @property
@@ -38,7 +49,7 @@ class Follower:
         return monotonic() - self._contact
 
     def pointer(self, key: str) -> Pointer | None:
-        if not self._started:
+        if not self.started:
             raise LogUnavailable("the change log has not been read since this replica started")
         return self._pointers.get(key)
 
@@ -58,14 +69,56 @@ class Follower:
             await self.catch_up()
             await self._log.changed(POLL_SECONDS)
 
-    async def start(self) -> None:
-        """Take the snapshot to follow from."""
-        snapshot = await self._log.snapshot()
+    def adopt(self, snapshot: Snapshot, age: float) -> None:
+        """Read by what was known elsewhere `age` seconds ago, until the log can be read."""
+        if self.started:
+            return
         for pointer in snapshot.pointers.values():
             self.learn(pointer)
         self.revision = snapshot.revision
-        self._started = True
+        self._contact = monotonic() - age
+        self._adopted = snapshot
         self._wake()
+
+    def doubt(self, forget: Callable[[], None]) -> None:
+        """Call `forget` if what was adopted proves to be of another log."""
+        self._doubters.append(forget)
+
+    async def start(self) -> None:
+        """Take the snapshot to follow from."""
+        if self._adopted is not None:
+            await self.catch_up()  # those who listen already must not miss what lies between
+        snapshot = await self._log.snapshot()
+        if self._adopted is not None:
+            self._compare(self._adopted, snapshot)
+        for pointer in snapshot.pointers.values():
+            self.learn(pointer)
+        self.revision = snapshot.revision
+        self._contact = monotonic()
+        self._started = True
+        self._adopted = None
+        self._wake()
+
+    def _compare(self, adopted: Snapshot, snapshot: Snapshot) -> None:
+        """Let go of adopted pointers that the log denies.
+
+        In one log versions only rise, so it can be behind none of them. If it is, it was made
+        anew or lost its end, and nothing that was read by those pointers holds.
+        """
+        denied = [
+            key
+            for key, pointer in adopted.pointers.items()
+            if self._pointers.get(key) is pointer
+            and _is_denied(pointer, snapshot.pointers.get(key))
+        ]
+        if not denied:
+            return
+        _log.error("adopted_pointers_denied", documents=len(denied), revision=adopted.revision)
+        for key in denied:
+            del self._pointers[key]
+        self.generation += 1
+        for forget in self._doubters:
+            forget()
 
     async def catch_up(self) -> None:
         while True:
@@ -76,11 +129,18 @@ class Follower:
             if len(changes) < _BATCH:
                 return
 
+    def listen(self, heard: Callable[[Change], None]) -> None:
+        """Call `heard` with every change, once and in order, after its pointer has moved."""
+        self._listeners.append(heard)
+
     def _apply(self, change: Change) -> None:
         # The pointer moves first: an answer must never claim a revision it does not reflect.
         self.learn(pointer_of(change))
         # Two callers may catch up at once, and the slower one brings what is known already.
-        self.revision = max(self.revision, change.revision)
+        if change.revision > self.revision:
+            self.revision = change.revision
+            for heard in self._listeners:
+                heard(change)
         self._wake()
 
     def release(self) -> None:
@@ -119,3 +179,10 @@ def pointer_of(change: Change) -> Pointer:
         at=change.at,
         actor=change.actor,
     )
+
+
+def _is_denied(adopted: Pointer, logged: Pointer | None) -> bool:
+    if logged is None or logged.version < adopted.version:
+        return True
+    same = (logged.revision, logged.at) == (adopted.revision, adopted.at)
+    return logged.version == adopted.version and not same

@@ -8,6 +8,7 @@ from app.changes.port import ChangeLog
 from app.changes.revisions import REVISION_HEADER, Following, reaches_revision
 from app.changes.schemas import ChangeOut, WriteStateOut
 from app.web.freshness import marked_when_stale
+from app.web.openapi import READ
 from app.web.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
 from app.web.problem import PROBLEMS
 from app.web.state import from_state
@@ -23,7 +24,7 @@ Log = Annotated[ChangeLog, from_state("log")]
 Filter = Annotated[str | None, Query(max_length=140)]
 
 
-@router.get("/changes", summary="The change log, ascending, without values")
+@router.get("/changes", responses=READ, summary="The change log, ascending, without values")
 async def list_changes(
     response: Response,
     log: Log,
@@ -36,14 +37,18 @@ async def list_changes(
     cursor: Cursor = None,
 ) -> Page[ChangeOut]:
     after = max(since, decode_cursor(cursor, int)[0]) if cursor else since
-    changes = await log.since(after, limit, environment=environment, kind=kind, name=entity)
     response.headers[REVISION_HEADER] = str(follower.revision)
+    changes = await log.since(after, limit, environment=environment, kind=kind, name=entity)
     more = encode_cursor(changes[-1].revision) if len(changes) == limit else None
     return Page(items=[ChangeOut.of(change) for change in changes], next=more)
 
 
-@router.get("/writes/{intent}", summary="What became of a write answered 504")
+@router.get("/writes/{intent}", responses=READ, summary="What became of a write answered 504")
 async def get_write(
-    log: Log, intent: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
+    response: Response,
+    log: Log,
+    follower: Following,
+    intent: Annotated[str, Path(pattern="^[0-9a-f]{32}$")],
 ) -> WriteStateOut:
+    response.headers[REVISION_HEADER] = str(follower.revision)
     return WriteStateOut.of(await log.intent(intent))

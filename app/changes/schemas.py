@@ -1,3 +1,5 @@
+"""The change log as it is answered."""
+
 from datetime import datetime
 from typing import Literal
 

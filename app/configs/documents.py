@@ -13,10 +13,10 @@ from app.configs.edits import (
 from app.configs.errors import DocumentNotFound
 from app.configs.model import KIND, Body, DocumentId
 from app.configs.reading import Reader
-from app.configs.secrets import mask_history, masked
+from app.configs.secrets import mask_history, masked, masked_diff
 from app.configs.writing import Outcome, Write, Writer
-from pilothouse_core.diff import Diff, diff
-from pilothouse_core.trees import SECRET, Tree, is_secret
+from pilothouse_core.diff import Diff
+from pilothouse_core.trees import Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,10 @@ class DocumentService:
     async def get(self, document: DocumentId, version: int | None, *, fingerprints: bool) -> Shown:
         """Show the current version, or an earlier one as it may be shown today."""
         if version is None:
-            return self.shown(
-                document, await self.reader.existing(document), fingerprints=fingerprints
-            )
-        body = await self.reader.shown(document, version)
-        current = await self._current(document)
+            body = await self.reader.existing(document, whole=fingerprints)
+            return self.shown(document, body, fingerprints=fingerprints)
+        body = await self.reader.shown(document, version, whole=fingerprints)
+        current = await self.reader.known(document)
         data = mask_history(body, current, fingerprints=fingerprints)
         return Shown(document, body, data, self._revision(document))
 
@@ -70,18 +69,12 @@ class DocumentService:
         pointer = self.reader.pointer(document)
         return pointer.revision if pointer is not None else 0
 
-    async def _current(self, document: DocumentId) -> Body:
-        current = await self.reader.current(document)
-        if current is None:
-            raise DocumentNotFound(str(document))
-        return current
-
     async def write(self, write: Write) -> Outcome:
         return await self.writer.write(write)
 
     async def restoring(self, document: DocumentId, version: int, key: str | None = None) -> Any:
         """Return the edit that brings back a version, whole or of one key."""
-        old = await self.reader.earlier(document, version)
+        old = await self.reader.earlier(document, version, whole=True)
         return restore_document(old) if key is None else restore_key(key, old)
 
     async def history(
@@ -98,25 +91,9 @@ class DocumentService:
 
         Without numbers: the current version and the one before it.
         """
-        current = await self._current(document)
+        current = await self.reader.known(document)
         new = current.version if new_version is None else new_version
         old = max(new - 1, 1) if old_version is None else old_version
-        before = await self.reader.earlier(document, old)
-        after = await self.reader.earlier(document, new)
-        return old, new, _masked_diff(before, after, current)
-
-
-def _masked_diff(before: Body, after: Body, current: Body) -> Diff:
-    """Compare what is stored, then show only what may be shown."""
-    found = diff(before.data, after.data)
-    old, new = _leaves(before, current), _leaves(after, current)
-    return Diff(
-        added={key: new[key] for key in found.added},
-        removed={key: old[key] for key in found.removed},
-        changed={key: (old[key], new[key]) for key in found.changed},
-    )
-
-
-def _leaves(body: Body, current: Body) -> dict[str, Any]:
-    shown = diff({}, mask_history(body, current, fingerprints=False)).added
-    return {key: {SECRET: "masked"} if is_secret(value) else value for key, value in shown.items()}
+        before = await self.reader.earlier(document, old, whole=True)
+        after = await self.reader.earlier(document, new, whole=True)
+        return old, new, masked_diff(before, after, current)

@@ -4,7 +4,7 @@ An edit is a function of the version it is based on, so that a write that lost a
 computed again.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +29,6 @@ from pilothouse_core.trees import (
     KeysConflict,
     Tree,
     at,
-    copied,
     expanded,
     graft,
     has,
@@ -62,11 +61,19 @@ def checked_key(key: str) -> str:
 def tree_of(members: Mapping[str, Any]) -> Tree:
     """Expand dotted names, or raise BadKey or KeyConflict."""
     try:
-        return expanded(members)
+        return expanded(_own(members))
     except BadTreeKey as error:
         raise BadKey(error.key) from None
     except KeysConflict as error:
         raise KeyConflict(error.outer, error.inner) from None
+
+
+def _own(tree: Mapping[str, Any]) -> Tree:
+    """Return a copy for grafting, which fills empty objects in place: none of them is shared."""
+    return {
+        name: _own(value) if isinstance(value, dict) and not is_secret(value) else value
+        for name, value in tree.items()
+    }
 
 
 def _data(body: Body | None) -> Tree:
@@ -137,7 +144,7 @@ def _received_at(key: str, sent: Any, present: Any, *, is_encrypted: bool | None
 
 def _as_tree(key: str, value: Any) -> Tree:
     tree: Tree = {}
-    graft(tree, key, copied(value) if is_section(value) else value)
+    graft(tree, key, value)
     return tree
 
 
@@ -149,7 +156,7 @@ def _sealing(value: Any) -> Any:
 
 
 def _grafted(data: Tree, key: str, value: Any) -> Tree:
-    result = copied(data)
+    result = _own(data)
     _graft(result, key, value)
     return result
 
@@ -186,23 +193,36 @@ def patch(changes: Patch) -> Edit:
 
     def edit(document: DocumentId, body: Body | None) -> Draft:
         before = _data(body)
-        data = copied(_without_all(before, changes.unset))
+        data = _own(before)  # changed in place: a copy for each of its keys would take seconds
+        for key in changes.unset:
+            if has(data, key):
+                _drop(data, key)
         for key, leaf in leaves(received(additions, before)):
             _graft(data, key, leaf)
         for key in changes.encrypt:
             if not has(data, key):
                 raise KeyNotFound(key, str(document))
-            data = _grafted(without(data, key), key, _sealing(at(data, key)))
+            _seal(data, key)
         return Draft(_changing(body), data if diff(before, data) else None)
 
     return edit
 
 
-def _without_all(data: Tree, keys: Iterable[str]) -> Tree:
-    for key in keys:
-        if has(data, key):
-            data = without(data, key)
-    return data
+def _drop(data: Tree, key: str) -> None:
+    """Remove a key that is there, and the sections it leaves empty."""
+    name, _, rest = key.partition(".")
+    if rest:
+        _drop(data[name], rest)
+    if not rest or not data[name]:
+        del data[name]
+
+
+def _seal(data: Tree, key: str) -> None:
+    name, _, rest = key.partition(".")
+    if rest:
+        _seal(data[name], rest)
+    else:
+        data[name] = _sealing(data[name])
 
 
 def merge_in(additions: Tree) -> Edit:

@@ -1,3 +1,5 @@
+"""What can be wrong with a configuration, or with what is asked of it."""
+
 from app.errors import (
     Conflict,
     Gone,
@@ -46,13 +48,6 @@ class NothingMasked(Invalid):
         super().__init__(
             f"{key!r} is sent as a masked secret, but this layer holds no secret there", key=key
         )
-
-
-class NotASection(Invalid):
-    code = "not_an_object"
-
-    def __init__(self) -> None:
-        super().__init__("a document is a JSON object")
 
 
 class KeyConflict(Conflict):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
+from app.cache.provenance import header
 from app.configs.answers import in_effective, tag_of
 from app.configs.errors import BadName, KeyNotFound
 from app.configs.model import BASE, SHARED, DocumentId, document_id
@@ -29,12 +30,18 @@ class HotConfigs:
 
     reader: Reader
     fresh: Freshness
+    always: tuple[tuple[bytes, bytes], ...]  # headers of every answer
     _fragments: "BoundedMemory[tuple[str, bytes], _Fragment]"
     _queries: dict[bytes, DocumentId | None] = field(default_factory=dict)
 
     @classmethod
-    def over(cls, reader: Reader, fresh: Freshness, memory_bytes: int) -> "HotConfigs":
-        return cls(reader, fresh, BoundedMemory(memory_bytes))
+    def over(
+        cls, reader: Reader, fresh: Freshness, memory_bytes: int, *, tells_source: bool
+    ) -> "HotConfigs":
+        always = (header({"hit-local"}),) if tells_source else ()
+        made = cls(reader, fresh, always, BoundedMemory(memory_bytes))
+        reader.follower.doubt(made._fragments.clear)
+        return made
 
     def document(self, query: bytes) -> DocumentId | None:
         """Return the addressed layer; None where FastAPI has to look at the query."""
@@ -64,6 +71,7 @@ class HotConfigs:
             (b"etag", fragment.tag),
             (b"x-revision", b"%d" % follower.revision),
             *extra,
+            *self.always,
         ]
         stale = self.fresh.stale_seconds()
         if stale is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from app.changes.model import Action, Entity
 from app.configs.errors import BadName
+from pilothouse_core import strict_json
 from pilothouse_core.names import is_name, is_user
 from pilothouse_core.trees import Tree
 
@@ -15,6 +16,7 @@ BASE = "default"
 KIND = "config"
 MAX_DOCUMENT_BYTES = 768 * 1024  # Vault answers 500 above 1 MiB of JSON string
 _FORMAT = 1
+_MAX_DEPTH = 256  # a key has up to 128 segments, and what it holds up to 64 levels
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -112,6 +114,7 @@ class Body:
     data: Tree = field(default_factory=dict)
     keys: Mapping[str, KeyFact] = field(default_factory=dict)
     size: int = 0  # characters of the stored text, for whoever must bound memory
+    hollow: bool = False  # masks stand where its secrets were: nothing to reveal or to write from
 
 
 def encode(body: Body) -> str:
@@ -149,7 +152,7 @@ def _encoded_fact(fact: KeyFact) -> dict[str, object]:
 
 def decode(text: str) -> Body:
     """Read a stored text; raises ValueError, KeyError or TypeError if it is no document of ours."""
-    raw: Any = json.loads(text)
+    raw: Any = strict_json.loads(text, max_depth=_MAX_DEPTH)
     if raw["format"] != _FORMAT or not isinstance(raw["data"], dict):
         raise ValueError("an unknown format")
     change, created = raw["change"], raw["created"]

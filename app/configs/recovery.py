@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from app.changes.model import Intent
+from app.changes.model import EXTERNAL_ACTOR, Intent
 from app.changes.port import ChangeLog
 from app.configs.errors import VersionMissing, VersionUnreadable
 from app.configs.model import DocumentId, document_at
@@ -70,14 +70,20 @@ class Scanner:
                 await self._compare(lost)
 
     async def _compare(self, document: DocumentId) -> None:
+        known = self._logged(document)
         head = await self.store.head(document)
-        pointer = self.reader.pointer(document)
-        logged = pointer.version if pointer is not None else 0
-        if head.version < logged:
+        # Asked before: what is written here meanwhile is no version that the store has lost.
+        if head.version < known:
             VERSION_REGRESSIONS.inc()
-            _log.error("store_lost_versions", document=document.path, logged=logged)
-        elif head.version > logged:
+            _log.error("store_lost_versions", document=document.path, logged=known)
+            return
+        if head.version > self._logged(document):
             pointer = await self.writer.advance(document, head.version)
-            EXTERNAL_EDITS.inc(head.version - logged)
-        if head.version >= logged and not head.readable:
-            await self.writer.bury(document)
+            if pointer.actor == EXTERNAL_ACTOR:  # else it was a write of ours, just not logged yet
+                EXTERNAL_EDITS.inc()
+        if not head.readable:
+            await self.writer.bury(document, head.version)
+
+    def _logged(self, document: DocumentId) -> int:
+        pointer = self.reader.pointer(document)
+        return pointer.version if pointer is not None else 0

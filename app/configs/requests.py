@@ -1,21 +1,38 @@
 """What every configuration request carries: the addressed layer, the caller's wish, its key."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Depends, Header, Query, Request
+from fastapi import Depends, Header, Path, Query, Request, Response
 
 from app.access.model import Caller
 from app.configs.edits import Edit
 from app.configs.model import BASE, SHARED, DocumentId, document_id
+from app.configs.transfer import MEDIA_TYPES
 from app.configs.writing import Idempotency, Write
 from app.errors import Unparsable
 from app.web.conditional import IfMatch
+from app.web.openapi import KEY, NAME, USER
 
-Environment = Annotated[str, Query(description="`default` is what every other inherits from.")]
-ServiceName = Annotated[str, Query(description="`_shared` is the layer all services inherit.")]
-User = Annotated[str | None, Query(description="Adds the layer of one user.")]
+Environment = Annotated[
+    str, Query(description="`default` is what every other inherits from.", json_schema_extra=NAME)
+]
+ServiceName = Annotated[
+    str, Query(description="`_shared` is the layer all services inherit.", json_schema_extra=NAME)
+]
+User = Annotated[
+    str | None, Query(description="Adds the layer of one user.", json_schema_extra=USER)
+]
+AddressedKey = Annotated[
+    str, Path(description="A dotted path, e.g. `database.pool.size`.", json_schema_extra=KEY)
+]
 Reveal = Annotated[bool, Query(description="Decrypt secrets; audited, never cached.")]
 Resolve = Annotated[bool, Query(description="`false`: the addressed layer only.")]
+
+# As OpenAPI sees a file in each format: what can be parsed by its media type, or text.
+FILES: dict[str, Any] = {
+    media: {"schema": {"type": "object" if form in {"json", "yaml"} else "string"}}
+    for form, media in MEDIA_TYPES.items()
+}
 
 
 class BadIdempotencyKey(Unparsable):
@@ -35,7 +52,10 @@ async def _idempotency(
     request: Request,
     idempotency_key: Annotated[
         str | None,
-        Header(description="The same key gets the same answer again for 24 hours."),
+        Header(
+            description="The same key gets the same answer again for 24 hours.",
+            json_schema_extra={"minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
+        ),
     ] = None,
 ) -> Idempotency | None:
     if idempotency_key is None:
@@ -47,6 +67,11 @@ async def _idempotency(
 
 
 Idempotent = Annotated[Idempotency | None, Depends(_idempotency)]
+
+
+def carried(response: Response) -> dict[str, str]:
+    """Return the headers set so far, such as `X-Stale`: FastAPI drops them from other answers."""
+    return dict(response.headers)
 
 
 def write_of(  # noqa: PLR0913 - what a request may say of a write

@@ -9,8 +9,8 @@ from app.changes.revisions import REVISION_HEADER, Following, hold, reaches_revi
 from app.configs.documents import DocumentService, Shown
 from app.configs.edits import create_document, delete_document, replace_document
 from app.configs.model import BASE, DocumentId, document_id
-from app.configs.requests import Environment, Idempotent, write_of
-from app.configs.router_keys import UNCHANGED, Documents
+from app.configs.requests import Environment, Idempotent, carried, write_of
+from app.configs.router_keys import Documents
 from app.configs.schemas import (
     ChangedOut,
     DocumentChangeOut,
@@ -24,6 +24,7 @@ from app.configs.writing import Outcome
 from app.web.bodies import StrictRoute
 from app.web.conditional import Expected, Known, etag, matches, not_modified
 from app.web.freshness import Fresh, marked_when_stale
+from app.web.openapi import CREATED, DELETED, NAME, READ, TAGGED, UNCHANGED, WRITTEN
 from app.web.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
 from app.web.problem import PROBLEMS
 from app.web.waiting import Wait
@@ -36,7 +37,7 @@ router = APIRouter(
     dependencies=[reaches_revision, marked_when_stale],
 )
 
-Service = Annotated[str, Path(description="A service, or `_shared`.")]
+Service = Annotated[str, Path(description="A service, or `_shared`.", json_schema_extra=NAME)]
 _MOST_VERSIONS = 2**31 - 1  # what the log has room for
 VersionQuery = Annotated[int | None, Query(ge=1, le=_MOST_VERSIONS)]
 
@@ -60,7 +61,7 @@ def _written(
     return _told(response, shown, outcome.revision)
 
 
-@router.get("", summary="List documents")
+@router.get("", responses=READ, summary="List documents")
 async def list_documents(
     response: Response,
     documents: Documents,
@@ -84,7 +85,10 @@ async def list_documents(
 
 
 @router.get(
-    "/{service}", response_model=DocumentOut, responses=UNCHANGED, summary="Read a document"
+    "/{service}",
+    response_model=DocumentOut,
+    responses=TAGGED | UNCHANGED,
+    summary="Read a document",
 )
 async def get(
     service: Service,
@@ -105,11 +109,11 @@ async def get(
     shown = await documents.get(document, version, fingerprints=caller.sees_fingerprints)
     tag = etag(str(shown.body.version))
     if matches(known, tag):
-        return not_modified(tag, {REVISION_HEADER: str(revision)})
+        return not_modified(tag, {**carried(response), REVISION_HEADER: str(revision)})
     return _told(response, shown, revision)
 
 
-@router.post("/{service}", status_code=201, summary="Create a document")
+@router.post("/{service}", status_code=201, responses=CREATED, summary="Create a document")
 async def create(
     service: Service,
     body: DocumentIn,
@@ -134,7 +138,7 @@ async def create(
     return _written(response, documents, document, outcome, caller)
 
 
-@router.put("/{service}", summary="Replace a document")
+@router.put("/{service}", responses=WRITTEN, summary="Replace a document")
 async def replace(
     service: Service,
     body: DocumentIn,
@@ -159,7 +163,12 @@ async def replace(
     return _written(response, documents, document, outcome, caller)
 
 
-@router.delete("/{service}", status_code=204, summary="Delete a document; its history stays")
+@router.delete(
+    "/{service}",
+    status_code=204,
+    responses=DELETED,
+    summary="Delete a document; its history stays",
+)
 async def delete(
     service: Service,
     response: Response,
@@ -175,7 +184,9 @@ async def delete(
     response.headers[REVISION_HEADER] = str(outcome.revision)
 
 
-@router.get("/{service}/history", summary="The versions of a document, newest first")
+@router.get(
+    "/{service}/history", responses=READ, summary="The versions of a document, newest first"
+)
 async def history(
     service: Service,
     response: Response,
@@ -193,7 +204,7 @@ async def history(
     return Page(items=[DocumentChangeOut.of(change) for change in changes], next=more)
 
 
-@router.get("/{service}/diff", summary="What differs between two versions")
+@router.get("/{service}/diff", responses=READ, summary="What differs between two versions")
 async def diff(
     service: Service,
     response: Response,
@@ -217,7 +228,11 @@ async def diff(
     )
 
 
-@router.post("/{service}/rollback", summary="Write an earlier document as a new version")
+@router.post(
+    "/{service}/rollback",
+    responses=WRITTEN,
+    summary="Write an earlier document as a new version",
+)
 async def rollback(
     service: Service,
     body: RollbackIn,

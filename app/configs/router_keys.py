@@ -7,17 +7,27 @@ from starlette.exceptions import HTTPException
 
 from app.access.caller import Calling
 from app.changes.revisions import REVISION_HEADER, Following, hold, reaches_revision
-from app.configs.answers import KeyAnswer, in_effective
+from app.configs.answers import KeyAnswer
 from app.configs.documents import DocumentService
 from app.configs.edits import Patch, checked_key, create_key, patch, remove_key, replace_key
 from app.configs.keys import KeyService
 from app.configs.model import DocumentId, document_id
 from app.configs.reading import Effective
-from app.configs.requests import Addressed, Idempotent, Resolve, Reveal, write_of
+from app.configs.requests import (
+    FILES,
+    Addressed,
+    AddressedKey,
+    Idempotent,
+    Resolve,
+    Reveal,
+    carried,
+    write_of,
+)
 from app.configs.schemas import (
     BulkIn,
     BulkOut,
     EffectiveOut,
+    Key,
     KeyChangeOut,
     KeyIn,
     KeyOut,
@@ -33,6 +43,14 @@ from app.configs.transfer import MEDIA_TYPES, chosen_form, rendered
 from app.web.bodies import StrictRoute
 from app.web.conditional import Expected, Known, etag, matches, not_modified
 from app.web.freshness import Fresh, marked_when_stale
+from app.web.openapi import (
+    CREATED,
+    DELETED,
+    READ,
+    TAGGED_UNLESS_REVEALED,
+    UNCHANGED,
+    WRITTEN,
+)
 from app.web.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
 from app.web.problem import PROBLEMS
 from app.web.state import from_state
@@ -48,8 +66,6 @@ router = APIRouter(
 
 Keys = Annotated[KeyService, from_state("keys")]
 Documents = Annotated[DocumentService, from_state("documents")]
-UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "As the client knows it."}}
-NO_CONTENT: dict[int | str, dict[str, Any]] = {204: {"description": "Done."}}
 
 
 def _shown(answer: KeyAnswer, *, fingerprints: bool) -> KeyOut:
@@ -64,7 +80,7 @@ def _location(document: DocumentId, key: str) -> str:
     )
 
 
-@router.post("/config", status_code=201, summary="Create a key")
+@router.post("/config", status_code=201, responses=CREATED, summary="Create a key")
 async def create(
     body: KeyIn, response: Response, keys: Keys, caller: Calling, idempotency: Idempotent
 ) -> KeyOut:
@@ -83,12 +99,12 @@ def _told(response: Response, answer: KeyAnswer, *, fingerprints: bool) -> KeyOu
     return _shown(answer, fingerprints=fingerprints)
 
 
-@router.post("/config/bulk", summary="Read many keys at once")
+@router.post("/config/bulk", responses=READ, summary="Read many keys at once")
 async def bulk(
     body: BulkIn, response: Response, keys: Keys, caller: Calling, follower: Following
 ) -> BulkOut:
-    found, missing = await keys.bulk(_wanted(body))
     response.headers[REVISION_HEADER] = str(follower.revision)
+    found, missing = await keys.bulk(_wanted(body), whole=caller.sees_fingerprints)
     return BulkOut(
         items=[_shown(answer, fingerprints=caller.sees_fingerprints) for answer in found],
         missing=[
@@ -107,16 +123,16 @@ def _wanted(body: BulkIn) -> list[tuple[DocumentId, str]]:
     return single + several
 
 
-@router.get("/config", summary="List keys with the layer each value comes from")
+@router.get("/config", responses=READ, summary="List keys with the layer each value comes from")
 async def list_keys(
     response: Response,
     service: Keys,
     document: Addressed,
     caller: Calling,
     follower: Following,
-    keys: Annotated[list[str] | None, Query(description="Only these keys.")] = None,
+    keys: Annotated[list[Key] | None, Query(description="Only these keys.")] = None,
     keys_too: Annotated[
-        list[str] | None, Query(alias="keys[]", description="The same as `keys`.")
+        list[Key] | None, Query(alias="keys[]", description="The same as `keys`.")
     ] = None,
     prefix: Annotated[str, Query(description="Only keys in this section.")] = "",
     limit: Limit = 100,
@@ -126,7 +142,9 @@ async def list_keys(
 ) -> Page[KeyOut]:
     wanted = [*(keys or ()), *(keys_too or ())]
     response.headers[REVISION_HEADER] = str(follower.revision)
-    answers = await service.listed(document, wanted, prefix, resolve=resolve)
+    answers = await service.listed(
+        document, wanted, prefix, resolve=resolve, whole=caller.sees_fingerprints
+    )
     after = decode_cursor(cursor, str)[0] if cursor else ""
     rest = [answer for answer in answers if answer.key > after]
     page = rest[:limit]
@@ -136,7 +154,9 @@ async def list_keys(
     )
 
 
-@router.patch("/config", summary="Set, encrypt and unset many keys in one version")
+@router.patch(
+    "/config", responses=WRITTEN, summary="Set, encrypt and unset many keys in one version"
+)
 async def change_keys(
     body: PatchIn,
     response: Response,
@@ -153,9 +173,14 @@ async def change_keys(
     return PatchOut(**SourceOut.of(document).model_dump(), version=version, changed=outcome.changed)
 
 
-@router.get("/config/{key}", response_model=KeyOut, responses=UNCHANGED, summary="Read a key")
+@router.get(
+    "/config/{key}",
+    response_model=KeyOut,
+    responses=TAGGED_UNLESS_REVEALED | UNCHANGED,
+    summary="Read a key",
+)
 async def get(
-    key: str,
+    key: AddressedKey,
     response: Response,
     keys: Keys,
     document: Addressed,
@@ -171,44 +196,32 @@ async def get(
     resolve: Resolve = True,
     reveal: Reveal = False,
 ) -> KeyOut | Response:
-    if version is not None:
-        return _told(response, await keys.get_version(document, key, version), fingerprints=False)
-    if reveal:
-        return await _revealed(response, keys, document, key, caller, resolve=resolve)
-
     def tag() -> str:
         return keys.tag(document) if resolve else keys.layer_tag(document)
 
-    await hold(tag, known, wait, follower, fresh)
+    if version is None and not reveal:
+        await hold(tag, known, wait, follower, fresh)
     revision = str(follower.revision)
-    answer = await keys.get(document, key, resolve=resolve)
+    if reveal:
+        answer, value = await keys.reveal(document, key, caller, version, resolve=resolve)
+        response.headers.update({"Cache-Control": "no-store", REVISION_HEADER: revision})
+        return KeyOut.of(answer, value)
+    if version is not None:
+        answer = await keys.get_version(document, key, version)
+    else:
+        whole = caller.sees_fingerprints
+        answer = await keys.get(document, key, resolve=resolve, whole=whole)
     if matches(known, etag(answer.tag)):
-        return not_modified(etag(answer.tag), {REVISION_HEADER: revision})
-    shown = _told(response, answer, fingerprints=caller.sees_fingerprints)
+        headers = {**carried(response), REVISION_HEADER: revision}
+        return not_modified(etag(answer.tag), headers)
+    shown = _told(response, answer, fingerprints=caller.sees_fingerprints and version is None)
     response.headers[REVISION_HEADER] = revision
     return shown
 
 
-async def _revealed(
-    response: Response,
-    keys: KeyService,
-    document: DocumentId,
-    key: str,
-    caller: Calling,
-    *,
-    resolve: bool,
-) -> KeyOut:
-    effective = await keys.seen(document, resolve=resolve)
-    answer = in_effective(effective, checked_key(key), "")
-    value = await keys.reveal_key(answer, effective, caller)
-    response.headers["Cache-Control"] = "no-store"
-    response.headers[REVISION_HEADER] = str(effective.revision)
-    return KeyOut.of(answer, value)
-
-
-@router.put("/config/{key}", summary="Replace a key's value")
+@router.put("/config/{key}", responses=WRITTEN, summary="Replace a key's value")
 async def replace(
-    key: str,
+    key: AddressedKey,
     body: ValueIn,
     response: Response,
     keys: Keys,
@@ -222,9 +235,11 @@ async def replace(
     return _told(response, answer, fingerprints=caller.sees_fingerprints)
 
 
-@router.delete("/config/{key}", status_code=204, summary="Remove a key from its layer")
+@router.delete(
+    "/config/{key}", status_code=204, responses=DELETED, summary="Remove a key from its layer"
+)
 async def remove(
-    key: str,
+    key: AddressedKey,
     response: Response,
     keys: Keys,
     document: Addressed,
@@ -236,18 +251,30 @@ async def remove(
     response.headers[REVISION_HEADER] = str(outcome.revision)
 
 
-@router.get("/config/{key}/history", summary="Every change of a key, newest first")
+@router.get("/config/{key}/history", responses=READ, summary="Every change of a key, newest first")
 async def history(
-    key: str, response: Response, keys: Keys, document: Addressed, limit: Limit = 100
+    key: AddressedKey,
+    response: Response,
+    keys: Keys,
+    document: Addressed,
+    follower: Following,
+    limit: Limit = 100,
+    cursor: Cursor = None,
 ) -> Page[KeyChangeOut]:
-    changes = await keys.history(document, key, limit)
-    response.headers[REVISION_HEADER] = str(keys.reader.follower.revision)
-    return Page(items=[KeyChangeOut.of(change) for change in changes])
+    response.headers[REVISION_HEADER] = str(follower.revision)
+    before = decode_cursor(cursor, int)[0] if cursor else None
+    changes = await keys.history(document, key, limit, before)
+    more = encode_cursor(changes[-1].version) if len(changes) == limit else None
+    return Page(items=[KeyChangeOut.of(change) for change in changes], next=more)
 
 
-@router.post("/config/{key}/rollback", summary="Write an earlier value as a new version")
+@router.post(
+    "/config/{key}/rollback",
+    responses=WRITTEN,
+    summary="Write an earlier value as a new version",
+)
 async def rollback(
-    key: str,
+    key: AddressedKey,
     body: RollbackIn,
     response: Response,
     keys: Keys,
@@ -265,8 +292,8 @@ async def rollback(
 _RENDERED: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The merged configuration; other formats hold its data alone.",
-        "content": {media: {"schema": {"type": "string"}} for media in MEDIA_TYPES.values()}
-        | {"application/json": {}},
+        "content": {**FILES, "application/json": {}},
+        **TAGGED_UNLESS_REVEALED[200],
     }
 }
 
@@ -294,16 +321,17 @@ async def effective(
     if form is None:
         raise HTTPException(406)
     if reveal:
-        found = await keys.effective(document)
-        data = await keys.reveal_all(found, caller)
         headers = {"Cache-Control": "no-store", REVISION_HEADER: str(follower.revision)}
+        headers |= carried(response)
+        found = await keys.effective(document, whole=True)
+        data = await keys.reveal_all(found, caller)
         return _rendered(response, form, found, data, headers)
     await hold(lambda: keys.tag(document, form), known, wait, follower, fresh)
-    headers = {"Vary": "Accept", REVISION_HEADER: str(follower.revision)}
+    headers = {**carried(response), "Vary": "Accept", REVISION_HEADER: str(follower.revision)}
     tag = etag(keys.tag(document, form))
     if matches(known, tag):
         return not_modified(tag, headers)
-    found = await keys.effective(document)
+    found = await keys.effective(document, whole=caller.sees_fingerprints)
     data = masked(found.merged.data, fingerprints=caller.sees_fingerprints) if found.layers else {}
     return _rendered(response, form, found, data, {**headers, "ETag": tag})
 
@@ -312,7 +340,6 @@ def _rendered(
     response: Response, form: Any, found: Effective, data: dict[str, Any], headers: dict[str, str]
 ) -> EffectiveOut | Response:
     if form != "json":
-        headers |= {name: value for name, value in response.headers.items() if name == "x-stale"}
         return Response(rendered(data, form), media_type=MEDIA_TYPES[form], headers=headers)
     response.headers.update(headers)
     return EffectiveOut.of(found, data)

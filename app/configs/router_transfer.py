@@ -8,12 +8,13 @@ from app.access.caller import Calling
 from app.changes.revisions import REVISION_HEADER, Following, reaches_revision
 from app.configs.edits import merge_in
 from app.configs.formats import Format
-from app.configs.requests import Addressed, Idempotent, write_of
+from app.configs.requests import FILES, Addressed, Idempotent, carried, write_of
 from app.configs.schemas import ImportedOut, ImportOut
 from app.configs.transfer import MEDIA_TYPES, TransferService
 from app.web.bodies import RawText
-from app.web.conditional import etag
+from app.web.conditional import Known, etag, matches, not_modified
 from app.web.freshness import marked_when_stale
+from app.web.openapi import TAGGED, UNCHANGED, carrying
 from app.web.problem import PROBLEMS
 from app.web.state import from_state
 
@@ -31,18 +32,24 @@ _FILE: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": "The file as it is, in UTF-8.",
-        "content": {media: {"schema": {"type": "string"}} for media in MEDIA_TYPES.values()},
+        "content": FILES,
     }
 }
 _TEXT: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The file.",
-        "content": {media: {"schema": {"type": "string"}} for media in MEDIA_TYPES.values()},
+        "content": FILES,
+        **TAGGED[200],
     }
 }
 
 
-@router.post("/import", openapi_extra=_FILE, summary="Merge a file into its layers")
+@router.post(
+    "/import",
+    openapi_extra=_FILE,
+    responses=carrying(sometimes=["X-Revision"]),
+    summary="Merge a file into its layers",
+)
 async def import_file(
     text: RawText,
     response: Response,
@@ -65,14 +72,20 @@ async def import_file(
     )
 
 
-@router.get("/export", response_class=Response, responses=_TEXT, summary="One layer as a file")
+@router.get(
+    "/export", response_class=Response, responses=UNCHANGED | _TEXT, summary="One layer as a file"
+)
 async def export_file(
-    transfer: Transfer, document: Addressed, follower: Following, form: Form = "yaml"
+    response: Response,
+    transfer: Transfer,
+    document: Addressed,
+    follower: Following,
+    known: Known,
+    form: Form = "yaml",
 ) -> Response:
-    revision = str(follower.revision)
+    headers = {**carried(response), REVISION_HEADER: str(follower.revision)}
     text, body = await transfer.exported(document, form)
-    return Response(
-        text,
-        media_type=MEDIA_TYPES[form],
-        headers={REVISION_HEADER: revision, "ETag": etag(str(body.version))},
-    )
+    tag = etag(str(body.version))
+    if matches(known, tag):
+        return not_modified(tag, headers)
+    return Response(text, media_type=MEDIA_TYPES[form], headers={**headers, "ETag": tag})

@@ -1,3 +1,5 @@
+"""Configurations as they are sent and answered."""
+
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -10,11 +12,16 @@ from app.configs.keys import KeyChange
 from app.configs.model import BASE, SHARED, DocumentId
 from app.configs.reading import Effective
 from app.configs.transfer import Imported
+from app.web.openapi import KEY, KEYED, NAME, USER
 from pilothouse_core.diff import Diff
 
 Comment = Annotated[str, Field(max_length=1000, description="Why; kept in the history.")]
 Version = Annotated[int, Field(ge=1, lt=2**31)]
-Key = Annotated[str, Field(description="A dotted path, e.g. `database.pool.size`.")]
+Key = Annotated[
+    str, Field(description="A dotted path, e.g. `database.pool.size`.", json_schema_extra=KEY)
+]
+Name = Annotated[str, Field(json_schema_extra=NAME)]
+UserName = Annotated[str, Field(json_schema_extra=USER)]
 
 
 class _In(BaseModel):
@@ -24,9 +31,9 @@ class _In(BaseModel):
 class KeyIn(_In):
     key: Key
     value: Any = Field(description="Any JSON value; an object is a section of further keys.")
-    environment: str = BASE
-    service_name: str = SHARED
-    user: str | None = None
+    environment: Name = BASE
+    service_name: Name = SHARED
+    user: UserName | None = None
     is_encrypted: bool = False
     comment: Comment = ""
 
@@ -40,9 +47,9 @@ class ValueIn(_In):
 
 
 class PatchIn(_In):
-    set: dict[str, Any] = Field(default_factory=dict)
-    encrypt: list[str] = Field(default_factory=list, max_length=10_000)
-    unset: list[str] = Field(default_factory=list, max_length=10_000)
+    set: dict[str, Any] = Field(default_factory=dict, json_schema_extra=KEYED)
+    encrypt: list[Key] = Field(default_factory=list, max_length=10_000)
+    unset: list[Key] = Field(default_factory=list, max_length=10_000)
     comment: Comment = ""
 
 
@@ -53,16 +60,16 @@ class RollbackIn(_In):
 
 class BulkItemIn(_In):
     key: Key
-    environment: str = BASE
-    service_name: str = SHARED
-    user: str | None = None
+    environment: Name = BASE
+    service_name: Name = SHARED
+    user: UserName | None = None
 
 
 class BulkIn(_In):
-    environment: str = BASE
-    service_name: str = SHARED
-    user: str | None = None
-    keys: list[str] | None = Field(None, max_length=1000)
+    environment: Name = BASE
+    service_name: Name = SHARED
+    user: UserName | None = None
+    keys: list[Key] | None = Field(None, max_length=1000)
     items: list[BulkItemIn] | None = Field(None, max_length=1000)
 
 
@@ -181,7 +188,7 @@ class EffectiveOut(BaseModel):
 
 
 class DocumentIn(_In):
-    config_data: dict[str, Any]
+    config_data: dict[str, Any] = Field(json_schema_extra=KEYED)
     comment: Comment = ""
     created_by: Annotated[str, Field(max_length=200)] | None = None
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from app.configs.errors import BadMember, NothingMasked
 from app.configs.model import Body
+from pilothouse_core.diff import Diff, diff
 from pilothouse_core.trees import SECRET, Tree, at, is_secret, is_section, joined, leaves
 
 MASK = "masked"
@@ -130,18 +131,54 @@ def mask_history(body: Body, current: Body, *, fingerprints: bool) -> Tree:
     Once a key is a secret its earlier plain values are masked too, also where the secret now is
     a section of the key or lies below it.
     """
-    protected = protection(current)
+    return shown_then(body.data, body.version, protection(current), fingerprints=fingerprints)
+
+
+def shown_then(
+    data: Tree, version: int, protected: Protection, *, fingerprints: bool, prefix: str = ""
+) -> Tree:
+    """The same for what one section, at `prefix`, held in a version."""
     shown: Tree = {}
-    for key, value in leaves(body.data):
-        if is_secret(value):
-            _put(shown, key, masked(value, fingerprints=fingerprints))
+    for name, value in data.items():
+        key = joined(prefix, name)
+        if is_section(value):
+            shown[name] = shown_then(
+                value, version, protected, fingerprints=fingerprints, prefix=key
+            )
         else:
-            _put(shown, key, {SECRET: MASK} if protected.hides(key, body.version) else value)
+            shown[name] = leaf_then(key, value, version, protected, fingerprints=fingerprints)
     return shown
 
 
-def _put(tree: Tree, key: str, value: Any) -> None:
-    *outer, last = key.split(".")
-    for name in outer:
-        tree = tree.setdefault(name, {})
-    tree[last] = value
+def leaf_then(
+    key: str, value: Any, version: int, protected: Protection, *, fingerprints: bool
+) -> Any:
+    """The same for one leaf."""
+    if not is_secret(value) and protected.hides(key, version):
+        return {SECRET: MASK}
+    return masked(value, fingerprints=fingerprints)
+
+
+def hidden(body: Body, current: Body) -> frozenset[str]:
+    """Return the keys whose plain values in an old version `mask_history` masks."""
+    protected = protection(current)
+    return frozenset(
+        key
+        for key, value in leaves(body.data)
+        if not is_secret(value) and protected.hides(key, body.version)
+    )
+
+
+def masked_diff(before: Body, after: Body, current: Body) -> Diff:
+    """Compare what is stored, then show only what may be shown: a changed secret is named."""
+    found = diff(before.data, after.data)
+    old, new = _shown_leaves(before, current), _shown_leaves(after, current)
+    return Diff(
+        added={key: new[key] for key in found.added},
+        removed={key: old[key] for key in found.removed},
+        changed={key: (old[key], new[key]) for key in found.changed},
+    )
+
+
+def _shown_leaves(body: Body, current: Body) -> dict[str, Any]:
+    return dict(leaves(mask_history(body, current, fingerprints=False)))

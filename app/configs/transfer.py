@@ -7,10 +7,10 @@ from typing import Any, Literal
 from app.configs.edits import merge_in, tree_of
 from app.configs.errors import KeyConflict
 from app.configs.formats import Format, parse, render
-from app.configs.model import Body, DocumentId, document_id
+from app.configs.model import Body, DocumentId, Stamp, document_id
 from app.configs.reading import Reader
-from app.configs.secrets import MASK, ToSeal, masked
-from app.configs.writing import Idempotency, Write, Writer
+from app.configs.secrets import MASK, ToSeal, masked, masked_diff
+from app.configs.writing import Idempotency, Outcome, Write, Writer
 from app.errors import PilothouseError
 from pilothouse_core.diff import Diff, diff
 from pilothouse_core.trees import SECRET, KeysConflict, Tree, graft, leaves
@@ -22,6 +22,7 @@ MEDIA_TYPES: dict[Format, str] = {
     "properties": "text/x-java-properties",
     "dotenv": "text/x-dotenv",
 }
+_NOTHING = Body(0, Stamp("", "created", "", "", ""), "", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +48,38 @@ class TransferService:
         """Merge a file into its layers: each document at once, one document after the other.
 
         `template` says who writes and why. Everything that is wrong with the file itself is
-        raised before anything is written; what then fails is told per document.
+        raised before anything is written; what then fails is told per document, and raised if
+        nothing at all was written.
         """
         trees = documents_of(parse(text, form), target)
-        plans = [await self._planned(document, tree) for document, tree in trees.items()]
         if dry_run:
-            return plans
-        return [await self._written(plan, trees[plan.document], template) for plan in plans]
+            return [await self._planned(document, tree) for document, tree in trees.items()]
+        writes = {
+            document: replace(
+                template,
+                document=document,
+                edit=merge_in(tree),
+                idempotency=_of_document(template.idempotency, document),
+            )
+            for document, tree in trees.items()
+        }
+        plans = [
+            await self._replayed(write) or await self._planned(document, trees[document])
+            for document, write in writes.items()
+        ]
+        found = [await self._written(plan, writes[plan.document]) for plan in plans]
+        failures = [imported.error for imported in found if imported.error is not None]
+        if failures and not any(imported.revision for imported in found):
+            raise failures[0]  # nothing was written: the whole import has failed
+        return found
+
+    async def _replayed(self, write: Write) -> Imported | None:
+        """Return what the same request did before; raises IdempotencyKeyReused."""
+        outcome = await self.writer.replayed(write)
+        return None if outcome is None else await self._done(write.document, outcome)
 
     async def _planned(self, document: DocumentId, tree: Tree) -> Imported:
-        body = await self.reader.current(document)
+        body = await self.reader.current(document, whole=True)
         draft = merge_in(tree)(document, body)
         if draft.data is None:
             return _unchanged(document, body)
@@ -65,24 +88,24 @@ class TransferService:
         changes = _shown(diff(before, draft.data))
         return Imported(document, status, (body.version if body else 0) + 1, 0, changes)
 
-    async def _written(self, plan: Imported, tree: Tree, template: Write) -> Imported:
-        if plan.status == "unchanged":
+    async def _written(self, plan: Imported, write: Write) -> Imported:
+        if plan.status == "unchanged" or plan.revision:
             return plan
-        document = plan.document
-        write = replace(
-            template,
-            document=document,
-            edit=merge_in(tree),
-            idempotency=_of_document(template.idempotency, document),
-        )
         try:
             outcome = await self.writer.write(write)
         except PilothouseError as error:
             return replace(plan, status="failed", version=0, error=error)
-        if not outcome.changed:
-            return _unchanged(document, outcome.body)
-        version = outcome.body.version if outcome.body else 0
-        return replace(plan, version=version, revision=outcome.revision)
+        return await self._done(write.document, outcome)
+
+    async def _done(self, document: DocumentId, outcome: Outcome) -> Imported:
+        """Tell what was written, which others may have made other than what was planned."""
+        body = outcome.body
+        if body is None or not outcome.changed:
+            return _unchanged(document, body)
+        before = await self.reader.last_readable(document, body.version - 1, whole=True)
+        changes = masked_diff(before or _NOTHING, body, await self.reader.known(document))
+        status: Status = "created" if body.change.action == "created" else "updated"
+        return Imported(document, status, body.version, outcome.revision, changes)
 
     async def exported(self, document: DocumentId, form: Format) -> tuple[str, Body]:
         """Render one layer; secrets are masked, which an import takes as `keep it`."""

@@ -37,7 +37,9 @@ from app.configs.model import MAX_DOCUMENT_BYTES, Body, DocumentId, Stamp, decod
 from app.configs.port import Cipher, ConfigStore
 from app.configs.reading import Reader
 from app.configs.secrets import stored, to_seal
+from app.errors import PilothouseError
 from app.telemetry import CONFIG_WRITE_DURATION, CONFIG_WRITES
+from pilothouse_core.diff import diff
 from pilothouse_core.trees import Tree, copied
 
 QUEUE_SECONDS = 0.9  # behind other writers of the same document, then 503
@@ -126,6 +128,22 @@ class Writer:
             CONFIG_WRITE_DURATION.observe(asyncio.get_running_loop().time() - started)
         return result
 
+    async def replayed(self, write: Write) -> Outcome | None:
+        """Return what a request under the same idempotency key has written, if one has.
+
+        Raises IdempotencyKeyReused.
+        """
+        for attempt in range(_ATTEMPTS):
+            key, digest = await self._identity(write, attempt)
+            intent = await self._log.joined(key) if key is not None else None
+            if intent is None:
+                return None
+            _refuse_reuse(write, intent, digest)
+            if intent.state != "lost":
+                applied = intent.state == "applied"
+                return await self._applied(write.document, intent) if applied else None
+        return None
+
     @asynccontextmanager
     async def _turn(self, document: DocumentId, deadline: float) -> AsyncIterator[None]:
         """Queue behind this replica's writers of the document: racing them wastes versions."""
@@ -152,8 +170,7 @@ class Writer:
             try:
                 return await self._attempt(write, attempt, started)
             except _Lost:
-                if write.expected is not None:
-                    raise StaleWrite(str(write.document), self._version(write)) from None
+                _refuse_unexpected(write, self._version(write))
             if loop.time() > started + QUEUE_SECONDS:
                 break
             await asyncio.sleep(_jittered(_PAUSE_SECONDS))
@@ -168,10 +185,7 @@ class Writer:
         earlier = await self._log.joined(key) if key is not None else None
         if earlier is not None:
             return await self._join(write, earlier, digest, started)
-        base = await self._base(write)
-        if write.expected is not None and not write.expected(self._version(write)):
-            raise StaleWrite(str(write.document), self._version(write))
-        draft = write.edit(write.document, base)
+        base, draft = await self._drafted(write)
         if draft.data is None:
             pointer = self._reader.pointer(write.document)
             return Outcome(base, pointer.revision if pointer else 0, changed=False)
@@ -180,16 +194,43 @@ class Writer:
         begun = await self._log.begin(intent)
         if begun.id != intent.id:
             return await self._join(write, begun, digest, started)
-        return await self._carry_out(intent, body, text, started, first=True)
+        # Under a key another replica may have joined meanwhile, and sent the write.
+        return await self._carry_out(intent, body, text, started, first=key is None)
+
+    async def _drafted(self, write: Write) -> tuple[Body | None, Draft]:
+        """Apply the edit to the current version.
+
+        Nothing is refused or left undone for a version that is no longer current: another replica
+        may have written on top, and this one may not have followed yet.
+        """
+        base = await self._base(write)
+        try:
+            draft = _edited(write, base)
+        except PilothouseError:
+            if not await self._catches_up(write.document, base):
+                raise
+        else:
+            if draft.data is not None or not await self._catches_up(write.document, base):
+                return base, draft
+        base = await self._base(write)
+        return base, _edited(write, base)
+
+    async def _catches_up(self, document: DocumentId, base: Body | None) -> bool:
+        """Ask the log for the current version, and tell whether it is later than `base`."""
+        logged = await self._log.pointer(document.path)
+        if logged is None or logged.version <= (base.version if base is not None else 0):
+            return False
+        self._reader.follower.learn(logged)
+        return True
 
     async def _base(self, write: Write) -> Body | None:
         try:
-            return await self._reader.current(write.document)
+            return await self._reader.current(write.document, whole=True)
         except DocumentMalformed as error:
             if not write.replaces:
                 raise
             # What somebody wrote past this service cannot be read, and may still be replaced.
-            return await self._reader.before_malformed(write.document, error.version)
+            return await self._reader.before_malformed(write.document, error.version, whole=True)
 
     async def _identity(self, write: Write, attempt: int) -> tuple[str | None, str | None]:
         """Return the attempt's idempotency key and the keyed digest of its request."""
@@ -204,22 +245,24 @@ class Writer:
         self, write: Write, intent: Intent, digest: str | None, started: float
     ) -> Outcome:
         """Go on with an earlier request under the same key: same id, same base."""
-        if intent.digest != digest or intent.entity.key != write.document.path:
-            raise IdempotencyKeyReused
+        _refuse_reuse(write, intent, digest)
         if intent.state == "applied":
             return await self._applied(write.document, intent)
         if intent.state == "lost":
             raise _Lost
-        base = await self._reader.version(write.document, intent.base) if intent.base else None
+        base = None
+        if intent.base:
+            base = await self._reader.version(write.document, intent.base, whole=True)
         body, text = await self._composed(intent, write.edit(write.document, base), base)
         return await self._carry_out(intent, body, text, started, first=False)
 
     async def _applied(self, document: DocumentId, intent: Intent) -> Outcome:
         version, revision = intent.version or 0, intent.revision or 0
-        return Outcome(await self._reader.version(document, version), revision)
+        return Outcome(await self._reader.version(document, version, whole=True), revision)
 
     async def _composed(self, intent: Intent, draft: Draft, base: Body | None) -> tuple[Body, str]:
         """Seal the draft's secrets and make the text of version base + 1."""
+        assert base is None or not base.hollow  # its masks would be stored for its secrets
         document = _document(intent)
         version, at = intent.base + 1, intent.at.isoformat()
         data = await self._sealed(document, draft.data or {})
@@ -235,7 +278,7 @@ class Writer:
         )
         text = encode(body)
         size = len(text.encode())
-        if size > MAX_DOCUMENT_BYTES:
+        if size > MAX_DOCUMENT_BYTES and not _only_removes(base, data):
             raise DocumentTooLarge(size, MAX_DOCUMENT_BYTES)
         return replace(body, size=len(text)), text
 
@@ -363,14 +406,14 @@ class Writer:
         except (VersionMissing, VersionUnreadable):
             return Written(version, change_id=None)
 
-    async def bury(self, document: DocumentId) -> None:
+    async def bury(self, document: DocumentId, version: int) -> None:
         """Write a tombstone over a current version that was deleted in the store itself."""
         pointer = self._reader.pointer(document)
-        if pointer is None or pointer.deleted:
-            return
+        if pointer is None or pointer.deleted or pointer.version != version:
+            return  # somebody has written on top of it
         write = Write(document, bury, EXTERNAL_ACTOR, "", "deleted in the store")
         intent = _intent(write, "external", pointer.version, None, None)
-        base = await self._reader.last_readable(document, pointer.version)
+        base = await self._reader.last_readable(document, pointer.version, whole=True)
         draft = bury(document, base)
         body, text = await self._composed(intent, draft, base)
         await self._log.begin(intent)
@@ -411,6 +454,28 @@ def _document(intent: Intent) -> DocumentId:
     environment = intent.entity.environment
     service, _, user = intent.entity.name.partition("/")
     return DocumentId(environment, service, user or None)
+
+
+def _edited(write: Write, base: Body | None) -> Draft:
+    # The version the edit is based on, not the pointer: that may have moved on meanwhile.
+    _refuse_unexpected(write, 0 if base is None or base.deleted else base.version)
+    return write.edit(write.document, base)
+
+
+def _refuse_unexpected(write: Write, version: int) -> None:
+    if write.expected is not None and not write.expected(version):
+        raise StaleWrite(str(write.document), version)
+
+
+def _refuse_reuse(write: Write, intent: Intent, digest: str | None) -> None:
+    if intent.digest != digest or intent.entity.key != write.document.path:
+        raise IdempotencyKeyReused
+
+
+def _only_removes(base: Body | None, data: Tree) -> bool:
+    """A document that is full can be made smaller, though what is removed is still remembered."""
+    found = diff(base.data if base is not None else {}, data)
+    return bool(found.removed) and not found.added and not found.changed
 
 
 def _written(version: int, text: str | None) -> Written:

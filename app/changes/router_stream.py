@@ -1,0 +1,186 @@
+"""GET /api/v1/stream: changes as server-sent events."""
+
+import asyncio
+import random
+from contextlib import suppress
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from app.changes.errors import BadFilter, BadKind, TooManyStreams
+from app.changes.follower import Follower
+from app.changes.port import ChangeLog
+from app.changes.revisions import Following, reaches_revision
+from app.changes.router import Log
+from app.changes.stream import Hub, Selection, Subscription, selected
+from app.telemetry import STREAMS, STREAMS_CLOSED
+from app.web.connection import connection_of
+from app.web.openapi import NAME
+from app.web.problem import PROBLEMS
+from app.web.state import from_state
+from pilothouse_core.names import is_name
+
+HEARTBEAT_SECONDS = 15.0
+WRITE_SECONDS = 8.0  # a client that reads nothing for this long is cut off
+_RESUME_AT_MOST = 10_000
+_PAGE = 1000
+_RETRY_MILLISECONDS = (500, 5000)
+_log = structlog.get_logger(__name__)
+
+router = APIRouter(
+    prefix="/api/v1", tags=["changes"], responses=PROBLEMS, dependencies=[reaches_revision]
+)
+Contributing = Annotated[
+    str | None,
+    Query(
+        description="Together they select every layer that contributes to a service.",
+        json_schema_extra=NAME,
+    ),
+]
+KINDS = ("config", "flag", "segment", "instance")
+
+
+@router.get(
+    "/stream",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Server-sent events `config.changed`, `flag.changed`, ...: `id` is the "
+            "revision, `data` says what changed and never holds a value.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        }
+    },
+    summary="Changes as they happen",
+)
+async def stream(
+    hub: Annotated[Hub, from_state("hub")],
+    log: Log,
+    follower: Following,
+    environment: Contributing = None,
+    service_name: Contributing = None,
+    kinds: Annotated[
+        str | None, Query(description=f"Comma-separated, of {', '.join(KINDS)}; default all.")
+    ] = None,
+    last_event_id: Annotated[
+        str | None, Header(description="Go on after this revision.", pattern="^[0-9]{1,18}$")
+    ] = None,
+) -> Response:
+    if hub.is_full:
+        raise TooManyStreams(len(hub))
+    for name in (environment, service_name):
+        if name is not None and not is_name(name):
+            raise BadFilter(name)
+    chosen = frozenset(kinds.split(",")) if kinds else None
+    if chosen is not None and not chosen <= set(KINDS):
+        raise BadKind(KINDS)
+    selection = Selection(environment, service_name, chosen)
+    after = int(last_event_id) if last_event_id else None
+    return EventStream(hub, log, follower, selection, after)
+
+
+class EventStream(Response):
+    """A response that lasts: bounded in memory, in time per write, and by the client's patience."""
+
+    def __init__(
+        self, hub: Hub, log: ChangeLog, follower: Follower, selection: Selection, after: int | None
+    ) -> None:
+        super().__init__(
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+        del self.headers["content-length"]
+        self._hub = hub
+        self._log = log
+        self._follower = follower
+        self._selection = selection
+        self._after = after
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection = connection_of(scope)
+        if connection is not None:
+            connection.keep_small()
+        subscription = self._hub.join(self._selection)
+        gone = asyncio.create_task(_gone(receive, subscription))
+        STREAMS.inc()
+        reason = "gone"
+        try:
+            reason = await self._run(subscription, gone, send)
+        except TimeoutError:
+            reason = "slow"
+            if connection is not None:
+                connection.cut()
+        finally:
+            STREAMS.dec()
+            STREAMS_CLOSED.labels(reason).inc()
+            self._hub.leave(subscription)
+            gone.cancel()
+            with suppress(asyncio.CancelledError):
+                await gone
+
+    async def _run(self, subscription: Subscription, gone: asyncio.Task[None], send: Send) -> str:
+        await _timed(
+            send(
+                {
+                    "type": "http.response.start",
+                    "status": self.status_code,
+                    "headers": self.raw_headers,
+                }
+            )
+        )
+        await _say(send, await self._opening(subscription, send))
+        while not gone.done() and not subscription.closed:
+            await subscription.wait(HEARTBEAT_SECONDS)
+            if gone.done() or subscription.closed:
+                break
+            if subscription.overrun:
+                subscription.overrun = False
+                subscription.sent_revision = self._follower.revision
+                await _say(send, _reset(self._follower.revision))
+            await _say(send, subscription.taken() or b":\n\n")
+        if gone.done():
+            return "gone"
+        retry = random.randint(*_RETRY_MILLISECONDS)  # noqa: S311 - jitter, not a secret
+        await _say(send, f"retry: {retry}\nevent: drain\ndata: {{}}\n\n".encode(), more=False)
+        return "drain"
+
+    async def _opening(self, subscription: Subscription, send: Send) -> bytes:
+        """Say from where the stream goes on, after what the client has missed."""
+        now = self._follower.revision
+        after = now if self._after is None else self._after
+        if after >= now:
+            # An id without data: whoever reconnects before the first event misses nothing.
+            subscription.sent_revision = after
+            return f"id: {after}\n\n".encode()
+        if now - after > _RESUME_AT_MOST or after < await self._log.horizon():
+            subscription.sent_revision = now
+            return _reset(now)
+        while after < now:
+            changes = await self._log.since(after, _PAGE)
+            await _say(send, selected(changes, self._selection))
+            after = changes[-1].revision if changes else now
+        subscription.sent_revision = after
+        return f"id: {after}\n\n".encode()
+
+
+async def _gone(receive: Receive, subscription: Subscription) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    subscription.close()
+
+
+def _reset(revision: int) -> bytes:
+    """Tell the client that it missed changes and has to read again what it needs."""
+    return f'id: {revision}\nevent: reset\ndata: {{"revision":{revision}}}\n\n'.encode()
+
+
+async def _say(send: Send, text: bytes, *, more: bool = True) -> None:
+    if text or not more:
+        await _timed(send({"type": "http.response.body", "body": text, "more_body": more}))
+
+
+async def _timed(sending: object) -> None:
+    async with asyncio.timeout(WRITE_SECONDS):
+        await sending  # type: ignore[misc]
