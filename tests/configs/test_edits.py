@@ -1,0 +1,538 @@
+"""What edits make of a document, and what becomes of its secrets: pure, hence exhaustively."""
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.configs.edits import (
+    Edit,
+    Patch,
+    create_document,
+    create_key,
+    delete_document,
+    key_facts,
+    merge_in,
+    patch,
+    remove_key,
+    replace_document,
+    replace_key,
+    restore_document,
+    restore_key,
+    tree_of,
+)
+from app.configs.errors import (
+    BadKey,
+    BadMember,
+    DocumentExists,
+    DocumentNotFound,
+    KeyConflict,
+    KeyExists,
+    KeyNotFound,
+    NothingMasked,
+    VersionIsDeletion,
+)
+from app.configs.model import Body, DocumentId, Stamp, decode, encode
+from app.configs.secrets import (
+    MASK,
+    ToSeal,
+    hidden,
+    holds_secret,
+    mask_history,
+    masked,
+    masked_diff,
+    received,
+    stored,
+    to_seal,
+)
+from app.errors import PilothouseError
+from pilothouse_core.trees import SECRET, Tree, at, copied, has, is_secret, leaves
+
+DOCUMENT = DocumentId("production", "orders")
+MASKED = {SECRET: MASK}
+SEALED = stored("sealed-text", "mark")
+
+
+def sealed(data: Tree) -> Tree:
+    """Put a ciphertext where the write path would."""
+    result = copied(data)
+    for key, leaf in list(to_seal(data)):
+        *outer, last = key.split(".")
+        tree = result
+        for name in outer:
+            tree = tree[name]
+        tree[last] = stored(f"sealed-{json.dumps(leaf.value)}", "mark")
+    return result
+
+
+@dataclass
+class Ledger:
+    """The versions of one document, as the write path would make them."""
+
+    bodies: list[Body] = field(default_factory=list)
+    keep: int = 200
+
+    @property
+    def current(self) -> Body | None:
+        return self.bodies[-1] if self.bodies else None
+
+    def version(self, number: int) -> Body:
+        return self.bodies[number - 1]
+
+    def apply(self, edit: Edit) -> Body | None:
+        """Write what an edit makes of the current version; None when that is nothing."""
+        base = self.current
+        draft = edit(DOCUMENT, base)
+        if draft.data is None:
+            return None
+        data, version = sealed(draft.data), len(self.bodies) + 1
+        facts = key_facts(base, data, version, "ann", f"t{version}", keep=self.keep)
+        stamp = Stamp(f"i{version}", draft.action, "ann", "", f"t{version}")
+        body = Body(version, stamp, "ann", "t1", draft.deleted, data, facts)
+        self.bodies.append(body)
+        return body
+
+
+def ledger(*edits: Edit) -> Ledger:
+    made = Ledger()
+    for edit in edits:
+        made.apply(edit)
+    return made
+
+
+def flat(data: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(leaves(data))
+
+
+def is_coherent(members: Mapping[str, Any]) -> bool:
+    try:
+        tree_of(members)
+    except KeyConflict:
+        return False
+    return True
+
+
+# Few names, so that edits meet: as values, as sections and as secrets.
+NAMES = st.sampled_from(["a", "b", "c"])
+KEYS = st.sampled_from(["a", "a.b", "a.b.c", "b", "b.a"])
+PLAIN: st.SearchStrategy[Any] = st.one_of(
+    st.none(), st.booleans(), st.integers(0, 3), st.just([1]), st.builds(dict)
+)
+LEAVES = st.one_of(
+    PLAIN, st.builds(lambda value: {SECRET: {"value": value}}, PLAIN), st.just(MASKED)
+)
+MEMBERS = st.dictionaries(KEYS, LEAVES, max_size=4).filter(is_coherent)
+STORED = st.recursive(
+    st.one_of(PLAIN, st.just(SEALED)), lambda inner: st.dictionaries(NAMES, inner), max_leaves=6
+).filter(lambda value: isinstance(value, dict) and not is_secret(value))
+
+
+FLAGS = st.sampled_from([None, True, False])
+SOME_KEYS = st.lists(KEYS, max_size=2).map(tuple)
+EDITS: st.SearchStrategy[Edit] = st.one_of(
+    st.builds(Patch, MEMBERS, SOME_KEYS, SOME_KEYS).map(patch),
+    st.builds(lambda k, v, e: create_key(k, v, is_encrypted=bool(e)), KEYS, LEAVES, FLAGS),
+    st.builds(lambda k, v, e: replace_key(k, v, is_encrypted=e), KEYS, LEAVES, FLAGS),
+    st.builds(remove_key, KEYS),
+    st.just(delete_document),
+)
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """To some earlier version, of one key or of all."""
+
+    key: str | None
+    number: int
+
+    def edit(self, made: Ledger) -> Edit:
+        old = made.bodies[self.number % len(made.bodies)]
+        return restore_document(old) if self.key is None else restore_key(self.key, old)
+
+
+STEPS = st.lists(
+    st.one_of(EDITS, st.builds(Rollback, st.one_of(st.none(), KEYS), st.integers(0, 7))),
+    max_size=9,
+)
+
+
+def after(steps: Sequence[Edit | Rollback]) -> Ledger:
+    """Make a document by these steps, of which those that are refused change nothing."""
+    made = ledger(create_document({"a.b": 1, "b": {}}))
+    for step in steps:
+        with suppress(PilothouseError):
+            made.apply(step.edit(made) if isinstance(step, Rollback) else step)
+    return made
+
+
+LEDGERS = STEPS.map(after)
+
+
+def outcome(edit: Edit, body: Body | None) -> object:
+    try:
+        return edit(DOCUMENT, body)
+    except PilothouseError as error:
+        return type(error)
+
+
+@given(LEDGERS, EDITS)
+def test_an_edit_leaves_the_version_it_is_based_on_as_it_was(made: Ledger, edit: Edit) -> None:
+    before = copy.deepcopy(made.current)
+
+    first = outcome(edit, made.current)
+    second = outcome(edit, made.current)
+
+    assert made.current == before
+    assert first == second
+
+
+@given(LEDGERS)
+def test_the_facts_tell_in_which_version_each_key_last_changed(made: Ledger) -> None:
+    changed: dict[str, int] = {}
+    before: dict[str, Any] = {}
+    for body in made.bodies:
+        now = flat(body.data)
+        for key in now.keys() | before.keys():
+            if json.dumps(now.get(key, "absent")) != json.dumps(before.get(key, "absent")):
+                changed[key] = body.version
+        before = now
+
+    assert made.current is not None
+    facts = made.current.keys
+    assert {key: fact.version for key, fact in facts.items()} == changed
+    assert {key for key, fact in facts.items() if not fact.removed} == before.keys()
+    assert all(fact.at == f"t{fact.version}" for fact in facts.values())
+
+
+def are_related(one: str, other: str) -> bool:
+    """Tell whether they are the same key or one lies in the other."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+@given(LEDGERS)
+def test_a_plain_value_is_masked_once_its_key_is_a_secret_and_only_then(made: Ledger) -> None:
+    assert made.current is not None
+    for body in made.bodies:
+        later = [
+            key
+            for other in made.bodies[body.version - 1 :]
+            for key, leaf in leaves(other.data)
+            if is_secret(leaf)
+        ]
+        plain = [key for key, leaf in leaves(body.data) if not is_secret(leaf)]
+
+        expected = {key for key in plain if any(are_related(key, secret) for secret in later)}
+
+        assert hidden(body, made.current) == expected
+
+
+@given(LEDGERS)
+def test_history_shows_no_ciphertext_and_no_value_that_is_masked(made: Ledger) -> None:
+    assert made.current is not None
+    for body in made.bodies:
+        shown = flat(mask_history(body, made.current, fingerprints=False))
+
+        masks = hidden(body, made.current)
+        assert shown.keys() == flat(body.data).keys()
+        for key, leaf in leaves(body.data):
+            assert shown[key] == (MASKED if is_secret(leaf) or key in masks else leaf)
+        assert "sealed" not in json.dumps(shown)
+
+
+@given(LEDGERS, st.data())
+def test_a_rollback_makes_no_secret_plain(made: Ledger, data: st.DataObject) -> None:
+    assert made.current is not None
+    old = data.draw(st.sampled_from([body for body in made.bodies if not body.deleted]))
+    secret = hidden(old, made.current)
+
+    draft = restore_document(old)(DOCUMENT, made.current)
+
+    assert draft.data is not None
+    restored = flat(draft.data)
+    assert restored.keys() == flat(old.data).keys()
+    for key, leaf in leaves(old.data):
+        assert restored[key] == (ToSeal(leaf) if key in secret else leaf)
+
+
+@given(LEDGERS, KEYS, st.data())
+def test_nor_does_the_rollback_of_a_key(made: Ledger, key: str, data: st.DataObject) -> None:
+    assert made.current is not None
+    old = data.draw(st.sampled_from([body for body in made.bodies if not body.deleted]))
+    secret = hidden(old, made.current)
+
+    found = outcome(restore_key(key, old), made.current)
+
+    if isinstance(found, type):
+        assert found in {KeyNotFound, KeyConflict}
+    else:
+        restored = flat(found.data)  # type: ignore[attr-defined]
+        for inner, leaf in leaves(old.data):
+            if inner == key or inner.startswith(f"{key}."):
+                assert restored[inner] == (ToSeal(leaf) if inner in secret else leaf)
+
+
+@given(LEDGERS)
+def test_a_difference_names_what_differs_and_shows_what_may_be_shown(made: Ledger) -> None:
+    assert made.current is not None
+    first, last = made.bodies[0], made.current
+    before, after = flat(first.data), flat(last.data)
+
+    found = masked_diff(first, last, last)
+
+    assert found.added.keys() == after.keys() - before.keys()
+    assert found.removed.keys() == before.keys() - after.keys()
+    assert found.changed.keys() == {
+        key
+        for key in before.keys() & after.keys()
+        if json.dumps(before[key]) != json.dumps(after[key])
+    }
+    assert "sealed" not in json.dumps([found.added, found.removed, found.changed])
+
+
+@given(STORED)
+def test_what_is_shown_and_sent_back_is_what_was_stored(data: Tree) -> None:
+    assert received(masked(data, fingerprints=True), data) == data
+    assert received(masked(data, fingerprints=False), data) == data
+
+
+@given(STORED)
+def test_a_mask_shows_only_that_there_is_a_secret(data: Tree) -> None:
+    shown = flat(masked(data, fingerprints=False))
+
+    assert {key: leaf == MASKED for key, leaf in shown.items()} == {
+        key: is_secret(leaf) for key, leaf in flat(data).items()
+    }
+    assert holds_secret(data) == any(leaf == MASKED for leaf in shown.values())
+
+
+@given(LEDGERS)
+def test_a_stored_document_is_read_as_it_was_written(made: Ledger) -> None:
+    for body in made.bodies:
+        read = decode(encode(body))
+
+        assert (read.version, read.change, read.deleted) == (
+            body.version,
+            body.change,
+            body.deleted,
+        )
+        assert read.data == body.data
+        assert read.keys == body.keys
+
+
+@given(LEDGERS, st.dictionaries(KEYS, PLAIN, max_size=4).filter(is_coherent))
+def test_a_file_merged_twice_changes_nothing_the_second_time(
+    made: Ledger, members: dict[str, Any]
+) -> None:
+    try:
+        made.apply(merge_in(members))
+    except KeyConflict:
+        return
+    assert made.current is not None
+    if any(is_secret(at(made.current.data, key)) for key in members):
+        return  # a plain value sent for a secret is sealed anew
+
+    assert made.apply(merge_in(members)) is None
+
+
+def test_what_was_a_secret_once_stays_masked_through_all_that_follows() -> None:
+    made = ledger(
+        create_document({"a": "before"}),
+        patch(Patch(encrypt=("a",))),
+        replace_key("a", "after", is_encrypted=False),
+        replace_key("a", "later", is_encrypted=None),
+        remove_key("a"),
+        create_key("a", "again", is_encrypted=False),
+    )
+
+    assert made.current is not None
+    masks = [bool(hidden(body, made.current)) for body in made.bodies]
+
+    assert masks == [True, False, False, False, False, False]
+
+
+def test_an_empty_object_is_filled_in_the_new_version_only() -> None:
+    made = ledger(create_document({"a": {}, "b": 0}))
+
+    made.apply(patch(Patch({"a.b": 1})))
+    made.apply(create_key("a.c", 2, is_encrypted=False))
+
+    assert [body.data["a"] for body in made.bodies] == [{}, {"b": 1}, {"b": 1, "c": 2}]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "keys"),
+    [
+        ({"a": 1}, ("a.b", 2), ["a", "a.b"]),
+        ({"a.b": 1}, ("a", 2), ["a", "a.b"]),
+        ({"a.b.c": 1}, ("a.b", 2), ["a.b", "a.b.c"]),
+        ({"a.b": 1}, ("a.b.c", 2), ["a.b", "a.b.c"]),
+        ({"a": SEALED}, ("a.b", 2), ["a", "a.b"]),
+        ({"a": None}, ("a.b", 2), ["a", "a.b"]),
+        ({"a": []}, ("a.b", 2), ["a", "a.b"]),
+    ],
+)
+def test_a_conflict_names_both_keys(
+    first: dict[str, Any], second: tuple[str, Any], keys: list[str]
+) -> None:
+    key, value = second
+    base = Body(1, Stamp("", "created", "", "", ""), "", "", data=create(first))
+
+    for edit in (create_key(key, value, is_encrypted=False), patch(Patch({key: value}))):
+        with pytest.raises(KeyConflict) as raised:
+            edit(DOCUMENT, base)
+        assert raised.value.facts["keys"] == keys
+
+
+def create(members: Mapping[str, Any]) -> Tree:
+    """Spread dotted names; ciphertexts stay as they are."""
+    tree: Tree = {}
+    for key, value in members.items():
+        *outer, last = key.split(".")
+        below = tree
+        for name in outer:
+            below = below.setdefault(name, {})
+        below[last] = value
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("edit", "error"),
+    [
+        (create_key("a", 2, is_encrypted=False), KeyExists),
+        (create_key("s", {"b": 1}, is_encrypted=False), KeyExists),
+        (create_key("z", MASKED, is_encrypted=False), NothingMasked),
+        (create_key("z", {"x": MASKED}, is_encrypted=True), NothingMasked),
+        (create_key("z", {SECRET: "vault:v1:x"}, is_encrypted=True), BadMember),
+        (create_key("z", [{"$x": 1}], is_encrypted=False), BadMember),
+        (replace_key("z", 1, is_encrypted=None), KeyNotFound),
+        (replace_key("s", 1, is_encrypted=None), KeyConflict),
+        (replace_key("a", {"b": 1}, is_encrypted=None), KeyConflict),
+        (replace_key("a", MASKED, is_encrypted=None), NothingMasked),
+        (remove_key("z"), KeyNotFound),
+        (patch(Patch({"s.new": 1}, ("a",), ("z",))), KeyNotFound),
+        (patch(Patch({"s.new": 1, "a.b": 1})), KeyConflict),
+        (patch(Patch({"s.new": 1, "a": MASKED})), NothingMasked),
+        (create_document({}), DocumentExists),
+        (replace_document({"a": MASKED}), NothingMasked),
+    ],
+)
+def test_an_edit_is_refused_as_a_whole(edit: Edit, error: type[PilothouseError]) -> None:
+    made = ledger(create_document({"a": 1, "s.t": 2}))
+
+    with pytest.raises(error):
+        made.apply(edit)
+
+    assert [body.data for body in made.bodies] == [{"a": 1, "s": {"t": 2}}]
+
+
+@pytest.mark.parametrize("edit", [replace_document({}), delete_document])
+def test_what_does_not_exist_is_neither_replaced_nor_deleted(edit: Edit) -> None:
+    deleted = ledger(create_document({}), delete_document)
+
+    for body in (None, deleted.current):
+        with pytest.raises(DocumentNotFound):
+            edit(DOCUMENT, body)
+
+
+def test_a_deletion_is_nothing_to_roll_back_to() -> None:
+    made = ledger(create_document({"a": 1}), delete_document)
+
+    with pytest.raises(VersionIsDeletion):
+        made.apply(restore_document(made.version(2)))
+
+
+@pytest.mark.parametrize("key", ["", "a..b", "a b", "$a", "x" * 257])
+def test_a_patch_takes_only_what_is_a_key(key: str) -> None:
+    for changes in (Patch(set={key: 1}), Patch(unset=(key,)), Patch(encrypt=(key,))):
+        with pytest.raises(BadKey):
+            patch(changes)
+
+
+def test_a_patch_unsets_then_sets_then_encrypts() -> None:
+    made = ledger(create_document({"a.b": 1, "c": 1}))
+
+    made.apply(patch(Patch({"a": 2, "c": 2}, ("a.b",), ("c", "a"))))
+
+    assert made.current is not None
+    assert {key: is_secret(leaf) for key, leaf in leaves(made.current.data)} == {
+        "a": True,
+        "c": True,
+    }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        Patch(),
+        Patch(set={"a": 1, "s.t": [1]}),
+        Patch(unset=("z", "a.b", "s.t.u")),
+        Patch(encrypt=("p",)),
+        Patch(set={"p": MASKED, "s": {}}),
+    ],
+)
+def test_a_patch_that_changes_nothing_writes_nothing(changes: Patch) -> None:
+    made = ledger(create_document({"a": 1, "s.t": [1], "p": {SECRET: {"value": 1}}}))
+
+    assert made.apply(patch(changes)) is None
+
+
+def test_what_was_a_secret_is_sealed_again_even_when_it_was_unset_at_once() -> None:
+    made = ledger(create_document({"p": {SECRET: {"value": 1}}}))
+
+    made.apply(patch(Patch({"p": "plain"}, ("p",))))
+
+    assert made.current is not None
+    assert is_secret(made.current.data["p"])
+
+
+@pytest.mark.parametrize(
+    ("value", "is_encrypted", "becomes_secret"),
+    [
+        ("x", None, True),
+        ("x", True, True),
+        ("x", False, False),
+        (MASKED, None, True),
+        ({SECRET: {"value": "x"}}, None, True),
+    ],
+)
+def test_a_secret_stays_one_unless_told_otherwise(
+    value: object, *, is_encrypted: bool | None, becomes_secret: bool
+) -> None:
+    made = ledger(create_key("p", "old", is_encrypted=True))
+
+    made.apply(replace_key("p", value, is_encrypted=is_encrypted))
+
+    assert made.current is not None
+    assert is_secret(made.current.data["p"]) is becomes_secret
+
+
+def test_a_removed_key_is_forgotten_when_no_version_that_had_it_is_kept() -> None:
+    made = Ledger(keep=3)
+    made.apply(create_document({"a": 1, "b": 0}))
+    made.apply(remove_key("a"))
+    remembered = []
+
+    for value in (1, 2, 3):
+        made.apply(patch(Patch({"b": value})))
+        assert made.current is not None
+        remembered.append("a" in made.current.keys)
+
+    assert remembered == [True, True, False]
+
+
+def test_removing_the_last_key_of_a_section_removes_the_section() -> None:
+    made = ledger(create_document({"a.b.c": 1, "d": 1}), remove_key("a.b.c"))
+
+    assert made.current is not None
+    assert made.current.data == {"d": 1}
+    assert not has(made.current.data, "a")
+
+
+def test_what_is_to_be_sealed_shows_itself_in_no_message() -> None:
+    assert "hush" not in repr({"a": [ToSeal("hush")]})

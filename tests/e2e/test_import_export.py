@@ -1,0 +1,471 @@
+"""Configuration files in and out, over HTTP and by `python -m app import`."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e.client import MASK, Layer, Service, fresh_name, fresh_secret, told
+from tests.servers.service import ROOT
+
+PETCLINIC = Path(__file__).parents[1] / "data" / "petclinic"
+PROFILE = "spring.config.activate.on-profile"
+
+
+def test_a_file_goes_into_the_layer_it_is_sent_to(layer: Layer) -> None:
+    answer = layer.load("database:\n  host: db1\n  ports: [1, 2]\non: yes\n", comment="moved in")
+
+    report = told(answer)
+    assert report["dry_run"] is False
+    (document,) = report["documents"]
+    assert document == {
+        **layer.names,
+        "user": None,
+        "status": "created",
+        "version": 1,
+        "changes": {
+            "added": {"database.host": "db1", "database.ports": [1, 2], "on": True},
+            "removed": {},
+            "changed": {},
+        },
+        "error": None,
+    }
+    assert int(answer.headers["X-Revision"]) > 0
+    found = told(layer.document())
+    assert found["config_data"] == {"database": {"host": "db1", "ports": [1, 2]}, "on": True}
+    assert found["comment"] == "moved in"
+
+
+def test_each_section_of_a_file_goes_to_the_environments_it_names(layer: Layer) -> None:
+    one, two = fresh_name("e"), fresh_name("e")
+    text = f"""
+a: plain
+---
+{PROFILE}: {one}
+a: one
+---
+spring: {{config: {{activate: {{on-profile: "{one}, {two}"}}}}, name: x}}
+b: both
+---
+spring.config.activate: {{on-profile: default}}
+c: base
+"""
+
+    report = told(layer.load(text))
+
+    layers = [layer.at(environment=name) for name in (layer.environment, one, two, "default")]
+    assert [told(each.document())["config_data"] for each in layers] == [
+        {"a": "plain"},
+        {"a": "one", "spring": {"name": "x"}, "b": "both"},
+        {"spring": {"name": "x"}, "b": "both"},
+        {"c": "base"},
+    ]
+    assert {each["environment"]: each["version"] for each in report["documents"]} == {
+        each.environment: 1 for each in layers
+    }
+
+
+def test_dotted_and_nested_spellings_in_one_file_merge(layer: Layer) -> None:
+    text = "a.b: 1\na:\n  c.d: 2\na.c:\n  e: 3\n---\na: {b: 4}\n"
+
+    told(layer.load(text))
+
+    assert told(layer.document())["config_data"] == {"a": {"b": 4, "c": {"d": 2, "e": 3}}}
+
+
+FORMATS = {
+    "yaml": ("a: {b: 1}\nday: 2024-01-31\ntime: 12:30\nc: '1'\n", 1),
+    "json": ('{"a": {"b": 1}, "day": "2024-01-31", "time": "12:30", "c": "1"}', 1),
+    "properties": ("a.b=1\nday=2024-01-31\ntime: 12:30\nc 1\n", "1"),
+    "dotenv": ("a.b=1\nexport day='2024-01-31'\ntime=\"12:30\"\nc=1\n", "1"),
+}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_is_understood_and_dates_stay_text(layer: Layer, form: str) -> None:
+    text, one = FORMATS[form]
+
+    told(layer.load(text, format=form))
+
+    assert told(layer.document())["config_data"] == {
+        "a": {"b": one},
+        "day": "2024-01-31",
+        "time": "12:30",
+        "c": "1",
+    }
+
+
+def test_a_file_in_utf8_with_a_mark_is_read(layer: Layer) -> None:
+    told(layer.load("\ufeffa: ü\n".encode()))
+
+    assert told(layer.get("a"))["value"] == "ü"
+
+
+def test_a_file_of_a_thousand_keys_is_one_version(layer: Layer) -> None:
+    keys = {f"section{number % 10}.key{number}": number for number in range(1000)}
+
+    report = told(layer.load(json.dumps(keys), format="json"))
+
+    assert report["documents"][0]["version"] == 1
+    assert len(report["documents"][0]["changes"]["added"]) == 1000
+    assert len(layer.changes()) == 1
+    assert told(layer.get("section9.key999"))["value"] == 999
+
+
+def test_a_file_leaves_alone_what_it_does_not_name(layer: Layer) -> None:
+    layer.create_document({"a": {"b": 1, "c": 2}, "d": 3})
+
+    report = told(layer.load("a.b: 10\n"))
+
+    assert report["documents"][0]["changes"]["changed"] == {"a.b": {"old": 1, "new": 10}}
+    assert told(layer.document())["config_data"] == {"a": {"b": 10, "c": 2}, "d": 3}
+
+
+def test_a_user_can_have_a_file_too(layer: Layer) -> None:
+    mine = layer.at(user="ann")
+
+    report = told(mine.load("a: 1\n"))
+
+    assert report["documents"][0]["user"] == "ann"
+    assert told(mine.get("a", resolve=False))["value"] == 1
+
+
+def test_a_dry_run_shows_what_an_import_would_do_and_does_nothing(layer: Layer) -> None:
+    other = layer.at(environment=fresh_name("e"))
+    layer.create_document({"a": 1, "same": [1]})
+    text = f"a: 2\nsame: [1]\nnew: true\n---\n{PROFILE}: {other.environment}\nb: 1\n"
+
+    planned = told(layer.load(text, dry_run=True))
+
+    assert [each["status"] for each in planned["documents"]] == ["updated", "created"]
+    assert planned["documents"][0]["changes"] == {
+        "added": {"new": True},
+        "removed": {},
+        "changed": {"a": {"old": 1, "new": 2}},
+    }
+    assert told(layer.document())["version"] == 1
+    assert other.document().status == 404
+    done = told(layer.load(text))
+    assert done == {**planned, "dry_run": False}
+
+
+def test_a_dry_run_that_fills_an_empty_object_does_nothing(layer: Layer) -> None:
+    layer.create_document({"a": {}})
+
+    told(layer.load("a.b: 1\n", dry_run=True))
+
+    assert told(layer.document())["config_data"] == {"a": {}}
+    assert told(layer.load("a.b: 1\n"))["documents"][0]["changes"]["added"] == {"a.b": 1}
+
+
+def test_a_section_for_two_environments_is_written_apart_in_each(layer: Layer) -> None:
+    one, two = (layer.at(environment=fresh_name("e")) for _ in range(2))
+    both = f"{PROFILE}: [{one.environment}, {two.environment}]\na: {{}}\n"
+
+    told(layer.load(f"{both}---\n{PROFILE}: {one.environment}\na.b: 1\n"))
+
+    assert told(one.document())["config_data"] == {"a": {"b": 1}}
+    assert told(two.document())["config_data"] == {"a": {}}
+
+
+def test_a_file_imported_again_writes_nothing(layer: Layer) -> None:
+    other = layer.at(environment=fresh_name("e"))
+    text = f"a: {{b: 1}}\n---\n{PROFILE}: {other.environment}\nc: [1, 2.5, null]\n"
+    layer.load(text)
+
+    again = told(layer.load(text))
+
+    assert [(each["status"], each["version"]) for each in again["documents"]] == [
+        ("unchanged", 1),
+        ("unchanged", 1),
+    ]
+    assert len(layer.changes()) == len(other.changes()) == 1
+
+
+BAD_FILES = {
+    "not YAML": ("yaml", "a: 1\n---\nb: [", 422, "bad_file"),
+    "a scalar": ("yaml", "a: 1\n---\njust text\n", 422, "bad_file"),
+    "a member twice": ("yaml", "a: 1\na: 2\n", 422, "bad_file"),
+    "a tag": ("yaml", "a: !!python/object:os.system x\n", 422, "bad_file"),
+    "no key": ("yaml", "a: 1\n'b c': 2\n", 422, "bad_key"),
+    "a reserved member": ("yaml", "a: 1\nb: [{$ref: c}]\n", 422, "bad_member"),
+    "no name": ("yaml", f"a: 1\n---\n{PROFILE}: '../x'\nb: 1\n", 422, "bad_name"),
+    "keys in conflict": ("yaml", "a: 1\na.b: 2\n", 409, "key_conflict"),
+    "sections in conflict": ("yaml", "a: 1\n---\na: {b: 2}\n", 409, "key_conflict"),
+    "aliases without end": (
+        "yaml",
+        "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)),
+        413,
+        "file_too_complex",
+    ),
+    "a list": ("json", "[1]", 422, "bad_file"),
+    "NaN": ("json", '{"a": NaN}', 422, "bad_file"),
+    "a name twice": ("properties", "a=1\na=2\n", 422, "bad_file"),
+    "an open quote": ("dotenv", "a=1\nb='2\n", 422, "bad_file"),
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "status", "code"), BAD_FILES.values(), ids=list(BAD_FILES)
+)
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_bad_file_writes_nothing(
+    layer: Layer, form: str, text: str, status: int, code: str, *, dry_run: bool
+) -> None:
+    problem = told(layer.load(text, format=form, dry_run=dry_run), status)
+
+    assert problem["code"] == code
+    assert layer.changes() == []
+
+
+def test_a_file_that_is_not_utf8_is_refused(layer: Layer) -> None:
+    assert told(layer.load(b"a: \xff\n"), 400)["code"] == "bad_text"
+
+
+def test_a_file_that_conflicts_with_one_layer_is_written_to_none(layer: Layer) -> None:
+    other = layer.at(environment=fresh_name("e"))
+    other.create("a.b", 1)
+
+    problem = told(layer.load(f"a: 1\n---\n{PROFILE}: {other.environment}\na: 2\n"), 409)
+
+    assert problem["keys"] == ["a", "a.b"]
+    assert layer.document().status == 404
+
+
+def test_a_file_none_of_which_can_be_kept_fails(layer: Layer) -> None:
+    problem = told(layer.load(f"a: {'x' * 800_000}\n"), 413)
+
+    assert problem["code"] == "document_too_large"
+    assert layer.changes() == []
+
+
+def test_a_file_part_of_which_cannot_be_kept_is_reported_part_by_part(layer: Layer) -> None:
+    other = layer.at(environment=fresh_name("e"))
+    text = f"a: {'x' * 800_000}\n---\n{PROFILE}: {other.environment}\nb: 1\n"
+
+    large, small = told(layer.load(text))["documents"]
+
+    assert (large["status"], large["error"]["code"]) == ("failed", "document_too_large")
+    assert (small["status"], small["version"]) == ("created", 1)
+    assert layer.document().status == 404
+    assert told(other.document())["config_data"] == {"b": 1}
+
+
+DATA: dict[str, Any] = {
+    "text": "a: b # c",
+    "lines": "one\n  two\n\nthree ",
+    "words": ["yes", "no", "null", "~", "1e3", "0x1F", "2024-01-31", "12:30", "", " "],
+    "numbers": [0, -1, 1.5, 2**63, 1e-7],
+    "nothing": None,
+    "empty": {"list": [], "object": {}},
+    "deep": {"er": {"still": [{"a": [1, {"b": None}]}]}},
+    "ünïcode ✓".replace("ü", "u").replace("ï", "i").replace(" ✓", ""): "ünïcode ✓ \U0001f6a2",
+}
+
+
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_what_is_exported_can_be_imported(layer: Layer, form: str) -> None:
+    layer.create_document(DATA)
+    twin = layer.of.layer()
+
+    exported = layer.export(form)
+    told(twin.load(exported.body, format=form))
+
+    assert exported.status == 200
+    assert exported.headers["Content-Type"].startswith(f"application/{form}")
+    assert exported.headers["ETag"] == '"1"'
+    assert told(twin.document())["config_data"] == DATA
+
+
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_an_exported_secret_is_masked_and_kept_when_it_comes_back(layer: Layer, form: str) -> None:
+    layer.patch(set={"a": "secret", "b": 1}, encrypt=["a"])
+
+    exported = layer.export(form)
+    again = told(layer.load(exported.body, format=form))
+
+    assert b"secret" not in exported.body.replace(b"$secret", b"")
+    assert again["documents"][0]["status"] == "unchanged"
+    assert told(layer.get("a", reveal=True))["value"] == "secret"
+    elsewhere = layer.of.layer()
+    assert told(elsewhere.load(exported.body, format=form), 422)["code"] == "nothing_masked"
+
+
+@pytest.mark.parametrize(
+    ("form", "lines"),
+    [
+        ("properties", {"a.b=1", "c.d[0]=x", "c.d[1]=y"}),
+        ("dotenv", {"A_B=1"}),
+    ],
+)
+def test_lines_leave_secrets_out_and_say_so(layer: Layer, form: str, lines: set[str]) -> None:
+    secret = fresh_secret()
+    layer.patch(set={"a.b": 1, "c.d": ["x", "y"], "e": secret}, encrypt=["e"])
+
+    exported = layer.export(form)
+
+    text = exported.body.decode()
+    assert lines <= set(text.splitlines())
+    assert "# e is a secret and left out" in text.splitlines()
+    assert secret not in text
+
+
+def test_only_what_exists_is_exported(layer: Layer) -> None:
+    assert told(layer.export(), 404)["code"] == "document_not_found"
+    layer.create("a", 1)
+    assert layer.export("xml").status == 422
+
+
+def test_an_export_is_of_one_layer_and_not_merged(layer: Layer) -> None:
+    layer.at(environment="default").create("a", 1)
+    layer.create("b", {"$secret": {"value": 1}})
+
+    assert yaml.safe_load(layer.export().body) == {"b": MASK}
+
+
+def imported(service: Service, *words: str | Path) -> "subprocess.CompletedProcess[str]":
+    """Run the documented command against a running service."""
+    command = (sys.executable, "-m", "app", "import", *words, "--url", service.process.url)
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A service into which the folder has been imported."""
+
+    service: Service
+    planned: "subprocess.CompletedProcess[str]"
+    changes_after_plan: int
+    done: "subprocess.CompletedProcess[str]"
+
+
+@pytest.fixture(scope="module")
+def moved(fresh: Service) -> Moved:
+    before = fresh.metric('pilothouse_config_writes_total{outcome="written"}')
+    planned = imported(fresh, PETCLINIC, "--dry-run")
+    after = fresh.metric('pilothouse_config_writes_total{outcome="written"}')
+    return Moved(fresh, planned, int(after - before), imported(fresh, PETCLINIC))
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return every leaf by its dotted name, however it is spelled."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def section(name: str, environment: str) -> dict[str, Any]:
+    """Read what a file says for one environment; a plain part is for `default`."""
+    text = (PETCLINIC / f"{name}.yml").read_text("utf-8-sig")
+    parts = [flat(part) for part in yaml.safe_load_all(text) if part]
+    mine = [part for part in parts if part.get(PROFILE, "default") == environment]
+    return {key: value for part in mine for key, value in part.items() if key != PROFILE}
+
+
+def expected(name: str, environment: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for each in ("default", environment):
+        found |= section("application", each)
+    for each in ("default", environment):
+        found |= section(name, each)
+    return found
+
+
+NAMES = sorted(file.stem for file in PETCLINIC.glob("*.yml") if file.stem != "application")
+
+
+@pytest.mark.parametrize("environment", ["default", "docker", "mysql"])
+@pytest.mark.parametrize("name", NAMES)
+def test_an_imported_service_sees_what_its_files_say(
+    moved: Moved, name: str, environment: str
+) -> None:
+    layer = Layer(moved.service, environment, name)
+
+    found = flat(told(layer.effective())["data"])
+
+    assert found == expected(name, environment)
+
+
+def test_the_command_tells_what_became_of_each_file(moved: Moved) -> None:
+    lines = moved.done.stdout.splitlines()
+
+    assert moved.done.returncode == 0
+    assert {line.partition(":")[0] for line in lines} == {
+        file.name for file in PETCLINIC.glob("*.yml")
+    }
+    assert "application.yml: docker/_shared: created, 1 added, 0 changed" in lines
+    assert moved.planned.stdout == moved.done.stdout
+
+
+def test_the_commands_dry_run_wrote_nothing(moved: Moved) -> None:
+    assert moved.planned.returncode == 0
+    assert moved.changes_after_plan == 0
+
+
+def test_the_command_repeated_changes_nothing(moved: Moved) -> None:
+    again = imported(moved.service, PETCLINIC)
+
+    assert again.returncode == 0
+    assert all(": unchanged, " in line for line in again.stdout.splitlines())
+
+
+def test_no_profile_is_left_in_what_was_imported(moved: Moved) -> None:
+    text = moved.service.get("/api/v1/effective", service_name=NAMES[0]).body
+
+    assert b"on-profile" not in text
+
+
+def test_a_folder_with_a_bad_file_imports_the_others_and_says_so(
+    service: Service, tmp_path: Path
+) -> None:
+    good, bad = fresh_name(), fresh_name()
+    (tmp_path / f"{good}.json").write_text('{"a": 1}')
+    (tmp_path / f"{bad}.yml").write_text("a: [")
+    (tmp_path / "notes.txt").write_text("not a configuration")
+
+    done = imported(service, tmp_path)
+
+    assert done.returncode == 1
+    assert f"{good}.json: default/{good}: created, 1 added, 0 changed" in done.stdout
+    assert f"{bad}.yml: line" in done.stdout
+    assert "notes" not in done.stdout
+    assert told(service.get(f"/api/configs/{good}"))["config_data"] == {"a": 1}
+
+
+@pytest.mark.parametrize("name", ["missing", "empty", "file.yml"])
+def test_a_folder_there_is_nothing_to_import_from_is_named(
+    embedded: Service, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.yml").write_text("a: 1")
+
+    done = imported(embedded, tmp_path / name)
+
+    assert done.returncode != 0
+    assert str(tmp_path / name) in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_service_that_is_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.yml").write_text("a: 1")
+    words = ("-m", "app", "import", str(tmp_path), "--url", "http://127.0.0.1:9")
+
+    done = subprocess.run(
+        (sys.executable, *words), cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert done.returncode == 1
+    assert done.stdout.startswith("a.yml: ")
+    assert done.stderr == ""

@@ -1,0 +1,166 @@
+"""GET /api/v1/stream against the running service."""
+
+import socket
+from contextlib import ExitStack
+from time import monotonic
+from urllib.parse import urlsplit
+
+from tests.e2e.client import Layer, Service, fresh_name, told
+from tests.e2e.events import listening
+from tests.servers.process import wait_until
+from tests.servers.service import ServiceProcess
+
+
+def selection(layer: Layer) -> str:
+    return f"?environment={layer.environment}&service_name={layer.service}"
+
+
+def test_a_change_is_told_with_its_revision_and_without_its_value(layer: Layer) -> None:
+    with listening(layer.of.process.url, selection(layer)) as events:
+        events.opened()
+        answer = layer.create("database.host", "do-not-tell")
+        revision = int(answer.headers["X-Revision"])
+
+        event = events.until(lambda event: event.name == "config.changed")[-1]
+
+    assert events.headers["content-type"].startswith("text/event-stream")
+    assert event.id == revision
+    assert event.data == {
+        "revision": revision,
+        "kind": "config",
+        "action": "created",
+        "environment": layer.environment,
+        "name": layer.service,
+        "version": 1,
+        "actor": "anonymous",
+        "at": event.data["at"],
+    }
+
+
+def test_a_service_hears_of_its_layers_and_of_no_other(layer: Layer) -> None:
+    other, shared = layer.at(service=fresh_name()), layer.at(service="_shared")
+    user = layer.at(user="ada@example.org")
+
+    with listening(layer.of.process.url, selection(layer)) as events:
+        events.opened()
+        for changed in (other, shared, user, layer):
+            told(changed.create("a", 1), 201)
+        heard = events.until(lambda event: event.data and event.data["name"] == layer.service)
+
+    names = [event.data["name"] for event in heard if event.data]
+    assert other.service not in names
+    assert names == ["_shared", f"{layer.service}/ada@example.org", layer.service]
+
+
+def test_a_client_goes_on_exactly_where_it_was(layer: Layer) -> None:
+    revisions = [
+        int(layer.create(f"key{number}", number).headers["X-Revision"]) for number in range(5)
+    ]
+
+    with listening(layer.of.process.url, selection(layer), last_event_id=revisions[1]) as events:
+        heard = events.until(lambda event: event.id == revisions[-1])
+        told(layer.create("later", 1), 201)
+        after = events.until(lambda event: event.data and event.data["version"] == 6)
+
+    assert [event.id for event in heard if event.name] == revisions[2:]
+    assert [event.data["version"] for event in after if event.name] == [6]
+
+
+def test_a_revision_from_a_replica_that_is_ahead_is_waited_for(layer: Layer) -> None:
+    now = int(layer.create("a", 1).headers["X-Revision"])
+
+    with listening(layer.of.process.url, selection(layer), last_event_id=now + 1) as events:
+        assert events.opened() == now + 1
+        told(layer.put("a", 2))  # this is the revision the client has seen elsewhere
+        revision = int(layer.put("a", 3).headers["X-Revision"])
+        heard = events.until(lambda event: event.id == revision)
+
+    assert all(event.id and event.id > now + 1 for event in heard)
+
+
+def test_kinds_are_selected(layer: Layer) -> None:
+    with (
+        listening(layer.of.process.url, "?kinds=flag") as flags,
+        listening(layer.of.process.url, "?kinds=config,flag") as both,
+    ):
+        flags.opened()
+        both.opened()
+        revision = int(layer.create("a", 1).headers["X-Revision"])
+        both.until(lambda event: event.id == revision)
+        flags.connection.settimeout(0.3)
+        try:
+            heard = [event for event in flags if event.name]
+        except TimeoutError:
+            heard = []
+
+    assert heard == []
+
+
+def test_an_unknown_kind_is_refused(service: Service) -> None:
+    answer = service.get("/api/v1/stream", kinds="config,weather")
+
+    assert answer.status == 422
+    assert answer.json()["code"] == "bad_kind"
+
+
+def test_one_stream_too_many_is_sent_elsewhere_before_any_work() -> None:
+    with ServiceProcess({"STREAM_LIMIT": "2"}) as process, ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(listening(process.url)).opened()
+
+        answer = process.request("GET", "/api/v1/stream")
+
+        assert answer.status == 503
+        assert answer.json()["code"] == "too_many_streams"
+        assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_stop_drains_streams_with_a_retry_of_their_own_and_ends_in_time() -> None:
+    with ServiceProcess({}) as process, ExitStack() as stack:
+        streams = [stack.enter_context(listening(process.url)) for _ in range(20)]
+        for stream in streams:
+            stream.opened()
+
+        started = monotonic()
+        process.stop()
+        seconds = monotonic() - started
+        drains = [stream.until(lambda event: event.name == "drain")[-1] for stream in streams]
+
+    assert seconds < 3
+    assert len({drain.retry for drain in drains}) > 10
+
+
+def test_a_client_that_stops_reading_is_cut_off_within_ten_seconds(embedded: Service) -> None:
+    layer = embedded.layer()
+    slow = _deaf_client(embedded)
+    before = embedded.metric('pilothouse_streams_closed_total{reason="slow"}')
+    started = monotonic()
+
+    with slow:
+        number = 0
+        while embedded.metric('pilothouse_streams_closed_total{reason="slow"}') == before:
+            assert monotonic() - started < 25, "the client was never cut off"
+            told(layer.patch(set={f"k{number % 50}": number}, comment="x" * 900))
+            for other in range(20):
+                told(layer.at(service=f"{layer.service}{other}").patch(set={"n": number}))
+            number += 1
+
+
+def _deaf_client(service: Service) -> socket.socket:
+    """Ask for the whole log again and again on one connection, and read none of it."""
+    address = urlsplit(service.process.url)
+    deaf = socket.socket()
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    deaf.connect((address.hostname, address.port))
+    head = f"GET /api/v1/stream HTTP/1.1\r\nHost: {address.netloc}\r\nLast-Event-ID: 0\r\n"
+    deaf.sendall(f"{head}\r\n".encode())
+    return deaf
+
+
+def test_a_client_that_leaves_is_forgotten(embedded: Service) -> None:
+    before = embedded.metric("pilothouse_streams")
+    with listening(embedded.process.url) as events:
+        events.opened()
+        assert embedded.metric("pilothouse_streams") == before + 1
+
+    wait_until(lambda: embedded.metric("pilothouse_streams") == before, "it is forgotten", 5)

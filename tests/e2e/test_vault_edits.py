@@ -1,0 +1,396 @@
+"""What somebody does in Vault itself is seen, logged and survived."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.e2e.client import MASK, Layer, Service, told
+from tests.e2e.conftest import RealBackend
+from tests.servers.process import wait_until
+
+
+class Stored:
+    """A layer's secret in Vault, as an operator with a token gets at it."""
+
+    def __init__(self, layer: Layer) -> None:
+        backend = layer.of.backend
+        assert isinstance(backend, RealBackend)
+        self._vault = backend.vault
+        self._path = f"{backend.prefix}/layers/{layer.environment}/{layer.service}"
+
+    def _ask(self, method: str, kind: str, body: Any = None) -> Any:
+        status, answer = self._vault.api(method, f"secret/{kind}/{self._path}", body)
+        assert status < 300, (status, answer)
+        return answer
+
+    def document(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self._ask("GET", "data")["data"]["data"]["document"])
+        return found
+
+    def write(self, fields: dict[str, str]) -> int:
+        version = self._ask("GET", "metadata")["data"]["current_version"]
+        body = {"options": {"cas": version}, "data": fields}
+        written: int = self._ask("POST", "data", body)["data"]["version"]
+        return written
+
+    def edit(self, data: dict[str, Any]) -> int:
+        """Change the data and leave all else as it was, as a person would."""
+        return self.write({"document": json.dumps({**self.document(), "data": data})})
+
+    def delete(self) -> None:
+        self._ask("DELETE", "data")
+
+    def destroy(self, *versions: int) -> None:
+        self._ask("PUT", "destroy", {"versions": versions})
+
+    def forget(self) -> None:
+        self._ask("DELETE", "metadata")
+
+
+@pytest.fixture
+def layer(fresh_real: Service) -> Layer:
+    fresh_real.wait_until_ready()
+    return fresh_real.layer()
+
+
+@pytest.fixture
+def stored(layer: Layer) -> Stored:
+    layer.create_document({"a": 1, "b": {"c": 2}}, created_by="ann")
+    return Stored(layer)
+
+
+def wait_for(layer: Layer, version: int) -> None:
+    wait_until(
+        lambda: any(each["version"] == version for each in layer.changes()),
+        f"version {version} is in the log",
+    )
+
+
+def test_an_edit_is_read_as_soon_as_it_is_found(layer: Layer, stored: Stored) -> None:
+    version = stored.edit({"a": 10, "b": {"c": 2}, "d": True})
+
+    wait_for(layer, version)
+
+    found = told(layer.document())
+    assert (found["version"], found["config_data"]) == (2, {"a": 10, "b": {"c": 2}, "d": True})
+    assert (found["created_by"], found["updated_by"]) == ("ann", "external")
+    assert told(layer.get("a"))["value"] == 10
+    assert told(layer.effective())["data"]["d"] is True
+
+
+def test_an_edit_is_in_the_log_and_in_the_history(layer: Layer, stored: Stored) -> None:
+    wait_for(layer, stored.edit({"a": 10, "b": {"c": 2}}))
+
+    change = layer.changes()[-1]
+    assert (change["version"], change["action"], change["actor"]) == (2, "external", "external")
+    newest = told(layer.document_history())["items"][0]
+    assert (newest["version"], newest["action"]) == (2, "external")
+    entries = told(layer.history("a"))["items"]
+    assert [(each["version"], each["value"], each["actor"]) for each in entries] == [
+        (2, 10, "external"),
+        (1, 1, "ann"),
+    ]
+    assert [each["version"] for each in told(layer.history("b.c"))["items"]] == [1]
+    assert told(layer.diff(1, 2))["changed"] == {"a": {"old": 1, "new": 10}}
+
+
+def test_the_time_of_an_edit_is_not_that_of_the_version_it_was_made_from(
+    layer: Layer, stored: Stored
+) -> None:
+    before = told(layer.document())["updated_at"]
+
+    wait_for(layer, stored.edit({"a": 10}))
+
+    assert told(layer.document())["updated_at"] > before
+    assert told(layer.get("a"))["updated_at"] > before
+
+
+def test_several_edits_are_each_a_version(layer: Layer, stored: Stored) -> None:
+    for value in (10, 20, 30):
+        stored.edit({"a": value, "b": {"c": 2}})
+
+    wait_for(layer, 4)
+
+    assert [each["action"] for each in layer.changes()] == ["created", *["external"] * 3]
+    values = [each["value"] for each in told(layer.history("a"))["items"]]
+    assert values == [30, 20, 10, 1]
+
+
+def test_the_service_writes_on_top_of_an_edit(layer: Layer, stored: Stored) -> None:
+    wait_for(layer, stored.edit({"a": 10, "b": {"c": 2}}))
+
+    patched = told(layer.patch(set={"e": 1}))
+
+    assert patched["version"] == 3
+    assert told(layer.document())["config_data"] == {"a": 10, "b": {"c": 2}, "e": 1}
+    assert [each["version"] for each in told(layer.history("a"))["items"]] == [2, 1]
+    assert told(layer.rollback("a", 1))["value"] == 1
+
+
+def test_a_write_that_meets_an_edit_nobody_has_found_yet_loses_neither(
+    layer: Layer, stored: Stored
+) -> None:
+    stored.edit({"a": 10, "b": {"c": 2}})
+
+    patched = told(layer.patch(set={"e": 1}))
+
+    assert patched["version"] == 3
+    assert told(layer.document())["config_data"] == {"a": 10, "b": {"c": 2}, "e": 1}
+    assert [each["action"] for each in layer.changes()] == ["created", "external", "updated"]
+
+
+def test_a_document_created_in_vault_is_found(layer: Layer, stored: Stored) -> None:
+    twin = layer.at(service=f"{layer.service}-twin")
+    document = stored.document()
+    backend = layer.of.backend
+    assert isinstance(backend, RealBackend)
+    path = f"secret/data/{backend.prefix}/layers/{twin.environment}/{twin.service}"
+
+    backend.vault.api("POST", path, {"data": {"document": json.dumps(document)}})
+
+    wait_for(twin, 1)
+    assert [each["action"] for each in twin.changes()] == ["external"]
+    assert told(twin.document())["config_data"] == {"a": 1, "b": {"c": 2}}
+
+
+def test_a_secret_stays_one_through_an_edit(layer: Layer, stored: Stored) -> None:
+    layer.create("s", "secret", is_encrypted=True)
+    data = stored.document()["data"]
+
+    wait_for(layer, stored.edit({**data, "a": 10}))
+
+    assert told(layer.get("s"))["value"] == MASK
+    assert told(layer.get("s", reveal=True))["value"] == "secret"
+    assert [each["version"] for each in told(layer.history("s"))["items"]] == [2]
+
+
+def test_a_secret_moved_to_another_key_is_not_revealed(layer: Layer, stored: Stored) -> None:
+    layer.create("s", "secret", is_encrypted=True)
+    data = stored.document()["data"]
+
+    wait_for(layer, stored.edit({**data, "t": data["s"]}))
+
+    assert told(layer.get("t"))["value"] == MASK
+    assert told(layer.get("t", reveal=True), 503)["code"] == "secret_unreadable"
+    assert told(layer.get("s", reveal=True))["value"] == "secret"
+
+
+def test_fields_of_another_kind_are_told_from_a_document(layer: Layer, stored: Stored) -> None:
+    wait_for(layer, stored.write({"user": "root", "password": "x"}))
+
+    answers = [
+        layer.document(),
+        layer.get("a"),
+        layer.keys(),
+        layer.effective(),
+        layer.patch(set={"a": 2}),
+        layer.put("a", 2),
+    ]
+
+    assert {told(answer, 409)["code"] for answer in answers} == {"document_malformed"}
+    assert told(layer.document(version=1))["config_data"] == {"a": 1, "b": {"c": 2}}
+    assert told(layer.get("a", version=1))["value"] == 1
+    assert [each["value"] for each in told(layer.history("a"))["items"]] == [1]
+    assert layer.of.get("/api/configs", environment=layer.environment).status == 200
+
+
+def test_fields_of_another_kind_can_be_replaced(layer: Layer, stored: Stored) -> None:
+    wait_for(layer, stored.write({"user": "root"}))
+
+    replaced = told(layer.put_document({"a": 3}))
+
+    assert replaced["version"] == 3
+    assert told(layer.get("a"))["value"] == 3
+    assert [each["version"] for each in told(layer.history("a"))["items"]] == [3, 1]
+    assert told(layer.document(version=2), 409)["code"] == "document_malformed"
+
+
+def test_fields_of_another_kind_can_be_rolled_back(layer: Layer, stored: Stored) -> None:
+    wait_for(layer, stored.write({"user": "root"}))
+
+    told(layer.rollback_document(1))
+
+    assert told(layer.document())["config_data"] == {"a": 1, "b": {"c": 2}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no JSON",
+        "[]",
+        "{}",
+        '{"format": 2}',
+        '{"format":1,"version":9,"change":{},"created":{},"deleted":false,"data":{},"keys":{}}',
+        '{"data": {"a": 1}}',
+    ],
+)
+def test_a_text_that_is_no_document_is_survived(layer: Layer, stored: Stored, text: str) -> None:
+    wait_for(layer, stored.write({"document": text}))
+
+    assert told(layer.document(), 409)["code"] == "document_malformed"
+    assert told(layer.put_document({}))["version"] == 3
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '{"a.b": 1}',
+        '{"a": 1, "a.b": 2}',
+        '{"": {"": 1}}',
+        '{"a": NaN}',
+        '{"a": 1e999}',
+        '{"a": "\\ud800"}',
+        '{"a": {"$secret": 1}}',
+        '{"a": {"$secret": "vault:v1:x", "b": 1}}',
+        '{"a": {"$secret": {"value": 1}}}',
+        '{"a": {"$x": 1}}',
+        '{"a b": [{"$y": 1}]}',
+        '{"a": 1, "a": 2}',
+        "[" * 70 + "]" * 70,
+        '{"a": ' + "[" * 100 + "]" * 100 + "}",
+    ],
+    ids=lambda data: data[:30],
+)
+def test_nothing_that_can_be_typed_into_vault_breaks_a_read(
+    layer: Layer, stored: Stored, data: str
+) -> None:
+    document = json.dumps({**stored.document(), "data": "DATA"}).replace('"DATA"', data)
+    wait_for(layer, stored.write({"document": document}))
+
+    answers = [
+        layer.document(),
+        layer.document(version=2),
+        layer.get("a"),
+        layer.get("a.b"),
+        layer.keys(),
+        layer.effective(),
+        layer.effective(headers={"Accept": "application/yaml"}),
+        layer.history("a"),
+        layer.diff(1, 2),
+        layer.export(),
+        layer.export("properties"),
+        layer.patch(set={"c": 1}),
+        layer.rollback("a", 1),
+        layer.get("a", reveal=True),
+        layer.effective(reveal=True),
+    ]
+
+    statuses = [answer.status for answer in answers]
+    codes = {answer.json().get("code") for answer in answers if answer.status == 503}
+    assert all(status in {200, 404, 409, 503} for status in statuses), statuses
+    assert codes <= {"secret_unreadable"}
+    told(layer.put_document({"fine": 1}))
+    assert told(layer.document())["config_data"] == {"fine": 1}
+
+
+def test_a_deletion_in_vault_becomes_a_deletion_here(layer: Layer, stored: Stored) -> None:
+    stored.delete()
+
+    wait_for(layer, 2)
+
+    assert told(layer.document(), 404)["code"] == "document_not_found"
+    assert layer.get("a").status == 404
+    change = layer.changes()[-1]
+    assert (change["action"], change["actor"]) == ("external", "external")
+    assert [each["action"] for each in told(layer.document_history())["items"]] == [
+        "external",
+        "created",
+    ]
+    assert told(layer.create_document({"z": 1}), 201)["version"] == 3
+
+
+def test_a_destroyed_current_version_becomes_a_deletion_here(layer: Layer, stored: Stored) -> None:
+    layer.put("a", 2)
+    stored.destroy(2)
+
+    wait_for(layer, 3)
+
+    assert told(layer.document(), 404)["code"] == "document_not_found"
+    assert told(layer.rollback_document(1))["config_data"] == {"a": 1, "b": {"c": 2}}
+
+
+def test_a_destroyed_earlier_version_is_gone(fresh_real: Service) -> None:
+    layer = fresh_real.layer()
+    layer.create("a", 1)
+    layer.put("a", 2)
+    layer.put("a", 3)
+
+    Stored(layer).destroy(2)
+    fresh_real.process.restart()  # what it has just written it still knows by heart
+    fresh_real.wait_until_ready()
+
+    assert told(layer.document(version=2), 410)["code"] == "version_gone"
+    assert told(layer.diff(1, 2), 410)["code"] == "version_gone"
+    assert [each["value"] for each in told(layer.history("a"))["items"]] == [3, 1]
+    assert told(layer.document())["config_data"] == {"a": 3}
+
+
+def test_metadata_deleted_in_vault_is_an_alarm(layer: Layer, stored: Stored) -> None:
+    series = "pilothouse_version_regressions_total"
+    before = layer.of.metric(series)
+
+    stored.forget()
+
+    wait_until(lambda: layer.of.metric(series) > before, "the alarm is raised")
+    assert "store_lost_versions" in layer.of.process.log()
+    answers = [layer.document(), layer.get("a"), layer.effective(), layer.document_history()]
+    assert {answer.status for answer in answers} <= {200, 503}
+    assert layer.changes()[-1]["version"] == 1
+
+
+def test_a_document_whose_metadata_is_gone_is_unavailable_after_a_restart(
+    fresh_real: Service,
+) -> None:
+    layer, other = fresh_real.layer(), fresh_real.layer()
+    layer.create("a", 1)
+    other.create("a", 1)
+    Stored(layer).forget()
+
+    fresh_real.process.restart()
+    fresh_real.wait_until_ready()
+
+    answer = layer.document()
+    assert told(answer, 503)["code"] == "document_lost"
+    assert int(answer.headers["Retry-After"]) > 0
+    assert told(layer.get("a"), 503)
+    assert told(layer.effective(), 503)
+    assert told(layer.document_history())["items"][0]["version"] == 1
+    assert told(other.get("a"))["value"] == 1
+
+
+def test_writes_of_the_service_are_not_taken_for_edits(layer: Layer) -> None:
+    series = "pilothouse_external_edits_total"
+    before = layer.of.metric(series)
+
+    for value in range(100):  # many scans long
+        told(layer.patch(set={"a": value}))
+
+    assert {each["action"] for each in layer.changes()} == {"created", "updated"}
+    assert layer.of.metric(series) == before
+
+
+def test_an_edit_is_counted(layer: Layer, stored: Stored) -> None:
+    series = "pilothouse_external_edits_total"
+    before = layer.of.metric(series)
+
+    wait_for(layer, stored.edit({"a": 10}))
+
+    wait_until(lambda: layer.of.metric(series) == before + 1, "the edit is counted")
+
+
+def test_what_else_lies_in_the_mount_is_left_alone(layer: Layer, stored: Stored) -> None:
+    backend = layer.of.backend
+    assert isinstance(backend, RealBackend)
+    foreign = [
+        f"{backend.prefix}/layers/not..aname/x",
+        f"{backend.prefix}/layers/{layer.environment}/deeper/than/that",
+        f"{backend.prefix}/elsewhere/a/b",
+    ]
+    for path in foreign:
+        backend.vault.api("POST", f"secret/data/{path}", {"data": {"document": "{}"}})
+
+    wait_for(layer, stored.edit({"a": 10}))
+
+    listed = told(layer.of.get("/api/configs", environment=layer.environment))["items"]
+    assert [each["service_name"] for each in listed] == [layer.service]
