@@ -1,0 +1,141 @@
+"""Seeded bugs: what the write path must not do, done, so that the checker can show its teeth.
+
+Each is a rule of the protocol left out (docs/protocols.md A); none is in the service.
+"""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import asyncpg
+
+from app.changes.model import Entity, Intent, Pointer, Written
+from app.changes.port import ChangeLog
+from app.configs.errors import VersionMissing, VersionTaken
+from app.configs.model import DocumentId
+from app.configs.port import ConfigStore
+from app.configs.writing import Writer, _Seen
+from app.settings import Settings
+from app.wiring import Backends
+
+BUGS = ("unconditional_commit", "reads_current", "conflict_unread", "commits_out_of_order")
+
+# The table's own guard would turn the bug into an error: who forgets one forgets the other.
+_WITHOUT_GUARD = """
+ALTER TABLE changes
+    DROP CONSTRAINT IF EXISTS changes_doc_version_key, DROP CONSTRAINT IF EXISTS changes_id_key
+"""
+_ROW = """
+INSERT INTO changes
+    (id, doc, kind, environment, name, version, action, actor, comment, at, deleted)
+SELECT id, doc, kind, environment, name, $2, action, actor, comment, at, false
+FROM intents WHERE id = $1 RETURNING revision
+"""
+_APPLIED = "UPDATE intents SET state = 'applied', version = $2, revision = $3 WHERE id = $1"
+_MOVED = """
+INSERT INTO documents VALUES ($1, $2, $3, $4, $5, $6, false, now(), '')
+ON CONFLICT (doc) DO UPDATE SET
+    logged_version = greatest(documents.logged_version, excluded.logged_version),
+    revision = greatest(documents.revision, excluded.revision)
+"""
+# The id that this request itself has stored.
+_stored = ContextVar("stored", default="")
+
+
+def planted(bug: str, backends: Backends, settings: Settings) -> Backends:
+    """Return backends with the bug in them, or plant it in the writer."""
+    match bug:
+        case "":
+            return backends
+        case "unconditional_commit" | "commits_out_of_order":
+            assert settings.database_url is not None
+            url = settings.database_url.get_secret_value()
+            log = CarelessLog(backends.log, url, own_only=bug == "commits_out_of_order")
+            store = cast("ConfigStore", _Remembering(backends.store))
+            return replace(backends, log=cast("ChangeLog", log), store=store)
+        case "reads_current":
+            Writer._look = _looks_at_the_current_version  # type: ignore[method-assign]  # noqa: SLF001
+        case "conflict_unread":
+            Writer._sent = _takes_a_400_for_a_conflict  # type: ignore[method-assign]  # noqa: SLF001
+        case _:
+            raise ValueError(f"no bug is called {bug!r}")
+    return backends
+
+
+async def _looks_at_the_current_version(self: Any, intent: Intent, document: DocumentId) -> _Seen:
+    head = await self._store.head(document)
+    if head.version == intent.base:
+        return _Seen.ABSENT
+    try:
+        text = await self._store.read(document, head.version)
+    except VersionMissing:
+        return _Seen.ABSENT
+    return _Seen.MINE if json.loads(text)["change"]["id"] == intent.id else _Seen.OTHER
+
+
+async def _takes_a_400_for_a_conflict(
+    self: Any, intent: Intent, document: DocumentId, text: str, *, doubtful: bool
+) -> tuple[_Seen, bool]:
+    try:
+        await self._store.write(document, text, base=intent.base)
+    except VersionTaken:
+        return _Seen.OTHER, doubtful
+    return _Seen.MINE, doubtful
+
+
+class _Remembering:
+    """A store that remembers what the request under way has stored."""
+
+    def __init__(self, store: ConfigStore) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def write(self, document: DocumentId, text: str, *, base: int) -> None:
+        _stored.set(json.loads(text)["change"]["id"])
+        await self._store.write(document, text, base=base)
+
+
+class CarelessLog:
+    """Commits what it is given: no guard, no look at what is logged, no gap noticed.
+
+    `own_only`: it leaves versions of others out, for them to log, and counts them as logged.
+    """
+
+    def __init__(self, log: ChangeLog, url: str, *, own_only: bool) -> None:
+        self._log = log
+        self._url = url
+        self._own_only = own_only
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    async def advance(self, entity: Entity, written: Sequence[Written]) -> Pointer:
+        async with self._transaction() as connection:
+            for found in written:
+                await self._commit(connection, entity, found)
+        pointer = await self._log.pointer(entity.key)
+        return pointer or Pointer(entity, 0, 0, deleted=False, at=datetime.now(UTC), actor="")
+
+    async def _commit(self, connection: Any, entity: Entity, found: Written) -> None:
+        revision = 0
+        if not self._own_only or found.change_id == _stored.get():
+            revision = await connection.fetchval(_ROW, found.change_id, found.version)
+            await connection.execute(_APPLIED, found.change_id, found.version, revision)
+        names = (entity.key, entity.kind, entity.environment, entity.name)
+        await connection.execute(_MOVED, *names, found.version, revision)
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Any]:
+        connection = await asyncpg.connect(self._url)
+        try:
+            await connection.execute(_WITHOUT_GUARD)
+            async with connection.transaction():
+                yield connection
+        finally:
+            await connection.close()

@@ -1,0 +1,47 @@
+"""Stages for the fault tests: on real servers, and embedded."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests.faults.stage import Stage
+
+IS_WHOLE = os.environ.get("PILOTHOUSE_FAULTS") == "whole"
+KINDS = [pytest.param("real", marks=pytest.mark.servers), "embedded"]
+
+
+@pytest.fixture(scope="session")
+def is_whole() -> bool:
+    """Whether many rounds are wanted, and long outages."""
+    return IS_WHOLE
+
+
+@pytest.fixture(scope="module")
+def open_stage(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Stage]]:
+    """Open stages of either kind; each is closed after the last test of the module."""
+    with ExitStack() as opened:
+        yield partial(_opened, request, tmp_path_factory, opened)
+
+
+def _opened(request: Any, folders: pytest.TempPathFactory, opened: ExitStack, kind: str) -> Stage:
+    vault = database = None
+    if kind == "real":
+        vault = request.getfixturevalue("vault_server")
+        database = request.getfixturevalue("postgres_server").fresh_database()
+    stage = Stage(folders.mktemp("stage"), vault, database)
+    opened.callback(stage.close)
+    return stage
+
+
+@pytest.fixture
+def stage(open_stage: Callable[[str], Stage], vault_server: object) -> Iterator[Stage]:
+    """A stage of its own on real servers."""
+    stage = open_stage("real")
+    yield stage
+    stage.close()
