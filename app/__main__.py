@@ -12,15 +12,15 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
-from app.database import migrate
+from app.database import FAILURES, migrate
 from app.importing import import_folder
 from app.main import create_app, release
 from app.settings import Settings
-from app.state import StateInUse
 from app.web.connection import Protocol
 from app.wiring import StartRefused
 
 _GRACE_SECONDS = 2
+_REFUSED = 2
 
 
 class _Server(uvicorn.Server):
@@ -57,8 +57,12 @@ def migrate_database(_: argparse.Namespace) -> int:
     url = Settings().database_url
     if url is None:
         print("DATABASE_URL is not set: there is nothing to migrate", file=sys.stderr)
-        return 2
-    asyncio.run(migrate(url.get_secret_value()))
+        return _REFUSED
+    try:
+        asyncio.run(migrate(url.get_secret_value()))
+    except FAILURES as error:
+        print(f"the database could not be brought up to date: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -92,13 +96,11 @@ def main(words: Sequence[str] | None = None) -> int:
     except StartRefused as refused:
         for reason in refused.reasons:
             print(f"refused to start: {reason}", file=sys.stderr)
-    except StateInUse as refused:
-        print(f"refused to start: {refused}", file=sys.stderr)
     except ValidationError as invalid:
         for flaw in invalid.errors(include_input=False, include_url=False):
             name = ".".join(map(str, flaw["loc"])).upper()
             print(f"refused to start: {name}: {flaw['msg']}", file=sys.stderr)
-    return 2
+    return _REFUSED
 
 
 if __name__ == "__main__":

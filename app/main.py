@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypedDict
 
 import structlog
 from fastapi import FastAPI
+from starlette.types import Message, Receive, Scope, Send
 
 from app.background import running
 from app.cache.provenance import CacheHeader
@@ -38,7 +39,7 @@ from app.web import problem
 from app.web.health import router as health_router
 from app.web.hot import HotFastAPI, HotRead
 from app.web.middleware import Edge
-from app.wiring import Backends, Task, open_backends, refuse_unsafe
+from app.wiring import Backends, StartRefused, Task, open_backends, refuse_unsafe
 
 VERSION = "0.1.0"
 _log = structlog.get_logger(__name__)
@@ -56,6 +57,20 @@ class State(TypedDict):
     hot: tuple[HotRead, ...]
 
 
+class _Application(HotFastAPI):
+    """Tells a refusal to start in one line; a traceback would hide the reason."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def without_traceback(message: Message) -> None:
+            refused = getattr(self.state, "refused", None)
+            if refused is not None and message["type"] == "lifespan.startup.failed":
+                message = {**message, "message": f"refused to start: {refused}"}
+            await send(message)
+
+        is_lifespan = scope["type"] == "lifespan"
+        await super().__call__(scope, receive, without_traceback if is_lifespan else send)
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the application; nothing is opened before its lifespan starts."""
     settings = settings or Settings()
@@ -64,16 +79,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
-        async with open_backends(settings) as backends:
+        async with AsyncExitStack() as stack:
+            try:
+                backends = await stack.enter_async_context(open_backends(settings))
+            except StartRefused as refused:
+                app.state.refused = refused
+                raise
             state, tasks = _assembled(settings, backends)
             app.state.opened = state
             await _first_contact(backends, state["follower"])
-            async with running(tasks):
-                _log.info("started", mode=settings.pilothouse_mode, access="open")
-                yield state
-                release(app)
+            await stack.enter_async_context(running(tasks))
+            _log.info("started", mode=settings.pilothouse_mode, access=settings.pilothouse_access)
+            yield state
+            release(app)
 
-    app = HotFastAPI(
+    app = _Application(
         title="Pilothouse",
         version=VERSION,
         description="Configurations, feature flags and service discovery behind one API.",

@@ -18,11 +18,11 @@ from app.changes.postgres import PostgresChangeLog
 from app.configs.embedded import EmbeddedCipher, EmbeddedConfigStore
 from app.configs.errors import StoreUnavailable
 from app.configs.port import Cipher, ConfigStore
-from app.configs.vault import VaultCipher, VaultConfigStore
+from app.configs.vault import KvVersionRefused, VaultCipher, VaultConfigStore
 from app.configs.vault_client import AppRoleLogin, TokenLogin, VaultClient
-from app.database import migrate, open_engine
+from app.database import FAILURES, migrate, open_engine
 from app.settings import Settings
-from app.state import State
+from app.state import State, StateUnavailable
 from app.vitals import Watched
 
 _log = structlog.get_logger(__name__)
@@ -73,7 +73,7 @@ def _has_login(settings: Settings) -> bool:
 
 @asynccontextmanager
 async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
-    """Open every adapter the settings name; raises StartRefused and KvVersionRefused."""
+    """Open every adapter the settings name; raises StartRefused."""
     refuse_unsafe(settings)
     async with AsyncExitStack() as stack:
         state = await _opened_state(settings, stack)
@@ -102,7 +102,10 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
 async def _opened_state(settings: Settings, stack: AsyncExitStack) -> State | None:
     if settings.vault_addr is not None and settings.database_url is not None:
         return None
-    state = State(Path(settings.pilothouse_data_dir))
+    try:
+        state = State(Path(settings.pilothouse_data_dir))
+    except (StateUnavailable, OSError) as error:
+        raise StartRefused([f"PILOTHOUSE_DATA_DIR: {error}"]) from error
     stack.push_async_callback(state.close)
     return state
 
@@ -144,6 +147,8 @@ async def _check_mount(store: VaultConfigStore) -> None:
     """Refuse a mount of the wrong kind now; a Vault that is away is asked again at first use."""
     try:
         await store.check_mount()
+    except KvVersionRefused as error:
+        raise StartRefused([str(error)]) from error
     except StoreUnavailable as error:
         _log.warning("vault_away_at_start", reason=str(error))
 
@@ -212,7 +217,7 @@ class _Absent:
 async def _migrated(url: str) -> None:
     try:
         await migrate(url)
-    except OSError as error:
+    except FAILURES as error:
         raise LogUnavailable("Postgres cannot be reached") from error
 
 

