@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from time import monotonic
 
-_FAILURES = 5
+_FAILURES = 3
 _PAUSE_SECONDS = 1.0
 
 
@@ -19,7 +19,7 @@ class Breaker:
         self._pause = pause
         self._clock = clock
         self._failures = 0
-        self._tried = 0.0
+        self._failed = self._tried = float("-inf")
 
     @property
     def is_open(self) -> bool:
@@ -34,18 +34,26 @@ class Breaker:
         """Tell whether to ask now; while open that is one caller in each pause."""
         if not self.is_due:
             return False
-        # Noted now and not when it ends: a trial that is given up must not block the next one.
-        self._tried = self._clock()
+        self.note_trial()
         return True
 
     def note_trial(self) -> None:
         """Take note that somebody asks in any case, and spare the next caller the trial."""
+        # Noted now and not when it ends: a trial that is given up must not block the next one.
         self._tried = self._clock()
 
     def succeeded(self) -> None:
         self._failures = 0
 
-    def failed(self) -> None:
+    def failed(self, began: float) -> None:
+        """Count a failure of a call that began then; those under way together count as one.
+
+        A crowd of callers, or a moment in which this process did not get to run, would else look
+        like a server that fails again and again.
+        """
+        if began < self._failed:
+            return
+        self._failed = self._clock()
         self._failures += 1
         if self._failures == self._limit:
-            self._tried = self._clock()
+            self._tried = self._failed

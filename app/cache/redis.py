@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -80,12 +81,13 @@ class RedisCache:
     async def ping(self) -> None:
         """Ask though the breaker is open: an answer closes it."""
         self._breaker.note_trial()
+        began = monotonic()
         try:
             await self._timed("PING")
         except _Busy:
             return  # others are being answered, or fail and say so
         except Exception as error:
-            self._failed()
+            self._failed(began)
             raise Unavailable(_reason(error)) from error
         self._succeeded()
 
@@ -107,6 +109,7 @@ class RedisCache:
         return answer
 
     async def _asked(self, outcome: Callable[[Any], str], *words: Any) -> tuple[Any, str]:
+        began = monotonic()
         try:
             answer = await self._timed(*words)
         except _Busy:
@@ -116,10 +119,10 @@ class RedisCache:
             self._succeeded()
             return None, "refused"
         except (TimeoutError, RedisError):
-            self._failed()
+            self._failed(began)
             return None, "failed"
         except Exception as error:  # noqa: BLE001 - whatever an answer does to the driver
-            self._failed()
+            self._failed(began)
             _log.warning("cache_driver_failed", error=type(error).__name__)
             return None, "failed"
         self._succeeded()
@@ -143,9 +146,9 @@ class RedisCache:
         self._breaker.succeeded()
         CACHE_BREAKER_OPEN.set(0)
 
-    def _failed(self) -> None:
+    def _failed(self, began: float) -> None:
         was_open = self._breaker.is_open
-        self._breaker.failed()
+        self._breaker.failed(began)
         if self._breaker.is_open and not was_open:
             _log.warning("cache_away")
             CACHE_BREAKER_OPEN.set(1)

@@ -29,6 +29,7 @@ from pilothouse_core.trees import (
     KeysConflict,
     Tree,
     at,
+    copied,
     expanded,
     graft,
     has,
@@ -61,19 +62,11 @@ def checked_key(key: str) -> str:
 def tree_of(members: Mapping[str, Any]) -> Tree:
     """Expand dotted names, or raise BadKey or KeyConflict."""
     try:
-        return expanded(_own(members))
+        return expanded(members)
     except BadTreeKey as error:
         raise BadKey(error.key) from None
     except KeysConflict as error:
         raise KeyConflict(error.outer, error.inner) from None
-
-
-def _own(tree: Mapping[str, Any]) -> Tree:
-    """Return a copy for grafting, which fills empty objects in place: none of them is shared."""
-    return {
-        name: _own(value) if isinstance(value, dict) and not is_secret(value) else value
-        for name, value in tree.items()
-    }
 
 
 def _data(body: Body | None) -> Tree:
@@ -156,7 +149,7 @@ def _sealing(value: Any) -> Any:
 
 
 def _grafted(data: Tree, key: str, value: Any) -> Tree:
-    result = _own(data)
+    result = copied(data)
     _graft(result, key, value)
     return result
 
@@ -193,7 +186,7 @@ def patch(changes: Patch) -> Edit:
 
     def edit(document: DocumentId, body: Body | None) -> Draft:
         before = _data(body)
-        data = _own(before)  # changed in place: a copy for each of its keys would take seconds
+        data = copied(before)  # changed in place: a copy for each of its keys would take seconds
         for key in changes.unset:
             if has(data, key):
                 _drop(data, key)

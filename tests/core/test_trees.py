@@ -66,3 +66,22 @@ def test_a_key_taken_out_is_gone_and_the_others_stay(tree: dict[str, object]) ->
 def test_every_leaf_is_found_at_its_key(tree: dict[str, object]) -> None:
     for key, value in leaves(tree):
         assert at(tree, key) == value
+
+
+def test_grafting_never_fills_what_another_tree_holds() -> None:
+    shared: dict[str, object] = {"a": {}, "b": {"c": 1}}
+    tree = dict(shared)
+
+    graft(tree, "a.x", 1)
+    graft(tree, "d", shared["b"])
+    graft(tree, "d.e", 2)
+
+    assert shared == {"a": {}, "b": {"c": 1}}
+    assert tree == {"a": {"x": 1}, "b": {"c": 1}, "d": {"c": 1, "e": 2}}
+
+
+def test_a_conflict_names_the_whole_key() -> None:
+    with pytest.raises(KeysConflict) as conflict:
+        graft({"a": {"b": 1}}, "a.b.c.d", 2)
+
+    assert (conflict.value.outer, conflict.value.inner) == ("a.b", "a.b.c.d")

@@ -20,7 +20,14 @@ from aiokafka.errors import KafkaError
 
 from tests.servers.choice import ForeignServer, NotProvided, first_provided
 from tests.servers.container import HOST, PORT, Image, RunningContainer
-from tests.servers.process import Berth, ChildProcess, Command, Running, reserve_port
+from tests.servers.process import (
+    Berth,
+    ChildProcess,
+    Command,
+    Running,
+    StartFailed,
+    reserve_port,
+)
 
 POM = Path(__file__).parent / "kafkad" / "pom.xml"
 MAIN = "kafka.Kafka"
@@ -164,7 +171,11 @@ def _fetched(environment: Mapping[str, str]) -> KafkaServer:
         environment={},
         folder=berth.folder,
     )
-    child = ChildProcess(command, berth, partial(_is_serving, bootstrap), within=60)
+    try:
+        child = ChildProcess(command, berth, partial(_is_serving, bootstrap), within=60)
+    except StartFailed:
+        holder.close()
+        raise
     return KafkaServer(bootstrap, child, holder)
 
 

@@ -68,14 +68,18 @@ def graft(tree: Tree, path: str, value: Any, prefix: str = "") -> None:
 
     Raises KeysConflict when a value would lie on or below another value.
     """
+    whole = joined(prefix, path)
     *outer, last = path.split(".")
     for name in outer:
         prefix = joined(prefix, name)
-        below = tree.setdefault(name, {})
+        below = tree.get(name, {})
         if not isinstance(below, dict) or is_secret(below):
-            raise KeysConflict(prefix, joined(prefix, _first_key({last: value})))
+            raise KeysConflict(prefix, next(leaves({whole: value}))[0])
+        if not below:
+            # An empty object may be shared with another tree: it is replaced, never filled.
+            tree[name] = below = {}
         tree = below
-    _place(tree, last, value, joined(prefix, last))
+    _place(tree, last, value, whole)
 
 
 def _place(tree: Tree, name: str, value: Any, key: str) -> None:
@@ -89,7 +93,7 @@ def _place(tree: Tree, name: str, value: Any, key: str) -> None:
     elif is_section(value) and present is not _ABSENT and present != {}:
         raise KeysConflict(key, joined(key, _first_key(value)))
     else:
-        tree[name] = value
+        tree[name] = copied(value) if is_section(value) else value
 
 
 def _first_key(section: Mapping[str, Any]) -> str:
