@@ -24,7 +24,7 @@ check: .venv/dev ## format, lint, types, imports, spelling, tests without server
 	$(BIN)/mypy
 	$(BIN)/lint-imports > /dev/null || $(BIN)/lint-imports
 	$(BIN)/codespell
-	$(BIN)/python -m pytest -q -m 'not servers and not slow'
+	$(BIN)/python -m pytest -q -m 'not servers and not slow and not faults'
 
 contracts: .venv/dev ## run the contract suites that every adapter passes
 	$(BIN)/python -m pytest -q tests/contracts

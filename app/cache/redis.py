@@ -16,6 +16,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 
 from app.cache.breaker import Breaker
 from app.errors import Unavailable
+from app.patience import within
 from app.telemetry import CACHE_BREAKER_OPEN, CACHE_REQUESTS
 
 CALL_SECONDS = 0.05
@@ -132,7 +133,7 @@ class RedisCache:
         """Ask, with one bound over connecting, logging in and asking: the driver has one each."""
         has_turn = False
         try:
-            async with asyncio.timeout(CALL_SECONDS), self._turns:
+            async with within(CALL_SECONDS), self._turns:
                 has_turn = True
                 return await self._redis.execute_command(*words)  # type: ignore[no-untyped-call]
         except TimeoutError:

@@ -27,6 +27,7 @@ from app.configs.errors import (
 )
 from app.configs.model import Body, DocumentId, Stamp, decode, layers_of
 from app.configs.port import ConfigStore
+from app.patience import within
 from app.telemetry import CONFIG_READS
 from pilothouse_core.layers import Merged, merge
 
@@ -187,10 +188,10 @@ class Reader:
     async def _fill(
         self, document: DocumentId, version: int, *, whole: bool
     ) -> tuple[Body, Source]:
-        # One bound for all who wait, counted from when the look begins: with one for each, a crowd
-        # that keeps this process busy would be sent away before the answer could be taken.
+        # One bound for all who wait, counted from when the look begins: with one for each, the
+        # first of a crowd would be sent away because of the work the others make.
         try:
-            async with asyncio.timeout(READ_SECONDS):
+            async with within(READ_SECONDS):
                 return await self._looked_up(document, version, whole=whole)
         except TimeoutError as error:
             raise StoreUnavailable("the configuration store did not answer in time") from error

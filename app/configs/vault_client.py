@@ -16,6 +16,7 @@ import structlog
 from yarl import URL
 
 from app.configs.errors import StoreUnavailable, WriteUnanswered
+from app.patience import within
 from app.telemetry import VAULT_REQUEST_DURATION, VAULT_REQUESTS
 
 CONNECT_SECONDS = 0.4
@@ -160,9 +161,10 @@ class VaultClient:
         # Vault measures a string as it is sent, where an escaped letter counts six times. A stream,
         # because aiohttp warns of more than a mebibyte of bytes.
         sent = None if body is None else BytesIO(json.dumps(body, ensure_ascii=False).encode())
-        async with self._opened().request(
+        asked = self._opened().request(
             method, url, data=sent, headers=headers, allow_redirects=False, ssl=self._ssl
-        ) as answer:
+        )
+        async with within(CALL_SECONDS), asked as answer:
             raw = await answer.read()
             retry_after = answer.headers.get("Retry-After", "")
             return Reply(
@@ -176,7 +178,7 @@ class VaultClient:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=CONNECTIONS),
                 timeout=aiohttp.ClientTimeout(
-                    total=CALL_SECONDS, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS
+                    total=None, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )

@@ -16,6 +16,8 @@ from tests.e2e.bad_requests import VALUE, BadRequest, encoded, sending
 from tests.servers.answer import Answer
 from tests.servers.service import ServiceProcess
 
+pytestmark = pytest.mark.slow
+
 CORPUS = [
     *bad_names.cases(),
     *bad_bodies.cases(),

@@ -5,6 +5,8 @@ from contextlib import ExitStack
 from time import monotonic
 from urllib.parse import urlsplit
 
+import pytest
+
 from tests.e2e.client import Layer, Service, fresh_name, told
 from tests.e2e.events import listening
 from tests.servers.process import wait_until
@@ -130,6 +132,7 @@ def test_a_stop_drains_streams_with_a_retry_of_their_own_and_ends_in_time() -> N
     assert len({drain.retry for drain in drains}) > 10
 
 
+@pytest.mark.slow
 def test_a_client_that_stops_reading_is_cut_off_within_ten_seconds(embedded: Service) -> None:
     layer = embedded.layer()
     slow = _deaf_client(embedded)
