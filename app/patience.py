@@ -16,18 +16,17 @@ _SLICES = 5
 async def within(seconds: float) -> AsyncIterator[None]:
     """Raise TimeoutError after `seconds`; a standstill costs a fifth of them at most."""
     loop = asyncio.get_running_loop()
-    left = _SLICES
     async with asyncio.timeout(None) as bound:
+        timer: asyncio.TimerHandle
 
-        def tick() -> None:
-            nonlocal left, timer
-            left -= 1
+        def tick(left: int) -> None:
+            nonlocal timer
             if left:
-                timer = loop.call_later(seconds / _SLICES, tick)
+                timer = loop.call_later(seconds / _SLICES, tick, left - 1)
             else:
                 bound.reschedule(loop.time())
 
-        timer = loop.call_later(seconds / _SLICES, tick)
+        timer = loop.call_later(seconds / _SLICES, tick, _SLICES - 1)
         try:
             yield
         finally:
