@@ -232,6 +232,7 @@ class Crew:
                     break
 
 
+@pytest.mark.timeout(3600)  # two hundred kills in the whole form
 @pytest.mark.parametrize("kind", KINDS)
 def test_kills_at_random_moments_lose_nothing(
     open_stage: Callable[[str], Stage], kind: str, *, is_whole: bool

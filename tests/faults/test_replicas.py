@@ -84,6 +84,7 @@ def trio(open_stage: Callable[[str], Stage], vault_server: object) -> Trio:
     return Trio(stage, stage.start_many(unheld, {}, unheld))
 
 
+@pytest.mark.timeout(1200)  # two thousand writes in the whole form
 def test_fifty_writers_on_three_replicas_lose_and_double_nothing(
     trio: Trio, *, is_whole: bool
 ) -> None:

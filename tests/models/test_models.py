@@ -48,6 +48,7 @@ CHOSEN = [
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # millions of states in the whole form
 @pytest.mark.parametrize(("model", "case"), CHOSEN)
 def test_the_model_behaves_as_expected(model: str, case: str) -> None:
     expected, _, factory = RUNS[model, case]
