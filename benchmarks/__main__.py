@@ -1,8 +1,9 @@
 """python -m benchmarks: measure everything against real servers and print one table."""
 
-import asyncio
 import sys
 from contextlib import closing
+
+import uvloop
 
 from benchmarks.changes import spread
 from benchmarks.configurations import (
@@ -62,7 +63,7 @@ def _configurations(
 
 def _replicas(environment: dict[str, str]) -> list[Row]:
     with ServiceProcess(environment) as writer, ServiceProcess(environment) as reader:
-        return asyncio.run(spread(writer, reader))
+        return uvloop.run(spread(writer, reader))
 
 
 def _busy_reads() -> list[Row]:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from time import perf_counter
+from typing import Self
 from urllib.parse import urlsplit
 
 from benchmarks.load import Figures
@@ -11,25 +12,32 @@ from tests.servers.service import ServiceProcess
 
 STREAM_CLIENTS = 1000
 WRITES = 200
+_LOOK_SECONDS = 0.001
 _TIMED = 50  # of the stream clients, spread over all of them
 
 
 async def spread(writer: ServiceProcess, reader: ServiceProcess) -> list[Row]:
     """Write on one replica; read and listen on the other, beside many idle stream clients."""
-    clients = [await _Client.connect(reader.url) for _ in range(STREAM_CLIENTS)]
-    timed = clients[:: STREAM_CLIENTS // _TIMED]
+    timed: list[_Client] = []
+    others: list[_Deaf] = []
+    for number in range(STREAM_CLIENTS):
+        if number % (STREAM_CLIENTS // _TIMED):
+            others.append(await _Deaf.connect(reader.url))
+        else:
+            timed.append(await _Client.connect(reader.url))
+    to_writer, to_reader = [await _Kept.connect(url) for url in (writer.url, reader.url)]
     try:
         heard: list[float] = []
         visible: list[float] = []
         for number in range(WRITES):
             path = "/api/v1/config/key7?environment=production&service_name=bench"
             started = perf_counter()
-            revision = await _write(writer.url, path, number)
-            visible.append(await _visible(reader.url, path, number) - started)
+            revision = await _write(to_writer, path, number)
+            visible.append(await _visible(to_reader, path, number) - started)
             moments = await asyncio.gather(*(client.heard(revision) for client in timed))
             heard += [moment - started for moment in moments]
     finally:
-        for client in clients:
+        for client in (*timed, *others, to_writer, to_reader):
             client.close()
     name = f"with {STREAM_CLIENTS} stream clients"
     return [
@@ -42,32 +50,71 @@ def _mean(seconds: list[float]) -> float:
     return sum(seconds) / len(seconds)
 
 
-async def _write(url: str, path: str, number: int) -> int:
-    body = json.dumps({"value": f"change {number}"}).encode()
-    head, _ = await _exchange(url, "PUT", path, body)
-    line = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"x-revision"))
-    return int(line.partition(b":")[2])
+async def _write(service: "_Kept", path: str, number: int) -> int:
+    head, _ = await service.ask("PUT", path, json.dumps({"value": f"change {number}"}).encode())
+    return int(_header(head, b"x-revision"))
 
 
-async def _visible(url: str, path: str, number: int) -> float:
+async def _visible(service: "_Kept", path: str, number: int) -> float:
     wanted = f'"change {number}"'.encode()
     while True:
-        _, body = await _exchange(url, "GET", path)
+        _, body = await service.ask("GET", path)
         if wanted in body:
             return perf_counter()
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def _exchange(url: str, method: str, path: str, body: bytes = b"") -> tuple[bytes, bytes]:
-    address = urlsplit(url)
-    reader, writer = await asyncio.open_connection(address.hostname, address.port)
-    writer.write(
-        f"{method} {path} HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-        + body
-    )
-    head, _, answer = (await reader.read()).partition(b"\r\n\r\n")
-    writer.close()
-    return head, answer
+def _header(head: bytes, name: bytes) -> bytes:
+    line = next(line for line in head.lower().split(b"\r\n") if line.startswith(name))
+    return line.partition(b":")[2].strip()
+
+
+class _Kept:
+    """One connection that is kept, as clients do."""
+
+    def __init__(
+        self, host: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._host = host
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def connect(cls, url: str) -> Self:
+        address = urlsplit(url)
+        return cls(address.netloc, *await asyncio.open_connection(address.hostname, address.port))
+
+    async def ask(self, method: str, path: str, body: bytes = b"") -> tuple[bytes, bytes]:
+        length = f"Content-Length: {len(body)}\r\n" if body else ""
+        head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\n{length}\r\n"
+        self._writer.write(head.encode() + body)
+        answered = await self._reader.readuntil(b"\r\n\r\n")
+        length_of_answer = int(_header(answered, b"content-length"))
+        return answered, await self._reader.readexactly(length_of_answer)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _request(host: str) -> bytes:
+    return f"GET /api/v1/stream HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+
+
+class _Deaf(asyncio.Protocol):
+    """A stream client that only reads: a thousand that also parse would measure themselves."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.close = transport.close
+
+    @classmethod
+    async def connect(cls, url: str) -> Self:
+        address = urlsplit(url)
+        connecting = asyncio.get_running_loop().create_connection(
+            cls, address.hostname, address.port
+        )
+        transport, client = await connecting
+        transport.write(_request(address.netloc))
+        return client
 
 
 class _Client:
@@ -81,11 +128,10 @@ class _Client:
         self._listening = asyncio.create_task(self._listen())
 
     @classmethod
-    async def connect(cls, url: str) -> "_Client":
+    async def connect(cls, url: str) -> Self:
         address = urlsplit(url)
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
-        head = f"GET /api/v1/stream HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n"
-        writer.write(head.encode())
+        writer.write(_request(address.netloc))
         await reader.readuntil(b"\r\n\r\n")
         return cls(reader, writer)
 

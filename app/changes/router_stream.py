@@ -15,9 +15,9 @@ from app.changes.follower import Follower
 from app.changes.port import ChangeLog
 from app.changes.revisions import Following, reaches_revision
 from app.changes.router import Log
-from app.changes.stream import Hub, Selection, Subscription, selected
+from app.changes.stream import Hub, Push, Selection, Subscription, selected
 from app.telemetry import STREAMS, STREAMS_CLOSED
-from app.web.connection import connection_of
+from app.web.connection import Connection, chunked, connection_of
 from app.web.openapi import NAME
 from app.web.problem import PROBLEMS
 from app.web.state import from_state
@@ -107,7 +107,7 @@ class EventStream(Response):
         STREAMS.inc()
         reason = "gone"
         try:
-            reason = await self._run(subscription, gone, send)
+            reason = await self._run(subscription, gone, send, _pushing(connection))
         except TimeoutError:
             reason = "slow"
             if connection is not None:
@@ -120,7 +120,13 @@ class EventStream(Response):
             with suppress(asyncio.CancelledError):
                 await gone
 
-    async def _run(self, subscription: Subscription, gone: asyncio.Task[None], send: Send) -> str:
+    async def _run(
+        self,
+        subscription: Subscription,
+        gone: asyncio.Task[None],
+        send: Send,
+        push: Push | None,
+    ) -> str:
         await _timed(
             send(
                 {
@@ -132,7 +138,7 @@ class EventStream(Response):
         )
         await _say(send, await self._opening(subscription, send))
         while not gone.done() and not subscription.closed:
-            await subscription.wait(HEARTBEAT_SECONDS)
+            await subscription.wait(HEARTBEAT_SECONDS, push)
             if gone.done() or subscription.closed:
                 break
             if subscription.overrun:
@@ -163,6 +169,12 @@ class EventStream(Response):
             after = changes[-1].revision if changes else now
         subscription.sent_revision = after
         return f"id: {after}\n\n".encode()
+
+
+def _pushing(connection: Connection | None) -> Push | None:
+    if connection is None:
+        return None
+    return lambda event: connection.push(chunked(event))
 
 
 async def _gone(receive: Receive, subscription: Subscription) -> None:

@@ -2,13 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from app.changes.model import Change
 from app.telemetry import STREAM_EVENTS
 
+Push = Callable[[bytes], bool]
 PENDING_AT_MOST = 128  # keys; of about 300 bytes each, which all listeners share
+_AT_ONCE = 50  # clients: about half a millisecond
 _LAYERS_SHARED = "_shared"
 _LAYERS_BASE = "default"
 
@@ -65,11 +68,24 @@ class Subscription:
         self.overrun = False
         self.closed = False
         self.sent_revision = 0  # what the client was sent already, from the log
+        self._push: Push | None = None
         self._pending: dict[str, tuple[int, bytes]] = {}
         self._woken = asyncio.Event()
 
+    def __len__(self) -> int:
+        return len(self._pending)
+
     def offer(self, change: Change, event: bytes) -> None:
-        """Keep `change` for the client; an older one of the same entity is dropped for it."""
+        """Push `change` to a client that keeps up, or keep it for the client.
+
+        What is kept of the same entity and is older is dropped for it.
+        """
+        if self._push is not None and not self._woken.is_set():
+            if change.revision <= self.sent_revision:
+                return
+            if self._push(event):
+                STREAM_EVENTS.inc()
+                return
         self._pending.pop(change.entity.key, None)
         self._pending[change.entity.key] = (change.revision, event)
         if len(self._pending) > PENDING_AT_MOST:
@@ -81,14 +97,20 @@ class Subscription:
         self.closed = True
         self._woken.set()
 
-    async def wait(self, within: float) -> None:
-        """Return when there is something to do, at the latest after `within` seconds."""
+    async def wait(self, within: float, push: Push | None = None) -> None:
+        """Return when there is something to do, at the latest after `within` seconds.
+
+        Meanwhile `push` is tried with each event; one that it refuses is something to do.
+        """
         if not self._woken.is_set():
+            self._push = push
             try:
                 async with asyncio.timeout(within):
                     await self._woken.wait()
             except TimeoutError:
                 return
+            finally:
+                self._push = None
         self._woken.clear()
 
     def taken(self) -> bytes:
@@ -105,6 +127,7 @@ class Hub:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._listening: set[Subscription] = set()
+        self._under_way: deque[_Delivery] = deque()
         self.draining = False
 
     @property
@@ -123,18 +146,44 @@ class Hub:
         self._listening.discard(subscription)
 
     def publish(self, change: Change) -> None:
-        """Offer a change to all who selected it; it is encoded once."""
-        event: bytes | None = None
-        for subscription in self._listening:
-            if subscription.selection.wants(change):
-                event = event or encoded(change)
-                subscription.offer(change, event)
+        """Offer a change to all who selected it, soon and in turn; it is encoded once."""
+        self._under_way.append(_Delivery(change, list(self._listening)))
+        if len(self._under_way) == 1:
+            self._deliver()
+
+    def _deliver(self) -> None:
+        """Serve some clients; requests get their turn before the next ones.
+
+        Each costs a system call: a thousand at once would hold up every read for 10 ms.
+        """
+        delivery = self._under_way[0]
+        for _ in range(_AT_ONCE):
+            if not delivery.waiting:
+                self._under_way.popleft()
+                break
+            delivery.serve(delivery.waiting.pop())
+        if self._under_way:
+            asyncio.get_running_loop().call_soon(self._deliver)
 
     def drain(self) -> None:
         """Send everybody away: the service stops."""
         self.draining = True
         for subscription in list(self._listening):
             subscription.close()
+
+
+class _Delivery:
+    """A change on its way to those who listened when it came."""
+
+    def __init__(self, change: Change, waiting: list[Subscription]) -> None:
+        self.waiting = waiting
+        self._change = change
+        self._event: bytes | None = None
+
+    def serve(self, subscription: Subscription) -> None:
+        if subscription.selection.wants(self._change):
+            self._event = self._event or encoded(self._change)
+            subscription.offer(self._change, self._event)
 
 
 def selected(changes: Iterable[Change], selection: Selection) -> bytes:

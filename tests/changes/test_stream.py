@@ -1,14 +1,16 @@
 """What waits for stream clients: selection, order, coalescing, bounds."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.changes.model import Change, Entity
-from app.changes.stream import PENDING_AT_MOST, Hub, Selection, encoded
+from app.changes.stream import PENDING_AT_MOST, Hub, Selection, Subscription, encoded
 
 
 def change(revision: int, name: str = "api", environment: str = "production") -> Change:
@@ -146,3 +148,47 @@ def _wakes(act: Callable[[Hub], None]) -> bool:
 
 def test_draining_sends_everybody_away() -> None:
     assert _wakes(Hub.drain)
+
+
+@pytest.mark.anyio
+async def test_a_client_that_keeps_up_is_pushed_to_and_one_that_does_not_is_woken() -> None:
+    hub = Hub(limit=10)
+    subscription = hub.join(Selection())
+    pushed: list[bytes] = []
+    takes = True
+
+    def push(event: bytes) -> bool:
+        pushed.extend([event] * takes)
+        return takes
+
+    waiting = asyncio.create_task(subscription.wait(5, push))
+    await asyncio.sleep(0)
+    hub.publish(change(1))
+    takes = False
+    hub.publish(change(2))
+    takes = True
+    hub.publish(change(3, "other"))
+    await waiting
+
+    assert revisions(b"".join(pushed)) == [1]
+    assert revisions(subscription.taken()) == [2, 3]
+
+
+@pytest.mark.anyio
+async def test_a_thousand_clients_hear_all_in_order_and_hold_nobody_up() -> None:
+    hub = Hub(limit=1000)
+    subscriptions = [hub.join(Selection()) for _ in range(1000)]
+    turns = 0
+
+    hub.publish(change(1))
+    hub.publish(change(2, "other"))
+    while not all(has_both(subscription) for subscription in subscriptions):
+        await asyncio.sleep(0)
+        turns += 1
+
+    assert turns > 10
+    assert {tuple(revisions(found.taken())) for found in subscriptions} == {(1, 2)}
+
+
+def has_both(subscription: Subscription) -> bool:
+    return len(subscription) == 2
