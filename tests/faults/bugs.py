@@ -1,6 +1,6 @@
-"""Seeded bugs: what the write path must not do, done, so that the checker can show its teeth.
+"""Seeded bugs: what the service must not do, done, so that the checkers can show their teeth.
 
-Each is a rule of the protocol left out (docs/protocols.md A); none is in the service.
+Each is a rule of the protocols left out (docs/protocols.md); none is in the service.
 """
 
 import json
@@ -21,6 +21,7 @@ from app.configs.port import ConfigStore
 from app.configs.writing import Writer, _Seen
 from app.settings import Settings
 from app.wiring import Backends
+from tests.faults.bugs_read import READ_BUGS, plant_in_reads
 
 BUGS = ("unconditional_commit", "reads_current", "conflict_unread", "commits_out_of_order")
 
@@ -61,6 +62,8 @@ def planted(bug: str, backends: Backends, settings: Settings) -> Backends:
             Writer._look = _looks_at_the_current_version  # type: ignore[method-assign]  # noqa: SLF001
         case "conflict_unread":
             Writer._sent = _takes_a_400_for_a_conflict  # type: ignore[method-assign]  # noqa: SLF001
+        case _ if bug in READ_BUGS:
+            plant_in_reads(bug)
         case _:
             raise ValueError(f"no bug is called {bug!r}")
     return backends

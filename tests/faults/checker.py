@@ -102,7 +102,7 @@ class _Case:
                     self.places[str(value)].append(place)
         self.rows: defaultdict[Place, list[Mapping[str, Any]]] = defaultdict(list)
         for row in truth.changes:
-            self.rows[_document(row), row["version"]].append(row)
+            self.rows[document_of(row), row["version"]].append(row)
 
     def _read(self, lines: Iterable[str]) -> None:
         by_attempt: dict[int, _Write] = {}
@@ -123,6 +123,8 @@ class _Case:
                     self.edits[deed["document"], deed["version"]] = deed
                 case "hidden":
                     self.hidden[deed["document"], deed["version"]] = deed["text"]
+                case "looked":
+                    pass  # what was read on the way is for `freshness` to judge
                 case other:
                     raise ValueError(f"no deed is called {other!r}")
 
@@ -214,7 +216,7 @@ class _Case:
             if row["revision"] <= last:
                 yield f"revision {row['revision']} follows revision {last}"
             last = row["revision"]
-            document = _document(row)
+            document = document_of(row)
             if row["version"] != logged[document] + 1:
                 yield (
                     f"the log tells version {row['version']} of {document} "
@@ -298,7 +300,7 @@ class _Case:
         )
 
 
-def _document(row: Mapping[str, Any]) -> str:
+def document_of(row: Mapping[str, Any]) -> str:
     folder = "users" if "/" in row["name"] else "layers"
     return f"{folder}/{row['environment']}/{row['name']}"
 

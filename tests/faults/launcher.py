@@ -1,8 +1,9 @@
 """`python -m tests.faults.launcher serve`: the real service, which ends, stops or waits at a point.
 
 What it does where is said in the environment: FAILPOINT (see `Failpoint`), SEEDED_BUG (see
-`tests/faults/bugs.py`) and, to make recovery quick or patient, FIRST_LOOK, RECONCILE_EVERY and
-PATIENCE in seconds. The service itself knows nothing of this: the ports are wrapped.
+`tests/faults/bugs.py`) and, to make recovery quick or patient, FIRST_LOOK, RECONCILE_EVERY,
+PATIENCE and READ_PATIENCE in seconds. The service itself knows nothing of this: the ports are
+wrapped.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from typing import Any, Self, cast
 from unittest.mock import patch
 
 from app.__main__ import main
+from app.cache.port import Cache
 from app.changes.port import ChangeLog
 from app.configs.port import ConfigStore
 from app.settings import Settings
@@ -35,6 +37,7 @@ LOG_STEPS = {
     "since": "follow",
 }
 STORE_STEPS = {"write": "store", "read": "look", "head": "head"}
+CACHE_STEPS = {"put": "share"}
 # Who asks these questions is no request but a task in the background, from then on.
 TASKS = {"overdue": "reconcile:", "documents": "scan:"}
 WAIT = "wait"
@@ -50,10 +53,11 @@ _doubting = ContextVar("doubting", default=False)
 class Failpoint:
     """A step of the write path, which time it is passed, and what happens then.
 
-    Steps are `before_` or `after_` begin, store, look (the read-back), advance, join, expire,
-    head and follow; those of the reconciler and the scanner have their task in front, as in
-    `reconcile:before_advance` and `scan:after_store`. `effect` is a signal that the process sends
-    itself, or `wait`: only the request or task that came here waits, until the failpoint is lifted.
+    Steps are `before_` or `after_` begin, store, look (the read-back), fetch (any other reading
+    of the store), share (with the cache), advance, join, expire, head and follow; those of the
+    reconciler and the scanner have their task in front, as in `reconcile:before_advance` and
+    `scan:after_store`. `effect` is a signal that the process sends itself, or `wait`: only the
+    request or task that came here waits, until the failpoint is lifted.
     """
 
     point: str
@@ -119,8 +123,10 @@ class Tripped:
         if name in TASKS:
             _task.set(TASKS[name])
         step = self._steps.get(name)
-        if step is None or (step == "look" and not self._looks()):
+        if step is None:
             return method
+        if step == "look" and not self._looks():
+            step = "fetch"
         return self._tripping(method, f"{_task.get()}{{}}_{step}")
 
     @staticmethod
@@ -145,7 +151,8 @@ class Tripped:
 def _wrapped(backends: Backends, failpoints: Failpoints) -> Backends:
     log = cast("ChangeLog", Tripped(backends.log, LOG_STEPS, failpoints))
     store = cast("ConfigStore", Tripped(backends.store, STORE_STEPS, failpoints))
-    return replace(backends, log=log, store=store)
+    cache = cast("Cache", Tripped(backends.cache, CACHE_STEPS, failpoints))
+    return replace(backends, log=log, store=store, cache=cache)
 
 
 def _opening(
@@ -173,6 +180,8 @@ def _paced(environment: Mapping[str, str]) -> Mapping[str, object]:
     if patience := environment.get("PATIENCE"):
         paced["app.configs.writing.STORE_SECONDS"] = float(patience)
         paced["app.configs.writing.WRITE_SECONDS"] = float(patience) + 1
+    if patience := environment.get("READ_PATIENCE"):
+        paced["app.configs.reading.READ_SECONDS"] = float(patience)
     return paced
 
 
