@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from tests.faults.stage import Stage
+from tests.faults.topic import Topic
 
 IS_WHOLE = os.environ.get("PILOTHOUSE_FAULTS") == "whole"
 KINDS = [pytest.param("real", marks=pytest.mark.servers), "embedded"]
+TOLD_KINDS = [pytest.param("told", marks=pytest.mark.servers), "embedded"]  # with a Kafka topic
 
 
 @pytest.fixture(scope="session")
@@ -30,11 +32,14 @@ def open_stage(
 
 
 def _opened(request: Any, folders: pytest.TempPathFactory, opened: ExitStack, kind: str) -> Stage:
-    vault = database = None
-    if kind == "real":
+    vault = database = topic = None
+    if kind in {"real", "told"}:
         vault = request.getfixturevalue("vault_server")
         database = request.getfixturevalue("postgres_server").fresh_database()
-    stage = Stage(folders.mktemp("stage"), vault, database)
+    if kind == "told":
+        kafka = request.getfixturevalue("kafka_server")
+        topic = Topic(kafka.bootstrap, kafka.fresh_topic())
+    stage = Stage(folders.mktemp("stage"), vault, database, topic)
     opened.callback(stage.close)
     return stage
 

@@ -23,7 +23,7 @@ from unittest.mock import patch
 
 from app.__main__ import main
 from app.cache.port import Cache
-from app.changes.port import ChangeLog
+from app.changes.port import ChangeLog, EventPublisher
 from app.configs.port import ConfigStore
 from app.settings import Settings
 from app.wiring import Backends, open_backends
@@ -35,11 +35,14 @@ LOG_STEPS = {
     "joined": "join",
     "expire": "expire",
     "since": "follow",
+    "unsent": "pick",
+    "mark_sent": "mark",
 }
 STORE_STEPS = {"write": "store", "read": "look", "head": "head"}
 CACHE_STEPS = {"put": "share"}
+PUBLISHER_STEPS = {"publish": "send"}
 # Who asks these questions is no request but a task in the background, from then on.
-TASKS = {"overdue": "reconcile:", "documents": "scan:"}
+TASKS = {"overdue": "reconcile:", "documents": "scan:", "unsent": "relay:"}
 WAIT = "wait"
 _POLL_SECONDS = 0.005
 _SPELLING = re.compile(r"((?:\w+:)?(?:before|after)_\w+)(?:#(\d+))?=(\w+)")
@@ -57,7 +60,8 @@ class Failpoint:
     of the store), share (with the cache), advance, join, expire, head and follow; those of the
     reconciler and the scanner have their task in front, as in `reconcile:before_advance` and
     `scan:after_store`. `effect` is a signal that the process sends itself, or `wait`: only the
-    request or task that came here waits, until the failpoint is lifted.
+    request or task that came here waits, until the failpoint is lifted. The relay's are
+    `relay:`, before or after pick (what is not yet sent), send (to Kafka) and mark (as sent).
     """
 
     point: str
@@ -152,7 +156,10 @@ def _wrapped(backends: Backends, failpoints: Failpoints) -> Backends:
     log = cast("ChangeLog", Tripped(backends.log, LOG_STEPS, failpoints))
     store = cast("ConfigStore", Tripped(backends.store, STORE_STEPS, failpoints))
     cache = cast("Cache", Tripped(backends.cache, CACHE_STEPS, failpoints))
-    return replace(backends, log=log, store=store, cache=cache)
+    publisher = backends.publisher and cast(
+        "EventPublisher", Tripped(backends.publisher, PUBLISHER_STEPS, failpoints)
+    )
+    return replace(backends, log=log, store=store, cache=cache, publisher=publisher)
 
 
 def _opening(

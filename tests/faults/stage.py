@@ -15,8 +15,10 @@ from urllib.parse import SplitResult, urlsplit
 import asyncpg
 
 from tests.faults.checker import Truth, check
+from tests.faults.checker_kafka import check_events
 from tests.faults.history import ENVIRONMENT, Client, History
 from tests.faults.launcher import Failpoint
+from tests.faults.topic import Topic
 from tests.servers.process import wait_until
 from tests.servers.proxy import LossyProxy, Predicate
 from tests.servers.service import ServiceProcess
@@ -103,6 +105,15 @@ class RealBackend:
         found = self._fetch("SELECT doc, logged_version FROM documents WHERE logged_version > 0")
         return {row[0]: row[1] for row in found if row[0].startswith(FOLDER)}
 
+    def changes(self) -> Sequence[Mapping[str, Any]]:
+        """Return the rows of the log itself, of all kinds and environments."""
+        columns = ("revision", "id", "kind", "environment", "name", "version", "action", "deleted")
+        rows = self._fetch(f"SELECT {', '.join(columns)} FROM changes ORDER BY revision")
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+
+    def unsent(self) -> int:
+        return int(self._fetch("SELECT count(*) FROM changes WHERE sent_at IS NULL")[0][0])
+
     def _fetch(self, question: str) -> Sequence[Sequence[Any]]:
         async def fetched() -> Sequence[Sequence[Any]]:
             connection = await asyncpg.connect(self.database, timeout=5)
@@ -164,8 +175,16 @@ def _asking(method: str, service: str) -> Predicate:
 class Stage:
     """Starts services with the launcher; ends them when it is closed."""
 
-    def __init__(self, folder: Path, vault: VaultServer | None, database: str | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        vault: VaultServer | None,
+        database: str | None,
+        topic: Topic | None = None,
+    ) -> None:
         self.history = History(folder / "history.jsonl")
+        self.topic = topic  # without one nobody is told of changes
+        self._heard = folder / "heard.jsonl"
         self._failpoints = folder / "failpoints"
         self._processes = ExitStack()
         self._clients = 0
@@ -183,7 +202,8 @@ class Stage:
             "VAULT_SCAN_INTERVAL": NEVER,
             "VAULT_MAX_VERSIONS": "10000",
         }
-        given = {**common, **EAGER, **self.backend.environment, **environment}
+        told = self.topic.environment if self.topic is not None else {}
+        given = {**common, **EAGER, **self.backend.environment, **told, **environment}
         service = self._processes.enter_context(ServiceProcess(given, LAUNCH))
         self.services.append(service)
         return service
@@ -252,11 +272,11 @@ class Stage:
         assert status == 204, answer
 
     def settle(self) -> None:
-        """Wait until every write has been looked at and the log has all that is stored."""
+        """Wait until every write was looked at, the log has all that is stored, and all is sent."""
         wait_until(self._is_settled, "the log has caught up with the store", SETTLED_SECONDS)
 
     def _is_settled(self) -> bool:
-        if self.backend.open_intents():
+        if self.backend.open_intents() or (self.topic is not None and self.real.unsent()):
             return False
         return self.backend.newest() == self.backend.logged()
 
@@ -268,7 +288,14 @@ class Stage:
     def found(self) -> list[str]:
         """Check what clients did against what is true now."""
         lines = self.history.lines()
-        return check(lines, self.truth(self.services[0], lines))
+        return check(lines, self.truth(self.services[0], lines)) + self._found_in_topic()
+
+    def _found_in_topic(self) -> list[str]:
+        if self.topic is None:
+            return []
+        heard = self.topic.heard()
+        self._heard.write_text("".join(f"{line}\n" for line in heard))
+        return check_events(heard, self.real.changes())
 
     def truth(self, replica: ServiceProcess, lines: Sequence[str]) -> Truth:
         changes = _all_changes(replica)

@@ -2,13 +2,12 @@
 
 import random
 import signal
-import threading
 from collections.abc import Callable, Iterator
-from typing import Self
 
 import pytest
 
-from tests.faults.conftest import KINDS
+from tests.faults.conftest import KINDS, TOLD_KINDS
+from tests.faults.crew import Crew
 from tests.faults.history import Asked, Client, Told
 from tests.faults.launcher import WAIT, Failpoint
 from tests.faults.stage import Stage
@@ -74,7 +73,7 @@ class Scene:
         self.is_in_order()
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=TOLD_KINDS)
 def running(
     request: pytest.FixtureRequest, open_stage: Callable[[str], Stage]
 ) -> tuple[Stage, ServiceProcess]:
@@ -84,9 +83,9 @@ def running(
 
 @pytest.fixture(scope="module")
 def scanning(
-    open_stage: Callable[[str], Stage], vault_server: object
+    open_stage: Callable[[str], Stage], vault_server: object, kafka_server: object
 ) -> tuple[Stage, ServiceProcess]:
-    stage = open_stage("real")
+    stage = open_stage("told")
     return stage, stage.start(VAULT_SCAN_INTERVAL="0.2")
 
 
@@ -187,51 +186,6 @@ def test_a_scanner_killed_at_any_step_buries_a_deleted_document_later(
     scanned.goes_on(scanned.client.new(scanned.name, keyed=True))
 
 
-class Crew:
-    """Clients who write until they are stopped; some ask again until they get an answer."""
-
-    def __init__(self, stage: Stage, service: ServiceProcess, seed: int) -> None:
-        self._stage = stage
-        self._service = service
-        self._over = threading.Event()
-        self._is_up = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._write, args=(random.Random(f"{seed}.{member}"),))
-            for member in range(6)
-        ]
-
-    def __enter__(self) -> Self:
-        self._is_up.set()
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._is_up.set()
-        for thread in self._threads:
-            thread.join()
-
-    def lives_through_a_kill(self, after: int) -> None:
-        """Kill the service when that many more writes are answered, and bring it back."""
-        enough = self._stage.history.answers + after
-        wait_until(lambda: self._stage.history.answers >= enough, "some are answered", within=30)
-        self._is_up.clear()
-        self._service.kill()
-        self._service.restart()
-        self._is_up.set()
-
-    def _write(self, chance: random.Random) -> None:
-        client = self._stage.client()
-        while not self._over.is_set():
-            keyed = chance.random() < 0.5
-            asked = client.new(f"random-{chance.randrange(3)}", keyed=keyed)
-            while self._stage.history.ask(asked, self._service).status is None:
-                self._is_up.wait(30)
-                if not keyed or self._over.is_set():
-                    break
-
-
 @pytest.mark.timeout(3600)  # two hundred kills in the whole form
 @pytest.mark.parametrize("kind", KINDS)
 def test_kills_at_random_moments_lose_nothing(
@@ -241,7 +195,7 @@ def test_kills_at_random_moments_lose_nothing(
     chance = random.Random(seed)
     stage = open_stage(kind)
 
-    with Crew(stage, stage.start(), seed) as crew:
+    with Crew(stage, [stage.start()], seed) as crew:
         for _ in range(200 if is_whole else 3):
             crew.lives_through_a_kill(after=chance.randrange(20, 60))
 

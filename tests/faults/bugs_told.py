@@ -1,0 +1,73 @@
+"""Seeded bugs: how others must not be told of changes, so that the checkers can show their teeth.
+
+Each is a promise of docs/changes.md left out; none is in the service.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from app.changes.model import Change
+from app.changes.port import ChangeLog, Lead
+from app.wiring import Backends
+
+RELAY_BUGS = ("sent_before_sending", "claims_changes", "newest_first")
+
+
+def planted_in_relay(bug: str, backends: Backends) -> Backends:
+    match bug:
+        case "newest_first":
+            log: object = _Reversed(backends.log)
+        case _:
+            log = _Claiming(backends.log, together=bug == "claims_changes")
+    return replace(backends, log=cast("ChangeLog", log))
+
+
+class _Reversed:
+    """Hands out what is not yet sent, the newest first."""
+
+    def __init__(self, log: ChangeLog) -> None:
+        self._log = log
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    async def unsent(self, limit: int) -> Sequence[Change]:
+        return (await self._log.unsent(limit))[::-1]
+
+
+class _Claiming:
+    """Marks changes as sent when it hands them out, not when they are kept.
+
+    `together`: replicas need no lock, then, because no change is handed out twice.
+    """
+
+    def __init__(self, log: ChangeLog, *, together: bool) -> None:
+        self._log = log
+        self._together = together
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    async def unsent(self, limit: int) -> Sequence[Change]:
+        changes = await self._log.unsent(limit)
+        if changes:
+            await self._log.mark_sent([change.revision for change in changes])
+        return changes
+
+    async def mark_sent(self, _: Sequence[int]) -> None:
+        """Do nothing: they are marked."""
+
+    def lead(self) -> AbstractAsyncContextManager[Lead]:
+        return _leading() if self._together else self._log.lead()
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    is_held: bool = True
+
+
+@asynccontextmanager
+async def _leading() -> AsyncIterator[Lead]:
+    yield _Held()
