@@ -1,0 +1,75 @@
+"""What is stored of flags and segments: versions of definitions. What they mean is in the core."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from app.changes.model import Action, Entity
+
+Kind = Literal["flag", "segment"]
+
+
+def entity(kind: Kind, environment: str, name: str) -> Entity:
+    return Entity(kind, environment, name, f"{kind}s/{environment}/{name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One version of a flag or a segment; `definition` is JSON text, "" where it was deleted."""
+
+    kind: Kind
+    environment: str
+    name: str
+    version: int
+    definition: str
+    action: Action
+    actor: str
+    comment: str
+    at: datetime
+    created_at: datetime  # of version 1
+    revision: int  # of the change that made it
+
+    @property
+    def deleted(self) -> bool:
+        return self.action == "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What becomes of one flag or segment; "" deletes it."""
+
+    kind: Kind
+    name: str
+    definition: str
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Edits of one environment that are written all or not at all."""
+
+    environment: str
+    base: int  # the set's revision for which the edits were found to be sound; 0: nothing there yet
+    edits: Sequence[Edit]
+    actor: str
+    comment: str
+    request_id: str
+    idempotency_key: str | None = None  # caller, route and key
+    digest: str | None = None  # of the request, to recognise another body
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """What a commit under an idempotency key has written."""
+
+    digest: str
+    items: Sequence[Item]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How often a flag was evaluated, by variant, and when last (as far as it is known)."""
+
+    counts: Mapping[str, int]
+    last_evaluated_at: datetime
