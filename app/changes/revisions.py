@@ -2,16 +2,19 @@
 
 from asyncio import get_running_loop
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import Depends, Query
 
+from app.changes.errors import RevisionNotReached
 from app.changes.follower import Follower
 from app.web.conditional import etag, matches
 from app.web.freshness import Freshness
 from app.web.state import from_state
 
 REVISION_HEADER = "X-Revision"
+CATCH_UP_SECONDS = 0.5
 Following = Annotated[Follower, from_state("follower")]
 
 
@@ -27,6 +30,22 @@ async def _reach(
 
 
 reaches_revision = Depends(_reach)
+
+
+async def reflected(follower: Follower, newest: Callable[[], int]) -> int:
+    """Return the revision of an answer that is read from now on, without waiting in between.
+
+    `newest` tells the newest change in it. A replica's own write is shown before the log was
+    followed that far; under the followed revision, a client that goes on with it on another
+    replica would see the write go away again. So this waits for the log, which is a matter of
+    milliseconds, and not at all while the log is away.
+    """
+    loop = get_running_loop()
+    end = loop.time() + CATCH_UP_SECONDS - follower.silence
+    while newest() > follower.revision and loop.time() < end:
+        with suppress(RevisionNotReached):
+            await follower.reach(newest(), end - loop.time())
+    return max(follower.revision, newest())
 
 
 async def hold(

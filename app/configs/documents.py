@@ -59,13 +59,13 @@ class DocumentService:
         body = await self.reader.shown(document, version, whole=fingerprints)
         current = await self.reader.known(document)
         data = mask_history(body, current, fingerprints=fingerprints)
-        return Shown(document, body, data, self._revision(document))
+        return Shown(document, body, data, self.revision(document))
 
     def shown(self, document: DocumentId, body: Body, *, fingerprints: bool) -> Shown:
         data = masked(body.data, fingerprints=fingerprints) if body.data else {}
-        return Shown(document, body, data, self._revision(document))
+        return Shown(document, body, data, self.revision(document))
 
-    def _revision(self, document: DocumentId) -> int:
+    def revision(self, document: DocumentId) -> int:
         pointer = self.reader.pointer(document)
         return pointer.revision if pointer is not None else 0
 

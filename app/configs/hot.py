@@ -67,6 +67,8 @@ class HotConfigs:
             fragment = self._renewed(name, fragment, encode)
             if fragment is None:
                 return None
+        if fragment.revision > follower.revision:
+            return None  # an own write, not followed yet: see app.changes.revisions.reflected
         headers = [
             (b"etag", fragment.tag),
             (b"x-revision", b"%d" % follower.revision),

@@ -70,6 +70,10 @@ class KeyService:
         pointer = self.reader.pointer(document)
         return str(pointer.version if pointer is not None else 0)
 
+    def newest(self, document: DocumentId, *, resolve: bool = True) -> int:
+        """Return the revision of the newest change that an answer is made from."""
+        return self.reader.newest(document) if resolve else self._revision(document)
+
     async def effective(self, document: DocumentId, *, whole: bool = False) -> Effective:
         return await self.reader.effective(document, whole=whole)
 

@@ -327,6 +327,10 @@ class Reader:
         )
         return versions, max((pointer.revision for _, pointer in known), default=0)
 
+    def newest(self, document: DocumentId) -> int:
+        """Return the revision of the newest change that contributes to `document`."""
+        return self._contributing(document)[1]
+
     async def single(self, document: DocumentId, *, whole: bool = False) -> Effective:
         """Return one layer alone in the shape of an effective configuration."""
         pointer = self.pointer(document)

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 
 from app.access.caller import Calling
-from app.changes.revisions import REVISION_HEADER, Following, hold, reaches_revision
+from app.changes.revisions import REVISION_HEADER, Following, hold, reaches_revision, reflected
 from app.configs.documents import DocumentService, Shown
 from app.configs.edits import create_document, delete_document, replace_document
 from app.configs.model import BASE, DocumentId, document_id
@@ -105,7 +105,7 @@ async def get(
     document = document_id(environment, service)
     if version is None:
         await hold(lambda: documents.tag(document), known, wait, follower, fresh)
-    revision = follower.revision
+    revision = await reflected(follower, lambda: documents.revision(document))
     shown = await documents.get(document, version, fingerprints=caller.sees_fingerprints)
     tag = etag(str(shown.body.version))
     if matches(known, tag):

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.exceptions import HTTPException
 
 from app.access.caller import Calling
-from app.changes.revisions import REVISION_HEADER, Following, hold, reaches_revision
+from app.changes.revisions import REVISION_HEADER, Following, hold, reaches_revision, reflected
 from app.configs.answers import KeyAnswer
 from app.configs.documents import DocumentService
 from app.configs.edits import Patch, checked_key, create_key, patch, remove_key, replace_key
@@ -141,7 +141,8 @@ async def list_keys(
     resolve: Resolve = True,
 ) -> Page[KeyOut]:
     wanted = [*(keys or ()), *(keys_too or ())]
-    response.headers[REVISION_HEADER] = str(follower.revision)
+    revision = await reflected(follower, lambda: service.newest(document, resolve=resolve))
+    response.headers[REVISION_HEADER] = str(revision)
     answers = await service.listed(
         document, wanted, prefix, resolve=resolve, whole=caller.sees_fingerprints
     )
@@ -201,7 +202,7 @@ async def get(
 
     if version is None and not reveal:
         await hold(tag, known, wait, follower, fresh)
-    revision = str(follower.revision)
+    revision = str(await reflected(follower, lambda: keys.newest(document, resolve=resolve)))
     if reveal:
         answer, value = await keys.reveal(document, key, caller, version, resolve=resolve)
         response.headers.update({"Cache-Control": "no-store", REVISION_HEADER: revision})
@@ -321,13 +322,15 @@ async def effective(
     if form is None:
         raise HTTPException(406)
     if reveal:
-        headers = {"Cache-Control": "no-store", REVISION_HEADER: str(follower.revision)}
+        revision = await reflected(follower, lambda: keys.newest(document))
+        headers = {"Cache-Control": "no-store", REVISION_HEADER: str(revision)}
         headers |= carried(response)
         found = await keys.effective(document, whole=True)
         data = await keys.reveal_all(found, caller)
         return _rendered(response, form, found, data, headers)
     await hold(lambda: keys.tag(document, form), known, wait, follower, fresh)
-    headers = {**carried(response), "Vary": "Accept", REVISION_HEADER: str(follower.revision)}
+    revision = await reflected(follower, lambda: keys.newest(document))
+    headers = {**carried(response), "Vary": "Accept", REVISION_HEADER: str(revision)}
     tag = etag(keys.tag(document, form))
     if matches(known, tag):
         return not_modified(tag, headers)

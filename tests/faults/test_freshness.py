@@ -261,3 +261,21 @@ def test_the_same_story_without_the_bug_shows_nothing_stale(
 
 def test_every_seeded_bug_has_its_story() -> None:
     assert set(STORIES) == set(READ_BUGS)
+
+
+@pytest.mark.faults
+@pytest.mark.slow
+def test_what_a_replica_shows_of_its_own_write_another_does_not_take_back(
+    stage: Stage, redis_server: RedisServer
+) -> None:
+    """Neither has followed the log that far; the first one knows of the write by itself."""
+    scene = Scene(stage, redis_server)
+    scene.goes_on_until(FOLLOWS)
+    wait_until(lambda: f"reached {FOLLOWS}" in scene.one.log(), "neither follows the log")
+    scene.writes()
+    reader = scene.reader()
+
+    assert reader.look(scene.one, "shop")["version"] == 2
+    reader.look(scene.other, "shop", reader.revision)
+
+    assert found(scene) == []
