@@ -1,0 +1,89 @@
+"""Reading definitions that people wrote: every flaw names its place."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn
+
+_LONGEST_ECHO = 60
+
+
+class DefinitionError(ValueError):
+    """Something is wrong at `pointer`, a JSON pointer (RFC 6901) into the definition."""
+
+    def __init__(self, pointer: str, detail: str, code: str = "bad_definition") -> None:
+        super().__init__(f"{pointer or 'the definition'}: {detail}")
+        self.pointer = pointer
+        self.detail = detail
+        self.code = code
+
+
+class Place:
+    """A value in a definition, and where it stands."""
+
+    __slots__ = ("pointer", "value")
+
+    def __init__(self, value: Any, pointer: str = "") -> None:
+        self.value = value
+        self.pointer = pointer
+
+    def fail(self, detail: str, code: str = "bad_definition") -> NoReturn:
+        raise DefinitionError(self.pointer, detail, code)
+
+    def has(self, name: str) -> bool:
+        return isinstance(self.value, Mapping) and name in self.value
+
+    def member(self, name: str) -> "Place":
+        """Return a member, which must be there."""
+        if name not in self.object():
+            self.at(name).fail("is missing", "missing")
+        return self.at(name)
+
+    def at(self, name: str) -> "Place":
+        """Return a member, None where there is none."""
+        escaped = name.replace("~", "~0").replace("/", "~1")
+        return Place(self.object().get(name), f"{self.pointer}/{escaped}")
+
+    def object(self, known: Iterable[str] | None = None) -> Mapping[str, Any]:
+        """Return an object; with `known`, one of no other members."""
+        if not isinstance(self.value, Mapping):
+            self.fail("is not an object", "wrong_type")
+        if known is not None:
+            for name in self.value:
+                if name not in known:
+                    self.at(name).fail("is not known here", "unknown_member")
+        return self.value
+
+    def items(self, at_most: int) -> Sequence["Place"]:
+        if not isinstance(self.value, list):
+            self.fail("is not a list", "wrong_type")
+        if len(self.value) > at_most:
+            self.fail(f"has {len(self.value)} items, more than {at_most}", "too_many")
+        return [Place(item, f"{self.pointer}/{n}") for n, item in enumerate(self.value)]
+
+    def text(self, at_most: int = 1000) -> str:
+        if not isinstance(self.value, str):
+            self.fail("is not a string", "wrong_type")
+        if len(self.value) > at_most:
+            self.fail(f"is longer than {at_most} characters", "too_long")
+        return self.value
+
+    def boolean(self) -> bool:
+        if not isinstance(self.value, bool):
+            self.fail("is not true or false", "wrong_type")
+        return self.value
+
+    def number(self) -> float:
+        if isinstance(self.value, bool) or not isinstance(self.value, (int, float)):
+            self.fail("is not a number", "wrong_type")
+        return self.value
+
+    def one_of(self, known: Iterable[str]) -> str:
+        found = self.text()
+        names = list(known)
+        if found not in names:
+            self.fail(f"{shown(found)} is none of {', '.join(names)}", "unknown")
+        return found
+
+
+def shown(text: str) -> str:
+    """Quote what somebody wrote, cut short."""
+    return repr(text if len(text) <= _LONGEST_ECHO else f"{text[:_LONGEST_ECHO]}...")

@@ -1,0 +1,144 @@
+"""What flags and segments of one environment need of each other, and that it is all there."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from pilothouse_core.conditions import segments_in
+from pilothouse_core.definitions import DefinitionError
+from pilothouse_core.flags import Flag, Segment, segments_used
+
+MAX_CHAIN = 50  # of prerequisites behind each other, or of segments
+
+
+class BrokenReference(DefinitionError):
+    """What is written at `of` needs something that is not there, or that needs it in turn."""
+
+    def __init__(self, of: str, pointer: str, detail: str, code: str) -> None:
+        super().__init__(pointer, detail, code)
+        self.of = of
+
+
+class StillNeeded(ValueError):
+    """Something that others need would go; `users` names them."""
+
+    def __init__(self, what: str, users: Sequence[str]) -> None:
+        super().__init__(f"{what} is needed by {', '.join(users[:10])}")
+        self.users = users
+
+
+def check_references(
+    flags: Mapping[str, Flag],
+    segments: Mapping[str, Segment],
+    changed_flags: Iterable[str],
+    changed_segments: Iterable[str],
+) -> None:
+    """Check a set in which these have changed or gone.
+
+    Raises BrokenReference where a changed one needs what is missing or closes a cycle, and
+    StillNeeded where others need what is gone.
+    """
+    changed_flags, changed_segments = set(changed_flags), set(changed_segments)
+    for name in sorted(changed_flags & flags.keys()):
+        _check_flag(flags[name], flags, segments)
+    for name in sorted(changed_segments & segments.keys()):
+        for used in segments_in(segments[name].when):
+            if used not in segments:
+                raise _missing_segment(name, "/when", used)
+    if changed_segments:
+        _check_segment_users(flags, segments, changed_segments)
+        needs = {name: list(segments_in(segment.when)) for name, segment in segments.items()}
+        _check_chains(needs, changed_segments, "segments", "/when")
+    if changed_flags:
+        _check_flag_users(flags, changed_flags)
+        needs = {name: [need.flag for need in flag.prerequisites] for name, flag in flags.items()}
+        _check_chains(needs, changed_flags, "flags", "/prerequisites")
+
+
+def _missing_segment(of: str, pointer: str, name: str) -> BrokenReference:
+    return BrokenReference(of, pointer, f"there is no segment {name!r}", "unknown_segment")
+
+
+def _check_flag(flag: Flag, flags: Mapping[str, Flag], segments: Mapping[str, Segment]) -> None:
+    for used, pointer in segments_used(flag):
+        if used not in segments:
+            raise _missing_segment(flag.name, pointer, used)
+    for number, need in enumerate(flag.prerequisites):
+        pointer = f"/prerequisites/{number}"
+        if need.flag not in flags:
+            detail = f"there is no flag {need.flag!r}"
+            raise BrokenReference(flag.name, f"{pointer}/flag", detail, "unknown_flag")
+        for place, variant in enumerate(need.variants):
+            if variant not in flags[need.flag].variants:
+                at = f"{pointer}/variants/{place}"
+                detail = f"flag {need.flag!r} has no variant {variant!r}"
+                raise BrokenReference(flag.name, at, detail, "unknown_variant")
+
+
+def _check_segment_users(
+    flags: Mapping[str, Flag], segments: Mapping[str, Segment], changed: set[str]
+) -> None:
+    gone = changed - segments.keys()
+    if not gone:
+        return
+    users = defaultdict(list)
+    for flag in flags.values():
+        for used in {name for name, _ in segments_used(flag)}:
+            users[used].append(f"flag {flag.name}")
+    for segment in segments.values():
+        for used in set(segments_in(segment.when)):
+            users[used].append(f"segment {segment.name}")
+    for name in sorted(gone & users.keys()):
+        raise StillNeeded(f"segment {name!r}", users[name])
+
+
+def _check_flag_users(flags: Mapping[str, Flag], changed: set[str]) -> None:
+    """Refuse to take away flags and variants that flags which stay as they are need."""
+    for flag in flags.values():
+        if flag.name in changed:
+            continue  # it was checked as what it is now
+        for need in flag.prerequisites:
+            if need.flag not in flags:
+                raise StillNeeded(f"flag {need.flag!r}", _users(flags, need.flag))
+            for variant in need.variants:
+                if variant not in flags[need.flag].variants:
+                    what = f"variant {variant!r} of flag {need.flag!r}"
+                    raise StillNeeded(what, _users(flags, need.flag))
+
+
+def _users(flags: Mapping[str, Flag], name: str) -> list[str]:
+    return [
+        f"flag {flag.name}"
+        for flag in flags.values()
+        if any(need.flag == name for need in flag.prerequisites)
+    ]
+
+
+def _check_chains(
+    needs: Mapping[str, Sequence[str]], changed: set[str], what: str, pointer: str
+) -> None:
+    """Refuse cycles, and chains that would go deeper than an evaluation should."""
+    lengths: dict[str, int] = {}
+    for start in needs:
+        path: list[str] = []
+        waiting = [(start, iter(needs[start]))] if needs[start] and start not in lengths else []
+        while waiting:
+            name, others = waiting[-1]
+            if len(path) < len(waiting):
+                path.append(name)
+            other = next((o for o in others if o not in lengths), None)
+            if other is None:
+                lengths[name] = 1 + max((lengths[o] for o in needs[name]), default=0)
+                if lengths[name] > MAX_CHAIN:
+                    of = next((n for n in path if n in changed), name)
+                    detail = f"more than {MAX_CHAIN} {what} would need each other in a row"
+                    raise BrokenReference(of, pointer, detail, "too_deep")
+                waiting.pop()
+                path.pop()
+            elif other in path:
+                cycle = [*path[path.index(other) :], other]
+                of = next((n for n in cycle if n in changed), other)
+                raise BrokenReference(of, pointer, f"{' -> '.join(cycle)} is a cycle", "cycle")
+            elif needs[other]:
+                waiting.append((other, iter(needs[other])))
+            else:
+                lengths[other] = 1
