@@ -1,7 +1,7 @@
 """The Postgres engine, its deadlines and the tables, for adapters only."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,9 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Connection,
+    CursorResult,
     DateTime,
+    Executable,
     Identity,
     Index,
     Integer,
@@ -47,6 +49,7 @@ _MIGRATION_LOCK: Final = 7_310_012
 # Whose session holds this lock is the one replica that sends events.
 RELAY_LOCK: Final = 7_310_013
 
+ANSWER_SECONDS: Final = 0.9
 _CALL_SECONDS: Final = 2
 _CLOSE_SECONDS: Final = 1
 _MIGRATION_SECONDS: Final = 60
@@ -263,6 +266,55 @@ def measured(operation: str) -> Iterator[None]:
     finally:
         DATABASE_CALLS.labels(operation, outcome).inc()
         DATABASE_CALL_DURATION.labels(operation).observe(perf_counter() - began)
+
+
+class Calls:
+    """An adapter's calls: each in time, measured, and failing with its port's own error."""
+
+    def __init__(self, engine: AsyncEngine, away: Callable[[], Exception]) -> None:
+        self._away = away
+        # A statement that is its own transaction costs one round trip, a BEGIN two more.
+        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def run(
+        self,
+        operation: str,
+        statement: Executable,
+        parameters: Mapping[str, object] | None = None,
+        *,
+        seconds: float = ANSWER_SECONDS,
+        again: bool = True,
+    ) -> CursorResult[Any]:
+        async def once() -> CursorResult[Any]:
+            async with self._single.connect() as connection:
+                return await connection.execute(statement, parameters)
+
+        return await self.ask(operation, once, seconds, again=again)
+
+    async def ask(
+        self,
+        operation: str,
+        once: Callable[[], Coroutine[Any, Any, T]],
+        seconds: float = ANSWER_SECONDS,
+        *,
+        again: bool = True,
+    ) -> T:
+        """Call `once`; with `again`, once more if the server closed the connection meanwhile."""
+        with measured(operation):
+            try:
+                return await within(seconds, _twice_if_lost(once) if again else once())
+            except FAILURES as failure:
+                raise self._away() from failure
+
+
+async def _twice_if_lost(once: Callable[[], Awaitable[T]]) -> T:
+    """Ask again over a new connection if the server closed the first, as a restart does."""
+    try:
+        return await once()
+    except DBAPIError as failure:
+        if not failure.connection_invalidated:
+            raise
+    return await once()
 
 
 # Held until the commit: of several replicas the first migrates, the others find it done.

@@ -2,11 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import timedelta
 from time import monotonic
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import asyncpg
 from sqlalchemy import (
@@ -14,8 +14,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     ColumnElement,
-    CursorResult,
-    Executable,
     Interval,
     Row,
     bindparam,
@@ -30,7 +28,6 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.changes.errors import Gap, IntentNotFound, LogUnavailable
@@ -38,8 +35,10 @@ from app.changes.lead import leading
 from app.changes.model import Change, Disclosure, Entity, Intent, Pointer, Snapshot, Written
 from app.changes.port import Lead
 from app.database import (
+    ANSWER_SECONDS,
     CHANGES_CHANNEL,
     FAILURES,
+    Calls,
     audit,
     changes,
     claims,
@@ -48,11 +47,8 @@ from app.database import (
     documents,
     horizon,
     intents,
-    measured,
-    within,
 )
 
-_CALL_SECONDS: Final = 0.9
 _PING_SECONDS: Final = 0.8
 _LISTEN_AGAIN_SECONDS: Final = 1.0
 _KEY_LIFE: Final = timedelta(hours=24)
@@ -86,21 +82,19 @@ _TRIM: Final = text("""
     RETURNING (SELECT count(*) FROM gone)
 """).bindparams(bindparam("age", type_=Interval), bindparam("relayed", type_=Boolean))
 
-T = TypeVar("T")
-
 
 class PostgresChangeLog:
     def __init__(self, engine: AsyncEngine, dsn: str) -> None:
         self._engine = engine
         self._dsn = dsn
-        # A statement that is its own transaction costs one round trip, a BEGIN two more.
-        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
+        # Every call may be repeated: at worst a claim goes unused or a disclosure is written twice.
+        self._calls = Calls(engine, lambda: LogUnavailable("the change log does not answer"))
         self._listener = _Listener(dsn)
 
     async def begin(self, intent: Intent) -> Intent:
-        row = (await self._run("begin", _insertion(intent))).one_or_none()
+        row = (await self._calls.run("begin", _insertion(intent))).one_or_none()
         if row is None:
-            row = await self._ask("begin_again", lambda: self._begin_again(intent))
+            row = await self._calls.ask("begin_again", lambda: self._begin_again(intent))
         return _intent(row)
 
     async def _begin_again(self, intent: Intent) -> Row[Any]:
@@ -123,19 +117,19 @@ class PostgresChangeLog:
             "name": entity.name,
             "written": json.dumps([_facts(version) for version in written]),
         }
-        pointer = _pointer((await self._run("advance", _ADVANCE, names)).one())
+        pointer = _pointer((await self._calls.run("advance", _ADVANCE, names)).one())
         if written and pointer.version < written[-1].version:
             raise Gap(pointer.version)
         return pointer
 
     async def pointer(self, key: str) -> Pointer | None:
         found = select(documents).where(documents.c.doc == key, documents.c.logged_version > 0)
-        row = (await self._run("pointer", found)).one_or_none()
+        row = (await self._calls.run("pointer", found)).one_or_none()
         return row and _pointer(row)
 
     async def intent(self, intent_id: str) -> Intent:
         found = select(intents).where(intents.c.id == intent_id)
-        row = (await self._run("intent", found)).one_or_none()
+        row = (await self._calls.run("intent", found)).one_or_none()
         if row is None:
             raise IntentNotFound(intent_id)
         return _intent(row)
@@ -144,7 +138,7 @@ class PostgresChangeLog:
         found = select(intents).where(
             intents.c.idempotency_key == idempotency_key, intents.c.at > func.now() - _KEY_LIFE
         )
-        row = (await self._run("joined", found)).one_or_none()
+        row = (await self._calls.run("joined", found)).one_or_none()
         return row and _intent(row)
 
     async def overdue(self, limit: int) -> Sequence[Intent]:
@@ -154,11 +148,11 @@ class PostgresChangeLog:
             .order_by(intents.c.at, intents.c.id)
             .limit(limit)
         )
-        return [_intent(row) for row in await self._run("overdue", found)]
+        return [_intent(row) for row in await self._calls.run("overdue", found)]
 
     async def expire(self, intent_id: str) -> None:
         later = {"state": "expired", "looks": intents.c.looks + 1, "look_after": _NEXT_LOOK}
-        await self._run(
+        await self._calls.run(
             "expire", update(intents).where(intents.c.id == intent_id, _UNDECIDED).values(later)
         )
 
@@ -168,7 +162,7 @@ class PostgresChangeLog:
         both = select(last.c.last, documents).join_from(
             last, documents, documents.c.logged_version > 0, isouter=True
         )
-        rows = (await self._run("snapshot", both)).all()
+        rows = (await self._calls.run("snapshot", both)).all()
         pointers = [_pointer(row) for row in rows if row.doc is not None]
         return Snapshot(
             revision=rows[0].last, pointers={pointer.entity.key: pointer for pointer in pointers}
@@ -198,7 +192,7 @@ class PostgresChangeLog:
             .order_by(changes.c.revision)
             .limit(limit)
         )
-        return [_change(row) for row in await self._run("since", found)]
+        return [_change(row) for row in await self._calls.run("since", found)]
 
     async def history(self, key: str, limit: int, before: int | None = None) -> Sequence[Change]:
         found = (
@@ -207,24 +201,24 @@ class PostgresChangeLog:
             .order_by(changes.c.version.desc())
             .limit(limit)
         )
-        return [_change(row) for row in await self._run("history", found)]
+        return [_change(row) for row in await self._calls.run("history", found)]
 
     async def recent(self, seconds: float) -> int:
         found = select(func.count()).where(changes.c.at > func.now() - timedelta(seconds=seconds))
-        return int((await self._run("recent", found)).scalar_one())
+        return int((await self._calls.run("recent", found)).scalar_one())
 
     async def unsent(self, limit: int) -> Sequence[Change]:
         found = select(changes).where(_UNSENT).order_by(changes.c.revision).limit(limit)
-        return [_change(row) for row in await self._run("unsent", found)]
+        return [_change(row) for row in await self._calls.run("unsent", found)]
 
     async def mark_sent(self, revisions: Sequence[int]) -> None:
         ours = changes.c.revision == func.any(cast(list(revisions), ARRAY(BigInteger)))
         mark = update(changes).where(ours, _UNSENT).values(sent_at=func.now())
-        await self._run("mark_sent", mark)
+        await self._calls.run("mark_sent", mark)
 
     async def oldest_unsent(self) -> float | None:
         found = select(_AGE).where(_UNSENT).order_by(changes.c.revision).limit(1)
-        age = (await self._run("oldest_unsent", found)).scalar_one_or_none()
+        age = (await self._calls.run("oldest_unsent", found)).scalar_one_or_none()
         return None if age is None else float(age)
 
     def lead(self) -> AbstractAsyncContextManager[Lead]:
@@ -233,10 +227,10 @@ class PostgresChangeLog:
     async def trim(self, older_than: float, keep: int, *, relayed: bool) -> int:
         age = timedelta(seconds=older_than)
         bounds = {"keep": keep, "age": age, "relayed": relayed, "limit": _TRIM_AT_MOST}
-        return int((await self._run("trim", _TRIM, bounds)).scalar_one())
+        return int((await self._calls.run("trim", _TRIM, bounds)).scalar_one())
 
     async def horizon(self) -> int:
-        return int((await self._run("horizon", select(horizon.c.revision))).scalar_one())
+        return int((await self._calls.run("horizon", select(horizon.c.revision))).scalar_one())
 
     async def disclose(self, disclosure: Disclosure) -> None:
         row = insert(audit).values(
@@ -248,7 +242,7 @@ class PostgresChangeLog:
             request_id=disclosure.request_id,
             facts={"keys": list(disclosure.keys)},
         )
-        await self._run("disclose", row)
+        await self._calls.run("disclose", row)
 
     async def claim(self, task: str, every: float) -> bool:
         taken = (
@@ -261,54 +255,18 @@ class PostgresChangeLog:
             )
             .returning(claims.c.task)
         )
-        return (await self._run("claim", taken)).one_or_none() is not None
+        return (await self._calls.run("claim", taken)).one_or_none() is not None
 
     async def changed(self, within: float) -> None:
         await self._listener.heard(within)
 
     async def ping(self) -> None:
-        await self._run("ping", _PING, seconds=_PING_SECONDS)
+        await self._calls.run("ping", _PING, seconds=_PING_SECONDS)
 
     async def close(self) -> None:
         """Close the connection that listens, and the engine."""
         await self._listener.close()
         await close_engine(self._engine)
-
-    async def _run(
-        self,
-        operation: str,
-        statement: Executable,
-        parameters: Mapping[str, object] | None = None,
-        *,
-        seconds: float = _CALL_SECONDS,
-    ) -> CursorResult[Any]:
-        async def once() -> CursorResult[Any]:
-            async with self._single.connect() as connection:
-                return await connection.execute(statement, parameters)
-
-        return await self._ask(operation, once, seconds)
-
-    async def _ask(
-        self, operation: str, once: Callable[[], Awaitable[T]], seconds: float = _CALL_SECONDS
-    ) -> T:
-        with measured(operation):
-            try:
-                return await within(seconds, _twice_if_lost(once))
-            except FAILURES as failure:
-                raise LogUnavailable("the change log does not answer") from failure
-
-
-async def _twice_if_lost(once: Callable[[], Awaitable[T]]) -> T:
-    """Ask again over a new connection if the server closed the first, as a restart does.
-
-    Every call may be repeated: at worst a claim goes unused and a disclosure is written twice.
-    """
-    try:
-        return await once()
-    except DBAPIError as failure:
-        if not failure.connection_invalidated:
-            raise
-    return await once()
 
 
 class _Listener:
@@ -358,7 +316,7 @@ class _Listener:
             await asyncio.wait({self._opening})
         if self._connection is not None:
             with suppress(*FAILURES):
-                await self._connection.close(timeout=_CALL_SECONDS)
+                await self._connection.close(timeout=ANSWER_SECONDS)
 
 
 def _insertion(intent: Intent) -> Any:
