@@ -175,6 +175,65 @@ claims = Table(
 )
 
 
+def _versioned(*, every: bool) -> tuple[Column[Any], ...]:
+    """Return the columns of flags and segments, of every version or of the newest only."""
+    return (
+        Column("environment", Text, primary_key=True),
+        Column("kind", Text, primary_key=True),
+        Column("name", Text, primary_key=True),
+        Column("version", Integer, primary_key=every, nullable=False, autoincrement=False),
+        # Not as JSONB, which would lose the order of members.
+        Column("definition", Text, nullable=False),
+        Column("action", Text, nullable=False),
+        Column("actor", Text, nullable=False),
+        Column("comment", Text, nullable=False),
+        Column("at", DateTime(timezone=True), nullable=False),
+        Column("created_at", DateTime(timezone=True), nullable=False),
+        Column("revision", BigInteger, nullable=False),
+    )
+
+
+flag_items = Table(
+    "flag_items", metadata, *_versioned(every=False), Index("flag_items_by_revision", "revision")
+)
+
+flag_versions = Table(
+    "flag_versions",
+    metadata,
+    *_versioned(every=True),
+    Index("flag_versions_by_revision", "revision"),
+)
+
+# The last revision of each environment's flags and segments: what a commit is based on.
+flag_sets = Table(
+    "flag_sets",
+    metadata,
+    Column("environment", Text, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+)
+
+flag_requests = Table(
+    "flag_requests",
+    metadata,
+    Column("idempotency_key", Text, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("environment", Text, nullable=False),
+    Column("first_revision", BigInteger, nullable=False),  # both 0 where nothing was written
+    Column("last_revision", BigInteger, nullable=False),
+)
+
+flag_usage = Table(
+    "flag_usage",
+    metadata,
+    Column("environment", Text, primary_key=True),
+    Column("flag", Text, primary_key=True),
+    Column("variant", Text, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("last_evaluated_at", DateTime(timezone=True), nullable=False),
+)
+
+
 def open_engine(url: str) -> AsyncEngine:
     """Open a pool of at most ten connections to a `postgresql://` URL; connects at first use."""
     opened: WeakSet[asyncpg.Connection] = WeakSet()

@@ -47,13 +47,12 @@ async def test_migrating_twice_changes_nothing(url: str) -> None:
     await migrate(url)
 
 
-async def test_the_function_takes_the_lock_of_the_log(url: str) -> None:
+@pytest.mark.parametrize("function", ["advance_document", "commit_flags"])
+async def test_the_function_takes_the_lock_of_the_log(url: str, function: str) -> None:
     await migrate(url)
 
     connection = await asyncpg.connect(url)
-    source = await connection.fetchval(
-        "SELECT prosrc FROM pg_proc WHERE proname = $1", "advance_document"
-    )
+    source = await connection.fetchval("SELECT prosrc FROM pg_proc WHERE proname = $1", function)
     await connection.close()
     assert f"pg_advisory_xact_lock({LOG_LOCK})" in source
 
