@@ -165,10 +165,13 @@ class EventStream(Response):
             return _reset(now)
         while after < now:
             changes = await self._log.since(after, _PAGE)
-            await _say(send, selected(changes, self._selection))
-            after = changes[-1].revision if changes else now
-        subscription.sent_revision = after
-        return f"id: {after}\n\n".encode()
+            # What comes after `now` is told when it is followed: who is told of a version reads it
+            # here at once, and would be shown the one before, with nothing more to come.
+            followed = [change for change in changes if change.revision <= now]
+            await _say(send, selected(followed, self._selection))
+            after = followed[-1].revision if followed else now
+        subscription.sent_revision = now
+        return f"id: {now}\n\n".encode()
 
 
 def _pushing(connection: Connection | None) -> Push | None:

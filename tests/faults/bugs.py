@@ -22,7 +22,7 @@ from app.configs.writing import Writer, _Seen
 from app.settings import Settings
 from app.wiring import Backends
 from tests.faults.bugs_read import READ_BUGS, plant_in_reads
-from tests.faults.bugs_told import RELAY_BUGS, planted_in_relay
+from tests.faults.bugs_told import RELAY_BUGS, STREAM_BUGS, plant_in_stream, planted_in_relay
 
 BUGS = ("unconditional_commit", "reads_current", "conflict_unread", "commits_out_of_order")
 
@@ -67,6 +67,8 @@ def planted(bug: str, backends: Backends, settings: Settings) -> Backends:
             plant_in_reads(bug)
         case _ if bug in RELAY_BUGS:
             return planted_in_relay(bug, backends)
+        case _ if bug in STREAM_BUGS:
+            plant_in_stream(bug)
         case _:
             raise ValueError(f"no bug is called {bug!r}")
     return backends

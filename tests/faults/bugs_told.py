@@ -8,11 +8,15 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from app.changes import router_stream
 from app.changes.model import Change
 from app.changes.port import ChangeLog, Lead
+from app.changes.router_stream import EventStream
+from app.changes.stream import Subscription, selected
 from app.wiring import Backends
 
 RELAY_BUGS = ("sent_before_sending", "claims_changes", "newest_first")
+STREAM_BUGS = ("resumes_from_now", "hushes_reset", "tells_ahead")
 
 
 def planted_in_relay(bug: str, backends: Backends) -> Backends:
@@ -71,3 +75,35 @@ class _Held:
 @asynccontextmanager
 async def _leading() -> AsyncIterator[Lead]:
     yield _Held()
+
+
+# --- streams ---
+
+
+def plant_in_stream(bug: str) -> None:
+    match bug:
+        case "resumes_from_now":
+            EventStream._opening = _begins_now  # type: ignore[method-assign]  # noqa: SLF001
+        case "hushes_reset":
+            router_stream._reset = _goes_on  # noqa: SLF001
+        case _:
+            EventStream._opening = _tells_all_that_is_logged  # type: ignore[method-assign]  # noqa: SLF001
+
+
+async def _begins_now(self: Any, subscription: Subscription, send: Any) -> bytes:
+    subscription.sent_revision = self._follower.revision
+    return _goes_on(subscription.sent_revision)
+
+
+def _goes_on(revision: int) -> bytes:
+    return f"id: {revision}\n\n".encode()
+
+
+async def _tells_all_that_is_logged(self: Any, subscription: Subscription, send: Any) -> bytes:
+    after = self._follower.revision if self._after is None else self._after
+    while changes := await self._log.since(after, 1000):
+        body = selected(changes, self._selection)
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        after = changes[-1].revision
+    subscription.sent_revision = after
+    return _goes_on(after)

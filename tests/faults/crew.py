@@ -9,14 +9,18 @@ from tests.faults.stage import Stage
 from tests.servers.process import wait_until
 from tests.servers.service import ServiceProcess
 
-MEMBERS = 6
-
 
 class Crew:
     """Clients who write until they are stopped; some ask again until they get an answer."""
 
     def __init__(
-        self, stage: Stage, replicas: Sequence[ServiceProcess], seed: int, documents: int = 3
+        self,
+        stage: Stage,
+        replicas: Sequence[ServiceProcess],
+        seed: int,
+        *,
+        members: int = 6,
+        documents: int = 3,
     ) -> None:
         self._stage = stage
         self._replicas = replicas
@@ -27,7 +31,7 @@ class Crew:
         self._up = tuple(replicas)
         self._threads = [
             threading.Thread(target=self._write, args=(random.Random(f"{seed}.{member}"),))
-            for member in range(MEMBERS)
+            for member in range(members)
         ]
 
     def __enter__(self) -> Self:

@@ -189,6 +189,8 @@ def _paced(environment: Mapping[str, str]) -> Mapping[str, object]:
         paced["app.configs.writing.WRITE_SECONDS"] = float(patience) + 1
     if patience := environment.get("READ_PATIENCE"):
         paced["app.configs.reading.READ_SECONDS"] = float(patience)
+    if missed := environment.get("RESUME_AT_MOST"):
+        paced["app.changes.router_stream._RESUME_AT_MOST"] = int(missed)
     return paced
 
 

@@ -183,6 +183,7 @@ class Stage:
         topic: Topic | None = None,
     ) -> None:
         self.history = History(folder / "history.jsonl")
+        self.streams = History(folder / "streams.jsonl")
         self.topic = topic  # without one nobody is told of changes
         self._heard = folder / "heard.jsonl"
         self._failpoints = folder / "failpoints"
