@@ -23,6 +23,7 @@ from app.changes.model import (
     Written,
 )
 from app.changes.port import Lead
+from app.changes.rows import log_change, names, stamp
 from app.state import State, StateUnavailable
 
 _KEY_LIFE: Final = timedelta(hours=24)
@@ -51,7 +52,7 @@ class EmbeddedChangeLog:
 
     async def advance(self, entity: Entity, written: Sequence[Written]) -> Pointer:
         pointer = await self._write(partial(_advance, entity=entity, written=written))
-        self._moved.set()
+        self.wake()
         return pointer
 
     async def pointer(self, key: str) -> Pointer | None:
@@ -64,7 +65,7 @@ class EmbeddedChangeLog:
         return found[0]
 
     async def joined(self, idempotency_key: str) -> Intent | None:
-        born_after = _text(_now() - _KEY_LIFE)
+        born_after = stamp(_now() - _KEY_LIFE)
         found = await self._read(
             partial(
                 _intents,
@@ -79,7 +80,7 @@ class EmbeddedChangeLog:
             partial(
                 _intents,
                 where="state IN ('open', 'expired') AND look_after < ? ORDER BY at, id LIMIT ?",
-                values=(_text(_now()), limit),
+                values=(stamp(_now()), limit),
             )
         )
 
@@ -121,7 +122,7 @@ class EmbeddedChangeLog:
         )
 
     async def recent(self, seconds: float) -> int:
-        since = _text(_now() - timedelta(seconds=seconds))
+        since = stamp(_now() - timedelta(seconds=seconds))
         return await self._read(partial(_count_changes, since=since))
 
     async def unsent(self, limit: int) -> Sequence[Change]:
@@ -139,7 +140,7 @@ class EmbeddedChangeLog:
 
     async def trim(self, older_than: float, keep: int, *, relayed: bool) -> int:
         bounds = {
-            "before": _text(_now() - timedelta(seconds=older_than)),
+            "before": stamp(_now() - timedelta(seconds=older_than)),
             "keep": keep,
             "relayed": relayed,
             "limit": _TRIM_AT_MOST,
@@ -161,6 +162,10 @@ class EmbeddedChangeLog:
                 await self._moved.wait()
         # What is logged from here on is not yet read by the caller and ends his next wait.
         self._moved.clear()
+
+    def wake(self) -> None:
+        """Let who waits look again: something was logged, here or by another feature."""
+        self._moved.set()
 
     async def ping(self) -> None:
         await self._read(lambda connection: connection.execute("SELECT 1").fetchone())
@@ -186,7 +191,7 @@ def _begin(connection: sqlite3.Connection, intent: Intent) -> Intent:
     now = _now()
     connection.execute(
         "UPDATE intents SET idempotency_key = NULL WHERE idempotency_key = ? AND at <= ?",
-        (intent.idempotency_key, _text(now - _KEY_LIFE)),
+        (intent.idempotency_key, stamp(now - _KEY_LIFE)),
     )
     connection.execute(
         "INSERT INTO intents (id, doc, kind, environment, name, base_version, action, actor,"
@@ -195,17 +200,17 @@ def _begin(connection: sqlite3.Connection, intent: Intent) -> Intent:
         " :comment, :request_id, :at, :idempotency_key, :digest, 'open', :look_after)"
         " ON CONFLICT DO NOTHING",
         {
-            **_names(intent.entity),
+            **names(intent.entity),
             "id": intent.id,
             "base": intent.base,
             "action": intent.action,
             "actor": intent.actor,
             "comment": intent.comment,
             "request_id": intent.request_id,
-            "at": _text(intent.at),
+            "at": stamp(intent.at),
             "idempotency_key": intent.idempotency_key,
             "digest": intent.digest,
-            "look_after": _text(now + _FIRST_LOOK),
+            "look_after": stamp(now + _FIRST_LOOK),
         },
     )
     return _intents(
@@ -266,47 +271,15 @@ def _attribute(connection: sqlite3.Connection, entity: Entity, found: Written) -
 
 
 def _log(connection: sqlite3.Connection, change: Change) -> Pointer:
-    """Write one version's change and audit rows, its intent if any, and the pointer."""
-    row: dict[str, object] = {
-        **_names(change.entity),
-        "id": change.id,
-        "version": change.version,
-        "action": change.action,
-        "actor": change.actor,
-        "comment": change.comment,
-        "at": _text(change.at),
-        "deleted": change.deleted,
-        "now": _text(_now()),
-    }
-    row["revision"] = connection.execute(
-        "INSERT INTO changes"
-        " (id, doc, kind, environment, name, version, action, actor, comment, at, deleted,"
-        " logged_at) VALUES"
-        " (:id, :doc, :kind, :environment, :name, :version, :action, :actor, :comment, :at,"
-        " :deleted, :now)",
-        row,
-    ).lastrowid
+    """Write one version's change, decide its intent if there is one, and return the pointer."""
     # The id of an external change is new, so that no intent has it.
+    asked = connection.execute("SELECT request_id FROM intents WHERE id = ?", (change.id,))
+    intent = asked.fetchone()
+    revision = log_change(connection, change, intent and intent["request_id"])
     connection.execute(
-        "INSERT INTO audit"
-        " (at, actor, action, kind, environment, name, version, revision, request_id) VALUES"
-        " (:now, :actor, :action, :kind, :environment, :name, :version, :revision,"
-        " (SELECT request_id FROM intents WHERE id = :id))",
-        row,
-    )
-    connection.execute(
-        "UPDATE intents SET state = 'applied', version = :version, revision = :revision"
-        " WHERE id = :id AND state IN ('open', 'expired')",
-        row,
-    )
-    connection.execute(
-        "INSERT INTO documents (doc, kind, environment, name, logged_version, revision, deleted,"
-        " updated_at, updated_by) VALUES"
-        " (:doc, :kind, :environment, :name, :version, :revision, :deleted, :at, :actor)"
-        " ON CONFLICT (doc) DO UPDATE SET"
-        " logged_version = :version, revision = :revision, deleted = :deleted,"
-        " updated_at = :at, updated_by = :actor",
-        row,
+        "UPDATE intents SET state = 'applied', version = ?, revision = ?"
+        " WHERE id = ? AND state IN ('open', 'expired')",
+        (change.version, revision, change.id),
     )
     logged = _logged(connection, change.entity.key)
     assert logged is not None
@@ -323,7 +296,7 @@ def _expire(connection: sqlite3.Connection, intent_id: str) -> None:
     wait = timedelta(seconds=min(2**looks, _LONGEST_LOOK_SECONDS))
     connection.execute(
         "UPDATE intents SET state = 'expired', looks = ?, look_after = ? WHERE id = ?",
-        (looks, _text(_now() + wait), intent_id),
+        (looks, stamp(_now() + wait), intent_id),
     )
 
 
@@ -343,7 +316,7 @@ def _count_changes(connection: sqlite3.Connection, since: str) -> int:
 def _mark_sent(connection: sqlite3.Connection, revisions: Sequence[int]) -> None:
     connection.executemany(
         "UPDATE changes SET sent_at = ? WHERE revision = ? AND sent_at IS NULL",
-        [(_text(_now()), revision) for revision in revisions],
+        [(stamp(_now()), revision) for revision in revisions],
     )
 
 
@@ -377,8 +350,8 @@ def _disclose(connection: sqlite3.Connection, disclosure: Disclosure) -> None:
         "INSERT INTO audit (at, actor, action, kind, environment, name, request_id, facts) VALUES"
         " (:at, :actor, 'revealed', :kind, :environment, :name, :request_id, :facts)",
         {
-            **_names(disclosure.entity),
-            "at": _text(_now()),
+            **names(disclosure.entity),
+            "at": stamp(_now()),
             "actor": disclosure.actor,
             "request_id": disclosure.request_id,
             "facts": json.dumps({"keys": disclosure.keys}),
@@ -391,7 +364,7 @@ def _claim(connection: sqlite3.Connection, task: str, every: timedelta) -> bool:
     taken = connection.execute(
         "INSERT INTO claims VALUES (:task, :now)"
         " ON CONFLICT (task) DO UPDATE SET at = :now WHERE at < :before",
-        {"task": task, "now": _text(now), "before": _text(now - every)},
+        {"task": task, "now": stamp(now), "before": stamp(now - every)},
     )
     return taken.rowcount == 1
 
@@ -413,20 +386,6 @@ def _changes(connection: sqlite3.Connection, where: str, values: _Values) -> lis
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _text(at: datetime) -> str:
-    """Write a moment so that text order is time order."""
-    return at.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _names(entity: Entity) -> dict[str, object]:
-    return {
-        "doc": entity.key,
-        "kind": entity.kind,
-        "environment": entity.environment,
-        "name": entity.name,
-    }
 
 
 def _entity(row: sqlite3.Row) -> Entity:

@@ -1,0 +1,62 @@
+"""How a change is written into the embedded state, by whichever feature has made it."""
+
+import sqlite3
+from datetime import UTC, datetime
+
+from app.changes.model import Change, Entity
+
+
+def stamp(at: datetime) -> str:
+    """Write a moment so that text order is time order."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def names(entity: Entity) -> dict[str, object]:
+    return {
+        "doc": entity.key,
+        "kind": entity.kind,
+        "environment": entity.environment,
+        "name": entity.name,
+    }
+
+
+def log_change(connection: sqlite3.Connection, change: Change, request_id: str | None) -> int:
+    """Write one version's change and audit rows, and the pointer; return its revision."""
+    row: dict[str, object] = {
+        **names(change.entity),
+        "id": change.id,
+        "version": change.version,
+        "action": change.action,
+        "actor": change.actor,
+        "comment": change.comment,
+        "at": stamp(change.at),
+        "deleted": change.deleted,
+        "now": stamp(datetime.now(UTC)),
+        "request_id": request_id,
+    }
+    revision = connection.execute(
+        "INSERT INTO changes"
+        " (id, doc, kind, environment, name, version, action, actor, comment, at, deleted,"
+        " logged_at) VALUES"
+        " (:id, :doc, :kind, :environment, :name, :version, :action, :actor, :comment, :at,"
+        " :deleted, :now)",
+        row,
+    ).lastrowid
+    assert revision is not None
+    row["revision"] = revision
+    connection.execute(
+        "INSERT INTO audit"
+        " (at, actor, action, kind, environment, name, version, revision, request_id) VALUES"
+        " (:now, :actor, :action, :kind, :environment, :name, :version, :revision, :request_id)",
+        row,
+    )
+    connection.execute(
+        "INSERT INTO documents (doc, kind, environment, name, logged_version, revision, deleted,"
+        " updated_at, updated_by) VALUES"
+        " (:doc, :kind, :environment, :name, :version, :revision, :deleted, :at, :actor)"
+        " ON CONFLICT (doc) DO UPDATE SET"
+        " logged_version = :version, revision = :revision, deleted = :deleted,"
+        " updated_at = :at, updated_by = :actor",
+        row,
+    )
+    return revision
