@@ -123,6 +123,62 @@ _STEPS: Final = (
     );
     INSERT INTO horizon VALUES (1, 0);
     """,
+    """
+    CREATE TABLE flag_items (
+        environment TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        definition TEXT NOT NULL,
+        action TEXT NOT NULL,
+        actor TEXT NOT NULL,
+        comment TEXT NOT NULL,
+        at TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        PRIMARY KEY (environment, kind, name)
+    );
+    CREATE INDEX flag_items_by_revision ON flag_items (revision);
+
+    CREATE TABLE flag_versions (
+        environment TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        definition TEXT NOT NULL,
+        action TEXT NOT NULL,
+        actor TEXT NOT NULL,
+        comment TEXT NOT NULL,
+        at TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        PRIMARY KEY (environment, kind, name, version)
+    );
+    CREATE INDEX flag_versions_by_revision ON flag_versions (revision);
+
+    CREATE TABLE flag_sets (
+        environment TEXT PRIMARY KEY,
+        revision INTEGER NOT NULL
+    );
+
+    CREATE TABLE flag_requests (
+        idempotency_key TEXT PRIMARY KEY,
+        digest TEXT NOT NULL,
+        at TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        first_revision INTEGER NOT NULL,
+        last_revision INTEGER NOT NULL
+    );
+
+    CREATE TABLE flag_usage (
+        environment TEXT NOT NULL,
+        flag TEXT NOT NULL,
+        variant TEXT NOT NULL,
+        count INTEGER NOT NULL,
+        last_evaluated_at TEXT NOT NULL,
+        PRIMARY KEY (environment, flag, variant)
+    );
+    """,
 )
 
 

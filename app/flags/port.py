@@ -38,9 +38,7 @@ class FlagStore(Protocol):
         """Return the versions of one item below version `before`, newest first."""
         ...
 
-    async def count(
-        self, used: Mapping[tuple[str, str], Mapping[str, int]], at: datetime
-    ) -> None:
+    async def count(self, used: Mapping[tuple[str, str], Mapping[str, int]], at: datetime) -> None:
         """Add evaluations by (environment, flag) and variant; `at` is when the last of them was.
 
         A later moment that is known already stays.
