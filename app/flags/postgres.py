@@ -1,0 +1,182 @@
+"""Flags and segments in Postgres: one statement a call."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Any, Final
+
+from sqlalchemy import Row, and_, func, select, text, true
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.database import Calls, flag_items, flag_requests, flag_usage, flag_versions
+from app.flags.errors import FlagsUnavailable, KeyTaken, SetMoved
+from app.flags.model import Commit, Edit, Item, Kind, Repeated, Usage
+from app.flags.tallies import Tally, tallies, usages
+
+# As long as the server lets a statement run: thousands of edits may take more than the usual time.
+_COMMIT_SECONDS: Final = 2.0
+_PING_SECONDS: Final = 0.8
+_KEY_LIFE: Final = timedelta(hours=24)
+
+_COMMIT: Final = text(
+    "SELECT * FROM commit_flags(:environment, :base, CAST(:edits AS jsonb), :actor, :comment,"
+    " :request_id, :idempotency_key, :digest)"
+)
+# In one order everywhere, or replicas that count the same flags could wait for each other.
+_COUNT: Final = text("""
+    INSERT INTO flag_usage AS known (environment, flag, variant, count, last_evaluated_at)
+    SELECT counted.environment, counted.flag, counted.variant, counted.count, :at
+    FROM unnest(
+        CAST(:environments AS text[]), CAST(:flags AS text[]), CAST(:variants AS text[]),
+        CAST(:counts AS bigint[])
+    ) AS counted (environment, flag, variant, count)
+    ORDER BY counted.environment, counted.flag, counted.variant
+    ON CONFLICT (environment, flag, variant) DO UPDATE SET
+        count = known.count + excluded.count,
+        last_evaluated_at = greatest(known.last_evaluated_at, excluded.last_evaluated_at)
+""")
+_PING: Final = text("SELECT 1")
+
+
+class PostgresFlagStore:
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._calls = Calls(engine, lambda: FlagsUnavailable("the store of flags does not answer"))
+
+    async def commit(self, commit: Commit) -> Sequence[Item]:
+        facts = {
+            "environment": commit.environment,
+            "base": commit.base,
+            "edits": json.dumps([_facts(edit) for edit in commit.edits]),
+            "actor": commit.actor,
+            "comment": commit.comment,
+            "request_id": commit.request_id,
+            "idempotency_key": commit.idempotency_key,
+            "digest": commit.digest or "",
+        }
+        # Not asked again: if the first was committed unheard, the second would find it moved.
+        made = await self._calls.run(
+            "flags_commit", _COMMIT, facts, seconds=_COMMIT_SECONDS, again=False
+        )
+        row = made.one()
+        if row.outcome == "taken":
+            raise KeyTaken
+        if row.outcome == "moved":
+            raise SetMoved(row.last_revision)
+        return _written(commit, row)
+
+    async def repeated(self, idempotency_key: str) -> Repeated | None:
+        items, requests = flag_versions.c, flag_requests.c
+        written = and_(
+            items.environment == requests.environment,
+            items.revision.between(requests.first_revision, requests.last_revision),
+        )
+        found = (
+            select(requests.digest, flag_versions)
+            .join_from(flag_requests, flag_versions, written, isouter=True)
+            .where(
+                requests.idempotency_key == idempotency_key,
+                requests.at > func.now() - _KEY_LIFE,
+            )
+            .order_by(items.revision)
+        )
+        rows = (await self._calls.run("flags_repeated", found)).all()
+        if not rows:
+            return None
+        return Repeated(rows[0].digest, [_item(row) for row in rows if row.revision is not None])
+
+    async def newer(self, after: int, limit: int) -> Sequence[Item]:
+        found = (
+            select(flag_items)
+            .where(flag_items.c.revision > after)
+            .order_by(flag_items.c.revision)
+            .limit(limit)
+        )
+        return [_item(row) for row in await self._calls.run("flags_newer", found)]
+
+    async def history(
+        self, kind: Kind, environment: str, name: str, limit: int, before: int | None = None
+    ) -> Sequence[Item]:
+        versions = flag_versions.c
+        found = (
+            select(flag_versions)
+            .where(
+                versions.environment == environment,
+                versions.kind == kind,
+                versions.name == name,
+                true() if before is None else versions.version < before,
+            )
+            .order_by(versions.version.desc())
+            .limit(limit)
+        )
+        return [_item(row) for row in await self._calls.run("flags_history", found)]
+
+    async def count(self, used: Mapping[tuple[str, str], Mapping[str, int]], at: datetime) -> None:
+        columns = list(zip(*tallies(used), strict=True)) or [()] * 4
+        names = ("environments", "flags", "variants", "counts")
+        facts = {name: list(column) for name, column in zip(names, columns, strict=True)}
+        # Not asked again, or what the first has counted unheard would count twice.
+        await self._calls.run("flags_count", _COUNT, {**facts, "at": at}, again=False)
+
+    async def usage(self, environment: str) -> Mapping[str, Usage]:
+        # Named anew, because a row has a method of this name.
+        times = flag_usage.c.count.label("times")
+        found = select(flag_usage, times).where(flag_usage.c.environment == environment)
+        rows = await self._calls.run("flags_usage", found)
+        return usages(
+            (Tally(environment, row.flag, row.variant, row.times), row.last_evaluated_at)
+            for row in rows
+        )
+
+    async def ping(self) -> None:
+        await self._calls.run("flags_ping", _PING, seconds=_PING_SECONDS)
+
+
+def _facts(edit: Edit) -> dict[str, str]:
+    return {
+        "kind": edit.kind,
+        "name": edit.name,
+        "definition": edit.definition,
+        "action": edit.action,
+    }
+
+
+def _written(commit: Commit, row: Row[Any]) -> list[Item]:
+    """Put what was asked together with what was given to it."""
+    if not commit.edits:
+        return []
+    first = row.last_revision - len(commit.edits) + 1
+    return [
+        Item(
+            kind=edit.kind,
+            environment=commit.environment,
+            name=edit.name,
+            version=version,
+            definition=edit.definition,
+            action=edit.action,
+            actor=commit.actor,
+            comment=commit.comment,
+            at=row.moment,
+            created_at=created_at,
+            revision=revision,
+        )
+        for revision, edit, version, created_at in zip(
+            count(first), commit.edits, row.versions, row.created, strict=False
+        )
+    ]
+
+
+def _item(row: Row[Any]) -> Item:
+    return Item(
+        kind=row.kind,
+        environment=row.environment,
+        name=row.name,
+        version=row.version,
+        definition=row.definition,
+        action=row.action,
+        actor=row.actor,
+        comment=row.comment,
+        at=row.at,
+        created_at=row.created_at,
+        revision=row.revision,
+    )
