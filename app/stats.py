@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.changes.port import ChangeLog
+from app.configs.model import KIND
 from app.configs.reading import Reader
 from app.web.problem import PROBLEMS
 from app.web.state import from_state
@@ -31,7 +32,7 @@ class Stats:
         live = [
             pointer.entity
             for path, pointer in self.reader.follower.pointers.items()
-            if path.startswith("layers/") and not pointer.deleted
+            if pointer.entity.kind == KIND and path.startswith("layers/") and not pointer.deleted
         ]
         reads = self.reader.hits + self.reader.misses
         return StatsOut(

@@ -7,7 +7,7 @@ import structlog
 from app.changes.model import EXTERNAL_ACTOR, Intent
 from app.changes.port import ChangeLog
 from app.configs.errors import VersionMissing, VersionUnreadable
-from app.configs.model import DocumentId, document_at
+from app.configs.model import KIND, DocumentId, document_at
 from app.configs.port import ConfigStore
 from app.configs.reading import Reader
 from app.configs.writing import Writer
@@ -64,7 +64,9 @@ class Scanner:
         found = await self.store.documents()
         for document in found:
             await self._compare(document)
-        for path in self.reader.follower.pointers.keys() - {document.path for document in found}:
+        pointers = self.reader.follower.pointers
+        logged = {path for path, pointer in pointers.items() if pointer.entity.kind == KIND}
+        for path in logged - {document.path for document in found}:
             lost = document_at(path)
             if lost is not None:
                 await self._compare(lost)

@@ -1,0 +1,84 @@
+"""What is no configuration stays out of what speaks of documents: the log has both."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from app.cache.absent import AbsentCache
+from app.changes.embedded import EmbeddedChangeLog
+from app.changes.follower import Follower
+from app.changes.model import Entity, Written
+from app.configs.cached import CachedDocuments
+from app.configs.documents import DocumentService
+from app.configs.edits import create_key
+from app.configs.embedded import EmbeddedCipher, EmbeddedConfigStore
+from app.configs.model import document_id
+from app.configs.reading import Reader
+from app.configs.recovery import Scanner
+from app.configs.writing import Write, Writer
+from app.flags.embedded import EmbeddedFlagStore
+from app.flags.model import Commit, Edit, entity
+from app.state import State
+from app.stats import Stats
+from app.telemetry import REGISTRY
+
+CHECKOUT = document_id("staging", "checkout")
+BANNER = entity("flag", "production", "banner")
+DISGUISED = Entity("flag", "production", "banner", "layers/production/banner")
+
+
+@dataclass
+class Bench:
+    documents: DocumentService
+    scanner: Scanner
+    stats: Stats
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    """One document, a flag, a segment, and a flag whose key looks like a document's."""
+    state = State(tmp_path)
+    log = EmbeddedChangeLog(state)
+    store = EmbeddedConfigStore(state, max_versions=50)
+    follower = Follower(log)
+    cached = CachedDocuments(AbsentCache(), max_versions=50)
+    reader = Reader(store, follower, cached, max_versions=50, memory_bytes=2**20)
+    cipher = EmbeddedCipher(tmp_path / "secrets.key")
+    writer = Writer(store, log, cipher, reader, max_versions=50)
+    await follower.start()
+    await writer.write(Write(CHECKOUT, create_key("a", 1, is_encrypted=False), "ana", "request"))
+    edits = [Edit("flag", "banner", "{}", "created"), Edit("segment", "beta", "{}", "created")]
+    flags = EmbeddedFlagStore(state, log.wake)
+    await flags.commit(Commit("production", 0, edits, actor="ana", comment="", request_id="r"))
+    await log.advance(DISGUISED, [Written(1, None)])
+    await follower.catch_up()
+    assert {BANNER.key, DISGUISED.key, CHECKOUT.path} <= follower.pointers.keys()
+    yield Bench(
+        DocumentService(reader, writer, log), Scanner(store, reader, writer), Stats(reader, log)
+    )
+    await state.close()
+
+
+async def test_the_list_of_documents_has_no_flags(bench: Bench) -> None:
+    assert [pointer.entity for pointer in bench.documents.listed(None)] == [CHECKOUT.entity]
+    assert bench.documents.listed("production") == []
+
+
+async def test_the_numbers_for_people_count_no_flag_as_a_document(bench: Bench) -> None:
+    numbers = await bench.stats.now()
+
+    assert (numbers.documents, numbers.environments, numbers.services) == (1, 1, 1)
+    assert numbers.changes_last_hour == 4
+
+
+async def test_the_scanner_misses_no_flag_in_the_store_of_configurations(bench: Bench) -> None:
+    def regressions() -> float:
+        return REGISTRY.get_sample_value("pilothouse_version_regressions_total") or 0
+
+    before = regressions()
+
+    await bench.scanner.scan()
+
+    assert regressions() == before
