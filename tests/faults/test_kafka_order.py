@@ -67,7 +67,7 @@ def test_kills_at_random_moments_hide_nothing_from_kafka(told: Stage, *, is_whol
     seed = 21
     chance = random.Random(seed)
 
-    with Crew(told, told.start_many({}, {}), seed) as crew:
+    with Crew(told, told.start_many({}, {}), seed, members=4) as crew:
         for _ in range(200 if is_whole else 3):
             crew.lives_through_a_kill(after=chance.randrange(20, 60))
 
