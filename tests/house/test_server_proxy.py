@@ -134,6 +134,35 @@ def test_cutting_ends_open_connections(proxy: LossyProxy, client: HTTPConnection
         say(client, b"two")
 
 
+def test_a_lost_connection_stays_open_and_nothing_arrives_any_more(
+    proxy: LossyProxy, harbour: Harbour
+) -> None:
+    client = HTTPConnection("127.0.0.1", proxy.port, timeout=0.2)
+    say(client, b"one")
+    proxy.lose()
+    with pytest.raises(TimeoutError):
+        say(client, b"two")
+    client.close()
+
+    assert send(proxy, b"three").body == b"three"
+    assert harbour.seen == [b"one", b"three"]
+
+
+def test_only_connections_that_have_said_something_are_lost(
+    proxy: LossyProxy, client: HTTPConnection
+) -> None:
+    say(client, b"one")
+    say(client, b"two")
+    proxy.lose(when=lambda sent: b"three" in sent)
+    assert say(client, b"three") == b"three"
+
+    proxy.lose(when=lambda sent: b"one" in sent)
+    client.timeout = 0.2
+    client.sock.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        say(client, b"four")
+
+
 def test_held_bytes_arrive_once_healed(proxy: LossyProxy, harbour: Harbour) -> None:
     with ThreadPoolExecutor(1) as thread:
         proxy.hold()

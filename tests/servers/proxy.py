@@ -56,10 +56,12 @@ class _Wire:
 
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter
+    beginning: bytearray = field(default_factory=bytearray)
     request: bytearray = field(default_factory=bytearray)
     unsent: bytearray = field(default_factory=bytearray)
     answered: bool = False
     drop: _Drop | None = None
+    is_lost: bool = False
 
     def take(self, chunk: bytes) -> None:
         if self.answered:  # what comes after an answer is the next request
@@ -67,6 +69,7 @@ class _Wire:
             self.answered = False
         self.request += chunk
         self.unsent += chunk
+        self.beginning += chunk[: CHUNK - len(self.beginning)]
 
     def cut(self) -> None:
         self.client.transport.abort()
@@ -126,6 +129,13 @@ class LossyProxy:
         """
         self._tell(self._flow.clear)
 
+    def lose(self, when: Predicate = _any) -> None:
+        """Swallow whatever comes from now on over open connections, and tell neither end.
+
+        Only those where `when` holds of what their client has sent at first. New connections work.
+        """
+        self._tell(lambda: self._lose(when))
+
     def slow(self, seconds: float) -> None:
         """Keep each request back that long, once, before it reaches the server."""
         self._tell(lambda: self._slow(seconds))
@@ -133,7 +143,8 @@ class LossyProxy:
     def heal(self) -> None:
         """Pass everything again and forget what was to be dropped or answered.
 
-        A client that hangs because its answer was swallowed is not woken.
+        A client that hangs because its answer was swallowed is not woken, and what was lost stays
+        lost.
         """
         self._tell(self._heal)
 
@@ -168,6 +179,10 @@ class LossyProxy:
     def _cut(self) -> None:
         for wire in self._wires:
             wire.cut()
+
+    def _lose(self, when: Predicate) -> None:
+        for wire in self._wires:
+            wire.is_lost = wire.is_lost or when(bytes(wire.beginning))
 
     def _heal(self) -> None:
         self._refusing, self._delay = False, 0.0
@@ -216,12 +231,16 @@ class LossyProxy:
 
     async def _carry_requests(self, reader: asyncio.StreamReader, wire: _Wire) -> None:
         while chunk := await reader.read(CHUNK):
+            if wire.is_lost:
+                continue
             starts = wire.answered or not wire.request
             wire.take(chunk)
             if starts:
                 await asyncio.sleep(self._delay)
             await self._pass_when_flowing()
             await self._forward(wire)
+        if wire.is_lost:
+            wire.cut()
         wire.server.write_eof()
 
     async def _forward(self, wire: _Wire) -> None:
@@ -242,13 +261,15 @@ class LossyProxy:
     async def _carry_answers(self, reader: asyncio.StreamReader, wire: _Wire) -> None:
         while chunk := await reader.read(CHUNK):
             await self._pass_when_flowing()
+            if wire.is_lost:
+                continue
             if wire.drop is not None:
                 await self._swallow(reader, wire.drop)
                 break
             wire.answered = True
             wire.client.write(chunk)
             await wire.client.drain()
-        if wire.drop is None or not wire.drop.hang:
+        if not wire.is_lost and (wire.drop is None or not wire.drop.hang):
             wire.client.close()
 
     async def _swallow(self, reader: asyncio.StreamReader, drop: _Drop) -> None:
