@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
+from math import inf
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -20,6 +21,7 @@ from sqlalchemy import (
     Connection,
     CursorResult,
     DateTime,
+    Engine,
     Executable,
     Identity,
     Index,
@@ -54,6 +56,7 @@ _CALL_SECONDS: Final = 2
 _CLOSE_SECONDS: Final = 1
 _MIGRATION_SECONDS: Final = 60
 _POOL_SIZE: Final = 10
+_CONTACT: Final = "contact"  # when a connection of the pool was last given back
 _CHECKOUT = Path(__file__).parent.parent
 
 # What an adapter may see when the database is away; it translates each into its port's error.
@@ -67,6 +70,7 @@ FAILURES: Final = (
 )
 
 _opened: WeakKeyDictionary[AsyncEngine, WeakSet[asyncpg.Connection]] = WeakKeyDictionary()
+_doubted: WeakKeyDictionary[Engine, float] = WeakKeyDictionary()  # see `doubt`
 _abandoned: set[asyncio.Future[Any]] = set()  # held here, or they might be collected unfinished
 
 T = TypeVar("T")
@@ -251,7 +255,8 @@ def open_engine(url: str) -> AsyncEngine:
         pool_timeout=1,
         hide_parameters=True,
     )
-    event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    event.listen(engine.sync_engine, "checkout", partial(_refuse_lost, engine.sync_engine))
+    event.listen(engine.sync_engine, "checkin", _note_contact)
     _opened[engine] = opened
     return engine
 
@@ -284,10 +289,27 @@ async def connect(url: str) -> asyncpg.Connection:
     )
 
 
-def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
-    """Let the pool replace what a restarted server has closed: no round trip, unlike pre-ping."""
+def _note_contact(_connection: object, record: Any) -> None:
+    record.info[_CONTACT] = monotonic()
+
+
+def _refuse_lost(engine: Engine, connection: Any, record: Any, _proxy: object) -> None:
+    """Let the pool replace what a restarted server has closed: no round trip, unlike pre-ping.
+
+    And what may be as dead as one that gave no answer; see `doubt`.
+    """
+    if record.info.get(_CONTACT, inf) < _doubted.get(engine, -inf):
+        connection.driver_connection.terminate()  # the pool would take leave of it for two seconds
     if connection.driver_connection.is_closed():
         raise DisconnectionError
+
+
+def doubt(engine: AsyncEngine, began: float) -> None:
+    """Use no connection again that was last used before `began`, when a call without answer began.
+
+    What lies between may have lost them all without a word. Each would cost a time-out.
+    """
+    _doubted[engine.sync_engine] = began
 
 
 async def within(seconds: float, call: Coroutine[Any, Any, T]) -> T:
@@ -331,6 +353,7 @@ class Calls:
     """An adapter's calls: each in time, measured, and failing with its port's own error."""
 
     def __init__(self, engine: AsyncEngine, away: Callable[[], Exception]) -> None:
+        self._engine = engine
         self._away = away
         # A statement that is its own transaction costs one round trip, a BEGIN two more.
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -343,11 +366,25 @@ class Calls:
         *,
         seconds: float = ANSWER_SECONDS,
         again: bool = True,
+        silent: float | None = None,
     ) -> CursorResult[Any]:
+        """Execute one statement; after `silent` seconds, if given, again on a new connection."""
+
         async def once() -> CursorResult[Any]:
             async with self._single.connect() as connection:
                 return await connection.execute(statement, parameters)
 
+        async def once_more_if_silent() -> CursorResult[Any]:
+            assert silent is not None
+            began = monotonic()
+            try:
+                return await within(silent, _twice_if_lost(once))
+            except TimeoutError:
+                doubt(self._engine, began)
+            return await once()
+
+        if silent is not None:
+            return await self.ask(operation, once_more_if_silent, seconds, again=False)
         return await self.ask(operation, once, seconds, again=again)
 
     async def ask(
@@ -359,10 +396,13 @@ class Calls:
         again: bool = True,
     ) -> T:
         """Call `once`; with `again`, once more if the server closed the connection meanwhile."""
+        began = monotonic()
         with measured(operation):
             try:
                 return await within(seconds, _twice_if_lost(once) if again else once())
             except FAILURES as failure:
+                if isinstance(failure, TimeoutError):
+                    doubt(self._engine, began)
                 raise self._away() from failure
 
 

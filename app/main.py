@@ -159,8 +159,9 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
     scanner = Scanner(store, reader, writer)
 
     async def follow() -> None:
-        await last_pointers.adopt()  # nothing is known yet if the log is away
-        await backends.prepare()
+        if not follower.is_following:  # once: a migration waits far longer than a replica may lag
+            await last_pointers.adopt()  # nothing is known yet if the log is away
+            await backends.prepare()
         await follower.follow()
 
     tasks: dict[str, Task] = {

@@ -50,6 +50,7 @@ from app.database import (
 )
 
 _PING_SECONDS: Final = 0.8
+_SILENT_SECONDS: Final = 0.3
 _LISTEN_AGAIN_SECONDS: Final = 1.0
 _KEY_LIFE: Final = timedelta(hours=24)
 _FIRST_LOOK: Final = timedelta(seconds=3)
@@ -192,7 +193,9 @@ class PostgresChangeLog:
             .order_by(changes.c.revision)
             .limit(limit)
         )
-        return [_change(row) for row in await self._calls.run("since", found)]
+        # A replica must not lag for as long as others wait for a connection that may be lost.
+        rows = await self._calls.run("since", found, silent=_SILENT_SECONDS)
+        return [_change(row) for row in rows]
 
     async def history(self, key: str, limit: int, before: int | None = None) -> Sequence[Change]:
         found = (

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
@@ -16,6 +17,7 @@ from app.changes.model import Disclosure, Entity, Intent, Written
 from app.changes.postgres import PostgresChangeLog
 from app.database import close_engine, migrate, open_engine
 from tests.servers.postgres import PostgresServer
+from tests.servers.proxy import LossyProxy
 
 pytestmark = pytest.mark.faults
 
@@ -226,6 +228,25 @@ async def seconds_until_woken(log: PostgresChangeLog) -> float:
     began = monotonic()
     await waiting
     return monotonic() - began
+
+
+async def test_connections_lost_without_a_word_cost_one_look_at_the_log_a_moment(
+    url: str,
+) -> None:
+    target = urlsplit(url)
+    with LossyProxy(target.hostname or "", target.port or 0) as proxy:
+        where = f"{target.netloc.rpartition('@')[0]}@127.0.0.1:{proxy.port}"
+        way = target._replace(netloc=where).geturl()
+        log = PostgresChangeLog(open_engine(way), way)
+        await open_connections(log)
+
+        proxy.lose()
+        began = monotonic()
+        await log.since(0, 10)
+        await open_connections(log)
+
+        assert monotonic() - began < 0.9  # a single call may wait as long
+        await log.close()
 
 
 async def test_a_replica_that_stops_in_the_middle_does_not_lock_out_the_others(
