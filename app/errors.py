@@ -1,6 +1,6 @@
 """Kinds of failure, in the words of the domain; `app.web.problem` alone knows their HTTP status."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 class PilothouseError(Exception):
@@ -18,9 +18,13 @@ class PilothouseError(Exception):
 
 
 class Invalid(PilothouseError):
-    """The request is understood and breaks a rule of its shape."""
+    """The request is understood and breaks a rule of its shape.
+
+    `flaws` say where in the body: `{"pointer", "detail", "code"}` each.
+    """
 
     code = "invalid"
+    flaws: Sequence[Mapping[str, str]] = ()
 
 
 class Unparsable(Invalid):

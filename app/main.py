@@ -30,6 +30,14 @@ from app.configs.router_keys import router as keys_router
 from app.configs.router_transfer import router as transfer_router
 from app.configs.transfer import TransferService
 from app.configs.writing import Writer
+from app.flags.evaluating import Evaluator
+from app.flags.router import router as flags_router
+from app.flags.router_evaluation import router as evaluation_router
+from app.flags.router_ofrep import router as ofrep_router
+from app.flags.service import FlagService
+from app.flags.sets import FlagSets
+from app.flags.usage import UsageCounter
+from app.flags.writing import FlagWriter
 from app.settings import Settings
 from app.stats import Stats
 from app.stats import router as stats_router
@@ -54,6 +62,8 @@ class State(TypedDict):
     health: Vitals
     stats: Stats
     hub: Hub
+    flags: FlagService
+    evaluator: Evaluator
     hot: tuple[HotRead, ...]
 
 
@@ -108,6 +118,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         keys_router,
         documents_router,
         transfer_router,
+        evaluation_router,
+        flags_router,
+        ofrep_router,
         changes_router,
         stream_router,
         stats_router,
@@ -135,6 +148,10 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
     cached = CachedDocuments(backends.cache, max_versions=keep)
     reader = Reader(store, follower, cached, max_versions=keep, memory_bytes=memory_bytes)
     writer = Writer(store, log, cipher, reader, max_versions=keep)
+    sets = FlagSets(backends.flags)
+    follower.prepare(sets.prepare)
+    evaluator = Evaluator(sets)
+    counter = UsageCounter(backends.flags, evaluator)
     hub = Hub(settings.stream_limit)
     follower.listen(hub.publish)
     relay = Relay(log, backends.publisher, follower) if backends.publisher else None
@@ -153,6 +170,8 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
         health=vitals,
         stats=Stats(reader, log),
         hub=hub,
+        flags=FlagService(backends.flags, sets, FlagWriter(backends.flags, sets), counter),
+        evaluator=evaluator,
         hot=(HotKey(hot), HotEffective(hot)),
     )
     reconciler = Reconciler(store, log, writer)
@@ -168,6 +187,7 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
         "follow": follow,
         "keep_pointers": last_pointers.keep,
         "watch": vitals.watch,
+        "count_evaluations": counter.keep,
         "reconcile": lambda: _repeated(log, "reconcile", RECONCILE_SECONDS, reconciler.reconcile),
         "scan": lambda: _repeated(log, "scan", settings.vault_scan_interval, scanner.scan),
         "trim": lambda: _repeated(log, "trim", TRIM_SECONDS, retention.trim),

@@ -172,6 +172,25 @@ STREAMS_CLOSED = Counter(
     ["reason"],
     registry=REGISTRY,
 )
+EVALUATIONS = Counter(
+    "pilothouse_flag_evaluations_total",
+    "Flags evaluated, by environment and OpenFeature's reason.",
+    ["environment", "reason"],
+    registry=REGISTRY,
+)
+VARIANT_EVALUATIONS = Counter(
+    "pilothouse_flag_variant_evaluations_total",
+    "Evaluations by flag and variant (_none: the caller's default), for the first 1,000 of them; "
+    "all others are counted together as _other.",
+    ["environment", "flag", "variant"],
+    registry=REGISTRY,
+)
+FLAG_WRITES = Counter(
+    "pilothouse_flag_writes_total",
+    "Versions of flags and segments written by this replica.",
+    ["kind"],
+    registry=REGISTRY,
+)
 BACKGROUND_FAILURES = Counter(
     "pilothouse_background_failures_total",
     "Rounds of a background task that failed and will be tried again.",

@@ -21,6 +21,9 @@ from app.configs.port import Cipher, ConfigStore
 from app.configs.vault import KvVersionRefused, VaultCipher, VaultConfigStore
 from app.configs.vault_client import AppRoleLogin, TokenLogin, VaultClient
 from app.database import FAILURES, migrate, open_engine
+from app.flags.embedded import EmbeddedFlagStore
+from app.flags.port import FlagStore
+from app.flags.postgres import PostgresFlagStore
 from app.settings import Settings
 from app.state import State, StateUnavailable
 from app.vitals import Watched
@@ -42,6 +45,7 @@ class Backends:
     store: ConfigStore
     cipher: Cipher
     log: ChangeLog
+    flags: FlagStore
     cache: Cache
     publisher: EventPublisher | None  # None: nobody is told of changes
     watched: Mapping[str, Watched]
@@ -78,11 +82,12 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
     async with AsyncExitStack() as stack:
         state = await _opened_state(settings, stack)
         store, cipher, vault_tasks = await _configs(settings, state, stack)
-        log, prepare = await _log_of(settings, state, stack)
+        log, flags, prepare = await _log_of(settings, state, stack)
         cache = _cache(settings, stack)
         publisher = _publisher(settings, stack)
         watched = {
             "configs": Watched("vault" if settings.vault_addr else "embedded", store),
+            "flags": Watched("postgres" if settings.database_url else "embedded", flags),
             "changes": Watched("postgres" if settings.database_url else "embedded", log),
             "cache": Watched(
                 "redis" if settings.redis_host else "absent", cache, serves_reads=False
@@ -96,7 +101,7 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
             _log.warning(
                 "embedded_adapters", ports=embedded, note="one replica only; not for production"
             )
-        yield Backends(store, cipher, log, cache, publisher, watched, vault_tasks, prepare)
+        yield Backends(store, cipher, log, flags, cache, publisher, watched, vault_tasks, prepare)
 
 
 async def _opened_state(settings: Settings, stack: AsyncExitStack) -> State | None:
@@ -163,18 +168,21 @@ def _login(settings: Settings) -> TokenLogin | AppRoleLogin:
 
 async def _log_of(
     settings: Settings, state: State | None, stack: AsyncExitStack
-) -> tuple[ChangeLog, Task]:
+) -> tuple[ChangeLog, FlagStore, Task]:
     match settings.database_url:
         case None:
             assert state is not None
-            return EmbeddedChangeLog(state), _nothing
+            embedded = EmbeddedChangeLog(state)
+            return embedded, EmbeddedFlagStore(state, embedded.wake), _nothing
         case secret:
             url = secret.get_secret_value()
-            log = PostgresChangeLog(open_engine(url), url)
+            engine = open_engine(url)
+            log = PostgresChangeLog(engine, url)
+            flags = PostgresFlagStore(engine)
             stack.push_async_callback(log.close)
             if settings.pilothouse_mode == "production":
-                return log, _nothing  # `python -m app migrate` is a step of its own there
-            return log, lambda: _migrated(url)
+                return log, flags, _nothing  # `python -m app migrate` is a step of its own there
+            return log, flags, lambda: _migrated(url)
 
 
 def _publisher(settings: Settings, stack: AsyncExitStack) -> EventPublisher | None:

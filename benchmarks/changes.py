@@ -37,7 +37,8 @@ async def spread(writer: ServiceProcess, reader: ServiceProcess) -> list[Row]:
             moments = await asyncio.gather(*(client.heard(revision) for client in timed))
             heard += [moment - started for moment in moments]
     finally:
-        for client in (*timed, *others, to_writer, to_reader):
+        closing: list[_Client | _Deaf | _Kept] = [*timed, *others, to_writer, to_reader]
+        for client in closing:
             client.close()
     name = f"with {STREAM_CLIENTS} stream clients"
     return [
@@ -103,14 +104,19 @@ def _request(host: str) -> bytes:
 class _Deaf(asyncio.Protocol):
     """A stream client that only reads: a thousand that also parse would measure themselves."""
 
+    _transport: asyncio.BaseTransport
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.close = transport.close
+        self._transport = transport
+
+    def close(self) -> None:
+        self._transport.close()
 
     @classmethod
     async def connect(cls, url: str) -> Self:
         address = urlsplit(url)
         connecting = asyncio.get_running_loop().create_connection(
-            cls, address.hostname, address.port
+            cls, address.hostname or "", address.port or 80
         )
         transport, client = await connecting
         transport.write(_request(address.netloc))

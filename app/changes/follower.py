@@ -1,13 +1,13 @@
 """This replica's view of the log: every document's pointer, followed by revision."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import monotonic
 
 import structlog
 
 from app.changes.errors import LogUnavailable, RevisionNotReached
-from app.changes.model import Change, Pointer, Snapshot
+from app.changes.model import Change, Entity, Pointer, Snapshot
 from app.changes.port import ChangeLog
 
 POLL_SECONDS = 0.25
@@ -16,11 +16,15 @@ _BATCH = 1000
 _log = structlog.get_logger(__name__)
 
 
+Prepare = Callable[[frozenset[str]], Awaitable[None]]
+
+
 class Follower:
     def __init__(self, log: ChangeLog) -> None:
         self._log = log
         self._pointers: dict[str, Pointer] = {}
         self._listeners: list[Callable[[Change], None]] = []
+        self._preparing: list[Prepare] = []
         self._adopted: Snapshot | None = None
         self._doubters: list[Callable[[], None]] = []
         self._moved = asyncio.Event()
@@ -89,6 +93,7 @@ class Follower:
         if self._adopted is not None:
             await self.catch_up()  # those who listen already must not miss what lies between
         snapshot = await self._log.snapshot()
+        await self._prepare(pointer.entity for pointer in snapshot.pointers.values())
         if self._adopted is not None:
             self._compare(self._adopted, snapshot)
         for pointer in snapshot.pointers.values():
@@ -123,11 +128,22 @@ class Follower:
     async def catch_up(self) -> None:
         while True:
             changes = await self._log.since(self.revision, _BATCH)
+            await self._prepare(change.entity for change in changes)
             for change in changes:
                 self._apply(change)
             self._contact = monotonic()
             if len(changes) < _BATCH:
                 return
+
+    def prepare(self, prepare: Prepare) -> None:
+        """Await `prepare` with the kinds of what changed, before any answer claims its revision."""
+        self._preparing.append(prepare)
+
+    async def _prepare(self, changed: Iterable[Entity]) -> None:
+        kinds = frozenset(entity.kind for entity in changed)
+        if kinds:
+            for prepare in self._preparing:
+                await prepare(kinds)
 
     def listen(self, heard: Callable[[Change], None]) -> None:
         """Call `heard` with every change, once and in order, after its pointer has moved."""

@@ -1,7 +1,7 @@
 """What the change log holds: intents, changes and the pointer of every document."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -38,6 +38,14 @@ class Intent:
     state: IntentState = "open"
     version: int | None = None
     revision: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A client's key, scoped to caller and route, and the request it stands for."""
+
+    key: str
+    request: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ class Selection:
     environment: str | None = None
     service_name: str | None = None
     kinds: frozenset[str] | None = None
+    refetch: bool = False  # hears only that something changed, in OpenFeature's words
 
     def wants(self, change: Change) -> bool:
         entity = change.entity
@@ -58,6 +59,21 @@ def encoded(change: Change) -> bytes:
     }
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return f"id: {change.revision}\nevent: {change.entity.kind}.changed\ndata: {text}\n\n".encode()
+
+
+def refetching(change: Change) -> bytes:
+    """Write a change as OFREP's event: evaluate again, at least as fresh as this."""
+    data = {
+        "type": "refetchEvaluation",
+        "etag": f"r{change.revision}",
+        "lastModified": int(change.at.timestamp()),
+    }
+    text = json.dumps(data, separators=(",", ":"))
+    return f"id: {change.revision}\nevent: message\ndata: {text}\n\n".encode()
+
+
+def event_for(selection: Selection, change: Change) -> bytes:
+    return refetching(change) if selection.refetch else encoded(change)
 
 
 class Subscription:
@@ -178,13 +194,15 @@ class _Delivery:
     def __init__(self, change: Change, waiting: list[Subscription]) -> None:
         self.waiting = waiting
         self._change = change
-        self._event: bytes | None = None
+        self._events: dict[bool, bytes] = {}  # by form
 
     def serve(self, subscription: Subscription) -> None:
         if subscription.selection.wants(self._change):
-            self._event = self._event or encoded(self._change)
-            subscription.offer(self._change, self._event)
+            form = subscription.selection.refetch
+            if form not in self._events:
+                self._events[form] = event_for(subscription.selection, self._change)
+            subscription.offer(self._change, self._events[form])
 
 
 def selected(changes: Iterable[Change], selection: Selection) -> bytes:
-    return b"".join(encoded(change) for change in changes if selection.wants(change))
+    return b"".join(event_for(selection, change) for change in changes if selection.wants(change))

@@ -1,15 +1,15 @@
-"""What every configuration request carries: the addressed layer, the caller's wish, its key."""
+"""What every configuration request carries: the addressed layer and the caller's wish."""
 
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Path, Query, Request, Response
+from fastapi import Depends, Path, Query
 
 from app.access.model import Caller
+from app.changes.model import Idempotency
 from app.configs.edits import Edit
 from app.configs.model import BASE, SHARED, DocumentId, document_id
 from app.configs.transfer import MEDIA_TYPES
-from app.configs.writing import Idempotency, Write
-from app.errors import Unparsable
+from app.configs.writing import Write
 from app.web.conditional import IfMatch
 from app.web.openapi import KEY, NAME, USER
 
@@ -35,10 +35,6 @@ FILES: dict[str, Any] = {
 }
 
 
-class BadIdempotencyKey(Unparsable):
-    code = "bad_idempotency_key"
-
-
 async def _addressed(
     environment: Environment = BASE, service_name: ServiceName = SHARED, user: User = None
 ) -> DocumentId:
@@ -46,32 +42,6 @@ async def _addressed(
 
 
 Addressed = Annotated[DocumentId, Depends(_addressed)]
-
-
-async def _idempotency(
-    request: Request,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            description="The same key gets the same answer again for 24 hours.",
-            json_schema_extra={"minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
-        ),
-    ] = None,
-) -> Idempotency | None:
-    if idempotency_key is None:
-        return None
-    if not (1 <= len(idempotency_key) <= 200 and idempotency_key.isprintable()):  # noqa: PLR2004
-        raise BadIdempotencyKey("Idempotency-Key has 1 to 200 printable characters")
-    body = (await request.body()).decode("utf-8", "replace")
-    return Idempotency(f"{request.url.path}\n{idempotency_key}", f"{request.url.query}\n{body}")
-
-
-Idempotent = Annotated[Idempotency | None, Depends(_idempotency)]
-
-
-def carried(response: Response) -> dict[str, str]:
-    """Return the headers set so far, such as `X-Stale`: FastAPI drops them from other answers."""
-    return dict(response.headers)
 
 
 def write_of(  # noqa: PLR0913 - what a request may say of a write

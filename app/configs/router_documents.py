@@ -5,11 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 
 from app.access.caller import Calling
+from app.changes.idempotency import Idempotent
 from app.changes.revisions import REVISION_HEADER, Following, hold, reaches_revision, reflected
 from app.configs.documents import DocumentService, Shown
 from app.configs.edits import create_document, delete_document, replace_document
 from app.configs.model import BASE, DocumentId, document_id
-from app.configs.requests import Environment, Idempotent, carried, write_of
+from app.configs.requests import Environment, write_of
 from app.configs.router_keys import Documents
 from app.configs.schemas import (
     ChangedOut,
@@ -23,7 +24,7 @@ from app.configs.schemas import (
 from app.configs.writing import Outcome
 from app.web.bodies import StrictRoute
 from app.web.conditional import Expected, Known, etag, matches, not_modified
-from app.web.freshness import Fresh, marked_when_stale
+from app.web.freshness import Fresh, carried, marked_when_stale
 from app.web.openapi import CREATED, DELETED, NAME, READ, TAGGED, UNCHANGED, WRITTEN
 from app.web.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
 from app.web.problem import PROBLEMS

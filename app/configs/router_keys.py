@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.exceptions import HTTPException
 
 from app.access.caller import Calling
+from app.changes.idempotency import Idempotent
 from app.changes.revisions import REVISION_HEADER, Following, hold, reaches_revision, reflected
 from app.configs.answers import KeyAnswer
 from app.configs.documents import DocumentService
@@ -17,10 +18,8 @@ from app.configs.requests import (
     FILES,
     Addressed,
     AddressedKey,
-    Idempotent,
     Resolve,
     Reveal,
-    carried,
     write_of,
 )
 from app.configs.schemas import (
@@ -42,7 +41,7 @@ from app.configs.secrets import masked
 from app.configs.transfer import MEDIA_TYPES, chosen_form, rendered
 from app.web.bodies import StrictRoute
 from app.web.conditional import Expected, Known, etag, matches, not_modified
-from app.web.freshness import Fresh, marked_when_stale
+from app.web.freshness import Fresh, carried, marked_when_stale
 from app.web.openapi import (
     CREATED,
     DELETED,

@@ -5,15 +5,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from app.access.caller import Calling
+from app.changes.idempotency import Idempotent
 from app.changes.revisions import REVISION_HEADER, Following, reaches_revision
 from app.configs.edits import merge_in
 from app.configs.formats import Format
-from app.configs.requests import FILES, Addressed, Idempotent, carried, write_of
+from app.configs.requests import FILES, Addressed, write_of
 from app.configs.schemas import ImportedOut, ImportOut
 from app.configs.transfer import MEDIA_TYPES, TransferService
 from app.web.bodies import RawText
 from app.web.conditional import Known, etag, matches, not_modified
-from app.web.freshness import marked_when_stale
+from app.web.freshness import carried, marked_when_stale
 from app.web.openapi import TAGGED, UNCHANGED, carrying
 from app.web.problem import PROBLEMS
 from app.web.state import from_state

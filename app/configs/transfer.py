@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from app.changes.model import Idempotency
 from app.configs.edits import merge_in, tree_of
 from app.configs.errors import KeyConflict
 from app.configs.formats import Format, parse, render
 from app.configs.model import Body, DocumentId, Stamp, document_id
 from app.configs.reading import Reader
 from app.configs.secrets import MASK, ToSeal, masked, masked_diff
-from app.configs.writing import Idempotency, Outcome, Write, Writer
+from app.configs.writing import Outcome, Write, Writer
 from app.errors import PilothouseError
 from pilothouse_core.diff import Diff, diff
 from pilothouse_core.trees import SECRET, KeysConflict, Tree, graft, leaves

@@ -18,7 +18,14 @@ from enum import Enum
 import structlog
 
 from app.changes.errors import Gap, IdempotencyKeyReused, LogUnavailable
-from app.changes.model import EXTERNAL_ACTOR, Action, Intent, Pointer, Written
+from app.changes.model import (
+    EXTERNAL_ACTOR,
+    Action,
+    Idempotency,
+    Intent,
+    Pointer,
+    Written,
+)
 from app.changes.port import ChangeLog
 from app.configs.edits import Draft, Edit, bury, key_facts
 from app.configs.errors import (
@@ -48,14 +55,6 @@ WRITE_SECONDS = 1.9  # from the start until the client is answered
 _ATTEMPTS = 10
 _PAUSE_SECONDS = 0.03
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Idempotency:
-    """A client's key, scoped to caller and route, and the request it stands for."""
-
-    key: str
-    request: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,3 +30,8 @@ async def _mark(response: Response, fresh: Fresh) -> None:
 
 
 marked_when_stale = Depends(_mark)
+
+
+def carried(response: Response) -> dict[str, str]:
+    """Return the headers set so far, such as `X-Stale`: FastAPI drops them from other answers."""
+    return dict(response.headers)

@@ -195,7 +195,7 @@ def install(app: FastAPI) -> None:
 
 async def _on_named(_: Request, error: Exception) -> Response:
     assert isinstance(error, PilothouseError)
-    return problem_response(error)
+    return problem_response(error, errors=error.flaws if isinstance(error, Invalid) else ())
 
 
 async def _on_crash(_: Request, error: Exception) -> Response:

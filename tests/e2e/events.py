@@ -69,11 +69,16 @@ def _event(block: str) -> Event:
 
 @contextmanager
 def listening(
-    url: str, query: str = "", *, last_event_id: int | None = None, within: float = 10
+    url: str,
+    query: str = "",
+    *,
+    path: str = "/api/v1/stream",
+    last_event_id: int | None = None,
+    within: float = 10,
 ) -> Iterator[Events]:
     """Open a stream; every read ends within `within` seconds."""
     address = urlsplit(url)
-    head = f"GET /api/v1/stream{query} HTTP/1.1\r\nHost: {address.netloc}\r\n"
+    head = f"GET {path}{query} HTTP/1.1\r\nHost: {address.netloc}\r\n"
     if last_event_id is not None:
         head += f"Last-Event-ID: {last_event_id}\r\n"
     target = (address.hostname or "", address.port or 80)

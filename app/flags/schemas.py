@@ -1,0 +1,250 @@
+"""Flags, segments and evaluations as they are sent and answered.
+
+The rules inside a definition are judged by the core, which names the place of a flaw; the models
+here describe them for people and check the outermost members.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.changes.model import Action
+from app.flags.model import Item, Usage
+from app.web.openapi import NAME
+from pilothouse_core.diff import Diff
+
+BASE = "default"
+Name = Annotated[str, Field(json_schema_extra=NAME)]
+Comment = Annotated[str, Field(max_length=1000, description="Why; kept in the history.")]
+Condition = Annotated[
+    dict[str, Any] | None,
+    Field(
+        description='`{"all": [..]}`, `{"any": [..]}`, `{"not": ..}`, `{"segment": name}`, '
+        '`{"attribute", "op", "values", "case_insensitive"?}` or '
+        '`{"rollout": {"by", "salt", "hash", "percent"}}`; null always holds.'
+    ),
+]
+Rules = Annotated[
+    list[dict[str, Any]],
+    Field(
+        description='`{"id", "when": condition, "active"?: {"from", "until"}, "serve": '
+        '{"variant"} | {"rollout": {"by", "salt", "hash", "weights"}} | {"progressive": ..}}`; '
+        "the first that holds decides."
+    ),
+]
+Prerequisites = Annotated[
+    list[dict[str, Any]], Field(description='`{"flag", "variants": [..]}`: all must be served.')
+]
+_SHOWN = "Told by the service; sent back, it says nothing."
+FlagType = Literal["boolean", "string", "integer", "number", "object"]
+
+
+class _In(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Written(_In):
+    """What a client may send back of what it was shown."""
+
+    version: Any = Field(None, description=_SHOWN)
+    created_at: Any = Field(None, description=_SHOWN)
+    updated_at: Any = Field(None, description=_SHOWN)
+    updated_by: Any = Field(None, description=_SHOWN)
+    comment: Comment = ""
+
+    def members(self) -> dict[str, Any]:
+        """Return what was sent of the definition itself."""
+        return self.model_dump(exclude_unset=True, exclude={"comment", "environment"})
+
+
+class FlagMembers(_Written):
+    description: str = ""
+    owner: str = ""
+    tags: list[str] = Field(default_factory=list)
+    type: FlagType = "boolean"
+    variants: dict[str, Any] = Field(
+        default_factory=dict, description="Values by name, all of the flag's type."
+    )
+    default_variant: str | None = Field(
+        None, description="Served when no rule decides; null is the caller's own default."
+    )
+    off_variant: str | None = Field(
+        None, description="Served while the flag is not enabled, or a prerequisite not met."
+    )
+    enabled: bool = True
+    rules: Rules = Field(default_factory=list)
+    prerequisites: Prerequisites = Field(default_factory=list)
+    rollout_percentage: float | None = Field(
+        None, description="The simple form: on for this share of the users, 0 to 100."
+    )
+    target_users: list[str] | None = Field(None, description="The simple form: on for these users.")
+    last_evaluated_at: Any = Field(None, description=_SHOWN)
+
+
+class FlagIn(FlagMembers):
+    name: Name
+    environment: Name = BASE
+
+
+class FlagEdit(FlagMembers):
+    name: Name = Field("", description="If it is stated, the one of the address.")
+    environment: Name | None = Field(None, description="Where the address says none.")
+
+
+class SegmentMembers(_Written):
+    description: str = ""
+    when: Condition = None
+
+
+class SegmentIn(SegmentMembers):
+    name: Name
+    environment: Name = BASE
+
+
+class SegmentEdit(SegmentMembers):
+    name: Name = Field("", description="If it is stated, the one of the address.")
+    environment: Name | None = Field(None, description="Where the address says none.")
+
+
+class _Out(BaseModel):
+    name: str
+    environment: str
+    description: str = ""
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    updated_by: str
+
+
+class FlagOut(_Out):
+    model_config = ConfigDict(extra="allow")
+
+    owner: str
+    tags: list[str]
+    type: FlagType
+    variants: dict[str, Any]
+    default_variant: str | None
+    off_variant: str | None
+    enabled: bool
+    rules: Rules
+    prerequisites: Prerequisites
+    last_evaluated_at: datetime | None = None
+
+
+class SegmentOut(_Out):
+    when: Condition
+
+
+class DiffOut(BaseModel):
+    added: dict[str, Any]
+    removed: dict[str, Any]
+    changed: dict[str, dict[str, Any]] = Field(description="`{old, new}` by path.")
+
+
+class VersionOut(BaseModel):
+    version: int
+    revision: int
+    action: Action
+    actor: str
+    comment: str
+    at: datetime
+    definition: dict[str, Any] | None = Field(description="null where it was deleted.")
+    diff: DiffOut = Field(description="What this version has changed, by path.")
+
+    @classmethod
+    def of(cls, item: Item, definition: dict[str, Any] | None, diff: Diff) -> "VersionOut":
+        changed = {path: {"old": old, "new": new} for path, (old, new) in diff.changed.items()}
+        return cls(
+            version=item.version,
+            revision=item.revision,
+            action=item.action,
+            actor=item.actor,
+            comment=item.comment,
+            at=item.at,
+            definition=definition,
+            diff=DiffOut(added=diff.added, removed=diff.removed, changed=changed),
+        )
+
+
+class UsageOut(BaseModel):
+    flag_name: str
+    environment: str
+    evaluations: dict[str, int] = Field(
+        description="By variant, of all replicas and clients; `_none` is the caller's default."
+    )
+    last_evaluated_at: datetime | None
+
+    @classmethod
+    def of(cls, environment: str, name: str, usage: Usage | None) -> "UsageOut":
+        return cls(
+            flag_name=name,
+            environment=environment,
+            evaluations={} if usage is None else dict(usage.counts),
+            last_evaluated_at=None if usage is None else usage.last_evaluated_at,
+        )
+
+
+Context = Annotated[
+    dict[str, Any], Field(description="Attributes, found by dotted paths; any JSON.")
+]
+UserId = Annotated[
+    str | int | None, Field(description="Fills `user_id` and `targetingKey` of the context.")
+]
+
+
+class EvaluateIn(_In):
+    flag_name: Name
+    user_id: UserId = None
+    environment: Name = BASE
+    context: Context = Field(default_factory=dict)
+    explain: bool = Field(default=False, description="Add the trace: every rule and condition.")
+
+
+class BatchIn(_In):
+    flag_names: list[str] | None = Field(None, max_length=10_000, description="All when absent.")
+    user_id: UserId = None
+    environment: Name = BASE
+    context: Context = Field(default_factory=dict)
+
+
+class EvaluationOut(BaseModel):
+    flag_name: str
+    user_id: UserId = None
+    environment: str
+    enabled: bool = Field(
+        description="The value of a boolean flag; of others whether a variant but the off one is "
+        "served."
+    )
+    variant: str | None = Field(description="null: the caller's own default holds.")
+    value: Any
+    reason: str = Field(description="One of OpenFeature's reasons.")
+    rule_id: str | None
+    bucket: int | None
+    flag_version: int
+    revision: int = Field(description="Of the newest change of the environment's flags.")
+    prerequisite: str | None = Field(None, description="The one that is not met.")
+    skipped: list[dict[str, str]] = Field(
+        default_factory=list, description="Rollouts that found nothing to go by."
+    )
+    error_code: str | None = Field(None, description="In a batch: why there is no evaluation.")
+    explanation: dict[str, Any] | None = None
+
+
+class BatchOut(BaseModel):
+    evaluations: dict[str, EvaluationOut]
+    revision: int
+
+
+class FlagSetOut(BaseModel):
+    environment: str
+    revision: int
+    flags: list[dict[str, Any]]
+    segments: list[dict[str, Any]]
+
+
+class UsageIn(_In):
+    environment: Name = BASE
+    evaluations: dict[str, dict[str, Annotated[int, Field(ge=0, lt=2**53)]]] = Field(
+        description="Counts by flag and variant since the last report.", max_length=10_000
+    )

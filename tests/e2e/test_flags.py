@@ -1,0 +1,275 @@
+"""Flags and segments through the API: written, refused, evaluated, followed on another replica."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from openfeature.contrib.provider.ofrep import OFREPProvider
+from openfeature.evaluation_context import EvaluationContext
+
+from tests.e2e.client import Service, fresh_name, told
+from tests.e2e.events import listening
+from tests.servers.answer import Answer
+from tests.servers.service import ServiceProcess
+
+FLAGS, SEGMENTS = "/api/v1/feature-flags", "/api/v1/segments"
+EVALUATE = f"{FLAGS}/evaluate"
+OFREP = "/ofrep/v1/evaluate/flags"
+
+
+class Flags:
+    """One environment of its own."""
+
+    def __init__(self, service: Service) -> None:
+        self.of = service
+        self.environment = fresh_name("e")
+
+    def create(self, name: str, /, **members: Any) -> Answer:
+        body = {"name": name, "environment": self.environment, **members}
+        return self.of.call("POST", FLAGS, body)
+
+    def edit(
+        self, method: str, name: str, headers: dict[str, str] | None = None, /, **body: Any
+    ) -> Answer:
+        path = f"{FLAGS}/{name}"
+        return self.of.call(method, path, body, headers=headers, environment=self.environment)
+
+    def get(self, name: str = "", **query: Any) -> Answer:
+        path = f"{FLAGS}/{name}" if name else FLAGS
+        return self.of.get(path, environment=self.environment, **query)
+
+    def evaluate(self, name: str, user: Any = None, **more: Any) -> Any:
+        body = {"flag_name": name, "environment": self.environment, "user_id": user, **more}
+        return told(self.of.call("POST", EVALUATE, body))
+
+    def ofrep(self, path: str = "", headers: dict[str, str] | None = None, **body: Any) -> Answer:
+        stated = {"X-Environment": self.environment, **(headers or {})}
+        return self.of.call("POST", OFREP + path, body, headers=stated)
+
+
+@pytest.fixture
+def flags(service: Service) -> Flags:
+    return Flags(service)
+
+
+def test_the_simple_form_is_shown_changed_and_evaluated(flags: Flags) -> None:
+    made = flags.create("checkout", rollout_percentage=25, target_users=["ann"])
+    assert (made.status, made.json()["rollout_percentage"]) == (201, 25)
+    assert made.headers["Location"].startswith(f"{FLAGS}/checkout?")
+
+    ann = flags.evaluate("checkout", "ann")
+    assert (ann["enabled"], ann["reason"], ann["rule_id"]) == (
+        True,
+        "TARGETING_MATCH",
+        "targeted-users",
+    )
+    had = {user for user in map(str, range(200)) if flags.evaluate("checkout", user)["enabled"]}
+    told(flags.edit("PATCH", "checkout", rollout_percentage=50))
+    have = {user for user in map(str, range(200)) if flags.evaluate("checkout", user)["enabled"]}
+
+    assert had < have
+    assert told(flags.get("checkout"))["version"] == 2
+
+
+def test_what_was_shown_can_be_sent_back(flags: Flags) -> None:
+    shown = flags.create("a", rollout_percentage=10).json()
+
+    same = told(flags.edit("PUT", "a", **shown))
+    more = told(flags.edit("PUT", "a", **(shown | {"rollout_percentage": 11})))
+
+    assert (same["version"], more["version"], more["rollout_percentage"]) == (1, 2, 11)
+
+
+def test_history_tells_what_each_version_has_changed(flags: Flags) -> None:
+    flags.create("a", rollout_percentage=10, comment="begun")
+    told(flags.edit("PATCH", "a", enabled=False, comment="stopped"))
+    assert flags.of.call("DELETE", f"{FLAGS}/a", environment=flags.environment).status == 204
+
+    items = told(flags.get("a/history"))["items"]
+
+    assert [item["action"] for item in items] == ["deleted", "updated", "created"]
+    assert items[1]["diff"]["changed"] == {"enabled": {"old": True, "new": False}}
+    assert [item["comment"] for item in items][1:] == ["stopped", "begun"]
+    assert told(flags.get("a"), 404)["code"] == "flag_not_found"
+    assert flags.create("a").json()["version"] == 4
+
+
+def test_what_others_need_stays(flags: Flags) -> None:
+    segment = {"name": "staff", "environment": flags.environment, "when": None}
+    told(flags.of.call("POST", SEGMENTS, segment), 201)
+    rule = {"when": {"segment": "staff"}, "serve": {"variant": "on"}}
+    told(flags.create("base"), 201)
+    needs = [{"flag": "base", "variants": ["on"]}]
+    told(flags.create("top", rules=[rule], prerequisites=needs), 201)
+
+    segment_gone = flags.of.call("DELETE", f"{SEGMENTS}/staff", environment=flags.environment)
+    flag_gone = flags.of.call("DELETE", f"{FLAGS}/base", environment=flags.environment)
+    cycle = flags.edit("PATCH", "base", prerequisites=[{"flag": "top", "variants": ["on"]}])
+
+    assert told(segment_gone, 409)["users"] == ["flag top"]
+    assert told(flag_gone, 409)["users"] == ["flag top"]
+    assert told(cycle, 422)["errors"][0]["code"] == "cycle"
+    told(flags.edit("PATCH", "base", enabled=False))
+    assert flags.evaluate("top", "u")["prerequisite"] == "base"
+
+
+@pytest.mark.parametrize(
+    ("members", "pointer"),
+    [
+        ({"rollout_percentage": 0.0001}, "#/rollout_percentage"),
+        ({"colour": 1}, "#/colour"),
+        ({"type": "integer", "variants": {"a": 1.5}, "default_variant": "a"}, "#/variants/a"),
+        ({"rules": [{"serve": {"rollout": {"weights": {"on": 1}}}}]}, "#/rules/0/serve/rollout"),
+        (
+            {"rules": [{"when": {"segment": "no"}, "serve": {"variant": "on"}}]},
+            "#/rules/0/when",
+        ),
+        ({"prerequisites": [{"flag": "no", "variants": ["on"]}]}, "#/prerequisites/0/flag"),
+    ],
+)
+def test_a_bad_flag_is_refused_by_its_place(
+    flags: Flags, members: dict[str, Any], pointer: str
+) -> None:
+    refused = flags.create("bad", **members)
+
+    assert refused.status == 422
+    assert refused.json()["errors"][0]["pointer"].startswith(pointer)
+    assert told(flags.get())["items"] == []
+
+
+def test_writes_are_conditional_and_idempotent(flags: Flags) -> None:
+    body = {"name": "a", "environment": flags.environment}
+    key = {"Idempotency-Key": fresh_name("k")}
+    first, again = (flags.of.call("POST", FLAGS, body, headers=key) for _ in range(2))
+    other = flags.of.call("POST", FLAGS, {**body, "owner": "me"}, headers=key)
+
+    assert (first.status, again.status, other.status) == (201, 201, 422)
+    assert first.headers["X-Revision"] == again.headers["X-Revision"]
+    assert told(flags.create("a"), 409)["code"] == "flag_exists"
+    stale = flags.edit("PATCH", "a", {"If-Match": '"7"'}, enabled=False)
+    assert told(stale, 412)["current_version"] == 1
+    known = flags.of.get(
+        f"{FLAGS}/a", headers={"If-None-Match": '"1"'}, environment=flags.environment
+    )
+    assert known.status == 304
+
+
+def test_a_batch_tells_of_every_flag_in_its_place(flags: Flags) -> None:
+    flags.create("a")
+    flags.create("n", type="number", variants={"one": 1}, default_variant="one")
+    names = {"flag_names": ["a", "n", "gone"], "user_id": "u"}
+
+    batch = flags.of.call("POST", f"{EVALUATE}/batch", {**names, "environment": flags.environment})
+    found = told(batch)["evaluations"]
+
+    assert [found[name]["value"] for name in ("a", "n", "gone")] == [True, 1.0, None]
+    assert b'"value":1.0' in batch.body
+    assert found["gone"]["error_code"] == "FLAG_NOT_FOUND"
+
+
+def test_an_explanation_tells_every_rule(flags: Flags) -> None:
+    when = {"attribute": "plan", "op": "eq", "values": ["pro"]}
+    flags.create("a", rules=[{"id": "pro", "when": when, "serve": {"variant": "on"}}])
+
+    found = flags.evaluate("a", "u", context={"plan": "free"}, explain=True)
+
+    assert (found["variant"], found["reason"]) == ("off", "DEFAULT")
+    assert found["explanation"]["rules"][0]["when"]["holds"] is False
+
+
+def test_usage_is_counted_and_stale_flags_are_found(flags: Flags) -> None:
+    flags.create("used")
+    flags.create("unused")
+    for user in "abc":
+        flags.evaluate("used", user)
+    report = {"environment": flags.environment, "evaluations": {"used": {"on": 4, "no": 1}}}
+    assert flags.of.call("POST", "/api/v1/flag-usage", report).status == 204
+
+    assert told(flags.get("used/usage"))["evaluations"] == {"on": 7}
+    assert told(flags.get("used"))["last_evaluated_at"] is not None
+    assert [item["name"] for item in told(flags.get(stale_days=0))["items"]] == ["unused", "used"]
+    assert told(flags.get(stale_days=1))["items"] == []
+
+
+def test_ofrep_answers_in_its_own_words(flags: Flags) -> None:
+    flags.create("roll", rollout_percentage=50)
+    flags.create("mute", off_variant=None, enabled=False)
+
+    bulk = flags.ofrep(context={"targetingKey": "u"})
+    tag = bulk.headers["ETag"] or ""
+    same = flags.ofrep(context={"targetingKey": "u"}, headers={"If-None-Match": f"W/{tag}"})
+    other = flags.ofrep(
+        context={"targetingKey": "u", "plan": "pro"}, headers={"If-None-Match": tag}
+    )
+    without_key = {found["key"]: found for found in told(flags.ofrep())["flags"]}
+    missing, bad = flags.ofrep("/no%2Fsuch"), flags.ofrep("/roll", context=[])
+
+    assert [found["key"] for found in told(bulk)["flags"]] == ["mute", "roll"]
+    mute = told(bulk)["flags"][0]
+    assert mute["variant"] is None
+    assert "value" not in mute
+    assert (same.status, other.status) == (304, 200)
+    assert without_key["roll"]["errorCode"] == "TARGETING_KEY_MISSING"
+    assert told(missing, 404)["key"] == "no/such"
+    assert told(bad, 400)["errorCode"] == "INVALID_CONTEXT"
+
+
+def test_the_official_provider_evaluates(flags: Flags) -> None:
+    flags.create("on", enabled=True)
+    variants = {"small": {"size": 1}, "large": {"size": 2}}
+    flags.create("box", type="object", variants=variants, default_variant="large")
+    provider = OFREPProvider(
+        flags.of.process.url, headers_factory=lambda: {"X-Environment": flags.environment}
+    )
+    context = EvaluationContext("ann", {"plan": "pro"})
+
+    switch = provider.resolve_boolean_details("on", default_value=False, evaluation_context=context)
+    box = provider.resolve_object_details("box", {}, context)
+
+    assert (switch.value, switch.variant, str(switch.reason)) == (True, "on", "STATIC")
+    assert box.value == {"size": 2}
+
+
+def test_streams_tell_of_flags_in_both_forms(flags: Flags) -> None:
+    url, query = flags.of.process.url, f"?environment={flags.environment}"
+    with (
+        listening(url, f"{query}&kinds=flag") as log,
+        listening(url, query, path="/ofrep/v1/stream") as refetches,
+    ):
+        log.opened()
+        refetches.opened()
+        revision = int(flags.create("a").headers["X-Revision"] or 0)
+        told_of = log.until(lambda event: event.name == "flag.changed")[-1]
+        refetch = refetches.until(lambda event: event.name == "message")[-1]
+
+    assert (told_of.id, told_of.data["name"]) == (revision, "a")
+    assert (refetch.id, refetch.data["type"]) == (revision, "refetchEvaluation")
+    fresh = flags.of.call(
+        "POST",
+        OFREP,
+        {},
+        headers={"X-Environment": flags.environment},
+        flagConfigEtag=refetch.data["etag"],
+    )
+    assert [found["key"] for found in told(fresh)["flags"]] == ["a"]
+
+
+@pytest.fixture(scope="module")
+def replica(real: Service) -> Iterator[Service]:
+    with ServiceProcess(real.settings) as process:
+        yield Service(process, real.backend, real.settings)
+
+
+def test_a_flag_written_on_one_replica_is_evaluated_on_another(
+    real: Service, replica: Service
+) -> None:
+    flags = Flags(real)
+    for version in range(1, 21):
+        made = flags.edit("PATCH", "a", enabled=bool(version % 2)) if version > 1 else None
+        made = made or flags.create("a")
+        revision = made.headers["X-Revision"]
+        body = {"flag_name": "a", "environment": flags.environment}
+        seen = replica.call("POST", EVALUATE, body, min_revision=revision)
+
+        assert told(seen)["flag_version"] == version
+        assert told(seen)["enabled"] is bool(version % 2)
