@@ -72,4 +72,5 @@ def _document(body: Any) -> tuple[int, Any]:
 
 
 def _merged(body: Any) -> tuple[int, Any]:
-    return body["layers"][-1]["version"], body["data"]
+    layers = body["layers"]  # without any the document is not known there
+    return layers[-1]["version"] if layers else 0, body["data"]

@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from random import Random
 from threading import Event
@@ -74,10 +74,14 @@ class Race:
         while not self._end.is_set():
             reader.look(chance.choice(self.replicas), chance.choice(SERVICES), reader.revision)
 
-    def disturb(self, number: int) -> None:
+    def disturb(self, number: int, writing: list[Future[None]]) -> None:
         """Empty Redis and edit some documents when this part of the changes is made."""
         enough = self.changes * number // ROUNDS
-        wait_until(lambda: len(self._written) >= enough, f"{enough} changes are made", 120)
+        wait_until(
+            lambda: len(self._written) >= enough or all(writer.done() for writer in writing),
+            f"{enough} changes are made",
+            120,
+        )
         if keys := self.redis.command("KEYS", f"{self.prefix}:*"):
             self.redis.command("DEL", *keys)
         for edit in range(EDITS):
@@ -106,7 +110,7 @@ class Race:
             reading += [threads.submit(self.moves) for _ in range(MOVING)]
             try:
                 for number in range(ROUNDS):
-                    self.disturb(number)
+                    self.disturb(number, writing)
                 for writer in writing:
                     writer.result()
             finally:
