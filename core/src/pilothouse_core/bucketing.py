@@ -159,7 +159,7 @@ HASHES: Mapping[str, Hash] = {
         Hash("flagd-2", None, _flagd_2),
         Hash("flagd-2-value", None, _flagd_2_value),
         Hash("unleash-1", 100, _remainder(0)),
-        Hash("unleash-variants-1", 1000, _remainder(_UNLEASH_VARIANT_SEED)),
+        Hash("unleash-variants-1", None, _remainder(_UNLEASH_VARIANT_SEED)),
     )
 }
 DEFAULT_HASH = "murmur3-1"

@@ -4,7 +4,7 @@ A compiled condition never raises and waits for nothing, whatever the context ho
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ from pilothouse_core.bucketing import DEFAULT_HASH, HASHES, Subject
 from pilothouse_core.definitions import Place, shown
 from pilothouse_core.names import is_name
 from pilothouse_core.times import seconds_of
-from pilothouse_core.versions import version_key
+from pilothouse_core.versions import Key, filled_version, version_key
 
 MAX_VALUES = 100_000
 MAX_DEPTH = 32
@@ -25,6 +25,9 @@ _MAX_PATTERNS = 100
 _MAX_TEXT = 1000
 _MAX_PATTERN_BYTES = 8 * 1024 * 1024
 _SEGMENT = re.compile(r"[^.\x00-\x1f]{1,128}")
+_NUMERAL = re.compile(
+    r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|(?i:inf(?:inity)?|nan))"
+)
 DEFAULT_BY = "user_id"
 
 Context = Mapping[str, Any]
@@ -63,12 +66,17 @@ class InSegment:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One operator on one attribute."""
+    """One operator on one attribute.
+
+    `loose` takes more for a number or a version: a text that spells a number, and a version with
+    a leading `v` or with fewer than three numbers.
+    """
 
     attribute: str
     op: str
     values: tuple[Scalar, ...]
     case_insensitive: bool = False
+    loose: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +106,10 @@ OPERATORS = (
     *_VERSION_OPS,
     "cidr",
     "exists",
+    "includes",
 )
 _FOLDING = frozenset({*_SET_OPS, *_EQUAL_OPS, *_TEXT_OPS})
+_LOOSENED = frozenset({*_NUMBER_OPS, *_VERSION_OPS})
 _ONE_VALUE = frozenset({*_EQUAL_OPS, *_NUMBER_OPS, *_TIME_OPS, *_VERSION_OPS})
 
 
@@ -153,11 +163,9 @@ def _read_share(place: Place) -> Share:
 
 
 def _read_test(place: Place) -> Comparison:
-    place.object({"attribute", "op", "values", "case_insensitive"})
+    place.object({"attribute", "op", "values", "case_insensitive", "loose"})
     operator = place.member("op").one_of(OPERATORS)
-    folds = place.at("case_insensitive").boolean() if place.has("case_insensitive") else False
-    if folds and operator not in _FOLDING:
-        place.at("case_insensitive").fail(f"means nothing to {operator}")
+    folds = _is_set(place, "case_insensitive", operator, _FOLDING)
     values = place.at("values").items(MAX_VALUES) if place.has("values") else []
     if operator == "exists":
         if values:
@@ -175,12 +183,20 @@ def _read_test(place: Place) -> Comparison:
         operator,
         tuple(value.value for value in values),
         folds,
+        _is_set(place, "loose", operator, _LOOSENED),
     )
+
+
+def _is_set(place: Place, name: str, operator: str, operators: Container[str]) -> bool:
+    found = place.at(name).boolean() if place.has(name) else False
+    if found and operator not in operators:
+        place.at(name).fail(f"means nothing to {operator}")
+    return found
 
 
 def _check_value(operator: str, place: Place) -> None:
     value = place.value
-    if operator in _SET_OPS or operator in _EQUAL_OPS:
+    if operator in _SET_OPS or operator in _EQUAL_OPS or operator == "includes":
         if not isinstance(value, (str, int, float)):
             place.fail("is not a string, number or boolean", "wrong_type")
         return
@@ -239,12 +255,14 @@ def written(condition: Condition) -> dict[str, Any]:
             return {"segment": name}
         case Share(by, salt, hash_, percent):
             return {"rollout": {"by": by, "salt": salt, "hash": hash_, "percent": percent}}
-        case Comparison(attribute, operator, values, folds):
+        case Comparison(attribute, operator, values, folds, loose):
             members: dict[str, Any] = {"attribute": attribute, "op": operator}
             if operator != "exists":
                 members["values"] = list(values)
             if folds:
                 members["case_insensitive"] = True
+            if loose:
+                members["loose"] = True
             return members
 
 
@@ -357,6 +375,8 @@ def _positive(test: Comparison) -> Holds:
         return _equals(test, get)
     if test.op == "exists":
         return lambda context, _: get(context) is not None
+    if test.op == "includes":
+        return _includes(test, get)
     if test.op in _NUMBER_OPS:
         return _on_number(test, get)
     says = _on_text(test)
@@ -366,10 +386,7 @@ def _positive(test: Comparison) -> Holds:
 def _equals(test: Comparison, get: Callable[[Context], Any]) -> Holds:
     fold = str.casefold if test.case_insensitive else None
     texts = frozenset(fold(v) if fold else v for v in test.values if isinstance(v, str))
-    # As dictionary keys true and 1 are one; here they never are.
-    numbers = frozenset(v for v in test.values if type(v) in (int, float))
-    booleans = frozenset(v for v in test.values if isinstance(v, bool))
-    if not numbers and not booleans and fold is None:
+    if fold is None and all(isinstance(value, str) for value in test.values):
         if "." not in test.attribute:
             name = test.attribute
 
@@ -379,17 +396,38 @@ def _equals(test: Comparison, get: Callable[[Context], Any]) -> Holds:
 
             return plain
         return lambda context, _: type(found := get(context)) is str and found in texts
+    others = _among(test.values)
 
     def holds(context: Context, _: Segments) -> bool:
         found = get(context)
+        if type(found) is str:
+            return (fold(found) if fold else found) in texts
+        return others(found)
+
+    return holds
+
+
+def _among(values: Sequence[Scalar]) -> Callable[[Any], bool]:
+    """Tell whether something is one of the values: as dictionary keys true and 1 would be one."""
+    texts = frozenset(v for v in values if isinstance(v, str))
+    numbers = frozenset(v for v in values if type(v) in (int, float))
+    booleans = frozenset(v for v in values if isinstance(v, bool))
+
+    def says(found: Any) -> bool:
         kind = type(found)
         if kind is str:
-            return (fold(found) if fold else found) in texts
+            return found in texts
         if kind is bool:
             return found in booleans
         return (kind is int or kind is float) and found in numbers
 
-    return holds
+    return says
+
+
+def _includes(test: Comparison, get: Callable[[Context], Any]) -> Holds:
+    """True for a list that holds one of the values."""
+    says = _among(test.values)
+    return lambda context, _: type(found := get(context)) is list and any(map(says, found))
 
 
 def _on_text(test: Comparison) -> Callable[[str], bool]:
@@ -398,7 +436,8 @@ def _on_text(test: Comparison) -> Callable[[str], bool]:
         compares = _COMPARE["lt" if test.op == "before" else "gt"]
         return _on_order(compares, seconds_of, texts[0])
     if test.op in _VERSION_OPS:
-        return _on_order(_COMPARE[test.op.removeprefix("semver_")], version_key, texts[0])
+        key = _loose_version if test.loose else version_key
+        return _on_order(_COMPARE[test.op.removeprefix("semver_")], key, texts[0])
     if test.op == "cidr":
         networks = [ip_network(text, strict=False) for text in texts]
         return lambda found: _is_inside(found, networks)
@@ -430,6 +469,10 @@ def _on_order(
     return says
 
 
+def _loose_version(text: str) -> Key | None:
+    return version_key(filled_version(text))
+
+
 def _pattern(text: str, *, folds: bool) -> Any:
     options = re2.Options()
     options.log_errors = False
@@ -457,7 +500,16 @@ def _on_number(test: Comparison, get: Callable[[Context], Any]) -> Holds:
         kind = type(found)
         return (kind is int or kind is float) and compares(found, limit)
 
-    return holds
+    if not test.loose:
+        return holds
+
+    def holds_loosely(context: Context, segments: Segments) -> bool:
+        found = get(context)
+        if type(found) is not str:
+            return holds(context, segments)
+        return _NUMERAL.fullmatch(found) is not None and compares(float(found), limit)
+
+    return holds_loosely
 
 
 _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {

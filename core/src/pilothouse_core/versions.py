@@ -10,6 +10,7 @@ _VERSION = re.compile(
     rf"({_NUMBER})\.({_NUMBER})\.({_NUMBER})(?:-({_PART}(?:\.{_PART})*))?(?:\+[0-9A-Za-z.-]+)?",
     re.ASCII,
 )
+_TAIL = re.compile(r"[-+]")
 _LONGEST = 256
 
 
@@ -26,3 +27,10 @@ def version_key(text: str) -> Key | None:
 def _part(text: str) -> tuple[int, int, str]:
     """Numbers compare as numbers and come before words."""
     return (0, int(text), "") if text.isdigit() else (1, 0, text)
+
+
+def filled_version(text: str) -> str:
+    """Write out a version that people shorten: `v1.2-beta` is `1.2.0-beta`."""
+    text = text[1:] if text.startswith(("v", "V")) else text
+    numbers = _TAIL.split(text, maxsplit=1)[0]
+    return numbers + ".0" * (2 - numbers.count(".")) + text[len(numbers) :]
