@@ -1,0 +1,227 @@
+"""Flags, written as flagd's definitions.
+
+What flagd cannot say is reported by its place in the flag: hashes that are not flagd's own,
+windows of time, progressive rollouts, prerequisites, patterns, networks, moments and letters of
+either case. Where both say nearly the same, flagd takes a little more: true and false count as
+numbers, and `v1.2` is a version.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from app.flags.formats.model import Unexpressed
+from pilothouse_core.conditions import (
+    AllOf,
+    AnyOf,
+    Comparison,
+    Condition,
+    InSegment,
+    Not,
+    segments_in,
+)
+from pilothouse_core.flags import Fixed, Flag, Rollout, Rule, Segment
+
+_SUBJECTS: Final = ("user_id", "targetingKey")
+
+
+class _CannotSayError(ValueError):
+    def __init__(self, pointer: str, reason: str) -> None:
+        super().__init__(reason)
+        self.pointer = pointer
+        self.reason = reason
+
+
+def write_flagd(
+    flags: Iterable[Flag], segments: Iterable[Segment]
+) -> tuple[dict[str, Any], tuple[Unexpressed, ...]]:
+    """Return a document of what flagd can say, and a report of what it cannot."""
+    known = {segment.name: segment for segment in segments}
+    written: dict[str, Any] = {}
+    used: set[str] = set()
+    report = []
+    for flag in flags:
+        try:
+            needed = _needed(flag, known)
+            for name in needed:
+                _segment(known[name])
+            written[flag.name] = _flag(flag)
+            used |= needed
+        except _CannotSayError as error:
+            report.append(Unexpressed(flag.name, error.pointer, error.reason))
+    document: dict[str, Any] = {"flags": written}
+    if used:
+        ordered = _users_first(used, known)
+        document["$evaluators"] = {name: _segment(known[name]) for name in ordered}
+    return document, tuple(report)
+
+
+def _needed(flag: Flag, segments: Mapping[str, Segment]) -> set[str]:
+    needed: set[str] = set()
+    waiting = [name for rule in flag.rules for name in segments_in(rule.when)]
+    while waiting:
+        name = waiting.pop()
+        if name not in segments:
+            raise _CannotSayError("/rules", f"there is no segment {name!r}")
+        if name not in needed:
+            needed.add(name)
+            waiting += segments_in(segments[name].when)
+    return needed
+
+
+def _users_first(names: set[str], segments: Mapping[str, Segment]) -> list[str]:
+    """Put segments before those they name: flagd replaces references in this order, once."""
+    depths: dict[str, int] = {}
+
+    def depth(name: str) -> int:
+        if name not in depths:
+            inner = segments_in(segments[name].when)
+            depths[name] = 1 + max((depth(other) for other in inner), default=0)
+        return depths[name]
+
+    return sorted(names, key=lambda name: (-depth(name), name))
+
+
+def _segment(segment: Segment) -> Any:
+    if segment.when is None:
+        return True
+    return _logic(segment.when, f"/segments/{segment.name}/when")
+
+
+def _flag(flag: Flag) -> dict[str, Any]:
+    if flag.prerequisites:
+        raise _CannotSayError("/prerequisites", "flagd knows no prerequisites")
+    is_fixed = not flag.enabled and flag.off_variant is not None
+    members: dict[str, Any] = {
+        # A disabled flag serves the caller's default there; a variant is served as the only one.
+        "state": "ENABLED" if flag.enabled or is_fixed else "DISABLED",
+        "variants": dict(flag.variants),
+        "defaultVariant": flag.off_variant if is_fixed else flag.default_variant,
+    }
+    if flag.rules and not is_fixed:
+        steps: list[Any] = []
+        for number, rule in enumerate(flag.rules):
+            steps += _rule(flag, rule, f"/rules/{number}")
+        members["targeting"] = {"if": steps}
+    metadata = {"description": flag.description, "owner": flag.owner, "tags": ",".join(flag.tags)}
+    described = {name: text for name, text in metadata.items() if text}
+    return {**members, "metadata": described} if described else members
+
+
+def _rule(flag: Flag, rule: Rule, pointer: str) -> list[Any]:
+    """Return the condition and the result of a rule, as `if` takes them."""
+    if rule.active is not None:
+        raise _CannotSayError(f"{pointer}/active", "flagd knows no windows of time")
+    when = True if rule.when is None else _logic(rule.when, f"{pointer}/when")
+    match rule.serve:
+        case Fixed(variant):
+            return [when, variant]
+        case Rollout() as rollout:
+            is_there = {"!==": [_attribute(rollout.by, pointer), None]}
+            both = is_there if when is True else {"and": [when, is_there]}
+            return [both, _rollout(flag, rollout, f"{pointer}/serve/rollout")]
+        case _:
+            raise _CannotSayError(f"{pointer}/serve", "flagd knows no progressive rollouts")
+
+
+def _rollout(flag: Flag, rollout: Rollout, pointer: str) -> dict[str, Any]:
+    parts = [[found.variant, found.end - found.start] for found in rollout.ranges]
+    if rollout.hash == "flagd-2":
+        if rollout.salt != flag.name:
+            raise _CannotSayError(f"{pointer}/salt", "flagd salts by the name of the flag")
+        if rollout.by not in _SUBJECTS:
+            raise _CannotSayError(f"{pointer}/by", "flagd-2 buckets by the targeting key")
+        return {"fractional": parts}
+    if rollout.hash != "flagd-2-value":
+        raise _CannotSayError(f"{pointer}/hash", f"flagd cannot compute {rollout.hash}")
+    subject = _attribute(rollout.by, f"{pointer}/by")
+    return {"fractional": [{"cat": [rollout.salt, subject]} if rollout.salt else subject, *parts]}
+
+
+def _attribute(path: str, pointer: str) -> dict[str, str]:
+    first, *others = path.split(".")
+    if first == "$flagd" or any(name == "length" or name.isdigit() for name in others):
+        raise _CannotSayError(pointer, f"flagd reads {path!r} as something else")
+    return {"var": "targetingKey" if path in _SUBJECTS else path}
+
+
+def _logic(condition: Condition, pointer: str) -> Any:
+    match condition:
+        case AllOf(inner):
+            return _joined("and", inner, f"{pointer}/all", empty=True)
+        case AnyOf(inner):
+            return _joined("or", inner, f"{pointer}/any", empty=False)
+        case Not(inner):
+            return {"!": [_logic(inner, f"{pointer}/not")]}
+        case InSegment(name):
+            return {"$ref": name}
+        case Comparison():
+            return _comparison(condition, pointer)
+        case _:
+            raise _CannotSayError(pointer, "flagd knows no rollout as a condition")
+
+
+def _joined(name: str, inner: Sequence[Condition], pointer: str, *, empty: bool) -> Any:
+    if not inner:
+        return empty
+    return {name: [_logic(one, f"{pointer}/{number}") for number, one in enumerate(inner)]}
+
+
+def _comparison(test: Comparison, pointer: str) -> Any:
+    if test.case_insensitive:
+        raise _CannotSayError(f"{pointer}/case_insensitive", "flagd tells letters by their case")
+    written = _WRITTEN.get(test.op)
+    if written is None:
+        raise _CannotSayError(f"{pointer}/op", f"flagd has no {test.op}")
+    return written(_attribute(test.attribute, f"{pointer}/attribute"), test, pointer)
+
+
+_Attribute = Mapping[str, str]
+
+
+def _among(attribute: _Attribute, test: Comparison, _: str) -> Any:
+    found = {"in": [attribute, list(test.values)]}
+    return found if test.op in ("in", "eq") else {"!": [found]}
+
+
+def _exists(attribute: _Attribute, _: Comparison, __: str) -> Any:
+    return {"!==": [attribute, None]}
+
+
+def _part(attribute: _Attribute, test: Comparison, _: str) -> Any:
+    return {"or": [{test.op: [attribute, value]} for value in test.values]}
+
+
+def _contains(attribute: _Attribute, test: Comparison, pointer: str) -> Any:
+    """flagd's `in` looks into texts and lists: only a text starts with an empty one."""
+    for number, value in enumerate(test.values):
+        if isinstance(value, bool) or not isinstance(value, (str, int)):
+            raise _CannotSayError(f"{pointer}/values/{number}", "flagd tells 1 from true nowhere")
+    is_text: Any = {"starts_with": [attribute, ""]}
+    kind = is_text if test.op == "contains" else {"!": [is_text]}
+    return {"and": [kind, {"or": [{"in": [value, attribute]} for value in test.values]}]}
+
+
+_SIGNS: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<=", "eq": "="}
+
+
+def _ordered(attribute: _Attribute, test: Comparison, _: str) -> Any:
+    """What is missing counts as 0 there, and so do texts count as numbers."""
+    is_number = {"===": [attribute, {"+": [attribute]}]}
+    is_there = {"!==": [attribute, None]}
+    kind = is_there if test.loose else is_number
+    return {"and": [kind, {_SIGNS[test.op]: [attribute, test.values[0]]}]}
+
+
+def _version(attribute: _Attribute, test: Comparison, _: str) -> Any:
+    sign = _SIGNS[test.op.removeprefix("semver_")]
+    return {"sem_ver": [attribute, sign, test.values[0]]}
+
+
+_WRITTEN: Mapping[str, Callable[[_Attribute, Comparison, str], Any]] = {
+    **dict.fromkeys(("in", "not_in", "eq", "neq"), _among),
+    **dict.fromkeys(("starts_with", "ends_with"), _part),
+    **dict.fromkeys(("contains", "includes"), _contains),
+    **dict.fromkeys(("gt", "gte", "lt", "lte"), _ordered),
+    **dict.fromkeys([f"semver_{name}" for name in ("eq", "gt", "gte", "lt", "lte")], _version),
+    "exists": _exists,
+}
