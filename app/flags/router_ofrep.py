@@ -49,7 +49,7 @@ _CONTEXT: dict[str, Any] = {
         }
     }
 }
-_REFUSED = {
+_REFUSED: dict[str, Any] = {
     "description": "No evaluation: `errorCode` says why.",
     "content": {
         _JSON: {
@@ -65,12 +65,14 @@ _REFUSED = {
         }
     },
 }
+# What no route can answer, such as a path that is not UTF-8, is refused as everywhere.
+_BAD_REQUEST = {**_REFUSED, "content": {**_REFUSED["content"], **PROBLEMS["4XX"]["content"]}}
 _EVALUATED: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Evaluated.",
         "content": {_JSON: {"schema": {"type": "object"}}},
     },
-    400: _REFUSED,
+    400: _BAD_REQUEST,
     404: _REFUSED,
     500: _REFUSED,
     503: _REFUSED,
