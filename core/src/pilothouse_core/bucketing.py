@@ -85,22 +85,20 @@ def _plain(number: float) -> str:
 def _murmur3_1(salt: str, total: int) -> BucketOf:
     """Return (murmur3_x86_32(salt ":" subject) * total) >> 32, in exact integers."""
     prefix = f"{salt}:"
-    murmur3 = mmh3.hash
+    murmur3 = mmh3.mmh3_32_uintdigest
 
     def bucket(subject: Subject) -> int:
         try:
-            return (murmur3(prefix + subject, 0, False) * total) >> 32  # type: ignore[operator]  # noqa: FBT003
-        except (TypeError, UnicodeEncodeError):
+            return (murmur3((prefix + subject).encode()) * total) >> 32  # type: ignore[operator]
+        except (TypeError, UnicodeEncodeError):  # an integer; half a surrogate pair
             return (_hash(f"{prefix}{subject}", 0) * total) >> 32
 
     return bucket
 
 
 def _hash(text: str, seed: int) -> int:
-    try:
-        return mmh3.hash(text, seed, signed=False)
-    except UnicodeEncodeError:  # half a surrogate pair, which JSON can spell
-        return mmh3.hash(text.encode("utf-8", "surrogatepass"), seed, signed=False)
+    # mmh3 is given bytes: a text with half a surrogate pair, as JSON can spell it, crashes it.
+    return mmh3.mmh3_32_uintdigest(text.encode("utf-8", "surrogatepass"), seed)
 
 
 def _remainder(seed: int) -> Callable[[str, int], BucketOf]:
