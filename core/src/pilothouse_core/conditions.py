@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import re2
 
-from pilothouse_core.bucketing import DEFAULT_HASH, HASHES, Subject
+from pilothouse_core.bucketing import DEFAULT_HASH, HASHES, Hash, Subject
 from pilothouse_core.definitions import Place, shown
 from pilothouse_core.names import is_name
 from pilothouse_core.times import seconds_of
@@ -29,6 +29,7 @@ _NUMERAL = re.compile(
     r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|(?i:inf(?:inity)?|nan))"
 )
 DEFAULT_BY = "user_id"
+_TOO_LONG = 10**4300  # CPython refuses to write this integer, and longer ones, as decimals
 
 Context = Mapping[str, Any]
 Scalar = str | int | float | bool
@@ -149,17 +150,23 @@ def read_attribute(place: Place) -> str:
 def _read_share(place: Place) -> Share:
     place.object({"by", "salt", "hash", "percent"})
     method = place.at("hash").one_of(HASHES) if place.has("hash") else DEFAULT_HASH
-    percent = place.member("percent")
-    try:
-        HASHES[method].share(percent.number())
-    except ValueError as error:
-        percent.fail(str(error), "bad_weight")
+    percent = read_percent(place.member("percent"), HASHES[method])
     return Share(
         by=read_attribute(place.at("by")) if place.has("by") else DEFAULT_BY,
         salt=place.member("salt").text(),
         hash=method,
-        percent=float(percent.value),
+        percent=percent,
     )
+
+
+def read_percent(place: Place, method: Hash) -> float:
+    """Read a percentage that is a whole number of buckets."""
+    value = place.number()
+    try:
+        method.share(value)
+    except ValueError as error:
+        place.fail(str(error), "bad_weight")
+    return float(value)
 
 
 def _read_test(place: Place) -> Comparison:
@@ -177,7 +184,7 @@ def _read_test(place: Place) -> Comparison:
     if operator == "matches" and len(values) > _MAX_PATTERNS:
         place.at("values").fail(f"has more than {_MAX_PATTERNS} patterns", "too_many")
     for value in values:
-        _check_value(operator, value)
+        _check_value(operator, value, folds=folds)
     return Comparison(
         read_attribute(place.member("attribute")),
         operator,
@@ -194,11 +201,12 @@ def _is_set(place: Place, name: str, operator: str, operators: Container[str]) -
     return found
 
 
-def _check_value(operator: str, place: Place) -> None:
-    value = place.value
+def _check_value(operator: str, place: Place, *, folds: bool) -> None:
     if operator in _SET_OPS or operator in _EQUAL_OPS or operator == "includes":
-        if not isinstance(value, (str, int, float)):
+        if not isinstance(place.value, (str, int, float)):
             place.fail("is not a string, number or boolean", "wrong_type")
+        if not isinstance(place.value, (str, bool)):
+            place.number()
         return
     if operator in _NUMBER_OPS:
         place.number()
@@ -207,6 +215,8 @@ def _check_value(operator: str, place: Place) -> None:
     for operators, is_good, code, what in _TEXT_CHECKS:
         if operator in operators and not is_good(text):
             place.fail(f"{shown(text)} is no {what}", code)
+    if operator == "matches" and not _is_pattern(text, folds=folds):
+        place.fail(f"{shown(text)} is no pattern that RE2 can run", "bad_pattern")
 
 
 def _is_network(text: str) -> bool:
@@ -217,9 +227,9 @@ def _is_network(text: str) -> bool:
     return True
 
 
-def _is_pattern(text: str) -> bool:
+def _is_pattern(text: str, *, folds: bool) -> bool:
     try:
-        _pattern(text, folds=False)
+        _pattern(text, folds=folds)  # folding makes a program larger: it may no longer fit
     except (re2.error, UnicodeEncodeError):
         return False
     return True
@@ -229,7 +239,6 @@ _TEXT_CHECKS: Sequence[tuple[Sequence[str], Callable[[str], object], str, str]] 
     (_TIME_OPS, lambda text: seconds_of(text) is not None, "bad_time", "RFC 3339 time"),
     (_VERSION_OPS, version_key, "bad_version", "semantic version"),
     (("cidr",), _is_network, "bad_network", "IPv4 or IPv6 network"),
-    (("matches",), _is_pattern, "bad_pattern", "pattern that RE2 can run"),
 )
 
 
@@ -280,6 +289,17 @@ def segments_in(condition: Condition | None) -> Iterator[str]:
             return
 
 
+def nesting(condition: Condition | None) -> int:
+    """Count the conditions inside each other, at the deepest."""
+    match condition:
+        case AllOf(conditions) | AnyOf(conditions):
+            return 1 + max(map(nesting, conditions), default=0)
+        case Not(inner):
+            return 1 + nesting(inner)
+        case _:
+            return 1
+
+
 def compiled(condition: Condition) -> Holds:
     """Return a closure (context, segments) -> bool."""
     match condition:
@@ -291,11 +311,15 @@ def compiled(condition: Condition) -> Holds:
             holds = compiled(inner)
             return lambda context, segments: not holds(context, segments)
         case InSegment(name):
-            return lambda context, segments: segments.segments[name](context, segments)
+            return lambda context, segments: segments.segments.get(name, _never)(context, segments)
         case Share():
             return _share(condition)
         case Comparison():
             return _test(condition)
+
+
+def _never(_: Context, __: Segments) -> bool:
+    return False
 
 
 def _all(inner: Sequence[Holds]) -> Holds:
@@ -344,7 +368,7 @@ def getter(path: str) -> Callable[[Context], Any]:
 
 def subject_of(value: object) -> Subject | None:
     """Return what of an attribute can be bucketed: a string, or an integer by its decimals."""
-    if type(value) is str or type(value) is int:
+    if type(value) is str or (type(value) is int and -_TOO_LONG < value < _TOO_LONG):
         return value
     return None
 

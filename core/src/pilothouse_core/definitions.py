@@ -1,5 +1,6 @@
 """Reading definitions that people wrote: every flaw names its place."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -74,6 +75,12 @@ class Place:
     def number(self) -> float:
         if isinstance(self.value, bool) or not isinstance(self.value, (int, float)):
             self.fail("is not a number", "wrong_type")
+        try:
+            finite = math.isfinite(self.value)
+        except OverflowError:
+            finite = False
+        if not finite:
+            self.fail("is beyond what a double can hold", "wrong_type")
         return self.value
 
     def one_of(self, known: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 """What a flag and a segment are: read from JSON, checked in themselves, written back."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from pilothouse_core.conditions import (
     read_attribute,
     read_condition,
     read_name,
+    read_percent,
     segments_in,
     written,
 )
@@ -198,7 +200,7 @@ def _is_of(kind: str, value: Any) -> bool:
         case "integer":
             return type(value) is int and abs(value) <= _LARGEST_INTEGER
         case "number":
-            return type(value) is float or _is_of("integer", value)
+            return (type(value) is float and math.isfinite(value)) or _is_of("integer", value)
         case _:
             return isinstance(value, (dict, list))
 
@@ -239,6 +241,7 @@ class _Reader:
 
     def rules(self, places: Any) -> tuple[Rule, ...]:
         read: list[Rule] = []
+        seen: set[str] = set()
         taken = {place.value["id"] for place in places if _has_id(place)}
         for number, place in enumerate(places, start=1):
             place.object({"id", "when", "active", "serve"})
@@ -248,8 +251,9 @@ class _Reader:
                     free for n in range(number, 10**6) if (free := f"rule-{n}") not in taken
                 )
                 taken.add(name)
-            elif any(rule.id == name for rule in read):
+            elif name in seen:
                 place.at("id").fail(f"{shown(name)} names another rule already", "duplicate")
+            seen.add(name)
             read.append(self._rule(place, name))
         return tuple(read)
 
@@ -282,13 +286,13 @@ class _Reader:
         place.object({"by", "salt", "hash", "weights", "ranges"})
         by, salt, method = self._method(place)
         at = place.member("weights")
-        weights = {name: float(at.at(name).number()) for name in at.object()}
+        weights = {name: _read_weight(at.at(name), method) for name in at.object()}
         for name in weights:
             if name not in self._variants:
                 at.at(name).fail("is no variant of this flag", "unknown_variant")
         try:
             shares = HASHES[method].shares(weights)
-        except (ValueError, OverflowError) as error:
+        except ValueError as error:
             at.fail(str(error), "bad_weight")
         # In the order in which the variants are declared, whatever the order of the weights.
         shares = {name: shares[name] for name in self._variants if name in shares}
@@ -306,7 +310,9 @@ class _Reader:
         end = 0
         for item in place.items(10_000):
             match item.value:
-                case [int(start), int(stop), str(variant)] if start == end < stop:
+                case [start, stop, str(variant)] if (
+                    type(start) is type(stop) is int and start == end < stop
+                ):
                     ranges.append(Range(start, stop, variant))
                     end = stop
                 case _:
@@ -337,16 +343,17 @@ def _moves(former: Rollout, by: str, salt: str, method: str, shares: Mapping[str
     return same and former.total == sum(shares.values())
 
 
+def _read_weight(place: Place, method: str) -> float:
+    hashing = HASHES[method]
+    return float(place.number()) if hashing.total is None else read_percent(place, hashing)
+
+
 def _read_point(place: Place, method: str) -> tuple[str, float]:
     place.object({"at", "percent"})
-    at, share = place.member("at"), place.member("percent")
+    at = place.member("at")
     if seconds_of(at.text()) is None:
         at.fail(f"{shown(at.value)} is no RFC 3339 time", "bad_time")
-    try:
-        HASHES[method].share(share.number())
-    except ValueError as error:
-        share.fail(str(error), "bad_weight")
-    return at.value, float(share.value)
+    return at.value, read_percent(place.member("percent"), HASHES[method])
 
 
 def _read_window(place: Place) -> Window:
@@ -461,13 +468,9 @@ def read_simple(place: Place) -> Simple:
     """Read both members of the simple form; each may be absent."""
     share = place.at("rollout_percentage")
     users = place.at("target_users")
-    if share.value is not None:
-        try:
-            HASHES[DEFAULT_HASH].share(share.number())
-        except ValueError as error:
-            share.fail(str(error), "bad_weight")
+    percentage = 0.0 if share.value is None else read_percent(share, HASHES[DEFAULT_HASH])
     return Simple(
-        rollout_percentage=float(share.value or 0),
+        rollout_percentage=percentage,
         target_users=tuple(user.text(1000) for user in users.items(100_000))
         if users.value is not None
         else (),
@@ -475,7 +478,7 @@ def read_simple(place: Place) -> Simple:
 
 
 def simple_rules(name: str, simple: Simple, before: Flag | None = None) -> list[dict[str, Any]]:
-    """Return the rules of a simple flag; its rollout keeps the salt and hash it had."""
+    """Return the rules of a simple flag; its rollout keeps the salt it had."""
     former = _rollouts(before).get(ROLLOUT)
     rules: list[dict[str, Any]] = []
     if simple.target_users:

@@ -6,8 +6,9 @@ import re
 Key = tuple[int, int, int, int, tuple[tuple[int, int, str], ...]]
 _NUMBER = r"0|[1-9][0-9]*"
 _PART = r"(?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
+_BUILD = "[0-9A-Za-z-]+"
 _VERSION = re.compile(
-    rf"({_NUMBER})\.({_NUMBER})\.({_NUMBER})(?:-({_PART}(?:\.{_PART})*))?(?:\+[0-9A-Za-z.-]+)?",
+    rf"({_NUMBER})\.({_NUMBER})\.({_NUMBER})(?:-({_PART}(?:\.{_PART})*))?(?:\+{_BUILD}(?:\.{_BUILD})*)?",
     re.ASCII,
 )
 _TAIL = re.compile(r"[-+]")
