@@ -209,12 +209,11 @@ def _is_met(need: Prerequisite, context: Context, now: float, flags: FlagSet) ->
 
 def _by_rules(flag: Flag, version: int) -> Decide:
     default = _answer(flag, version, flag.default_variant, DEFAULT if flag.rules else STATIC)
-    rules = [_compiled_rule(flag, version, rule) for rule in flag.rules]
-    if not rules:
+    if not flag.rules:
         return lambda _context, _now, _flags: default
-
-    if len(rules) == 1:
-        return _by_one_rule(rules[0], default)
+    if len(flag.rules) == 1:
+        return _compiled_rule(flag, version, flag.rules[0], default)
+    rules = [_compiled_rule(flag, version, rule, None) for rule in flag.rules]
 
     def decide(context: Context, now: float, flags: FlagSet) -> Evaluation:
         skipped: tuple[tuple[str, str], ...] = ()
@@ -230,25 +229,18 @@ def _by_rules(flag: Flag, version: int) -> Decide:
     return decide
 
 
-def _by_one_rule(rule: _Try, default: Evaluation) -> Decide:
-    def decide(context: Context, now: float, flags: FlagSet) -> Evaluation:
-        found = rule(context, now, flags)
-        if type(found) is Evaluation:
-            return found
-        return default if found is None else default._replace(skipped=(found,))
+def _compiled_rule(flag: Flag, version: int, rule: Rule, default: Evaluation | None) -> _Try:
+    """Return what tries a rule: its answer, None if it does not match, or why it was skipped.
 
-    return decide
-
-
-def _compiled_rule(flag: Flag, version: int, rule: Rule) -> _Try:
-    """Return what tries a rule: its answer, None if it does not match, or why it was skipped."""
-    tries = _serving(flag, version, rule)
+    With a `default` no other rule follows, and the default is answered instead of both.
+    """
+    tries = _serving(flag, version, rule, default)
     if rule.active is None:
         return tries
     start, until = _span(rule.active)
 
     def tries_in_time(context: Context, now: float, flags: FlagSet) -> Any:
-        return tries(context, now, flags) if start <= now < until else None
+        return tries(context, now, flags) if start <= now < until else default
 
     return tries_in_time
 
@@ -267,53 +259,70 @@ def _moment(text: str) -> float:
     return found
 
 
-def _serving(flag: Flag, version: int, rule: Rule) -> _Try:
+def _serving(flag: Flag, version: int, rule: Rule, default: Evaluation | None) -> _Try:
     holds = _always if rule.when is None else compiled(rule.when)
     match rule.serve:
         case Fixed(variant):
             answer = _answer(flag, version, variant, TARGETING_MATCH, rule.id)
-            return lambda context, _, flags: answer if holds(context, flags) else None
+            return lambda context, _, flags: answer if holds(context, flags) else default
         case Rollout():
-            return _rolling(flag, version, rule, rule.serve, holds)
+            return _rolling(flag, version, rule, rule.serve, holds, default)
         case Progressive():
-            return _progressing(flag, version, rule, rule.serve, holds)
+            return _progressing(flag, version, rule, rule.serve, holds, default)
 
 
-def _rolling(flag: Flag, version: int, rule: Rule, rollout: Rollout, holds: Holds) -> _Try:
+def _missing(rule: Rule, by: str, default: Evaluation | None) -> Any:
+    skipped = (rule.id, by)
+    return skipped if default is None else default._replace(skipped=(skipped,))
+
+
+def _rolling(
+    flag: Flag,
+    version: int,
+    rule: Rule,
+    rollout: Rollout,
+    holds: Holds,
+    default: Evaluation | None,
+) -> _Try:
     bucket_of = HASHES[rollout.hash].bind(rollout.salt, rollout.total)
     owner_of = owner(rollout.ranges)
     # All of the answer but its last member, the bucket.
     heads = [_answer(flag, version, found.variant, SPLIT, rule.id)[:-1] for found in rollout.ranges]
     get, new = getter(rollout.by), tuple.__new__
     name = rollout.by if "." not in rollout.by else None
-    missing = (rule.id, rollout.by)
+    missing = _missing(rule, rollout.by, default)
 
     def tries(context: Context, _: float, flags: FlagSet) -> Any:
         if not holds(context, flags):
-            return None
+            return default
         subject = get(context) if name is None else context.get(name)
         if type(subject) is not str and subject_of(subject) is None:
             return missing
         bucket = bucket_of(subject)  # type: ignore[arg-type]
-        return new(Evaluation, (*heads[owner_of(bucket)], bucket))
+        return new(Evaluation, heads[owner_of(bucket)] + (bucket,))
 
     return tries
 
 
 def _progressing(
-    flag: Flag, version: int, rule: Rule, progressive: Progressive, holds: Holds
+    flag: Flag,
+    version: int,
+    rule: Rule,
+    progressive: Progressive,
+    holds: Holds,
+    default: Evaluation | None,
 ) -> _Try:
     method = HASHES[progressive.hash]
     bucket_of = method.bind(progressive.salt, method.total or 0)
     share_at = _share_at(progressive)
     get = getter(progressive.by)
-    missing = (rule.id, progressive.by)
+    missing = _missing(rule, progressive.by, default)
     inside = _answer(flag, version, progressive.variant, SPLIT, rule.id)
     outside = _answer(flag, version, progressive.otherwise, SPLIT, rule.id)
 
     def tries(context: Context, now: float, flags: FlagSet) -> Any:
         if not holds(context, flags):
-            return None
+            return default
         subject = subject_of(get(context))
         if subject is None:
             return missing
