@@ -49,12 +49,13 @@ def explained(flags: FlagSet, name: str, context: Context, now: float) -> dict[s
 def _rule(flags: FlagSet, flag: Flag, rule: Rule, context: Context, now: float) -> dict[str, Any]:
     active = rule.active is None or _is_active(rule.active, now)
     holds = rule.when is None or compiled(rule.when)(context, flags)
+    served = _served(flags, flag, rule, context, now) if active and holds else None
     return {
         "id": rule.id,
-        "matched": active and holds,
+        "matched": served is not None and "skipped" not in served,
         "active": active,
         "when": None if rule.when is None else _condition(flags, rule.when, context),
-        "serve": _served(flags, flag, rule, context, now) if active and holds else None,
+        "serve": served,
     }
 
 
@@ -92,7 +93,8 @@ def _condition(flags: FlagSet, condition: Condition, context: Context) -> dict[s
         case Not(one):
             members = {"not": _condition(flags, one, context)}
         case InSegment(name):
-            when = flags.segment_definitions[name].when
+            segment = flags.segment_definitions.get(name)
+            when = None if segment is None else segment.when
             shown = None if when is None else _condition(flags, when, context)
             members = {"segment": name, "when": shown}
         case _:

@@ -2,12 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
-from pilothouse_core.conditions import segments_in
+from pilothouse_core.conditions import nesting, segments_in
 from pilothouse_core.definitions import DefinitionError
 from pilothouse_core.flags import Flag, Segment, segments_used
 
 MAX_CHAIN = 50  # of prerequisites behind each other, or of segments
+# An evaluation goes down into every condition, and the interpreter's stack has an end.
+MAX_NESTING = 200
+# What is needed in two ways is evaluated twice: a chain of diamonds doubles at every link.
+MAX_STEPS = 10_000
 
 
 class BrokenReference(DefinitionError):
@@ -47,11 +52,13 @@ def check_references(
     if changed_segments:
         _check_segment_users(flags, segments, changed_segments)
         needs = {name: list(segments_in(segment.when)) for name, segment in segments.items()}
-        _check_chains(needs, changed_segments, "segments", "/when")
+        depths = {name: nesting(segment.when) for name, segment in segments.items()}
+        _check_chains(needs, depths, changed_segments, ("segments", "/when"))
     if changed_flags:
         _check_flag_users(flags, changed_flags)
         needs = {name: [need.flag for need in flag.prerequisites] for name, flag in flags.items()}
-        _check_chains(needs, changed_flags, "flags", "/prerequisites")
+        depths = dict.fromkeys(needs, 1)
+        _check_chains(needs, depths, changed_flags, ("flags", "/prerequisites"))
 
 
 def _missing_segment(of: str, pointer: str, name: str) -> BrokenReference:
@@ -113,25 +120,44 @@ def _users(flags: Mapping[str, Flag], name: str) -> list[str]:
     ]
 
 
+class _Reach(NamedTuple):
+    """What evaluating one of a set leads to."""
+
+    chain: int
+    nested: int
+    steps: int
+
+    def excess(self, what: str) -> tuple[str, str] | None:
+        if self.chain > MAX_CHAIN:
+            return f"more than {MAX_CHAIN} {what} would need each other in a row", "too_deep"
+        if self.nested > MAX_NESTING:
+            return f"more than {MAX_NESTING} conditions would lie in each other", "too_deep"
+        if self.steps > MAX_STEPS:
+            return f"one evaluation would take more than {MAX_STEPS} {what}", "too_many"
+        return None
+
+
 def _check_chains(
-    needs: Mapping[str, Sequence[str]], changed: set[str], what: str, pointer: str
+    needs: Mapping[str, Sequence[str]],
+    depths: Mapping[str, int],
+    changed: set[str],
+    kind: tuple[str, str],
 ) -> None:
-    """Refuse cycles, and chains that would go deeper than an evaluation should."""
-    lengths: dict[str, int] = {}
+    """Refuse cycles, and what would go deeper or take longer than an evaluation should."""
+    what, pointer = kind
+    reached: dict[str, _Reach] = {}
     for start in needs:
         path: list[str] = []
-        waiting = [(start, iter(needs[start]))] if needs[start] and start not in lengths else []
+        waiting = [(start, iter(needs[start]))] if needs[start] and start not in reached else []
         while waiting:
             name, others = waiting[-1]
             if len(path) < len(waiting):
                 path.append(name)
-            other = next((o for o in others if o not in lengths), None)
+            other = next((o for o in others if o not in reached), None)
             if other is None:
-                lengths[name] = 1 + max((lengths[o] for o in needs[name]), default=0)
-                if lengths[name] > MAX_CHAIN:
-                    of = next((n for n in path if n in changed), name)
-                    detail = f"more than {MAX_CHAIN} {what} would need each other in a row"
-                    raise BrokenReference(of, pointer, detail, "too_deep")
+                reached[name] = _reach(depths[name], [reached[o] for o in needs[name]])
+                if excess := reached[name].excess(what):
+                    raise BrokenReference(_blamed(name, needs, changed), pointer, *excess)
                 waiting.pop()
                 path.pop()
             elif other in path:
@@ -141,4 +167,26 @@ def _check_chains(
             elif needs[other]:
                 waiting.append((other, iter(needs[other])))
             else:
-                lengths[other] = 1
+                reached[other] = _reach(depths[other], [])
+
+
+def _reach(depth: int, below: Sequence[_Reach]) -> _Reach:
+    return _Reach(
+        1 + max((reach.chain for reach in below), default=0),
+        depth + max((reach.nested for reach in below), default=0),
+        1 + sum(reach.steps for reach in below),
+    )
+
+
+def _blamed(name: str, needs: Mapping[str, Sequence[str]], changed: set[str]) -> str:
+    """Return what of the changed ones is needed by `name`, or is `name` itself."""
+    seen = {name}
+    waiting = [name]
+    while waiting:
+        found = waiting.pop()
+        if found in changed:
+            return found
+        others = [other for other in needs[found] if other not in seen]
+        seen.update(others)
+        waiting += others
+    return name
