@@ -12,7 +12,7 @@ import pytest
 from tests.servers.service import ROOT, ServiceProcess
 
 pytestmark = pytest.mark.slow
-PAGES = ("README.md", "docs/quickstart.md", "docs/configuration-guide.md")
+PAGES = ("README.md", "docs/quickstart.md", "docs/configuration-guide.md", "docs/feature-flags.md")
 # What an example says, and what it is replaced with here.
 ADDRESS = "http://127.0.0.1:8082"
 PYTHON = ".venv/bin/python"
