@@ -3,7 +3,7 @@ from typing import get_args
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.configs.formats import (
@@ -17,7 +17,8 @@ from pilothouse_core.trees import expanded, leaves
 
 PETCLINIC = Path(__file__).parents[1] / "data" / "petclinic"
 
-quick = settings(max_examples=100, deadline=None)
+# On a busy machine drawing trees is slow, which says nothing about formats.
+quick = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # What other readers of YAML take for something else, and what a line-based format trips over.
 _TRAPS = [

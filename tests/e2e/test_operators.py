@@ -29,7 +29,7 @@ def test_it_is_ready_and_names_the_adapter_of_each_port(service: Service) -> Non
     ports = {port["name"]: port for port in found["ports"]}
     adapters = (ports["configs"]["adapter"], ports["changes"]["adapter"])
     assert adapters in {("embedded", "embedded"), ("vault", "postgres")}
-    for name in ("configs", "changes"):
+    for name in ("configs", "flags", "changes"):
         assert ports[name]["status"] == "up"
         assert ports[name]["latency_ms"] >= 0
 
@@ -160,7 +160,7 @@ def test_an_embedded_service_warns_that_it_is_one(embedded: Service, real: Servi
     warnings = [line for line in lines_of(embedded) if line["level"] == "warning"]
 
     assert [(line["event"], line["ports"]) for line in warnings] == [
-        ("embedded_adapters", ["configs", "changes"])
+        ("embedded_adapters", ["configs", "flags", "changes"])
     ]
     assert "embedded_adapters" not in real.process.log()
 
