@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import structlog
+from aiohttp.connector import Connection
 from yarl import URL
 
 from app.configs.errors import StoreUnavailable, WriteUnanswered
@@ -56,6 +57,22 @@ class Reply:
     @property
     def errors(self) -> str:
         return "; ".join(map(str, self.body.get("errors") or ()))
+
+
+class _PatientConnector(aiohttp.TCPConnector):
+    """aiohttp's own timers take a standstill of this process for silence of Vault's."""
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Any],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the name is aiohttp's
+    ) -> Connection:
+        try:
+            async with within(CONNECT_SECONDS):
+                return await super().connect(req, traces, timeout)
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError("no connection in time") from error
 
 
 class VaultClient:
@@ -176,10 +193,8 @@ class VaultClient:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONNECTIONS),
-                timeout=aiohttp.ClientTimeout(
-                    total=None, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS
-                ),
+                connector=_PatientConnector(limit=CONNECTIONS),
+                timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
