@@ -17,7 +17,7 @@ from app.changes.revisions import Following, reaches_revision
 from app.changes.router import Log
 from app.changes.stream import Hub, Push, Selection, Subscription, selected
 from app.telemetry import STREAMS, STREAMS_CLOSED
-from app.web.connection import Connection, chunked, connection_of
+from app.web.connection import connection_of
 from app.web.openapi import NAME
 from app.web.problem import PROBLEMS
 from app.web.state import from_state
@@ -107,7 +107,9 @@ class EventStream(Response):
         STREAMS.inc()
         reason = "gone"
         try:
-            reason = await self._run(subscription, gone, send, _pushing(connection))
+            reason = await self._run(
+                subscription, gone, send, connection.push if connection else None
+            )
         except TimeoutError:
             reason = "slow"
             if connection is not None:
@@ -172,12 +174,6 @@ class EventStream(Response):
             after = followed[-1].revision if followed else now
         subscription.sent_revision = now
         return f"id: {now}\n\n".encode()
-
-
-def _pushing(connection: Connection | None) -> Push | None:
-    if connection is None:
-        return None
-    return lambda event: connection.push(chunked(event))
 
 
 async def _gone(receive: Receive, subscription: Subscription) -> None:

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import MutableMapping
+from functools import lru_cache
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -31,15 +32,15 @@ class Connection:
         if found is not None and found.family != getattr(socket, "AF_UNIX", None):
             found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
 
-    def push(self, chunk: bytes) -> bool:
-        """Write a `chunked` piece of the body under way now; False if it would have to wait.
+    def push(self, piece: bytes) -> bool:
+        """Write a piece of the body under way now; False if it would have to wait.
 
         A thousand streams are reached so in the time in which a hundred are through their tasks
         and ASGI's layers.
         """
         if self._protocol.flow.write_paused or self._transport.is_closing():
             return False
-        self._transport.write(chunk)
+        self._transport.write(_chunked(piece))
         return True
 
     def cut(self) -> None:
@@ -47,7 +48,8 @@ class Connection:
         self._transport.abort()
 
 
-def chunked(body: bytes) -> bytes:
+@lru_cache(maxsize=8)
+def _chunked(body: bytes) -> bytes:
     """Frame a piece of a body, as uvicorn does wherever no length was stated."""
     return b"%x\r\n%b\r\n" % (len(body), body)
 
