@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
+NODE_PACKAGES := tests/interop/node_modules/.package-lock.json
 export PYTHONPATH := .
 
 .DEFAULT_GOAL := help
@@ -50,7 +51,7 @@ lock: .venv/dev ## pin what requirements/*.in ask for
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements/dev.in -c requirements/app.txt -o requirements/dev.txt
 
 clean: ## remove what make made here
-	rm -rf .venv .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
+	rm -rf .venv tests/interop/node_modules .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
 
 .venv/app: requirements/app.txt core/pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed"; exit 1; }
@@ -59,6 +60,11 @@ clean: ## remove what make made here
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e core
 	@touch $@
 
-.venv/dev: requirements/dev.txt .venv/app
+.venv/dev: requirements/dev.txt .venv/app $(NODE_PACKAGES)
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(NODE_PACKAGES): tests/interop/package.json tests/interop/package-lock.json
+	@command -v npm > /dev/null || { echo "Node 20 or newer with npm is needed for the tests"; exit 1; }
+	npm ci --prefix tests/interop --prefer-offline --no-audit --no-fund --ignore-scripts --loglevel=error
 	@touch $@
