@@ -34,8 +34,10 @@ from app.flags.evaluating import Evaluator
 from app.flags.router import router as flags_router
 from app.flags.router_evaluation import router as evaluation_router
 from app.flags.router_ofrep import router as ofrep_router
+from app.flags.router_transfer import router as flag_transfer_router
 from app.flags.service import FlagService
 from app.flags.sets import FlagSets
+from app.flags.transfer import FlagTransfer
 from app.flags.usage import UsageCounter
 from app.flags.writing import FlagWriter
 from app.settings import Settings
@@ -63,6 +65,7 @@ class State(TypedDict):
     stats: Stats
     hub: Hub
     flags: FlagService
+    flag_transfer: FlagTransfer
     evaluator: Evaluator
     hot: tuple[HotRead, ...]
 
@@ -119,6 +122,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         documents_router,
         transfer_router,
         evaluation_router,
+        flag_transfer_router,
         flags_router,
         ofrep_router,
         changes_router,
@@ -150,6 +154,7 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
     writer = Writer(store, log, cipher, reader, max_versions=keep)
     sets = FlagSets(backends.flags)
     follower.prepare(sets.prepare)
+    flag_writer = FlagWriter(backends.flags, sets)
     evaluator = Evaluator(sets)
     counter = UsageCounter(backends.flags, evaluator)
     hub = Hub(settings.stream_limit)
@@ -170,7 +175,8 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
         health=vitals,
         stats=Stats(reader, log),
         hub=hub,
-        flags=FlagService(backends.flags, sets, FlagWriter(backends.flags, sets), counter),
+        flags=FlagService(backends.flags, sets, flag_writer, counter),
+        flag_transfer=FlagTransfer(sets, flag_writer),
         evaluator=evaluator,
         hot=(HotKey(hot), HotEffective(hot)),
     )

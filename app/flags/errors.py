@@ -6,6 +6,8 @@ from typing import Self
 from app.errors import Conflict, Invalid, NotFound, PreconditionFailed, Unavailable
 from pilothouse_core.definitions import DefinitionError
 
+_FLAWS_SHOWN = 100
+
 
 class FlagsUnavailable(Unavailable):
     code = "flags_unavailable"
@@ -87,6 +89,27 @@ class BadDefinition(Invalid):
     @classmethod
     def of(cls, error: DefinitionError) -> Self:
         return cls(error.pointer, error.detail, error.code)
+
+
+class NotExpressed(Invalid):
+    """Something has no equal on the other side; nothing was imported or exported."""
+
+    code = "flags_not_expressed"
+
+    def __init__(self, notes: Sequence[tuple[str, str, str]]) -> None:
+        """`notes` are of which flag ("": the whole file), the pointer to its place, and why."""
+        super().__init__(
+            "not everything can be expressed (see `errors`); a dry run tells all of it, and "
+            "`leave_out=true` goes on without the flags that it tells of"
+        )
+        self.flaws = tuple(
+            {
+                "pointer": f"#{pointer}",
+                "detail": f"{flag}: {reason}" if flag else reason,
+                "code": "not_expressed",
+            }
+            for flag, pointer, reason in notes[:_FLAWS_SHOWN]
+        )
 
 
 class BadEnvironment(Invalid):

@@ -248,3 +248,23 @@ class UsageIn(_In):
     evaluations: dict[str, dict[str, Annotated[int, Field(ge=0, lt=2**53)]]] = Field(
         description="Counts by flag and variant since the last report.", max_length=10_000
     )
+
+
+class ArrivalOut(BaseModel):
+    kind: Literal["flag", "segment"]
+    name: str
+    status: Literal["created", "updated", "unchanged"]
+    version: int = Field(description="The one it has now, or would have after a dry run.")
+
+
+class UnexpressedOut(BaseModel):
+    flag: str = Field(description="Empty where the whole file is meant.")
+    pointer: str = Field(description="Its place in the file (RFC 6901).")
+    reason: str
+
+
+class FlagImportOut(BaseModel):
+    environment: str
+    dry_run: bool
+    items: list[ArrivalOut]
+    report: list[UnexpressedOut] = Field(description="What has no equal here; it is left out.")

@@ -30,6 +30,7 @@ from pilothouse_core.flags import Flag, Segment
 from pilothouse_core.names import is_name
 from pilothouse_core.references import BrokenReference, StillNeeded, check_references
 
+EXPORT = "export"  # GET .../export: no flag can be read there
 _ATTEMPTS = 20
 _PAUSE_SECONDS = 0.02
 
@@ -77,6 +78,12 @@ class FlagWriter:
                 return await self._earlier(request.idempotency) or ()
         raise FlagContended("too many others write to this environment at once")
 
+    async def preview(self, environment: str, plan: Plan) -> Sequence[Edit]:
+        """Return what `write` would write; raises what it would raise for `plan`."""
+        if not is_name(environment):
+            raise BadEnvironment(environment)
+        return (await self._planned(environment, plan))[1]
+
     async def _earlier(self, idempotency: Idempotency | None) -> Sequence[Item] | None:
         earlier = idempotency and await self._store.repeated(idempotency.key)
         if not earlier or idempotency is None:
@@ -85,15 +92,18 @@ class FlagWriter:
             raise IdempotencyKeyReused
         return earlier.items
 
-    async def _attempt(self, name: str, plan: Plan, request: Request) -> Sequence[Item]:
+    async def _planned(self, name: str, plan: Plan) -> tuple[Environment, Sequence[Edit]]:
         try:
             environment = self._sets.environment(name)
-            edits = _edits(environment, plan(environment))
+            return environment, _edits(environment, plan(environment))
         except (PilothouseError, DefinitionError):
             # This replica may lag: nothing is refused for what it has not seen yet.
             await self._sets.refresh()
             environment = self._sets.environment(name)
-            edits = _edits_or_refusal(environment, plan)
+            return environment, _edits_or_refusal(environment, plan)
+
+    async def _attempt(self, name: str, plan: Plan, request: Request) -> Sequence[Item]:
+        environment, edits = await self._planned(name, plan)
         if not edits:
             return ()
         idempotency = request.idempotency
@@ -140,6 +150,8 @@ def _edit(
     environment: Environment, kind: Kind, name: str, definition: Definition | None
 ) -> Edit | None:
     present = environment.live(kind, name)
+    if present is None and definition is not None:
+        _refuse_reserved(kind, name)
     if definition is None:
         return None if present is None else Edit(kind, name, "", "deleted")
     text = text_of(definition)
@@ -160,6 +172,11 @@ def _check(environment: Environment, change: Change) -> None:
         raise BadDefinition(error.pointer, error.detail, error.code, **facts) from error
     except StillNeeded as error:
         raise FlagInUse(str(error), error.users) from error
+
+
+def _refuse_reserved(kind: Kind, name: str) -> None:
+    if kind == "flag" and name == EXPORT:
+        raise BadDefinition("/name", "is what the address of the export is called", "reserved")
 
 
 def _put(into: dict[str, Definition], name: str, definition: Definition | None) -> None:

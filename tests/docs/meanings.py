@@ -32,6 +32,8 @@ MEANINGS = {
     "flag_not_found": "There is no such flag in this environment.",
     "flag_set_contended": "Too many others write to the environment at once. Try again.",
     "flag_version_mismatch": "`If-Match` names a version that is not the current one.",
+    "flags_not_expressed": "Flags of another system have no equal here, or ours there; "
+    "`errors` names each. Nothing was changed.",
     "segment_not_found": "There is no such segment in this environment.",
     "flag_set_moved": "Others changed the flags meanwhile. Nothing was changed; try again.",
     "flags_unavailable": "The store of flags is away. Try again.",

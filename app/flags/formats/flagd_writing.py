@@ -117,10 +117,17 @@ def _rule(flag: Flag, rule: Rule, pointer: str) -> list[Any]:
             return [when, variant]
         case Rollout() as rollout:
             is_there = {"!==": [_attribute(rollout.by, pointer), None]}
-            both = is_there if when is True else {"and": [when, is_there]}
-            return [both, _rollout(flag, rollout, f"{pointer}/serve/rollout")]
+            return [_both(when, is_there), _rollout(flag, rollout, f"{pointer}/serve/rollout")]
         case _:
             raise _CannotSayError(f"{pointer}/serve", "flagd knows no progressive rollouts")
+
+
+def _both(when: Any, is_there: Any) -> Any:
+    """Join two conditions; what was exported and imported again says it already."""
+    if when is True:
+        return is_there
+    parts = when["and"] if isinstance(when, dict) and "and" in when else [when]
+    return when if is_there in parts else {"and": [*parts, is_there]}
 
 
 def _rollout(flag: Flag, rollout: Rollout, pointer: str) -> dict[str, Any]:

@@ -1,0 +1,238 @@
+"""Flags of Unleash, read: what its clients are sent, and what its administrators export.
+
+A feature without variants becomes a boolean flag, `on` or `off`. One with variants, of its own or
+of its strategies, becomes a flag of the type of their payloads:
+
+| payloads                | type   | value                                              |
+| none                    | string | the name of the variant                            |
+| string, csv             | string | the payload's text; "" without a payload           |
+| json, objects and lists | object | what the payload says; {} without a payload        |
+| number                  | number | the payload's number; 0 without a payload          |
+| of several kinds        | object | the payload as Unleash holds it, {"type", "value"} |
+
+Its variants are called as in Unleash. Two more say what Unleash answers without one: `disabled`,
+the feature is off, and `enabled`, it is on and yields no variant. Where strategies use one name for
+different payloads, the later ones are called `name~2`, `name~3`. `answered` derives from a variant
+what isEnabled and getVariant answered.
+
+Two things are decided here that Unleash leaves to chance, for those who have no sticky attribute:
+they are not in a rollout that falls back to it, and among variants they get the first with a
+weight. Rollouts that are all chance are reported.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.flags.formats.model import ALWAYS, Imported, Notes, Unexpressed, any_of, checked_flag
+from app.flags.formats.unleash_documents import Feature, is_export, read_clients, read_export
+from app.flags.formats.unleash_gates import Gate, Gates
+from app.flags.formats.unleash_variants import (
+    OFF,
+    ON,
+    Rule,
+    Variants,
+    group_of,
+    rule_of,
+    rules,
+    sticky_of,
+)
+from pilothouse_core.definitions import Place
+
+
+def read_unleash(document: Any, environment: str | None = None) -> Imported:
+    """Read features and segments; `environment` chooses in an export that holds several."""
+    whole = Notes("")
+    with whole.catching():
+        place = Place(document)
+        features = read_export(place, environment) if is_export(place) else read_clients(place)
+        gates = Gates(_segments(place.at("segments")))
+    if whole.found:
+        return Imported((), (), tuple(whole.found))
+    made = {feature.name: _made(feature, gates) for feature in features}
+    for feature in features:
+        _add_prerequisites(feature, made)
+    _leave_out_children(features, made)
+    good = [one for one in made.values() if not one.notes.found]
+    used = sorted(set[str]().union(*(one.segments for one in good)))
+    report: list[Unexpressed] = [note for one in made.values() for note in one.notes.found]
+    return Imported(
+        tuple(one.definition for one in good), tuple(map(gates.segment, used)), tuple(report)
+    )
+
+
+def answered(kind: str, variant: str | None) -> tuple[bool, str]:
+    """Return what isEnabled answered, and the name of what getVariant did."""
+    if kind == "boolean" or variant is None:
+        return variant == "on", "disabled"
+    if variant in (OFF, ON):
+        return variant == ON, "disabled"
+    name, mark, number = variant.rpartition("~")
+    return True, name if mark and number.isdigit() else variant
+
+
+def _segments(place: Place) -> Mapping[int, Place]:
+    if place.value is None:
+        return {}
+    found = {one.member("id").value: one for one in place.items(100_000)}
+    return {number: one for number, one in found.items() if isinstance(number, int)}
+
+
+@dataclass(slots=True)
+class _Made:
+    """A feature as a flag; what others may require of it."""
+
+    notes: Notes
+    has_parents: bool = False
+    definition: dict[str, Any] = field(default_factory=dict)
+    segments: set[str] = field(default_factory=set)
+    off: str = "off"
+    on: str = "on"
+    named: Mapping[str, list[str]] = field(default_factory=dict)
+
+    def served(self) -> list[str]:
+        return [name for name in self.definition["variants"] if name != self.off]
+
+    def serves_no_variant(self) -> bool:
+        """Tell whether the feature can be on without a variant."""
+        served = [rule["serve"].get("variant") for rule in self.definition["rules"]]
+        return self.on in [*served, self.definition["default_variant"]]
+
+
+def _made(feature: Feature, gates: Gates) -> _Made:
+    made = _Made(feature.notes, has_parents=bool(feature.dependencies))
+    with made.notes.catching():
+        has_variants = feature.variants or any(_of_strategy(one) for one in feature.strategies)
+        build = _with_variants if has_variants else _boolean
+        members = build(feature, gates, made)
+        made.definition = {
+            "name": feature.name,
+            "description": feature.description,
+            "tags": list(feature.tags),
+            **members,
+            "off_variant": made.off,
+            "enabled": feature.enabled,
+        }
+        if not made.notes.found:
+            checked_flag(made.definition, feature.place, made.notes)
+    return made
+
+
+def _of_strategy(strategy: Place) -> Sequence[Place]:
+    found = strategy.at("variants")
+    return [] if found.value is None else found.items(1000)
+
+
+def _boolean(feature: Feature, gates: Gates, made: _Made) -> dict[str, Any]:
+    found: list[Rule] = []
+    for strategy in feature.strategies:
+        passed = gates.gates(feature.name, strategy, made.notes, made.segments)
+        found += [rule_of(gate, {"variant": "on"}) for gate in passed]
+    return {
+        "type": "boolean",
+        "variants": {"on": True, "off": False},
+        "default_variant": "off" if feature.strategies else "on",
+        "rules": _possible(found),
+    }
+
+
+def _with_variants(feature: Feature, gates: Gates, made: _Made) -> dict[str, Any]:
+    made.off, made.on = OFF, ON
+    variants = Variants(made.notes)
+    found: list[Rule] = []
+    waiting: list[Gate] = []  # whoever passes these gets the variants of the feature
+    for strategy in feature.strategies:
+        passed = gates.gates(feature.name, strategy, made.notes, made.segments)
+        own = _of_strategy(strategy)
+        if not own:
+            waiting += passed
+            continue
+        found += _of_feature(feature, waiting, variants)
+        waiting = []
+        with made.notes.catching():
+            group = group_of(strategy, feature.name)
+            found += rules(passed, group, sticky_of(strategy), own, variants)
+    if not feature.strategies:
+        waiting = [Gate(ALWAYS)]
+    found += _of_feature(feature, waiting, variants)
+    kind, values = variants.typed()
+    made.named = variants.named
+    return {
+        "type": kind,
+        "variants": values,
+        "default_variant": OFF,
+        "rules": _possible(found),
+    }
+
+
+def _of_feature(feature: Feature, passed: Sequence[Gate], variants: Variants) -> list[Rule]:
+    gates = _joined(passed)
+    if not feature.variants:
+        return [rule_of(gate, {"variant": ON}) for gate in gates]
+    with variants.notes.catching():
+        sticky = feature.variants[0].at("stickiness")
+        return rules(gates, feature.name, sticky, feature.variants, variants)
+    return []
+
+
+def _joined(gates: Sequence[Gate]) -> list[Gate]:
+    timeless = [gate.when for gate in gates if gate.active is None]
+    timed = [gate for gate in gates if gate.active is not None]
+    return [*([Gate(any_of(timeless))] if timeless else []), *timed]
+
+
+def _possible(found: Iterable[Rule]) -> list[Rule]:
+    return [rule for rule in found if rule["when"] != {"any": []}]
+
+
+def _add_prerequisites(feature: Feature, made: Mapping[str, _Made]) -> None:
+    child = made[feature.name]
+    needs = []
+    for dependency in feature.dependencies:
+        with child.notes.catching():
+            needs.append(_prerequisite(dependency, made))
+    child.definition["prerequisites"] = needs
+
+
+def _prerequisite(dependency: Place, made: Mapping[str, _Made]) -> dict[str, Any]:
+    name = dependency.member("feature").text()
+    parent = made.get(name)
+    if parent is None:
+        dependency.at("feature").fail(f"there is no feature {name!r}")
+    if parent.notes.found:
+        dependency.at("feature").fail(f"{name!r} cannot be imported itself")
+    if parent.has_parents:
+        dependency.at("feature").fail(f"{name!r} depends on another: to Unleash, it never is on")
+    expected = dependency.at("enabled")
+    wanted = dependency.at("variants")
+    names = [] if wanted.value is None else [one.text() for one in wanted.items(1000)]
+    if expected.value is False:
+        if names:
+            wanted.fail("are asked of a feature that has to be off")
+        return {"flag": name, "variants": [parent.off]}
+    return {"flag": name, "variants": _wanted(wanted, names, parent) if names else parent.served()}
+
+
+def _wanted(place: Place, names: Sequence[str], parent: _Made) -> list[str]:
+    if parent.serves_no_variant() and OFF not in names:
+        place.fail("are asked of a feature that may be on without one: Unleash's SDKs disagree")
+    known = [made for name in names for made in parent.named.get(name, [])]
+    if OFF in names and parent.serves_no_variant():
+        known.append(parent.on)
+    if not known:
+        place.fail("are no variants of that feature")
+    return known
+
+
+def _leave_out_children(features: Sequence[Feature], made: Mapping[str, _Made]) -> None:
+    """Leave out who depends on what is left out, until nobody does."""
+    changed = True
+    while changed:
+        changed = False
+        for feature in features:
+            child = made[feature.name]
+            for dependency in feature.dependencies:
+                parent = made.get(str(dependency.at("feature").value))
+                if not child.notes.found and parent is not None and parent.notes.found:
+                    child.notes.add(dependency.at("feature"), "cannot be imported itself")
+                    changed = True

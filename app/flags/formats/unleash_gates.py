@@ -1,0 +1,349 @@
+r"""Who passes a strategy of Unleash: constraints, segments and rollouts as conditions.
+
+Contexts hold texts, as Unleash's do. `userId` is `user_id` here, every other name stays. What is
+said here differs from one of Unleash's SDKs or another in this alone:
+
+- case_insensitive folds `ss` and `ß` into one;
+- an IPv4 address that is written as IPv6 (::ffff:10.0.0.1) is in the networks of the IPv4 address;
+- `\d`, `\w`, `\s` and `\b` of a REGEX are ASCII, as in RE2;
+- NUM_EQ compares exactly, Unleash to 15 digits;
+- where stickiness falls back to chance, nobody is in.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from typing import Any, Final
+
+from app.flags.formats.model import (
+    ALWAYS,
+    NEVER,
+    Condition,
+    Notes,
+    all_of,
+    any_of,
+    exists,
+    holds_test,
+    negated,
+    when_of,
+)
+from pilothouse_core.conditions import read_attribute
+from pilothouse_core.definitions import Place, shown
+from pilothouse_core.times import seconds_of
+from pilothouse_core.versions import version_key
+
+CLOCK: Final = "currentTime"
+USER: Final = "user_id"
+SESSION: Final = "sessionId"
+HASH: Final = "unleash-1"
+_TAKEN: Final = (USER, "targetingKey")
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?")
+_PERCENT = re.compile(r"0*(100|[0-9]{1,2})")
+_MASKED = re.compile(r"[%]|/.*[.:]")
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A condition, within a window of time if there is one."""
+
+    when: Condition
+    active: Mapping[str, str | None] | None = None
+
+
+@dataclass(slots=True)
+class _Tests:
+    """What all must hold. Tests of the clock stand apart: without one in the context it is now."""
+
+    conditions: list[Condition] = field(default_factory=list)
+    clock: list[Condition] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+    before: list[str] = field(default_factory=list)
+
+
+class Gates:
+    """Reads strategies; `segments` are the constraints of each, by id."""
+
+    def __init__(self, segments: Mapping[int, Place]) -> None:
+        self._segments = segments
+        self._made: dict[str, Mapping[str, Any]] = {}
+
+    def segment(self, name: str) -> Mapping[str, Any]:
+        return self._made[name]
+
+    def gates(self, feature: str, strategy: Place, notes: Notes, used: set[str]) -> list[Gate]:
+        """Return gates of which one must be passed; `used` collects the segments they name."""
+        tests = _Tests([_strategy(feature, strategy, notes)])
+        for constraint in _listed(strategy, "constraints"):
+            _add(tests, constraint, notes)
+        for number in _listed(strategy, "segments"):
+            self._add_segment(tests, number, notes, used)
+        return _gates(tests)
+
+    def _add_segment(self, tests: _Tests, number: Place, notes: Notes, used: set[str]) -> None:
+        found = self._segments.get(number.value) if isinstance(number.value, int) else None
+        if found is None:
+            notes.add(number, f"there is no segment {number.value}")
+            return
+        inner = _Tests()
+        if not found.has("constraints"):
+            notes.add(found, "comes without its constraints, as exports do: add them")
+        for constraint in _listed(found, "constraints"):
+            _add(inner, constraint, notes)
+        if inner.clock:  # a segment knows no window of time
+            tests.conditions += inner.conditions
+            tests.clock += inner.clock
+            tests.after += inner.after
+            tests.before += inner.before
+            return
+        name = f"unleash-{number.value}"
+        self._made[name] = {
+            "name": name,
+            "description": str(found.at("name").value or ""),
+            "when": when_of(all_of(inner.conditions)),
+        }
+        used.add(name)
+        tests.conditions.append({"segment": name})
+
+
+def _listed(place: Place, name: str) -> list[Place]:
+    found = place.at(name)
+    return [] if found.value is None else list(found.items(100_000))
+
+
+def _gates(tests: _Tests) -> list[Gate]:
+    if not tests.clock:
+        return [Gate(all_of(tests.conditions))]
+    told = all_of([exists(CLOCK), *tests.conditions, *tests.clock])
+    untold = all_of([negated(exists(CLOCK)), *tests.conditions])
+    start = max(tests.after, key=_moment, default=None)
+    until = min(tests.before, key=_moment, default=None)
+    if start is not None and until is not None and _moment(until) <= _moment(start):
+        return [Gate(told)]
+    return [Gate(told), Gate(untold, {"from": start, "until": until})]
+
+
+def _moment(text: str) -> float:
+    return seconds_of(text) or 0.0
+
+
+def _add(tests: _Tests, constraint: Place, notes: Notes) -> None:
+    with notes.catching():
+        attribute = attribute_of(constraint.member("contextName"))
+        name = constraint.member("operator").text()
+        reads = _OPERATORS.get(name)
+        if reads is None:
+            constraint.at("operator").fail(f"{shown(name)} has no equal here")
+        holds = reads(attribute, constraint)
+        is_inverted = bool(constraint.at("inverted").value)
+        holds = negated(holds) if is_inverted else holds
+        if attribute != CLOCK:
+            tests.conditions.append(holds)
+            return
+        if name not in ("DATE_AFTER", "DATE_BEFORE"):
+            constraint.at("operator").fail("compares the clock with something else than a moment")
+        tests.clock.append(holds)
+        starts = (name == "DATE_AFTER") is not is_inverted
+        (tests.after if starts else tests.before).append(constraint.at("value").text())
+
+
+def attribute_of(place: Place) -> str:
+    """Return the name an attribute of Unleash's contexts has here."""
+    name = place.text()
+    if name == "userId":
+        return USER
+    if "." in name:
+        place.fail(f"{shown(name)} would be a path into the context")
+    if name in _TAKEN:
+        place.fail(f"{shown(name)} is the subject's own name here")
+    return read_attribute(place)
+
+
+def _values(constraint: Place) -> list[str]:
+    return [value.text() for value in _listed(constraint, "values")]
+
+
+def _some_values(constraint: Place) -> list[str]:
+    values = _values(constraint)
+    if not values:
+        constraint.at("values").fail("is empty: Unleash's SDKs disagree about what that means")
+    return values
+
+
+def _folds(constraint: Place) -> dict[str, bool]:
+    return {"case_insensitive": True} if constraint.at("caseInsensitive").value else {}
+
+
+def _in(attribute: str, constraint: Place) -> Condition:
+    values = _values(constraint)
+    return holds_test(attribute, "in", *values) if values else NEVER
+
+
+def _part(op: str) -> Callable[[str, Place], Condition]:
+    def read(attribute: str, constraint: Place) -> Condition:
+        return holds_test(attribute, op, *_some_values(constraint), **_folds(constraint))
+
+    return read
+
+
+def _number(*ops: str) -> Callable[[str, Place], Condition]:
+    def read(attribute: str, constraint: Place) -> Condition:
+        at = constraint.member("value")
+        text = str(at.value)
+        if not _NUMBER.fullmatch(text) or abs(float(text)) == float("inf"):
+            at.fail(f"{shown(text)} is no number to all of Unleash's SDKs")
+        limit = float(text)
+        plain = int(limit) if limit == int(limit) else limit
+        return all_of([holds_test(attribute, op, plain, loose=True) for op in ops])
+
+    return read
+
+
+def _moment_test(op: str) -> Callable[[str, Place], Condition]:
+    def read(attribute: str, constraint: Place) -> Condition:
+        at = constraint.member("value")
+        if seconds_of(at.text()) is None:
+            at.fail(f"{shown(at.text())} is no RFC 3339 time")
+        return holds_test(attribute, op, at.text())
+
+    return read
+
+
+def _version(op: str) -> Callable[[str, Place], Condition]:
+    def read(attribute: str, constraint: Place) -> Condition:
+        at = constraint.member("value")
+        if version_key(at.text()) is None:
+            at.fail(f"{shown(at.text())} is no semantic version")
+        return holds_test(attribute, op, at.text())
+
+    return read
+
+
+def _pattern(attribute: str, constraint: Place) -> Condition:
+    return holds_test(attribute, "matches", constraint.member("value").text(), **_folds(constraint))
+
+
+def _networks(attribute: str, constraint: Place) -> Condition:
+    return _inside(attribute, [(value, value.text()) for value in _listed(constraint, "values")])
+
+
+def _inside(attribute: str, found: list[tuple[Place, str]]) -> Condition:
+    """Unleash passes over what is no address; here a definition may not hold it."""
+    networks = []
+    for place, text in found:
+        try:
+            ip_network(text, strict=False)
+        except ValueError:
+            continue
+        if _MASKED.search(text):
+            place.fail(f"{shown(text)} has a mask or a zone: write the length of the prefix")
+        networks.append(text)
+    return holds_test(attribute, "cidr", *networks) if networks else NEVER
+
+
+_OPERATORS: Mapping[str, Callable[[str, Place], Condition]] = {
+    "IN": _in,
+    "NOT_IN": lambda attribute, constraint: negated(_in(attribute, constraint)),
+    "STR_CONTAINS": _part("contains"),
+    "STR_STARTS_WITH": _part("starts_with"),
+    "STR_ENDS_WITH": _part("ends_with"),
+    "NUM_EQ": _number("gte", "lte"),
+    "NUM_GT": _number("gt"),
+    "NUM_GTE": _number("gte"),
+    "NUM_LT": _number("lt"),
+    "NUM_LTE": _number("lte"),
+    "DATE_AFTER": _moment_test("after"),
+    "DATE_BEFORE": _moment_test("before"),
+    "SEMVER_EQ": _version("semver_eq"),
+    "SEMVER_GT": _version("semver_gt"),
+    "SEMVER_GTE": _version("semver_gte"),
+    "SEMVER_LT": _version("semver_lt"),
+    "SEMVER_LTE": _version("semver_lte"),
+    "REGEX": _pattern,
+    "IN_CIDR": _networks,
+}
+
+
+def _strategy(feature: str, strategy: Place, notes: Notes) -> Condition:
+    with notes.catching():
+        name = strategy.member("name").text()
+        reads = _STRATEGIES.get(name)
+        if reads is None:
+            strategy.at("name").fail(f"strategy {shown(name)} has no equal here")
+        return reads(feature, strategy, parameters_of(strategy))
+    return NEVER
+
+
+def parameters_of(strategy: Place) -> Place:
+    found = strategy.at("parameters")
+    return Place({}, found.pointer) if found.value is None else found
+
+
+def _words(parameters: Place, name: str) -> list[str]:
+    return [word.strip() for word in parameters.member(name).text(1_000_000).split(",")]
+
+
+def _users(_: str, __: Place, parameters: Place) -> Condition:
+    return holds_test(USER, "in", *_words(parameters, "userIds"))
+
+
+def _addresses(_: str, __: Place, parameters: Place) -> Condition:
+    at = parameters.member("IPs")
+    return _inside("remoteAddress", [(at, word) for word in _words(parameters, "IPs")])
+
+
+def _percent(place: Place) -> int:
+    found = _PERCENT.fullmatch(str(place.value))
+    if found is None:
+        place.fail("is no whole percentage")
+    return int(found[1])
+
+
+def _share(by: str, salt: str, percent: int) -> Condition:
+    return {"rollout": {"by": by, "salt": salt, "hash": HASH, "percent": percent}}
+
+
+def _gradual(by: str) -> Callable[[str, Place, Place], Condition]:
+    def read(_: str, __: Place, parameters: Place) -> Condition:
+        percent = _percent(parameters.member("percentage"))
+        salt = parameters.member("groupId").text()
+        return _share(by, salt, percent) if percent else NEVER
+
+    return read
+
+
+def _by_chance(place: Place, percent: int) -> Condition:
+    if 0 < percent < 100:  # noqa: PLR2004
+        place.fail("draws lots each time it is asked: nobody has a cohort to keep")
+    return ALWAYS if percent else NEVER
+
+
+def _gradual_by_chance(_: str, strategy: Place, parameters: Place) -> Condition:
+    return _by_chance(strategy, _percent(parameters.member("percentage")))
+
+
+def _flexible(feature: str, _: Place, parameters: Place) -> Condition:
+    percent = _percent(parameters.member("rollout"))
+    group = parameters.at("groupId")
+    salt = feature if group.value is None else group.text()
+    sticky = parameters.at("stickiness")
+    if sticky.value == "random":
+        return _by_chance(sticky, percent)
+    if sticky.value not in (None, "default"):
+        attribute = attribute_of(sticky)
+        return _share(attribute, salt, percent) if percent else NEVER
+    if percent in (0, 100):
+        return ALWAYS if percent else NEVER
+    session = all_of([negated(exists(USER)), _share(SESSION, salt, percent)])
+    return any_of([_share(USER, salt, percent), session])
+
+
+_STRATEGIES: Mapping[str, Callable[[str, Place, Place], Condition]] = {
+    "default": lambda _, __, ___: ALWAYS,
+    "userWithId": _users,
+    "remoteAddress": _addresses,
+    "gradualRolloutUserId": _gradual(USER),
+    "gradualRolloutSessionId": _gradual(SESSION),
+    "gradualRolloutRandom": _gradual_by_chance,
+    "flexibleRollout": _flexible,
+}
