@@ -15,7 +15,7 @@ from app.changes.follower import Follower
 from app.changes.port import ChangeLog
 from app.changes.revisions import Following, reaches_revision
 from app.changes.router import Log
-from app.changes.stream import Hub, Push, Selection, Subscription, selected
+from app.changes.stream import Hub, Push, Selection, Subscription, missed, selected
 from app.telemetry import STREAMS, STREAMS_CLOSED
 from app.web.connection import connection_of
 from app.web.openapi import NAME
@@ -146,7 +146,7 @@ class EventStream(Response):
             if subscription.overrun:
                 subscription.overrun = False
                 subscription.sent_revision = self._follower.revision
-                await _say(send, _reset(self._follower.revision))
+                await _say(send, missed(self._selection, self._follower.revision))
             await _say(send, subscription.taken() or b":\n\n")
         if gone.done():
             return "gone"
@@ -158,13 +158,17 @@ class EventStream(Response):
         """Say from where the stream goes on, after what the client has missed."""
         now = self._follower.revision
         after = now if self._after is None else self._after
+        if self._after is None and self._selection.refetch:
+            # Its client has evaluated before it listens, and nobody told it of what came between.
+            subscription.sent_revision = now
+            return missed(self._selection, now)
         if after >= now:
             # An id without data: whoever reconnects before the first event misses nothing.
             subscription.sent_revision = after
             return f"id: {after}\n\n".encode()
         if now - after > _RESUME_AT_MOST or after < await self._log.horizon():
             subscription.sent_revision = now
-            return _reset(now)
+            return missed(self._selection, now)
         while after < now:
             changes = await self._log.since(after, _PAGE)
             # What comes after `now` is told when it is followed: who is told of a version reads it
@@ -180,11 +184,6 @@ async def _gone(receive: Receive, subscription: Subscription) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     subscription.close()
-
-
-def _reset(revision: int) -> bytes:
-    """Tell the client that it missed changes and has to read again what it needs."""
-    return f'id: {revision}\nevent: reset\ndata: {{"revision":{revision}}}\n\n'.encode()
 
 
 async def _say(send: Send, text: bytes, *, more: bool = True) -> None:

@@ -64,13 +64,20 @@ def encoded(change: Change) -> bytes:
 
 def refetching(change: Change) -> bytes:
     """Write a change as OFREP's event: evaluate again, at least as fresh as this."""
-    data = {
-        "type": "refetchEvaluation",
-        "etag": f"r{change.revision}",
-        "lastModified": int(change.at.timestamp()),
-    }
+    return _refetch(change.revision, lastModified=int(change.at.timestamp()))
+
+
+def missed(selection: Selection, revision: int) -> bytes:
+    """Tell a client that it may have missed changes and has to read again what it needs."""
+    if selection.refetch:  # OFREP's clients know no other event
+        return _refetch(revision)
+    return f'id: {revision}\nevent: reset\ndata: {{"revision":{revision}}}\n\n'.encode()
+
+
+def _refetch(revision: int, **more: int) -> bytes:
+    data = {"type": "refetchEvaluation", "etag": f"r{revision}", **more}
     text = json.dumps(data, separators=(",", ":"))
-    return f"id: {change.revision}\nevent: message\ndata: {text}\n\n".encode()
+    return f"id: {revision}\nevent: message\ndata: {text}\n\n".encode()
 
 
 def event_for(selection: Selection, change: Change) -> bytes:

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.changes.model import Change, Entity
-from app.changes.stream import PENDING_AT_MOST, Hub, Selection, Subscription, encoded
+from app.changes.stream import (
+    PENDING_AT_MOST,
+    Hub,
+    Selection,
+    Subscription,
+    encoded,
+    missed,
+    refetching,
+)
 
 
 def change(revision: int, name: str = "api", environment: str = "production") -> Change:
@@ -48,6 +56,19 @@ def test_an_event_names_the_change_and_nothing_else() -> None:
         "actor": "ada",
         "at": "2026-01-01T00:00:00+00:00",
     }
+
+
+def test_what_was_missed_is_told_in_the_words_that_the_client_knows() -> None:
+    lines = missed(Selection(refetch=True), 7).decode().split("\n")
+
+    assert (
+        lines[:2] == refetching(change(7)).decode().split("\n")[:2] == ["id: 7", "event: message"]
+    )
+    assert json.loads(lines[2].removeprefix("data: ")) == {
+        "type": "refetchEvaluation",
+        "etag": "r7",
+    }
+    assert missed(Selection(), 7).startswith(b"id: 7\nevent: reset\n")
 
 
 def test_a_service_hears_of_every_layer_that_contributes_to_it() -> None:

@@ -254,6 +254,22 @@ def test_streams_tell_of_flags_in_both_forms(flags: Flags) -> None:
     assert [found["key"] for found in told(fresh)["flags"]] == ["a"]
 
 
+def test_a_refetch_stream_begins_with_what_may_have_been_missed(flags: Flags) -> None:
+    url, query = flags.of.process.url, f"?environment={flags.environment}"
+    path = "/ofrep/v1/stream"
+    created = int(flags.create("a").headers["X-Revision"] or 0)
+
+    with listening(url, query, path=path) as stream:
+        told_of = stream.until(lambda event: (event.id or 0) >= created)
+    with listening(url, query, path=path, last_event_id=told_of[-1].id) as stream:
+        goes_on = stream.until(lambda event: event.id is not None)[-1]
+
+    assert {(event.name, event.data["type"]) for event in told_of} == {
+        ("message", "refetchEvaluation")
+    }
+    assert goes_on.data is None
+
+
 @pytest.fixture(scope="module")
 def replica(real: Service) -> Iterator[Service]:
     with ServiceProcess(real.settings) as process:
