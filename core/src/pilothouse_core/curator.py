@@ -1,0 +1,206 @@
+"""Instances as Apache Curator's discovery writes them into ZooKeeper, and as it reads them.
+
+So Curator and Spring Cloud ZooKeeper find ours and we find theirs. Our own facts are more members
+beside Curator's, which it passes over (measured with 5.4). `enabled` is not written, as Curator's
+default serializer omits it, and `payload` is null.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pilothouse_core.definitions import DefinitionError, Place
+from pilothouse_core.instances import (
+    MEMBERS,
+    STATUSES,
+    Instance,
+    Tag,
+    Url,
+    compact,
+    instance_at,
+    instance_json,
+    read_url,
+)
+from pilothouse_core.strict_json import BadJson, loads
+
+# ZooKeeper answers a larger value with no error: it drops the connection, and all nodes with it.
+MAX_NODE_BYTES = 64 * 1024
+_MAX_TEXT = 1000
+_MAX_PARTS = 50
+_LAST_MOMENT = 2**53
+
+
+class UnreadableNode(ValueError):
+    """What a node holds is no instance; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An instance as a node shows it.
+
+    `node` is the node's own name, which may differ from `id`. What others registered is foreign:
+    it has no `instance`, and no `tag`.
+    """
+
+    service: str
+    node: str
+    id: str
+    url: Url
+    registered_at: int | None = None  # milliseconds since 1970
+    status: str = "up"
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    instance: Instance | None = None
+    tag: Tag | None = None
+
+    @property
+    def is_foreign(self) -> bool:
+        return self.tag is None
+
+
+def node_data(instance: Instance, tag: Tag, registered_at: int, status: str = "up") -> bytes:
+    """Write an instance as Curator does; `registered_at` in milliseconds since 1970."""
+    url = instance.url
+    written = {
+        "name": instance.service_name,
+        "id": instance.instance_id,
+        "address": url.host,
+        "port": url.port,
+        # Curator and Spring take an instance for one of https if, and only if, this is there.
+        "sslPort": url.port if url.scheme == "https" else None,
+        "payload": None,
+        "registrationTimeUTC": registered_at,
+        "serviceType": "DYNAMIC",
+        "uriSpec": {"parts": _parts(url)},
+        **instance_json(instance),
+        "status": status,
+        "epoch": tag.epoch,
+        "term": tag.term,
+    }
+    return compact(written)
+
+
+def _parts(url: Url) -> list[dict[str, object]]:
+    # Curator knows the schemes http and https alone: any other stands in its own words.
+    scheme = _variable("scheme") if url.scheme in {"http", "https"} else _fixed(url.scheme)
+    opened, closed = ("://[", "]:") if ":" in url.host else ("://", ":")
+    parts = [scheme, _fixed(opened), _variable("address"), _fixed(closed), _variable("port")]
+    return [*parts, _fixed(url.path)] if url.path else parts
+
+
+def _fixed(text: str) -> dict[str, object]:
+    return {"value": text, "variable": False}
+
+
+def _variable(name: str) -> dict[str, object]:
+    return {"value": name, "variable": True}
+
+
+def read_nodes(
+    service: str, nodes: Mapping[str, bytes]
+) -> tuple[tuple[Found, ...], Mapping[str, str]]:
+    """Read the nodes of a service by name; returns the instances, and why others are none.
+
+    One that cannot be read must not hide the others, as it does from Curator's own query.
+    """
+    found, unreadable = [], {}
+    for node, data in sorted(nodes.items()):
+        try:
+            found.append(read_node(service, node, data))
+        except UnreadableNode as error:
+            unreadable[node] = str(error)
+    return tuple(found), unreadable
+
+
+def read_node(service: str, node: str, data: bytes) -> Found:
+    """Read one node of a service; raises UnreadableNode, which quotes nothing but names."""
+    if len(data) > MAX_NODE_BYTES:
+        raise UnreadableNode(f"{len(data)} bytes are more than {MAX_NODE_BYTES}")
+    try:
+        place = Place(loads(data))
+        place.object()
+        return _own(service, node, place) or _foreign(service, node, place)
+    except BadJson as error:
+        raise UnreadableNode(error.reason) from None
+    except DefinitionError as error:
+        raise UnreadableNode(str(error)) from None
+
+
+def _own(service: str, node: str, place: Place) -> Found | None:
+    epoch, term = _count(place.at("epoch")), _count(place.at("term"))
+    if not epoch or not term:
+        return None
+    instance = instance_at(Place({name: place.value[name] for name in MEMBERS if place.has(name)}))
+    return Found(
+        service=service,
+        node=node,
+        id=instance.instance_id,
+        url=instance.url,
+        registered_at=_count(place.at("registrationTimeUTC")),
+        status=place.member("status").one_of(STATUSES),
+        metadata=instance.metadata,
+        instance=instance,
+        tag=Tag(epoch, term),
+    )
+
+
+def _foreign(service: str, node: str, place: Place) -> Found:
+    id_ = place.at("id").value
+    return Found(
+        service=service,
+        node=node,
+        id=id_ if isinstance(id_, str) and 0 < len(id_) <= _MAX_TEXT else node,
+        url=_foreign_url(place),
+        registered_at=_count(place.at("registrationTimeUTC")),
+        status="down" if place.at("enabled").value is False else "up",
+        metadata=_springs(place.at("payload").value),
+    )
+
+
+def _foreign_url(place: Place) -> Url:
+    """Build the URL as Curator's `buildUriSpec` does; where that gives none, of the facts alone."""
+    address = place.member("address").text(_MAX_TEXT)
+    port, secure = _count(place.at("port")), _count(place.at("sslPort"))
+    scheme = "http" if secure is None else "https"
+    facts = {
+        "scheme": scheme,
+        "name": place.at("name").value,
+        "id": place.at("id").value,
+        "address": address,
+        "port": port,
+        "ssl-port": secure,
+        "registration-time-utc": place.at("registrationTimeUTC").value,
+        "service-type": place.at("serviceType").value,
+        "[": "{",
+        "]": "}",
+    }
+    try:
+        return read_url(_built(place, facts))
+    except DefinitionError:
+        host = f"[{address}]" if ":" in address else address
+        chosen = port if secure is None else secure
+        if chosen is None:
+            place.at("port").fail("is missing", "missing")
+        return read_url(f"{scheme}://{host}:{chosen}")
+
+
+def _built(place: Place, facts: Mapping[str, Any]) -> str:
+    words = []
+    for part in place.member("uriSpec").member("parts").items(_MAX_PARTS):
+        value = part.member("value").text(_MAX_TEXT)
+        known = facts.get(value) if part.member("variable").boolean() else value
+        words.append("" if known is None else str(known))
+    return "".join(words)
+
+
+def _springs(payload: object) -> Mapping[str, str]:
+    """Return the metadata of Spring Cloud ZooKeeper's payload."""
+    metadata = payload.get("metadata") if isinstance(payload, Mapping) else None
+    if not isinstance(metadata, Mapping):
+        return {}
+    return {name: value for name, value in metadata.items() if isinstance(value, str)}
+
+
+def _count(place: Place) -> int | None:
+    value = place.value
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LAST_MOMENT
+    return value if is_count else None
