@@ -31,6 +31,8 @@ from app.configs.router_transfer import router as transfer_router
 from app.configs.transfer import TransferService
 from app.configs.writing import Writer
 from app.flags.evaluating import Evaluator
+from app.flags.hot import HotFlags, hot_posts
+from app.flags.keeping import LastFlags
 from app.flags.router import router as flags_router
 from app.flags.router_evaluation import router as evaluation_router
 from app.flags.router_ofrep import router as ofrep_router
@@ -47,7 +49,7 @@ from app.telemetry import configure_logging
 from app.vitals import Vitals
 from app.web import problem
 from app.web.health import router as health_router
-from app.web.hot import HotFastAPI, HotRead
+from app.web.hot import HotFastAPI, HotPost, HotRead
 from app.web.middleware import Edge
 from app.wiring import Backends, StartRefused, Task, open_backends, refuse_unsafe
 
@@ -68,6 +70,7 @@ class State(TypedDict):
     flag_transfer: FlagTransfer
     evaluator: Evaluator
     hot: tuple[HotRead, ...]
+    hot_posts: Mapping[bytes, HotPost]
 
 
 class _Application(HotFastAPI):
@@ -147,13 +150,14 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
     store, log, cipher = backends.store, backends.log, backends.cipher
     follower = Follower(log)
     keep = settings.vault_max_versions
-    last_pointers = LastPointers(follower, backends.cache)
     memory_bytes = settings.cache_memory_bytes
     cached = CachedDocuments(backends.cache, max_versions=keep)
     reader = Reader(store, follower, cached, max_versions=keep, memory_bytes=memory_bytes)
     writer = Writer(store, log, cipher, reader, max_versions=keep)
     sets = FlagSets(backends.flags)
     follower.prepare(sets.prepare)
+    last_flags = LastFlags(sets, backends.cache)
+    last_pointers = LastPointers(follower, backends.cache, [last_flags])
     flag_writer = FlagWriter(backends.flags, sets)
     evaluator = Evaluator(sets)
     counter = UsageCounter(backends.flags, evaluator)
@@ -179,6 +183,7 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
         flag_transfer=FlagTransfer(sets, flag_writer),
         evaluator=evaluator,
         hot=(HotKey(hot), HotEffective(hot)),
+        hot_posts=hot_posts(HotFlags(evaluator, follower, vitals)),
     )
     reconciler = Reconciler(store, log, writer)
     scanner = Scanner(store, reader, writer)

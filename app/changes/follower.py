@@ -141,7 +141,7 @@ class Follower:
 
     async def _prepare(self, changed: Iterable[Entity]) -> None:
         kinds = frozenset(entity.kind for entity in changed)
-        if kinds:
+        if kinds or not self._started:
             for prepare in self._preparing:
                 await prepare(kinds)
 

@@ -3,26 +3,24 @@
 import asyncio
 import json
 import random
-import zlib
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
-from hashlib import blake2b
 from time import monotonic, time
 from typing import Protocol
 
 import structlog
 
+from app.changes import packing
 from app.changes.follower import Follower
 from app.changes.model import Entity, Pointer, Snapshot
+from app.changes.packing import AT_MOST_BYTES
 
 NAME = "pointers"
-AT_MOST_BYTES = 8 * 1024 * 1024
 SAVE_SECONDS = 1.0
 REFRESH_SECONDS = 10.0  # though nothing has moved: the pointers' age is counted from here
 _SHARE = 50  # of the time, at most one part goes into saving
-_AT_ONCE = 500
 _FORMAT = 1
-_INFLATED_AT_MOST = 32 * AT_MOST_BYTES
 _log = structlog.get_logger(__name__)
 
 
@@ -35,10 +33,25 @@ class Newest(Protocol):
     async def put_newest(self, key: str, version: int, value: bytes) -> None: ...
 
 
+class Companion(Protocol):
+    """Something else that replicas have in memory, and that goes with the pointers."""
+
+    async def save(self) -> None:
+        """Keep what is known, before the pointers to it are kept."""
+        ...
+
+    async def adopt(self, snapshot: Snapshot) -> int:
+        """Take over what is kept; return up to which revision it goes with these pointers."""
+        ...
+
+
 class LastPointers:
-    def __init__(self, follower: Follower, cache: Newest) -> None:
+    def __init__(
+        self, follower: Follower, cache: Newest, companions: Sequence[Companion] = ()
+    ) -> None:
         self._follower = follower
         self._cache = cache
+        self._companions = companions
         self._saved = (-1, -REFRESH_SECONDS)  # generation, and when
         self._is_too_large = False
 
@@ -49,6 +62,9 @@ class LastPointers:
         found = unpacked(await self._cache.get_newest(NAME))
         if found is not None:
             snapshot, at = found
+            revisions = [await companion.adopt(snapshot) for companion in self._companions]
+            # What is claimed of the whole is true of each part.
+            snapshot = replace(snapshot, revision=min([snapshot.revision, *revisions]))
             age = max(0.0, time() - at)
             self._follower.adopt(snapshot, age)
             _log.warning("pointers_adopted", revision=snapshot.revision, age_seconds=round(age))
@@ -75,6 +91,8 @@ class LastPointers:
         if not self._cache.is_usable:
             return
         follower = self._follower
+        for companion in self._companions:
+            await companion.save()
         self._saved = (follower.generation, monotonic())
         at = time() - follower.silence
         # Read before the pointers: they may be newer than the revision, never older.
@@ -88,53 +106,25 @@ class LastPointers:
 
 
 async def packed(revision: int, at: float, pointers: list[Pointer]) -> bytes:
-    """Write pointers for a cache, a few at a time: there may be many, and others want to go on."""
-    squeezing = zlib.compressobj(level=1)
-    pieces = [squeezing.compress(_line([_FORMAT, revision, at]))]
-    for start in range(0, len(pointers), _AT_ONCE):
-        lines = b"".join(map(_written, pointers[start : start + _AT_ONCE]))
-        pieces.append(squeezing.compress(lines))
-        await asyncio.sleep(0)
-    pieces.append(squeezing.flush())
-    body = b"".join(pieces)
-    return _checksum(body) + body
+    return await packing.packed([packing.line([_FORMAT, revision, at]), *map(_written, pointers)])
 
 
 def unpacked(value: bytes | None) -> tuple[Snapshot, float] | None:
     """Read what `packed` wrote, and when that was; None if it is anything else."""
-    size = len(_checksum(b""))
-    if value is None or _checksum(value[size:]) != value[:size]:
-        return None
     try:
-        lines = _inflated(value[size:]).splitlines()
-        form, revision, at = json.loads(lines[0])
+        head, *lines = packing.unpacked(value)
+        form, revision, at = json.loads(head)
         if form != _FORMAT:
             return None
-        pointers = {pointer.entity.key: pointer for pointer in map(_read, lines[1:])}
+        pointers = {pointer.entity.key: pointer for pointer in map(_read, lines)}
         return Snapshot(int(revision), pointers), float(at)
-    except (ValueError, TypeError, LookupError, zlib.error):
+    except (ValueError, TypeError, LookupError):
         return None
-
-
-def _inflated(body: bytes) -> bytes:
-    inflating = zlib.decompressobj()
-    text = inflating.decompress(body, _INFLATED_AT_MOST)
-    if not inflating.eof:
-        raise ValueError("more than was ever written")
-    return text
-
-
-def _checksum(body: bytes) -> bytes:
-    return blake2b(body, digest_size=16).digest()
-
-
-def _line(members: Iterable[object]) -> bytes:
-    return json.dumps(list(members), separators=(",", ":")).encode() + b"\n"
 
 
 def _written(pointer: Pointer) -> bytes:
     about = pointer.entity
-    return _line(
+    return packing.line(
         [
             about.kind,
             about.environment,

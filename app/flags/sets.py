@@ -16,7 +16,7 @@ from pilothouse_core.evaluation import EMPTY, ERROR, Evaluation, FlagSet
 from pilothouse_core.flags import Flag, Segment, read_flag, read_segment
 
 _PAGE = 1000
-_KINDS = frozenset({"flag", "segment"})
+KINDS = frozenset({"flag", "segment"})
 PARSE_ERROR = "PARSE_ERROR"
 _log = structlog.get_logger(__name__)
 
@@ -57,6 +57,7 @@ class FlagSets:
         self._environments: dict[str, Environment] = {}
         self._after = 0  # everything up to here was read from the store
         self._is_read = False
+        self._missing: frozenset[str] | None = None  # of what was adopted; None: nothing was
 
     @property
     def environments(self) -> Mapping[str, Environment]:
@@ -69,14 +70,20 @@ class FlagSets:
         """
         found = self._environments.get(name)
         if found is None:
-            if not self._is_read:
+            if not self._is_read and (self._missing is None or name in self._missing):
                 raise FlagsUnavailable("the flags have not been read since this replica started")
             return Environment(name)
         return found
 
+    def adopt(self, items: Iterable[Item], missing: Iterable[str]) -> None:
+        """Evaluate what was kept elsewhere until the store is read; `missing` is known to exist."""
+        if not self._is_read:
+            self.learn(items)
+            self._missing = frozenset(missing)
+
     async def prepare(self, kinds: frozenset[str]) -> None:
         """Read what has changed, if anything of these kinds concerns flags."""
-        if kinds & _KINDS or not self._is_read:
+        if kinds & KINDS or not self._is_read:
             await self.refresh()
 
     async def refresh(self) -> None:

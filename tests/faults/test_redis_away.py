@@ -29,6 +29,7 @@ pytestmark = pytest.mark.faults
 
 CANARY = f"canary-{secrets.token_hex(8)}"
 ENVIRONMENT = "staging"
+FLAGS = "/api/v1/feature-flags"
 SERVICES = [f"s{n}" for n in range(8)]
 READERS = 4
 FORGETFUL = {"CACHE_MEMORY_BYTES": "0"}  # every read goes past this process's memory
@@ -495,8 +496,11 @@ def test_a_replica_that_starts_while_postgres_is_away_serves_what_was_last_known
         one = installation.start()
         for service in SERVICES[:3]:
             create(one, service)
+        flag = {"name": "banner", "environment": ENVIRONMENT, "rollout_percentage": 50}
+        assert one.request("POST", FLAGS, flag).status == 201
         newest = max(change["revision"] for change in changes(one))
         wait_until(lambda: saved_revision(installation) >= newest, "the pointers are saved")
+        evaluated = [evaluation(one, f"user-{number}") for number in range(20)]
         saved = redis_server.command("HGET", f"{installation.prefix}:pointers", "b")
         right = {path: one.request("GET", path).body for path in PATHS[:12]}
 
@@ -505,6 +509,7 @@ def test_a_replica_that_starts_while_postgres_is_away_serves_what_was_last_known
             late = installation.start()
             wait_until(lambda: late.request("GET", "/ready").status == 200, "it can read")
             stale = {path: late.request("GET", path) for path in right}
+            blind = [evaluation(late, f"user-{number}") for number in range(20)]
             ready = told(late.request("GET", "/ready"))["status"]
             write = late.request("DELETE", f"/api/configs/s0?environment={ENVIRONMENT}")
             revealed = late.request("GET", f"{PATHS[0]}&reveal=true")
@@ -513,6 +518,10 @@ def test_a_replica_that_starts_while_postgres_is_away_serves_what_was_last_known
             postgres_server.restart()
 
         assert {path: answer.body for path, answer in stale.items()} == right
+        assert [told(answer)["value"] for answer in blind] == [
+            told(answer)["value"] for answer in evaluated
+        ]
+        assert all(int(answer.headers["X-Stale"]) >= 0 for answer in blind)
         assert all(int(answer.headers["X-Stale"]) >= 0 for answer in stale.values())
         assert all(int(answer.headers["X-Revision"]) >= newest for answer in stale.values())
         assert ready == "degraded"
@@ -526,6 +535,11 @@ def test_a_replica_that_starts_while_postgres_is_away_serves_what_was_last_known
         assert (written.status, gone.status) == (204, 404)
         assert SERVICES[1].encode() in inflated(saved)
         assert CANARY.encode() not in installation.held()
+
+
+def evaluation(replica: ServiceProcess, user: str) -> Answer:
+    body = {"flag_name": "banner", "environment": ENVIRONMENT, "user_id": user}
+    return replica.request("POST", f"{FLAGS}/evaluate", body)
 
 
 def changes(replica: ServiceProcess) -> list[Mapping[str, Any]]:
