@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from app.flags.evaluating import Evaluator, Refusal
+from app.web import quick_json
 from app.web.conditional import etag, matches
 from pilothouse_core import strict_json
 from pilothouse_core.names import is_name
@@ -35,7 +36,7 @@ class Refused(Exception):
 def read_context(body: bytes) -> dict[str, Any]:
     """Return the context of a request; members beside it are for others. Raises Refused."""
     try:
-        request = strict_json.loads(body or b"{}")
+        request = quick_json.loads(body or b"{}")
     except strict_json.BadJson as error:
         raise Refused(PARSE_ERROR, f"the body is not JSON that can be accepted: {error}") from error
     if not isinstance(request, dict):
@@ -83,7 +84,9 @@ def every(
     if matches(known, tag):
         return Told(304, b"", tag)
     flags = evaluator.ofrep_all(environment, context)
-    return Told(200, b'{"flags":[%b],"eventStreams":[%b]}' % (flags, stream), tag)
+    revision = evaluator.sets.environment(environment).revision
+    members = b'{"flags":[%b],"eventStreams":[%b],"metadata":{"revision":%d}}'
+    return Told(200, members % (flags, stream, revision), tag)
 
 
 def refusal(code: str, details: str, key: str | None = None) -> bytes:
