@@ -1,26 +1,31 @@
-"""The hottest reads, answered ahead of FastAPI, which costs more there than the work itself.
+"""The hottest requests, answered ahead of FastAPI, which costs more there than the work itself.
 
-A hot read answers only what it can answer at once and from memory. For everything else (unusual
-parameters, errors, anything to wait for) it returns None and FastAPI serves the request; both
-doors give the same answer, and tests/e2e/test_hot.py compares them.
+A hot endpoint answers only what it can answer at once and from memory. For everything else
+(unusual parameters, errors, anything to wait for) it returns None and FastAPI serves the request;
+both doors give the same answer, and tests/e2e/test_hot*.py compare them.
 """
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
 import structlog
 from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from app import telemetry
+from app.web.middleware import LARGEST_HEADERS, STARTED
 
+_LARGEST_BODY = 64 * 1024
+_LONGEST_LENGTH = 5  # digits of a Content-Length
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _OF_A_BODY = frozenset({b"content-length", b"transfer-encoding"})
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
+_log = structlog.get_logger()
 
 
 class HotAnswer(NamedTuple):
@@ -45,36 +50,156 @@ class HotRead(Protocol):
         ...
 
 
+class Posted(NamedTuple):
+    """A POST whose body has arrived; `server` is the address it came to."""
+
+    headers: Mapping[bytes, bytes]
+    body: bytes
+    scheme: str
+    server: tuple[str, int | None] | None
+
+
+class HotPost(Protocol):
+    """One endpoint that is asked by POST and changes nothing."""
+
+    @property
+    def route(self) -> str: ...
+
+    def answer(self, parameter: bytes, posted: Posted) -> HotAnswer | None:
+        """Answer a POST without waiting for anything, or return None."""
+        ...
+
+
 class HotFastAPI(FastAPI):
-    """A FastAPI that asks the hot reads of its lifespan state (`hot`) first."""
+    """A FastAPI that asks the hot endpoints of its lifespan state first.
+
+    `hot` are reads; `hot_posts` are found by their path, or by all of it up to the last slash
+    where the rest is a parameter.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "GET":
-            path: str = scope["path"]
-            reads: Sequence[HotRead] = scope.get("state", {}).get("hot", ())
-            for read in reads:
-                if path.startswith(read.prefix) and await _answered(read, scope, send):
-                    return
+        if scope["type"] == "http":
+            state = scope.get("state", {})
+            if scope["method"] == "GET":
+                path: str = scope["path"]
+                reads: Sequence[HotRead] = state.get("hot", ())
+                for read in reads:
+                    if path.startswith(read.prefix) and await _answered(read, scope, send):
+                        return
+            elif scope["method"] == "POST":
+                found = _post_of(state.get("hot_posts", {}), scope.get("raw_path") or b"")
+                if found is not None:
+                    rest = await _answered_post(*found, scope, receive, send)
+                    if rest is None:
+                        return
+                    receive = rest
         await super().__call__(scope, receive, send)
+
+
+def _may_answer(scope: Scope) -> Mapping[bytes, bytes] | None:
+    """Return the headers of a request that may be answered here, None if FastAPI is to judge it.
+
+    Every hot endpoint asks this first: whoever is let in is let in here.
+    """
+    pairs: list[tuple[bytes, bytes]] = scope["headers"]
+    headers = dict(pairs)
+    # What a header sent twice means is not decided here.
+    if len(headers) != len(pairs):
+        return None
+    size = sum(map(len, headers)) + sum(map(len, headers.values()))
+    return headers if size <= LARGEST_HEADERS else None
 
 
 async def _answered(read: HotRead, scope: Scope, send: Send) -> bool:
     started = perf_counter()
-    pairs: list[tuple[bytes, bytes]] = scope["headers"]
-    headers = dict(pairs)
-    # What a header sent twice means, and what to do with a body, is not decided here.
-    if len(headers) != len(pairs) or not _OF_A_BODY.isdisjoint(headers):
+    headers = _may_answer(scope)
+    # Nor what to do with a body.
+    if headers is None or not _OF_A_BODY.isdisjoint(headers):
         return False
     found = read.answer(scope["path"][len(read.prefix) :], scope["query_string"], headers)
     if found is None:
         return False
+    request_id = await _send(found, headers, send)
+    _record("GET", read.route, found.status, perf_counter() - started, request_id)
+    return True
+
+
+def _post_of(posts: Mapping[bytes, HotPost], path: bytes) -> tuple[HotPost, bytes] | None:
+    post = posts.get(path)
+    if post is not None:
+        return post, b""
+    parent, slash, last = path.rpartition(b"/")
+    post = posts.get(parent + slash)
+    return None if post is None else (post, last)
+
+
+async def _answered_post(
+    post: HotPost, parameter: bytes, scope: Scope, receive: Receive, send: Send
+) -> Receive | None:
+    """Answer and return None, or return what FastAPI shall receive: all that was read here."""
+    started = perf_counter()
+    headers = _may_answer(scope)
+    if headers is None or scope["query_string"] or not _is_small(headers):
+        return receive
+    messages: list[Message] = []
+    telemetry.HTTP_REQUESTS_IN_PROGRESS.inc()
+    try:
+        body = await _body(messages, receive)
+    finally:
+        telemetry.HTTP_REQUESTS_IN_PROGRESS.dec()
+    found = None
+    if body is not None:
+        posted = Posted(headers, body, scope["scheme"], scope.get("server"))
+        try:
+            found = post.answer(parameter, posted)
+        except Exception:  # noqa: BLE001 - FastAPI's door knows how a failure is told
+            _log.exception("hot_door_failed", route=post.route)
+    if found is None:
+        scope[STARTED] = started
+        return _replayed(messages, receive)
+    request_id = await _send(found, headers, send)
+    _record("POST", post.route, found.status, perf_counter() - started, request_id)
+    return None
+
+
+def _is_small(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a body may be read: what is refused by its length, or waited with, is not."""
+    return b"expect" not in headers and len(headers.get(b"content-length", b"")) <= _LONGEST_LENGTH
+
+
+async def _body(messages: list[Message], receive: Receive) -> bytes | None:
+    """Read a body into `messages`; None if the caller left, or it is longer than it may be here."""
+    body = b""
+    while True:
+        message = await receive()
+        messages.append(message)
+        if message["type"] != "http.request":
+            return None
+        piece: bytes = message.get("body", b"")
+        body += piece
+        if len(body) > _LARGEST_BODY:
+            return None
+        if not message.get("more_body", False):
+            return body
+
+
+def _replayed(messages: Iterable[Message], receive: Receive) -> Receive:
+    pending = deque(messages)
+
+    async def again() -> Message:
+        return pending.popleft() if pending else await receive()
+
+    return again
+
+
+async def _send(found: HotAnswer, headers: Mapping[bytes, bytes], send: Send) -> bytes:
+    """Send an answer and return the id that it carries."""
     request_id = _request_id(headers)
     found.headers.append((b"x-request-id", request_id))
     found.headers.append(_NOSNIFF)
     await send({"type": "http.response.start", "status": found.status, "headers": found.headers})
     await send({"type": "http.response.body", "body": found.body})
-    _record(read.route, found.status, perf_counter() - started, request_id)
-    return True
+    return request_id
 
 
 def _request_id(headers: Mapping[bytes, bytes]) -> bytes:
@@ -84,14 +209,14 @@ def _request_id(headers: Mapping[bytes, bytes]) -> bytes:
     return os.urandom(16).hex().encode()
 
 
-def _record(route: str, status: int, seconds: float, request_id: bytes) -> None:
-    requests, durations = _metrics(route, status)
+def _record(method: str, route: str, status: int, seconds: float, request_id: bytes) -> None:
+    requests, durations = _metrics(method, route, status)
     requests.inc()
     durations.observe(seconds)
     if telemetry.tells_requests():
-        structlog.get_logger().info(
+        _log.info(
             "request",
-            method="GET",
+            method=method,
             route=route,
             status=status,
             duration_ms=round(seconds * 1000, 2),
@@ -100,9 +225,9 @@ def _record(route: str, status: int, seconds: float, request_id: bytes) -> None:
 
 
 @cache
-def _metrics(route: str, status: int) -> tuple[Any, Any]:
+def _metrics(method: str, route: str, status: int) -> tuple[Any, Any]:
     """Look the labelled metrics up once: that costs as much as the rest of a request."""
     return (
-        telemetry.HTTP_REQUESTS.labels("GET", route, str(status)),
-        telemetry.HTTP_REQUEST_DURATION.labels("GET", route),
+        telemetry.HTTP_REQUESTS.labels(method, route, str(status)),
+        telemetry.HTTP_REQUEST_DURATION.labels(method, route),
     )

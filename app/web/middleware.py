@@ -19,6 +19,8 @@ from app.web.problem import HeadersTooLarge, answer_crash, problem_response
 
 LARGEST_BODY = 1024 * 1024
 LARGEST_HEADERS = 64 * 1024
+# Where the scope says when a request began that app.web.hot has looked at before.
+STARTED = "pilothouse.started"
 
 # nginx's status for a caller who left before the answer began.
 _CALLER_LEFT = 499
@@ -54,7 +56,7 @@ class Edge:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = perf_counter()
+        started: float = scope.get(STARTED) or perf_counter()
         scope = _without_trailing_slash(scope)
         answer = _Answer(send, request_id=_request_id(scope))
         telemetry.HTTP_REQUESTS_IN_PROGRESS.inc()

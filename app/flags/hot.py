@@ -1,0 +1,187 @@
+"""Evaluations ahead of FastAPI: see app.web.hot."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from starlette.datastructures import URL
+
+from app.changes.follower import Follower
+from app.flags import ofrep
+from app.flags.evaluating import Evaluator
+from app.flags.ofrep import Refused, Told
+from app.flags.router_evaluation import BATCH, EVALUATE
+from app.flags.schemas import BASE
+from app.flags.sets import Environment
+from app.web import quick_json
+from app.web.freshness import Freshness
+from app.web.hot import HotAnswer, HotPost, Posted
+from pilothouse_core.strict_json import BadJson
+
+_OFREP = "/ofrep/v1/evaluate/flags"
+_MEMBERS_OF_ONE = frozenset({"flag_name", "user_id", "environment", "context"})
+_MEMBERS_OF_MANY = frozenset({"flag_names", "user_id", "environment", "context"})
+_MOST_NAMES = 1000
+_USERS = (str, int, type(None))
+_JSON = b"application/json"
+_IS_JSON = (b"content-type", _JSON)
+
+
+@dataclass(frozen=True, slots=True)
+class HotFlags:
+    """What the endpoints share."""
+
+    evaluator: Evaluator
+    follower: Follower
+    fresh: Freshness
+
+    def environment(self, name: Any) -> Environment | None:
+        """Return an environment that answers can be made from as it is known here."""
+        found = self.evaluator.sets.environments.get(name)
+        # An own write that is not followed yet: see app.changes.revisions.reflected.
+        if found is None or found.revision > self.follower.revision:
+            return None
+        return found if self.fresh.stale_seconds() is None else None
+
+    def answer(self, status: int, body: bytes, tag: str | None = None) -> HotAnswer:
+        headers = [(b"x-revision", b"%d" % self.follower.revision)]
+        if tag is not None:
+            headers.append((b"etag", tag.encode()))
+        if status != 304:  # noqa: PLR2004
+            headers.append((b"content-length", b"%d" % len(body)))
+            headers.append(_IS_JSON)
+        return HotAnswer(status, headers, body)
+
+
+@dataclass(frozen=True, slots=True)
+class HotEvaluate:
+    """POST /api/v1/feature-flags/evaluate"""
+
+    flags: HotFlags
+    route: str = EVALUATE
+
+    def answer(self, _: bytes, posted: Posted) -> HotAnswer | None:
+        body = _body(posted, _MEMBERS_OF_ONE)
+        if body is None or type(body.get("flag_name")) is not str:
+            return None
+        environment = body.get("environment", BASE)
+        if self.flags.environment(environment) is None:
+            return None
+        told = self.flags.evaluator.one(
+            environment, body["flag_name"], body.get("user_id"), body.get("context", {})
+        )
+        return None if told is None else self.flags.answer(200, told)
+
+
+@dataclass(frozen=True, slots=True)
+class HotBatch:
+    """POST /api/v1/feature-flags/evaluate/batch"""
+
+    flags: HotFlags
+    route: str = BATCH
+
+    def answer(self, _: bytes, posted: Posted) -> HotAnswer | None:
+        body = _body(posted, _MEMBERS_OF_MANY)
+        if body is None or not _are_names(body.get("flag_names")):
+            return None
+        environment = body.get("environment", BASE)
+        if self.flags.environment(environment) is None:
+            return None
+        told = self.flags.evaluator.many(
+            environment, body.get("flag_names"), body.get("user_id"), body.get("context", {})
+        )
+        return self.flags.answer(200, told)
+
+
+@dataclass(frozen=True, slots=True)
+class HotOfrep:
+    """POST /ofrep/v1/evaluate/flags/{key}"""
+
+    flags: HotFlags
+    route: str = _OFREP + "/{key}"
+
+    def answer(self, parameter: bytes, posted: Posted) -> HotAnswer | None:
+        environment, key = _environment(posted), parameter.decode("latin-1")
+        found = self.flags.environment(environment)
+        if found is None or key not in found.flags.flags:
+            return None
+        try:
+            told = ofrep.one(self.flags.evaluator, environment, key, posted.body)
+        except Refused:
+            return None
+        return self.flags.answer(*_parts(told))
+
+
+@dataclass(frozen=True, slots=True)
+class HotOfrepAll:
+    """POST /ofrep/v1/evaluate/flags"""
+
+    flags: HotFlags
+    route: str = _OFREP
+
+    def answer(self, _: bytes, posted: Posted) -> HotAnswer | None:
+        environment = _environment(posted)
+        if self.flags.environment(environment) is None:
+            return None
+        known = posted.headers.get(b"if-none-match")
+        stream = _stream(posted.scheme, posted.server, posted.headers.get(b"host"), environment)
+        try:
+            told = ofrep.every(
+                self.flags.evaluator,
+                environment,
+                posted.body,
+                None if known is None else known.decode("latin-1"),
+                stream,
+            )
+        except Refused:
+            return None
+        return self.flags.answer(*_parts(told))
+
+
+def hot_posts(flags: HotFlags) -> Mapping[bytes, HotPost]:
+    """Return the endpoints by their paths, as app.web.hot looks for them."""
+    return {
+        EVALUATE.encode(): HotEvaluate(flags),
+        BATCH.encode(): HotBatch(flags),
+        _OFREP.encode(): HotOfrepAll(flags),
+        _OFREP.encode() + b"/": HotOfrep(flags),
+    }
+
+
+def _body(posted: Posted, members: frozenset[str]) -> dict[str, Any] | None:
+    """Return a body that holds some of these members and means what FastAPI would read in it."""
+    if posted.headers.get(b"content-type") != _JSON:
+        return None
+    try:
+        body = quick_json.loads(posted.body)
+    except BadJson:
+        return None
+    if type(body) is not dict or not body.keys() <= members:
+        return None
+    is_known = type(body.get("user_id")) in _USERS and type(body.get("context", {})) is dict
+    return body if is_known and type(body.get("environment", BASE)) is str else None
+
+
+def _are_names(names: Any) -> bool:
+    if names is None:
+        return True
+    return type(names) is list and len(names) <= _MOST_NAMES and all(type(n) is str for n in names)
+
+
+def _environment(posted: Posted) -> str:
+    return posted.headers.get(b"x-environment", BASE.encode()).decode("latin-1")
+
+
+def _parts(told: Told) -> tuple[int, bytes, str | None]:
+    return told.status, told.body, told.tag
+
+
+@lru_cache(maxsize=1000)
+def _stream(
+    scheme: str, server: tuple[str, int | None] | None, host: bytes | None, environment: str
+) -> bytes:
+    """Tell where changes can be heard of, by the address that FastAPI would find out."""
+    headers = [] if host is None else [(b"host", host)]
+    url = URL(scope={"scheme": scheme, "server": server, "path": "/", "headers": headers})
+    return ofrep.stream_of(url.scheme, url.netloc, environment)
