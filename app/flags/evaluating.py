@@ -109,10 +109,13 @@ class Evaluator:
         return outcome.ofrep + _end(evaluation.bucket, found)
 
     def ofrep_all(self, environment: str, context: Context) -> bytes:
-        """Evaluate every flag as OFREP answers it: the members of a list."""
+        """Evaluate every flag as OFREP answers it: the members of a list.
+
+        None tells the revision: clients compare what they are told of each flag with what they
+        were told before, and would take all of them for changed whenever one is.
+        """
         found = self.sets.environment(environment)
         context, now = _with_key(context), self.clock()
-        end = b'"revision":%d}}' % found.revision
         evaluate, outcome_of = found.evaluate, self._outcome
         pieces = []
         for flag in found.names():
@@ -126,9 +129,9 @@ class Evaluator:
                     continue
             bucket = evaluation.bucket
             pieces.append(
-                outcome.ofrep + end
+                outcome.ofrep[:-1] + b"}}"
                 if bucket is None
-                else b'%b"bucket":%d,%b' % (outcome.ofrep, bucket, end)
+                else b'%b"bucket":%d}}' % (outcome.ofrep, bucket)
             )
         return b",".join(pieces)
 

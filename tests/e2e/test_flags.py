@@ -175,6 +175,11 @@ def test_ofrep_answers_in_its_own_words(flags: Flags) -> None:
     assert mute["variant"] is None
     assert "value" not in mute
     assert (same.status, other.status) == (304, 200)
+    # Where each flag told it, clients would take all of them for changed whenever one is.
+    assert told(bulk)["metadata"] == {
+        "revision": told(flags.ofrep("/mute"))["metadata"]["revision"]
+    }
+    assert set(told(bulk)["flags"][1]["metadata"]) == {"flagVersion", "ruleId", "bucket"}
     assert without_key["roll"]["errorCode"] == "TARGETING_KEY_MISSING"
     assert told(missing, 404)["key"] == "no/such"
     assert told(bad, 400)["errorCode"] == "INVALID_CONTEXT"
