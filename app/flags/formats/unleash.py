@@ -22,20 +22,23 @@ weight. Rollouts that are all chance are reported.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from app.flags.formats.model import ALWAYS, Imported, Notes, Unexpressed, any_of, checked_flag
 from app.flags.formats.unleash_documents import Feature, is_export, read_clients, read_export
-from app.flags.formats.unleash_gates import Gate, Gates
+from app.flags.formats.unleash_gates import Gate, Gates, is_of_whoever_asks
 from app.flags.formats.unleash_variants import (
+    ANOTHER,
     OFF,
     ON,
     Rule,
+    Served,
     Variants,
-    group_of,
     rule_of,
     rules,
-    sticky_of,
+    served_by_feature,
+    served_by_strategy,
 )
 from pilothouse_core.definitions import Place
 
@@ -49,12 +52,17 @@ def read_unleash(document: Any, environment: str | None = None) -> Imported:
         gates = Gates(_segments(place.at("segments")))
     if whole.found:
         return Imported((), (), tuple(whole.found))
-    made = {feature.name: _made(feature, gates) for feature in features}
+    made: dict[str, _Made] = {}
+    for feature in features:
+        if feature.name in made:
+            made[feature.name].notes.add(feature.place, "is there a second time")
+        else:
+            made[feature.name] = _made(feature, gates)
     for feature in features:
         _add_prerequisites(feature, made)
     _leave_out_children(features, made)
     good = [one for one in made.values() if not one.notes.found]
-    used = sorted(set[str]().union(*(one.segments for one in good)))
+    used = sorted(set[int]().union(*(one.segments for one in good)))
     report: list[Unexpressed] = [note for one in made.values() for note in one.notes.found]
     return Imported(
         tuple(one.definition for one in good), tuple(map(gates.segment, used)), tuple(report)
@@ -67,15 +75,19 @@ def answered(kind: str, variant: str | None) -> tuple[bool, str]:
         return variant == "on", "disabled"
     if variant in (OFF, ON):
         return variant == ON, "disabled"
-    name, mark, number = variant.rpartition("~")
-    return True, name if mark and number.isdigit() else variant
+    return True, ANOTHER.sub("", variant)
 
 
 def _segments(place: Place) -> Mapping[int, Place]:
     if place.value is None:
         return {}
-    found = {one.member("id").value: one for one in place.items(100_000)}
-    return {number: one for number, one in found.items() if isinstance(number, int)}
+    found = {}
+    for one in place.items(100_000):
+        number = one.member("id")
+        if type(number.value) is not int:
+            number.fail("is no whole number")
+        found[number.value] = one
+    return found
 
 
 @dataclass(slots=True)
@@ -84,8 +96,9 @@ class _Made:
 
     notes: Notes
     has_parents: bool = False
+    is_of_whoever_asks: bool = False
     definition: dict[str, Any] = field(default_factory=dict)
-    segments: set[str] = field(default_factory=set)
+    segments: set[int] = field(default_factory=set)
     off: str = "off"
     on: str = "on"
     named: Mapping[str, list[str]] = field(default_factory=dict)
@@ -105,6 +118,7 @@ def _made(feature: Feature, gates: Gates) -> _Made:
         has_variants = feature.variants or any(_of_strategy(one) for one in feature.strategies)
         build = _with_variants if has_variants else _boolean
         members = build(feature, gates, made)
+        made.is_of_whoever_asks = any(map(is_of_whoever_asks, feature.strategies))
         made.definition = {
             "name": feature.name,
             "description": feature.description,
@@ -113,8 +127,6 @@ def _made(feature: Feature, gates: Gates) -> _Made:
             "off_variant": made.off,
             "enabled": feature.enabled,
         }
-        if not made.notes.found:
-            checked_flag(made.definition, feature.place, made.notes)
     return made
 
 
@@ -141,20 +153,31 @@ def _with_variants(feature: Feature, gates: Gates, made: _Made) -> dict[str, Any
     variants = Variants(made.notes)
     found: list[Rule] = []
     waiting: list[Gate] = []  # whoever passes these gets the variants of the feature
+
+    @cache
+    def of_feature() -> Sequence[Served]:
+        if not feature.variants:
+            return [(ALWAYS, {"variant": ON})]
+        with made.notes.catching():
+            return served_by_feature(feature.name, feature.variants, variants)
+        return []
+
     for strategy in feature.strategies:
         passed = gates.gates(feature.name, strategy, made.notes, made.segments)
         own = _of_strategy(strategy)
         if not own:
             waiting += passed
             continue
-        found += _of_feature(feature, waiting, variants)
-        waiting = []
+        if waiting:
+            found += rules(_joined(waiting), of_feature(), feature.place)
+            waiting = []
         with made.notes.catching():
-            group = group_of(strategy, feature.name)
-            found += rules(passed, group, sticky_of(strategy), own, variants)
+            of_strategy = served_by_strategy(feature.name, strategy, own, variants)
+            found += rules(passed, of_strategy, strategy)
     if not feature.strategies:
         waiting = [Gate(ALWAYS)]
-    found += _of_feature(feature, waiting, variants)
+    if waiting:
+        found += rules(_joined(waiting), of_feature(), feature.place)
     kind, values = variants.typed()
     made.named = variants.named
     return {
@@ -163,16 +186,6 @@ def _with_variants(feature: Feature, gates: Gates, made: _Made) -> dict[str, Any
         "default_variant": OFF,
         "rules": _possible(found),
     }
-
-
-def _of_feature(feature: Feature, passed: Sequence[Gate], variants: Variants) -> list[Rule]:
-    gates = _joined(passed)
-    if not feature.variants:
-        return [rule_of(gate, {"variant": ON}) for gate in gates]
-    with variants.notes.catching():
-        sticky = feature.variants[0].at("stickiness")
-        return rules(gates, feature.name, sticky, feature.variants, variants)
-    return []
 
 
 def _joined(gates: Sequence[Gate]) -> list[Gate]:
@@ -191,7 +204,9 @@ def _add_prerequisites(feature: Feature, made: Mapping[str, _Made]) -> None:
     for dependency in feature.dependencies:
         with child.notes.catching():
             needs.append(_prerequisite(dependency, made))
-    child.definition["prerequisites"] = needs
+    if not child.notes.found:
+        child.definition["prerequisites"] = needs
+        checked_flag(child.definition, feature.place, child.notes)
 
 
 def _prerequisite(dependency: Place, made: Mapping[str, _Made]) -> dict[str, Any]:
@@ -203,10 +218,14 @@ def _prerequisite(dependency: Place, made: Mapping[str, _Made]) -> dict[str, Any
         dependency.at("feature").fail(f"{name!r} cannot be imported itself")
     if parent.has_parents:
         dependency.at("feature").fail(f"{name!r} depends on another: to Unleash, it never is on")
+    if parent.is_of_whoever_asks:
+        dependency.at("feature").fail(
+            f"{name!r} has a rollout without a groupId: each child differs"
+        )
     expected = dependency.at("enabled")
     wanted = dependency.at("variants")
     names = [] if wanted.value is None else [one.text() for one in wanted.items(1000)]
-    if expected.value is False:
+    if expected.value is not None and not expected.boolean():
         if names:
             wanted.fail("are asked of a feature that has to be off")
         return {"flag": name, "variants": [parent.off]}
@@ -232,7 +251,9 @@ def _leave_out_children(features: Sequence[Feature], made: Mapping[str, _Made]) 
         for feature in features:
             child = made[feature.name]
             for dependency in feature.dependencies:
-                parent = made.get(str(dependency.at("feature").value))
-                if not child.notes.found and parent is not None and parent.notes.found:
+                if child.notes.found:
+                    break  # what stands there may be anything
+                parent = made[dependency.at("feature").value]
+                if parent.notes.found:
                     child.notes.add(dependency.at("feature"), "cannot be imported itself")
                     changed = True

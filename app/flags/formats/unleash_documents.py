@@ -1,6 +1,6 @@
 """The two documents of Unleash, brought to one form: what its clients are sent, and exports."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.flags.formats.model import Notes
@@ -37,10 +37,10 @@ def read_clients(place: Place) -> list[Feature]:
                 one,
                 Notes(name),
                 enabled=one.member("enabled").boolean(),
-                description=_description(one),
-                strategies=_listed(one, "strategies"),
-                variants=_listed(one, "variants"),
-                dependencies=_listed(one, "dependencies"),
+                description=described(one, "description"),
+                strategies=listed(one, "strategies"),
+                variants=listed(one, "variants"),
+                dependencies=listed(one, "dependencies"),
             )
         )
     return features
@@ -49,65 +49,80 @@ def read_clients(place: Place) -> list[Feature]:
 def read_export(place: Place, environment: str | None) -> list[Feature]:
     """Read an export, whose strategies and environments stand apart from the features."""
     states = place.member("featureEnvironments").items(_MANY)
-    chosen = _environment(place.at("featureEnvironments"), states, environment)
-    for strategy in _listed(place, "featureStrategies"):
-        if any(not _is_in(state, chosen) for state in states):
-            strategy.member("environment")  # or it would be one of every environment
-    return [
-        _exported(place, one, [state for state in states if _is_in(state, chosen)])
-        for one in place.member("features").items(_MANY)
-    ]
-
-
-def _exported(place: Place, feature: Place, states: Sequence[Place]) -> Feature:
-    name = feature.member("name").text()
-    notes = Notes(name)
-    own = [state for state in states if _feature_of(state) == name]
-    if len(own) != 1:
-        notes.add(feature, "is not there once in this environment")
-    environment = own[0].at("environment").value if own else None
-    found = [
-        strategy
-        for strategy in _listed(place, "featureStrategies")
-        if strategy.at("featureName").value == name and _is_in(strategy, environment)
-    ]
-    strategies = [strategy for strategy in found if not strategy.at("disabled").value]
-    if found and not strategies:
-        notes.add(found[0], "is disabled, as are all strategies of the feature")
-    return Feature(
-        name,
-        feature,
-        notes,
-        enabled=bool(own) and own[0].member("enabled").boolean(),
-        description=_description(feature),
-        tags=_tags(place, name),
-        strategies=sorted(strategies, key=_order),
-        variants=_listed(own[0], "variants") if own else (),
-        dependencies=[
-            dependency
-            for child in _listed(place, "dependencies")
-            if child.at("feature").value == name
-            for dependency in _listed(child, "dependencies")
-        ],
+    strategies = listed(place, "featureStrategies")
+    chosen = _environment(place.at("featureEnvironments"), [*states, *strategies], environment)
+    export = _Export(
+        _grouped([one for one in states if _is_in(one, chosen)], "featureName", "name"),
+        _grouped([one for one in strategies if _is_in(one, chosen)], "featureName"),
+        _grouped(listed(place, "featureTags"), "featureName"),
+        _grouped(listed(place, "dependencies"), "feature"),
     )
+    return [export.feature(one) for one in place.member("features").items(_MANY)]
 
 
-def _environment(place: Place, states: Sequence[Place], environment: str | None) -> str | None:
-    names = sorted({str(state.at("environment").value) for state in states})
-    if environment is None and len(names) > 1:
+_Group = Mapping[str, Sequence[Place]]  # by the feature they belong to
+
+
+@dataclass(frozen=True, slots=True)
+class _Export:
+    states: _Group
+    strategies: _Group
+    tags: _Group
+    dependencies: _Group
+
+    def feature(self, place: Place) -> Feature:
+        name = place.member("name").text()
+        notes = Notes(name)
+        states = self.states.get(name, ())
+        if len(states) != 1:
+            notes.add(place, "is not there once in this environment")
+        found = self.strategies.get(name, ())
+        strategies = [one for one in found if not one.at("disabled").value]
+        if found and not strategies:
+            notes.add(found[0], "is disabled, as are all strategies of the feature")
+        return Feature(
+            name,
+            place,
+            notes,
+            enabled=bool(states) and states[0].member("enabled").boolean(),
+            description=described(place, "description"),
+            tags=[
+                f"{described(tag, 'tagType')}:{described(tag, 'tagValue')}"
+                for tag in self.tags.get(name, ())
+            ],
+            strategies=sorted(strategies, key=_order),
+            variants=listed(states[0], "variants") if states else (),
+            dependencies=[
+                dependency
+                for child in self.dependencies.get(name, ())
+                for dependency in listed(child, "dependencies")
+            ],
+        )
+
+
+def _grouped(places: Iterable[Place], *names: str) -> _Group:
+    groups: dict[str, list[Place]] = {}
+    for place in places:
+        name = next((name for name in names if place.has(name)), names[0])
+        groups.setdefault(place.member(name).text(), []).append(place)
+    return groups
+
+
+def _environment(place: Place, found: Sequence[Place], wanted: str | None) -> str | None:
+    """Exports name the environment of a state; that of a strategy is left out if there is one."""
+    names = sorted({one.at("environment").text() for one in found if one.has("environment")})
+    if wanted is None and len(names) > 1:
         place.fail(f"are of several environments, choose one: {', '.join(names)}")
-    if environment is not None and environment not in names:
-        place.fail(f"{shown(environment)} is none of the environments: {', '.join(names)}")
-    return environment if len(names) > 1 else next(iter(names), None)
+    if wanted is not None and names and wanted not in names:
+        place.fail(f"{shown(wanted)} is none of the environments: {', '.join(names)}")
+    if len(names) > 1:
+        for one in found:
+            one.member("environment")  # or it would be one of every environment
+    return wanted if names and wanted is not None else next(iter(names), None)
 
 
 def _is_in(place: Place, environment: str | None) -> bool:
-    """Exports name the environment of a state; that of a strategy is left out if there is one."""
     return not place.has("environment") or place.at("environment").value == environment
-
-
-def _feature_of(state: Place) -> object:
-    return state.at("featureName" if state.has("featureName") else "name").value
 
 
 def _order(strategy: Place) -> float:
@@ -115,18 +130,12 @@ def _order(strategy: Place) -> float:
     return found.number() if found.value is not None else 0
 
 
-def _tags(place: Place, feature: str) -> list[str]:
-    return [
-        f"{tag.at('tagType').value}:{tag.at('tagValue').value}"
-        for tag in _listed(place, "featureTags")
-        if tag.at("featureName").value == feature
-    ]
+def described(place: Place, name: str) -> str:
+    """Return a text that is there for people only."""
+    found = place.at(name)
+    return "" if found.value is None else found.text(_MANY)
 
 
-def _description(place: Place) -> str:
-    return str(place.at("description").value or "")
-
-
-def _listed(place: Place, name: str) -> list[Place]:
+def listed(place: Place, name: str) -> list[Place]:
     found = place.at(name)
     return [] if found.value is None else list(found.items(_MANY))

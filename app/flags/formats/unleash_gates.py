@@ -10,8 +10,9 @@ said here differs from one of Unleash's SDKs or another in this alone:
 - where stickiness falls back to chance, nobody is in.
 """
 
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any, Final
@@ -21,13 +22,16 @@ from app.flags.formats.model import (
     NEVER,
     Condition,
     Notes,
+    Unexpressed,
     all_of,
     any_of,
+    checked_segment,
     exists,
     holds_test,
     negated,
     when_of,
 )
+from app.flags.formats.unleash_documents import described, listed
 from pilothouse_core.conditions import read_attribute
 from pilothouse_core.definitions import Place, shown
 from pilothouse_core.times import seconds_of
@@ -65,50 +69,60 @@ class Gates:
     """Reads strategies; `segments` are the constraints of each, by id."""
 
     def __init__(self, segments: Mapping[int, Place]) -> None:
-        self._segments = segments
-        self._made: dict[str, Mapping[str, Any]] = {}
+        self._places = segments
+        self._read: dict[int, _Segment] = {}
 
-    def segment(self, name: str) -> Mapping[str, Any]:
-        return self._made[name]
+    def segment(self, number: int) -> Mapping[str, Any]:
+        return self._read[number].definition
 
-    def gates(self, feature: str, strategy: Place, notes: Notes, used: set[str]) -> list[Gate]:
-        """Return gates of which one must be passed; `used` collects the segments they name."""
+    def gates(self, feature: str, strategy: Place, notes: Notes, used: set[int]) -> list[Gate]:
+        """Return gates of which one must be passed; `used` collects the segments they need."""
         tests = _Tests([_strategy(feature, strategy, notes)])
-        for constraint in _listed(strategy, "constraints"):
+        for constraint in listed(strategy, "constraints"):
             _add(tests, constraint, notes)
-        for number in _listed(strategy, "segments"):
+        for number in listed(strategy, "segments"):
             self._add_segment(tests, number, notes, used)
         return _gates(tests)
 
-    def _add_segment(self, tests: _Tests, number: Place, notes: Notes, used: set[str]) -> None:
-        found = self._segments.get(number.value) if isinstance(number.value, int) else None
-        if found is None:
-            notes.add(number, f"there is no segment {number.value}")
+    def _add_segment(self, tests: _Tests, number: Place, notes: Notes, used: set[int]) -> None:
+        if type(number.value) is not int or number.value not in self._places:
+            notes.add(number, "is none of the segments")
             return
-        inner = _Tests()
-        if not found.has("constraints"):
-            notes.add(found, "comes without its constraints, as exports do: add them")
-        for constraint in _listed(found, "constraints"):
-            _add(inner, constraint, notes)
-        if inner.clock:  # a segment knows no window of time
-            tests.conditions += inner.conditions
-            tests.clock += inner.clock
-            tests.after += inner.after
-            tests.before += inner.before
-            return
-        name = f"unleash-{number.value}"
-        self._made[name] = {
-            "name": name,
-            "description": str(found.at("name").value or ""),
-            "when": when_of(all_of(inner.conditions)),
-        }
-        used.add(name)
-        tests.conditions.append({"segment": name})
+        if number.value not in self._read:
+            self._read[number.value] = _read_segment(number.value, self._places[number.value])
+        found = self._read[number.value]
+        for note in found.notes:
+            notes.add(Place(None, note.pointer), note.reason)
+        tests.clock += found.tests.clock
+        tests.after += found.tests.after
+        tests.before += found.tests.before
+        if found.tests.conditions:
+            used.add(number.value)
+            tests.conditions.append({"segment": found.definition["name"]})
 
 
-def _listed(place: Place, name: str) -> list[Place]:
-    found = place.at(name)
-    return [] if found.value is None else list(found.items(100_000))
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """A segment, apart from its tests of the clock: it knows no window of time."""
+
+    definition: Mapping[str, Any]
+    tests: _Tests
+    notes: Sequence[Unexpressed]
+
+
+def _read_segment(number: int, place: Place) -> _Segment:
+    notes, tests = Notes(""), _Tests()
+    definition: dict[str, Any] = {"name": f"unleash-{number}"}
+    with notes.catching():
+        if not place.has("constraints"):
+            place.fail("comes without its constraints, as exports do: add them")
+        for constraint in listed(place, "constraints"):
+            _add(tests, constraint, notes)
+        definition["description"] = described(place, "name")
+        definition["when"] = when_of(all_of(tests.conditions))
+        if not notes.found:
+            checked_segment(definition, place, notes)
+    return _Segment(definition, tests, notes.found)
 
 
 def _gates(tests: _Tests) -> list[Gate]:
@@ -160,7 +174,7 @@ def attribute_of(place: Place) -> str:
 
 
 def _values(constraint: Place) -> list[str]:
-    return [value.text() for value in _listed(constraint, "values")]
+    return [value.text() for value in listed(constraint, "values")]
 
 
 def _some_values(constraint: Place) -> list[str]:
@@ -189,8 +203,8 @@ def _part(op: str) -> Callable[[str, Place], Condition]:
 def _number(*ops: str) -> Callable[[str, Place], Condition]:
     def read(attribute: str, constraint: Place) -> Condition:
         at = constraint.member("value")
-        text = str(at.value)
-        if not _NUMBER.fullmatch(text) or abs(float(text)) == float("inf"):
+        text = at.text()
+        if not _NUMBER.fullmatch(text) or math.isinf(float(text)):
             at.fail(f"{shown(text)} is no number to all of Unleash's SDKs")
         limit = float(text)
         plain = int(limit) if limit == int(limit) else limit
@@ -224,7 +238,7 @@ def _pattern(attribute: str, constraint: Place) -> Condition:
 
 
 def _networks(attribute: str, constraint: Place) -> Condition:
-    return _inside(attribute, [(value, value.text()) for value in _listed(constraint, "values")])
+    return _inside(attribute, [(value, value.text()) for value in listed(constraint, "values")])
 
 
 def _inside(attribute: str, found: list[tuple[Place, str]]) -> Condition:
@@ -274,6 +288,17 @@ def _strategy(feature: str, strategy: Place, notes: Notes) -> Condition:
     return NEVER
 
 
+def is_of_whoever_asks(strategy: Place) -> bool:
+    """Tell whether a rollout has no group: Unleash hashes the name of the feature it is asked for.
+
+    As a parent is asked for by the name of its child, its cohort there is another one.
+    """
+    parameters = parameters_of(strategy)
+    if strategy.at("name").value != "flexibleRollout" or parameters.at("groupId").value is not None:
+        return False
+    return _percent(parameters.member("rollout")) not in (0, 100)
+
+
 def parameters_of(strategy: Place) -> Place:
     found = strategy.at("parameters")
     return Place({}, found.pointer) if found.value is None else found
@@ -293,7 +318,8 @@ def _addresses(_: str, __: Place, parameters: Place) -> Condition:
 
 
 def _percent(place: Place) -> int:
-    found = _PERCENT.fullmatch(str(place.value))
+    text = str(place.value) if type(place.value) is int else place.text()
+    found = _PERCENT.fullmatch(text)
     if found is None:
         place.fail("is no whole percentage")
     return int(found[1])

@@ -1,22 +1,34 @@
 """Which variant of Unleash a feature yields: names, values and rules."""
 
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from typing import Any, Final
 
-from app.flags.formats.model import Notes, all_of, holds_test, when_of
+from app.flags.formats.model import Condition, Notes, all_of, holds_test, when_of
 from app.flags.formats.unleash_gates import SESSION, USER, Gate, attribute_of, parameters_of
+from pilothouse_core import strict_json
 from pilothouse_core.definitions import Place, shown
 
 OFF: Final = "disabled"  # what getVariant calls it, too
 ON: Final = "enabled"  # without a variant
 HASH: Final = "unleash-variants-1"
+MAX_RULES: Final = 1000
 _LARGEST_TOTAL: Final = 2**31 - 1
+_LONGEST_PAYLOAD: Final = 1_000_000
+_DEEPEST_PAYLOAD: Final = 32
+ANOTHER: Final = re.compile(r"~[0-9]+\Z")
 
 Rule = dict[str, Any]
+Served = tuple[Condition, Mapping[str, Any]]  # a further condition, what is served
+
+
+@dataclass(frozen=True, slots=True)
+class _Payload:
+    type: str
+    value: str
 
 
 @dataclass(slots=True)
@@ -24,29 +36,29 @@ class Variants:
     """The variants of one feature. One name with another payload becomes `name~2`."""
 
     notes: Notes
-    payloads: dict[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    payloads: dict[str, _Payload | None] = field(default_factory=dict)
     named: dict[str, list[str]] = field(default_factory=dict)
+    _made: dict[tuple[str, _Payload | None], str] = field(default_factory=dict)
 
     def add(self, place: Place) -> str:
         """Return the name a variant has here."""
         name = place.member("name").text()
         if name in (OFF, ON):
             place.at("name").fail(f"{shown(name)} is what a flag without a variant serves here")
-        payload = place.at("payload").value
-        names = self.named.setdefault(name, [])
-        for known in names:
-            if self.payloads[known] == payload:
-                return known
-        made = f"{name}~{len(names) + 1}" if names else name
-        if made in self.payloads:
-            place.at("name").fail(f"another variant is called {shown(made)}")
-        names.append(made)
-        self.payloads[made] = payload
-        return made
+        if ANOTHER.search(name):
+            place.at("name").fail(f"{shown(name)} ends like the name of a second payload here")
+        payload = _payload(place.at("payload"))
+        if (name, payload) not in self._made:
+            names = self.named.setdefault(name, [])
+            made = f"{name}~{len(names) + 1}" if names else name
+            names.append(made)
+            self.payloads[made] = payload
+            self._made[name, payload] = made
+        return self._made[name, payload]
 
     def typed(self) -> tuple[str, dict[str, Any]]:
         """Return the type of the flag, and the value of each variant."""
-        kinds = {payload.get("type") for payload in self.payloads.values() if payload}
+        kinds = {payload.type for payload in self.payloads.values() if payload}
         if not kinds:
             return "string", {name: name for name in (*self.payloads, ON, OFF)}
         for kind, accepted, reads, empty in _TYPES:
@@ -55,7 +67,7 @@ class Variants:
                     return kind, self._values(reads, empty)
                 except ValueError:
                     break
-        return "object", self._values(dict, {})
+        return "object", self._values(asdict, {})
 
     def _values(self, reads: Any, empty: Any) -> dict[str, Any]:
         values = {
@@ -64,42 +76,45 @@ class Variants:
         return {**values, ON: empty, OFF: empty}
 
 
-def _text(payload: Mapping[str, Any]) -> str:
-    if not isinstance(payload.get("value"), str):
-        raise ValueError("is no text")  # noqa: TRY004 - as json and float have it
-    return str(payload["value"])
+def _payload(place: Place) -> _Payload | None:
+    if place.value is None:
+        return None
+    return _Payload(place.member("type").text(), place.member("value").text(_LONGEST_PAYLOAD))
 
 
-def _structure(payload: Mapping[str, Any]) -> Any:
-    found = json.loads(_text(payload))
+def _text(payload: _Payload) -> str:
+    return payload.value
+
+
+def _structure(payload: _Payload) -> Any:
+    found = strict_json.loads(payload.value, max_depth=_DEEPEST_PAYLOAD)
     if not isinstance(found, (dict, list)):
-        raise ValueError("is no object")  # noqa: TRY004
+        raise ValueError("is no object")  # noqa: TRY004 - as the parser has it
     return found
 
 
-def _number(payload: Mapping[str, Any]) -> float:
-    found = float(str(payload.get("value")))
+def _number(payload: _Payload) -> float:
+    found = float(payload.value)
     if not math.isfinite(found):
         raise ValueError("is no number")
     return found
 
 
-_TYPES: Final[Sequence[tuple[str, set[str], Callable[[Mapping[str, Any]], Any], Any]]] = (
+_TYPES: Final[Sequence[tuple[str, set[str], Callable[[_Payload], Any], Any]]] = (
     ("string", {"string", "csv"}, _text, ""),
     ("object", {"json"}, _structure, {}),
     ("number", {"number"}, _number, 0),
 )
 
 
-def rules(
-    gates: Iterable[Gate], group: str, sticky: Place, found: Sequence[Place], variants: Variants
-) -> list[Rule]:
-    """Return what those who pass one of the gates get of these variants."""
-    served = [*_overrides(found, variants), *_drawn(group, sticky, found, variants)]
+def rules(gates: Sequence[Gate], found: Sequence[Served], place: Place) -> list[Rule]:
+    """Return what those who pass one of the gates get."""
+    if len(gates) * len(found) > MAX_RULES:
+        place.fail(f"makes more than {MAX_RULES} rules")
     return [
         rule_of(Gate(all_of([gate.when, condition]), gate.active), serve)
         for gate in gates
-        for condition, serve in served
+        for condition, serve in found
     ]
 
 
@@ -108,11 +123,28 @@ def rule_of(gate: Gate, serve: Mapping[str, Any]) -> Rule:
     return rule if gate.active is None else {**rule, "active": dict(gate.active)}
 
 
-_Served = tuple[dict[str, Any], Mapping[str, Any]]  # a further condition, what is served
+def served_by_feature(name: str, found: Sequence[Place], variants: Variants) -> Sequence[Served]:
+    """Return what everybody gets of a feature's own variants."""
+    sticky = found[0].at("stickiness")
+    return [*_overrides(found, variants), *_drawn(name, sticky, found, variants)]
 
 
-def _overrides(found: Sequence[Place], variants: Variants) -> list[_Served]:
-    served: list[_Served] = []
+def served_by_strategy(
+    feature: str, strategy: Place, found: Sequence[Place], variants: Variants
+) -> Sequence[Served]:
+    for variant in found:
+        if variant.at("overrides").value:
+            variant.at("overrides").fail(
+                "belong to a strategy: some of Unleash's SDKs pass them over"
+            )
+    parameters = parameters_of(strategy)
+    group = parameters.at("groupId")
+    salt = feature if group.value is None else group.text()
+    return _drawn(salt, parameters.at("stickiness"), found, variants)
+
+
+def _overrides(found: Sequence[Place], variants: Variants) -> list[Served]:
+    made: list[Served] = []
     for variant in found:
         if variant.at("overrides").value is None:
             continue
@@ -121,17 +153,17 @@ def _overrides(found: Sequence[Place], variants: Variants) -> list[_Served]:
             attribute = attribute_of(override.member("contextName"))
             values = [value.text() for value in override.member("values").items(100_000)]
             if values:
-                served.append((holds_test(attribute, "in", *values), {"variant": name}))
-    return served
+                made.append((holds_test(attribute, "in", *values), {"variant": name}))
+    return made
 
 
-def _drawn(group: str, sticky: Place, found: Sequence[Place], variants: Variants) -> list[_Served]:
+def _drawn(group: str, sticky: Place, found: Sequence[Place], variants: Variants) -> list[Served]:
     """Place everybody by their bucket. Who has none would get any: they get the first variant."""
     weights = [(variants.add(one), _weight(one.member("weight"))) for one in found]
     named = [(name, weight) for name, weight in weights if weight]
     if not 0 < sum(weight for _, weight in named) <= _LARGEST_TOTAL:
         found[0].at("weight").fail("adds up with the others to nothing, or to too much")
-    first: _Served = ({"all": []}, {"variant": named[0][0]})
+    first: Served = ({"all": []}, {"variant": named[0][0]})
     if len(named) == 1:
         return [first]
     ends = accumulate(weight for _, weight in named)
@@ -158,12 +190,3 @@ def _weight(place: Place) -> int:
     if type(place.value) is not int or place.value < 0:
         place.fail("is no whole number")
     return place.value
-
-
-def sticky_of(strategy: Place) -> Place:
-    return parameters_of(strategy).at("stickiness")
-
-
-def group_of(strategy: Place, feature: str) -> str:
-    group = parameters_of(strategy).at("groupId")
-    return feature if group.value is None else group.text()
