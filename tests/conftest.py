@@ -9,8 +9,11 @@ from tests.servers.kafka import KafkaServer, start_kafka
 from tests.servers.postgres import PostgresServer, start_postgres
 from tests.servers.redis import RedisServer, start_redis
 from tests.servers.vault import VaultServer, start_vault
+from tests.servers.zookeeper import ZooKeeperServer, start_zookeeper
 
-SERVERS = frozenset({"vault_server", "postgres_server", "kafka_server", "redis_server"})
+SERVERS = frozenset(
+    {"vault_server", "postgres_server", "kafka_server", "redis_server", "zookeeper_server"}
+)
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m "not servers"` chooses
@@ -46,4 +49,10 @@ def kafka_server() -> Iterator[KafkaServer]:
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     with closing(start_redis()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def zookeeper_server() -> Iterator[ZooKeeperServer]:
+    with closing(start_zookeeper()) as server:
         yield server

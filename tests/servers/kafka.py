@@ -2,12 +2,9 @@
 
 import asyncio
 import base64
-import fcntl
-import hashlib
 import logging
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 from collections.abc import Mapping
@@ -20,6 +17,7 @@ from aiokafka.errors import KafkaError
 
 from tests.servers.choice import ForeignServer, NotProvided, first_provided
 from tests.servers.container import HOST, PORT, Image, RunningContainer
+from tests.servers.jars import QUICK, jars, java
 from tests.servers.process import (
     Berth,
     ChildProcess,
@@ -32,7 +30,7 @@ from tests.servers.process import (
 POM = Path(__file__).parent / "kafkad" / "pom.xml"
 MAIN = "kafka.Kafka"
 FORMAT = "kafka.tools.StorageTool"
-QUICK = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")  # to start, not to run fast
+SMALL = ("-Xmx512m", *QUICK)
 # One broker that is its own controller; small, and quick to be joined by a consumer.
 ALONE = {
     "process.roles": "broker,controller",
@@ -151,10 +149,7 @@ def _contained() -> KafkaServer:
 
 
 def _fetched(environment: Mapping[str, str]) -> KafkaServer:
-    java = shutil.which("java", path=environment.get("PATH", ""))
-    if java is None:
-        raise NotProvided("no `java` on the PATH")
-    jars = f"{_jars(environment)}/*"
+    program = (java(environment), *SMALL, "-cp", f"{jars('kafka', POM, environment)}/*")
     berth, holder = Berth("kafka"), reserve_port()
     bootstrap, controller = f"127.0.0.1:{berth.port}", f"127.0.0.1:{holder.getsockname()[1]}"
     listeners = {
@@ -165,9 +160,9 @@ def _fetched(environment: Mapping[str, str]) -> KafkaServer:
     }
     settings = berth.folder / "server.properties"
     settings.write_text("".join(f"{k}={v}\n" for k, v in {**ALONE, **listeners}.items()))
-    _format((java, *QUICK, "-cp", jars, FORMAT), settings)
+    _format((*program, FORMAT), settings)
     command = Command(
-        argv=(java, *QUICK, "-cp", jars, MAIN, settings),
+        argv=(*program, MAIN, settings),
         environment={},
         folder=berth.folder,
     )
@@ -188,37 +183,3 @@ def _format(tool: tuple[str, ...], settings: Path) -> None:
         capture_output=True,
         check=True,
     )
-
-
-def _jars(environment: Mapping[str, str]) -> Path:
-    """Fetch the jars unless an earlier run did, for the same pom."""
-    digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:16]
-    cache = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    jars = cache / "pilothouse" / "servers" / f"kafka-{digest}"
-    if not jars.exists():
-        maven = shutil.which("mvn", path=environment.get("PATH", ""))
-        if maven is None:
-            raise NotProvided(f"no `mvn` on the PATH, and no {jars}")
-        jars.parent.mkdir(parents=True, exist_ok=True)
-        with jars.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # two runs side by side fetch once
-            if not jars.exists():
-                _fetch(maven, jars, environment)
-    return jars
-
-
-def _fetch(maven: str, jars: Path, environment: Mapping[str, str]) -> None:
-    unfinished = jars.with_suffix(".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    goal = ("dependency:copy-dependencies", f"-DoutputDirectory={unfinished}")
-    fetched = subprocess.run(
-        (maven, "-q", "-B", "-f", POM, *goal),
-        cwd=jars.parent,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if fetched.returncode != 0:
-        raise NotProvided(f"`mvn` fails: {(fetched.stdout + fetched.stderr).strip()[-2000:]}")
-    unfinished.replace(jars)
