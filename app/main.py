@@ -1,7 +1,7 @@
 """The composition root: settings in, application out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypedDict
 
@@ -64,6 +64,7 @@ class State(TypedDict):
     log: ChangeLog
     follower: Follower
     health: Vitals
+    collect_metrics: Callable[[], None]  # what is counted elsewhere first, to be fast
     stats: Stats
     hub: Hub
     flags: FlagService
@@ -177,7 +178,8 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
         log=log,
         follower=follower,
         health=vitals,
-        stats=Stats(reader, log),
+        collect_metrics=counter.collect,
+        stats=Stats(reader, log, sets),
         hub=hub,
         flags=FlagService(backends.flags, sets, flag_writer, counter),
         flag_transfer=FlagTransfer(sets, flag_writer),

@@ -9,6 +9,8 @@ from pydantic import BaseModel, Field
 from app.changes.port import ChangeLog
 from app.configs.model import KIND
 from app.configs.reading import Reader
+from app.flags.model import Kind
+from app.flags.sets import FlagSets
 from app.web.problem import PROBLEMS
 from app.web.state import from_state
 
@@ -19,6 +21,8 @@ class StatsOut(BaseModel):
     documents: int
     environments: int
     services: int
+    flags: int
+    segments: int
     changes_last_hour: int
     cache_hit_ratio: float = Field(description="Of document reads since this replica started.")
 
@@ -27,6 +31,7 @@ class StatsOut(BaseModel):
 class Stats:
     reader: Reader
     log: ChangeLog
+    sets: FlagSets
 
     async def now(self) -> StatsOut:
         live = [
@@ -39,8 +44,17 @@ class Stats:
             documents=len(live),
             environments=len({entity.environment for entity in live}),
             services=len({entity.name for entity in live} - {"_shared"}),
+            flags=self._number("flag"),
+            segments=self._number("segment"),
             changes_last_hour=await self.log.recent(_HOUR),
             cache_hit_ratio=round(self.reader.hits / reads, 4) if reads else 0.0,
+        )
+
+    def _number(self, kind: Kind) -> int:
+        return sum(
+            found == kind and not item.deleted
+            for environment in self.sets.environments.values()
+            for (found, _), item in environment.items.items()
         )
 
 

@@ -1,6 +1,6 @@
 """Whether this replica lives, can serve, and how it fares: for orchestrators and people."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Literal, Protocol
@@ -102,8 +102,11 @@ async def health(health: Health, response: Response) -> HealthOut:
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
-async def metrics() -> Response:
+async def metrics(
+    collect: Annotated[Callable[[], None], from_state("collect_metrics")],
+) -> Response:
     """Everything this process counts, in the text format of Prometheus."""
+    collect()
     headers = {"Content-Type": CONTENT_TYPE_LATEST, **_NO_STORE}
     return Response(generate_latest(REGISTRY), headers=headers)
 

@@ -20,6 +20,7 @@ from app.configs.recovery import Scanner
 from app.configs.writing import Write, Writer
 from app.flags.embedded import EmbeddedFlagStore
 from app.flags.model import Commit, Edit, entity
+from app.flags.sets import FlagSets
 from app.state import State
 from app.stats import Stats
 from app.telemetry import REGISTRY
@@ -55,8 +56,12 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     await log.advance(DISGUISED, [Written(1, None)])
     await follower.catch_up()
     assert {BANNER.key, DISGUISED.key, CHECKOUT.path} <= follower.pointers.keys()
+    sets = FlagSets(flags)
+    await sets.refresh()
     yield Bench(
-        DocumentService(reader, writer, log), Scanner(store, reader, writer), Stats(reader, log)
+        DocumentService(reader, writer, log),
+        Scanner(store, reader, writer),
+        Stats(reader, log, sets),
     )
     await state.close()
 
@@ -70,6 +75,7 @@ async def test_the_numbers_for_people_count_no_flag_as_a_document(bench: Bench) 
     numbers = await bench.stats.now()
 
     assert (numbers.documents, numbers.environments, numbers.services) == (1, 1, 1)
+    assert (numbers.flags, numbers.segments) == (1, 1)
     assert numbers.changes_last_hour == 4
 
 

@@ -157,6 +157,20 @@ def test_usage_is_counted_and_stale_flags_are_found(flags: Flags) -> None:
     assert told(flags.get(stale_days=1))["items"] == []
 
 
+def test_evaluations_are_in_the_metrics_at_once(flags: Flags) -> None:
+    flags.create("counted", rollout_percentage=100)
+    flags.evaluate("counted", "ann")
+    flags.evaluate("counted", "bob")
+
+    environment = f'environment="{flags.environment}"'
+    by_reason = f'pilothouse_flag_evaluations_total{{{environment},reason="SPLIT"}}'
+    by_variant = (
+        f'pilothouse_flag_variant_evaluations_total{{{environment},flag="counted",variant="on"}}'
+    )
+    assert (flags.of.metric(by_reason), flags.of.metric(by_variant)) == (2, 2)
+    assert b"ann" not in flags.of.get("/metrics").body
+
+
 def test_ofrep_answers_in_its_own_words(flags: Flags) -> None:
     flags.create("roll", rollout_percentage=50)
     flags.create("mute", off_variant=None, enabled=False)

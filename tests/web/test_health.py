@@ -23,10 +23,14 @@ class House:
     serving: bool = True
     can_read: bool = True
     statuses: list[PortStatus] = field(default_factory=lambda: [UP])
+    collected: int = 0
 
     async def ports(self) -> list[PortStatus]:
         assert self.serving, "a replica that stops is not asked for its servers"
         return self.statuses
+
+    def collect_metrics(self) -> None:
+        self.collected += 1
 
     def facts(self) -> dict[str, object]:
         return {"version": "0.1.0", "revision": 7, "status": "facts override nothing"}
@@ -40,7 +44,7 @@ def house() -> House:
 @pytest.fixture
 def state(house: House) -> dict[str, object]:
     source: HealthSource = house
-    return {"health": source}
+    return {"health": source, "collect_metrics": house.collect_metrics}
 
 
 @pytest.fixture
