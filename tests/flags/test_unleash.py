@@ -128,7 +128,7 @@ IN_CONSTRAINT = f"{IN_STRATEGY}/constraints/0"
         (constrained("x", "DATE_AFTER", value="today"), f"{IN_CONSTRAINT}/value"),
         (constrained("x", "SEMVER_EQ", value="1"), f"{IN_CONSTRAINT}/value"),
         (constrained("x", "STR_CONTAINS", values=[]), f"{IN_CONSTRAINT}/values"),
-        (constrained("x", "REGEX", value="(?=a)"), ""),
+        (constrained("x", "REGEX", value="(?=a)"), f"{IN_CONSTRAINT}/value"),
         (constrained("x", "IN_CIDR", values=["10.0.0.0/255.0.0.0"]), f"{IN_CONSTRAINT}/values/0"),
         (constrained("currentTime", "IN", values=["a"]), f"{IN_CONSTRAINT}/operator"),
         (rolled(stickiness="random"), f"{IN_STRATEGY}/parameters/stickiness"),

@@ -32,8 +32,8 @@ from app.flags.formats.model import (
     when_of,
 )
 from app.flags.formats.unleash_documents import described, listed
-from pilothouse_core.conditions import read_attribute
-from pilothouse_core.definitions import Place, shown
+from pilothouse_core.conditions import read_attribute, read_condition
+from pilothouse_core.definitions import DefinitionError, Place, shown
 from pilothouse_core.times import seconds_of
 from pilothouse_core.versions import version_key
 
@@ -234,7 +234,13 @@ def _version(op: str) -> Callable[[str, Place], Condition]:
 
 
 def _pattern(attribute: str, constraint: Place) -> Condition:
-    return holds_test(attribute, "matches", constraint.member("value").text(), **_folds(constraint))
+    at = constraint.member("value")
+    condition = holds_test(attribute, "matches", at.text(), **_folds(constraint))
+    try:
+        read_condition(Place(condition))
+    except DefinitionError as error:
+        at.fail(error.detail)
+    return condition
 
 
 def _networks(attribute: str, constraint: Place) -> Condition:
