@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 import pytest
 
+from tests.servers.node import INTEROP
 from tests.servers.service import ROOT, ServiceProcess
 
 pytestmark = pytest.mark.slow
@@ -19,7 +20,9 @@ PYTHON = ".venv/bin/python"
 
 MARK = "<!-- tested -->\n"
 BLOCK = re.compile(rf"({re.escape(MARK)})?```(?:sh|console)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+SCRIPT = re.compile(r"^```js\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 ANSWER = "# ->"
+PRINTED = "// -> "
 LEFT_OUT = " ... "
 REFUSAL = re.compile(r'"status":[45]\d\d')
 
@@ -101,6 +104,29 @@ def test_every_example_answers_what_the_page_shows(page: str, service: ServicePr
         assert absent(example, done.stdout) is None, told
 
     assert found
+
+
+def test_every_script_prints_what_the_page_shows(service: ServiceProcess) -> None:
+    page = "docs/feature-flags.md"
+    for example in (found for tested, block in blocks(page) if tested for found in examples(block)):
+        run(example, service.url)
+
+    scripts = SCRIPT.findall((ROOT / page).read_text())
+    for script in scripts:
+        shown = [line.removeprefix(PRINTED) for line in script.splitlines() if PRINTED in line]
+        # Nobody leaves the page here.
+        code = f"{script.replace(ADDRESS, service.url)}\nprocess.exit();"
+        done = subprocess.run(
+            ("node", "--input-type=module", "--eval", code),
+            cwd=INTEROP,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        assert (done.returncode, done.stdout.splitlines()) == (0, shown), done.stderr
+
+    assert scripts
 
 
 @pytest.mark.parametrize("page", PAGES)

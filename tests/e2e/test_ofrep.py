@@ -187,3 +187,10 @@ def test_all_flags_say_where_changes_are_told(flags: Flags) -> None:
     url = f"{flags.of.process.url}/ofrep/v1/stream?environment={flags.environment}"
     assert stream == {"type": "sse", "url": url}
     assert json.loads(bulk(flags).body)["flags"] == []
+
+
+def test_the_stream_is_named_as_the_client_has_named_the_service(flags: Flags) -> None:
+    proxied = flags.ofrep(headers={"Host": "flags.example.org", "X-Forwarded-Proto": "https"})
+
+    (stream,) = told(proxied)["eventStreams"]
+    assert stream["url"].startswith("https://flags.example.org/ofrep/v1/stream?")
