@@ -1,10 +1,31 @@
 """What can be wrong with an instance, or with what is asked of it."""
 
 from app.errors import Conflict, NotFound, Unavailable
+from pilothouse_core.instances import Tag
 
 
 class RegistryUnavailable(Unavailable):
     code = "registry_store_unavailable"
+
+
+class NodesUnavailable(Unavailable):
+    """ZooKeeper did not answer; what was asked of it may still happen, and may be asked again."""
+
+    code = "registry_nodes_unavailable"
+
+
+class Superseded(Conflict):
+    """A later registration or claim of the instance was there first; nothing was changed."""
+
+    code = "instance_superseded"
+
+    def __init__(self, service: str, instance_id: str, newest: Tag) -> None:
+        super().__init__(
+            f"{service} has a later registration or owner of {instance_id!r}",
+            service_name=service,
+            instance_id=instance_id,
+        )
+        self.newest = newest
 
 
 class InstanceNotFound(NotFound):
