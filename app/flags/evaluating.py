@@ -1,4 +1,4 @@
-"""Evaluations as bytes: each way a flag can come out is encoded once, and counted.
+"""Evaluations as JSON: each way a flag can come out is encoded once, and counted.
 
 What differs from one request to the next (the bucket, the subject, the revision) is put between
 pieces that are kept; both doors, FastAPI's and the hot one, answer with what is made here.
@@ -41,9 +41,11 @@ class _Outcome:
     version: int
     variant: str | None
     reason: str
-    plain: bytes  # {...,"bucket":
-    named: bytes  # "flag":{...,"bucket":
-    ofrep: bytes  # {...,"metadata":{...,
+    plain: str  # {...,"bucket":
+    named: str  # "flag":{...,"bucket":
+    ofrep: str  # {...,"metadata":{...,
+    whole: str  # {...,"metadata":{...}}, or the refusal
+    refused: str | None  # why OFREP is told that there is no evaluation
     times: int = 0
 
 
@@ -71,42 +73,44 @@ class Evaluator:
     def one(self, environment: str, flag: str, user: Any, context: Context) -> bytes | None:
         """Evaluate one flag for a user; None if there is no such flag."""
         found = self.sets.environment(environment)
-        evaluation = found.evaluate(flag, _with_user(context, user), self.clock())
+        evaluation = found.evaluate(flag, with_subject(context, user), self.clock())
         if evaluation.error_code == FLAG_NOT_FOUND:
             return None
-        outcome = self._outcome(found, evaluation)
-        return outcome.plain + _number(evaluation.bucket) + _tail(found, user)
+        outcome, bucket = self._outcome(found, evaluation), evaluation.bucket
+        told = "null" if bucket is None else bucket
+        return f"{outcome.plain}{told}{_tail(found, user)}".encode()
 
     def many(
         self, environment: str, flags: Sequence[str] | None, user: Any, context: Context
     ) -> bytes:
         """Evaluate these flags, or all; a flag that is not there or bad is told in its place."""
         found = self.sets.environment(environment)
-        context, now = _with_user(context, user), self.clock()
+        context, now = with_subject(context, user), self.clock()
         tail = _tail(found, user)
-        evaluate, outcome_of = found.evaluate, self._outcome
+        evaluate, outcome_of = found.evaluation(), self._outcome
         pieces = []
         for flag in found.names() if flags is None else dict.fromkeys(flags):
             evaluation = evaluate(flag, context, now)
             outcome = outcome_of(found, evaluation)
             bucket = evaluation.bucket
-            pieces.append(outcome.named + (b"null" if bucket is None else b"%d" % bucket) + tail)
-        return b'{"evaluations":{%b},"revision":%d}' % (b",".join(pieces), found.revision)
+            pieces.append(f"{outcome.named}{'null' if bucket is None else bucket}{tail}")
+        told = ",".join(pieces)
+        return f'{{"evaluations":{{{told}}},"revision":{found.revision}}}'.encode()
 
     def explained(self, environment: str, flag: str, user: Any, context: Context) -> Any:
         """Return the trace of an evaluation."""
         found = self.sets.environment(environment)
-        return explained(found.flags, flag, _with_user(context, user), self.clock())
+        return explained(found.flags, flag, with_subject(context, user), self.clock())
 
     def ofrep(self, environment: str, flag: str, context: Context) -> bytes | Refusal:
         """Evaluate one flag as OFREP answers it."""
         found = self.sets.environment(environment)
         evaluation = found.evaluate(flag, _with_key(context), self.clock())
-        outcome = self._outcome(found, evaluation)
-        code = _refused(evaluation)
-        if code is not None:
-            return Refusal(code, _DETAILS[code])
-        return outcome.ofrep + _end(evaluation.bucket, found)
+        outcome, bucket = self._outcome(found, evaluation), evaluation.bucket
+        if outcome.refused is not None:
+            return Refusal(outcome.refused, _DETAILS[outcome.refused])
+        counted = "" if bucket is None else f'"bucket":{bucket},'
+        return f'{outcome.ofrep}{counted}"revision":{found.revision}}}}}'.encode()
 
     def ofrep_all(self, environment: str, context: Context) -> bytes:
         """Evaluate every flag as OFREP answers it: the members of a list.
@@ -116,24 +120,16 @@ class Evaluator:
         """
         found = self.sets.environment(environment)
         context, now = _with_key(context), self.clock()
-        evaluate, outcome_of = found.evaluate, self._outcome
+        evaluate, outcome_of = found.evaluation(), self._outcome
         pieces = []
         for flag in found.names():
             evaluation = evaluate(flag, context, now)
             outcome = outcome_of(found, evaluation)
-            if evaluation.skipped or evaluation.error_code is not None:
-                code = _refused(evaluation)
-                if code is not None:
-                    refusal = {"key": flag, "errorCode": code, "errorDetails": _DETAILS[code]}
-                    pieces.append(_json(refusal))
-                    continue
             bucket = evaluation.bucket
             pieces.append(
-                outcome.ofrep[:-1] + b"}}"
-                if bucket is None
-                else b'%b"bucket":%d}}' % (outcome.ofrep, bucket)
+                outcome.whole if bucket is None else f'{outcome.ofrep}"bucket":{bucket}}}}}'
             )
-        return b",".join(pieces)
+        return ",".join(pieces).encode()
 
     def tag(self, environment: str, scope: str, context: Context) -> str:
         """Return what is the same only as long as every evaluation for `context` is.
@@ -187,15 +183,22 @@ def _is_on(flag: Flag | None, evaluation: Evaluation) -> bool:
 
 
 def _made(evaluation: Evaluation, is_on: bool) -> _Outcome:  # noqa: FBT001
-    plain = _json(_members(evaluation, is_on))[:-1] + b',"bucket":'
+    plain = _json(_members(evaluation, is_on))[:-1] + ',"bucket":'
+    ofrep, refused = _ofrep(evaluation), _refused(evaluation)
+    whole = ofrep
+    if refused is not None:
+        members = {"key": evaluation.flag, "errorCode": refused, "errorDetails": _DETAILS[refused]}
+        whole = _json(members)
     return _Outcome(
         evaluation.flag,
         evaluation.version,
         evaluation.variant,
         evaluation.reason,
         plain=plain,
-        named=_json(evaluation.flag) + b":" + plain,
-        ofrep=_ofrep(evaluation),
+        named=_json(evaluation.flag) + ":" + plain,
+        ofrep=ofrep[:-2] + ",",
+        whole=whole,
+        refused=refused,
     )
 
 
@@ -220,7 +223,7 @@ def _members(evaluation: Evaluation, is_on: bool) -> dict[str, Any]:  # noqa: FB
     return members
 
 
-def _ofrep(evaluation: Evaluation) -> bytes:
+def _ofrep(evaluation: Evaluation) -> str:
     members: dict[str, Any] = {"key": evaluation.flag}
     if evaluation.variant is not None:
         members["value"] = evaluation.value
@@ -228,7 +231,7 @@ def _ofrep(evaluation: Evaluation) -> bytes:
     metadata: dict[str, Any] = {"flagVersion": evaluation.version}
     if evaluation.rule_id is not None:
         metadata["ruleId"] = evaluation.rule_id
-    return _json({**members, "metadata": metadata})[:-2] + b","
+    return _json({**members, "metadata": metadata})
 
 
 def _refused(evaluation: Evaluation) -> str | None:
@@ -237,34 +240,19 @@ def _refused(evaluation: Evaluation) -> str | None:
     return TARGETING_KEY_MISSING if evaluation.lacks_targeting_key else None
 
 
-def _with_user(context: Context, user: Any) -> dict[str, Any]:
-    return with_subject(context, user)
-
-
 def _with_key(context: Context) -> dict[str, Any]:
     key = context.get("targetingKey")
     return with_subject(context, key) if key is not None else dict(context)
 
 
-def _number(bucket: int | None) -> bytes:
-    return b"null" if bucket is None else b"%d" % bucket
+def _tail(environment: Environment, user: Any) -> str:
+    told = f'"environment":"{environment.name}","revision":{environment.revision}}}'
+    return f',"user_id":{_encode(user).decode()},{told}'
 
 
-def _tail(environment: Environment, user: Any) -> bytes:
-    return b',"user_id":%b,"environment":"%b","revision":%d}' % (
-        _encode(user),
-        environment.name.encode(),
-        environment.revision,
-    )
-
-
-def _end(bucket: int | None, environment: Environment) -> bytes:
-    counted = b"" if bucket is None else b'"bucket":%d,' % bucket
-    return b'%b"revision":%d}}' % (counted, environment.revision)
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=_SHORT).encode("utf-8", "replace")
+def _json(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, separators=_SHORT)
+    return text.encode("utf-8", "replace").decode()  # no half of a surrogate pair is left
 
 
 def _canonical(context: Context) -> bytes:

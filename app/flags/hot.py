@@ -40,18 +40,19 @@ class HotFlags:
         """Return an environment that answers can be made from as it is known here."""
         found = self.evaluator.sets.environments.get(name)
         # An own write that is not followed yet: see app.changes.revisions.reflected.
-        if found is None or found.revision > self.follower.revision:
-            return None
-        return found if self.fresh.stale_seconds() is None else None
+        return None if found is None or found.revision > self.follower.revision else found
 
-    def answer(self, status: int, body: bytes, tag: str | None = None) -> HotAnswer:
+    def answer(self, told: Told) -> HotAnswer:
         headers = [(b"x-revision", b"%d" % self.follower.revision)]
-        if tag is not None:
-            headers.append((b"etag", tag.encode()))
-        if status != 304:  # noqa: PLR2004
-            headers.append((b"content-length", b"%d" % len(body)))
+        if told.tag is not None:
+            headers.append((b"etag", told.tag.encode()))
+        stale = self.fresh.stale_seconds()
+        if stale is not None:
+            headers.append((b"x-stale", b"%d" % stale))
+        if told.status != 304:  # noqa: PLR2004
+            headers.append((b"content-length", b"%d" % len(told.body)))
             headers.append(_IS_JSON)
-        return HotAnswer(status, headers, body)
+        return HotAnswer(told.status, headers, told.body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class HotEvaluate:
         told = self.flags.evaluator.one(
             environment, body["flag_name"], body.get("user_id"), body.get("context", {})
         )
-        return None if told is None else self.flags.answer(200, told)
+        return None if told is None else self.flags.answer(Told(200, told))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class HotBatch:
         told = self.flags.evaluator.many(
             environment, body.get("flag_names"), body.get("user_id"), body.get("context", {})
         )
-        return self.flags.answer(200, told)
+        return self.flags.answer(Told(200, told))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class HotOfrep:
             told = ofrep.one(self.flags.evaluator, environment, key, posted.body)
         except Refused:
             return None
-        return self.flags.answer(*_parts(told))
+        return self.flags.answer(told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ class HotOfrepAll:
             )
         except Refused:
             return None
-        return self.flags.answer(*_parts(told))
+        return self.flags.answer(told)
 
 
 def hot_posts(flags: HotFlags) -> Mapping[bytes, HotPost]:
@@ -171,10 +172,6 @@ def _are_names(names: Any) -> bool:
 
 def _environment(posted: Posted) -> str:
     return posted.headers.get(b"x-environment", BASE.encode()).decode("latin-1")
-
-
-def _parts(told: Told) -> tuple[int, bytes, str | None]:
-    return told.status, told.body, told.tag
 
 
 @lru_cache(maxsize=1000)
