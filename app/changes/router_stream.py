@@ -138,7 +138,12 @@ class EventStream(Response):
                 }
             )
         )
-        await _say(send, await self._opening(subscription, send))
+        # Before anything was read of the log, nobody can tell what was missed.
+        while not (self._follower.started or gone.done() or subscription.closed):
+            await self._follower.moved(HEARTBEAT_SECONDS)
+            await _say(send, b":\n\n")
+        if self._follower.started:
+            await _say(send, await self._opening(subscription, send))
         while not gone.done() and not subscription.closed:
             await subscription.wait(HEARTBEAT_SECONDS, push)
             if gone.done() or subscription.closed:

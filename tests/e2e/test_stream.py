@@ -10,6 +10,7 @@ import pytest
 from tests.e2e.client import Layer, Service, fresh_name, told
 from tests.e2e.events import listening
 from tests.servers.process import wait_until
+from tests.servers.proxy import LossyProxy
 from tests.servers.service import ServiceProcess
 
 
@@ -78,6 +79,28 @@ def test_a_revision_from_a_replica_that_is_ahead_is_waited_for(layer: Layer) -> 
         heard = events.until(lambda event: event.id == revision)
 
     assert all(event.id and event.id > now + 1 for event in heard)
+
+
+def test_before_the_log_was_read_nobody_is_told_that_nothing_was_missed(real: Service) -> None:
+    layer = real.layer()
+    before = int(layer.create("a", 1).headers["X-Revision"] or 0)
+    missed = int(layer.put("a", 2).headers["X-Revision"] or 0)
+    database = urlsplit(real.settings["DATABASE_URL"])
+    with LossyProxy(database.hostname or "", database.port or 0) as proxy, ExitStack() as stack:
+        proxy.refuse()
+        address = database.netloc.rpartition(":")[0] + f":{proxy.port}"
+        settings = {**real.settings, "DATABASE_URL": database._replace(netloc=address).geturl()}
+        blind = stack.enter_context(ServiceProcess(settings))
+        query = selection(layer)
+        resumed = stack.enter_context(listening(blind.url, query, last_event_id=before))
+        fresh = stack.enter_context(listening(blind.url, query))
+        proxy.heal()
+
+        told_of = resumed.until(lambda event: event.id is not None)
+        goes_on_from = fresh.opened()
+
+    assert told_of[0].id == missed
+    assert goes_on_from >= missed
 
 
 def test_kinds_are_selected(layer: Layer) -> None:
