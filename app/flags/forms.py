@@ -129,11 +129,11 @@ def text_of(definition: Flag | Segment) -> str:
     return json.dumps(members, ensure_ascii=False, separators=(",", ":"))
 
 
-def shown(item: Item) -> dict[str, Any]:
-    """Return a flag or segment as clients see it."""
+def shown(item: Item, flag: Flag | None = None) -> dict[str, Any]:
+    """Return a flag or segment as clients see it; `flag` spares reading its definition again."""
     members: dict[str, Any] = json.loads(item.definition) if item.definition else {}
     if item.kind == "flag" and members:
-        simple = simple_of(read_flag(members))
+        simple = simple_of(read_flag(members) if flag is None else flag)
         if simple is not None:
             members |= simple_members(simple)
     return {

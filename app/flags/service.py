@@ -57,7 +57,9 @@ class FlagService:
         return found
 
     def shown(self, item: Item) -> dict[str, Any]:
-        members = shown(item)
+        known = self.sets.environment(item.environment)
+        is_known = item.kind == "flag" and known.live("flag", item.name) is item
+        members = shown(item, known.flag(item.name) if is_known else None)
         if item.kind == "flag":
             members["last_evaluated_at"] = self.counter.last_evaluated_at(
                 item.environment, item.name

@@ -339,12 +339,50 @@ def test_a_bad_segment_is_refused_with_its_place(definition: Json, pointer: str,
 
 def test_a_pattern_has_to_fit_as_it_is_used() -> None:
     """k and s have a third form when case is ignored, which makes the program larger."""
-    pattern = "[ks]{1000}" * 70
+    pattern = "[ks]{1000}" * 10
 
     assert compiled_flag(read_flag(compare("matches", pattern)), 1)
     with pytest.raises(DefinitionError) as refusal:
         read_flag(compare("matches", pattern, case_insensitive=True))
     assert (refusal.value.pointer, refusal.value.code) == (VALUE, "bad_pattern")
+
+
+def exists(number: int) -> Json:
+    return {"attribute": f"a{number}", "op": "exists"}
+
+
+def rules_of(*conditions: Json, serve: Json | None = None) -> Json:
+    return boolean(*({"when": when, "serve": serve or {"variant": "on"}} for when in conditions))
+
+
+STEEP: Json = {"attribute": "a", "op": "matches", "values": [r"\pL{15}"] * 3}
+MANY_TEXTS: Json = {"attribute": "a", "op": "contains", "values": ["b"] * 5_001}
+SHARES: Json = {"rollout": {"weights": {f"v{n}": 0.1 for n in range(1_000)}}}
+
+
+@pytest.mark.parametrize(
+    ("definition", "pointer"),
+    [
+        (rules_of(*[{"all": list(map(exists, range(5)))}] * 834), "/rules/833/when/all/1"),
+        (rules_of(STEEP, STEEP), "/rules/1/when/values/2"),
+        (rules_of(MANY_TEXTS, MANY_TEXTS), "/rules/1/when/values"),
+        (
+            {
+                **rules_of(*[None] * 11, serve=SHARES),
+                "variants": {f"v{n}": True for n in range(1_000)},
+                "default_variant": None,
+                "off_variant": None,
+            },
+            "/rules/10/serve/rollout/weights",
+        ),
+    ],
+    ids=["conditions", "steps", "values", "weights"],
+)
+def test_what_takes_time_is_counted_over_a_whole_definition(definition: Json, pointer: str) -> None:
+    with pytest.raises(DefinitionError) as refusal:
+        read_flag(definition)
+
+    assert (refusal.value.pointer, refusal.value.code) == (pointer, "too_many")
 
 
 @quick

@@ -6,7 +6,7 @@ A compiled condition never raises and waits for nothing, whatever the context ho
 import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Protocol
 
 import re2
@@ -19,11 +19,15 @@ from pilothouse_core.versions import Key, filled_version, version_key
 
 MAX_VALUES = 100_000
 MAX_DEPTH = 32
+# Of one flag or segment: whoever reads, compiles or evaluates it takes milliseconds for that.
+MAX_CONDITIONS = 5000
+MAX_COMPARED = 10_000  # values that are looked at one by one, as no set can hold them
+MAX_STEPS = 100_000  # of the programs that RE2 makes of patterns
 _MAX_INNER = 1000
 _MAX_PATTERN = 1000
 _MAX_PATTERNS = 100
 _MAX_TEXT = 1000
-_MAX_PATTERN_BYTES = 8 * 1024 * 1024
+_MAX_PATTERN_BYTES = 1024 * 1024
 _SEGMENT = re.compile(r"[^.\x00-\x1f]{1,128}")
 _NUMERAL = re.compile(
     r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|(?i:inf(?:inity)?|nan))"
@@ -112,12 +116,15 @@ OPERATORS = (
 _FOLDING = frozenset({*_SET_OPS, *_EQUAL_OPS, *_TEXT_OPS})
 _LOOSENED = frozenset({*_NUMBER_OPS, *_VERSION_OPS})
 _ONE_VALUE = frozenset({*_EQUAL_OPS, *_NUMBER_OPS, *_TIME_OPS, *_VERSION_OPS})
+_ONE_BY_ONE = frozenset({*_TEXT_OPS, "cidr"})
+_HASHED = frozenset({*_SET_OPS, *_EQUAL_OPS, "includes"})
 
 
 def read_condition(place: Place, depth: int = 0) -> Condition:
     """Read and check a condition; raises DefinitionError."""
     if depth > MAX_DEPTH:
         place.fail(f"is nested more than {MAX_DEPTH} deep", "too_deep")
+    place.spend("conditions", 1, MAX_CONDITIONS)
     members = place.object()
     if "attribute" in members or "op" in members:
         return _read_test(place)
@@ -173,22 +180,26 @@ def _read_test(place: Place) -> Comparison:
     place.object({"attribute", "op", "values", "case_insensitive", "loose"})
     operator = place.member("op").one_of(OPERATORS)
     folds = _is_set(place, "case_insensitive", operator, _FOLDING)
-    values = place.at("values").items(MAX_VALUES) if place.has("values") else []
+    at = place.at("values")
+    values = at.values(MAX_VALUES) if place.has("values") else []
     if operator == "exists":
         if values:
-            place.at("values").fail("exists compares with nothing")
+            at.fail("exists compares with nothing")
     elif not values:
-        place.at("values").fail("is missing or empty", "missing")
+        at.fail("is missing or empty", "missing")
     if operator in _ONE_VALUE and len(values) != 1:
-        place.at("values").fail(f"{operator} compares with one value")
+        at.fail(f"{operator} compares with one value")
     if operator == "matches" and len(values) > _MAX_PATTERNS:
-        place.at("values").fail(f"has more than {_MAX_PATTERNS} patterns", "too_many")
-    for value in values:
-        _check_value(operator, value, folds=folds)
+        at.fail(f"has more than {_MAX_PATTERNS} patterns", "too_many")
+    if operator in _ONE_BY_ONE:
+        at.spend("values that are compared one by one", len(values), MAX_COMPARED)
+    for number, value in enumerate(values):
+        if operator not in _HASHED or not _is_scalar(value):
+            _check_value(operator, at.item(number), folds=folds)
     return Comparison(
         read_attribute(place.member("attribute")),
         operator,
-        tuple(value.value for value in values),
+        tuple(values),
         folds,
         _is_set(place, "loose", operator, _LOOSENED),
     )
@@ -201,8 +212,14 @@ def _is_set(place: Place, name: str, operator: str, operators: Container[str]) -
     return found
 
 
+def _is_scalar(value: object) -> bool:
+    """Tell of most values that they may stand in a set; the others are worth a closer look."""
+    kind = type(value)
+    return kind is str or kind is bool or (kind is int and -(2**63) < value < 2**63)  # type: ignore[operator]
+
+
 def _check_value(operator: str, place: Place, *, folds: bool) -> None:
-    if operator in _SET_OPS or operator in _EQUAL_OPS or operator == "includes":
+    if operator in _HASHED:
         if not isinstance(place.value, (str, int, float)):
             place.fail("is not a string, number or boolean", "wrong_type")
         if not isinstance(place.value, (str, bool)):
@@ -215,8 +232,8 @@ def _check_value(operator: str, place: Place, *, folds: bool) -> None:
     for operators, is_good, code, what in _TEXT_CHECKS:
         if operator in operators and not is_good(text):
             place.fail(f"{shown(text)} is no {what}", code)
-    if operator == "matches" and not _is_pattern(text, folds=folds):
-        place.fail(f"{shown(text)} is no pattern that RE2 can run", "bad_pattern")
+    if operator == "matches":
+        _check_pattern(place, text, folds=folds)
 
 
 def _is_network(text: str) -> bool:
@@ -227,12 +244,12 @@ def _is_network(text: str) -> bool:
     return True
 
 
-def _is_pattern(text: str, *, folds: bool) -> bool:
+def _check_pattern(place: Place, text: str, *, folds: bool) -> None:
     try:
-        _pattern(text, folds=folds)  # folding makes a program larger: it may no longer fit
+        program = _pattern(text, folds=folds)  # folding makes it larger: it may no longer fit
     except (re2.error, UnicodeEncodeError):
-        return False
-    return True
+        place.fail(f"{shown(text)} is no pattern that RE2 can run", "bad_pattern")
+    place.spend("steps of patterns", program.programsize, MAX_STEPS)
 
 
 _TEXT_CHECKS: Sequence[tuple[Sequence[str], Callable[[str], object], str, str]] = (
@@ -463,7 +480,7 @@ def _on_text(test: Comparison) -> Callable[[str], bool]:
         key = _loose_version if test.loose else version_key
         return _on_order(_COMPARE[test.op.removeprefix("semver_")], key, texts[0])
     if test.op == "cidr":
-        networks = [ip_network(text, strict=False) for text in texts]
+        networks = _networks(texts)
         return lambda found: _is_inside(found, networks)
     if test.op == "matches":
         return _matching([_pattern(text, folds=test.case_insensitive) for text in texts])
@@ -545,11 +562,32 @@ _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def _is_inside(text: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+Networks = Mapping[int, Mapping[int, frozenset[int]]]
+
+
+def _networks(texts: Sequence[str]) -> Networks:
+    """Return the networks by version and by the bits that are the host's: a set for each."""
+    found: dict[int, dict[int, set[int]]] = {4: {}, 6: {}}
+    for network in (ip_network(text, strict=False) for text in texts):
+        host = network.max_prefixlen - network.prefixlen
+        start = int(network.network_address) >> host
+        found[network.version].setdefault(host, set()).add(start)
+    return {
+        version: {host: frozenset(starts) for host, starts in hosts.items()}
+        for version, hosts in found.items()
+    }
+
+
+def _is_inside(text: str, networks: Networks) -> bool:
     try:
         address = ip_address(text)
     except ValueError:
         return False
     # ::ffff:10.0.0.1 is how a socket for both families spells an IPv4 address.
-    plain = getattr(address, "ipv4_mapped", None) or address
-    return any(plain in network or address in network for network in networks)
+    plain = getattr(address, "ipv4_mapped", None)
+    return _is_among(address, networks) or (plain is not None and _is_among(plain, networks))
+
+
+def _is_among(address: IPv4Address | IPv6Address, networks: Networks) -> bool:
+    number = int(address)
+    return any(number >> host in starts for host, starts in networks[address.version].items())

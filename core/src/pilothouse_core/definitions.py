@@ -20,14 +20,21 @@ class DefinitionError(ValueError):
 class Place:
     """A value in a definition, and where it stands."""
 
-    __slots__ = ("pointer", "value")
+    __slots__ = ("_spent", "pointer", "value")
 
-    def __init__(self, value: Any, pointer: str = "") -> None:
+    def __init__(self, value: Any, pointer: str = "", spent: dict[str, int] | None = None) -> None:
         self.value = value
         self.pointer = pointer
+        self._spent = {} if spent is None else spent  # one for the whole definition
 
     def fail(self, detail: str, code: str = "bad_definition") -> NoReturn:
         raise DefinitionError(self.pointer, detail, code)
+
+    def spend(self, what: str, amount: int, at_most: int) -> None:
+        """Count what a definition may have only so much of, wherever in it that stands."""
+        spent = self._spent[what] = self._spent.get(what, 0) + amount
+        if spent > at_most:
+            self.fail(f"is one too many: {what} of a definition are at most {at_most}", "too_many")
 
     def has(self, name: str) -> bool:
         return isinstance(self.value, Mapping) and name in self.value
@@ -41,7 +48,7 @@ class Place:
     def at(self, name: str) -> "Place":
         """Return a member, None where there is none."""
         escaped = name.replace("~", "~0").replace("/", "~1")
-        return Place(self.object().get(name), f"{self.pointer}/{escaped}")
+        return Place(self.object().get(name), f"{self.pointer}/{escaped}", self._spent)
 
     def object(self, known: Iterable[str] | None = None) -> Mapping[str, Any]:
         """Return an object; with `known`, one of no other members."""
@@ -54,11 +61,18 @@ class Place:
         return self.value
 
     def items(self, at_most: int) -> Sequence["Place"]:
+        return [self.item(n) for n in range(len(self.values(at_most)))]
+
+    def item(self, number: int) -> "Place":
+        return Place(self.value[number], f"{self.pointer}/{number}", self._spent)
+
+    def values(self, at_most: int) -> Sequence[Any]:
+        """Return the bare values of a list: a place for each would cost more than to look at it."""
         if not isinstance(self.value, list):
             self.fail("is not a list", "wrong_type")
         if len(self.value) > at_most:
             self.fail(f"has {len(self.value)} items, more than {at_most}", "too_many")
-        return [Place(item, f"{self.pointer}/{n}") for n, item in enumerate(self.value)]
+        return self.value
 
     def text(self, at_most: int = 1000) -> str:
         if not isinstance(self.value, str):

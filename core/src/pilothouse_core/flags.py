@@ -16,6 +16,7 @@ from pilothouse_core.bucketing import (
 )
 from pilothouse_core.conditions import (
     DEFAULT_BY,
+    MAX_VALUES,
     Comparison,
     Condition,
     read_attribute,
@@ -30,12 +31,14 @@ from pilothouse_core.times import seconds_of
 
 Type = Literal["boolean", "string", "integer", "number", "object"]
 TYPES: tuple[Type, ...] = ("boolean", "string", "integer", "number", "object")
+MAX_WEIGHTS = 10_000  # of all rollouts of a flag
 _MAX_ITEMS = 1000
 _MAX_TAGS = 100
 _LARGEST_INTEGER = 2**63 - 1
 TARGETED, ROLLOUT = "targeted-users", "rollout"  # the rules of the simple form
 _RULE_ID_LENGTH = 100
 _VARIANT_LENGTH = 200
+_USER_LENGTH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +289,7 @@ class _Reader:
         place.object({"by", "salt", "hash", "weights", "ranges"})
         by, salt, method = self._method(place)
         at = place.member("weights")
+        at.spend("weights", len(at.object()), MAX_WEIGHTS)
         weights = {name: _read_weight(at.at(name), method) for name in at.object()}
         for name in weights:
             if name not in self._variants:
@@ -308,15 +312,17 @@ class _Reader:
             return None
         ranges = []
         end = 0
-        for item in place.items(10_000):
-            match item.value:
+        for number, value in enumerate(place.values(10_000)):
+            match value:
                 case [start, stop, str(variant)] if (
                     type(start) is type(stop) is int and start == end < stop
                 ):
                     ranges.append(Range(start, stop, variant))
                     end = stop
                 case _:
-                    item.fail("is not [start, end, variant], next to the one before", "bad_range")
+                    place.item(number).fail(
+                        "is not [start, end, variant], next to the one before", "bad_range"
+                    )
         counted = {name: share for name, share in shares.items() if share}
         return tuple(ranges) if shares_of(ranges) == counted else None
 
@@ -471,10 +477,16 @@ def read_simple(place: Place) -> Simple:
     percentage = 0.0 if share.value is None else read_percent(share, HASHES[DEFAULT_HASH])
     return Simple(
         rollout_percentage=percentage,
-        target_users=tuple(user.text(1000) for user in users.items(100_000))
-        if users.value is not None
-        else (),
+        target_users=() if users.value is None else _read_users(users),
     )
+
+
+def _read_users(users: Place) -> tuple[str, ...]:
+    found = users.values(MAX_VALUES)
+    for number, user in enumerate(found):
+        if type(user) is not str or len(user) > _USER_LENGTH:
+            users.item(number).text(_USER_LENGTH)
+    return tuple(found)
 
 
 def simple_rules(name: str, simple: Simple, before: Flag | None = None) -> list[dict[str, Any]]:
