@@ -10,6 +10,7 @@ from tests.e2e.conftest import embedded_service
 from tests.e2e.events import listening
 from tests.e2e.flags import OFREP, Flags
 from tests.servers.node import Event, NodeProgram
+from tests.servers.service import ServiceProcess
 
 STREAM = "/ofrep/v1/stream"
 CHANGED, STALE = "PROVIDER_CONFIGURATION_CHANGED", "PROVIDER_STALE"
@@ -241,6 +242,21 @@ def test_another_context_is_another_answer(flags: Flags, web: Web) -> None:
     # The tag of another context is shown, and must not be taken for this one's.
     assert same_key["ifNoneMatch"] == first["etag"] != same_key["etag"]
     assert web.status() == "READY"
+
+
+def test_a_change_on_one_replica_reaches_a_browser_at_another(real: Service, web: Web) -> None:
+    here = Flags(real)
+    here.create("a")
+    with ServiceProcess(real.settings) as process:
+        there = Flags(Service(process, real.backend, real.settings))
+        there.environment = here.environment
+        web.start(there, **RARELY)
+        web.requests(OFREP, status=304)
+        for enabled in (False, True, False):
+            told(here.edit("PATCH", "a", enabled=enabled))
+            web.hears(CHANGED)
+
+            assert web.boolean("a")["value"] is enabled
 
 
 def test_where_no_stream_is_left_a_browser_polls(web: Web) -> None:
