@@ -15,7 +15,10 @@ from benchmarks.configurations import (
     reads,
     writes,
 )
+from benchmarks.flags import BODY, evaluations, large_set, memory, spread_flags
+from benchmarks.flags import fill as fill_flags
 from benchmarks.load import Figures
+from benchmarks.peers import peers
 from benchmarks.table import Row, machine, table
 from benchmarks.wrk import SERVER_CORE, on_core, run
 from tests.servers.postgres import start_postgres
@@ -40,9 +43,16 @@ def main() -> int:
         rows += _replicas(real)
     rows += _configurations(_QUIET, "embedded", None)
     rows += _busy_reads()
+    rows += _busy_evaluations()
     print(machine())
     print()
     print(table(rows))
+    print()
+    print(peers())
+    print()
+    print(large_set())
+    with ServiceProcess(_QUIET) as service:
+        print(memory(service))
     return 0
 
 
@@ -63,7 +73,8 @@ def _configurations(
 
 def _replicas(environment: dict[str, str]) -> list[Row]:
     with ServiceProcess(environment) as writer, ServiceProcess(environment) as reader:
-        return uvloop.run(spread(writer, reader))
+        rows = uvloop.run(spread_flags(writer, reader))
+        return [*rows, *uvloop.run(spread(writer, reader))]
 
 
 def _busy_reads() -> list[Row]:
@@ -73,6 +84,15 @@ def _busy_reads() -> list[Row]:
         fill(service)
         rows = busy_reads(service, "embedded, one core", bare)
     return [Row("bare uvicorn, one constant, one core, 20 connections", bare, None), *rows]
+
+
+def _busy_evaluations() -> list[Row]:
+    with ServiceProcess(_QUIET, _CONSTANT) as constant:
+        bare = run(f"{constant.url}/", connections=CONNECTIONS, body=BODY)
+    with ServiceProcess(_QUIET, _SERVER) as service:
+        fill_flags(service)
+        rows = evaluations(service, bare)
+    return [Row("bare uvicorn, one constant by POST, one core, 20 connections", bare, None), *rows]
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ async def spread(writer: ServiceProcess, reader: ServiceProcess) -> list[Row]:
             others.append(await _Deaf.connect(reader.url))
         else:
             timed.append(await _Client.connect(reader.url))
-    to_writer, to_reader = [await _Kept.connect(url) for url in (writer.url, reader.url)]
+    to_writer, to_reader = [await Kept.connect(url) for url in (writer.url, reader.url)]
     try:
         heard: list[float] = []
         visible: list[float] = []
@@ -37,7 +37,7 @@ async def spread(writer: ServiceProcess, reader: ServiceProcess) -> list[Row]:
             moments = await asyncio.gather(*(client.heard(revision) for client in timed))
             heard += [moment - started for moment in moments]
     finally:
-        closing: list[_Client | _Deaf | _Kept] = [*timed, *others, to_writer, to_reader]
+        closing: list[_Client | _Deaf | Kept] = [*timed, *others, to_writer, to_reader]
         for client in closing:
             client.close()
     name = f"with {STREAM_CLIENTS} stream clients"
@@ -51,12 +51,12 @@ def _mean(seconds: list[float]) -> float:
     return sum(seconds) / len(seconds)
 
 
-async def _write(service: "_Kept", path: str, number: int) -> int:
+async def _write(service: "Kept", path: str, number: int) -> int:
     head, _ = await service.ask("PUT", path, json.dumps({"value": f"change {number}"}).encode())
-    return int(_header(head, b"x-revision"))
+    return int(header(head, b"x-revision"))
 
 
-async def _visible(service: "_Kept", path: str, number: int) -> float:
+async def _visible(service: "Kept", path: str, number: int) -> float:
     wanted = f'"change {number}"'.encode()
     while True:
         _, body = await service.ask("GET", path)
@@ -65,12 +65,12 @@ async def _visible(service: "_Kept", path: str, number: int) -> float:
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-def _header(head: bytes, name: bytes) -> bytes:
+def header(head: bytes, name: bytes) -> bytes:
     line = next(line for line in head.lower().split(b"\r\n") if line.startswith(name))
     return line.partition(b":")[2].strip()
 
 
-class _Kept:
+class Kept:
     """One connection that is kept, as clients do."""
 
     def __init__(
@@ -86,11 +86,13 @@ class _Kept:
         return cls(address.netloc, *await asyncio.open_connection(address.hostname, address.port))
 
     async def ask(self, method: str, path: str, body: bytes = b"") -> tuple[bytes, bytes]:
-        length = f"Content-Length: {len(body)}\r\n" if body else ""
+        length = ""
+        if body:
+            length = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\n{length}\r\n"
         self._writer.write(head.encode() + body)
         answered = await self._reader.readuntil(b"\r\n\r\n")
-        length_of_answer = int(_header(answered, b"content-length"))
+        length_of_answer = int(header(answered, b"content-length"))
         return answered, await self._reader.readexactly(length_of_answer)
 
     def close(self) -> None:

@@ -52,8 +52,8 @@ def busy_reads(service: ServiceProcess, label: str, bare: Rate) -> list[Row]:
     rows = []
     for name, path in READ_PATHS.items():
         tag = service.request("GET", path).headers["ETag"]
-        for status, header in (("200", None), ("304", f"If-None-Match: {tag}")):
-            rate = run(service.url + path, connections=CONNECTIONS, header=header)
+        for status, headers in (("200", []), ("304", [f"If-None-Match: {tag}"])):
+            rate = run(service.url + path, connections=CONNECTIONS, headers=headers)
             rows.append(Row(f"{name}, {status}, {label}, 20 connections", rate, bare))
     return rows
 

@@ -1,9 +1,13 @@
 """Rates by wrk: a client written in C, so that the server is what is measured."""
 
+import json
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 SERVER_CORE, CLIENT_CORE = "0", "1"
@@ -27,14 +31,24 @@ def run(
     *,
     connections: int = 20,
     seconds: int = 4,
-    header: str | None = None,
+    headers: Sequence[str] = (),
+    body: str | None = None,
     expect_errors: bool = False,
 ) -> Rate:
-    """Load one URL after a second of warm-up; fails when an answer is an error."""
+    """Load one URL after a second of warm-up, by POST if there is a body.
+
+    Fails when an answer is an error.
+    """
     if shutil.which("wrk") is None:
         raise RuntimeError("wrk is missing: apt-get install wrk")
-    for duration in (1, seconds):
-        text = _wrk(url, connections, duration, header)
+    with TemporaryDirectory() as folder:
+        options = [option for line in headers for option in ("-H", line)]
+        if body is not None:
+            script = Path(folder) / "post.lua"
+            script.write_text(f'wrk.method = "POST"\nwrk.body = {json.dumps(body)}\n')
+            options += ["-s", str(script), "-H", "Content-Type: application/json"]
+        for duration in (1, seconds):
+            text = _wrk(url, connections, duration, options)
     if not expect_errors and "Non-2xx or 3xx" in text:
         raise RuntimeError(f"{url} answered with errors:\n{text}")
     return Rate(
@@ -44,9 +58,8 @@ def run(
     )
 
 
-def _wrk(url: str, connections: int, seconds: int, header: str | None) -> str:
-    argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency"]
-    argv += ["-H", header] if header else []
+def _wrk(url: str, connections: int, seconds: int, options: Sequence[str]) -> str:
+    argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency", *options]
     return subprocess.run(
         on_core(CLIENT_CORE, [*argv, url]), check=True, capture_output=True, text=True
     ).stdout
