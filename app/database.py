@@ -21,6 +21,7 @@ from sqlalchemy import (
     Connection,
     CursorResult,
     DateTime,
+    Double,
     Engine,
     Executable,
     Identity,
@@ -50,6 +51,8 @@ LOG_LOCK: Final = 7_310_011
 _MIGRATION_LOCK: Final = 7_310_012
 # Whose session holds this lock is the one replica that sends events.
 RELAY_LOCK: Final = 7_310_013
+# With a service's hash: who registers its instances holds this transaction lock.
+REGISTER_LOCK: Final = 7_310_014
 
 ANSWER_SECONDS: Final = 0.9
 _CALL_SECONDS: Final = 2
@@ -235,6 +238,35 @@ flag_usage = Table(
     Column("variant", Text, primary_key=True),
     Column("count", BigInteger, nullable=False),
     Column("last_evaluated_at", DateTime(timezone=True), nullable=False),
+)
+
+_registered = text("state = 'registered'")
+
+# No index on what a heartbeat moves, so that it moves no index.
+instances = Table(
+    "instances",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("instance_id", Text, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("term", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("health", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("definition", Text, nullable=False),
+    Column("lease", Text, nullable=False),
+    Column("ttl_seconds", Double, nullable=False),
+    Column("registered_at", DateTime(timezone=True), nullable=False),
+    Column("heartbeat_at", DateTime(timezone=True), nullable=False),
+    Column("claimed_at", DateTime(timezone=True), nullable=False),  # or registered
+    Column("draining_until", DateTime(timezone=True)),
+    Column("version", Integer, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("moved_at", DateTime(timezone=True), nullable=False),  # by the newest change
+    Index("instances_by_revision", "revision"),
+    Index("instances_by_owner", "owner", postgresql_where=_registered),
+    Index("instances_by_service", "service", postgresql_where=_registered),
+    Index("instances_by_drain", "draining_until", postgresql_where=_registered),
 )
 
 

@@ -9,7 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
-from app.database import LOG_LOCK, metadata, migrate, open_migration_engine
+from app.database import LOG_LOCK, REGISTER_LOCK, metadata, migrate, open_migration_engine
 from tests.servers.postgres import PostgresServer
 
 CHECKOUT = Path(__file__).parents[2]
@@ -47,7 +47,7 @@ async def test_migrating_twice_changes_nothing(url: str) -> None:
     await migrate(url)
 
 
-@pytest.mark.parametrize("function", ["advance_document", "commit_flags"])
+@pytest.mark.parametrize("function", ["advance_document", "commit_flags", "log_instances"])
 async def test_the_function_takes_the_lock_of_the_log(url: str, function: str) -> None:
     await migrate(url)
 
@@ -55,6 +55,17 @@ async def test_the_function_takes_the_lock_of_the_log(url: str, function: str) -
     source = await connection.fetchval("SELECT prosrc FROM pg_proc WHERE proname = $1", function)
     await connection.close()
     assert f"pg_advisory_xact_lock({LOG_LOCK})" in source
+
+
+async def test_registrations_take_the_lock_of_their_service(url: str) -> None:
+    await migrate(url)
+
+    connection = await asyncpg.connect(url)
+    source = await connection.fetchval(
+        "SELECT prosrc FROM pg_proc WHERE proname = 'register_instance'"
+    )
+    await connection.close()
+    assert f"pg_advisory_xact_lock({REGISTER_LOCK}, hashtext(p_service))" in source
 
 
 def test_the_command_line_migrates_the_database_it_is_given(url: str) -> None:
