@@ -179,6 +179,29 @@ _STEPS: Final = (
         PRIMARY KEY (environment, flag, variant)
     );
     """,
+    """
+    CREATE TABLE instances (
+        service TEXT NOT NULL,
+        instance_id TEXT NOT NULL,
+        epoch INTEGER NOT NULL,
+        term INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        health TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        definition TEXT NOT NULL,
+        lease TEXT NOT NULL,
+        ttl_seconds REAL NOT NULL,
+        registered_at TEXT NOT NULL,
+        heartbeat_at TEXT NOT NULL,
+        claimed_at TEXT NOT NULL,
+        draining_until TEXT,
+        version INTEGER NOT NULL,
+        revision INTEGER NOT NULL,
+        moved_at TEXT NOT NULL,
+        PRIMARY KEY (service, instance_id)
+    );
+    CREATE INDEX instances_by_revision ON instances (revision);
+    """,
 )
 
 

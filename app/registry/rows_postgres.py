@@ -1,0 +1,387 @@
+"""The desired state of the registry in Postgres: one statement a call.
+
+What a call changes it finds, locks in one order and, where it is logged, hands to
+`log_instances`. Conditions are looked at again when a lock was waited for.
+"""
+# ruff: noqa: S608 - the statements are put together of constants
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import CursorResult, Executable, TextClause, select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.database import Calls, instances
+from app.registry.errors import InstanceNotFound, OldEpoch, RegistryUnavailable, TooManyInstances
+from app.registry.rows import (
+    ACTOR,
+    AT_ONCE,
+    INSTANCES_AT_MOST,
+    Beat,
+    Counts,
+    Health,
+    Key,
+    Overdue,
+    Registered,
+    Registration,
+    Row,
+    Tag,
+)
+
+# As long as the server lets a statement run: a call may be about thousands of rows.
+_WRITE_SECONDS: Final = 2.0
+_PING_SECONDS: Final = 0.8
+
+_TAGS: Final = """unnest(
+        CAST(:services AS text[]), CAST(:ids AS text[]), CAST(:epochs AS bigint[]),
+        CAST(:terms AS bigint[])
+    ) AS t (service, instance_id, epoch, term)"""
+_MARKS: Final = """unnest(
+        CAST(:services AS text[]), CAST(:ids AS text[]), CAST(:epochs AS bigint[]),
+        CAST(:terms AS bigint[]), CAST(:healths AS text[])
+    ) AS t (service, instance_id, epoch, term, health)"""
+_BEATS: Final = """unnest(
+        CAST(:services AS text[]), CAST(:ids AS text[]), CAST(:epochs AS bigint[])
+    ) AS b (service, instance_id, epoch)"""
+
+
+def _silent(times: int) -> str:
+    """Return what is true of a row that was not heard for so many times its ttl."""
+    return (
+        "i.state = 'registered' AND i.lease = 'heartbeat'"
+        f" AND i.heartbeat_at < now() - {times} * i.ttl_seconds * interval '1 second'"
+    )
+
+
+_REGISTER: Final = text(
+    "SELECT outcome, (made).* FROM register_instance(:service, :instance_id, :definition, :lease,"
+    " CAST(:ttl_seconds AS double precision), :owner, :actor, :request_id,"
+    " CAST(:at_most AS integer))"
+)
+
+
+def _one(action: str, facts: str) -> TextClause:
+    """Return the statement that moves one row; if another epoch is registered, it returns that."""
+    return text(f"""
+        WITH found AS MATERIALIZED (
+            SELECT i AS was FROM instances i
+            WHERE i.service = :service AND i.instance_id = :instance_id AND i.state = 'registered'
+            FOR UPDATE
+        )
+        SELECT * FROM log_instances(
+            ARRAY(
+                SELECT jsonb_populate_record(was, jsonb_build_object({facts})) FROM found
+                WHERE (was).epoch = coalesce(CAST(:epoch AS bigint), (was).epoch)
+            ),
+            '{action}', :actor, :request_id
+        )
+        UNION ALL
+        SELECT (was).* FROM found WHERE (was).epoch <> CAST(:epoch AS bigint)
+    """)
+
+
+_DEREGISTER: Final = _one("deleted", "'state', 'deregistered', 'term', (was).term + 1")
+_DRAIN: Final = _one(
+    "updated",
+    "'draining_until', now() + CAST(:grace AS double precision) * interval '1 second'",
+)
+_CLAIM: Final = text(f"""
+    WITH free AS (
+        SELECT i.service, i.instance_id
+        FROM instances i JOIN {_TAGS} USING (service, instance_id, epoch, term)
+        WHERE i.state = 'registered' AND (
+            i.owner = :owner
+            OR i.claimed_at <= now() - CAST(:settle AS double precision) * interval '1 second'
+        )
+        ORDER BY i.service, i.instance_id FOR UPDATE OF i
+    )
+    UPDATE instances i SET owner = :owner, term = i.term + 1, claimed_at = now() FROM free
+    WHERE i.service = free.service AND i.instance_id = free.instance_id
+    RETURNING i.*
+""")
+_BEAT: Final = text(f"""
+    WITH heard AS MATERIALIZED (
+        SELECT i AS was, i.health = 'suspect' AND i.lease = 'heartbeat' AS suspected
+        FROM instances i
+        WHERE i.state = 'registered' AND EXISTS (
+            SELECT FROM {_BEATS}
+            WHERE b.service = i.service AND b.instance_id = i.instance_id
+                AND coalesce(b.epoch, i.epoch) = i.epoch
+        )
+        ORDER BY i.service, i.instance_id FOR UPDATE OF i
+    ), noted AS (
+        UPDATE instances i SET heartbeat_at = greatest(i.heartbeat_at, now()) FROM heard
+        WHERE i.service = (was).service AND i.instance_id = (was).instance_id AND NOT suspected
+        RETURNING i.*
+    )
+    SELECT * FROM noted
+    UNION ALL
+    SELECT * FROM log_instances(
+        ARRAY(
+            SELECT jsonb_populate_record(
+                was, jsonb_build_object('health', 'up', 'heartbeat_at', now())
+            )
+            FROM heard WHERE suspected
+        ),
+        'updated', '{ACTOR}', NULL
+    )
+""")
+_JUDGE: Final = text(f"""
+    SELECT * FROM log_instances(
+        ARRAY(
+            SELECT jsonb_populate_record(i, jsonb_build_object('health', t.health))
+            FROM instances i JOIN {_MARKS} USING (service, instance_id, epoch, term)
+            WHERE i.state = 'registered' AND i.health <> t.health
+            ORDER BY i.service, i.instance_id FOR UPDATE OF i
+        ),
+        'updated', '{ACTOR}', NULL
+    )
+""")
+# Which ones is found first, by age: locks are taken by name, as everywhere.
+_SUSPECT: Final = text(
+    f"""
+    SELECT count(*) FROM log_instances(
+        ARRAY(
+            SELECT jsonb_populate_record(i, jsonb_build_object('health', 'suspect'))
+            FROM instances i
+            WHERE {_silent(1)} AND i.health = 'up' AND (i.service, i.instance_id) IN (
+                SELECT i.service, i.instance_id FROM instances i
+                WHERE {_silent(1)} AND i.health = 'up' ORDER BY i.heartbeat_at LIMIT {AT_ONCE}
+            )
+            ORDER BY i.service, i.instance_id FOR UPDATE OF i
+        ),
+        'updated', '{ACTOR}', NULL
+    )
+"""
+)
+_DUE: Final = text(f"""
+    SELECT * FROM instances i WHERE {_silent(2)} ORDER BY i.heartbeat_at LIMIT {AT_ONCE}
+""")
+_COUNTS: Final = text(f"""
+    SELECT
+        i.service, count(*) FILTER (WHERE i.state = 'registered') AS registered,
+        count(*) FILTER (WHERE {_silent(1)}) AS overdue,
+        count(*) FILTER (WHERE i.state = 'evicted') AS evicted
+    FROM instances i
+    WHERE i.state = 'registered'
+        OR i.state = 'evicted' AND i.moved_at > now() - interval '1 minute'
+    GROUP BY i.service
+""")
+_EVICT: Final = text(f"""
+    SELECT * FROM log_instances(
+        ARRAY(
+            SELECT jsonb_populate_record(
+                i, jsonb_build_object('state', 'evicted', 'term', i.term + 1)
+            )
+            FROM instances i JOIN {_TAGS} USING (service, instance_id, epoch, term)
+            WHERE {_silent(2)}
+            ORDER BY i.service, i.instance_id FOR UPDATE OF i
+        ),
+        'deleted', '{ACTOR}', NULL
+    )
+""")
+_DRAINED: Final = text(f"""
+    SELECT * FROM log_instances(
+        ARRAY(
+            SELECT jsonb_populate_record(
+                i, jsonb_build_object('state', 'deregistered', 'term', i.term + 1)
+            )
+            FROM instances i WHERE i.state = 'registered' AND i.draining_until <= now()
+            ORDER BY i.service, i.instance_id LIMIT {AT_ONCE} FOR UPDATE
+        ),
+        'deleted', '{ACTOR}', NULL
+    )
+""")
+_REAP: Final = text(f"""
+    WITH old AS (
+        SELECT i.service, i.instance_id FROM instances i
+        WHERE i.state <> 'registered'
+            AND i.moved_at < now() - CAST(:age AS double precision) * interval '1 second'
+        ORDER BY i.service, i.instance_id LIMIT {AT_ONCE} FOR UPDATE
+    )
+    DELETE FROM instances i USING old
+    WHERE i.service = old.service AND i.instance_id = old.instance_id
+    RETURNING i.service, i.instance_id, i.epoch, i.term
+""")
+_CURRENT: Final = text("""
+    SELECT i.* FROM instances i JOIN (
+        SELECT DISTINCT * FROM unnest(CAST(:services AS text[]), CAST(:ids AS text[]))
+            AS k (service, instance_id)
+    ) asked USING (service, instance_id)
+""")
+_PING: Final = text("SELECT 1")
+
+
+class PostgresInstanceRows:
+    def __init__(self, engine: AsyncEngine, at_most: int = INSTANCES_AT_MOST) -> None:
+        """Keep rows in a migrated database, and register `at_most` instances of a service."""
+        self._engine = engine
+        self._at_most = at_most
+        self._calls = Calls(
+            engine, lambda: RegistryUnavailable("the store of the registry does not answer")
+        )
+
+    async def register(self, registration: Registration) -> Registered:
+        facts = {
+            "service": registration.service,
+            "instance_id": registration.instance_id,
+            "definition": registration.definition,
+            "lease": registration.lease,
+            "ttl_seconds": registration.ttl_seconds,
+            "owner": registration.owner,
+            "actor": registration.actor,
+            "request_id": registration.request_id,
+            "at_most": self._at_most,
+        }
+        made = (await self._write("instances_register", _REGISTER, facts)).one()
+        if made.outcome == "full":
+            raise TooManyInstances(registration.service)
+        return Registered(_row(made), created=made.outcome == "created")
+
+    async def deregister(
+        self, service: str, instance_id: str, epoch: int | None, actor: str, request_id: str
+    ) -> Row:
+        facts = {
+            "service": service,
+            "instance_id": instance_id,
+            "epoch": epoch,
+            "actor": actor,
+            "request_id": request_id,
+        }
+        return _of_epoch(await self._write("instances_deregister", _DEREGISTER, facts), facts)
+
+    async def drain(
+        self,
+        service: str,
+        instance_id: str,
+        epoch: int | None,
+        grace_seconds: float,
+        actor: str,
+        request_id: str,
+    ) -> Row:
+        facts = {
+            "service": service,
+            "instance_id": instance_id,
+            "epoch": epoch,
+            "grace": grace_seconds,
+            "actor": actor,
+            "request_id": request_id,
+        }
+        return _of_epoch(await self._write("instances_drain", _DRAIN, facts), facts)
+
+    async def drained(self) -> Sequence[Row]:
+        return _rows(await self._write("instances_drained", _DRAINED))
+
+    async def claim(self, tags: Sequence[Tag], owner: str, settle_seconds: float) -> Sequence[Row]:
+        facts = {**_columns(tags), "owner": owner, "settle": settle_seconds}
+        return _rows(await self._write("instances_claim", _CLAIM, facts))
+
+    async def beat(self, beats: Sequence[Beat]) -> Mapping[Key, Row]:
+        columns = list(zip(*beats, strict=True)) or [()] * 3
+        names = ("services", "ids", "epochs")
+        facts = {name: list(column) for name, column in zip(names, columns, strict=True)}
+        # Asked again if the connection was lost: a heartbeat counted twice is one heartbeat.
+        found = await self._calls.run("instances_beat", _BEAT, facts, seconds=_WRITE_SECONDS)
+        return {row.key: row for row in _rows(found)}
+
+    async def judge(self, marks: Mapping[Tag, Health]) -> Sequence[Row]:
+        facts = {**_columns(tuple(marks)), "healths": list(marks.values())}
+        return _rows(await self._write("instances_judge", _JUDGE, facts))
+
+    async def overdue(self) -> Overdue:
+        return await self._calls.ask(
+            "instances_overdue", self._overdue, _WRITE_SECONDS, again=False
+        )
+
+    async def _overdue(self) -> Overdue:
+        async with self._engine.begin() as connection:
+            await connection.execute(_SUSPECT)
+            due = _rows(await connection.execute(_DUE))
+            counts = {
+                row.service: Counts(row.registered, row.overdue, row.evicted)
+                for row in await connection.execute(_COUNTS)
+            }
+        return Overdue(due, counts)
+
+    async def evict(self, tags: Sequence[Tag]) -> Sequence[Row]:
+        # Each once, or the row would be logged twice.
+        facts = _columns(tuple(dict.fromkeys(tags)))
+        return _rows(await self._write("instances_evict", _EVICT, facts))
+
+    async def row(self, service: str, instance_id: str) -> Row | None:
+        return (await self.current([(service, instance_id)])).get((service, instance_id))
+
+    async def current(self, keys: Sequence[Key]) -> Mapping[Key, Row]:
+        columns = list(zip(*keys, strict=True)) or [()] * 2
+        facts = {"services": list(columns[0]), "ids": list(columns[1])}
+        found = await self._calls.run("instances_current", _CURRENT, facts)
+        return {row.key: row for row in _rows(found)}
+
+    async def owned(self, owner: str) -> Sequence[Row]:
+        # Spelt as in the index, which otherwise would not be thought of.
+        theirs = select(instances).where(instances.c.owner == owner, text("state = 'registered'"))
+        return _rows(await self._calls.run("instances_owned", theirs, seconds=_WRITE_SECONDS))
+
+    async def newer(self, after: int, limit: int) -> Sequence[Row]:
+        found = (
+            select(instances)
+            .where(instances.c.revision > after)
+            .order_by(instances.c.revision)
+            .limit(limit)
+        )
+        return _rows(await self._calls.run("instances_newer", found))
+
+    async def reap(self, older_than_seconds: float) -> Sequence[Tag]:
+        gone = await self._write("instances_reap", _REAP, {"age": older_than_seconds})
+        return [Tag(row.service, row.instance_id, row.epoch, row.term) for row in gone]
+
+    async def ping(self) -> None:
+        await self._calls.run("instances_ping", _PING, seconds=_PING_SECONDS)
+
+    async def _write(
+        self, operation: str, statement: Executable, facts: Mapping[str, object] | None = None
+    ) -> CursorResult[Any]:
+        # Not asked again: what the first has done unheard, the second would not find to do.
+        return await self._calls.run(
+            operation, statement, facts, seconds=_WRITE_SECONDS, again=False
+        )
+
+
+def _columns(tags: Sequence[Tag]) -> dict[str, object]:
+    columns = list(zip(*tags, strict=True)) or [()] * 4
+    names = ("services", "ids", "epochs", "terms")
+    return {name: list(column) for name, column in zip(names, columns, strict=True)}
+
+
+def _of_epoch(found: CursorResult[Any], facts: Mapping[str, Any]) -> Row:
+    """Return the row that was moved, or raise why none was."""
+    row = found.one_or_none()
+    if row is None:
+        raise InstanceNotFound(facts["service"], facts["instance_id"])
+    if facts["epoch"] not in (None, row.epoch):
+        raise OldEpoch(row.epoch)
+    return _row(row)
+
+
+def _rows(found: CursorResult[Any]) -> list[Row]:
+    return [_row(row) for row in found]
+
+
+def _row(row: Any) -> Row:
+    return Row(
+        service=row.service,
+        instance_id=row.instance_id,
+        epoch=row.epoch,
+        term=row.term,
+        state=row.state,
+        health=row.health,
+        owner=row.owner,
+        definition=row.definition,
+        lease=row.lease,
+        ttl_seconds=row.ttl_seconds,
+        registered_at=row.registered_at,
+        heartbeat_at=row.heartbeat_at,
+        draining_until=row.draining_until,
+        version=row.version,
+        revision=row.revision,
+    )
