@@ -18,7 +18,7 @@ from app.registry.zookeeper_view import ZooKeeperView
 from pilothouse_core.curator import MAX_NODE_BYTES
 from pilothouse_core.instances import Tag
 
-_FENCES = "/pilothouse-epochs"
+FENCES = "/pilothouse-epochs"
 _BATCH = 50  # nodes that are put at the same time
 _PER_SECOND = 2000.0
 
@@ -43,7 +43,7 @@ class ZooKeeperServiceRegistryClient:
         hosts: str,
         *,
         base: str,
-        fences: str = _FENCES,
+        fences: str = FENCES,
         session_seconds: float = SESSION_SECONDS,
     ) -> None:
         self._base, self._fences = base, fences

@@ -1,0 +1,338 @@
+"""What is ZooKeeper's alone: outages, sessions in doubt, watches, and many nodes at once."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from time import monotonic
+
+import pytest
+from kazoo.client import KazooClient
+
+from app.background import running
+from app.registry.errors import NodesUnavailable
+from app.registry.port import Wanted
+from app.registry.zookeeper import ZooKeeperServiceRegistryClient
+from app.registry.zookeeper_session import CALL_SECONDS
+from pilothouse_core.instances import Tag
+from tests.servers.process import frozen, reserve_port
+from tests.servers.proxy import LossyProxy
+from tests.servers.zookeeper import ZooKeeperServer, start_zookeeper
+
+SLACK_SECONDS = 0.7
+SESSION_SECONDS = 1.5
+BILLING = ("billing", "i-1")
+WANTED = Wanted(*BILLING, Tag(1, 1), b"one")
+
+Call = Callable[[ZooKeeperServiceRegistryClient], Awaitable[object]]
+CALLS: dict[str, Call] = {
+    "put": lambda client: client.put(Wanted(*BILLING, Tag(9, 9), b"late")),
+    "put_all": lambda client: client.put_all([WANTED, Wanted("a", "b", Tag(1, 1), b"")]),
+    "remove": lambda client: client.remove(*BILLING, Tag(9, 9)),
+    "drop": lambda client: client.drop(*BILLING),
+    "node": lambda client: client.node(*BILLING),
+    "fence": lambda client: client.fence(*BILLING),
+    "reap": lambda client: client.reap(*BILLING, Tag(1, 1)),
+    "refresh": lambda client: client.refresh(),
+    "follow": lambda client: client.follow(),
+    "ping": lambda client: client.ping(),
+}
+each = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+
+
+async def until(holds: Callable[[], bool], within: float = 15) -> None:
+    deadline = monotonic() + within
+    while not holds():
+        assert monotonic() < deadline, "waited in vain"
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    logging.getLogger("kazoo").setLevel(logging.CRITICAL)
+
+
+@pytest.fixture
+def base(zookeeper_server: ZooKeeperServer) -> str:
+    return zookeeper_server.fresh_path()
+
+
+@asynccontextmanager
+async def opened(
+    hosts: str, base: str, *, seconds: float = SESSION_SECONDS, follows: bool = False
+) -> AsyncIterator[ZooKeeperServiceRegistryClient]:
+    client = ZooKeeperServiceRegistryClient(
+        hosts, base=f"{base}/services", fences=f"{base}/fences", session_seconds=seconds
+    )
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(client.close)
+        if follows:
+            await stack.enter_async_context(running({"follow": client.follow}))
+        yield client
+
+
+@asynccontextmanager
+async def connected(
+    hosts: str, base: str, *, seconds: float = SESSION_SECONDS, follows: bool = False
+) -> AsyncIterator[ZooKeeperServiceRegistryClient]:
+    async with opened(hosts, base, seconds=seconds, follows=follows) as client:
+        await until(lambda: client.session.state == "connected")
+        if follows:
+            await until(lambda: client.is_current)
+        yield client
+
+
+@pytest.fixture
+async def client(
+    zookeeper_server: ZooKeeperServer, base: str
+) -> AsyncIterator[ZooKeeperServiceRegistryClient]:
+    async with connected(zookeeper_server.hosts, base, follows=True) as made:
+        yield made
+
+
+@pytest.fixture
+def tool(zookeeper_server: ZooKeeperServer) -> Iterator[KazooClient]:
+    made = KazooClient(zookeeper_server.hosts)
+    made.start()
+    yield made
+    made.stop()
+    made.close()
+
+
+# Outages
+
+
+@each
+async def test_a_frozen_server_costs_no_more_than_the_deadline(
+    zookeeper_server: ZooKeeperServer, base: str, call: Call
+) -> None:
+    async with connected(zookeeper_server.hosts, base, seconds=20) as client:
+        with frozen(zookeeper_server):
+            began = monotonic()
+            with pytest.raises(NodesUnavailable):
+                await call(client)
+            assert monotonic() - began < CALL_SECONDS + SLACK_SECONDS
+
+        await client.ping()
+
+
+@each
+async def test_without_a_connection_every_call_fails_at_once(base: str, call: Call) -> None:
+    with reserve_port() as nobody:
+        async with opened(f"127.0.0.1:{nobody.getsockname()[1]}", base) as client:
+            began = monotonic()
+            with pytest.raises(NodesUnavailable, match="not connected"):
+                await call(client)
+
+            assert monotonic() - began < 0.2
+            assert (client.session.state, client.session.number) == ("lost", 0)
+            assert not client.is_current
+
+
+async def test_many_calls_at_a_frozen_server_do_not_stop_the_loop(
+    zookeeper_server: ZooKeeperServer, base: str
+) -> None:
+    async with connected(zookeeper_server.hosts, base, seconds=20) as client:
+        with frozen(zookeeper_server):
+            calls = [asyncio.ensure_future(client.node("billing", f"i-{n}")) for n in range(2000)]
+            longest = 0.0
+            while not all(call.done() for call in calls):
+                began = monotonic()
+                await asyncio.sleep(0.01)
+                longest = max(longest, monotonic() - began)
+            assert all(isinstance(call.exception(), NodesUnavailable) for call in calls)
+
+    assert longest < 1
+
+
+async def test_what_was_asked_before_a_freeze_does_not_happen_twice(
+    zookeeper_server: ZooKeeperServer, base: str, client: ZooKeeperServiceRegistryClient
+) -> None:
+    await client.put(WANTED)
+    with frozen(zookeeper_server), pytest.raises(NodesUnavailable):
+        await client.remove(*BILLING, Tag(1, 2))
+
+    await until(lambda: client.is_current)
+    await client.put(Wanted(*BILLING, Tag(2, 1), b"two"))
+    await until(lambda: client.nodes["billing"]["i-1"].data == b"two")
+    assert await client.fence(*BILLING) == Tag(2, 1)
+
+
+async def test_a_session_outlives_a_kill_of_the_server(base: str) -> None:
+    with closing(await asyncio.to_thread(start_zookeeper)) as server:
+        async with connected(server.hosts, base, seconds=10, follows=True) as client:
+            await client.put(WANTED)
+            await until(lambda: "billing" in client.nodes)
+            before = client.session
+            await asyncio.to_thread(server.kill)
+            await until(lambda: client.session.state == "suspended")
+            assert "billing" in client.nodes  # what was last seen
+            assert not client.is_current
+            await asyncio.to_thread(server.restart)
+            await until(lambda: client.is_current)
+
+            assert (client.session.id, client.session.number) == (before.id, before.number)
+            node = await client.node(*BILLING)
+            assert node is not None
+            assert node.session == client.session.id
+
+
+async def test_a_session_in_doubt_is_lost_by_our_own_clock(base: str) -> None:
+    with closing(await asyncio.to_thread(start_zookeeper)) as server:
+        async with connected(server.hosts, base, seconds=1) as client:
+            states = []
+            await asyncio.to_thread(server.kill)
+            await until(lambda: client.session.state == "suspended")
+            states.append(client.session)
+            await until(lambda: client.session.state == "lost")
+            states.append(client.session)
+
+    assert [session.number for session in states] == [1, 1]
+    assert states[0].seconds < 1
+    assert states[1].seconds < 1
+
+
+async def test_silence_is_noticed_within_the_session(
+    zookeeper_server: ZooKeeperServer, base: str
+) -> None:
+    with LossyProxy(zookeeper_server.host, zookeeper_server.port) as proxy:
+        hosts = f"127.0.0.1:{proxy.port}"
+        async with connected(hosts, base, seconds=1.5, follows=True) as client:
+            proxy.lose()
+            began = monotonic()
+            await until(lambda: client.session.state != "connected")
+            noticed = monotonic() - began
+            await until(lambda: client.is_current)
+
+    assert noticed < 2
+
+
+async def test_it_connects_when_the_server_comes(base: str) -> None:
+    with closing(await asyncio.to_thread(start_zookeeper)) as server:
+        await asyncio.to_thread(server.kill)
+        async with opened(server.hosts, base, follows=True) as client:
+            with pytest.raises(NodesUnavailable):
+                await client.put(WANTED)
+            await asyncio.to_thread(server.restart)
+            await until(lambda: client.is_current)
+            await client.put(WANTED)
+            await until(lambda: "billing" in client.nodes)
+
+
+async def test_closing_is_quick_though_the_server_is_frozen(
+    zookeeper_server: ZooKeeperServer, base: str
+) -> None:
+    async with connected(zookeeper_server.hosts, base, seconds=20) as client:
+        with frozen(zookeeper_server):
+            began = monotonic()
+            await client.close()
+            assert monotonic() - began < 4
+
+
+async def test_nothing_is_left_of_a_client_that_was_closed(
+    zookeeper_server: ZooKeeperServer, base: str
+) -> None:
+    before = set(threading.enumerate())
+    async with connected(zookeeper_server.hosts, base, follows=True) as client:
+        await client.put(WANTED)
+
+    await until(lambda: set(threading.enumerate()) <= before)
+
+
+# Watches
+
+
+async def test_a_base_that_vanishes_is_watched_again(
+    client: ZooKeeperServiceRegistryClient, tool: KazooClient, base: str
+) -> None:
+    for number in range(3):
+        await client.put(Wanted(*BILLING, Tag(1, number + 1), b"%d" % number))
+        await until(lambda: "billing" in client.nodes)
+        await asyncio.to_thread(tool.delete, f"{base}/services", recursive=True)
+        await until(lambda: not client.nodes)
+
+
+async def test_what_is_created_anew_under_the_same_name_is_read_again(
+    client: ZooKeeperServiceRegistryClient, tool: KazooClient, base: str
+) -> None:
+    path = f"{base}/services/billing/i-1"
+    for number in range(20):
+        data = b"%d" % number
+
+        def replace(data: bytes = data) -> None:
+            with tool.transaction() as transaction:
+                if tool.exists(path):
+                    transaction.delete(path)
+                transaction.create(path, data)
+
+        await asyncio.to_thread(tool.ensure_path, f"{base}/services/billing")
+        await asyncio.to_thread(replace)
+        await until(lambda data=data: _data(client) == data)  # type: ignore[misc]
+
+
+def _data(client: ZooKeeperServiceRegistryClient) -> bytes | None:
+    node = client.nodes.get("billing", {}).get("i-1")
+    return None if node is None else node.data
+
+
+async def test_what_is_rewritten_in_place_is_seen_by_a_refresh(
+    client: ZooKeeperServiceRegistryClient, tool: KazooClient, base: str
+) -> None:
+    await asyncio.to_thread(tool.create, f"{base}/services/billing/i-1", b"one", makepath=True)
+    await until(lambda: _data(client) == b"one")
+    await asyncio.to_thread(tool.set, f"{base}/services/billing/i-1", b"two")
+
+    await client.refresh()
+
+    assert _data(client) == b"two"
+
+
+async def test_a_fence_that_holds_something_else_is_written_over(
+    client: ZooKeeperServiceRegistryClient, tool: KazooClient, base: str
+) -> None:
+    for data in (b"", b"x", b"1", b"1,", b"-1,2", "²,1".encode()):
+        path = f"{base}/fences/billing/i-1"
+        await asyncio.to_thread(tool.ensure_path, path)
+        await asyncio.to_thread(tool.set, path, data)
+
+        assert await client.fence(*BILLING) is None
+        await client.put(WANTED)
+
+        assert await client.fence(*BILLING) == Tag(1, 1)
+
+
+async def test_a_change_is_told_to_others_at_once(
+    zookeeper_server: ZooKeeperServer, base: str, client: ZooKeeperServiceRegistryClient
+) -> None:
+    async with connected(zookeeper_server.hosts, base) as other:
+        taken = []
+        for number in range(20):
+            began = monotonic()
+            await other.put(Wanted("billing", f"i-{number}", Tag(1, 1), b""))
+            await until(
+                lambda number=number: len(client.nodes.get("billing", {})) == number + 1  # type: ignore[misc]
+            )
+            taken.append(monotonic() - began)
+
+    assert sorted(taken)[10] < 0.25
+
+
+@pytest.mark.slow
+async def test_thousands_of_nodes_are_put_again_and_seen(
+    zookeeper_server: ZooKeeperServer, base: str, client: ZooKeeperServiceRegistryClient
+) -> None:
+    many = [Wanted(f"s-{n % 50}", f"i-{n}", Tag(1, 1), b"x" * 300) for n in range(5000)]
+    async with connected(zookeeper_server.hosts, base, seconds=10) as other:
+        began = monotonic()
+        assert not await other.put_all(many)
+        first = monotonic() - began
+        again = [Wanted(one.service, one.name, Tag(1, 2), one.data) for one in many]
+        began = monotonic()
+        assert not await other.put_all(again)
+        second = monotonic() - began
+        await until(lambda: sum(map(len, client.nodes.values())) == 5000)
+
+    print(f"{first:.1f} s to put, {second:.1f} s to put again")  # noqa: T201
+    assert second < 30
+    await until(lambda: not client.nodes)
