@@ -21,6 +21,9 @@ from app.configs.writing import Write, Writer
 from app.flags.embedded import EmbeddedFlagStore
 from app.flags.model import Commit, Edit, entity
 from app.flags.sets import FlagSets
+from app.registry.rows import Registration
+from app.registry.rows import entity as instance
+from app.registry.rows_embedded import EmbeddedInstanceRows
 from app.state import State
 from app.stats import Stats
 from app.telemetry import REGISTRY
@@ -28,6 +31,16 @@ from app.telemetry import REGISTRY
 CHECKOUT = document_id("staging", "checkout")
 BANNER = entity("flag", "production", "banner")
 DISGUISED = Entity("flag", "production", "banner", "layers/production/banner")
+INSTANCE = Registration(
+    service="checkout",
+    instance_id="one",
+    definition="{}",
+    lease="heartbeat",
+    ttl_seconds=30,
+    owner="replica",
+    actor="ana",
+    request_id="r",
+)
 
 
 @dataclass
@@ -39,7 +52,7 @@ class Bench:
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    """One document, a flag, a segment, and a flag whose key looks like a document's."""
+    """One of each kind, and a flag whose key looks like a document's."""
     state = State(tmp_path)
     log = EmbeddedChangeLog(state)
     store = EmbeddedConfigStore(state, max_versions=50)
@@ -53,9 +66,11 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     edits = [Edit("flag", "banner", "{}", "created"), Edit("segment", "beta", "{}", "created")]
     flags = EmbeddedFlagStore(state, log.wake)
     await flags.commit(Commit("production", 0, edits, actor="ana", comment="", request_id="r"))
+    await EmbeddedInstanceRows(state, log.wake).register(INSTANCE)
     await log.advance(DISGUISED, [Written(1, None)])
     await follower.catch_up()
-    assert {BANNER.key, DISGUISED.key, CHECKOUT.path} <= follower.pointers.keys()
+    others = {BANNER.key, DISGUISED.key, instance("checkout", "one").key}
+    assert {*others, CHECKOUT.path} <= follower.pointers.keys()
     sets = FlagSets(flags)
     await sets.refresh()
     yield Bench(
@@ -66,20 +81,20 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     await state.close()
 
 
-async def test_the_list_of_documents_has_no_flags(bench: Bench) -> None:
+async def test_the_list_of_documents_has_no_others(bench: Bench) -> None:
     assert [pointer.entity for pointer in bench.documents.listed(None)] == [CHECKOUT.entity]
     assert bench.documents.listed("production") == []
 
 
-async def test_the_numbers_for_people_count_no_flag_as_a_document(bench: Bench) -> None:
+async def test_the_numbers_for_people_count_no_other_as_a_document(bench: Bench) -> None:
     numbers = await bench.stats.now()
 
     assert (numbers.documents, numbers.environments, numbers.services) == (1, 1, 1)
     assert (numbers.flags, numbers.segments) == (1, 1)
-    assert numbers.changes_last_hour == 4
+    assert numbers.changes_last_hour == 5
 
 
-async def test_the_scanner_misses_no_flag_in_the_store_of_configurations(bench: Bench) -> None:
+async def test_the_scanner_misses_no_other_in_the_store_of_configurations(bench: Bench) -> None:
     def regressions() -> float:
         return REGISTRY.get_sample_value("pilothouse_version_regressions_total") or 0
 

@@ -1,0 +1,142 @@
+"""What the store of the registry's desired state does while Postgres is frozen, gone or cut off."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Any
+
+import asyncpg
+import pytest
+
+from app.database import close_engine, migrate, open_engine
+from app.registry.errors import RegistryUnavailable
+from app.registry.rows import Beat, Registration, Tag
+from app.registry.rows_postgres import PostgresInstanceRows
+from tests.servers.postgres import PostgresServer
+
+pytestmark = pytest.mark.faults
+
+INSTANCE = Registration(
+    service="billing",
+    instance_id="one",
+    definition="{}",
+    lease="heartbeat",
+    ttl_seconds=30,
+    owner="replica",
+    actor="ana",
+    request_id="request",
+)
+TAG = Tag("billing", "one", 1, 1)
+WRITES = 2.3  # seconds
+READS = 1.2
+
+Call = Callable[[PostgresInstanceRows], Coroutine[Any, Any, object]]
+CALLS: dict[str, tuple[Call, float]] = {
+    "register": (lambda rows: rows.register(INSTANCE), WRITES),
+    "deregister": (lambda rows: rows.deregister("billing", "one", 7, "ana", "request"), WRITES),
+    "claim": (lambda rows: rows.claim([TAG], "replica", 0), WRITES),
+    "beat": (lambda rows: rows.beat([Beat("billing", "one")]), WRITES),
+    "overdue": (lambda rows: rows.overdue(), WRITES),
+    "evict": (lambda rows: rows.evict([TAG]), WRITES),
+    "current": (lambda rows: rows.current([("billing", "one")]), READS),
+    "newer": (lambda rows: rows.newer(0, 10), READS),
+    "ping": (lambda rows: rows.ping(), READS),
+}
+
+
+@pytest.fixture
+async def url(postgres_server: PostgresServer) -> str:
+    made = postgres_server.fresh_database()
+    await migrate(made)
+    return made
+
+
+@pytest.fixture
+async def rows(url: str) -> AsyncIterator[PostgresInstanceRows]:
+    engine = open_engine(url)
+    yield PostgresInstanceRows(engine)
+    await close_engine(engine)
+
+
+@asynccontextmanager
+async def frozen(server: PostgresServer) -> AsyncIterator[None]:
+    server.freeze()
+    try:
+        yield
+    finally:
+        server.thaw()
+
+
+async def seconds_until_refused(call: Awaitable[object]) -> float:
+    began = monotonic()
+    with pytest.raises(RegistryUnavailable):
+        await call
+    return monotonic() - began
+
+
+async def test_a_frozen_server_is_named_in_time_to_all_callers_at_once(
+    rows: PostgresInstanceRows, postgres_server: PostgresServer
+) -> None:
+    await asyncio.gather(*(rows.ping() for _ in CALLS))
+
+    async with frozen(postgres_server):
+        refused = await asyncio.gather(
+            *(seconds_until_refused(call(rows)) for call, _ in CALLS.values())
+        )
+
+    limits = [limit for _, limit in CALLS.values()]
+    late = [took for took, limit in zip(refused, limits, strict=True) if took >= limit]
+    assert late == []
+    assert (await rows.register(INSTANCE)).row.state == "registered"
+
+
+async def test_a_server_that_is_gone_is_named_at_once_and_found_again(
+    rows: PostgresInstanceRows, postgres_server: PostgresServer
+) -> None:
+    made = await rows.register(INSTANCE)
+
+    postgres_server.stop()
+    try:
+        assert await seconds_until_refused(rows.register(INSTANCE)) < 0.5
+    finally:
+        postgres_server.restart()
+
+    assert await rows.row("billing", "one") == made.row
+
+
+@pytest.mark.parametrize(
+    ("call", "asked_again"),
+    [
+        (lambda rows: rows.evict([TAG]), False),
+        (lambda rows: rows.claim([TAG], "replica", 0), False),
+        (lambda rows: rows.beat([Beat("billing", "one")]), True),
+    ],
+)
+async def test_only_a_heartbeat_whose_connection_is_lost_is_asked_for_twice(
+    url: str, rows: PostgresInstanceRows, call: Call, *, asked_again: bool
+) -> None:
+    made = await rows.register(INSTANCE)
+    saboteur = await asyncpg.connect(url)
+    await saboteur.execute("UPDATE instances SET heartbeat_at = heartbeat_at - interval '1 hour'")
+    # The row is locked, so that the call is still under way when its connection ends.
+    holding = saboteur.transaction()
+    await holding.start()
+    await saboteur.execute("SELECT * FROM instances FOR UPDATE")
+    calling = asyncio.create_task(call(rows))
+    others = "pid <> pg_backend_pid() AND datname = current_database()"
+    while not await saboteur.fetchval(
+        f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        f" WHERE wait_event_type = 'Lock' AND {others}"
+    ):
+        assert not calling.done()
+    await holding.rollback()
+
+    (outcome,) = await asyncio.gather(calling, return_exceptions=True)
+
+    await saboteur.close()
+    assert isinstance(outcome, RegistryUnavailable) is not asked_again
+    row = await rows.row("billing", "one")
+    assert row is not None
+    assert row.tag == made.row.tag
+    assert (row.heartbeat_at > made.row.heartbeat_at) is asked_again
