@@ -12,7 +12,7 @@ from app.changes import router_stream
 from app.changes.model import Change
 from app.changes.port import ChangeLog, Lead
 from app.changes.router_stream import EventStream
-from app.changes.stream import Subscription, selected
+from app.changes.stream import Selection, Subscription, selected
 from app.wiring import Backends
 
 RELAY_BUGS = ("sent_before_sending", "claims_changes", "newest_first")
@@ -85,9 +85,13 @@ def plant_in_stream(bug: str) -> None:
         case "resumes_from_now":
             EventStream._opening = _begins_now  # type: ignore[method-assign]  # noqa: SLF001
         case "hushes_reset":
-            router_stream._reset = _goes_on  # noqa: SLF001
+            router_stream.missed = _hushes  # type: ignore[attr-defined]
         case _:
             EventStream._opening = _tells_all_that_is_logged  # type: ignore[method-assign]  # noqa: SLF001
+
+
+def _hushes(selection: Selection, revision: int) -> bytes:
+    return _goes_on(revision)
 
 
 async def _begins_now(self: Any, subscription: Subscription, send: Any) -> bytes:
