@@ -1,0 +1,135 @@
+"""What can be wrong with flags and segments: it is told by its place, and nothing changes."""
+
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from http.client import HTTPResponse
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.e2e.bad_flags import BAD_CONDITIONS, BAD_FLAGS, BAD_SEGMENTS, SIMPLE_FLAWS, Members
+from tests.e2e.bad_requests import BadRequest, sending
+from tests.e2e.client import Service, told
+from tests.e2e.flags import FLAGS, SEGMENTS, Flags
+from tests.servers.answer import Answer
+
+pytestmark = pytest.mark.slow
+
+NEED = {"flag": "base", "variants": ["on"]}
+CREW = {"when": {"segment": "crew"}, "serve": {"variant": "on"}}
+SEEDS: tuple[tuple[str, Members], ...] = (
+    (SEGMENTS, {"name": "staff"}),
+    (SEGMENTS, {"name": "crew", "when": {"segment": "staff"}}),
+    (FLAGS, {"name": "base"}),
+    (FLAGS, {"name": "top", "rules": [CREW], "prerequisites": [NEED]}),
+    (FLAGS, {"name": "spare", "rules": [{"serve": {"variant": "on"}}]}),
+    (FLAGS, {"name": "simple", "rollout_percentage": 10, "target_users": ["ann"]}),
+)
+
+
+@dataclass(frozen=True)
+class Stand:
+    """An environment in which something stands, and what its flag set was then."""
+
+    flags: Flags
+    seeded: bytes
+
+    @property
+    def query(self) -> str:
+        return f"?environment={self.flags.environment}"
+
+    def flag_set(self) -> bytes:
+        return self.flags.of.get(f"/api/v1/flag-set{self.query}").body
+
+    def sent(self, request: BadRequest) -> Answer:
+        """Send the very bytes on a connection of their own."""
+        port = urlsplit(self.flags.of.process.url).port or 0
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            with suppress(ConnectionError):  # a refusal may come before all is sent
+                connection.sendall(request.wire())
+            response = HTTPResponse(connection, method=request.method)
+            response.begin()
+            return Answer(response.status, response.headers, response.read())
+
+    def refused(self, request: BadRequest) -> Any:
+        """Send what has to be refused, and return the problem; nothing has changed then."""
+        answer = self.sent(request)
+        assert answer.status == request.status, answer.body[:300]
+        problem = answer.json()
+        assert problem["code"] == request.code, problem
+        assert problem["request_id"] == answer.headers["X-Request-Id"]
+        assert self.flag_set() == self.seeded
+        return problem
+
+    def refuses_at(self, pointer: str, method: str, target: str, body: Members) -> None:
+        answer = self.sent(sending("", 422, "", method, target, dict(body)))
+        problem = answer.json()
+        assert answer.status == 422, answer.body[:300]
+        assert problem["code"] in {"bad_flag", "invalid"}
+        assert problem["errors"][0]["pointer"] == f"#{pointer}", problem["errors"][:3]
+        assert self.flag_set() == self.seeded
+
+
+def seeded(service: Service) -> Stand:
+    flags = Flags(service)
+    for path, members in SEEDS:
+        body = {**members, "environment": flags.environment}
+        made = service.call("POST", path, body)
+        told(made, 201)
+    revision = made.headers["X-Revision"]
+    there = service.get("/api/v1/flag-set", environment=flags.environment, min_revision=revision)
+    return Stand(flags, there.body)
+
+
+@pytest.fixture(scope="module")
+def stands() -> dict[int, Stand]:
+    return {}
+
+
+@pytest.fixture
+def stand(service: Service, stands: dict[int, Stand]) -> Stand:
+    if id(service) not in stands:
+        stands[id(service)] = seeded(service)
+    return stands[id(service)]
+
+
+@pytest.mark.parametrize("what", BAD_FLAGS)
+def test_a_flaw_of_a_flag_is_told_by_its_place(stand: Stand, what: str) -> None:
+    members, pointer = BAD_FLAGS[what]
+    new = {"name": "new", "environment": stand.flags.environment, **members}
+
+    stand.refuses_at(pointer, "POST", FLAGS, new)
+    stand.refuses_at(pointer, "PUT", f"{FLAGS}/spare{stand.query}", members)
+    stand.refuses_at(pointer, "PATCH", f"{FLAGS}/spare{stand.query}", members)
+
+
+@pytest.mark.parametrize("what", BAD_CONDITIONS)
+def test_a_flaw_of_a_rule_is_told_by_its_place(stand: Stand, what: str) -> None:
+    when, pointer = BAD_CONDITIONS[what]
+    ruled = [{"serve": {"variant": "on"}}, {"when": when, "serve": {"variant": "on"}}]
+    new = {"name": "new", "environment": stand.flags.environment, "rules": ruled}
+
+    stand.refuses_at(f"/rules/1/when{pointer}", "POST", FLAGS, new)
+
+
+@pytest.mark.parametrize("what", SIMPLE_FLAWS)
+def test_a_flaw_of_the_simple_form_is_told_by_its_place(stand: Stand, what: str) -> None:
+    members, pointer = SIMPLE_FLAWS[what]
+    new = {"name": "new", "environment": stand.flags.environment, **members}
+
+    stand.refuses_at(pointer, "POST", FLAGS, new)
+    stand.refuses_at(pointer, "PUT", f"{FLAGS}/simple{stand.query}", members)
+    stand.refuses_at(pointer, "PATCH", f"{FLAGS}/simple{stand.query}", members)
+
+
+@pytest.mark.parametrize("what", BAD_SEGMENTS)
+def test_a_flaw_of_a_segment_is_told_by_its_place(stand: Stand, what: str) -> None:
+    members, pointer = BAD_SEGMENTS[what]
+    new = {"name": "new", "environment": stand.flags.environment, **members}
+
+    if "circle" not in what:
+        stand.refuses_at(pointer, "POST", SEGMENTS, new)
+    stand.refuses_at(pointer, "PUT", f"{SEGMENTS}/staff{stand.query}", members)
+    stand.refuses_at(pointer, "PATCH", f"{SEGMENTS}/staff{stand.query}", members)
