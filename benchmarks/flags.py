@@ -13,7 +13,7 @@ from app.flags.model import Item
 from app.flags.sets import FlagSets
 from benchmarks.changes import Kept, header
 from benchmarks.configurations import CONNECTIONS
-from benchmarks.load import Figures, Request, measure
+from benchmarks.load import Figures
 from benchmarks.table import Row
 from benchmarks.wrk import Rate, run
 from tests.servers.service import ServiceProcess
@@ -26,6 +26,19 @@ _FLAGS = "/api/v1/feature-flags"
 _OFREP = "/ofrep/v1/evaluate/flags"
 _CONTEXT = {"country": "DE", "plan": "pro"}
 _IN = "X-Environment: production"
+_JSON = {"Content-Type": "application/json"}
+_FLAGD = {
+    "state": "ENABLED",
+    "variants": {"on": True, "off": False},
+    "defaultVariant": "off",
+    "targeting": {
+        "if": [
+            {"in": [{"var": "country"}, ["DE", "FR"]]},
+            {"fractional": [["on", 50], ["off", 50]]},
+            "off",
+        ]
+    },
+}
 BODY = json.dumps({"context": {**_CONTEXT, "targetingKey": "user-12345"}})
 
 
@@ -84,14 +97,14 @@ def memory(service: ServiceProcess) -> str:
     """Tell what 5,000 flags add to a service, both times measured after a start."""
     before = _resident(service)
 
-    def request(number: int) -> Request:
-        body = {**definition(number), "environment": "large"}
-        return Request("POST", _FLAGS, json.dumps(body).encode(), 201)
-
-    asyncio.run(measure(service.url, request, count=_LARGE, connections=1))
+    flags = {f"flag{number}": _FLAGD for number in range(_LARGE)}
+    document = json.dumps({"flags": flags}, separators=(",", ":")).encode()
+    path = f"{_FLAGS}/import?format=flagd&environment=large"
+    made = service.request("POST", path, data=document, headers=_JSON, timeout=60)
+    assert made.status == 200, made.body
     service.restart()
     body = {"environment": "large", "user_id": "u"}
-    answer = service.request("POST", f"{_FLAGS}/evaluate/batch", body)
+    answer = service.request("POST", f"{_FLAGS}/evaluate/batch", body, timeout=60)
     assert len(answer.json()["evaluations"]) == _LARGE
     grown = (_resident(service) - before) / 2**20
     return f"{_LARGE:,} flags add {grown:.0f} MiB to the process (RSS after a start), all evaluated"
