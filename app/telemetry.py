@@ -298,3 +298,20 @@ def _headline(error: BaseException) -> str:
     # Pydantic's and FastAPI's validation errors quote the value they refuse: it may be a secret.
     quotes_its_input = callable(getattr(error, "errors", None))
     return f"{name}: {'(message withheld)' if quotes_its_input else error}"
+
+INSTANCES_ADOPTED = Counter(
+    "pilothouse_instances_adopted_total",
+    "Instances whose nodes this replica took over from one that is gone.",
+    registry=REGISTRY,
+)
+INSTANCES_EVICTED = Counter(
+    "pilothouse_instances_evicted_total",
+    "Instances that this replica removed because they were silent for two of their ttl.",
+    registry=REGISTRY,
+)
+PROBES = Counter(
+    "pilothouse_instance_probes_total",
+    "Health checks of instances, by outcome: healthy, unhealthy.",
+    ["outcome"],
+    registry=REGISTRY,
+)

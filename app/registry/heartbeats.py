@@ -1,0 +1,92 @@
+"""Heartbeats of many instances, noted together: while one batch is written the next one gathers."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime
+
+from app.registry.errors import RegistryUnavailable
+from app.registry.rows import Beat, InstanceRows, Key, Row
+from app.registry.view import View
+
+
+class Heartbeats:
+    def __init__(self, rows: InstanceRows, view: View) -> None:
+        self._rows = rows
+        self._view = view
+        self._gathered: dict[Beat, asyncio.Future[Row | None]] = {}
+        self._writing: asyncio.Task[None] | None = None
+        self._unwritten: set[Beat] = set()
+        self.heard: dict[Key, datetime] = {}  # by the store's clock
+
+    async def beat(self, beat: Beat) -> Row | None:
+        """Note a heartbeat; returns the row, None if there is no such registration.
+
+        While the store is away, an instance that is known here is believed, and noted as soon as
+        that is possible: nobody is evicted meanwhile. Raises RegistryUnavailable for others.
+        """
+        waiting = self._gathered.get(beat)
+        if waiting is None:
+            waiting = self._gathered[beat] = asyncio.get_running_loop().create_future()
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write())
+        return await asyncio.shield(waiting)
+
+    async def _write(self) -> None:
+        try:
+            while self._gathered:
+                gathered, self._gathered = self._gathered, {}
+                try:
+                    found = await self._rows.beat(list(gathered.keys() | self._unwritten))
+                except RegistryUnavailable as error:
+                    self._believe(gathered, error)
+                except Exception as error:  # noqa: BLE001 - handed to those who wait
+                    for waiting in gathered.values():
+                        waiting.set_exception(error)
+                else:
+                    self._unwritten.clear()
+                    self._settle(gathered, found)
+        finally:
+            self._writing = None
+
+    def _settle(
+        self, gathered: Mapping[Beat, "asyncio.Future[Row | None]"], found: Mapping[Key, Row]
+    ) -> None:
+        self._view.learn(found.values())
+        self.heard |= {key: noted.heartbeat_at for key, noted in found.items()}
+        for beat, waiting in gathered.items():
+            row: Row | None = found.get((beat.service, beat.instance_id))
+            matches = row is not None and beat.epoch in (None, row.epoch)
+            if not waiting.done():
+                waiting.set_result(row if matches else None)
+
+    def _believe(
+        self,
+        gathered: Mapping[Beat, "asyncio.Future[Row | None]"],
+        error: RegistryUnavailable,
+    ) -> None:
+        for beat, waiting in gathered.items():
+            row = self._view.row(beat.service, beat.instance_id)
+            is_known = (
+                row is not None and row.state == "registered" and beat.epoch in (None, row.epoch)
+            )
+            if is_known:
+                self._unwritten.add(beat)
+            if waiting.done():
+                continue
+            if is_known:
+                waiting.set_result(row)
+            else:
+                waiting.set_exception(error)
+
+    async def keep(self) -> None:
+        """Write for ever what could not be written; raises RegistryUnavailable."""
+        while True:
+            await asyncio.sleep(1.0)
+            if self._unwritten:
+                unwritten, self._unwritten = self._unwritten, set()
+                try:
+                    found = await self._rows.beat(list(unwritten))
+                except RegistryUnavailable:
+                    self._unwritten |= unwritten
+                    raise
+                self._view.learn(found.values())

@@ -1,0 +1,228 @@
+"""What a replica does for the instances whose nodes it keeps, and for those that lost their keeper.
+
+The steps and their order are those of docs/protocols.md, part C.
+"""
+
+import asyncio
+import random
+from collections.abc import Iterable, Sequence
+from time import monotonic
+
+import structlog
+
+from app.registry.errors import NodesUnavailable, Superseded
+from app.registry.port import Node, ServiceRegistryClient, Wanted
+from app.registry.protection import protection
+from app.registry.rows import InstanceRows, Key, Row
+from app.registry.view import View, tag_of
+from app.telemetry import INSTANCES_ADOPTED, INSTANCES_EVICTED
+from pilothouse_core.curator import UnreadableNode, node_data, read_node
+from pilothouse_core.instances import Tag
+
+SWEEP_SECONDS = 0.5
+SETTLE_SECONDS = 1.0  # that a node is missing, and its row unclaimed, before it is adopted
+EVICT_SECONDS = 1.0
+REAP_SECONDS = 24 * 3600.0
+_GAP_SECONDS = 3.0  # without a look at the rows: this replica was frozen, or cut off
+_log = structlog.get_logger(__name__)
+
+
+class Keeper:
+    def __init__(
+        self, rows: InstanceRows, nodes: ServiceRegistryClient, view: View, replica: str
+    ) -> None:
+        self._rows = rows
+        self._nodes = nodes
+        self._view = view
+        self._replica = replica
+        self._missing: dict[Key, float] = {}  # registered elsewhere, without a node since
+        self._due = asyncio.Event()
+        self._steady_since = monotonic()
+        self._looked_at = monotonic()
+        nodes.listen(self._seen)
+
+    def _seen(self, service: str) -> None:
+        """Take over what stands in ZooKeeper for a service."""
+        found = {}
+        for name, node in self._nodes.nodes.get(service, {}).items():
+            try:
+                found[name] = read_node(service, name, node.data)
+            except UnreadableNode as error:
+                _log.warning("node_unreadable", service=service, node=name, reason=str(error))
+        self._view.found(service, found)
+        self._due.set()
+
+    async def place(self, row: Row) -> None:
+        """Put the node of a row of ours; raises NodesUnavailable, and the sweep goes on trying."""
+        try:
+            await self._nodes.put(self._wanted(row))
+        except Superseded:
+            self._due.set()
+
+    async def remove(self, row: Row) -> None:
+        """Take away the node of a row that is not registered any more; raises NodesUnavailable."""
+        try:
+            await self._nodes.remove(row.service, row.instance_id, tag_of(row))
+        except Superseded:
+            self._due.set()
+
+    def _wanted(self, row: Row) -> Wanted:
+        instance = self._view.instance(row)
+        assert instance is not None
+        registered_at = int(row.registered_at.timestamp() * 1000)
+        data = node_data(instance, tag_of(row), registered_at, _told(row))
+        return Wanted(row.service, row.instance_id, tag_of(row), data)
+
+    # The sweep
+
+    async def keep(self) -> None:
+        """Sweep for ever; raises RegistryUnavailable and NodesUnavailable, to be called again."""
+        while True:
+            self._due.clear()
+            await self.sweep()
+            try:
+                async with asyncio.timeout(SWEEP_SECONDS * random.uniform(0.7, 1.3)):  # noqa: S311
+                    await self._due.wait()
+            except TimeoutError:
+                continue
+            await asyncio.sleep(SWEEP_SECONDS / 10)  # what moves together is swept together
+
+    async def sweep(self) -> None:
+        """Bring the nodes of our session in line with the rows, as the rows are now."""
+        if self._nodes.session.state != "connected" or not self._nodes.is_current:
+            self._missing.clear()
+            return
+        doubtful = self._doubtful()
+        if not doubtful:
+            return
+        current = await self._rows.current(doubtful)
+        self._view.learn(current.values())
+        ours, lost = [], []
+        for key in doubtful:
+            row, node = current.get(key), self._node(key)
+            is_registered = row is not None and is_wanted(row)
+            if row is not None and is_registered and row.owner == self._replica:
+                if not self._is_right(row, node):
+                    ours.append(row)
+            elif node is not None and node.session == self._nodes.session.id:
+                await self._nodes.drop(*key)
+            elif row is not None and is_registered and node is None:
+                lost.append(row)
+        await self._put(ours)
+        await self._adopt(lost)
+
+    def _doubtful(self) -> list[Key]:
+        """Return what may have to be done, by what is known here; the rows are read before it is.
+
+        Whatever another replica keeps and has put in place costs nothing.
+        """
+        own, now = self._nodes.session.id, monotonic()
+        doubtful: set[Key] = set()
+        missing: dict[Key, float] = {}
+        for row in self._view.rows():
+            node = self._node(row.key)
+            if not is_wanted(row):
+                if node is not None and node.session == own:
+                    doubtful.add(row.key)
+            elif row.owner == self._replica:
+                if not self._is_right(row, node):
+                    doubtful.add(row.key)
+            elif node is None:
+                missing[row.key] = since = self._missing.get(row.key, now)
+                if now - since >= SETTLE_SECONDS:
+                    doubtful.add(row.key)
+            elif node.session == own:
+                doubtful.add(row.key)
+        self._missing = missing
+        for service, nodes in self._nodes.nodes.items():
+            doubtful |= {
+                (service, name)
+                for name, node in nodes.items()
+                if node.session == own and self._view.row(service, name) is None
+            }
+        return sorted(doubtful)
+
+    def _node(self, key: Key) -> Node | None:
+        return self._nodes.nodes.get(key[0], {}).get(key[1])
+
+    def _is_right(self, row: Row, node: Node | None) -> bool:
+        if node is None or node.session != self._nodes.session.id:
+            return False
+        found = self._view.node(*row.key)
+        return found is not None and found.tag == tag_of(row) and found.status == _told(row)
+
+    async def _put(self, rows: Sequence[Row]) -> None:
+        if rows:
+            readable = [row for row in rows if self._view.instance(row) is not None]
+            await self._nodes.put_all([self._wanted(row) for row in readable])
+
+    async def _adopt(self, rows: Sequence[Row]) -> None:
+        """Claim what nobody keeps: the rows were read, and then their nodes are seen absent."""
+        if not rows:
+            return
+        await self._nodes.refresh()
+        absent = [row.tag for row in rows if self._node(row.key) is None]
+        if not self._nodes.is_current or not absent:
+            return
+        claimed = await self._rows.claim(absent, self._replica, SETTLE_SECONDS)
+        self._view.learn(claimed)
+        if claimed:
+            INSTANCES_ADOPTED.inc(len(claimed))
+            _log.warning("instances_adopted", instances=len(claimed))
+        await self._put(claimed)
+
+    # Eviction
+
+    async def evict(self) -> None:
+        """Suspect, evict and end drains for ever; raises RegistryUnavailable."""
+        while True:
+            await self.judge()
+            await asyncio.sleep(EVICT_SECONDS)
+
+    async def judge(self) -> None:
+        self._stay_steady()
+        found = await self._rows.overdue()
+        self._view.protect(protection(found.counts))
+        steady = monotonic() - self._steady_since
+        due = [
+            row.tag
+            for row in found.due
+            # Who was away itself has heard nobody: all get the time to be heard first.
+            if steady > row.ttl_seconds and not self._view.protection.covers(row.service)
+        ]
+        evicted = await self._rows.evict(due) if due else []
+        if evicted:
+            INSTANCES_EVICTED.inc(len(evicted))
+            _log.warning("instances_evicted", instances=len(evicted))
+        await self._gone([*evicted, *await self._rows.drained()])
+
+    def _stay_steady(self) -> None:
+        now = monotonic()
+        if now - self._looked_at > _GAP_SECONDS:
+            self._steady_since = now
+        self._looked_at = now
+
+    async def _gone(self, rows: Iterable[Row]) -> None:
+        rows = list(rows)
+        self._view.learn(rows)
+        for row in rows:
+            try:
+                await self.remove(row)
+            except NodesUnavailable:
+                break  # hidden already; its keeper sweeps it away
+
+    async def reap(self) -> None:
+        """Forget what has been gone for a day, with its fence."""
+        for tag in await self._rows.reap(REAP_SECONDS):
+            self._view.forget(tag.service, tag.instance_id)
+            await self._nodes.reap(tag.service, tag.instance_id, Tag(tag.epoch, tag.term))
+
+
+def is_wanted(row: Row) -> bool:
+    """Tell whether an instance has to have a node; others than us find those that drain no more."""
+    return row.state == "registered" and row.draining_until is None
+
+
+def _told(row: Row) -> str:
+    """Return the status for those who read nodes; suspicion is for who compares them with rows."""
+    return "up" if row.health == "suspect" else row.health
