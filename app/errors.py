@@ -86,3 +86,9 @@ class OutcomeUnknown(PilothouseError):
     """The write was sent and nobody can say yet whether it happened."""
 
     code = "outcome_unknown"
+
+
+class InDoubt(PilothouseError):
+    """An answer could be given, and whoever takes it for the whole truth would be misled."""
+
+    code = "in_doubt"

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypedDict
+from uuid import uuid4
 
 import structlog
 from fastapi import FastAPI
@@ -42,6 +43,11 @@ from app.flags.sets import FlagSets
 from app.flags.transfer import FlagTransfer
 from app.flags.usage import UsageCounter
 from app.flags.writing import FlagWriter
+from app.registry.assembling import assembled, tasks_of
+from app.registry.own import OwnRegistration
+from app.registry.router import router as registry_router
+from app.registry.router_discovery import router as discovery_router
+from app.registry.service import RegistryService
 from app.settings import Settings
 from app.stats import Stats
 from app.stats import router as stats_router
@@ -54,6 +60,7 @@ from app.web.middleware import Edge
 from app.wiring import Backends, StartRefused, Task, open_backends, refuse_unsafe
 
 VERSION = "0.1.0"
+_REAP_EVERY_SECONDS = 600.0
 _log = structlog.get_logger(__name__)
 
 
@@ -70,6 +77,8 @@ class State(TypedDict):
     flags: FlagService
     flag_transfer: FlagTransfer
     evaluator: Evaluator
+    registry: RegistryService
+    own: OwnRegistration | None
     hot: tuple[HotRead, ...]
     hot_posts: Mapping[bytes, HotPost]
 
@@ -131,6 +140,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         ofrep_router,
         changes_router,
         stream_router,
+        registry_router,
+        discovery_router,
         stats_router,
         health_router,
     ):
@@ -145,6 +156,9 @@ def release(app: FastAPI) -> None:
         opened["health"].serving = False
         opened["follower"].release()
         opened["hub"].drain()
+        opened["registry"].view.release()
+        if opened["own"] is not None:
+            opened["own"].leave()
 
 
 def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[str, Task]]:
@@ -162,6 +176,15 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
     flag_writer = FlagWriter(backends.flags, sets)
     evaluator = Evaluator(sets)
     counter = UsageCounter(backends.flags, evaluator)
+    registry = assembled(
+        backends.rows,
+        backends.nodes,
+        backends.resolve,
+        replica=uuid4().hex,
+        interval=settings.service_health_check_interval,
+        allowed_networks=settings.allowed_networks,
+    )
+    follower.prepare(registry.follower.prepare)
     hub = Hub(settings.stream_limit)
     follower.listen(hub.publish)
     relay = Relay(log, backends.publisher, follower) if backends.publisher else None
@@ -184,6 +207,8 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
         flags=FlagService(backends.flags, sets, flag_writer, counter),
         flag_transfer=FlagTransfer(sets, flag_writer),
         evaluator=evaluator,
+        registry=registry,
+        own=_own(settings, registry),
         hot=(HotKey(hot), HotEffective(hot)),
         hot_posts=hot_posts(HotFlags(evaluator, follower, vitals)),
     )
@@ -204,11 +229,22 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
         "reconcile": lambda: _repeated(log, "reconcile", RECONCILE_SECONDS, reconciler.reconcile),
         "scan": lambda: _repeated(log, "scan", settings.vault_scan_interval, scanner.scan),
         "trim": lambda: _repeated(log, "trim", TRIM_SECONDS, retention.trim),
+        "reap_instances": lambda: _repeated(log, "reap", _REAP_EVERY_SECONDS, registry.keeper.reap),
+        **tasks_of(registry),
         **backends.tasks,
     }
+    if (own := state["own"]) is not None:
+        tasks["register_itself"] = own.keep
     if relay is not None:
         tasks |= {"relay": relay.run, "watch_relay": relay.watch}
     return state, tasks
+
+
+def _own(settings: Settings, registry: RegistryService) -> OwnRegistration | None:
+    if not settings.service_registry_enabled:
+        return None
+    url = settings.service_url or f"http://{settings.host}:{settings.port}"
+    return OwnRegistration(registry, url, settings.service_instance_id, VERSION)
 
 
 async def _repeated(log: ChangeLog, name: str, every: float, task: Task) -> None:

@@ -1,8 +1,9 @@
 """Everything an operator can change: the only reader of the environment."""
 
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pilothouse_core.names import is_name
@@ -99,3 +100,49 @@ class Settings(BaseSettings):
         description="Days a change stays in the log; the last 200 of each document (or as many "
         "as `VAULT_MAX_VERSIONS`) and those not yet sent to Kafka stay whatever their age.",
     )
+
+    zookeeper_hosts: Optional = Field(
+        None, description="ZooKeeper servers, host:port by commas; unset: nodes are embedded."
+    )
+    zookeeper_base_path: str = Field(
+        "/services",
+        pattern=r"^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$",
+        description="Where instances stand in ZooKeeper.",
+    )
+    zookeeper_session_timeout: float = Field(
+        4.0, ge=1, le=120, description="Seconds after which a silent replica's nodes vanish."
+    )
+    service_registry_enabled: bool = Field(
+        default=False, description="Whether this replica registers itself, as `pilothouse`."
+    )
+    service_instance_id: Annotated[Name | None, BeforeValidator(_blank_is_unset)] = Field(
+        None, description="Id of this replica's own instance; unset: a digest of its URL."
+    )
+    service_url: Optional = Field(
+        None, description="Where others reach this replica; unset: `http://HOST:PORT`."
+    )
+    service_health_check_interval: float = Field(
+        10.0, ge=0.2, le=3600, description="Seconds between the health checks of an instance."
+    )
+    health_check_allowed_networks: str = Field(
+        "",
+        description="Networks that health checks may reach although they are loopback, link-local "
+        "or of metadata, separated by commas; development mode allows loopback.",
+    )
+
+    @field_validator("health_check_allowed_networks")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        for network in _listed(text):
+            ip_network(network)
+        return text
+
+    @property
+    def allowed_networks(self) -> list[str]:
+        """The networks that health checks may reach whatever they are."""
+        development = ["127.0.0.0/8", "::1/128"] if self.pilothouse_mode == "development" else []
+        return _listed(self.health_check_allowed_networks) + development
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

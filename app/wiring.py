@@ -24,6 +24,13 @@ from app.database import FAILURES, migrate, open_engine
 from app.flags.embedded import EmbeddedFlagStore
 from app.flags.port import FlagStore
 from app.flags.postgres import PostgresFlagStore
+from app.registry.embedded import EmbeddedNodes, EmbeddedServiceRegistryClient
+from app.registry.port import ServiceRegistryClient
+from app.registry.probing import Resolve, SystemResolver
+from app.registry.rows import InstanceRows
+from app.registry.rows_embedded import EmbeddedInstanceRows
+from app.registry.rows_postgres import PostgresInstanceRows
+from app.registry.zookeeper import FENCES, ZooKeeperServiceRegistryClient
 from app.settings import Settings
 from app.state import State, StateUnavailable
 from app.vitals import Watched
@@ -46,6 +53,9 @@ class Backends:
     cipher: Cipher
     log: ChangeLog
     flags: FlagStore
+    rows: InstanceRows
+    nodes: ServiceRegistryClient
+    resolve: Resolve
     cache: Cache
     publisher: EventPublisher | None  # None: nobody is told of changes
     watched: Mapping[str, Watched]
@@ -61,6 +71,8 @@ def refuse_unsafe(settings: Settings) -> None:
             reasons.append("VAULT_ADDR is not set: documents would be embedded")
         if settings.database_url is None:
             reasons.append("DATABASE_URL is not set: the change log would be embedded")
+        if settings.zookeeper_hosts is None:
+            reasons.append("ZOOKEEPER_HOSTS is not set: instances would be embedded")
         if settings.pilothouse_access == "open":
             reasons.append("PILOTHOUSE_ACCESS is open: anybody could read and change everything")
         if settings.vault_token and settings.vault_token.get_secret_value() == "root":
@@ -82,13 +94,19 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
     async with AsyncExitStack() as stack:
         state = await _opened_state(settings, stack)
         store, cipher, vault_tasks = await _configs(settings, state, stack)
-        log, flags, prepare = await _log_of(settings, state, stack)
+        log, flags, rows, prepare = await _log_of(settings, state, stack)
+        nodes = _nodes(settings, stack)
+        resolver = SystemResolver()
+        stack.callback(resolver.close)
         cache = _cache(settings, stack)
         publisher = _publisher(settings, stack)
         watched = {
             "configs": Watched("vault" if settings.vault_addr else "embedded", store),
             "flags": Watched("postgres" if settings.database_url else "embedded", flags),
             "changes": Watched("postgres" if settings.database_url else "embedded", log),
+            "registry": Watched(
+                "zookeeper" if settings.zookeeper_hosts else "embedded", nodes, serves_reads=False
+            ),
             "cache": Watched(
                 "redis" if settings.redis_host else "absent", cache, serves_reads=False
             ),
@@ -101,7 +119,20 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
             _log.warning(
                 "embedded_adapters", ports=embedded, note="one replica only; not for production"
             )
-        yield Backends(store, cipher, log, flags, cache, publisher, watched, vault_tasks, prepare)
+        yield Backends(
+            store=store,
+            cipher=cipher,
+            log=log,
+            flags=flags,
+            rows=rows,
+            nodes=nodes,
+            resolve=resolver,
+            cache=cache,
+            publisher=publisher,
+            watched=watched,
+            tasks=vault_tasks,
+            prepare=prepare,
+        )
 
 
 async def _opened_state(settings: Settings, stack: AsyncExitStack) -> State | None:
@@ -168,21 +199,47 @@ def _login(settings: Settings) -> TokenLogin | AppRoleLogin:
 
 async def _log_of(
     settings: Settings, state: State | None, stack: AsyncExitStack
-) -> tuple[ChangeLog, FlagStore, Task]:
+) -> tuple[ChangeLog, FlagStore, InstanceRows, Task]:
     match settings.database_url:
         case None:
             assert state is not None
             embedded = EmbeddedChangeLog(state)
-            return embedded, EmbeddedFlagStore(state, embedded.wake), _nothing
+            flag_store = EmbeddedFlagStore(state, embedded.wake)
+            return embedded, flag_store, EmbeddedInstanceRows(state, embedded.wake), _nothing
         case secret:
             url = secret.get_secret_value()
             engine = open_engine(url)
             log = PostgresChangeLog(engine, url)
-            flags = PostgresFlagStore(engine)
+            flags, rows = PostgresFlagStore(engine), PostgresInstanceRows(engine)
             stack.push_async_callback(log.close)
             if settings.pilothouse_mode == "production":
-                return log, flags, _nothing  # `python -m app migrate` is a step of its own there
-            return log, flags, lambda: _migrated(url)
+                return (
+                    log,
+                    flags,
+                    rows,
+                    _nothing,
+                )  # `python -m app migrate` is a step of its own there
+            return log, flags, rows, lambda: _migrated(url)
+
+
+def _nodes(settings: Settings, stack: AsyncExitStack) -> ServiceRegistryClient:
+    match settings.zookeeper_hosts:
+        case None:
+            return EmbeddedServiceRegistryClient(EmbeddedNodes())
+        case hosts:
+            nodes = ZooKeeperServiceRegistryClient(
+                hosts,
+                base=settings.zookeeper_base_path,
+                fences=_fences(settings.zookeeper_base_path),
+                session_seconds=settings.zookeeper_session_timeout,
+            )
+            stack.push_async_callback(nodes.close)
+            return nodes
+
+
+def _fences(base: str) -> str:
+    """Installations with bases of their own share no fences either."""
+    return FENCES if base == "/services" else FENCES + base.replace("/", "-")
 
 
 def _publisher(settings: Settings, stack: AsyncExitStack) -> EventPublisher | None:

@@ -3,7 +3,7 @@
 from asyncio import get_running_loop
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import Depends, Query
 
@@ -48,11 +48,17 @@ async def reflected(follower: Follower, newest: Callable[[], int]) -> int:
     return max(follower.revision, newest())
 
 
+class Moving(Protocol):
+    async def moved(self, seconds: float) -> None:
+        """Return when something has moved, at the latest after `seconds`."""
+        ...
+
+
 async def hold(
     tag: Callable[[], str],
     known: str | None,
     wait: float | None,
-    follower: Follower,
+    follower: Moving,
     fresh: Freshness,
 ) -> None:
     """Hold a waiting read while its tag is one the client knows; at most `wait` seconds."""

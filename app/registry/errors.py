@@ -1,6 +1,9 @@
 """What can be wrong with an instance, or with what is asked of it."""
 
-from app.errors import Conflict, NotFound, Unavailable
+from typing import Self
+
+from app.errors import Conflict, InDoubt, Invalid, NotFound, Unavailable
+from pilothouse_core.definitions import DefinitionError
 from pilothouse_core.instances import Tag
 
 
@@ -57,3 +60,46 @@ class TooManyInstances(Conflict):
             f"{service} has as many registered instances as a service may have",
             service_name=service,
         )
+
+
+class BadInstance(Invalid):
+    """A registration breaks a rule; `flaws` says where."""
+
+    code = "bad_instance"
+
+    def __init__(self, pointer: str, detail: str, code: str) -> None:
+        super().__init__(f"{pointer or 'the registration'} {detail}")
+        self.flaws = ({"pointer": f"#{pointer}", "detail": detail, "code": code},)
+
+    @classmethod
+    def of(cls, error: DefinitionError) -> Self:
+        return cls(error.pointer, error.detail, error.code)
+
+
+class BadServiceName(Invalid):
+    code = "bad_service_name"
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{text[:80]!r} cannot name a service or an instance")
+
+
+class KeyMissing(Invalid):
+    code = "key_missing"
+
+    def __init__(self) -> None:
+        super().__init__("the strategy `hash` needs `key`: what shall stay with one instance")
+
+
+class NoInstance(Unavailable):
+    """Nobody can be sent anywhere; with `Retry-After`, as for anything that may come back."""
+
+    code = "no_instance"
+
+    def __init__(self, service: str) -> None:
+        super().__init__(f"{service} has no instance to send anybody to", service_name=service)
+
+
+class RegistryInDoubt(InDoubt):
+    """The whole list cannot be told; a shorter one would be taken for the truth."""
+
+    code = "registry_in_doubt"

@@ -37,6 +37,10 @@ class _Failed(Exception):
     """Why a probe was not answered well; never leaves this module."""
 
 
+class _Forbidden(_Failed):
+    """It may be alive, but not for us to ask."""
+
+
 class SystemResolver:
     """Resolves names as this machine does, in threads of its own."""
 
@@ -91,6 +95,20 @@ class Prober:
             reason = str(failure)
         return Probe(is_healthy, reason, monotonic() - began)
 
+    async def refusal(self, url: str, seconds: float = PROBE_SECONDS) -> str | None:
+        """Return why a URL may never be probed as it resolves now, None if it may be.
+
+        One that does not resolve may: it is only not healthy yet.
+        """
+        try:
+            async with within(seconds):
+                await self._address(read_url(url).host)
+        except _Forbidden as failure:
+            return str(failure)
+        except (_Failed, TimeoutError, DefinitionError):
+            return None
+        return None
+
     async def close(self) -> None:
         await self._session.close()
 
@@ -130,7 +148,7 @@ class Prober:
         for address in found:
             if self._policy.permits(address):
                 return address
-        raise _Failed("may not be probed: its address is not of an allowed network")
+        raise _Forbidden("may not be probed: its address is not of an allowed network")
 
 
 def _pinned(url: Url, address: Address) -> URL:

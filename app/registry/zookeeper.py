@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from time import monotonic
+from typing import Any
 
+from kazoo.client import TransactionRequest
 from kazoo.exceptions import NodeExistsError, NoNodeError
 
 from app.patience import within
 from app.registry.errors import NodesUnavailable, Superseded
 from app.registry.port import Node, Session, Wanted
 from app.registry.zookeeper_session import CALL_SECONDS, SESSION_SECONDS, ZooKeeperSession
-from app.registry.zookeeper_view import ZooKeeperView
+from app.registry.zookeeper_view import ZooKeeperView, node_of
 from pilothouse_core.curator import MAX_NODE_BYTES
 from pilothouse_core.instances import Tag
 
@@ -67,16 +69,43 @@ class ZooKeeperServiceRegistryClient:
         rest = iter(wanted)
         while batch := list(islice(rest, _BATCH)):
             began = monotonic()
-            results = await asyncio.gather(*map(self.put, batch), return_exceptions=True)
-            for result in results:
-                match result:
-                    case Superseded():
-                        late.append(result)
-                    case BaseException():
-                        raise result
+            late += await self._put_together(batch)
             # The server has others to serve; and a lost session is lost for everybody at once.
             await asyncio.sleep(max(0, began + len(batch) / _PER_SECOND - monotonic()))
         return late
+
+    async def _put_together(self, batch: Sequence[Wanted]) -> list[Superseded]:
+        late: list[Superseded] = []
+        planned = []
+        for wanted, (fence, node) in zip(batch, await self._both_of_each(batch), strict=True):
+            try:
+                transaction = self._plan_to_put(wanted, fence, node)
+            except Superseded as error:
+                late.append(error)
+                continue
+            if transaction is not None:
+                planned.append((wanted, transaction))
+        answers = await self._session.answers([one.commit_async for _, one in planned])
+        for (wanted, _), results in zip(planned, answers, strict=True):
+            if not _happened(results):  # a race, or the first of a service
+                try:
+                    await self.put(wanted)
+                except Superseded as error:
+                    late.append(error)
+        return late
+
+    async def _both_of_each(self, batch: Sequence[Wanted]) -> list[tuple[_Fence, Node | None]]:
+        """Read all fences and then all nodes: they are answered in the order they are sent."""
+        names = [(one.service, one.name) for one in batch]
+        fences = [self._session.get(self._fence_path(*of)) for of in names]
+        nodes = [self._session.get(self._path(*of)) for of in names]
+        answers = await self._session.answers([*fences, *nodes])
+        return [
+            (_fence_of(fence), node_of(*of, node))
+            for of, fence, node in zip(
+                names, answers[: len(names)], answers[len(names) :], strict=True
+            )
+        ]
 
     async def remove(self, service: str, name: str, tag: Tag) -> None:
         await self._until_done(partial(self._try_to_remove, service, name, tag))
@@ -124,26 +153,38 @@ class ZooKeeperServiceRegistryClient:
         await self._session.close()
 
     async def _try_to_put(self, wanted: Wanted) -> bool | None:
-        service, name = wanted.service, wanted.name
-        fence, node = await self._both(service, name)
-        _check(fence, service, name, wanted.tag)
-        in_place = Node(service, name, wanted.data, self.session.id)
-        if node == in_place and fence.tag == wanted.tag:
+        fence, node = await self._both(wanted.service, wanted.name)
+        transaction = self._plan_to_put(wanted, fence, node)
+        if transaction is None:
             return True
-        return await self._replace(in_place, fence, _written(wanted.tag), node)
+        return await self._carry_out(transaction, wanted.service, wanted.name)
+
+    def _plan_to_put(
+        self, wanted: Wanted, fence: _Fence, node: Node | None
+    ) -> TransactionRequest | None:
+        """Return what is to be done, None if there is nothing left to do; raises Superseded."""
+        service, name = wanted.service, wanted.name
+        _check(fence, service, name, wanted.tag)
+        if node == Node(service, name, wanted.data, self.session.id) and fence.tag == wanted.tag:
+            return None
+        transaction = self._replace(service, name, fence, _written(wanted.tag), node)
+        transaction.create(self._path(service, name), wanted.data, ephemeral=True)
+        return transaction
 
     async def _try_to_remove(self, service: str, name: str, tag: Tag) -> bool | None:
         fence, node = await self._both(service, name)
         _check(fence, service, name, tag)
         if node is None and fence.tag == tag:
             return True
-        return await self._replace(Node(service, name, b"", 0), fence, _written(tag), node)
+        transaction = self._replace(service, name, fence, _written(tag), node)
+        return await self._carry_out(transaction, service, name)
 
     async def _try_to_drop(self, service: str, name: str) -> bool | None:
         fence, node = await self._both(service, name)
         if node is None or node.session != self.session.id:
             return False
-        return await self._replace(Node(service, name, b"", 0), fence, fence.data, node)
+        transaction = self._replace(service, name, fence, fence.data, node)
+        return await self._carry_out(transaction, service, name)
 
     async def _both(self, service: str, name: str) -> tuple[_Fence, Node | None]:
         """Read the fence and then the node: who changes the node later moves the fence."""
@@ -151,33 +192,35 @@ class ZooKeeperServiceRegistryClient:
 
     async def _read_fence(self, service: str, name: str) -> _Fence:
         try:
-            data, stat = await self._session.call("get", self._fence_path(service, name))
+            return _fence_of(await self._session.call("get", self._fence_path(service, name)))
         except NoNodeError:
             return _Fence()
-        return _Fence(data, stat.version)
 
-    async def _replace(
-        self, node: Node, fence: _Fence, moved: bytes, seen: Node | None
-    ) -> bool | None:
-        """Move the fence, delete what was seen and create `node` if it belongs to our session.
+    def _replace(
+        self, service: str, name: str, fence: _Fence, moved: bytes, seen: Node | None
+    ) -> TransactionRequest:
+        """Begin a transaction that moves the fence and deletes the node that was seen.
 
-        All or nothing; None: something is not as it was read, and has to be read again. A check of
-        the node's own version would not do: it begins at 0 again when the node is created anew.
+        It fails as a whole if the fence is not as it was read. A check of the node's own version
+        would not do: it begins at 0 again when the node is created anew.
         """
-        path, fence_path = self._path(node), self._fence_path(node.service, node.name)
         transaction = self._session.transaction()
         if fence.version is None:
-            transaction.create(fence_path, moved)
+            transaction.create(self._fence_path(service, name), moved)
         else:
-            transaction.set_data(fence_path, moved, fence.version)
+            transaction.set_data(self._fence_path(service, name), moved, fence.version)
         if seen is not None:
-            transaction.delete(path)
-        if node.session:
-            transaction.create(path, node.data, ephemeral=True)
+            transaction.delete(self._path(service, name))
+        return transaction
+
+    async def _carry_out(
+        self, transaction: TransactionRequest, service: str, name: str
+    ) -> bool | None:
+        """Return True if all of it happened, None if nothing did and all is to be read again."""
         results = await self._session.commit(transaction)
         if any(isinstance(result, NoNodeError) for result in results):
-            await self._create_above(path)
-            await self._create_above(fence_path)
+            await self._create_above(self._path(service, name))
+            await self._create_above(self._fence_path(service, name))
         return _happened(results) or None
 
     async def _create_above(self, path: str) -> None:
@@ -195,11 +238,20 @@ class ZooKeeperServiceRegistryClient:
         except TimeoutError as error:
             raise NodesUnavailable("ZooKeeper does not answer in time") from error
 
-    def _path(self, node: Node) -> str:
-        return f"{self._base}/{node.service}/{node.name}"
+    def _path(self, service: str, name: str) -> str:
+        return f"{self._base}/{service}/{name}"
 
     def _fence_path(self, service: str, name: str) -> str:
         return f"{self._fences}/{service}/{name}"
+
+
+def _fence_of(answer: Any) -> _Fence:
+    if isinstance(answer, NoNodeError):
+        return _Fence()
+    if isinstance(answer, Exception):
+        raise answer
+    data, stat = answer
+    return _Fence(data, stat.version)
 
 
 def _written(tag: Tag) -> bytes:

@@ -22,6 +22,7 @@ from app.errors import (
     Conflict,
     Forbidden,
     Gone,
+    InDoubt,
     Invalid,
     NotFound,
     OutcomeUnknown,
@@ -81,6 +82,7 @@ STATUS: dict[type[PilothouseError], int] = {
     HeadersTooLarge: 431,
     InternalError: 500,
     Unavailable: 503,
+    InDoubt: 500,
     OutcomeUnknown: 504,
 }
 

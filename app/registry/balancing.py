@@ -1,0 +1,103 @@
+"""One instance for a caller: the strategies of the core, over what is known of a service."""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, TypeVar
+
+from app.registry.view import DISCOVERED, Seen, ServiceView
+from pilothouse_core.balancing import (
+    Candidate,
+    LeastRecent,
+    Pool,
+    RoundRobin,
+    at_random,
+    by_key,
+    pool,
+)
+
+Strategy = Literal["round_robin", "random", "least_recent", "hash"]
+_SERIES_AT_MOST = 10_000
+_S = TypeVar("_S", RoundRobin, LeastRecent)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    seen: Seen
+    pool: Pool
+
+
+class Balancer:
+    """Keeps whose turn it is, for each service and zone."""
+
+    def __init__(self) -> None:
+        self._turns: dict[tuple[str, str | None], RoundRobin] = {}
+        self._recent: dict[tuple[str, str | None], LeastRecent] = {}
+
+    def choose(
+        self, service: ServiceView, strategy: Strategy, zone: str | None, key: str | None
+    ) -> Choice | None:
+        """Return one of a service, None if there is nobody to be used."""
+        found = pooled(service, zone)
+        series = service.name, zone if found.is_local else None
+        chosen = self._next(strategy, series, found.shares, key or "")
+        instance = None if chosen is None else service.instance(chosen)
+        return None if instance is None else Choice(instance, found)
+
+    def _next(
+        self,
+        strategy: Strategy,
+        series: tuple[str, str | None],
+        shares: Mapping[str, int],
+        key: str,
+    ) -> str | None:
+        if not shares:
+            return None
+        match strategy:
+            case "round_robin":
+                return _kept(self._turns, series, RoundRobin).next(shares)
+            case "least_recent":
+                return _kept(self._recent, series, LeastRecent).next(shares)
+            case "random":
+                return at_random(shares, random.random())  # noqa: S311 - spreads load
+            case "hash":
+                return by_key(shares, key)
+
+
+def _kept(
+    series: dict[tuple[str, str | None], _S], of: tuple[str, str | None], make: Callable[[], _S]
+) -> _S:
+    if of not in series and len(series) >= _SERIES_AT_MOST:
+        series.pop(next(iter(series)))  # services come and go; the oldest series begins anew
+    return series.setdefault(of, make())
+
+
+def pooled(service: ServiceView, zone: str | None) -> Pool:
+    """Choose who takes part; those that drain never do."""
+    now = datetime.now(UTC).timestamp()
+    return pool(
+        (_candidate(one, now) for one in service.seen if one.status != "draining"), zone=zone
+    )
+
+
+def _candidate(seen: Seen, now: float) -> Candidate:
+    if seen.instance is None:
+        return Candidate(seen.id, is_healthy=seen.status in DISCOVERED)
+    return Candidate(
+        seen.id,
+        weight=seen.instance.weight,
+        zone=seen.instance.zone,
+        is_healthy=seen.status in DISCOVERED,
+        age=now - registered_at(seen, now),
+        warmup_seconds=seen.instance.warmup_seconds,
+    )
+
+
+def registered_at(seen: Seen, default: float) -> float:
+    """Return when an instance was registered, in seconds since 1970."""
+    if seen.row is not None:
+        return seen.row.registered_at.timestamp()
+    if seen.found is not None and seen.found.registered_at is not None:
+        return seen.found.registered_at / 1000
+    return default

@@ -1,0 +1,195 @@
+"""Discovery: who is there, and where to go."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+
+from app.changes.revisions import REVISION_HEADER, Following, hold, reaches_revision, reflected
+from app.registry.answers import discovery, shown, target
+from app.registry.balancing import Strategy
+from app.registry.errors import RegistryInDoubt
+from app.registry.router import REGISTRY, Registry, ServiceName
+from app.registry.schemas import (
+    CheckedOut,
+    DiscoveredOut,
+    InstanceOut,
+    ResultOut,
+    ServiceOut,
+    ServicesOut,
+    ServiceSummary,
+    TargetsOut,
+    UrlOut,
+)
+from app.registry.service import RegistryService
+from app.web.bodies import StrictRoute
+from app.web.conditional import Known, etag, matches, not_modified
+from app.web.freshness import Fresh, Freshness, carried, marked_when_stale
+from app.web.openapi import READ, TAGGED, UNCHANGED
+from app.web.paging import Cursor, Limit, decode_cursor, encode_cursor
+from app.web.problem import PROBLEMS
+from app.web.waiting import Wait
+
+router = APIRouter(
+    prefix=REGISTRY,
+    tags=["registry"],
+    route_class=StrictRoute,
+    responses=PROBLEMS,
+    dependencies=[reaches_revision, marked_when_stale],
+)
+_Zone = Annotated[str | None, Query(description="Only, or first, instances of this zone.")]
+
+
+def _is_stale(registry: RegistryService, fresh: Freshness) -> bool:
+    return registry.is_stale or fresh.stale_seconds() is not None
+
+
+async def _say_revision(response: Response, registry: RegistryService, follower: Following) -> None:
+    revision = await reflected(follower, lambda: registry.view.revision)
+    response.headers[REVISION_HEADER] = str(revision)
+
+
+@router.get("/services", responses=READ, summary="List services")
+async def list_services(
+    response: Response,
+    registry: Registry,
+    follower: Following,
+    fresh: Fresh,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> ServicesOut:
+    await _say_revision(response, registry, follower)
+    after = decode_cursor(cursor, str)[0] if cursor else ""
+    rest = [name for name in registry.view.services if name > after]
+    items = []
+    for name in rest[:limit]:
+        service = registry.view.service(name)
+        up = sum(seen.status == "up" for seen in service.seen)
+        items.append(ServiceSummary(service_name=name, instances=len(service.seen), up=up))
+    more = encode_cursor(rest[limit - 1]) if len(rest) > limit else None
+    return ServicesOut(items=items, stale=_is_stale(registry, fresh), next=more)
+
+
+@router.get(
+    "/services/{service}",
+    responses=READ,
+    summary="All instances of a service, whatever their state",
+)
+async def get_service(
+    service: ServiceName,
+    response: Response,
+    registry: Registry,
+    follower: Following,
+    fresh: Fresh,
+) -> ServiceOut:
+    await _say_revision(response, registry, follower)
+    items = []
+    for seen in registry.service(service).seen:
+        key = (seen.service, seen.id)
+        heard = None
+        if seen.row is not None and seen.row.lease == "heartbeat":
+            heard = max(
+                seen.row.heartbeat_at, registry.heartbeats.heard.get(key, seen.row.heartbeat_at)
+            )
+        items.append(InstanceOut.model_validate(shown(seen, heard, registry.checker.last.get(key))))
+    return ServiceOut(
+        service_name=service,
+        items=items,
+        stale=_is_stale(registry, fresh),
+        protected=registry.view.protection.covers(service),
+    )
+
+
+@router.get(
+    "/services/{service}/url", responses=READ, summary="One instance, by a strategy of balancing"
+)
+async def get_url(
+    service: ServiceName,
+    response: Response,
+    registry: Registry,
+    follower: Following,
+    fresh: Fresh,
+    strategy: Strategy = "round_robin",
+    key: Annotated[
+        str | None, Query(description="`hash`: the same key goes to the same instance.")
+    ] = None,
+    zone: _Zone = None,
+) -> UrlOut:
+    await _say_revision(response, registry, follower)
+    choice = registry.choose(service, strategy, zone, key)
+    return UrlOut(
+        service_name=service,
+        instance_id=choice.seen.id,
+        url=choice.seen.url,
+        strategy=strategy,
+        zone_local=choice.pool.is_local,
+        panicked=choice.pool.panicked,
+        stale=_is_stale(registry, fresh),
+        protected=registry.view.protection.covers(service),
+    )
+
+
+@router.post("/services/{service}/health", summary="Check all instances of a service now")
+async def check_service(service: ServiceName, registry: Registry) -> CheckedOut:
+    """Only those with a `health_check_url`; each by one probe of at most 2 s."""
+    results = [
+        ResultOut(
+            instance_id=seen.id,
+            healthy=check.probe.is_healthy,
+            reason=check.probe.reason,
+            milliseconds=round(check.probe.seconds * 1000, 1),
+            status=seen.status,
+        )
+        for seen, check in await registry.check(service)
+    ]
+    return CheckedOut(service_name=service, results=results)
+
+
+@router.get(
+    "/discover/{service}",
+    response_model=DiscoveredOut,
+    responses=TAGGED | UNCHANGED,
+    summary="The instances of a service that can be used",
+)
+async def discover(
+    service: ServiceName,
+    response: Response,
+    registry: Registry,
+    follower: Following,
+    fresh: Fresh,
+    known: Known,
+    wait: Wait,
+    zone: _Zone = None,
+    tag: Annotated[str | None, Query(description="Only instances with this tag.")] = None,
+    version: Annotated[str | None, Query(description="Only instances of this version.")] = None,
+) -> Any:
+    def answer() -> tuple[bytes, str]:
+        items, digest = discovery(registry.service(service), zone, tag, version)
+        stale = _is_stale(registry, fresh)
+        protected = registry.view.protection.covers(service)
+        flags = b'"stale":%b,"protected":%b' % (_json(stale), _json(protected))
+        body = b'{"items":%b,%b}' % (items, flags)
+        return body, f"{digest}-{int(stale)}{int(protected)}"
+
+    await hold(lambda: answer()[1], known, wait, registry.view, fresh)
+    await _say_revision(response, registry, follower)
+    body, digest = answer()
+    headers = {**carried(response), "ETag": etag(digest)}
+    if matches(known, headers["ETag"]):
+        return not_modified(headers["ETag"], carried(response))
+    return Response(body, headers=headers, media_type="application/json")
+
+
+def _json(value: bool) -> bytes:  # noqa: FBT001
+    return b"true" if value else b"false"
+
+
+@router.get("/prometheus", summary="Targets for Prometheus' HTTP service discovery")
+async def prometheus(registry: Registry, fresh: Fresh) -> list[TargetsOut]:
+    """All registered instances; 500 when in doubt, and Prometheus keeps the targets it has."""
+    if _is_stale(registry, fresh):
+        raise RegistryInDoubt("a server behind the registry is away: the list may lack somebody")
+    return [
+        TargetsOut.model_validate(target(seen))
+        for name in registry.view.services
+        for seen in registry.view.service(name).seen
+    ]
