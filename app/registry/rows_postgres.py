@@ -5,13 +5,14 @@ What a call changes it finds, locks in one order and, where it is logged, hands 
 """
 # ruff: noqa: S608 - the statements are put together of constants
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, Final
 
-from sqlalchemy import CursorResult, Executable, TextClause, select, text
+from sqlalchemy import CursorResult, Executable, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.database import Calls, instances
+from app.database import ANSWER_SECONDS, Calls
 from app.registry.errors import InstanceNotFound, OldEpoch, RegistryUnavailable, TooManyInstances
 from app.registry.rows import (
     ACTOR,
@@ -29,9 +30,11 @@ from app.registry.rows import (
 )
 
 # As long as the server lets a statement run: a call may be about thousands of rows.
-_WRITE_SECONDS: Final = 2.0
+_MANY_SECONDS: Final = 2.0
 _PING_SECONDS: Final = 0.8
 
+# Read by place, not by name, which takes several times as long for thousands of rows.
+_FIELDS: Final = ", ".join(field.name for field in fields(Row))
 _TAGS: Final = """unnest(
         CAST(:services AS text[]), CAST(:ids AS text[]), CAST(:epochs AS bigint[]),
         CAST(:terms AS bigint[])
@@ -53,11 +56,14 @@ def _silent(times: int) -> str:
     )
 
 
-_REGISTER: Final = text(
-    "SELECT outcome, (made).* FROM register_instance(:service, :instance_id, :definition, :lease,"
-    " CAST(:ttl_seconds AS double precision), :owner, :actor, :request_id,"
-    " CAST(:at_most AS integer))"
-)
+_REGISTER: Final = text(f"""
+    SELECT {_FIELDS}, outcome FROM (
+        SELECT outcome, (made).* FROM register_instance(
+            :service, :instance_id, :definition, :lease, CAST(:ttl_seconds AS double precision),
+            :owner, :actor, :request_id, CAST(:at_most AS integer)
+        )
+    ) registered
+""")
 
 
 def _one(action: str, facts: str) -> TextClause:
@@ -68,7 +74,7 @@ def _one(action: str, facts: str) -> TextClause:
             WHERE i.service = :service AND i.instance_id = :instance_id AND i.state = 'registered'
             FOR UPDATE
         )
-        SELECT * FROM log_instances(
+        SELECT {_FIELDS} FROM log_instances(
             ARRAY(
                 SELECT jsonb_populate_record(was, jsonb_build_object({facts})) FROM found
                 WHERE (was).epoch = coalesce(CAST(:epoch AS bigint), (was).epoch)
@@ -76,7 +82,8 @@ def _one(action: str, facts: str) -> TextClause:
             '{action}', :actor, :request_id
         )
         UNION ALL
-        SELECT (was).* FROM found WHERE (was).epoch <> CAST(:epoch AS bigint)
+        SELECT {_FIELDS} FROM (SELECT (was).* FROM found) other
+        WHERE epoch <> CAST(:epoch AS bigint)
     """)
 
 
@@ -94,29 +101,28 @@ _CLAIM: Final = text(f"""
             OR i.claimed_at <= now() - CAST(:settle AS double precision) * interval '1 second'
         )
         ORDER BY i.service, i.instance_id FOR UPDATE OF i
+    ), claimed AS (
+        UPDATE instances i SET owner = :owner, term = i.term + 1, claimed_at = now() FROM free
+        WHERE i.service = free.service AND i.instance_id = free.instance_id
+        RETURNING i.*
     )
-    UPDATE instances i SET owner = :owner, term = i.term + 1, claimed_at = now() FROM free
-    WHERE i.service = free.service AND i.instance_id = free.instance_id
-    RETURNING i.*
+    SELECT {_FIELDS} FROM claimed
 """)
+# Each row is found once: `beat` asks for none twice.
 _BEAT: Final = text(f"""
     WITH heard AS MATERIALIZED (
         SELECT i AS was, i.health = 'suspect' AND i.lease = 'heartbeat' AS suspected
-        FROM instances i
-        WHERE i.state = 'registered' AND EXISTS (
-            SELECT FROM {_BEATS}
-            WHERE b.service = i.service AND b.instance_id = i.instance_id
-                AND coalesce(b.epoch, i.epoch) = i.epoch
-        )
+        FROM instances i JOIN {_BEATS} ON b.service = i.service AND b.instance_id = i.instance_id
+        WHERE i.state = 'registered' AND coalesce(b.epoch, i.epoch) = i.epoch
         ORDER BY i.service, i.instance_id FOR UPDATE OF i
     ), noted AS (
         UPDATE instances i SET heartbeat_at = greatest(i.heartbeat_at, now()) FROM heard
         WHERE i.service = (was).service AND i.instance_id = (was).instance_id AND NOT suspected
         RETURNING i.*
     )
-    SELECT * FROM noted
+    SELECT {_FIELDS} FROM noted
     UNION ALL
-    SELECT * FROM log_instances(
+    SELECT {_FIELDS} FROM log_instances(
         ARRAY(
             SELECT jsonb_populate_record(
                 was, jsonb_build_object('health', 'up', 'heartbeat_at', now())
@@ -127,7 +133,7 @@ _BEAT: Final = text(f"""
     )
 """)
 _JUDGE: Final = text(f"""
-    SELECT * FROM log_instances(
+    SELECT {_FIELDS} FROM log_instances(
         ARRAY(
             SELECT jsonb_populate_record(i, jsonb_build_object('health', t.health))
             FROM instances i JOIN {_MARKS} USING (service, instance_id, epoch, term)
@@ -155,7 +161,7 @@ _SUSPECT: Final = text(
 """
 )
 _DUE: Final = text(f"""
-    SELECT * FROM instances i WHERE {_silent(2)} ORDER BY i.heartbeat_at LIMIT {AT_ONCE}
+    SELECT {_FIELDS} FROM instances i WHERE {_silent(2)} ORDER BY i.heartbeat_at LIMIT {AT_ONCE}
 """)
 _COUNTS: Final = text(f"""
     SELECT
@@ -168,7 +174,7 @@ _COUNTS: Final = text(f"""
     GROUP BY i.service
 """)
 _EVICT: Final = text(f"""
-    SELECT * FROM log_instances(
+    SELECT {_FIELDS} FROM log_instances(
         ARRAY(
             SELECT jsonb_populate_record(
                 i, jsonb_build_object('state', 'evicted', 'term', i.term + 1)
@@ -181,7 +187,7 @@ _EVICT: Final = text(f"""
     )
 """)
 _DRAINED: Final = text(f"""
-    SELECT * FROM log_instances(
+    SELECT {_FIELDS} FROM log_instances(
         ARRAY(
             SELECT jsonb_populate_record(
                 i, jsonb_build_object('state', 'deregistered', 'term', i.term + 1)
@@ -203,12 +209,18 @@ _REAP: Final = text(f"""
     WHERE i.service = old.service AND i.instance_id = old.instance_id
     RETURNING i.service, i.instance_id, i.epoch, i.term
 """)
-_CURRENT: Final = text("""
-    SELECT i.* FROM instances i JOIN (
+_CURRENT: Final = text(f"""
+    SELECT {_FIELDS} FROM instances i JOIN (
         SELECT DISTINCT * FROM unnest(CAST(:services AS text[]), CAST(:ids AS text[]))
             AS k (service, instance_id)
     ) asked USING (service, instance_id)
 """)
+_OWNED: Final = text(
+    f"SELECT {_FIELDS} FROM instances WHERE state = 'registered' AND owner = :owner"
+)
+_NEWER: Final = text(
+    f"SELECT {_FIELDS} FROM instances WHERE revision > :after ORDER BY revision LIMIT :limit"
+)
 _PING: Final = text("SELECT 1")
 
 
@@ -236,7 +248,7 @@ class PostgresInstanceRows:
         made = (await self._write("instances_register", _REGISTER, facts)).one()
         if made.outcome == "full":
             raise TooManyInstances(registration.service)
-        return Registered(_row(made), created=made.outcome == "created")
+        return Registered(_row(made[:-1]), created=made.outcome == "created")
 
     async def deregister(
         self, service: str, instance_id: str, epoch: int | None, actor: str, request_id: str
@@ -277,11 +289,14 @@ class PostgresInstanceRows:
         return _rows(await self._write("instances_claim", _CLAIM, facts))
 
     async def beat(self, beats: Sequence[Beat]) -> Mapping[Key, Row]:
-        columns = list(zip(*beats, strict=True)) or [()] * 3
+        # Each once, or the row would be logged twice; who names no epoch speaks for all.
+        of_any = {beat[:2] for beat in beats if beat.epoch is None}
+        asked = [beat for beat in {*beats} if beat.epoch is None or beat[:2] not in of_any]
+        columns = list(zip(*asked, strict=True)) or [()] * 3
         names = ("services", "ids", "epochs")
         facts = {name: list(column) for name, column in zip(names, columns, strict=True)}
         # Asked again if the connection was lost: a heartbeat counted twice is one heartbeat.
-        found = await self._calls.run("instances_beat", _BEAT, facts, seconds=_WRITE_SECONDS)
+        found = await self._calls.run("instances_beat", _BEAT, facts, seconds=_MANY_SECONDS)
         return {row.key: row for row in _rows(found)}
 
     async def judge(self, marks: Mapping[Tag, Health]) -> Sequence[Row]:
@@ -289,19 +304,19 @@ class PostgresInstanceRows:
         return _rows(await self._write("instances_judge", _JUDGE, facts))
 
     async def overdue(self) -> Overdue:
-        return await self._calls.ask(
-            "instances_overdue", self._overdue, _WRITE_SECONDS, again=False
-        )
+        return await self._calls.ask("instances_overdue", self._overdue, _MANY_SECONDS, again=False)
 
     async def _overdue(self) -> Overdue:
         async with self._engine.begin() as connection:
-            await connection.execute(_SUSPECT)
-            due = _rows(await connection.execute(_DUE))
             counts = {
                 row.service: Counts(row.registered, row.overdue, row.evicted)
                 for row in await connection.execute(_COUNTS)
             }
-        return Overdue(due, counts)
+            # Each of the others reads all rows too, and mostly nobody is silent.
+            if not any(of.overdue for of in counts.values()):
+                return Overdue([], counts)
+            await connection.execute(_SUSPECT)
+            return Overdue(_rows(await connection.execute(_DUE)), counts)
 
     async def evict(self, tags: Sequence[Tag]) -> Sequence[Row]:
         # Each once, or the row would be logged twice.
@@ -309,27 +324,28 @@ class PostgresInstanceRows:
         return _rows(await self._write("instances_evict", _EVICT, facts))
 
     async def row(self, service: str, instance_id: str) -> Row | None:
-        return (await self.current([(service, instance_id)])).get((service, instance_id))
+        return (await self._found([(service, instance_id)])).get((service, instance_id))
 
     async def current(self, keys: Sequence[Key]) -> Mapping[Key, Row]:
+        return await self._found(keys, seconds=_MANY_SECONDS)
+
+    async def _found(
+        self, keys: Sequence[Key], seconds: float = ANSWER_SECONDS
+    ) -> Mapping[Key, Row]:
         columns = list(zip(*keys, strict=True)) or [()] * 2
         facts = {"services": list(columns[0]), "ids": list(columns[1])}
-        found = await self._calls.run("instances_current", _CURRENT, facts)
+        found = await self._calls.run("instances_current", _CURRENT, facts, seconds=seconds)
         return {row.key: row for row in _rows(found)}
 
     async def owned(self, owner: str) -> Sequence[Row]:
-        # Spelt as in the index, which otherwise would not be thought of.
-        theirs = select(instances).where(instances.c.owner == owner, text("state = 'registered'"))
-        return _rows(await self._calls.run("instances_owned", theirs, seconds=_WRITE_SECONDS))
+        found = await self._calls.run(
+            "instances_owned", _OWNED, {"owner": owner}, seconds=_MANY_SECONDS
+        )
+        return _rows(found)
 
     async def newer(self, after: int, limit: int) -> Sequence[Row]:
-        found = (
-            select(instances)
-            .where(instances.c.revision > after)
-            .order_by(instances.c.revision)
-            .limit(limit)
-        )
-        return _rows(await self._calls.run("instances_newer", found))
+        bounds = {"after": after, "limit": limit}
+        return _rows(await self._calls.run("instances_newer", _NEWER, bounds))
 
     async def reap(self, older_than_seconds: float) -> Sequence[Tag]:
         gone = await self._write("instances_reap", _REAP, {"age": older_than_seconds})
@@ -343,7 +359,7 @@ class PostgresInstanceRows:
     ) -> CursorResult[Any]:
         # Not asked again: what the first has done unheard, the second would not find to do.
         return await self._calls.run(
-            operation, statement, facts, seconds=_WRITE_SECONDS, again=False
+            operation, statement, facts, seconds=_MANY_SECONDS, again=False
         )
 
 
@@ -367,21 +383,5 @@ def _rows(found: CursorResult[Any]) -> list[Row]:
     return [_row(row) for row in found]
 
 
-def _row(row: Any) -> Row:
-    return Row(
-        service=row.service,
-        instance_id=row.instance_id,
-        epoch=row.epoch,
-        term=row.term,
-        state=row.state,
-        health=row.health,
-        owner=row.owner,
-        definition=row.definition,
-        lease=row.lease,
-        ttl_seconds=row.ttl_seconds,
-        registered_at=row.registered_at,
-        heartbeat_at=row.heartbeat_at,
-        draining_until=row.draining_until,
-        version=row.version,
-        revision=row.revision,
-    )
+def _row(columns: Iterable[Any]) -> Row:
+    return Row(*columns)

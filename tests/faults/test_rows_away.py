@@ -28,20 +28,21 @@ INSTANCE = Registration(
     request_id="request",
 )
 TAG = Tag("billing", "one", 1, 1)
-WRITES = 2.3  # seconds
-READS = 1.2
+MANY = 2.3  # seconds; about thousands of rows, or waiting for others who write
+ONE = 1.2
 
 Call = Callable[[PostgresInstanceRows], Coroutine[Any, Any, object]]
 CALLS: dict[str, tuple[Call, float]] = {
-    "register": (lambda rows: rows.register(INSTANCE), WRITES),
-    "deregister": (lambda rows: rows.deregister("billing", "one", 7, "ana", "request"), WRITES),
-    "claim": (lambda rows: rows.claim([TAG], "replica", 0), WRITES),
-    "beat": (lambda rows: rows.beat([Beat("billing", "one")]), WRITES),
-    "overdue": (lambda rows: rows.overdue(), WRITES),
-    "evict": (lambda rows: rows.evict([TAG]), WRITES),
-    "current": (lambda rows: rows.current([("billing", "one")]), READS),
-    "newer": (lambda rows: rows.newer(0, 10), READS),
-    "ping": (lambda rows: rows.ping(), READS),
+    "register": (lambda rows: rows.register(INSTANCE), MANY),
+    "deregister": (lambda rows: rows.deregister("billing", "one", 7, "ana", "request"), MANY),
+    "claim": (lambda rows: rows.claim([TAG], "replica", 0), MANY),
+    "beat": (lambda rows: rows.beat([Beat("billing", "one")]), MANY),
+    "overdue": (lambda rows: rows.overdue(), MANY),
+    "evict": (lambda rows: rows.evict([TAG]), MANY),
+    "current": (lambda rows: rows.current([("billing", "one")]), MANY),
+    "row": (lambda rows: rows.row("billing", "one"), ONE),
+    "newer": (lambda rows: rows.newer(0, 10), ONE),
+    "ping": (lambda rows: rows.ping(), ONE),
 }
 
 
