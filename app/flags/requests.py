@@ -23,7 +23,8 @@ def addressed(query: str | None, body: str | None) -> str:
     """Return the environment that is meant; raises BadDefinition where two are."""
     if query is not None and body is not None and query != body:
         raise BadDefinition("/environment", "is not the one of the query", "contradiction")
-    return query or body or BASE
+    stated = query if query is not None else body
+    return BASE if stated is None else stated  # an empty name is no name, and not `default`
 
 
 def request_of(

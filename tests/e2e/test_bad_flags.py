@@ -2,21 +2,23 @@
 
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPResponse
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from tests.e2e.bad_flag_requests import OFREP_CONTEXTS, OFREP_PATHS, cases
 from tests.e2e.bad_flags import BAD_CONDITIONS, BAD_FLAGS, BAD_SEGMENTS, SIMPLE_FLAWS, Members
-from tests.e2e.bad_requests import BadRequest, sending
-from tests.e2e.client import Service, told
-from tests.e2e.flags import FLAGS, SEGMENTS, Flags
+from tests.e2e.bad_requests import VALUE, BadRequest, sending
+from tests.e2e.client import Service, fresh_name, told
+from tests.e2e.flags import FLAGS, OFREP, SEGMENTS, Flags
 from tests.servers.answer import Answer
 
 pytestmark = pytest.mark.slow
 
+CORPUS = list(cases())
 NEED = {"flag": "base", "variants": ["on"]}
 CREW = {"when": {"segment": "crew"}, "serve": {"variant": "on"}}
 SEEDS: tuple[tuple[str, Members], ...] = (
@@ -133,3 +135,63 @@ def test_a_flaw_of_a_segment_is_told_by_its_place(stand: Stand, what: str) -> No
         stand.refuses_at(pointer, "POST", SEGMENTS, new)
     stand.refuses_at(pointer, "PUT", f"{SEGMENTS}/staff{stand.query}", members)
     stand.refuses_at(pointer, "PATCH", f"{SEGMENTS}/staff{stand.query}", members)
+
+
+def placed(request: BadRequest, environment: str) -> BadRequest:
+    """Put the environment's name where the table has E."""
+    target = request.target.replace("environment=E", f"environment={environment}")
+    body = request.body.replace(b'"environment": "E"', f'"environment": "{environment}"'.encode())
+    return replace(request, target=target, body=body)
+
+
+@pytest.mark.parametrize("bad", CORPUS, ids=[bad.title for bad in CORPUS])
+def test_a_bad_request_is_refused_and_changes_nothing(stand: Stand, bad: BadRequest) -> None:
+    problem = stand.refused(placed(bad, stand.flags.environment))
+
+    assert VALUE not in str(problem)
+
+
+@pytest.mark.parametrize("path", OFREP_PATHS)
+@pytest.mark.parametrize("what", OFREP_CONTEXTS)
+def test_a_bad_request_of_openfeature_is_refused_in_its_form(
+    stand: Stand, path: str, what: str
+) -> None:
+    body, code = OFREP_CONTEXTS[what]
+    headers = {"X-Environment": stand.flags.environment, "Content-Type": "application/json"}
+
+    answer = stand.sent(BadRequest("", 400, code, "POST", path, body, headers))
+
+    refusal = answer.json()
+    assert (answer.status, refusal["errorCode"]) == (400, code)
+    assert refusal.get("key") == (None if path == OFREP else path.rpartition("/")[2])
+    assert VALUE not in refusal["errorDetails"]
+
+
+@pytest.mark.parametrize("name", ["", "a b", "..", "a" * 64])
+@pytest.mark.parametrize("path", OFREP_PATHS)
+def test_openfeature_is_told_of_a_bad_environment_in_its_form(
+    stand: Stand, path: str, name: str
+) -> None:
+    headers = {"X-Environment": name, "Content-Type": "application/json"}
+
+    answer = stand.sent(BadRequest("", 400, "GENERAL", "POST", path, b"{}", headers))
+
+    assert (answer.status, answer.json()["errorCode"]) == (400, "GENERAL")
+
+
+def test_an_idempotency_key_stands_for_one_write(service: Service) -> None:
+    stand = seeded(service)
+    key = {"Idempotency-Key": fresh_name("k")}
+    body = {"name": "once", "environment": stand.flags.environment}
+    made = stand.flags.of.call("POST", FLAGS, body, headers=key)
+
+    for other in ({**body, "name": "twice"}, {**body, "enabled": False}):
+        again = stand.flags.of.call("POST", FLAGS, other, headers=key)
+        assert told(again, 422)["code"] == "idempotency_key_reused"
+
+    same = stand.flags.of.call("POST", FLAGS, body, headers=key)
+    assert (told(made, 201), made.headers["X-Revision"]) == (
+        told(same, 201),
+        same.headers["X-Revision"],
+    )
+    assert told(stand.flags.get("once/history"))["items"][0]["version"] == 1
