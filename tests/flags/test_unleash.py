@@ -321,11 +321,6 @@ def test_a_payload_that_is_nested_too_deep_is_taken_as_text() -> None:
 def test_a_large_document_is_read_in_time_that_grows_with_its_size() -> None:
     values = [f"u{number}" for number in range(2_000)]
     constraint = {"contextName": "userId", "operator": "IN", "values": values}
-    clock = {
-        "contextName": "currentTime",
-        "operator": "DATE_AFTER",
-        "value": "2030-01-01T00:00:00Z",
-    }
     names = [f"flag-{number}" for number in range(2_000)]
     document = exported(
         features=[{"name": name} for name in names],
@@ -333,11 +328,56 @@ def test_a_large_document_is_read_in_time_that_grows_with_its_size() -> None:
         featureStrategies=[
             {"name": "default", "featureName": name, "segments": [1]} for name in names
         ],
-        segments=[{"id": 1, "constraints": [constraint, clock]}],
+        segments=[{"id": 1, "constraints": [constraint, MOMENT]}],
     )
 
     started = time.process_time()
     imported = read_unleash(document)
 
     assert (len(imported.flags), len(imported.segments)) == (2_000, 1)
+    assert time.process_time() - started < 5
+
+
+MOMENT = {"contextName": "currentTime", "operator": "DATE_AFTER", "value": "2030-01-01T00:00:00Z"}
+FLAWED = {"contextName": "x", "operator": "LIKE"}
+RED = {"name": "red", "weight": 1}
+
+
+def using(count: int, *constraints: Json) -> Json:
+    """Build many features that use one segment."""
+    strategies = [{"name": "default", "segments": [1]}]
+    features = [feature(f"flag-{number}", strategies=strategies) for number in range(count)]
+    return {"features": features, "segments": [{"id": 1, "constraints": list(constraints)}]}
+
+
+def timed(gates: int, count: int) -> Json:
+    strategies = [{"name": "default", "constraints": [MOMENT]}] * gates
+    override = {"contextName": "x", "values": ["a"]}
+    variants = [{"name": str(n), "weight": 1, "overrides": [override]} for n in range(count)]
+    return {"features": [feature(strategies=strategies, variants=variants)]}
+
+
+def children(count: int, variants: int) -> Json:
+    parent = feature("parent", variants=[{**RED, "name": str(n)} for n in range(variants)])
+    needs = [{"feature": "parent"}] * 20
+    others = [feature(f"flag-{number}", dependencies=needs) for number in range(count)]
+    return {"features": [parent, *others]}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        using(1_000, *[MOMENT] * 5_000),
+        using(1_000, *[FLAWED] * 5_000),
+        timed(3_000, 3_000),
+        children(300, 900),
+        {"features": [strategy(constraints=[FLAWED] * 20_000)]},
+    ],
+    ids=["moments", "flaws", "rules", "children", "notes"],
+)
+def test_what_multiplies_itself_is_reported_in_time(document: Json) -> None:
+    started = time.process_time()
+    imported = read_unleash(document)
+
+    assert imported.report
     assert time.process_time() - started < 5

@@ -44,10 +44,12 @@ class Notes:
     def __init__(self, flag: str) -> None:
         self.flag = flag
         self.found: list[Unexpressed] = []
+        self._known: set[Unexpressed] = set()
 
     def add(self, place: Place, reason: str) -> None:
         note = Unexpressed(self.flag, place.pointer, reason)
-        if note not in self.found:
+        if note not in self._known:
+            self._known.add(note)
             self.found.append(note)
 
     def refuse(self, place: Place, reason: str) -> Condition:
@@ -61,7 +63,7 @@ class Notes:
         try:
             yield
         except DefinitionError as error:
-            self.found.append(Unexpressed(self.flag, error.pointer, error.detail))
+            self.add(Place(None, error.pointer), error.detail)
 
 
 def checked_flag(definition: Mapping[str, Any], place: Place, notes: Notes) -> None:

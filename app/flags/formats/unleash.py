@@ -23,11 +23,11 @@ weight. Rollouts that are all chance are reported.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from app.flags.formats.model import ALWAYS, Imported, Notes, Unexpressed, any_of, checked_flag
 from app.flags.formats.unleash_documents import Feature, is_export, read_clients, read_export
-from app.flags.formats.unleash_gates import Gate, Gates, is_of_whoever_asks
+from app.flags.formats.unleash_gates import Gate, Gates, is_of_whoever_asks, whole_number
 from app.flags.formats.unleash_variants import (
     ANOTHER,
     OFF,
@@ -41,6 +41,8 @@ from app.flags.formats.unleash_variants import (
     served_by_strategy,
 )
 from pilothouse_core.definitions import Place
+
+_MANY_VARIANTS: Final = 1000
 
 
 def read_unleash(document: Any, environment: str | None = None) -> Imported:
@@ -83,10 +85,7 @@ def _segments(place: Place) -> Mapping[int, Place]:
         return {}
     found = {}
     for one in place.items(100_000):
-        number = one.member("id")
-        if type(number.value) is not int:
-            number.fail("is no whole number")
-        found[number.value] = one
+        found[whole_number(one.member("id"))] = one
     return found
 
 
@@ -204,6 +203,8 @@ def _add_prerequisites(feature: Feature, made: Mapping[str, _Made]) -> None:
     for dependency in feature.dependencies:
         with child.notes.catching():
             needs.append(_prerequisite(dependency, made))
+    if sum(len(need["variants"]) for need in needs) > _MANY_VARIANTS:
+        child.notes.add(feature.place, f"needs more than {_MANY_VARIANTS} variants of its parents")
     if not child.notes.found:
         child.definition["prerequisites"] = needs
         checked_flag(child.definition, feature.place, child.notes)

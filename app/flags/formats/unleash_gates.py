@@ -12,7 +12,7 @@ said here differs from one of Unleash's SDKs or another in this alone:
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any, Final
@@ -41,6 +41,8 @@ CLOCK: Final = "currentTime"
 USER: Final = "user_id"
 SESSION: Final = "sessionId"
 HASH: Final = "unleash-1"
+_MANY_NOTES: Final = 10  # of a segment, repeated for each feature that uses it
+_MANY_MOMENTS: Final = 10  # of a segment, copied into each strategy that uses it
 _TAKEN: Final = (USER, "targetingKey")
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?")
 _PERCENT = re.compile(r"0*(100|[0-9]{1,2})")
@@ -80,25 +82,37 @@ class Gates:
         tests = _Tests([_strategy(feature, strategy, notes)])
         for constraint in listed(strategy, "constraints"):
             _add(tests, constraint, notes)
-        for number in listed(strategy, "segments"):
+        for number in _distinct(listed(strategy, "segments")):
             self._add_segment(tests, number, notes, used)
         return _gates(tests)
 
     def _add_segment(self, tests: _Tests, number: Place, notes: Notes, used: set[int]) -> None:
-        if type(number.value) is not int or number.value not in self._places:
+        if number.value not in self._places:
             notes.add(number, "is none of the segments")
             return
         if number.value not in self._read:
             self._read[number.value] = _read_segment(number.value, self._places[number.value])
         found = self._read[number.value]
-        for note in found.notes:
+        for note in found.notes[:_MANY_NOTES]:
             notes.add(Place(None, note.pointer), note.reason)
+        if found.notes:
+            return
         tests.clock += found.tests.clock
         tests.after += found.tests.after
         tests.before += found.tests.before
         if found.tests.conditions:
             used.add(number.value)
             tests.conditions.append({"segment": found.definition["name"]})
+
+
+def _distinct(numbers: Iterable[Place]) -> Iterable[Place]:
+    return {whole_number(number): number for number in numbers}.values()
+
+
+def whole_number(place: Place) -> int:
+    if type(place.value) is not int:
+        place.fail("is no whole number")
+    return place.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +132,8 @@ def _read_segment(number: int, place: Place) -> _Segment:
             place.fail("comes without its constraints, as exports do: add them")
         for constraint in listed(place, "constraints"):
             _add(tests, constraint, notes)
+        if len(tests.clock) > _MANY_MOMENTS:
+            place.fail(f"tests the clock more than {_MANY_MOMENTS} times")
         definition["description"] = described(place, "name")
         definition["when"] = when_of(all_of(tests.conditions))
         if not notes.found:
