@@ -7,8 +7,7 @@ both doors give the same answer, and tests/e2e/test_hot*.py compare them.
 
 import os
 import re
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
@@ -141,22 +140,21 @@ async def _answered_post(
     headers = _may_answer(scope)
     if headers is None or scope["query_string"] or not _is_small(headers):
         return receive
-    messages: list[Message] = []
     telemetry.HTTP_REQUESTS_IN_PROGRESS.inc()
     try:
-        body = await _body(messages, receive)
+        message = await _body(receive)
     finally:
         telemetry.HTTP_REQUESTS_IN_PROGRESS.dec()
     found = None
-    if body is not None:
-        posted = Posted(headers, body, scope["scheme"], scope.get("server"))
+    if message["type"] == "http.request" and not message["more_body"]:
+        posted = Posted(headers, message["body"], scope["scheme"], scope.get("server"))
         try:
             found = post.answer(parameter, posted)
         except Exception:  # noqa: BLE001 - FastAPI's door knows how a failure is told
             _log.exception("hot_door_failed", route=post.route)
     if found is None:
         scope[STARTED] = started
-        return _replayed(messages, receive)
+        return _replayed(message, receive)
     request_id = await _send(found, headers, send)
     _record("POST", post.route, found.status, perf_counter() - started, request_id)
     return None
@@ -167,27 +165,24 @@ def _is_small(headers: Mapping[bytes, bytes]) -> bool:
     return b"expect" not in headers and len(headers.get(b"content-length", b"")) <= _LONGEST_LENGTH
 
 
-async def _body(messages: list[Message], receive: Receive) -> bytes | None:
-    """Read a body into `messages`; None if the caller left, or it is longer than it may be here."""
-    body = b""
+async def _body(receive: Receive) -> Message:
+    """Read a body as one message: unfinished if it is too long, none at all if the caller left."""
+    body = bytearray()
     while True:
         message = await receive()
-        messages.append(message)
         if message["type"] != "http.request":
-            return None
-        piece: bytes = message.get("body", b"")
-        body += piece
-        if len(body) > _LARGEST_BODY:
-            return None
-        if not message.get("more_body", False):
-            return body
+            return message
+        body += message.get("body", b"")
+        goes_on: bool = message.get("more_body", False)
+        if not goes_on or len(body) > _LARGEST_BODY:
+            return {"type": "http.request", "body": bytes(body), "more_body": goes_on}
 
 
-def _replayed(messages: Iterable[Message], receive: Receive) -> Receive:
-    pending = deque(messages)
+def _replayed(message: Message, receive: Receive) -> Receive:
+    pending = [message]
 
     async def again() -> Message:
-        return pending.popleft() if pending else await receive()
+        return pending.pop() if pending else await receive()
 
     return again
 
