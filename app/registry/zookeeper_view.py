@@ -6,12 +6,13 @@ would have every replica read everything again.
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
 from types import MappingProxyType
+from typing import Any
 
 from kazoo.exceptions import NodeExistsError, NoNodeError
 
@@ -19,11 +20,12 @@ from app.registry.errors import NodesUnavailable
 from app.registry.port import Node
 from app.registry.zookeeper_session import ZooKeeperSession
 
-# Changes that come together are read together.
+# Changes that come together are read together. Where reading takes longer than that it waits as
+# long as it last took: in a storm half of the time is left to others.
 DEBOUNCE_SECONDS = 0.05
+_LONGEST_DEBOUNCE_SECONDS = 1.0
 # What others rewrite in place, and what a watch should ever miss, is seen after that.
 RELIST_SECONDS = 60.0
-_BATCH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class ZooKeeperView:
         self._base = base
         self._listed: dict[str, _Listed] = {}
         self._nodes: dict[str, Mapping[str, Node]] = {}
+        self._debounce = DEBOUNCE_SECONDS
         self._turn = asyncio.Lock()  # an older answer must not come after a newer one
         self._listeners: list[Callable[[str], None]] = []
         self._watches: dict[str, Callable[[object], None]] = {}
@@ -73,10 +76,15 @@ class ZooKeeperView:
 
     async def read(self, service: str, name: str) -> Node | None:
         try:
-            data, stat = await self._session.call("get", f"{self._base}/{service}/{name}")
+            answer = await self._session.call("get", f"{self._base}/{service}/{name}")
         except NoNodeError:
             return None
-        return Node(service, name, data, stat.ephemeralOwner)
+        return node_of(service, name, answer)
+
+    async def read_many(self, names: Sequence[tuple[str, str]]) -> list[Node | None]:
+        asked = [self._session.get(f"{self._base}/{service}/{name}") for service, name in names]
+        answers = await self._session.answers(asked)
+        return [node_of(*of, answer) for of, answer in zip(names, answers, strict=True)]
 
     async def follow(self) -> None:
         try:
@@ -95,18 +103,21 @@ class ZooKeeperView:
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self._woken.wait()
-                await asyncio.sleep(DEBOUNCE_SECONDS)
+                await asyncio.sleep(self._debounce)
                 return True
         return False
 
     async def _catch_up(self) -> None:
         async with self._turn:
+            began = monotonic()
             self._woken.clear()
             fired, self._fired = self._fired, set()
             if "" in fired:
                 fired |= await self._list_services() ^ self._listed.keys()
             for service in sorted(fired - {""}):
                 await self._list(service)
+            taken = monotonic() - began
+            self._debounce = min(max(DEBOUNCE_SECONDS, taken), _LONGEST_DEBOUNCE_SECONDS)
 
     async def refresh(self) -> None:
         async with self._turn:
@@ -144,16 +155,9 @@ class ZooKeeperView:
         kept: Mapping[str, Node] = {}
         if not anew and known.may_hold(here, stat.czxid, stat.cversion):
             kept = {name: node for name, node in known.nodes.items() if name in here}
-        read = await self._read_all(service, sorted(here - kept.keys()))
+        nodes = await self.read_many([(service, name) for name in sorted(here - kept.keys())])
+        read = {node.name: node for node in nodes if node is not None}
         self._take(service, _Listed(stat.czxid, stat.cversion, {**kept, **read}))
-
-    async def _read_all(self, service: str, names: list[str]) -> Mapping[str, Node]:
-        found: dict[str, Node] = {}
-        for start in range(0, len(names), _BATCH):
-            some = names[start : start + _BATCH]
-            nodes = await asyncio.gather(*(self.read(service, name) for name in some))
-            found.update((node.name, node) for node in nodes if node is not None)
-        return found
 
     def _take(self, service: str, listed: _Listed | None) -> None:
         before = self._nodes.get(service, {})
@@ -181,3 +185,13 @@ class ZooKeeperView:
     def _fire(self, service: str) -> None:
         self._fired.add(service)
         self._woken.set()
+
+
+def node_of(service: str, name: str, answer: Any) -> Node | None:
+    """Read ZooKeeper's answer to a question for a node."""
+    if isinstance(answer, NoNodeError):
+        return None
+    if isinstance(answer, Exception):
+        raise answer
+    data, stat = answer
+    return Node(service, name, data, stat.ephemeralOwner)
