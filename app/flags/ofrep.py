@@ -1,8 +1,7 @@
 """What OFREP says in JSON, read and written without any framework (OpenFeature's OFREP 0.3)."""
 
 import json
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from app.flags.evaluating import Evaluator, Refusal
@@ -18,8 +17,7 @@ INVALID_CONTEXT = "INVALID_CONTEXT"
 GENERAL = "GENERAL"
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(NamedTuple):
     status: int
     body: bytes
     tag: str | None = None
