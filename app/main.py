@@ -44,6 +44,7 @@ from app.flags.transfer import FlagTransfer
 from app.flags.usage import UsageCounter
 from app.flags.writing import FlagWriter
 from app.registry.assembling import assembled, tasks_of
+from app.registry.hot import HotDiscover, HotRegistry, HotUrl
 from app.registry.own import OwnRegistration
 from app.registry.router import router as registry_router
 from app.registry.router_discovery import router as discovery_router
@@ -194,6 +195,7 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
     vitals = Vitals(backends.watched, follower, VERSION, relay)
     tells_source = settings.pilothouse_mode == "development"
     hot = HotConfigs.over(reader, vitals, memory_bytes // 4, tells_source=tells_source)
+    hot_registry = HotRegistry(registry, follower, vitals)
     state = State(
         keys=KeyService(reader, writer, cipher, log),
         documents=DocumentService(reader, writer, log),
@@ -209,7 +211,12 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
         evaluator=evaluator,
         registry=registry,
         own=_own(settings, registry),
-        hot=(HotKey(hot), HotEffective(hot)),
+        hot=(
+            HotKey(hot),
+            HotEffective(hot),
+            HotDiscover(hot_registry),
+            HotUrl(hot_registry),
+        ),
         hot_posts=hot_posts(HotFlags(evaluator, follower, vitals)),
     )
     reconciler = Reconciler(store, log, writer)

@@ -6,13 +6,14 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 
-from app.registry.balancing import registered_at
+from app.registry.balancing import Choice, registered_at
 from app.registry.checking import Check
 from app.registry.view import Seen, ServiceView
 from pilothouse_core.definitions import DefinitionError
 from pilothouse_core.instances import DEFAULT_WEIGHT, Url, read_url
 
 _ANSWERS_AT_MOST = 100  # of one service; who asks can invent any number of questions
+_WORD = {True: b"true", False: b"false"}
 _NOT_IN_LABELS = re.compile("[^A-Za-z0-9_]")
 
 
@@ -108,6 +109,36 @@ def discovery(
         if len(service.answers) < _ANSWERS_AT_MOST:
             service.answers[asked] = found
     return found
+
+
+def discovery_answer(
+    service: ServiceView,
+    zone: str | None,
+    tag: str | None,
+    version: str | None,
+    *,
+    stale: bool,
+    protected: bool,
+) -> tuple[bytes, str]:
+    """Return the whole answer of `discover`, and a digest of it."""
+    items, digest = discovery(service, zone, tag, version)
+    body = b'{"items":%b,"stale":%b,"protected":%b}' % (items, _WORD[stale], _WORD[protected])
+    return body, f"{digest}-{int(stale)}{int(protected)}"
+
+
+def url_answer(choice: Choice, strategy: str, *, stale: bool, protected: bool) -> bytes:
+    """Return the whole answer of `url`."""
+    members = {
+        "service_name": choice.seen.service,
+        "instance_id": choice.seen.id,
+        "url": choice.seen.url,
+        "strategy": strategy,
+        "zone_local": choice.pool.is_local,
+        "panicked": choice.pool.panicked,
+        "stale": stale,
+        "protected": protected,
+    }
+    return json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _is_asked(seen: Seen, zone: str | None, tag: str | None, version: str | None) -> bool:

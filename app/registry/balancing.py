@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from typing import Literal, TypeVar
 
 from app.registry.view import DISCOVERED, Seen, ServiceView
@@ -19,6 +20,9 @@ from pilothouse_core.balancing import (
 
 Strategy = Literal["round_robin", "random", "least_recent", "hash"]
 _SERIES_AT_MOST = 10_000
+_POOLS_AT_MOST = 100  # of one service; who asks can invent any number of zones
+_WARMER_SECONDS = 0.5  # until the shares of those that warm up are counted again
+_NOBODY = Pool({})
 _S = TypeVar("_S", RoundRobin, LeastRecent)
 
 
@@ -76,9 +80,15 @@ def _kept(
 def pooled(service: ServiceView, zone: str | None) -> Pool:
     """Choose who takes part; those that drain never do."""
     now = datetime.now(UTC).timestamp()
-    return pool(
-        (_candidate(one, now) for one in service.seen if one.status != "draining"), zone=zone
-    )
+    until, known = service.pools.get(zone, (0.0, _NOBODY))
+    if now < until:
+        return known
+    candidates = [_candidate(one, now) for one in service.seen if one.status != "draining"]
+    found = pool(candidates, zone=zone)
+    warms = any(one.age < one.warmup_seconds for one in candidates)
+    if len(service.pools) < _POOLS_AT_MOST:
+        service.pools[zone] = now + _WARMER_SECONDS if warms else inf, found
+    return found
 
 
 def _candidate(seen: Seen, now: float) -> Candidate:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from app.changes.revisions import REVISION_HEADER, Following, hold, reaches_revision, reflected
-from app.registry.answers import discovery, shown, target
+from app.registry.answers import discovery_answer, shown, target, url_answer
 from app.registry.balancing import Strategy
 from app.registry.errors import RegistryInDoubt
 from app.registry.router import REGISTRY, Registry, ServiceName
@@ -100,7 +100,10 @@ async def get_service(
 
 
 @router.get(
-    "/services/{service}/url", responses=READ, summary="One instance, by a strategy of balancing"
+    "/services/{service}/url",
+    response_model=UrlOut,
+    responses=READ,
+    summary="One instance, by a strategy of balancing",
 )
 async def get_url(
     service: ServiceName,
@@ -113,19 +116,16 @@ async def get_url(
         str | None, Query(description="`hash`: the same key goes to the same instance.")
     ] = None,
     zone: _Zone = None,
-) -> UrlOut:
+) -> Response:
     await _say_revision(response, registry, follower)
     choice = registry.choose(service, strategy, zone, key)
-    return UrlOut(
-        service_name=service,
-        instance_id=choice.seen.id,
-        url=choice.seen.url,
-        strategy=strategy,
-        zone_local=choice.pool.is_local,
-        panicked=choice.pool.panicked,
+    body = url_answer(
+        choice,
+        strategy,
         stale=_is_stale(registry, fresh),
         protected=registry.view.protection.covers(service),
     )
+    return Response(body, headers=carried(response), media_type="application/json")
 
 
 @router.post("/services/{service}/health", summary="Check all instances of a service now")
@@ -163,12 +163,14 @@ async def discover(
     version: Annotated[str | None, Query(description="Only instances of this version.")] = None,
 ) -> Any:
     def answer() -> tuple[bytes, str]:
-        items, digest = discovery(registry.service(service), zone, tag, version)
-        stale = _is_stale(registry, fresh)
-        protected = registry.view.protection.covers(service)
-        flags = b'"stale":%b,"protected":%b' % (_json(stale), _json(protected))
-        body = b'{"items":%b,%b}' % (items, flags)
-        return body, f"{digest}-{int(stale)}{int(protected)}"
+        return discovery_answer(
+            registry.service(service),
+            zone,
+            tag,
+            version,
+            stale=_is_stale(registry, fresh),
+            protected=registry.view.protection.covers(service),
+        )
 
     await hold(lambda: answer()[1], known, wait, registry.view, fresh)
     await _say_revision(response, registry, follower)
@@ -177,10 +179,6 @@ async def discover(
     if matches(known, headers["ETag"]):
         return not_modified(headers["ETag"], carried(response))
     return Response(body, headers=headers, media_type="application/json")
-
-
-def _json(value: bool) -> bytes:  # noqa: FBT001
-    return b"true" if value else b"false"
 
 
 @router.get("/prometheus", summary="Targets for Prometheus' HTTP service discovery")

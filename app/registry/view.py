@@ -13,6 +13,7 @@ import structlog
 
 from app.registry.protection import Protection
 from app.registry.rows import Row
+from pilothouse_core.balancing import Pool
 from pilothouse_core.curator import Found
 from pilothouse_core.definitions import DefinitionError
 from pilothouse_core.instances import Instance, Tag, read_registration
@@ -49,13 +50,18 @@ class ServiceView:
     seen: tuple[Seen, ...]
     # What was answered of it, by what was asked: it stays true as long as this view does.
     answers: dict[Hashable, tuple[bytes, str]] = field(default_factory=dict, compare=False)
+    pools: dict[str | None, tuple[float, Pool]] = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Seen]:
+        return {one.id: one for one in self.seen}
 
     @cached_property
     def discovered(self) -> tuple[Seen, ...]:
         return tuple(one for one in self.seen if one.status in DISCOVERED)
 
     def instance(self, id_: str) -> Seen | None:
-        return next((one for one in self.seen if one.id == id_), None)
+        return self.by_id.get(id_)
 
 
 class View:
