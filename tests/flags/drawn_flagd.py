@@ -23,12 +23,14 @@ def variable(name: str) -> dict[str, Json]:
     return {"var": name}
 
 
-# Attributes by what they hold: email a text, age what spells a number or not, roles a list.
+# Attributes by what they hold: email a text, age what spells a number or not, roles a list, seat
+# what has a bucket both here and in flagd.
 contexts: st.SearchStrategy[dict[str, Json]] = st.fixed_dictionaries(
     {},
     optional={
         "email": st.sampled_from(TEXTS) | st.none(),
         "age": st.sampled_from([*NUMBERS, 0, *TEXTS, None]),
+        "seat": st.sampled_from([5, 1, -1, 10**17 + 1, *TEXTS, None]),
         "beta": st.booleans() | st.none(),
         "roles": st.lists(st.sampled_from(["admin", "dev", "5"]), min_size=1, max_size=3)
         | st.sampled_from(["admin", "administrator", ""]),
@@ -144,10 +146,10 @@ bucketings = st.sampled_from(
     [
         None,
         {"cat": [variable("$flagd.flagKey"), variable("email")]},
-        {"cat": ["salt-", variable("age")]},
+        {"cat": ["salt-", variable("seat")]},
         {"cat": ["salt", "-", 7, variable("targetingKey")]},
         variable("email"),
-        {"var": ["age", 3]},
+        {"var": ["seat", 3]},
         {"var": ["email", "nobody"]},
         "constant",
         {"cat": ["constant", 5]},

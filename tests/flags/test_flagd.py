@@ -226,6 +226,15 @@ def test_only_an_empty_targeting_key_has_a_bucket_that_flagd_does_not_give_it() 
     assert ours(imported, "", {})[0] == "b"
 
 
+def test_who_is_bucketed_by_a_fraction_gets_what_those_get_who_have_nothing() -> None:
+    document = one_flag({"fractional": [{"cat": ["salt-", VAR]}, ["b", 1], ["a", 1]]})
+    imported = read_flagd(document)
+
+    nothing = judged(document, None, {})
+    assert ours(imported, None, {"x": 1.5}) == ours(imported, None, {}) == nothing
+    assert judged(document, None, {"x": 1.5}) != nothing
+
+
 EVERYTHING = {"by": "targetingKey", "salt": "flag", "hash": "flagd-2", "weights": {"a": 1, "b": 1}}
 WHEN = {"attribute": "x", "op": "in", "values": ["y"]}
 
