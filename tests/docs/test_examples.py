@@ -9,7 +9,7 @@ from http import HTTPStatus
 
 import pytest
 
-from tests.servers.node import INTEROP
+from tests.servers.program import INTEROP
 from tests.servers.service import ROOT, ServiceProcess
 
 pytestmark = pytest.mark.slow

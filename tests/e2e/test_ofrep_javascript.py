@@ -9,7 +9,8 @@ from tests.e2e.client import Service, told
 from tests.e2e.conftest import embedded_service
 from tests.e2e.events import listening
 from tests.e2e.flags import OFREP, Flags
-from tests.servers.node import Event, NodeProgram
+from tests.servers.node import node
+from tests.servers.program import Event, Program
 from tests.servers.service import ServiceProcess
 
 STREAM = "/ofrep/v1/stream"
@@ -25,18 +26,18 @@ def flags(service: Service) -> Flags:
 
 
 @pytest.fixture(scope="module")
-def server_provider() -> Iterator[NodeProgram]:
-    with NodeProgram("server_provider.mjs") as program:
+def server_provider() -> Iterator[Program]:
+    with node("server_provider.mjs") as program:
         yield program
 
 
 @pytest.fixture
 def web() -> Iterator["Web"]:
-    with NodeProgram("web_provider.mjs") as program:
+    with node("web_provider.mjs") as program:
         yield Web(program)
 
 
-def started(provider: NodeProgram, flags: Flags) -> Callable[..., Any]:
+def started(provider: Program, flags: Flags) -> Callable[..., Any]:
     """Point the provider at these flags; returns how to evaluate one."""
     provider.ask("start", url=flags.of.process.url, headers={"X-Environment": flags.environment})
 
@@ -49,7 +50,7 @@ def started(provider: NodeProgram, flags: Flags) -> Callable[..., Any]:
 class Web:
     """The web provider in its program."""
 
-    def __init__(self, program: NodeProgram) -> None:
+    def __init__(self, program: Program) -> None:
         self._program = program
 
     def start(self, flags: Flags, context: dict[str, Any] | None = None, **options: Any) -> None:
@@ -85,7 +86,7 @@ class Web:
         return self._program.until(lambda told_of: told_of.items() >= wanted.items())[-1]
 
 
-def test_values_of_every_type_arrive(flags: Flags, server_provider: NodeProgram) -> None:
+def test_values_of_every_type_arrive(flags: Flags, server_provider: Program) -> None:
     kinds: dict[str, tuple[str, Any, Any]] = {
         "string": ("String", "blue", ""),
         "integer": ("Number", 3, 0),
@@ -109,7 +110,7 @@ def test_values_of_every_type_arrive(flags: Flags, server_provider: NodeProgram)
     assert {answer["reason"] for answer in found.values()} == {"STATIC"}
 
 
-def test_why_there_is_no_value_arrives(flags: Flags, server_provider: NodeProgram) -> None:
+def test_why_there_is_no_value_arrives(flags: Flags, server_provider: Program) -> None:
     flags.create("text", type="string", variants={"a": "b"}, default_variant="a")
     flags.create("ramp", rollout_percentage=50)
     evaluate = started(server_provider, flags)
@@ -124,7 +125,7 @@ def test_why_there_is_no_value_arrives(flags: Flags, server_provider: NodeProgra
 
 
 def test_what_is_disabled_says_so_and_may_leave_the_value_to_the_caller(
-    flags: Flags, server_provider: NodeProgram
+    flags: Flags, server_provider: Program
 ) -> None:
     flags.create("off", enabled=False)
     flags.create("mute", enabled=False, off_variant=None)
@@ -137,7 +138,7 @@ def test_what_is_disabled_says_so_and_may_leave_the_value_to_the_caller(
     assert mute["value"] is True
 
 
-def test_the_context_of_each_evaluation_decides(flags: Flags, server_provider: NodeProgram) -> None:
+def test_the_context_of_each_evaluation_decides(flags: Flags, server_provider: Program) -> None:
     when = {"attribute": "account.plan", "op": "eq", "values": ["pro"]}
     rules = [{"id": "pro", "when": when, "serve": {"variant": "on"}}]
     flags.create("a", rules=rules, default_variant="off")

@@ -1,4 +1,4 @@
-// Speaks JSON lines with tests/servers/node.py: answers questions, tells of events, ends with its input.
+// Speaks JSON lines with tests/servers/program.py: answers questions, tells of events, ends with its input.
 import { createInterface } from 'node:readline';
 
 function say(line) {
