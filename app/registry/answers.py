@@ -40,7 +40,7 @@ def shown(
         "status": seen.status,
         "foreign": row is None,
         "epoch": None if row is None else row.epoch,
-        "registered_at": datetime.fromtimestamp(moment, UTC).isoformat() if moment else None,
+        "registered_at": _time(moment) if moment else None,
         "last_heartbeat": None if last_heartbeat is None else last_heartbeat.isoformat(),
         "last_check": None
         if last_check is None
@@ -50,6 +50,11 @@ def shown(
             "reason": last_check.probe.reason,
         },
     }
+
+
+def _time(moment: float) -> str:
+    """Write a time as every other answer does."""
+    return datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")
 
 
 def discovered(seen: Seen) -> dict[str, Any]:

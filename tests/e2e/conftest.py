@@ -1,4 +1,4 @@
-"""The service as a process of its own: with everything embedded, and on real Vault and Postgres."""
+"""The service as a process of its own: with everything embedded, and on real servers."""
 
 import asyncio
 import json
@@ -16,9 +16,12 @@ from tests.e2e.client import Layer, Service
 from tests.servers.postgres import PostgresServer
 from tests.servers.service import ServiceProcess
 from tests.servers.vault import VaultServer
+from tests.servers.zookeeper import ZooKeeperServer
 
-# Few enough versions that a test can reach beyond them.
-SETTINGS = {"VAULT_MAX_VERSIONS": "60"}
+SETTINGS = {
+    "VAULT_MAX_VERSIONS": "60",  # few enough that a test can reach beyond them
+    "SERVICE_HEALTH_CHECK_INTERVAL": "0.2",  # frequent enough to be waited for
+}
 # Frequent enough to be waited for; where there are many documents it would be all that is done.
 SCANNING = {**SETTINGS, "VAULT_SCAN_INTERVAL": "0.3"}
 TABLES = ("changes", "documents", "intents", "audit", "claims")
@@ -89,7 +92,10 @@ def embedded_service(settings: Mapping[str, str]) -> Iterator[Service]:
 
 @contextmanager
 def real_service(
-    vault: VaultServer, postgres: PostgresServer, settings: Mapping[str, str]
+    vault: VaultServer,
+    postgres: PostgresServer,
+    zookeeper: ZooKeeperServer,
+    settings: Mapping[str, str],
 ) -> Iterator[Service]:
     prefix, url = vault.fresh_prefix(), postgres.fresh_database()
     settings = {
@@ -98,6 +104,8 @@ def real_service(
         "VAULT_TOKEN": vault.root_token,
         "VAULT_PREFIX": prefix,
         "DATABASE_URL": url,
+        "ZOOKEEPER_HOSTS": zookeeper.hosts,
+        "ZOOKEEPER_BASE_PATH": zookeeper.fresh_path(),
     }
     with ServiceProcess(settings) as process:
         yield Service(process, RealBackend(vault, prefix, url), settings)
@@ -113,8 +121,10 @@ def embedded() -> Iterator[Service]:
 
 
 @pytest.fixture(scope="session")
-def real(vault_server: VaultServer, postgres_server: PostgresServer) -> Iterator[Service]:
-    with real_service(vault_server, postgres_server, SETTINGS) as service:
+def real(
+    vault_server: VaultServer, postgres_server: PostgresServer, zookeeper_server: ZooKeeperServer
+) -> Iterator[Service]:
+    with real_service(vault_server, postgres_server, zookeeper_server, SETTINGS) as service:
         yield service
 
 
@@ -138,8 +148,10 @@ def fresh_embedded() -> Iterator[Service]:
 
 
 @pytest.fixture(scope="session")
-def fresh_real(vault_server: VaultServer, postgres_server: PostgresServer) -> Iterator[Service]:
-    with real_service(vault_server, postgres_server, SCANNING) as service:
+def fresh_real(
+    vault_server: VaultServer, postgres_server: PostgresServer, zookeeper_server: ZooKeeperServer
+) -> Iterator[Service]:
+    with real_service(vault_server, postgres_server, zookeeper_server, SCANNING) as service:
         yield service
 
 
