@@ -1,0 +1,156 @@
+"""Apache Curator's own discovery and ours find each other's instances in one real ZooKeeper."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+
+from tests.e2e.client import fresh_name, told
+from tests.servers.curator import start_curator
+from tests.servers.process import wait_until
+from tests.servers.program import Program, ProgramFailed
+from tests.servers.service import ServiceProcess
+from tests.servers.zookeeper import ZooKeeperServer
+
+REGISTRY = "/api/v1/registry"
+# As Spring Cloud ZooKeeper puts an application's own facts into the payload.
+PAYLOAD = {"name": "billing", "metadata": {"team": "red"}}
+
+
+class Registry:
+    """The service and Curator at one base path."""
+
+    def __init__(self, process: ServiceProcess, curator: Program, base: str) -> None:
+        self.process = process
+        self.curator = curator
+        self.base = base
+
+    def register(self, service: str, url: str, **more: Any) -> Any:
+        body = {"service_name": service, "service_url": url, **more}
+        return told(self.process.request("POST", f"{REGISTRY}/register", body), 201)
+
+    def deregister(self, service: str, instance: str) -> None:
+        body = {"service_name": service, "instance_id": instance}
+        told(self.process.request("POST", f"{REGISTRY}/deregister", body))
+
+    def discovered(self, service: str) -> dict[str, Any]:
+        items = told(self.process.request("GET", f"{REGISTRY}/discover/{service}"))["items"]
+        return {item["instance_id"]: item for item in items}
+
+    def curators(self, service: str) -> dict[str, Any]:
+        return {found["id"]: found for found in self.curator.ask("list", service=service)}
+
+    def curator_registers(self, service: str, instance: str, port: int) -> None:
+        facts = {"address": "10.2.3.4", "port": port, "payload": PAYLOAD}
+        self.curator.ask("register", service=service, instance=instance, **facts)
+
+
+@pytest.fixture(scope="module")
+def registry(zookeeper_server: ZooKeeperServer) -> Iterator[Registry]:
+    base = zookeeper_server.fresh_path()
+    settings = {"ZOOKEEPER_HOSTS": zookeeper_server.hosts, "ZOOKEEPER_BASE_PATH": base}
+    with ServiceProcess(settings) as process, start_curator() as curator:
+        curator.ask("start", hosts=zookeeper_server.hosts, base=base, within=30)
+        yield Registry(process, curator, base)
+
+
+@pytest.fixture
+def name() -> str:
+    return fresh_name("billing")
+
+
+@pytest.fixture
+def zookeeper(zookeeper_server: ZooKeeperServer) -> Iterator[KazooClient]:
+    client = KazooClient(zookeeper_server.hosts)
+    client.start(timeout=10)
+    try:
+        yield client
+    finally:
+        client.stop()
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("written", "built"),
+    [
+        ("http://10.1.2.3:8080", "http://10.1.2.3:8080"),
+        ("http://billing.example.org/v2", "http://billing.example.org:80/v2"),
+        ("http://[fd00::7]:8080", "http://[fd00::7]:8080"),
+    ],
+)
+def test_curator_lists_what_we_registered(
+    registry: Registry, name: str, written: str, built: str
+) -> None:
+    registered = registry.register(name, written, tags=["blue"], zone="a", metadata={"k": "v"})
+
+    (found,) = registry.curators(name).values()
+
+    address, _, port = built.removeprefix("http://").split("/")[0].rpartition(":")
+    assert found["id"] == registered["instance_id"]
+    assert (found["address"], found["port"]) == (address.strip("[]"), int(port))
+    assert (found["url"], found["sslPort"], found["type"]) == (built, None, "DYNAMIC")
+    assert name in registry.curator.ask("names")
+
+
+def test_curator_takes_an_instance_of_https_for_one(registry: Registry, name: str) -> None:
+    registry.register(name, "https://10.1.2.3:8443/api", instance_id="one")
+
+    found = registry.curators(name)["one"]
+
+    assert (found["sslPort"], found["url"]) == (8443, "https://10.1.2.3:8443/api")
+
+
+def test_curator_hears_of_who_comes_and_who_goes(registry: Registry, name: str) -> None:
+    registry.register(name, "http://10.1.2.3:8080", instance_id="one")
+    watched = registry.curator.ask("watch", service=name)
+
+    registry.register(name, "http://10.1.2.3:8081", instance_id="two")
+    hear(registry, {"one", "two"})
+    registry.deregister(name, "one")
+    hear(registry, {"two"})
+
+    assert [found["id"] for found in watched] == ["one"]
+
+
+def hear(registry: Registry, ids: set[str]) -> None:
+    registry.curator.until(lambda event: {found["id"] for found in event["instances"]} == ids)
+
+
+def test_we_discover_what_curator_registered_as_foreign(registry: Registry, name: str) -> None:
+    registry.curator_registers(name, "theirs", 8080)
+    wait_until(lambda: "theirs" in registry.discovered(name), "it is discovered")
+
+    found = registry.discovered(name)["theirs"]
+    chosen = told(registry.process.request("GET", f"{REGISTRY}/services/{name}/url"))
+
+    assert (found["service_url"], found["status"]) == ("http://10.2.3.4:8080", "up")
+    assert (found["foreign"], found["epoch"], found["metadata"]) == (True, None, {"team": "red"})
+    assert chosen["url"] == "http://10.2.3.4:8080"
+    registry.curator.ask("unregister", instance="theirs")
+    wait_until(lambda: not registry.discovered(name), "it is gone")
+
+
+def test_we_skip_and_report_garbage_that_hides_all_others_from_curator(
+    registry: Registry, name: str, zookeeper: KazooClient
+) -> None:
+    registry.register(name, "http://10.1.2.3:8080", instance_id="ours")
+    zookeeper.create(f"{registry.base}/{name}/garbage", b"\x00 no instance", ephemeral=True)
+    registry.curator_registers(name, "theirs", 8081)
+
+    wait_until(lambda: {"ours", "theirs"} == set(registry.discovered(name)), "both are there")
+    reported = [line for line in registry.process.log().splitlines() if name in line]
+
+    assert any('"node_unreadable"' in line and '"garbage"' in line for line in reported)
+    with pytest.raises(ProgramFailed):
+        registry.curators(name)
+
+
+def test_who_registers_here_takes_the_id_over(registry: Registry, name: str) -> None:
+    registry.curator_registers(name, "same", 8080)
+    wait_until(lambda: "same" in registry.discovered(name), "it is discovered")
+
+    registry.register(name, "http://10.1.2.3:9090", instance_id="same")
+
+    assert registry.discovered(name)["same"]["service_url"] == "http://10.1.2.3:9090"
+    assert registry.curators(name)["same"]["url"] == "http://10.1.2.3:9090"
