@@ -19,6 +19,7 @@ import asyncpg
 
 from tests.servers.choice import ForeignServer, NotProvided, first_provided
 from tests.servers.container import Image, RunningContainer
+from tests.servers.debian import install
 from tests.servers.process import Berth, ChildProcess, Command, Running
 
 DEBIAN = Path("/usr/lib/postgresql")  # one folder a version, none of them on the PATH
@@ -171,7 +172,7 @@ def _programs(environment: Mapping[str, str], debian: Path) -> Path:
     """Find the folder of the newest version that runs; install one when there is none."""
     found = _newest(environment, debian)
     if found is None:
-        _install(environment)
+        install("postgresql", f"no `postgres` on the PATH or in {DEBIAN}/*/bin", environment)
         found = _newest(environment, debian)
     if found is None:
         raise NotProvided("apt-get installed it, but no `postgres` runs")
@@ -198,22 +199,3 @@ def _version(postgres: Path) -> tuple[int, ...]:
     if numbers is None or not (postgres.parent / "initdb").exists():
         return ()
     return tuple(int(number or 0) for number in numbers.groups())
-
-
-def _install(environment: Mapping[str, str]) -> None:
-    apt_get = shutil.which("apt-get", path=environment.get("PATH", ""))
-    if apt_get is None or not _is_root():
-        raise NotProvided(
-            f"no `postgres` on the PATH or in {DEBIAN}/*/bin, and only root with apt-get could"
-            " install it"
-        )
-    for arguments in (("update",), ("install", "-y", "postgresql")):
-        installed = subprocess.run(
-            (apt_get, "-q", "-o", "DPkg::Lock::Timeout=300", *arguments),
-            env={**environment, "DEBIAN_FRONTEND": "noninteractive"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if installed.returncode != 0:
-            raise NotProvided(f"`apt-get {arguments[0]}` fails: {installed.stderr.strip()[-2000:]}")

@@ -3,7 +3,6 @@
 import os
 import secrets
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from tests.servers.choice import (
     first_provided,
 )
 from tests.servers.container import Image, RunningContainer
+from tests.servers.debian import install
 from tests.servers.process import Berth, ChildProcess, Command, Running
 
 DEFAULT_PORT = 6379
@@ -164,26 +164,8 @@ def _program(environment: Mapping[str, str]) -> Path:
     path = environment.get("PATH", "")
     found = shutil.which("redis-server", path=path)
     if found is None:
-        _install(environment)
+        install("redis-server", "no `redis-server` on the PATH", environment)
         found = shutil.which("redis-server", path=path)
     if found is None:
         raise NotProvided("apt-get installed it, but there is no `redis-server` on the PATH")
     return Path(found)
-
-
-def _install(environment: Mapping[str, str]) -> None:
-    apt_get = shutil.which("apt-get", path=environment.get("PATH", ""))
-    if apt_get is None or os.geteuid() != 0:
-        raise NotProvided(
-            "no `redis-server` on the PATH, and only root with apt-get could install it"
-        )
-    for arguments in (("update",), ("install", "-y", "redis-server")):
-        installed = subprocess.run(
-            (apt_get, "-q", "-o", "DPkg::Lock::Timeout=300", *arguments),
-            env={**environment, "DEBIAN_FRONTEND": "noninteractive"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if installed.returncode != 0:
-            raise NotProvided(f"`apt-get {arguments[0]}` fails: {installed.stderr.strip()[-2000:]}")
