@@ -42,7 +42,7 @@ class Registry:
         return {found["id"]: found for found in self.curator.ask("list", service=service)}
 
     def curator_registers(self, service: str, instance: str, port: int) -> None:
-        facts = {"address": "10.2.3.4", "port": port, "payload": PAYLOAD}
+        facts: dict[str, Any] = {"address": "10.2.3.4", "port": port, "payload": PAYLOAD}
         self.curator.ask("register", service=service, instance=instance, **facts)
 
 
