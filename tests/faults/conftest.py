@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
 
 import pytest
 
+from tests.faults.fleet import Fleet
 from tests.faults.stage import Stage
 from tests.faults.topic import Topic
+from tests.servers.postgres import PostgresServer
+from tests.servers.zookeeper import ZooKeeperServer
 
 IS_WHOLE = os.environ.get("PILOTHOUSE_FAULTS") == "whole"
 KINDS = [pytest.param("real", marks=pytest.mark.servers), "embedded"]
@@ -50,3 +53,18 @@ def stage(open_stage: Callable[[str], Stage], vault_server: object) -> Iterator[
     stage = open_stage("real")
     yield stage
     stage.close()
+
+
+@pytest.fixture(scope="module")
+def fleet(
+    zookeeper_server: ZooKeeperServer,
+    postgres_server: PostgresServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Fleet]:
+    """Three replicas of the registry, whose ways to ZooKeeper nobody stands in."""
+    made = Fleet(
+        tmp_path_factory.mktemp("fleet"), zookeeper_server, postgres_server.fresh_database()
+    )
+    with closing(made):
+        made.start_many({}, {}, {})
+        yield made
