@@ -204,7 +204,7 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
         follower=follower,
         health=vitals,
         collect_metrics=counter.collect,
-        stats=Stats(reader, log, sets),
+        stats=Stats(reader, log, sets, registry.view),
         hub=hub,
         flags=FlagService(backends.flags, sets, flag_writer, counter),
         flag_transfer=FlagTransfer(sets, flag_writer),

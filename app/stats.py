@@ -11,6 +11,7 @@ from app.configs.model import KIND
 from app.configs.reading import Reader
 from app.flags.model import Kind
 from app.flags.sets import FlagSets
+from app.registry.view import View
 from app.web.problem import PROBLEMS
 from app.web.state import from_state
 
@@ -23,6 +24,7 @@ class StatsOut(BaseModel):
     services: int
     flags: int
     segments: int
+    instances: int
     changes_last_hour: int
     cache_hit_ratio: float = Field(description="Of document reads since this replica started.")
 
@@ -32,6 +34,7 @@ class Stats:
     reader: Reader
     log: ChangeLog
     sets: FlagSets
+    view: View
 
     async def now(self) -> StatsOut:
         live = [
@@ -46,6 +49,7 @@ class Stats:
             services=len({entity.name for entity in live} - {"_shared"}),
             flags=self._number("flag"),
             segments=self._number("segment"),
+            instances=sum(len(self.view.service(name).seen) for name in self.view.services),
             changes_last_hour=await self.log.recent(_HOUR),
             cache_hit_ratio=round(self.reader.hits / reads, 4) if reads else 0.0,
         )
