@@ -276,6 +276,25 @@ def _data(client: ZooKeeperServiceRegistryClient) -> bytes | None:
     return None if node is None else node.data
 
 
+async def test_a_folder_that_is_created_anew_with_the_same_names_is_read_again(
+    client: ZooKeeperServiceRegistryClient, tool: KazooClient, base: str
+) -> None:
+    folder = f"{base}/services/billing"
+    await asyncio.to_thread(tool.create, f"{folder}/i-1", b"one", makepath=True)
+    await until(lambda: _data(client) == b"one")
+
+    def replace() -> None:
+        with tool.transaction() as transaction:
+            transaction.delete(f"{folder}/i-1")
+            transaction.delete(folder)
+            transaction.create(folder)
+            transaction.create(f"{folder}/i-1", b"two")
+
+    await asyncio.to_thread(replace)
+
+    await until(lambda: _data(client) == b"two")
+
+
 async def test_what_is_rewritten_in_place_is_seen_by_a_refresh(
     client: ZooKeeperServiceRegistryClient, tool: KazooClient, base: str
 ) -> None:
