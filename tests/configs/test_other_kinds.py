@@ -24,6 +24,7 @@ from app.flags.sets import FlagSets
 from app.registry.rows import Registration
 from app.registry.rows import entity as instance
 from app.registry.rows_embedded import EmbeddedInstanceRows
+from app.registry.view import View
 from app.state import State
 from app.stats import Stats
 from app.telemetry import REGISTRY
@@ -76,7 +77,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     yield Bench(
         DocumentService(reader, writer, log),
         Scanner(store, reader, writer),
-        Stats(reader, log, sets),
+        Stats(reader, log, sets, View()),
     )
     await state.close()
 
