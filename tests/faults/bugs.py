@@ -21,6 +21,7 @@ from app.configs.port import ConfigStore
 from app.configs.writing import Writer, _Seen
 from app.settings import Settings
 from app.wiring import Backends
+from tests.faults.bugs_flags import FLAG_BUGS, planted_in_flags
 from tests.faults.bugs_read import READ_BUGS, plant_in_reads
 from tests.faults.bugs_told import RELAY_BUGS, STREAM_BUGS, plant_in_stream, planted_in_relay
 
@@ -65,6 +66,8 @@ def planted(bug: str, backends: Backends, settings: Settings) -> Backends:
             Writer._sent = _takes_a_400_for_a_conflict  # type: ignore[method-assign]  # noqa: SLF001
         case _ if bug in READ_BUGS:
             plant_in_reads(bug)
+        case _ if bug in FLAG_BUGS:
+            return planted_in_flags(bug, backends, settings)
         case _ if bug in RELAY_BUGS:
             return planted_in_relay(bug, backends)
         case _ if bug in STREAM_BUGS:

@@ -25,6 +25,7 @@ from app.__main__ import main
 from app.cache.port import Cache
 from app.changes.port import ChangeLog, EventPublisher
 from app.configs.port import ConfigStore
+from app.flags.port import FlagStore
 from app.settings import Settings
 from app.wiring import Backends, open_backends
 from tests.faults.bugs import planted
@@ -40,6 +41,7 @@ LOG_STEPS = {
 }
 STORE_STEPS = {"write": "store", "read": "look", "head": "head"}
 CACHE_STEPS = {"put": "share"}
+FLAG_STEPS = {"commit": "commit", "repeated": "repeat"}
 PUBLISHER_STEPS = {"publish": "send"}
 # Who asks these questions is no request but a task in the background, from then on.
 TASKS = {"overdue": "reconcile:", "documents": "scan:", "unsent": "relay:"}
@@ -62,6 +64,7 @@ class Failpoint:
     `scan:after_store`. `effect` is a signal that the process sends itself, or `wait`: only the
     request or task that came here waits, until the failpoint is lifted. The relay's are
     `relay:`, before or after pick (what is not yet sent), send (to Kafka) and mark (as sent).
+    Those of flags are commit and repeat (the question what was written under a key).
     """
 
     point: str
@@ -155,11 +158,12 @@ class Tripped:
 def _wrapped(backends: Backends, failpoints: Failpoints) -> Backends:
     log = cast("ChangeLog", Tripped(backends.log, LOG_STEPS, failpoints))
     store = cast("ConfigStore", Tripped(backends.store, STORE_STEPS, failpoints))
+    flags = cast("FlagStore", Tripped(backends.flags, FLAG_STEPS, failpoints))
     cache = cast("Cache", Tripped(backends.cache, CACHE_STEPS, failpoints))
     publisher = backends.publisher and cast(
         "EventPublisher", Tripped(backends.publisher, PUBLISHER_STEPS, failpoints)
     )
-    return replace(backends, log=log, store=store, cache=cache, publisher=publisher)
+    return replace(backends, log=log, store=store, flags=flags, cache=cache, publisher=publisher)
 
 
 def _opening(
