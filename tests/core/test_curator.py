@@ -147,6 +147,31 @@ def test_the_largest_registration_fits_into_a_node() -> None:
     assert len(json.dumps(whole, ensure_ascii=False).encode()) < MAX_NODE_BYTES
 
 
+@pytest.mark.parametrize(
+    ("node", "url"),
+    [
+        (
+            '{"name":"legacy","id":"c-1","address":"10.0.0.9","port":8080,"sslPort":8443,'
+            '"payload":null,"registrationTimeUTC":1795279482664,"serviceType":"DYNAMIC",'
+            '"uriSpec":{"parts":[{"value":"scheme","variable":true},'
+            '{"value":"://","variable":false},{"value":"address","variable":true},'
+            '{"value":":","variable":false},{"value":"port","variable":true}]}}',
+            Url("https", "10.0.0.9", 8080),
+        ),
+        (
+            '{"name":"legacy","id":"c-1","address":"10.0.0.9","port":8080,"sslPort":null,'
+            '"payload":null,"registrationTimeUTC":1795279482664,"serviceType":"DYNAMIC",'
+            '"uriSpec":null}',
+            Url("http", "10.0.0.9", 8080),
+        ),
+    ],
+)
+def test_what_curator_5_4_0_wrote_is_read(node: str, url: Url) -> None:
+    assert read_node("legacy", "c-1", node.encode()) == Found(
+        "legacy", "c-1", "c-1", url, registered_at=1_795_279_482_664
+    )
+
+
 def test_an_instance_of_somebody_else_is_foreign() -> None:
     assert read_node("billing", "node-1", data()) == Found(
         service="billing",
