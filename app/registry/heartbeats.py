@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import islice
 
 from app.registry.errors import RegistryUnavailable
-from app.registry.rows import Beat, InstanceRows, Key, Row
+from app.registry.rows import AT_ONCE, Beat, InstanceRows, Key, Row
 from app.registry.view import View
 
 
@@ -34,16 +35,17 @@ class Heartbeats:
     async def _write(self) -> None:
         try:
             while self._gathered:
-                gathered, self._gathered = self._gathered, {}
+                gathered = dict(islice(self._gathered.items(), AT_ONCE))
+                for beat in gathered:
+                    del self._gathered[beat]
                 try:
-                    found = await self._rows.beat(list(gathered.keys() | self._unwritten))
+                    found = await self._rows.beat(list(gathered))
                 except RegistryUnavailable as error:
                     self._believe(gathered, error)
                 except Exception as error:  # noqa: BLE001 - handed to those who wait
                     for waiting in gathered.values():
                         waiting.set_exception(error)
                 else:
-                    self._unwritten.clear()
                     self._settle(gathered, found)
         finally:
             self._writing = None
@@ -82,11 +84,8 @@ class Heartbeats:
         """Write for ever what could not be written; raises RegistryUnavailable."""
         while True:
             await asyncio.sleep(1.0)
-            if self._unwritten:
-                unwritten, self._unwritten = self._unwritten, set()
-                try:
-                    found = await self._rows.beat(list(unwritten))
-                except RegistryUnavailable:
-                    self._unwritten |= unwritten
-                    raise
+            while self._unwritten:
+                unwritten = list(islice(self._unwritten, AT_ONCE))
+                found = await self._rows.beat(unwritten)
+                self._unwritten.difference_update(unwritten)
                 self._view.learn(found.values())

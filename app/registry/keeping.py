@@ -22,6 +22,7 @@ from pilothouse_core.instances import Tag
 SWEEP_SECONDS = 0.5
 SETTLE_SECONDS = 1.0  # that a node is missing, and its row unclaimed, before it is adopted
 EVICT_SECONDS = 1.0
+_AT_ONCE = 5000  # rows that one sweep reads
 REAP_SECONDS = 24 * 3600.0
 _GAP_SECONDS = 3.0  # without a look at the rows: this replica was frozen, or cut off
 _log = structlog.get_logger(__name__)
@@ -140,7 +141,7 @@ class Keeper:
                 for name, node in nodes.items()
                 if node.session == own and self._view.row(service, name) is None
             }
-        return sorted(doubtful)
+        return sorted(doubtful)[:_AT_ONCE]
 
     def _node(self, key: Key) -> Node | None:
         return self._nodes.nodes.get(key[0], {}).get(key[1])
@@ -198,7 +199,8 @@ class Keeper:
 
     def _stay_steady(self) -> None:
         now = monotonic()
-        if now - self._looked_at > _GAP_SECONDS:
+        # Without ZooKeeper nobody is evicted: what is known here is old, and may be so everywhere.
+        if now - self._looked_at > _GAP_SECONDS or not self._nodes.is_current:
             self._steady_since = now
         self._looked_at = now
 
