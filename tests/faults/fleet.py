@@ -115,12 +115,18 @@ class Fleet:
         return Registered(service, id_, told["epoch"])
 
     def register_many(
-        self, replica: ServiceProcess, service: str, count: int, **more: Any
+        self,
+        replica: ServiceProcess,
+        service: str,
+        count: int,
+        *,
+        prefix: str = "i",
+        **more: Any,
     ) -> list[Registered]:
         """`{id}` in a text stands for the id of each."""
 
         def one(number: int) -> Registered:
-            id_ = f"i-{number:04}"
+            id_ = f"{prefix}-{number:04}"
             facts = {
                 name: value.format(id=id_) if isinstance(value, str) else value
                 for name, value in more.items()
