@@ -151,17 +151,21 @@ def test_the_largest_registration_fits_into_a_node() -> None:
     ("node", "url"),
     [
         (
-            '{"name":"legacy","id":"c-1","address":"10.0.0.9","port":8080,"sslPort":8443,'
-            '"payload":null,"registrationTimeUTC":1795279482664,"serviceType":"DYNAMIC",'
-            '"uriSpec":{"parts":[{"value":"scheme","variable":true},'
-            '{"value":"://","variable":false},{"value":"address","variable":true},'
-            '{"value":":","variable":false},{"value":"port","variable":true}]}}',
+            (
+                '{"name":"legacy","id":"c-1","address":"10.0.0.9","port":8080,"sslPort":8443,'
+                '"payload":null,"registrationTimeUTC":1795279482664,"serviceType":"DYNAMIC",'
+                '"uriSpec":{"parts":[{"value":"scheme","variable":true},'
+                '{"value":"://","variable":false},{"value":"address","variable":true},'
+                '{"value":":","variable":false},{"value":"port","variable":true}]}}'
+            ),
             Url("https", "10.0.0.9", 8080),
         ),
         (
-            '{"name":"legacy","id":"c-1","address":"10.0.0.9","port":8080,"sslPort":null,'
-            '"payload":null,"registrationTimeUTC":1795279482664,"serviceType":"DYNAMIC",'
-            '"uriSpec":null}',
+            (
+                '{"name":"legacy","id":"c-1","address":"10.0.0.9","port":8080,"sslPort":null,'
+                '"payload":null,"registrationTimeUTC":1795279482664,"serviceType":"DYNAMIC",'
+                '"uriSpec":null}'
+            ),
             Url("http", "10.0.0.9", 8080),
         ),
     ],
