@@ -1,8 +1,9 @@
 """Every environment's flags in memory, compiled; what has not changed is never compiled again."""
 
+import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,16 +13,16 @@ from app.flags.errors import FlagsUnavailable
 from app.flags.model import Item, Kind
 from app.flags.port import FlagStore
 from pilothouse_core.definitions import DefinitionError
-from pilothouse_core.evaluation import EMPTY, ERROR, Evaluation, FlagSet
+from pilothouse_core.evaluation import EMPTY, ERROR, Decide, Evaluation, FlagSet
 from pilothouse_core.flags import Flag, Segment, read_flag, read_segment
 
 _PAGE = 1000
+_APART_FROM = 32_768  # characters: what takes longer than a few milliseconds
 KINDS = frozenset({"flag", "segment"})
 PARSE_ERROR = "PARSE_ERROR"
 _log = structlog.get_logger(__name__)
 
 Key = tuple[Kind, str]
-Evaluate = Callable[[str, Mapping[str, Any], float], Evaluation]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Environment:
     broken: frozenset[str] = frozenset()  # flags whose definition this release cannot read
     revision: int = 0
     _names: list[str] = field(default_factory=list, compare=False, repr=False)
+    _deciding: list[Decide] = field(default_factory=list, compare=False, repr=False)
 
     def flag(self, name: str) -> Flag | None:
         found = self.flags.flags.get(name)
@@ -49,15 +51,25 @@ class Environment:
             return Evaluation(name, 0, None, None, ERROR, error_code=PARSE_ERROR)
         return self.flags.evaluate(name, context, now)
 
-    def evaluation(self) -> Evaluate:
-        """Return `evaluate`, or for many evaluations what does the same and sooner."""
-        return self.evaluate if self.broken else self.flags.evaluate
-
     def names(self) -> Sequence[str]:
         """Return the names of all flags, in order."""
         if not self._names:
             self._names.extend(sorted({*self.flags.flags, *self.broken}))
         return self._names
+
+    def deciding(self, names: Iterable[str] | None = None) -> Sequence[Decide]:
+        """Return what evaluates each of these flags, or of all in the order of their names."""
+        if names is not None:
+            return [self._decide(name) for name in names]
+        if not self._deciding:
+            self._deciding.extend(self._decide(name) for name in self.names())
+        return self._deciding
+
+    def _decide(self, name: str) -> Decide:
+        found = self.flags.flags.get(name)
+        if found is None or name in self.broken:
+            return lambda context, now, _: self.evaluate(name, context, now)
+        return found.decide
 
 
 class FlagSets:
@@ -67,6 +79,7 @@ class FlagSets:
         self._after = 0  # everything up to here was read from the store
         self._is_read = False
         self._missing: frozenset[str] | None = None  # of what was adopted; None: nothing was
+        self._learning = asyncio.Lock()
 
     @property
     def environments(self) -> Mapping[str, Environment]:
@@ -104,21 +117,39 @@ class FlagSets:
             found += page
             if len(page) < _PAGE:
                 break
-        if not self._is_read:
-            self._environments.clear()  # what was adopted may be of another store
-            self._is_read = True
         # Only now: an item of a later page may be what one of an earlier page refers to.
-        self.learn(found)
+        await self.take(found, all_there_is=after == 0)
         self._after = max([self._after, *(item.revision for item in found)])
+
+    async def take(self, items: Sequence[Item], *, all_there_is: bool = False) -> None:
+        """`learn`; what is much is compiled in a thread, and others are served meanwhile."""
+        async with self._learning:
+            first = all_there_is and not self._is_read
+            # What was adopted may be of another store.
+            known = {} if first else dict(self._environments)
+            if sum(len(item.definition) for item in items) < _APART_FROM:
+                moved = _all_moved(known, items)
+            else:
+                moved = await asyncio.to_thread(_all_moved, known, items)
+            if first:
+                self._environments.clear()
+                self._is_read = True
+            self._environments.update(moved)
 
     def learn(self, items: Iterable[Item]) -> None:
         """Take over items, each of which is the newest of its name or older than what is known."""
-        by_environment: defaultdict[str, list[Item]] = defaultdict(list)
-        for item in items:
-            by_environment[item.environment].append(item)
-        for name, changed in by_environment.items():
-            known = self._environments.get(name, Environment(name))
-            self._environments[name] = _moved(known, changed)
+        self._environments.update(_all_moved(self._environments, items))
+
+
+def _all_moved(known: Mapping[str, Environment], items: Iterable[Item]) -> dict[str, Environment]:
+    """Return the environments that are others then."""
+    by_environment: defaultdict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        by_environment[item.environment].append(item)
+    return {
+        name: _moved(known.get(name, Environment(name)), changed)
+        for name, changed in by_environment.items()
+    }
 
 
 def _moved(known: Environment, changed: Iterable[Item]) -> Environment:
