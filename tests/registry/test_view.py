@@ -1,0 +1,187 @@
+"""What is seen of rows and nodes side by side, and who is woken by what."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.registry.protection import Protection
+from app.registry.view import DISCOVERED, View
+from pilothouse_core.instances import Tag
+from tests.registry.bench import SERVICE, foreign, node_of, row_of, view_of
+
+STATES = ("registered", "deregistered", "evicted")
+HEALTHS = ("starting", "up", "suspect", "down")
+
+
+def statuses(view: View) -> dict[str, str]:
+    return {seen.id: seen.status for seen in view.service(SERVICE).seen}
+
+
+@pytest.mark.parametrize(
+    ("facts", "status"),
+    [
+        ({}, "up"),
+        ({"health": "starting"}, "starting"),
+        ({"health": "down"}, "down"),
+        ({"health": "suspect"}, "suspect"),
+        ({"draining_until": row_of("i-1").registered_at}, "draining"),
+        ({"draining_until": row_of("i-1").registered_at, "health": "down"}, "draining"),
+    ],
+)
+def test_a_registered_row_beside_its_node_has_the_status_of_the_row(
+    facts: dict[str, Any], status: str
+) -> None:
+    assert statuses(view_of(row_of("i-1", **facts))) == {"i-1": status}
+
+
+def test_a_registered_row_without_its_node_is_suspect_and_still_discovered() -> None:
+    view = view_of(row_of("i-1"), row_of("i-2", health="down"), nodes=False)
+
+    assert statuses(view) == {"i-1": "suspect", "i-2": "down"}
+    assert [seen.id for seen in view.service(SERVICE).discovered] == ["i-1"]
+
+
+def test_a_node_of_another_registration_is_not_its_node() -> None:
+    row = row_of("i-1", epoch=2, term=3)
+    view = view_of(row, nodes=False)
+    seen = {}
+    for tag in (Tag(1, 9), Tag(2, 1), Tag(2, 3), Tag(3, 1)):
+        view.found(SERVICE, {"i-1": replace(node_of(row), tag=tag)})
+        seen[tag] = statuses(view)["i-1"]
+
+    # An owner ago is as good for those who look.
+    assert list(seen.values()) == ["suspect", "up", "up", "suspect"]
+
+
+@pytest.mark.parametrize("state", ["deregistered", "evicted"])
+def test_a_node_whose_row_is_not_registered_is_hidden(state: str) -> None:
+    view = view_of(row_of("i-1", state=state))
+    view.found(SERVICE, {"i-1": node_of(row_of("i-1")), "other": foreign("other", "i-1")})
+
+    assert statuses(view) == {}
+    assert view.services == []
+
+
+def test_a_node_without_a_row_is_foreign() -> None:
+    view = view_of(row_of("b"))
+    view.found(SERVICE, {"b": node_of(row_of("b")), "n-1": foreign("n-1", "a", enabled=False)})
+
+    first, second = view.service(SERVICE).seen
+
+    assert (first.id, first.status, first.url) == ("a", "down", "http://10.0.0.9:81")
+    assert first.row is None
+    assert first.instance is None
+    assert first.found is not None
+    assert second.row is not None
+
+
+def test_one_row_that_cannot_be_read_leaves_the_others_as_they_are() -> None:
+    unreadable = row_of("i-1", definition='{"colour": "red"}')
+    view = view_of(row_of("i-2"), nodes=False)
+    view.learn([unreadable, row_of("i-3", definition="{")])
+
+    assert statuses(view) == {"i-2": "suspect"}
+    assert view.instance(unreadable) is None
+
+
+rows = st.builds(
+    row_of,
+    st.sampled_from(["i-1", "i-2"]),
+    epoch=st.integers(1, 3),
+    term=st.integers(1, 3),
+    version=st.integers(1, 3),
+    state=st.sampled_from(STATES),
+    health=st.sampled_from(HEALTHS),
+    revision=st.integers(1, 9),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(rows, max_size=12), st.randoms(use_true_random=False))
+def test_whatever_comes_first_the_newest_row_stays(drawn: list[Any], dice: Any) -> None:
+    view = View()
+    dice.shuffle(drawn)
+    for row in drawn:
+        view.learn([row])
+
+    for id_ in ("i-1", "i-2"):
+        own = [row for row in drawn if row.instance_id == id_]
+        newest = max(((row.epoch, row.term, row.version) for row in own), default=None)
+        known = view.row(SERVICE, id_)
+        assert (known and (known.epoch, known.term, known.version)) == newest
+    for seen in view.service(SERVICE).seen:
+        assert seen.row is not None
+        assert seen.row.state == "registered"
+    assert [one.id for one in view.service(SERVICE).discovered] == [
+        one.id for one in view.service(SERVICE).seen if one.status in DISCOVERED
+    ]
+
+
+async def is_woken(view: View, do: Any) -> bool:
+    waiting = asyncio.ensure_future(view.moved(30))
+    await asyncio.sleep(0)  # it waits now
+    do()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    if waiting.done():
+        return True
+    waiting.cancel()
+    return False
+
+
+async def test_what_moves_wakes_and_what_is_known_does_not() -> None:
+    row = row_of("i-1")
+    view = view_of(row)
+    protected = Protection(frozenset({SERVICE}))
+
+    woken = [
+        await is_woken(view, lambda: view.learn([row])),
+        await is_woken(view, lambda: view.learn([row_of("i-1", heartbeat_at=row.registered_at)])),
+        await is_woken(view, lambda: view.learn([row_of("i-1", version=0)])),
+        await is_woken(view, lambda: view.found(SERVICE, {"i-1": node_of(row)})),
+        await is_woken(view, lambda: view.found("unknown", {})),
+        await is_woken(view, lambda: view.protect(Protection())),
+        await is_woken(view, lambda: view.learn([])),
+    ]
+    moved = [
+        await is_woken(view, lambda: view.learn([row_of("i-1", version=2)])),
+        await is_woken(view, lambda: view.learn([row_of("i-2")])),
+        await is_woken(view, lambda: view.found(SERVICE, {})),
+        await is_woken(view, lambda: view.protect(protected)),
+        await is_woken(view, view.release),
+    ]
+
+    assert woken == [False] * 7
+    assert moved == [True] * 5
+
+
+async def test_waiting_ends_without_a_move_as_well() -> None:
+    await View().moved(0.001)
+
+
+def test_a_view_of_a_service_stays_the_same_until_that_service_moves() -> None:
+    view = view_of(row_of("i-1"))
+    before = view.service(SERVICE)
+
+    view.learn([replace(row_of("i-1"), service="other", definition="{}")])
+    assert view.service(SERVICE) is before
+    view.learn([row_of("i-2", revision=7)])
+
+    assert view.service(SERVICE) is not before
+    assert view.revision == 7
+    # Questions for what does not exist leave nothing behind.
+    assert view.service("unknown") is not view.service("unknown")
+
+
+def test_what_is_forgotten_is_gone() -> None:
+    view = view_of(row_of("i-1", state="evicted"), nodes=False)
+
+    view.forget(SERVICE, "i-1")
+    view.forget(SERVICE, "i-1")
+
+    assert view.row(SERVICE, "i-1") is None
+    assert list(view.rows()) == []
