@@ -19,7 +19,6 @@ from pilothouse_core.balancing import (
 )
 
 Strategy = Literal["round_robin", "random", "least_recent", "hash"]
-_SERIES_AT_MOST = 10_000
 _POOLS_AT_MOST = 100  # of one service; who asks can invent any number of zones
 _WARMER_SECONDS = 0.5  # until the shares of those that warm up are counted again
 _NOBODY = Pool({})
@@ -35,7 +34,8 @@ class Choice:
 class Balancer:
     """Keeps whose turn it is, for each service and zone."""
 
-    def __init__(self) -> None:
+    def __init__(self, series_at_most: int = 10_000) -> None:
+        self._at_most = series_at_most  # of each strategy
         self._turns: dict[tuple[str, str | None], RoundRobin] = {}
         self._recent: dict[tuple[str, str | None], LeastRecent] = {}
 
@@ -60,21 +60,23 @@ class Balancer:
             return None
         match strategy:
             case "round_robin":
-                return _kept(self._turns, series, RoundRobin).next(shares)
+                return self._kept(self._turns, series, RoundRobin).next(shares)
             case "least_recent":
-                return _kept(self._recent, series, LeastRecent).next(shares)
+                return self._kept(self._recent, series, LeastRecent).next(shares)
             case "random":
                 return at_random(shares, random.random())  # noqa: S311 - spreads load
             case "hash":
                 return by_key(shares, key)
 
-
-def _kept(
-    series: dict[tuple[str, str | None], _S], of: tuple[str, str | None], make: Callable[[], _S]
-) -> _S:
-    if of not in series and len(series) >= _SERIES_AT_MOST:
-        series.pop(next(iter(series)))  # services come and go; the oldest series begins anew
-    return series.setdefault(of, make())
+    def _kept(
+        self,
+        series: dict[tuple[str, str | None], _S],
+        of: tuple[str, str | None],
+        make: Callable[[], _S],
+    ) -> _S:
+        if of not in series and len(series) >= self._at_most:
+            series.pop(next(iter(series)))  # services come and go; the oldest series begins anew
+        return series.setdefault(of, make())
 
 
 def pooled(service: ServiceView, zone: str | None) -> Pool:

@@ -1,0 +1,139 @@
+"""Strategies over what is known of a service: who takes part, and whose turn it is."""
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from app.registry.balancing import Balancer, Strategy, pooled
+from app.registry.view import ServiceView, View
+from tests.registry.bench import MOMENT, SERVICE, foreign, node_of, row_of, view_of
+
+
+def service_of(**health: Any) -> ServiceView:
+    rows = [row_of(id_.replace("_", "-"), **facts) for id_, facts in health.items()]
+    return view_of(*rows).service(SERVICE)
+
+
+def chosen(
+    balancer: Balancer,
+    service: ServiceView,
+    times: int,
+    strategy: Strategy = "round_robin",
+    **asked: str | None,
+) -> list[str]:
+    found = [
+        balancer.choose(service, strategy, asked.get("zone"), asked.get("key"))
+        for _ in range(times)
+    ]
+    return [choice.seen.id for choice in found if choice is not None]
+
+
+@pytest.mark.parametrize("strategy", ["round_robin", "random", "least_recent", "hash"])
+def test_of_nobody_nobody_is_chosen(strategy: Strategy) -> None:
+    nobody = service_of()
+    kept_out = service_of(
+        a={"definition_of": {"weight": 0}}, b={"draining_until": MOMENT, "health": "up"}
+    )
+
+    assert chosen(Balancer(), nobody, 3, strategy, key="k") == []
+    assert chosen(Balancer(), kept_out, 3, strategy, key="k") == []
+
+
+def test_turns_go_on_when_the_view_moves() -> None:
+    balancer = Balancer()
+    first = chosen(balancer, service_of(a={}, b={}, c={}), 4)
+
+    rest = chosen(balancer, service_of(a={"epoch": 2}, b={}, c={}), 5)
+
+    assert Counter(first + rest) == {"a": 3, "b": 3, "c": 3}
+
+
+def test_every_zone_has_turns_of_its_own() -> None:
+    service = service_of(
+        a={"definition_of": {"zone": "x"}},
+        b={"definition_of": {"zone": "x"}},
+        c={"definition_of": {"zone": "y"}},
+        d={"definition_of": {"zone": "y"}},
+    )
+    balancer = Balancer()
+
+    mixed = [chosen(balancer, service, 1, zone=zone)[0] for zone in "xyxyxyxy"]
+
+    assert mixed == ["a", "c", "b", "d"] * 2
+
+
+def test_suspects_take_part_and_those_down_only_in_panic() -> None:
+    calm = service_of(a={}, b={"health": "suspect"}, c={"health": "down"})
+    panicked = service_of(a={}, b={"health": "down"}, c={"health": "starting"})
+
+    assert set(chosen(Balancer(), calm, 6)) == {"a", "b"}
+    assert not pooled(calm, None).panicked
+    assert set(chosen(Balancer(), panicked, 6)) == {"a", "b", "c"}
+    assert pooled(panicked, None).panicked
+
+
+def test_those_that_drain_take_no_part_even_in_panic() -> None:
+    service = service_of(a={"health": "down"}, b={"draining_until": MOMENT})
+
+    assert chosen(Balancer(), service, 4) == ["a"] * 4
+
+
+def test_foreign_instances_take_part_as_any_other() -> None:
+    view = view_of(row_of("a"))
+    view.found(SERVICE, {"a": node_of(row_of("a")), "n": foreign("n", "f/1")})
+
+    assert Counter(chosen(Balancer(), view.service(SERVICE), 6)) == {"a": 3, "f/1": 3}
+
+
+def test_who_registered_just_now_is_warmed_up_and_who_did_long_ago_is_warm() -> None:
+    warming = {"warmup_seconds": 600}
+    service = service_of(
+        old={"definition_of": warming},
+        new={"definition_of": warming, "registered_at": datetime.now(UTC)},
+    )
+
+    assert chosen(Balancer(), service, 20) == ["old"] * 20
+
+
+def test_a_key_stays_where_it_is_when_others_come() -> None:
+    few, more = service_of(a={}, b={}, c={}), service_of(a={}, b={}, c={}, d={})
+    keys = [f"key{number}" for number in range(100)]
+
+    moved = [
+        (before, after)
+        for key in keys
+        for before in chosen(Balancer(), few, 1, "hash", key=key)
+        for after in chosen(Balancer(), more, 1, "hash", key=key)
+        if before != after
+    ]
+
+    assert {after for _, after in moved} == {"d"}
+    assert 10 < len(moved) < 45
+
+
+@pytest.mark.parametrize("strategy", ["round_robin", "least_recent"])
+def test_of_services_without_end_the_oldest_turns_begin_anew(strategy: Strategy) -> None:
+    instances = service_of(a={}, b={}).seen
+
+    def turns(at_most: int) -> list[str]:
+        balancer = Balancer(at_most)
+        order = ["first", *(f"s{number}" for number in range(50)), "first"]
+        return [chosen(balancer, ServiceView(name, instances), 1, strategy)[0] for name in order]
+
+    assert turns(at_most=50) == ["a"] * 52
+    assert turns(at_most=51) == ["a"] * 51 + ["b"]
+
+
+def test_zones_without_end_are_balanced_to_all_alike() -> None:
+    service, balancer = service_of(a={}, b={}), Balancer()
+
+    found = [chosen(balancer, service, 1, zone=f"z{number}")[0] for number in range(200)]
+
+    assert Counter(found) == {"a": 100, "b": 100}
+    assert len(service.pools) == 100
+
+
+def test_a_view_of_nobody_is_balanced_as_nobody() -> None:
+    assert Balancer().choose(View().service("unknown"), "random", None, None) is None
