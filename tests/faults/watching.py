@@ -120,8 +120,12 @@ class Heartbeats:
         self._threads.end()
 
     def silence(self, instances: Sequence[Registered], bound: float) -> None:
-        self._silent |= {one.id for one in instances}
+        self.hush(instances)
         self._fleet.silence(instances, bound)
+
+    def hush(self, instances: Sequence[Registered]) -> None:
+        """Send no more heartbeats of these, who live all the same."""
+        self._silent |= {one.id for one in instances}
 
     def resume(self) -> None:
         self._silent = set()
