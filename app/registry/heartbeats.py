@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from datetime import datetime
 from itertools import islice
 
 from app.registry.errors import RegistryUnavailable
@@ -17,7 +16,6 @@ class Heartbeats:
         self._gathered: dict[Beat, asyncio.Future[Row | None]] = {}
         self._writing: asyncio.Task[None] | None = None
         self._unwritten: set[Beat] = set()
-        self.heard: dict[Key, datetime] = {}  # by the store's clock
 
     async def beat(self, beat: Beat) -> Row | None:
         """Note a heartbeat; returns the row, None if there is no such registration.
@@ -39,14 +37,13 @@ class Heartbeats:
                 for beat in gathered:
                     del self._gathered[beat]
                 try:
-                    found = await self._rows.beat(list(gathered))
+                    self._settle(gathered, await self._rows.beat(list(gathered)))
                 except RegistryUnavailable as error:
                     self._believe(gathered, error)
                 except Exception as error:  # noqa: BLE001 - handed to those who wait
                     for waiting in gathered.values():
-                        waiting.set_exception(error)
-                else:
-                    self._settle(gathered, found)
+                        if not waiting.done():
+                            waiting.set_exception(error)
         finally:
             self._writing = None
 
@@ -54,7 +51,6 @@ class Heartbeats:
         self, gathered: Mapping[Beat, "asyncio.Future[Row | None]"], found: Mapping[Key, Row]
     ) -> None:
         self._view.learn(found.values())
-        self.heard |= {key: noted.heartbeat_at for key, noted in found.items()}
         for beat, waiting in gathered.items():
             row: Row | None = found.get((beat.service, beat.instance_id))
             matches = row is not None and beat.epoch in (None, row.epoch)
@@ -84,8 +80,12 @@ class Heartbeats:
         """Write for ever what could not be written; raises RegistryUnavailable."""
         while True:
             await asyncio.sleep(1.0)
-            while self._unwritten:
-                unwritten = list(islice(self._unwritten, AT_ONCE))
-                found = await self._rows.beat(unwritten)
-                self._unwritten.difference_update(unwritten)
-                self._view.learn(found.values())
+            await self.write_late()
+
+    async def write_late(self) -> None:
+        """Write what could not be written when it was heard; raises RegistryUnavailable."""
+        while self._unwritten:
+            unwritten = list(islice(self._unwritten, AT_ONCE))
+            found = await self._rows.beat(unwritten)
+            self._unwritten.difference_update(unwritten)
+            self._view.learn(found.values())

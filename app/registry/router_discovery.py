@@ -85,11 +85,8 @@ async def get_service(
     items = []
     for seen in registry.service(service).seen:
         key = (seen.service, seen.id)
-        heard = None
-        if seen.row is not None and seen.row.lease == "heartbeat":
-            heard = max(
-                seen.row.heartbeat_at, registry.heartbeats.heard.get(key, seen.row.heartbeat_at)
-            )
+        row = registry.view.row(*key)
+        heard = row.heartbeat_at if row is not None and row.lease == "heartbeat" else None
         items.append(InstanceOut.model_validate(shown(seen, heard, registry.checker.last.get(key))))
     return ServiceOut(
         service_name=service,

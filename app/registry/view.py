@@ -105,11 +105,13 @@ class View:
         return self._nodes.get(service, {}).get(id_)
 
     def learn(self, rows: Iterable[Row]) -> None:
-        """Take over rows, newer ones of a tag and a version win."""
+        """Take over rows, newer ones of a tag and a version win; a heartbeat moves nothing."""
         moved = False
         for row in rows:
-            known = self.row(row.service, row.instance_id)
+            known, instance = self._rows.get(row.service, {}).get(row.instance_id, (None, None))
             if known is not None and _order(known) >= _order(row):
+                if _order(known) == _order(row) and row.heartbeat_at > known.heartbeat_at:
+                    self._rows[row.service][row.instance_id] = row, instance
                 continue
             moved = True
             self.revision = max(self.revision, row.revision)

@@ -105,6 +105,13 @@ class Store:
 
         await self.state.run(partial(shift, ids=ids or ("%",)))
 
+    async def fail(self) -> None:
+        """Have every call of the rows fail from here on, as a store that is away does."""
+        await self.state.run(lambda it: it.execute("ALTER TABLE instances RENAME TO away"))
+
+    async def heal(self) -> None:
+        await self.state.run(lambda it: it.execute("ALTER TABLE away RENAME TO instances"))
+
 
 @asynccontextmanager
 async def stored(folder: Path) -> AsyncIterator[Store]:

@@ -1,0 +1,128 @@
+"""Heartbeats: noted together, believed while the store is away, and answered whatever happens."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from app.registry.errors import RegistryUnavailable
+from app.registry.heartbeats import Heartbeats
+from app.registry.rows import Beat, Row
+from app.registry.rows_embedded import EmbeddedInstanceRows
+from app.registry.view import View
+from tests.registry.bench import SERVICE, Store, stored
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    async with stored(tmp_path) as made:
+        yield made
+
+
+def beat(id_: str, epoch: int | None = None) -> Beat:
+    return Beat(SERVICE, id_, epoch)
+
+
+async def test_heartbeats_that_come_together_are_written_together(store: Store) -> None:
+    rows = [await store.register(f"i-{number}") for number in range(50)]
+    written: list[None] = []
+    counted = EmbeddedInstanceRows(store.state, lambda: written.append(None))
+    heartbeats = Heartbeats(counted, View())
+
+    heard = await asyncio.gather(
+        *(heartbeats.beat(beat(row.instance_id, epoch)) for row in rows for epoch in (None, 1, 2))
+    )
+
+    assert len(written) == 1
+    assert [row is not None for row in heard] == [True, True, False] * 50
+    assert all(row.heartbeat_at > rows[-1].heartbeat_at for row in heard if row is not None)
+
+
+async def test_what_comes_while_a_batch_is_written_makes_the_next(store: Store) -> None:
+    await store.register("i-1")
+    written: list[None] = []
+    counted = EmbeddedInstanceRows(store.state, lambda: written.append(None))
+    heartbeats = Heartbeats(counted, View())
+
+    async def beats() -> None:
+        for _ in range(10):
+            assert await heartbeats.beat(beat("i-1")) is not None
+
+    await asyncio.gather(*(beats() for _ in range(20)))
+
+    assert len(written) == 10
+
+
+async def test_a_heartbeat_is_seen_and_wakes_nobody(store: Store) -> None:
+    row = await store.register("i-1")
+    view = View()
+    view.learn([row])
+    waiting = asyncio.ensure_future(view.moved(30))
+    await asyncio.sleep(0)
+
+    await Heartbeats(store.rows, view).beat(beat("i-1"))
+
+    known = view.row(SERVICE, "i-1")
+    assert known is not None
+    assert known.heartbeat_at > row.heartbeat_at
+    assert not waiting.done()
+    waiting.cancel()
+
+
+async def test_a_heartbeat_for_nobody_is_told_so(store: Store) -> None:
+    await store.register("i-1")
+    await store.rows.deregister(SERVICE, "i-1", None, "ada", "request-1")
+    heartbeats = Heartbeats(store.rows, View())
+
+    assert await heartbeats.beat(beat("i-1")) is None
+    assert await heartbeats.beat(beat("i-2")) is None
+    assert await heartbeats.beat(beat("i-2", 1)) is None
+
+
+async def test_while_the_store_is_away_who_is_known_is_believed_and_noted_later(
+    store: Store,
+) -> None:
+    known, silent, ended = [await store.register(id_) for id_ in ("known", "silent", "ended")]
+    view = View()
+    view.learn([known, silent, await store.rows.deregister(*ended.key, 1, "ada", "request-2")])
+    heartbeats = Heartbeats(store.rows, view)
+    await store.fail()
+
+    assert await heartbeats.beat(beat("known", 1)) == known
+    assert await heartbeats.beat(beat("known")) == known
+    for unknown in (beat("known", 2), beat("ended"), beat("nobody")):
+        with pytest.raises(RegistryUnavailable):
+            await heartbeats.beat(unknown)
+    with pytest.raises(RegistryUnavailable):
+        await heartbeats.write_late()
+    await store.heal()
+    await heartbeats.write_late()
+
+    rows = await store.rows.current([known.key, silent.key])
+    assert rows[known.key].heartbeat_at > known.heartbeat_at
+    assert rows[silent.key] == silent
+    assert view.row(*known.key) == rows[known.key]
+
+
+async def test_a_mistake_reaches_who_waits_and_stops_nobody_else(store: Store) -> None:
+    await store.register("i-1")
+    heartbeats = Heartbeats(store.rows, View())
+
+    with pytest.raises(sqlite3.Error):
+        await heartbeats.beat(Beat(SERVICE, object()))  # type: ignore[arg-type]
+
+    assert isinstance(await heartbeats.beat(beat("i-1")), Row)
+
+
+async def test_who_stops_waiting_takes_no_other_along(store: Store) -> None:
+    await store.register("i-1")
+    heartbeats = Heartbeats(store.rows, View())
+    impatient = asyncio.ensure_future(heartbeats.beat(beat("i-1")))
+    patient = asyncio.ensure_future(heartbeats.beat(beat("i-1")))
+    await asyncio.sleep(0)
+
+    impatient.cancel()
+
+    assert await patient is not None
