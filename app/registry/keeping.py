@@ -181,8 +181,8 @@ class Keeper:
             await asyncio.sleep(EVICT_SECONDS)
 
     async def judge(self) -> None:
-        self._stay_steady()
         found = await self._rows.overdue()
+        self._stay_steady()  # only now: who cannot read what was heard has not looked
         self._view.protect(protection(found.counts))
         steady = monotonic() - self._steady_since
         due = [
