@@ -3,14 +3,14 @@
 from app.registry.rows import InstanceRows, Row
 from app.registry.view import View
 
-_PAGE = 1000
 _KIND = "instance"
 
 
 class RowFollower:
-    def __init__(self, rows: InstanceRows, view: View) -> None:
+    def __init__(self, rows: InstanceRows, view: View, page: int = 1000) -> None:
         self._rows = rows
         self._view = view
+        self._page = page  # rows that are read at once
         self._after = 0
         self.is_read = False
 
@@ -24,9 +24,9 @@ class RowFollower:
         found: list[Row] = []
         after = self._after
         while True:
-            page = await self._rows.newer(after, _PAGE)
+            page = await self._rows.newer(after, self._page)
             found += page
-            if len(page) < _PAGE:
+            if len(page) < self._page:
                 break
             after = page[-1].revision
         self._view.learn(found)
