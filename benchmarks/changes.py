@@ -29,10 +29,12 @@ async def spread(writer: ServiceProcess, reader: ServiceProcess) -> list[Row]:
     try:
         heard: list[float] = []
         visible: list[float] = []
+        acknowledged: list[float] = []
         for number in range(WRITES):
             path = "/api/v1/config/key7?environment=production&service_name=bench"
             started = perf_counter()
             revision = await _write(to_writer, path, number)
+            acknowledged.append(perf_counter() - started)
             visible.append(await _visible(to_reader, path, number) - started)
             moments = await asyncio.gather(*(client.heard(revision) for client in timed))
             heard += [moment - started for moment in moments]
@@ -42,6 +44,9 @@ async def spread(writer: ServiceProcess, reader: ServiceProcess) -> list[Row]:
             client.close()
     name = f"with {STREAM_CLIENTS} stream clients"
     return [
+        Row(
+            f"of it the write itself, {name}", Figures(acknowledged, 1 / _mean(acknowledged)), None
+        ),
         Row(f"write on A to read on B, {name}", Figures(visible, 1 / _mean(visible)), None),
         Row(f"write on A to stream client of B, {name}", Figures(heard, 1 / _mean(heard)), None),
     ]
