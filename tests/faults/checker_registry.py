@@ -72,6 +72,13 @@ def check_nodes(rows: Sequence[RowFact], nodes: Sequence[NodeFact]) -> list[str]
     return found
 
 
+def check_quiet(before: Sequence[RowFact], after: Sequence[RowFact]) -> list[str]:
+    """While every node stands and nobody registers, no row may move."""
+    now = {(row.service, row.id): row for row in after}
+    moved = [row for row in before if now.get((row.service, row.id)) != row]
+    return [f"{row.service}/{row.id} was kept by {row.owner}, and has moved" for row in moved]
+
+
 @dataclass(slots=True)
 class _Life:
     """One registration: from when it must be discovered, and from when no more."""

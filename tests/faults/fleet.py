@@ -43,13 +43,19 @@ class Registered:
 class Fleet:
     """Starts replicas with the launcher; ends them when it is closed."""
 
-    def __init__(self, folder: Path, zookeeper: ZooKeeperServer, database: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        zookeeper: ZooKeeperServer,
+        database: str,
+        launch: Sequence[str] = LAUNCH,
+    ) -> None:
         self.zookeeper = zookeeper
         self.base = zookeeper.fresh_path()
         self.database = database
-        self.failpoints = folder / "failpoints"
         self.replicas: list[ServiceProcess] = []
         self._folder = folder
+        self._launch = launch
         self._histories = 0
         self._opened = ExitStack()
         self.history = self.fresh_history()
@@ -70,11 +76,10 @@ class Fleet:
             "SERVICE_HEALTH_CHECK_INTERVAL": f"{INTERVAL_SECONDS:g}",
             "VAULT_SCAN_INTERVAL": NEVER,
             "LOG_LEVEL": "warning",
-            "FAILPOINT": f"@{self.failpoints}",
         }
 
     def start(self, **environment: str) -> ServiceProcess:
-        service = ServiceProcess({**self.environment, **environment}, LAUNCH)
+        service = ServiceProcess({**self.environment, **environment}, self._launch)
         self._opened.enter_context(service)
         self.replicas.append(service)
         return service
@@ -223,12 +228,6 @@ class Fleet:
 
     def violations(self) -> list[str]:
         return check_history(self.history.lines())
-
-    def arm(self, *failpoints: object) -> None:
-        """Let all replicas have these failpoints, and only these."""
-        unfinished = self.failpoints.with_suffix(".unfinished")
-        unfinished.write_text(" ".join(map(str, failpoints)))
-        unfinished.replace(self.failpoints)
 
 
 class Tool(KazooClient):  # type: ignore[misc] # untyped

@@ -1,11 +1,18 @@
 """The checker of the registry finds what it is there to find."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.faults.checker_registry import NodeFact, RowFact, check_history, check_nodes
+from tests.faults.checker_registry import (
+    NodeFact,
+    RowFact,
+    check_history,
+    check_nodes,
+    check_quiet,
+)
 
 ROW = RowFact("billing", "one", 2, 3, "registered", "a")
 OTHER = RowFact("billing", "two", 1, 1, "registered", "b")
@@ -110,3 +117,11 @@ def test_nodes_that_are_not(rows: list[RowFact], nodes: list[NodeFact], told: st
     found = check_nodes(rows, nodes)
 
     assert any(told in one for one in found)
+
+
+def test_a_row_that_moves_although_nothing_happens() -> None:
+    claimed = replace(ROW, owner="b", term=4)
+
+    assert check_quiet([ROW, OTHER], [OTHER, ROW]) == []
+    (found,) = check_quiet([ROW, OTHER], [claimed, OTHER])
+    assert found == "billing/one was kept by a, and has moved"
