@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import count
+from math import ceil
 from threading import Thread
 from time import monotonic
 from typing import Any
@@ -34,6 +35,7 @@ _CLOSE_SECONDS = 3.0
 # kazoo wakes its thread by a byte in a pipe, which blocks the caller when 270 lie there unread.
 IN_FLIGHT = 100
 ANSWERS = (NoNodeError, NodeExistsError, BadVersionError, NotEmptyError)
+_ATTEMPTS = 4  # at least, to connect while a session lasts
 _LONGEST_PAUSE_SECONDS = 1.0  # between attempts to connect; kazoo's own grow to a minute
 _log = structlog.get_logger(__name__)
 
@@ -56,7 +58,7 @@ class ZooKeeperSession:
         self._batch = asyncio.Semaphore(1)
         self._closed: asyncio.Event | None = None  # while it is not asked for
         retry = KazooRetry(max_tries=-1, max_delay=_LONGEST_PAUSE_SECONDS)
-        self._client = KazooClient(hosts, timeout=seconds, connection_retry=retry)
+        self._client = KazooClient(_often(hosts), timeout=seconds, connection_retry=retry)
         self._client.add_listener(self._noticed)
         self._client.start_async()
 
@@ -184,6 +186,17 @@ class ZooKeeperSession:
             self._client.close()
         if self._closed is not None:
             self.hand_over(self._closed.set)
+
+
+def _often(hosts: str) -> str:
+    """Name hosts again until there are some.
+
+    For the answer to a new connection kazoo waits as long as a session lasts, divided by the number
+    of hosts: a server that starts, and is silent once, would cost the whole session.
+    """
+    names, slash, chroot = hosts.partition("/")
+    times = ceil(_ATTEMPTS / len(names.split(",")))
+    return ",".join([names] * times) + slash + chroot
 
 
 def _settle(future: "asyncio.Future[Any]", done: Any) -> None:

@@ -135,7 +135,7 @@ async def test_many_calls_at_a_frozen_server_do_not_stop_the_loop(
 ) -> None:
     async with connected(zookeeper_server.hosts, base, seconds=20) as client:
         with frozen(zookeeper_server):
-            calls = [asyncio.ensure_future(client.node("billing", f"i-{n}")) for n in range(2000)]
+            calls = [asyncio.ensure_future(client.node("billing", f"i-{n}")) for n in range(500)]
             longest = 0.0
             while not all(call.done() for call in calls):
                 began = monotonic()
@@ -143,7 +143,7 @@ async def test_many_calls_at_a_frozen_server_do_not_stop_the_loop(
                 longest = max(longest, monotonic() - began)
             assert all(isinstance(call.exception(), NodesUnavailable) for call in calls)
 
-    assert longest < 1
+    assert longest < CALL_SECONDS
 
 
 async def test_what_was_asked_before_a_freeze_does_not_happen_twice(
@@ -206,6 +206,21 @@ async def test_silence_is_noticed_within_the_session(
             await until(lambda: client.is_current)
 
     assert noticed < 2
+
+
+async def test_a_server_that_says_nothing_to_a_new_connection_does_not_cost_the_session(
+    zookeeper_server: ZooKeeperServer, base: str
+) -> None:
+    with LossyProxy(zookeeper_server.host, zookeeper_server.port) as proxy:
+        hosts = f"127.0.0.1:{proxy.port}"
+        async with connected(hosts, base, seconds=6, follows=True) as client:
+            before = client.session
+            proxy.drop_next_response(hang=True)
+            proxy.cut()
+            await until(lambda: client.session.state != "connected")
+            await until(lambda: client.is_current)
+
+            assert (client.session.id, client.session.number) == (before.id, before.number)
 
 
 async def test_it_connects_when_the_server_comes(base: str) -> None:
