@@ -52,6 +52,7 @@ Prerequisites = Annotated[
 _SHOWN = "Told by the service; sent back, it says nothing."
 _MOST_MEMBERS = 100
 _MOST_COUNTS = 10_000
+_UNSAFE = 2**53  # as JavaScript counts
 FlagType = Literal["boolean", "string", "integer", "number", "object"]
 
 
@@ -64,8 +65,9 @@ class _In(BaseModel):
         """Leave out most of what is not known here: each would be told of, and few are listed."""
         if not isinstance(body, dict) or len(body) <= _MOST_MEMBERS:
             return body
-        strangers = [name for name in body if name not in cls.model_fields][:_MOST_MEMBERS]
-        return {name: body[name] for name in (*cls.model_fields, *strangers) if name in body}
+        known = cls.model_fields
+        strangers = [name for name in body if name not in known][:_MOST_MEMBERS]
+        return {name: body[name] for name in (*known, *strangers) if name in body}
 
 
 class _Written(_In):
@@ -79,7 +81,8 @@ class _Written(_In):
 
     def members(self) -> dict[str, Any]:
         """Return what was sent of the definition itself."""
-        return self.model_dump(exclude_unset=True, exclude={"comment", "environment"})
+        stated = self.model_fields_set - {"comment", "environment"}
+        return {name: getattr(self, name) for name in type(self).model_fields if name in stated}
 
 
 class FlagMembers(_Written):
@@ -268,15 +271,23 @@ class FlagSetOut(BaseModel):
 
 
 def _few_counts(value: Any) -> Any:
-    if isinstance(value, dict):
-        counts = sum(len(found) for found in value.values() if isinstance(found, dict))
-        if max(counts, len(value)) > _MOST_COUNTS:
-            raise ValueError(f"holds more than {_MOST_COUNTS} counts")
+    """Refuse too many counts before they are looked at, and tell only of the first wrong one."""
+    if not isinstance(value, dict):
+        return value
+    counts = sum(len(found) for found in value.values() if isinstance(found, dict))
+    if max(counts, len(value)) > _MOST_COUNTS:
+        raise ValueError(f"holds more than {_MOST_COUNTS} counts")
+    for name, found in value.items():
+        if not isinstance(found, dict):
+            return {name: found}
+        for variant, times in found.items():
+            if type(times) is not int or not 0 <= times < _UNSAFE:
+                return {name: {variant: times}}
     return value
 
 
 Counts = Annotated[
-    dict[str, dict[str, Annotated[int, Field(ge=0, lt=2**53)]]], BeforeValidator(_few_counts)
+    dict[str, dict[str, Annotated[int, Field(ge=0, lt=_UNSAFE)]]], BeforeValidator(_few_counts)
 ]
 
 

@@ -1,5 +1,6 @@
 """The use cases of flags and segments, but for evaluation."""
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ class FlagService:
     async def create(
         self, kind: Kind, environment: str, body: Mapping[str, Any], request: Request
     ) -> Item:
-        definition = _checked(lambda: _read(kind, body))
+        definition = await asyncio.to_thread(_checked, lambda: _read(kind, body))
         items = await self.writer.write(environment, created(kind, definition), request)
         return self._written(kind, environment, definition.name, items)
 

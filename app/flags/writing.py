@@ -95,12 +95,13 @@ class FlagWriter:
     async def _planned(self, name: str, plan: Plan) -> tuple[Environment, Sequence[Edit]]:
         try:
             environment = self._sets.environment(name)
-            return environment, _edits(environment, plan(environment))
+            # Apart: a large definition, or thousands of flags that need each other, take long.
+            return environment, await asyncio.to_thread(_edits, environment, plan)
         except (PilothouseError, DefinitionError):
             # This replica may lag: nothing is refused for what it has not seen yet.
             await self._sets.refresh()
             environment = self._sets.environment(name)
-            return environment, _edits_or_refusal(environment, plan)
+            return environment, await asyncio.to_thread(_edits_or_refusal, environment, plan)
 
     async def _attempt(self, name: str, plan: Plan, request: Request) -> Sequence[Item]:
         environment, edits = await self._planned(name, plan)
@@ -119,7 +120,7 @@ class FlagWriter:
                 digest=None if idempotency is None else _digest(idempotency),
             )
         )
-        self._sets.learn(items)
+        await self._sets.take(items)
         return items
 
 
@@ -129,13 +130,14 @@ def _digest(idempotency: Idempotency) -> str:
 
 def _edits_or_refusal(environment: Environment, plan: Plan) -> Sequence[Edit]:
     try:
-        return _edits(environment, plan(environment))
+        return _edits(environment, plan)
     except DefinitionError as error:
         raise BadDefinition.of(error) from error
 
 
-def _edits(environment: Environment, change: Change) -> Sequence[Edit]:
+def _edits(environment: Environment, plan: Plan) -> Sequence[Edit]:
     """Check what would stand then, and say what has to be written for it."""
+    change = plan(environment)
     edits = [
         edit
         for (kind, name), definition in change.items()
