@@ -13,7 +13,14 @@ from tests.servers.program import INTEROP
 from tests.servers.service import ROOT, ServiceProcess
 
 pytestmark = pytest.mark.slow
-PAGES = ("README.md", "docs/quickstart.md", "docs/configuration-guide.md", "docs/feature-flags.md")
+PAGES = (
+    "README.md",
+    "docs/quickstart.md",
+    "docs/configuration-guide.md",
+    "docs/feature-flags.md",
+    "docs/SERVICE_REGISTRY_DEVELOPER_GUIDE.md",
+    "docs/TESTING_HEALTH_MONITORING.md",
+)
 # What an example says, and what it is replaced with here.
 ADDRESS = "http://127.0.0.1:8082"
 PYTHON = ".venv/bin/python"
