@@ -77,7 +77,7 @@ async def _headers(
     response: Response, flags: FlagService, follower: Following, environment: str
 ) -> dict[str, str]:
     revision = await reflected(follower, lambda: flags.environment(environment).revision)
-    return {**carried(response), REVISION_HEADER: str(revision)}
+    return {REVISION_HEADER: str(revision), **carried(response)}
 
 
 @router.get(

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from tests.core.drawn import contexts
 from tests.e2e.client import told
 from tests.servers.answer import Answer
-from tests.servers.process import wait_until
+from tests.servers.process import frozen, wait_until
 from tests.servers.service import ServiceProcess
+from tests.servers.vault import VaultServer
 
 ONE, BATCH = "/api/v1/feature-flags/evaluate", "/api/v1/feature-flags/evaluate/batch"
 ALL, KEY = "/ofrep/v1/evaluate/flags", "/ofrep/v1/evaluate/flags/ramp"
@@ -95,10 +96,12 @@ def written(body: object) -> bytes:
     return json.dumps(body).encode()
 
 
+ARGV = (sys.executable, "-m", "tests.e2e.doors")
+
+
 @pytest.fixture(scope="module")
 def doors() -> Iterator[Doors]:
-    argv = (sys.executable, "-m", "tests.e2e.doors")
-    with ServiceProcess({"LOG_LEVEL": "warning"}, argv) as process:
+    with ServiceProcess({"LOG_LEVEL": "warning"}, ARGV) as process:
         for name, members in FLAGS.items():
             body = {"name": name, "environment": "production", **members}
             made = process.request("POST", "/api/v1/feature-flags", body)
@@ -400,3 +403,26 @@ def test_the_hot_door_sees_a_write_at_once(doors: Doors) -> None:
         assert json.loads(answer.body)["enabled"] is enabled
         assert json.loads(answer.body)["reason"] == ("STATIC" if enabled else "DISABLED")
         assert int(answer.headers["X-Revision"] or 0) >= json.loads(answer.body)["revision"]
+
+
+def test_both_doors_say_how_old_an_answer_may_be(vault_server: VaultServer) -> None:
+    settings = {
+        "VAULT_ADDR": vault_server.address,
+        "VAULT_TOKEN": vault_server.root_token,
+        "VAULT_PREFIX": vault_server.fresh_prefix(),
+    }
+    with ServiceProcess(settings, ARGV) as process:
+        doors = Doors(process)
+        body = {"name": "ramp", "environment": "production", **FLAGS["ramp"]}
+        told(process.request("POST", "/api/v1/feature-flags", body), 201)
+        with frozen(vault_server):
+            wires = [doors.wire(path, written(GOOD[path]), {}) for path in PATHS]
+            wait_until(lambda: "X-Stale" in doors.sent(wires[0]).headers, "it notices")
+            hot = [doors.sent(wire) for wire in wires]
+            cold = [doors.sent(wire.replace(b" HTTP", b"?door=fastapi HTTP", 1)) for wire in wires]
+
+    for ours, theirs in zip(hot, cold, strict=True):
+        assert (ours.status, ours.body) == (theirs.status, theirs.body)
+        assert [name for name, _ in shown(ours)] == [name for name, _ in shown(theirs)]
+        assert "x-stale" in dict(shown(ours))
+        assert ("X-Door" in ours.headers, "X-Door" in theirs.headers) == (False, True)
