@@ -199,10 +199,12 @@ async def test_silence_is_noticed_within_the_session(
     with LossyProxy(zookeeper_server.host, zookeeper_server.port) as proxy:
         hosts = f"127.0.0.1:{proxy.port}"
         async with connected(hosts, base, seconds=1.5, follows=True) as client:
+            proxy.refuse()  # or it is connected again before anybody looks
             proxy.lose()
             began = monotonic()
             await until(lambda: client.session.state != "connected")
             noticed = monotonic() - began
+            proxy.heal()
             await until(lambda: client.is_current)
 
     assert noticed < 2
