@@ -299,6 +299,7 @@ def _headline(error: BaseException) -> str:
     quotes_its_input = callable(getattr(error, "errors", None))
     return f"{name}: {'(message withheld)' if quotes_its_input else error}"
 
+
 INSTANCES_ADOPTED = Counter(
     "pilothouse_instances_adopted_total",
     "Instances whose nodes this replica took over from one that is gone.",
