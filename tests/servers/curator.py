@@ -24,5 +24,6 @@ def start_curator(environment: Mapping[str, str] = os.environ) -> Program:
 
 
 def _fetched(environment: Mapping[str, str]) -> Program:
+    words = (java(environment), "-Xmx128m", *QUICK, LOG)
     packages = jars("curator", SOURCE.with_name("pom.xml"), environment)
-    return Program((java(environment), "-Xmx128m", *QUICK, LOG, "-cp", f"{packages}/*", SOURCE))
+    return Program((*words, "-cp", f"{packages}/*", SOURCE))
