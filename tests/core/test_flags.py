@@ -339,7 +339,7 @@ def test_a_bad_segment_is_refused_with_its_place(definition: Json, pointer: str,
 
 def test_a_pattern_has_to_fit_as_it_is_used() -> None:
     """k and s have a third form when case is ignored, which makes the program larger."""
-    pattern = "[ks]{1000}" * 10
+    pattern = "[ks]{1000}" * 9
 
     assert compiled_flag(read_flag(compare("matches", pattern)), 1)
     with pytest.raises(DefinitionError) as refusal:
@@ -355,7 +355,7 @@ def rules_of(*conditions: Json, serve: Json | None = None) -> Json:
     return boolean(*({"when": when, "serve": serve or {"variant": "on"}} for when in conditions))
 
 
-STEEP: Json = {"attribute": "a", "op": "matches", "values": [r"\pL{15}"] * 3}
+STEEP: Json = {"attribute": "a", "op": "matches", "values": [r"\pL{3}"] * 3}
 MANY_TEXTS: Json = {"attribute": "a", "op": "contains", "values": ["b"] * 5_001}
 SHARES: Json = {"rollout": {"weights": {f"v{n}": 0.1 for n in range(1_000)}}}
 

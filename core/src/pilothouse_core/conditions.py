@@ -22,7 +22,8 @@ MAX_DEPTH = 32
 # Of one flag or segment: whoever reads, compiles or evaluates it takes milliseconds for that.
 MAX_CONDITIONS = 5000
 MAX_COMPARED = 10_000  # values that are looked at one by one, as no set can hold them
-MAX_STEPS = 100_000  # of the programs that RE2 makes of patterns
+MAX_STEPS = 20_000  # of the programs that RE2 makes of patterns
+MAX_MATCHED = 4096  # characters; RE2 takes up to steps times characters, and no longer than that
 _MAX_INNER = 1000
 _MAX_PATTERN = 1000
 _MAX_PATTERNS = 100
@@ -524,6 +525,8 @@ def _pattern(text: str, *, folds: bool) -> Any:
 
 def _matching(patterns: Sequence[Any]) -> Callable[[str], bool]:
     def says(found: str) -> bool:
+        if len(found) > MAX_MATCHED:
+            return False
         try:
             return any(pattern.search(found) is not None for pattern in patterns)
         except UnicodeEncodeError:
