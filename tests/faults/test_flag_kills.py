@@ -3,6 +3,7 @@
 import random
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,9 +11,10 @@ import pytest
 
 from tests.faults.bugs_flags import FLAG_BUGS
 from tests.faults.flag_stage import FlagClient, FlagCrew, FlagWrite, flaws
-from tests.faults.launcher import Failpoint
+from tests.faults.launcher import WAIT, Failpoint
 from tests.faults.stage import Stage
 from tests.servers.postgres import PostgresServer
+from tests.servers.process import wait_until
 from tests.servers.proxy import LossyProxy
 from tests.servers.service import ServiceProcess
 
@@ -102,6 +104,30 @@ def test_a_flag_whose_answer_is_lost_is_created_once(
     assert (first, pair.proxy.dropped - lost) == (503, 1)
     assert (gone, again) == (204, 201)  # the one that was made, and not another
     assert client.look(write.name, pair.one)["status"] == 404
+    assert flaws(pair.stage) == []
+
+
+def test_a_commit_on_its_way_when_its_replica_dies_arrives_whole_or_not(
+    pair: Pair, client: FlagClient
+) -> None:
+    waits = Failpoint("before_commit", WAIT)
+    assert client.ask(client.new("way", "create"), pair.other) == 201
+    seen = pair.one.log().count(f"reached {waits}")
+
+    with ThreadPoolExecutor(1) as threads:
+        pair.stage.arm(waits)
+        asking = threads.submit(client.ask, client.new("way", "edit"), pair.one)
+        wait_until(lambda: pair.one.log().count(f"reached {waits}") > seen, "it is about to commit")
+        held = pair.proxy.held
+        pair.proxy.hold()
+        pair.stage.arm()
+        wait_until(lambda: pair.proxy.held > held, "something is on its way")
+        pair.one.kill()
+        assert asking.result() in UNHEARD
+    pair.proxy.heal()
+    pair.one.restart()
+
+    assert client.ask(client.new("way", "edit"), pair.one) == 200
     assert flaws(pair.stage) == []
 
 
