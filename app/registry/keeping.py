@@ -5,18 +5,19 @@ The steps and their order are those of docs/protocols.md, part C.
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
+from typing import NamedTuple
 
 import structlog
 
-from app.registry.errors import NodesUnavailable, Superseded
+from app.registry.errors import NodesUnavailable, RegistryUnavailable, Superseded
 from app.registry.port import Node, ServiceRegistryClient, Wanted
 from app.registry.protection import protection
 from app.registry.rows import InstanceRows, Key, Row
 from app.registry.view import View, tag_of
 from app.telemetry import INSTANCES_ADOPTED, INSTANCES_EVICTED
-from pilothouse_core.curator import UnreadableNode, node_data, read_node
+from pilothouse_core.curator import Found, UnreadableNode, node_data, read_node
 from pilothouse_core.instances import Tag
 
 SWEEP_SECONDS = 0.5
@@ -28,9 +29,21 @@ _GAP_SECONDS = 3.0  # without a look at the rows: this replica was frozen, or cu
 _log = structlog.get_logger(__name__)
 
 
+class _Read(NamedTuple):
+    """What a node holds, read once: one change of a service is no reason to read all of it."""
+
+    data: bytes
+    found: Found | None  # None: no instance
+
+
 class Keeper:
     def __init__(
-        self, rows: InstanceRows, nodes: ServiceRegistryClient, view: View, replica: str
+        self,
+        rows: InstanceRows,
+        nodes: ServiceRegistryClient,
+        view: View,
+        replica: str,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._rows = rows
         self._nodes = nodes
@@ -38,18 +51,23 @@ class Keeper:
         self._replica = replica
         self._missing: dict[Key, float] = {}  # registered elsewhere, without a node since
         self._due = asyncio.Event()
-        self._steady_since = monotonic()
-        self._looked_at = monotonic()
+        self._clock = clock
+        self._steady_since = self._looked_at = clock()
+        self._read: dict[str, Mapping[str, _Read]] = {}
         nodes.listen(self._seen)
 
     def _seen(self, service: str) -> None:
         """Take over what stands in ZooKeeper for a service."""
-        found = {}
+        known, read = self._read.get(service, {}), {}
         for name, node in self._nodes.nodes.get(service, {}).items():
-            try:
-                found[name] = read_node(service, name, node.data)
-            except UnreadableNode as error:
-                _log.warning("node_unreadable", service=service, node=name, reason=str(error))
+            before = known.get(name)
+            if before is None or before.data != node.data:
+                before = _read(node)
+            read[name] = before
+        self._read[service] = read
+        if not read:
+            del self._read[service]
+        found = {name: one.found for name, one in read.items() if one.found is not None}
         self._view.found(service, found)
         self._due.set()
 
@@ -117,7 +135,7 @@ class Keeper:
 
         Whatever another replica keeps and has put in place costs nothing.
         """
-        own, now = self._nodes.session.id, monotonic()
+        own, now = self._nodes.session.id, self._clock()
         doubtful: set[Key] = set()
         missing: dict[Key, float] = {}
         for row in self._view.rows():
@@ -181,10 +199,14 @@ class Keeper:
             await asyncio.sleep(EVICT_SECONDS)
 
     async def judge(self) -> None:
-        found = await self._rows.overdue()
-        self._stay_steady()  # only now: who cannot read what was heard has not looked
+        try:
+            found = await self._rows.overdue()
+        except RegistryUnavailable:
+            self._steady_since = self._clock()  # what was heard meanwhile is not noted yet
+            raise
+        self._stay_steady()
         self._view.protect(protection(found.counts))
-        steady = monotonic() - self._steady_since
+        steady = self._clock() - self._steady_since
         due = [
             row.tag
             for row in found.due
@@ -198,7 +220,7 @@ class Keeper:
         await self._gone([*evicted, *await self._rows.drained()])
 
     def _stay_steady(self) -> None:
-        now = monotonic()
+        now = self._clock()
         # Without ZooKeeper nobody is evicted: what is known here is old, and may be so everywhere.
         if now - self._looked_at > _GAP_SECONDS or not self._nodes.is_current:
             self._steady_since = now
@@ -218,6 +240,14 @@ class Keeper:
         for tag in await self._rows.reap(REAP_SECONDS):
             self._view.forget(tag.service, tag.instance_id)
             await self._nodes.reap(tag.service, tag.instance_id, Tag(tag.epoch, tag.term))
+
+
+def _read(node: Node) -> _Read:
+    try:
+        return _Read(node.data, read_node(node.service, node.name, node.data))
+    except UnreadableNode as error:
+        _log.warning("node_unreadable", service=node.service, node=node.name, reason=str(error))
+        return _Read(node.data, None)
 
 
 def is_wanted(row: Row) -> bool:
