@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from kazoo.client import KazooClient
 from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.retry import KazooRetry
 
 from tests.servers.choice import NotOurs, ServerMissing
 from tests.servers.process import frozen, wait_until
@@ -18,7 +19,9 @@ from tests.servers.zookeeper import ZooKeeperServer, start_zookeeper
 @contextmanager
 def session(server: ZooKeeperServer, *, seconds: float = 10) -> Iterator[KazooClient]:
     logging.getLogger("kazoo").setLevel(logging.CRITICAL)
-    client = KazooClient(server.hosts, timeout=seconds)
+    # Its own pauses double: after a slow restart one of them would outlast the session.
+    retry = KazooRetry(max_tries=-1, max_delay=0.2)
+    client = KazooClient(server.hosts, timeout=seconds, connection_retry=retry)
     try:
         client.start(timeout=10)
         yield client
@@ -61,11 +64,11 @@ def test_it_keeps_a_node_through_a_kill(zookeeper_server: ZooKeeperServer, greet
 
 
 def test_a_session_outlives_a_restart(zookeeper_server: ZooKeeperServer, greeting: str) -> None:
-    with session(zookeeper_server) as client:
+    with session(zookeeper_server, seconds=40) as client:
         client.create(f"{greeting}/mine", ephemeral=True)
         zookeeper_server.kill()
         zookeeper_server.restart()
-        wait_until(lambda: client.connected, "it is connected again")
+        wait_until(lambda: client.connected, "it is connected again", within=30)
 
         assert client.get(f"{greeting}/mine")[1].ephemeralOwner == client.client_id[0]
 
