@@ -49,6 +49,7 @@ def tasks_of(registry: RegistryService) -> Mapping[str, Callable[[], Awaitable[N
         "follow_nodes": registry.nodes.follow,
         "keep_nodes": registry.keeper.keep,
         "evict": registry.keeper.evict,
+        "forget_instances": registry.keeper.forget,
         "check_instances": registry.checker.keep,
         "note_heartbeats": registry.heartbeats.keep,
     }

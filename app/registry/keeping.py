@@ -15,6 +15,7 @@ from app.registry.errors import NodesUnavailable, RegistryUnavailable, Supersede
 from app.registry.port import Node, ServiceRegistryClient, Wanted
 from app.registry.protection import protection
 from app.registry.rows import InstanceRows, Key, Row
+from app.registry.rows import Tag as RowTag
 from app.registry.view import View, tag_of
 from app.telemetry import INSTANCES_ADOPTED, INSTANCES_EVICTED
 from pilothouse_core.curator import Found, UnreadableNode, node_data, read_node
@@ -25,6 +26,7 @@ SETTLE_SECONDS = 1.0  # that a node is missing, and its row unclaimed, before it
 EVICT_SECONDS = 1.0
 _AT_ONCE = 5000  # rows that one sweep reads
 REAP_SECONDS = 24 * 3600.0
+FORGET_SECONDS = 600.0
 _GAP_SECONDS = 3.0  # without a look at the rows: this replica was frozen, or cut off
 _log = structlog.get_logger(__name__)
 
@@ -238,8 +240,28 @@ class Keeper:
     async def reap(self) -> None:
         """Forget what has been gone for a day, with its fence."""
         for tag in await self._rows.reap(REAP_SECONDS):
-            self._view.forget(tag.service, tag.instance_id)
+            self._forget(tag)
             await self._nodes.reap(tag.service, tag.instance_id, Tag(tag.epoch, tag.term))
+
+    async def forget(self) -> None:
+        """Forget for ever what other replicas have reaped; raises RegistryUnavailable."""
+        while True:
+            await asyncio.sleep(FORGET_SECONDS)
+            await self.let_go()
+
+    async def let_go(self) -> None:
+        ended = [row for row in self._view.rows() if row.state != "registered"]
+        for start in range(0, len(ended), _AT_ONCE):
+            asked = ended[start : start + _AT_ONCE]
+            current = await self._rows.current([row.key for row in asked])
+            for row in asked:
+                if row.key not in current:
+                    self._forget(row.tag)
+
+    def _forget(self, tag: RowTag) -> None:
+        row = self._view.row(tag.service, tag.instance_id)
+        if row is not None and row.tag == tag:  # it may be registered again by now
+            self._view.forget(tag.service, tag.instance_id)
 
 
 def _read(node: Node) -> _Read:

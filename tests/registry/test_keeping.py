@@ -389,3 +389,22 @@ async def test_what_has_been_gone_for_a_day_is_forgotten_with_its_fence(bench: B
     assert await bench.here.nodes.fence(SERVICE, "i-2") == tag_of(kept)
     assert bench.here.view.row(*row.key) is None
     assert (await bench.register(bench.here, "i-1")).epoch > row.epoch
+
+
+async def test_what_another_replica_has_reaped_is_let_go(bench: Bench) -> None:
+    over = await bench.register(bench.here, "i-1")
+    again = await bench.register(bench.here, "i-2")
+    await bench.register(bench.here, "i-3")
+    for row in (over, again):
+        await bench.store.rows.deregister(*row.key, None, "ada", "request-2")
+    await bench.follow()
+    await bench.there.keeper.let_go()
+    kept = [row.instance_id for row in bench.there.view.rows()]
+    await bench.store.age(24 * 3600 + 1)
+    await bench.here.keeper.reap()
+    bench.there.view.learn([await bench.store.register("i-2")])
+
+    await bench.there.keeper.let_go()
+
+    assert kept == ["i-1", "i-2", "i-3"]
+    assert [row.instance_id for row in bench.there.view.rows()] == ["i-2", "i-3"]
