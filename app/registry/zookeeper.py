@@ -22,7 +22,8 @@ from pilothouse_core.instances import Tag
 
 FENCES = "/pilothouse-epochs"
 _BATCH = 50  # nodes that are put at the same time
-_PER_SECOND = 2000.0
+_PER_SECOND = 4000.0
+_FIRST = Tag(1, 1)  # before which there is none, and so no fence
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,19 @@ class ZooKeeperServiceRegistryClient:
     async def put(self, wanted: Wanted) -> None:
         if len(wanted.data) >= MAX_NODE_BYTES:
             raise ValueError("the data of a node is too large")
-        await self._until_done(partial(self._try_to_put, wanted))
+        is_new = self._is_new(wanted)
+
+        async def attempt() -> bool | None:
+            nonlocal is_new
+            fence, node = (
+                await self._guess(wanted)
+                if is_new
+                else await self._both(wanted.service, wanted.name)
+            )
+            is_new = False  # or else the guess was wrong
+            return await self._try_to_put(wanted, fence, node)
+
+        await self._until_done(attempt)
 
     async def put_all(self, wanted: Sequence[Wanted]) -> Sequence[Superseded]:
         late: list[Superseded] = []
@@ -77,7 +90,7 @@ class ZooKeeperServiceRegistryClient:
     async def _put_together(self, batch: Sequence[Wanted]) -> list[Superseded]:
         late: list[Superseded] = []
         planned = []
-        for wanted, (fence, node) in zip(batch, await self._both_of_each(batch), strict=True):
+        for wanted, (fence, node) in zip(batch, await self._found_for_each(batch), strict=True):
             try:
                 transaction = self._plan_to_put(wanted, fence, node)
             except Superseded as error:
@@ -94,18 +107,38 @@ class ZooKeeperServiceRegistryClient:
                     late.append(error)
         return late
 
-    async def _both_of_each(self, batch: Sequence[Wanted]) -> list[tuple[_Fence, Node | None]]:
-        """Read all fences and then all nodes: they are answered in the order they are sent."""
+    def _is_new(self, wanted: Wanted) -> bool:
+        """Tell whether no node can be seen: it is then created, without a look, if there is none.
+
+        Should there be one after all, the transaction fails, and everything is read.
+        """
+        nodes = self._view.nodes.get(wanted.service, {})
+        return self._view.is_current and wanted.name not in nodes
+
+    async def _guess(self, wanted: Wanted) -> tuple[_Fence, None]:
+        if wanted.tag == _FIRST:
+            return _Fence(), None
+        return await self._read_fence(wanted.service, wanted.name), None
+
+    async def _found_for_each(self, batch: Sequence[Wanted]) -> list[tuple[_Fence, Node | None]]:
+        """Read all fences and then all nodes: they are answered in the order they are sent.
+
+        What `put` would guess is not read.
+        """
+        new = {(one.service, one.name) for one in batch if self._is_new(one)}
         names = [(one.service, one.name) for one in batch]
-        fences = [self._session.get(self._fence_path(*of)) for of in names]
-        nodes = [self._session.get(self._path(*of)) for of in names]
-        answers = await self._session.answers([*fences, *nodes])
-        return [
-            (_fence_of(fence), node_of(*of, node))
-            for of, fence, node in zip(
-                names, answers[: len(names)], answers[len(names) :], strict=True
-            )
+        of_fences = [
+            name
+            for name, one in zip(names, batch, strict=True)
+            if name not in new or one.tag != _FIRST
         ]
+        of_nodes = [name for name in names if name not in new]
+        asked = [self._session.get(self._fence_path(*of)) for of in of_fences]
+        asked += [self._session.get(self._path(*of)) for of in of_nodes]
+        answers = iter(await self._session.answers(asked))
+        fences = {of: _fence_of(next(answers)) for of in of_fences}
+        nodes = {of: node_of(*of, next(answers)) for of in of_nodes}
+        return [(fences.get(name, _Fence()), nodes.get(name)) for name in names]
 
     async def remove(self, service: str, name: str, tag: Tag) -> None:
         await self._until_done(partial(self._try_to_remove, service, name, tag))
@@ -152,8 +185,7 @@ class ZooKeeperServiceRegistryClient:
     async def close(self) -> None:
         await self._session.close()
 
-    async def _try_to_put(self, wanted: Wanted) -> bool | None:
-        fence, node = await self._both(wanted.service, wanted.name)
+    async def _try_to_put(self, wanted: Wanted, fence: _Fence, node: Node | None) -> bool | None:
         transaction = self._plan_to_put(wanted, fence, node)
         if transaction is None:
             return True
@@ -224,10 +256,9 @@ class ZooKeeperServiceRegistryClient:
         return _happened(results) or None
 
     async def _create_above(self, path: str) -> None:
-        steps = path.split("/")
-        for end in range(2, len(steps)):
-            with suppress(NodeExistsError):
-                await self._session.call("create", "/".join(steps[:end]))
+        # Mostly all but the last one are there, and many want it at the same time.
+        with suppress(NodeExistsError):
+            await self._session.call("create", path.rpartition("/")[0], makepath=True)
 
     async def _until_done(self, attempt: Callable[[], Awaitable[bool | None]]) -> bool:
         try:

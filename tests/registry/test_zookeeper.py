@@ -372,3 +372,34 @@ async def test_thousands_of_nodes_are_put_again_and_seen(
     print(f"{first:.1f} s to put, {second:.1f} s to put again")  # noqa: T201
     assert second < 30
     await until(lambda: not client.nodes)
+
+
+async def test_many_put_the_first_nodes_of_a_service_at_once(
+    client: ZooKeeperServiceRegistryClient,
+) -> None:
+    many = [Wanted("billing", f"i-{number}", Tag(1, 1), b"one") for number in range(300)]
+
+    await asyncio.gather(*(client.put(one) for one in many))
+
+    await until(lambda: len(client.nodes.get("billing", {})) == len(many))
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+async def test_what_was_not_seen_yet_is_found_all_the_same(
+    zookeeper_server: ZooKeeperServer, base: str, epoch: int
+) -> None:
+    async with (
+        connected(zookeeper_server.hosts, base, follows=True) as client,
+        connected(zookeeper_server.hosts, base) as other,
+    ):
+        wanted = [Wanted("billing", f"i-{number}", Tag(epoch, 1), b"mine") for number in range(3)]
+        for one in wanted:
+            await other.put(Wanted(one.service, one.name, Tag(epoch, 1), b"theirs"))
+        await other.put(Wanted("billing", "i-2", Tag(epoch, 2), b"newer"))
+
+        await client.put(wanted[0])  # what the other has put is perhaps not seen yet
+        late = await client.put_all(wanted[1:])
+
+        assert len(late) == 1
+        found = [await client.node("billing", one.name) for one in wanted]
+        assert [node.data for node in found if node is not None] == [b"mine", b"mine", b"newer"]
