@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import json
 import sys
 from collections.abc import Sequence
@@ -49,6 +50,9 @@ def serve(_: argparse.Namespace) -> int:
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     server = _Server(config, app)
+    # Code is never garbage: to look through all of it again holds every request for 0.1 s.
+    gc.collect()
+    gc.freeze()
     server.run()
     return 0 if server.started else 1
 
