@@ -19,11 +19,21 @@ from benchmarks.flags import BODY, evaluations, large_set, memory, spread_flags
 from benchmarks.flags import fill as fill_flags
 from benchmarks.load import Figures
 from benchmarks.peers import peers
+from benchmarks.registry import (
+    SESSION_SECONDS,
+    bare_nodes,
+    discoveries,
+    large_registry,
+    registrations,
+    spread_instances,
+)
+from benchmarks.registry import fill as fill_registry
 from benchmarks.table import Row, machine, table
 from benchmarks.wrk import SERVER_CORE, on_core, run
 from tests.servers.postgres import start_postgres
 from tests.servers.service import ServiceProcess
 from tests.servers.vault import start_vault
+from tests.servers.zookeeper import ZooKeeperServer, start_zookeeper
 
 _QUIET = {"LOG_LEVEL": "warning"}
 _SERVER = on_core(SERVER_CORE, [sys.executable, "-m", "app", "serve"])
@@ -44,6 +54,11 @@ def main() -> int:
     rows += _configurations(_QUIET, "embedded", None)
     rows += _busy_reads()
     rows += _busy_evaluations()
+    rows += _busy_discovery()
+    with closing(start_zookeeper()) as zookeeper, closing(start_postgres()) as postgres:
+        common = _QUIET | {"DATABASE_URL": postgres.fresh_database()}
+        rows += _registrations(common, zookeeper)
+        large = _large_registry(common | {"DATABASE_URL": postgres.fresh_database()}, zookeeper)
     print(machine())
     print()
     print(table(rows))
@@ -51,6 +66,7 @@ def main() -> int:
     print(peers())
     print()
     print(large_set())
+    print(large)
     with ServiceProcess(_QUIET) as service:
         print(memory(service))
     return 0
@@ -93,6 +109,35 @@ def _busy_evaluations() -> list[Row]:
         fill_flags(service)
         rows = evaluations(service, bare)
     return [Row("bare uvicorn, one constant by POST, one core, 20 connections", bare, None), *rows]
+
+
+def _busy_discovery() -> list[Row]:
+    with ServiceProcess(_QUIET, _CONSTANT) as constant:
+        bare = run(f"{constant.url}/", connections=CONNECTIONS)
+    with ServiceProcess(_QUIET, _SERVER) as service:
+        fill_registry(service)
+        return discoveries(service, bare)
+
+
+def _on_zookeeper(zookeeper: ZooKeeperServer, base: str) -> dict[str, str]:
+    return {
+        "ZOOKEEPER_HOSTS": zookeeper.hosts,
+        "ZOOKEEPER_BASE_PATH": base,
+        "ZOOKEEPER_SESSION_TIMEOUT": f"{SESSION_SECONDS:g}",
+    }
+
+
+def _registrations(environment: dict[str, str], zookeeper: ZooKeeperServer) -> list[Row]:
+    given = environment | _on_zookeeper(zookeeper, zookeeper.fresh_path())
+    bare = bare_nodes(zookeeper)
+    with ServiceProcess(given) as first, ServiceProcess(given) as second:
+        return [*registrations(first, bare), *uvloop.run(spread_instances(first, second))]
+
+
+def _large_registry(environment: dict[str, str], zookeeper: ZooKeeperServer) -> str:
+    base = zookeeper.fresh_path()
+    with ServiceProcess(environment | _on_zookeeper(zookeeper, base)) as service:
+        return large_registry(service, zookeeper, base)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 def memory(service: ServiceProcess) -> str:
     """Tell what 5,000 flags add to a service, both times measured after a start."""
-    before = _resident(service)
+    before = resident(service)
 
     flags = {f"flag{number}": _FLAGD for number in range(_LARGE)}
     document = json.dumps({"flags": flags}, separators=(",", ":")).encode()
@@ -106,11 +106,11 @@ def memory(service: ServiceProcess) -> str:
     body = {"environment": "large", "user_id": "u"}
     answer = service.request("POST", f"{_FLAGS}/evaluate/batch", body, timeout=60)
     assert len(answer.json()["evaluations"]) == _LARGE
-    grown = (_resident(service) - before) / 2**20
+    grown = (resident(service) - before) / 2**20
     return f"{_LARGE:,} flags add {grown:.0f} MiB to the process (RSS after a start), all evaluated"
 
 
-def _resident(service: ServiceProcess) -> float:
+def resident(service: ServiceProcess) -> float:
     text = service.request("GET", "/metrics").body.decode()
     found = re.search(r"^process_resident_memory_bytes (\S+)$", text, re.MULTILINE)
     assert found is not None
