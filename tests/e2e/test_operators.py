@@ -157,10 +157,10 @@ def test_nothing_went_wrong_behind_the_scenes(service: Service) -> None:
 
 
 def test_an_embedded_service_warns_that_it_is_one(embedded: Service, real: Service) -> None:
-    warnings = [line for line in lines_of(embedded) if line["level"] == "warning"]
+    warnings = [line for line in lines_of(embedded) if line["event"] == "embedded_adapters"]
 
-    assert [(line["event"], line["ports"]) for line in warnings] == [
-        ("embedded_adapters", ["configs", "flags", "changes"])
+    assert [(line["level"], line["ports"]) for line in warnings] == [
+        ("warning", ["configs", "flags", "changes", "registry"])
     ]
     assert "embedded_adapters" not in real.process.log()
 
