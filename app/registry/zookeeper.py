@@ -99,13 +99,21 @@ class ZooKeeperServiceRegistryClient:
             if transaction is not None:
                 planned.append((wanted, transaction))
         answers = await self._session.answers([one.commit_async for _, one in planned])
-        for (wanted, _), results in zip(planned, answers, strict=True):
-            if not _happened(results):  # a race, or the first of a service
-                try:
-                    await self.put(wanted)
-                except Superseded as error:
-                    late.append(error)
-        return late
+        # A race, or the first ones of a service.
+        failed = [
+            wanted
+            for (wanted, _), results in zip(planned, answers, strict=True)
+            if not _happened(results)
+        ]
+        found = await asyncio.gather(*map(self._put_or_tell, failed))
+        return late + [error for error in found if error is not None]
+
+    async def _put_or_tell(self, wanted: Wanted) -> Superseded | None:
+        try:
+            await self.put(wanted)
+        except Superseded as error:
+            return error
+        return None
 
     def _is_new(self, wanted: Wanted) -> bool:
         """Tell whether no node can be seen: it is then created, without a look, if there is none.
@@ -123,22 +131,17 @@ class ZooKeeperServiceRegistryClient:
     async def _found_for_each(self, batch: Sequence[Wanted]) -> list[tuple[_Fence, Node | None]]:
         """Read all fences and then all nodes: they are answered in the order they are sent.
 
-        What `put` would guess is not read.
+        No node that is new; but fences, because most of what is put here was put before.
         """
         new = {(one.service, one.name) for one in batch if self._is_new(one)}
         names = [(one.service, one.name) for one in batch]
-        of_fences = [
-            name
-            for name, one in zip(names, batch, strict=True)
-            if name not in new or one.tag != _FIRST
-        ]
         of_nodes = [name for name in names if name not in new]
-        asked = [self._session.get(self._fence_path(*of)) for of in of_fences]
+        asked = [self._session.get(self._fence_path(*of)) for of in names]
         asked += [self._session.get(self._path(*of)) for of in of_nodes]
         answers = iter(await self._session.answers(asked))
-        fences = {of: _fence_of(next(answers)) for of in of_fences}
+        fences = [_fence_of(next(answers)) for _ in names]
         nodes = {of: node_of(*of, next(answers)) for of in of_nodes}
-        return [(fences.get(name, _Fence()), nodes.get(name)) for name in names]
+        return [(fence, nodes.get(of)) for of, fence in zip(names, fences, strict=True)]
 
     async def remove(self, service: str, name: str, tag: Tag) -> None:
         await self._until_done(partial(self._try_to_remove, service, name, tag))
