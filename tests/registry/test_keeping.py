@@ -180,7 +180,7 @@ async def test_what_was_claimed_just_now_is_left_to_who_claimed_it(bench: Bench)
     await bench.here.sweep()
     await bench.here.sweep(after=5)
     assert bench.owners() == {}
-    await bench.there.sweep()
+    await bench.there.sweep(after=1)
 
     assert bench.owners() == {"i-1": "there"}
 
