@@ -5,7 +5,9 @@ The steps and their order are those of docs/protocols.md, part C.
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import inf
 from time import monotonic
 from typing import NamedTuple
 
@@ -24,6 +26,7 @@ from pilothouse_core.instances import Tag
 SWEEP_SECONDS = 0.5
 SETTLE_SECONDS = 1.0  # that a node is missing, and its row unclaimed, before it is adopted
 EVICT_SECONDS = 1.0
+SEEN_SECONDS = 0.5  # that what was put may take until it is seen; others wait longer to adopt
 _AT_ONCE = 5000  # rows that one sweep reads
 REAP_SECONDS = 24 * 3600.0
 FORGET_SECONDS = 600.0
@@ -36,6 +39,9 @@ class _Read(NamedTuple):
 
     data: bytes
     found: Found | None  # None: no instance
+
+
+_Put = tuple[RowTag, str, int]  # with the status that it tells, and the session
 
 
 class Keeper:
@@ -52,6 +58,8 @@ class Keeper:
         self._view = view
         self._replica = replica
         self._missing: dict[Key, float] = {}  # registered elsewhere, without a node since
+        # Put by us, or about to be, and perhaps not seen yet: until when it is left alone.
+        self._settling: dict[Key, tuple[_Put, float]] = {}
         self._due = asyncio.Event()
         self._clock = clock
         self._steady_since = self._looked_at = clock()
@@ -66,6 +74,8 @@ class Keeper:
             if before is None or before.data != node.data:
                 before = _read(node)
             read[name] = before
+            if node.session == self._nodes.session.id:
+                self._settling.pop((service, name), None)
         self._read[service] = read
         if not read:
             del self._read[service]
@@ -76,9 +86,29 @@ class Keeper:
     async def place(self, row: Row) -> None:
         """Put the node of a row of ours; raises NodesUnavailable, and the sweep goes on trying."""
         try:
-            await self._nodes.put(self._wanted(row))
+            with self._putting([row]):
+                await self._nodes.put(self._wanted(row))
         except Superseded:
             self._due.set()
+
+    @contextmanager
+    def _putting(self, rows: Sequence[Row]) -> Iterator[None]:
+        self._settling |= {row.key: (self._put_of(row), inf) for row in rows}
+        until = 0.0
+        try:
+            yield
+            until = self._clock() + SEEN_SECONDS
+        finally:
+            for row in rows:
+                if row.key in self._settling:  # and has not been seen yet
+                    self._settling[row.key] = self._put_of(row), until
+
+    def _put_of(self, row: Row) -> "_Put":
+        return row.tag, _told(row), self._nodes.session.id
+
+    def _is_on_its_way(self, row: Row) -> bool:
+        put, until = self._settling.get(row.key, (None, 0.0))
+        return until > self._clock() and put == self._put_of(row)
 
     async def remove(self, row: Row) -> None:
         """Take away the node of a row that is not registered any more; raises NodesUnavailable."""
@@ -138,6 +168,7 @@ class Keeper:
         Whatever another replica keeps and has put in place costs nothing.
         """
         own, now = self._nodes.session.id, self._clock()
+        self._settling = {key: of for key, of in self._settling.items() if of[1] > now}
         doubtful: set[Key] = set()
         missing: dict[Key, float] = {}
         for row in self._view.rows():
@@ -146,7 +177,8 @@ class Keeper:
                 if node is not None and node.session == own:
                     doubtful.add(row.key)
             elif row.owner == self._replica:
-                if not self._is_right(row, node):
+                on_its_way = node is None and self._is_on_its_way(row)
+                if not on_its_way and not self._is_right(row, node):
                     doubtful.add(row.key)
             elif node is None:
                 missing[row.key] = since = self._missing.get(row.key, now)
@@ -175,7 +207,8 @@ class Keeper:
     async def _put(self, rows: Sequence[Row]) -> None:
         if rows:
             readable = [row for row in rows if self._view.instance(row) is not None]
-            await self._nodes.put_all([self._wanted(row) for row in readable])
+            with self._putting(readable):
+                await self._nodes.put_all([self._wanted(row) for row in readable])
 
     async def _adopt(self, rows: Sequence[Row]) -> None:
         """Claim what nobody keeps: the rows were read, and then their nodes are seen absent."""
