@@ -51,5 +51,4 @@ def tasks_of(registry: RegistryService) -> Mapping[str, Callable[[], Awaitable[N
         "evict": registry.keeper.evict,
         "forget_instances": registry.keeper.forget,
         "check_instances": registry.checker.keep,
-        "note_heartbeats": registry.heartbeats.keep,
     }

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Mapping
 from itertools import islice
 
-from app.registry.errors import RegistryUnavailable
 from app.registry.rows import AT_ONCE, Beat, InstanceRows, Key, Row
 from app.registry.view import View
 
@@ -15,13 +14,12 @@ class Heartbeats:
         self._view = view
         self._gathered: dict[Beat, asyncio.Future[Row | None]] = {}
         self._writing: asyncio.Task[None] | None = None
-        self._unwritten: set[Beat] = set()
 
     async def beat(self, beat: Beat) -> Row | None:
         """Note a heartbeat; returns the row, None if there is no such registration.
 
-        While the store is away, an instance that is known here is believed, and noted as soon as
-        that is possible: nobody is evicted meanwhile. Raises RegistryUnavailable for others.
+        Raises RegistryUnavailable where it was not noted: other replicas, which may evict, would
+        not know of it, and the instance had better ask one of them.
         """
         waiting = self._gathered.get(beat)
         if waiting is None:
@@ -38,8 +36,6 @@ class Heartbeats:
                     del self._gathered[beat]
                 try:
                     self._settle(gathered, await self._rows.beat(list(gathered)))
-                except RegistryUnavailable as error:
-                    self._believe(gathered, error)
                 except Exception as error:  # noqa: BLE001 - handed to those who wait
                     for waiting in gathered.values():
                         if not waiting.done():
@@ -56,36 +52,3 @@ class Heartbeats:
             matches = row is not None and beat.epoch in (None, row.epoch)
             if not waiting.done():
                 waiting.set_result(row if matches else None)
-
-    def _believe(
-        self,
-        gathered: Mapping[Beat, "asyncio.Future[Row | None]"],
-        error: RegistryUnavailable,
-    ) -> None:
-        for beat, waiting in gathered.items():
-            row = self._view.row(beat.service, beat.instance_id)
-            is_known = (
-                row is not None and row.state == "registered" and beat.epoch in (None, row.epoch)
-            )
-            if is_known:
-                self._unwritten.add(beat)
-            if waiting.done():
-                continue
-            if is_known:
-                waiting.set_result(row)
-            else:
-                waiting.set_exception(error)
-
-    async def keep(self) -> None:
-        """Write for ever what could not be written; raises RegistryUnavailable."""
-        while True:
-            await asyncio.sleep(1.0)
-            await self.write_late()
-
-    async def write_late(self) -> None:
-        """Write what could not be written when it was heard; raises RegistryUnavailable."""
-        while self._unwritten:
-            unwritten = list(islice(self._unwritten, AT_ONCE))
-            found = await self._rows.beat(unwritten)
-            self._unwritten.difference_update(unwritten)
-            self._view.learn(found.values())

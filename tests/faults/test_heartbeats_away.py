@@ -1,4 +1,4 @@
-"""Heartbeats that were acknowledged while Postgres was away have been heard."""
+"""Instances that go on sending heartbeats survive an outage of Postgres."""
 
 from functools import partial
 from time import monotonic
@@ -21,11 +21,12 @@ IDS = ("one", "two", "three")
 def beat(service: ServiceProcess, *, until: float) -> bool:
     for id_ in IDS:
         path = f"{REGISTRY}/services/billing/instances/{id_}/heartbeat"
-        told(service.request("PUT", path))
+        # Not heard, because nobody could note it; a 404 would say that it was removed.
+        assert service.request("PUT", path).status in {200, 503}
     return monotonic() > until
 
 
-def test_whoever_was_heard_while_postgres_was_away_stays(postgres_server: PostgresServer) -> None:
+def test_whoever_went_on_while_postgres_was_away_stays(postgres_server: PostgresServer) -> None:
     with ServiceProcess({"DATABASE_URL": postgres_server.fresh_database()}) as service:
         facts = {"service_name": "billing", "ttl_seconds": TTL_SECONDS}
         for id_ in IDS:
@@ -35,10 +36,9 @@ def test_whoever_was_heard_while_postgres_was_away_stays(postgres_server: Postgr
         postgres_server.kill()
         try:
             away = partial(beat, service, until=monotonic() + AWAY_SECONDS)
-            wait_until(away, "they were heard for long enough", AWAY_SECONDS + 10)
+            wait_until(away, "it was away for long enough", AWAY_SECONDS + 10)
         finally:
             postgres_server.restart()
-        # A heartbeat would be answered 404, and end the test, if any of them was removed.
         back = partial(beat, service, until=monotonic() + 2 * TTL_SECONDS)
         wait_until(back, "they were heard once more", 10)
 
