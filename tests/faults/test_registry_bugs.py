@@ -26,7 +26,7 @@ from tests.servers.zookeeper import ZooKeeperServer
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 LAUNCH = (sys.executable, "-m", "tests.faults.launcher_registry", "serve")
-ADOPTED_SECONDS = 5.0
+ADOPTED_SECONDS = 4.0
 SWEEP = Failpoint("before_current", "wait")
 CLAIM = Failpoint("before_claim", "wait")
 COMMIT = Failpoint("before_commit", "wait")

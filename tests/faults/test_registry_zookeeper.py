@@ -11,6 +11,7 @@ from time import monotonic
 
 import pytest
 
+from tests.faults.conftest import IS_WHOLE
 from tests.faults.fleet import API, SESSION_SECONDS, Fleet, Registered
 from tests.faults.watching import Callers, Health, Heartbeats
 from tests.servers.answer import Answer
@@ -117,7 +118,10 @@ OUTAGES: dict[str, Outage] = {
 }
 
 
-@pytest.mark.parametrize("name", OUTAGES)
+SHORT = ("frozen", "held-from-one", "killed")
+
+
+@pytest.mark.parametrize("name", OUTAGES if IS_WHOLE else SHORT)
 def test_nobody_is_removed_while_zookeeper_is(scene: Scene, name: str, *, is_whole: bool) -> None:
     fleet, replicas = scene.fleet, scene.fleet.replicas
     seconds = 12.0 if is_whole else SESSION_SECONDS + 2
