@@ -3,6 +3,7 @@
 First `pool` decides who takes part and with which share, then a strategy picks one of them.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf, log
@@ -11,6 +12,7 @@ import mmh3
 
 PANIC_THRESHOLD = 0.5  # of the instances; Envoy's default
 _ENOUGH = 0.5  # of what an even spread over the zones would give each of them
+_UNUSED_BITS = 12  # of the hash
 _FINE = 1000  # parts of a weight, so that shares are whole numbers while an instance warms up
 
 
@@ -88,15 +90,37 @@ class RoundRobin:
 
     def __init__(self) -> None:
         self._turns: dict[str, int] = {}
+        self._alike: Mapping[str, int] = {}  # the last shares, if all were the same
+        self._order: list[str] = []
+        self._place = 0
+        self._last = ""
 
     def next(self, shares: Mapping[str, int]) -> str | None:
-        """Return whose turn it is, None if there is nobody.
+        """Return whose turn it is, None if there is nobody; `shares` are not changed afterwards.
 
         Over any run of `sum(shares)` picks (divided by what all shares have in common) everybody
         gets exactly the own share.
         """
         if not shares:
             return None
+        if shares is self._alike or self._are_alike(shares):
+            self._last = self._order[self._place]
+            self._place = (self._place + 1) % len(self._order)
+            return self._last
+        self._last = self._weighted(shares)
+        return self._last
+
+    def _are_alike(self, shares: Mapping[str, int]) -> bool:
+        """Prepare to go round, after who was last: what the general rule does with equal shares."""
+        if len(set(shares.values())) > 1:
+            self._alike = {}
+            return False
+        self._alike, self._turns = shares, {}
+        self._order = sorted(shares)
+        self._place = bisect_right(self._order, self._last) % len(self._order)
+        return True
+
+    def _weighted(self, shares: Mapping[str, int]) -> str:
         turns = {id_: self._turns.get(id_, 0) + count for id_, count in shares.items()}
         # Those who left took credit or debt along; a newcomer must not wait for it to level out.
         excess = (sum(turns.values()) - sum(shares.values())) // len(turns)
@@ -146,13 +170,19 @@ def by_key(shares: Mapping[str, int], key: str) -> str | None:
     hash being the upper 52 of the first 64 bits of murmur3_x64_128 of id, NUL and key. Source:
     Schindelhauer and Schomaker, Weighted Distributed Hash Tables (2005).
     """
-    return max(shares, key=lambda id_: _score(id_, key, shares[id_]), default=None)
+    if len(set(shares.values())) <= 1:  # the score rises with the hash: no need to count it
+        return max(shares, key=lambda id_: _placed(id_, key), default=None)
+    return max(shares, key=lambda id_: _score(_placed(id_, key), shares[id_]))
 
 
-def _score(id_: str, key: str, count: int) -> float:
+def _placed(id_: str, key: str) -> int:
     # mmh3 is given bytes: a text with half a surrogate pair crashes it.
     text = f"{id_}\0{key}".encode("utf-8", "surrogatepass")
-    placed = mmh3.hash64(text, 0, x64arch=True, signed=False)[0]
+    placed: int = mmh3.hash64(text, 0, x64arch=True, signed=False)[0]
+    return placed >> _UNUSED_BITS
+
+
+def _score(placed: int, count: int) -> float:
     # As many bits as a double holds beside the half: with more, the quotient could round up to 1,
     # whose logarithm is 0.
-    return -count / log(((placed >> 12) + 0.5) / 2**52)
+    return -count / log((placed + 0.5) / 2**52)
