@@ -8,10 +8,11 @@ import pytest
 
 from tests.e2e.client import Service, fresh_name, told
 from tests.servers.answer import Answer
+from tests.servers.process import wait_until
 from tests.servers.service import ServiceProcess
 
 REGISTRY = "/api/v1/registry"
-SAME = ("etag", "content-type", "x-revision", "x-content-type-options")
+SAME = ("etag", "content-type", "x-content-type-options")
 
 
 class Fleet:
@@ -30,6 +31,11 @@ class Fleet:
                 "ttl_seconds": 600,
             }
             told(service.call("POST", f"{REGISTRY}/register", body), 201)
+        wait_until(self._are_up, "the nodes of all three are seen")
+
+    def _are_up(self) -> bool:
+        items = told(self.of.get(f"{REGISTRY}/discover/{self.name}"))["items"]
+        return all(item["status"] == "up" for item in items)
 
     def both(
         self, path: str, headers: dict[str, str] | None = None, **query: Any
