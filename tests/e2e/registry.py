@@ -65,6 +65,26 @@ class Registered:
         return found
 
 
+def quieted(service: Service) -> Service:
+    """Let all go that other tests have registered: many silent ones at once stop every eviction."""
+    cursor: str | None = None
+    names: list[str] = []
+    while True:
+        page = told(service.get(f"{REGISTRY}/services", limit=1000, cursor=cursor))
+        names += [item["service_name"] for item in page["items"]]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    for name in names:
+        for item in told(service.get(f"{REGISTRY}/services/{name}"))["items"]:
+            if not item["foreign"]:
+                body = {"service_name": name, "instance_id": item["instance_id"]}
+                service.call("POST", f"{REGISTRY}/deregister", body)
+    nobody = f"{REGISTRY}/discover/{fresh_name()}"
+    wait_until(lambda: not told(service.get(nobody))["protected"], "evictions go on", 90)
+    return service
+
+
 class Instance:
     """A real server that answers every GET with its status, until it is closed."""
 

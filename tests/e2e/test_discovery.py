@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.client import Service, fresh_name, told
 from tests.e2e.events import listening
-from tests.e2e.registry import REGISTRY, Registered, running_instance
+from tests.e2e.registry import REGISTRY, Registered, quieted, running_instance
 from tests.servers.answer import Answer
 from tests.servers.process import wait_until
 from tests.servers.service import ServiceProcess
@@ -20,7 +20,7 @@ UP = {"i-1": "up", "i-2": "up"}
 
 @pytest.fixture
 def registered(service: Service) -> Registered:
-    return Registered(service)
+    return Registered(quieted(service))
 
 
 def test_discovery_is_filtered_by_zone_tag_and_version(registered: Registered) -> None:

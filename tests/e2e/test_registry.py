@@ -5,12 +5,12 @@ from itertools import pairwise
 import pytest
 
 from tests.e2e.client import Service, fresh_name, told
-from tests.e2e.registry import REGISTRY, URL, Registered
+from tests.e2e.registry import REGISTRY, URL, Registered, quieted
 
 
 @pytest.fixture
 def registered(service: Service) -> Registered:
-    return Registered(service)
+    return Registered(quieted(service))
 
 
 def test_an_instance_registers_and_again_with_the_next_epoch(registered: Registered) -> None:
@@ -203,7 +203,7 @@ def test_services_are_listed_with_what_is_up(service: Service) -> None:
 
 
 def test_of_an_unknown_service_there_is_nobody(service: Service) -> None:
-    unknown = Registered(service)
+    unknown = Registered(quieted(service))
 
     assert told(service.get(unknown.path)) == {
         "service_name": unknown.name,
