@@ -40,6 +40,11 @@ class Settings(BaseSettings):
     pilothouse_access: Literal["open"] = Field(
         "open", description="Who may call: `open` is anybody who can reach the port."
     )
+    production_environments: str = Field(
+        "production",
+        description="Environments of production, separated by commas; `*` stands for any "
+        "characters.",
+    )
     pilothouse_data_dir: str = Field("./data", description="Folder of the embedded adapters.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe line that is written."
@@ -136,6 +141,23 @@ class Settings(BaseSettings):
         for network in _listed(text):
             ip_network(network)
         return text
+
+    @field_validator("production_environments")
+    @classmethod
+    def _are_patterns(cls, text: str) -> str:
+        for pattern in _listed(text):
+            _named(pattern.replace("*", "x"))
+        return text
+
+    @property
+    def production_patterns(self) -> tuple[str, ...]:
+        """The patterns of the environments in which a plain credential is refused."""
+        return tuple(_listed(self.production_environments))
+
+    @property
+    def protected_environments(self) -> tuple[str, ...]:
+        """The patterns of the environments to which only a publisher writes: `default` too."""
+        return ("default", *self.production_patterns)
 
     @property
     def allowed_networks(self) -> list[str]:
