@@ -60,8 +60,9 @@ clean: ## remove what make made here
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e core
 	@touch $@
 
-.venv/dev: requirements/dev.txt .venv/app $(NODE_PACKAGES)
+.venv/dev: requirements/dev.txt sdk/pyproject.toml .venv/app $(NODE_PACKAGES)
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e sdk
 	@touch $@
 
 $(NODE_PACKAGES): tests/interop/package.json tests/interop/package-lock.json

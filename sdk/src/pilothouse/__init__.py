@@ -1,0 +1,1 @@
+"""The client of Pilothouse: configurations, feature flags and service discovery, held in memory."""
