@@ -170,6 +170,7 @@ audit = Table(
     Column("version", Integer),
     Column("revision", BigInteger),
     Column("request_id", Text),
+    Column("source", Text),  # the address the request came from
     Column("facts", JSONB),
     Index("audit_by_time", "at"),
 )

@@ -202,6 +202,9 @@ _STEPS: Final = (
     );
     CREATE INDEX instances_by_revision ON instances (revision);
     """,
+    """
+    ALTER TABLE audit ADD COLUMN source TEXT;
+    """,
 )
 
 

@@ -44,6 +44,10 @@ async def _addressed(
 Addressed = Annotated[DocumentId, Depends(_addressed)]
 
 
+def sees_fingerprints(caller: Caller, document: DocumentId) -> bool:
+    return caller.sees_fingerprints(document.environment, document.service)
+
+
 def write_of(  # noqa: PLR0913 - what a request may say of a write
     document: DocumentId,
     edit: Edit,

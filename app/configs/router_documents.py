@@ -10,7 +10,7 @@ from app.changes.revisions import REVISION_HEADER, Following, hold, reaches_revi
 from app.configs.documents import DocumentService, Shown
 from app.configs.edits import create_document, delete_document, replace_document
 from app.configs.model import BASE, DocumentId, document_id
-from app.configs.requests import Environment, write_of
+from app.configs.requests import Environment, sees_fingerprints, write_of
 from app.configs.router_keys import Documents
 from app.configs.schemas import (
     ChangedOut,
@@ -58,7 +58,7 @@ def _written(
 ) -> DocumentOut:
     body = outcome.body
     assert body is not None  # a document write always leaves a version
-    shown = documents.shown(document, body, fingerprints=caller.sees_fingerprints)
+    shown = documents.shown(document, body, fingerprints=sees_fingerprints(caller, document))
     return _told(response, shown, outcome.revision)
 
 
@@ -107,7 +107,7 @@ async def get(
     if version is None:
         await hold(lambda: documents.tag(document), known, wait, follower, fresh)
     revision = await reflected(follower, lambda: documents.revision(document))
-    shown = await documents.get(document, version, fingerprints=caller.sees_fingerprints)
+    shown = await documents.get(document, version, fingerprints=sees_fingerprints(caller, document))
     tag = etag(str(shown.body.version))
     if matches(known, tag):
         return not_modified(tag, {**carried(response), REVISION_HEADER: str(revision)})

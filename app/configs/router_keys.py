@@ -20,6 +20,7 @@ from app.configs.requests import (
     AddressedKey,
     Resolve,
     Reveal,
+    sees_fingerprints,
     write_of,
 )
 from app.configs.schemas import (
@@ -89,7 +90,7 @@ async def create(
     outcome = await keys.write(write)
     answer = await keys.written(document, body.key, outcome)
     response.headers["Location"] = _location(document, body.key)
-    return _told(response, answer, fingerprints=caller.sees_fingerprints)
+    return _told(response, answer, fingerprints=sees_fingerprints(caller, document))
 
 
 def _told(response: Response, answer: KeyAnswer, *, fingerprints: bool) -> KeyOut:
@@ -103,9 +104,12 @@ async def bulk(
     body: BulkIn, response: Response, keys: Keys, caller: Calling, follower: Following
 ) -> BulkOut:
     response.headers[REVISION_HEADER] = str(follower.revision)
-    found, missing = await keys.bulk(_wanted(body), whole=caller.sees_fingerprints)
+    wanted = _wanted(body)
+    # Of several layers, the one of which least may be seen decides.
+    whole = all(sees_fingerprints(caller, document) for document, _ in wanted)
+    found, missing = await keys.bulk(wanted, whole=whole)
     return BulkOut(
-        items=[_shown(answer, fingerprints=caller.sees_fingerprints) for answer in found],
+        items=[_shown(answer, fingerprints=whole) for answer in found],
         missing=[
             MissingOut(**SourceOut.of(document).model_dump(), key=key) for document, key in missing
         ],
@@ -143,14 +147,15 @@ async def list_keys(
     revision = await reflected(follower, lambda: service.newest(document, resolve=resolve))
     response.headers[REVISION_HEADER] = str(revision)
     answers = await service.listed(
-        document, wanted, prefix, resolve=resolve, whole=caller.sees_fingerprints
+        document, wanted, prefix, resolve=resolve, whole=sees_fingerprints(caller, document)
     )
     after = decode_cursor(cursor, str)[0] if cursor else ""
     rest = [answer for answer in answers if answer.key > after]
     page = rest[:limit]
     more = encode_cursor(page[-1].key) if len(rest) > limit else None
     return Page(
-        items=[_shown(answer, fingerprints=caller.sees_fingerprints) for answer in page], next=more
+        items=[_shown(answer, fingerprints=sees_fingerprints(caller, document)) for answer in page],
+        next=more,
     )
 
 
@@ -209,12 +214,14 @@ async def get(
     if version is not None:
         answer = await keys.get_version(document, key, version)
     else:
-        whole = caller.sees_fingerprints
+        whole = sees_fingerprints(caller, document)
         answer = await keys.get(document, key, resolve=resolve, whole=whole)
     if matches(known, etag(answer.tag)):
         headers = {**carried(response), REVISION_HEADER: revision}
         return not_modified(etag(answer.tag), headers)
-    shown = _told(response, answer, fingerprints=caller.sees_fingerprints and version is None)
+    shown = _told(
+        response, answer, fingerprints=sees_fingerprints(caller, document) and version is None
+    )
     response.headers[REVISION_HEADER] = revision
     return shown
 
@@ -232,7 +239,7 @@ async def replace(
     edit = replace_key(checked_key(key), body.value, is_encrypted=body.is_encrypted)
     outcome = await keys.write(write_of(document, edit, caller, body.comment, expected=expected))
     answer = await keys.written(document, key, outcome)
-    return _told(response, answer, fingerprints=caller.sees_fingerprints)
+    return _told(response, answer, fingerprints=sees_fingerprints(caller, document))
 
 
 @router.delete(
@@ -286,7 +293,7 @@ async def rollback(
     edit = await documents.restoring(document, body.version, checked_key(key))
     write = write_of(document, edit, caller, body.comment, idempotency=idempotency)
     answer = await keys.written(document, key, await keys.write(write))
-    return _told(response, answer, fingerprints=caller.sees_fingerprints)
+    return _told(response, answer, fingerprints=sees_fingerprints(caller, document))
 
 
 _RENDERED: dict[int | str, dict[str, Any]] = {
@@ -333,8 +340,12 @@ async def effective(
     tag = etag(keys.tag(document, form))
     if matches(known, tag):
         return not_modified(tag, headers)
-    found = await keys.effective(document, whole=caller.sees_fingerprints)
-    data = masked(found.merged.data, fingerprints=caller.sees_fingerprints) if found.layers else {}
+    found = await keys.effective(document, whole=sees_fingerprints(caller, document))
+    data = (
+        masked(found.merged.data, fingerprints=sees_fingerprints(caller, document))
+        if found.layers
+        else {}
+    )
     return _rendered(response, form, found, data, {**headers, "ETag": tag})
 
 

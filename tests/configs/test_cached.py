@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.access.model import Caller
+from app.access.model import ANYBODY, Caller
 from app.cache.absent import AbsentCache
 from app.cache.port import Cache
 from app.cache.provenance import CacheHeader
@@ -323,7 +323,7 @@ async def test_what_needs_the_secret_asks_the_store_and_keeps_what_it_got(
     await one.write(create_key("password", CANARY, is_encrypted=True))
     await until(lambda: installation.cache.get(key_of(1)))
     other = await installation.replica()
-    caller = Caller(None, may_reveal=True, sees_fingerprints=True, request_id="request")
+    caller = Caller(ANYBODY, request_id="request")
 
     shown = await other.keys.get(CHECKOUT, "password", resolve=True)
     answer, value = await other.keys.reveal(CHECKOUT, "password", caller, None, resolve=True)
