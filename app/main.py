@@ -17,8 +17,6 @@ from app.changes.keeping import LastPointers
 from app.changes.port import ChangeLog
 from app.changes.relay import Relay
 from app.changes.retention import KEPT_OF_EACH, TRIM_SECONDS, Retention
-from app.changes.router import router as changes_router
-from app.changes.router_stream import router as stream_router
 from app.changes.stream import Hub
 from app.configs.cached import CachedDocuments
 from app.configs.documents import DocumentService
@@ -31,6 +29,8 @@ from app.configs.router_keys import router as keys_router
 from app.configs.router_transfer import router as transfer_router
 from app.configs.transfer import TransferService
 from app.configs.writing import Writer
+from app.feed.router import router as changes_router
+from app.feed.router_stream import router as stream_router
 from app.flags.evaluating import Evaluator
 from app.flags.hot import HotFlags, hot_posts
 from app.flags.keeping import LastFlags

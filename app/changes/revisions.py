@@ -9,6 +9,8 @@ from fastapi import Depends, Query
 
 from app.changes.errors import RevisionNotReached
 from app.changes.follower import Follower
+from app.changes.port import ChangeLog
+from app.changes.stream import Hub
 from app.web.conditional import etag, matches
 from app.web.freshness import Freshness
 from app.web.state import from_state
@@ -16,6 +18,8 @@ from app.web.state import from_state
 REVISION_HEADER = "X-Revision"
 CATCH_UP_SECONDS = 0.5
 Following = Annotated[Follower, from_state("follower")]
+Log = Annotated[ChangeLog, from_state("log")]
+Streams = Annotated[Hub, from_state("hub")]
 
 
 async def _reach(

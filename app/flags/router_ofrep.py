@@ -6,11 +6,10 @@ import structlog
 from fastapi import APIRouter, Header, Request, Response
 
 from app.changes.errors import TooManyStreams
+from app.changes.event_stream import EventStream
 from app.changes.follower import Follower
-from app.changes.revisions import REVISION_HEADER, Following, reflected
-from app.changes.router import Log
-from app.changes.router_stream import EventStream
-from app.changes.stream import Hub, Selection
+from app.changes.revisions import REVISION_HEADER, Following, Log, Streams, reflected
+from app.changes.stream import Selection
 from app.errors import Unavailable
 from app.flags import ofrep
 from app.flags.errors import BadEnvironment
@@ -22,7 +21,6 @@ from app.flags.service import FlagService
 from app.web.conditional import Known
 from app.web.freshness import Fresh
 from app.web.problem import PROBLEMS
-from app.web.state import from_state
 from pilothouse_core.names import is_name
 
 _JSON = "application/json"
@@ -174,7 +172,7 @@ async def _answered(
     summary="Hear of changes of flags",
 )
 async def stream(
-    hub: Annotated[Hub, from_state("hub")],
+    hub: Streams,
     log: Log,
     follower: Following,
     environment: Environment = ofrep.BASE,

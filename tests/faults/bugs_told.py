@@ -8,10 +8,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from app.changes import router_stream
+from app.changes import event_stream
+from app.changes.event_stream import EventStream
 from app.changes.model import Change
 from app.changes.port import ChangeLog, Lead
-from app.changes.router_stream import EventStream
 from app.changes.stream import Selection, Subscription, selected
 from app.wiring import Backends
 
@@ -85,7 +85,7 @@ def plant_in_stream(bug: str) -> None:
         case "resumes_from_now":
             EventStream._opening = _begins_now  # type: ignore[method-assign]  # noqa: SLF001
         case "hushes_reset":
-            router_stream.missed = _hushes  # type: ignore[attr-defined]
+            event_stream.missed = _hushes  # type: ignore[attr-defined]
         case _:
             EventStream._opening = _tells_all_that_is_logged  # type: ignore[method-assign]  # noqa: SLF001
 

@@ -194,7 +194,7 @@ def _paced(environment: Mapping[str, str]) -> Mapping[str, object]:
     if patience := environment.get("READ_PATIENCE"):
         paced["app.configs.reading.READ_SECONDS"] = float(patience)
     if missed := environment.get("RESUME_AT_MOST"):
-        paced["app.changes.router_stream._RESUME_AT_MOST"] = int(missed)
+        paced["app.changes.event_stream._RESUME_AT_MOST"] = int(missed)
     return paced
 
 

@@ -4,14 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
-from app.changes.port import ChangeLog
-from app.changes.revisions import REVISION_HEADER, Following, reaches_revision
-from app.changes.schemas import ChangeOut, WriteStateOut
+from app.changes.revisions import REVISION_HEADER, Following, Log, reaches_revision
+from app.feed.schemas import ChangeOut, WriteStateOut
 from app.web.freshness import marked_when_stale
 from app.web.openapi import READ
 from app.web.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
 from app.web.problem import PROBLEMS
-from app.web.state import from_state
 
 router = APIRouter(
     prefix="/api/v1",
@@ -20,7 +18,6 @@ router = APIRouter(
     dependencies=[reaches_revision, marked_when_stale],
 )
 
-Log = Annotated[ChangeLog, from_state("log")]
 Filter = Annotated[str | None, Query(max_length=140)]
 
 

@@ -1,0 +1,64 @@
+"""GET /api/v1/stream: changes as server-sent events."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import Response
+
+from app.changes.errors import BadFilter, BadKind, TooManyStreams
+from app.changes.event_stream import EventStream
+from app.changes.revisions import Following, Log, Streams, reaches_revision
+from app.changes.stream import Selection
+from app.web.openapi import NAME
+from app.web.problem import PROBLEMS
+from pilothouse_core.names import is_name
+
+router = APIRouter(
+    prefix="/api/v1", tags=["changes"], responses=PROBLEMS, dependencies=[reaches_revision]
+)
+Contributing = Annotated[
+    str | None,
+    Query(
+        description="Together they select every layer that contributes to a service.",
+        json_schema_extra=NAME,
+    ),
+]
+KINDS = ("config", "flag", "segment", "instance")
+
+
+@router.get(
+    "/stream",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Server-sent events `config.changed`, `flag.changed`, ...: `id` is the "
+            "revision, `data` says what changed and never holds a value.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        }
+    },
+    summary="Changes as they happen",
+)
+async def stream(
+    hub: Streams,
+    log: Log,
+    follower: Following,
+    environment: Contributing = None,
+    service_name: Contributing = None,
+    kinds: Annotated[
+        str | None, Query(description=f"Comma-separated, of {', '.join(KINDS)}; default all.")
+    ] = None,
+    last_event_id: Annotated[
+        str | None, Header(description="Go on after this revision.", pattern="^[0-9]{1,18}$")
+    ] = None,
+) -> Response:
+    if hub.is_full:
+        raise TooManyStreams(len(hub))
+    for name in (environment, service_name):
+        if name is not None and not is_name(name):
+            raise BadFilter(name)
+    chosen = frozenset(kinds.split(",")) if kinds else None
+    if chosen is not None and not chosen <= set(KINDS):
+        raise BadKind(KINDS)
+    selection = Selection(environment, service_name, chosen)
+    after = int(last_event_id) if last_event_id else None
+    return EventStream(hub, log, follower, selection, after)
