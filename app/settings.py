@@ -1,5 +1,6 @@
 """Everything an operator can change: the only reader of the environment."""
 
+import re
 from ipaddress import ip_network
 from typing import Annotated, Literal
 
@@ -7,6 +8,8 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pilothouse_core.names import is_name
+
+_LONG = re.compile(r"[!-~]{32,}")
 
 
 def _named(text: str) -> str:
@@ -37,8 +40,20 @@ class Settings(BaseSettings):
         description="`production` refuses to start with an embedded adapter, with open access "
         "or with default secrets.",
     )
-    pilothouse_access: Literal["open"] = Field(
-        "open", description="Who may call: `open` is anybody who can reach the port."
+    pilothouse_access: Literal["open", "required"] = Field(
+        "open",
+        description="Who may call: `open` is anybody who can reach the port, `required` is who "
+        "has a token.",
+    )
+    pilothouse_admin_token: Secret = Field(
+        None,
+        description="The first token of class admin, by its value: any 32 characters or more, "
+        "without blanks.",
+    )
+    pilothouse_token_pepper: Secret = Field(
+        None,
+        description="Under what tokens are digested, the same for all replicas: 32 characters or "
+        "more; unset: made once, in the data folder.",
     )
     production_environments: str = Field(
         "production",
@@ -134,6 +149,14 @@ class Settings(BaseSettings):
         description="Networks that health checks may reach although they are loopback, link-local "
         "or of metadata, separated by commas; development mode allows loopback.",
     )
+
+    @field_validator("pilothouse_admin_token", "pilothouse_token_pepper")
+    @classmethod
+    def _are_long(cls, secret: SecretStr | None) -> SecretStr | None:
+        # Anything else could stand in no header.
+        if secret is not None and not _LONG.fullmatch(secret.get_secret_value()):
+            raise ValueError("at least 32 characters of ASCII, without blanks")
+        return secret
 
     @field_validator("health_check_allowed_networks")
     @classmethod

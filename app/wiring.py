@@ -7,6 +7,7 @@ from pathlib import Path
 
 import structlog
 
+from app.access.pepper import PepperUnusable, pepper_of
 from app.cache.absent import AbsentCache
 from app.cache.port import Cache
 from app.cache.redis import RedisAddress, RedisCache
@@ -37,6 +38,8 @@ from app.vitals import Watched
 
 _log = structlog.get_logger(__name__)
 Task = Callable[[], Awaitable[None]]
+# Of 32 hexadecimal digits that were drawn, fewer are different in one of ten million cases.
+_FEWEST_CHARACTERS = 8
 
 
 class StartRefused(RuntimeError):
@@ -56,6 +59,7 @@ class Backends:
     rows: InstanceRows
     nodes: ServiceRegistryClient
     resolve: Resolve
+    pepper: bytes  # what every secret of this installation is derived from
     cache: Cache
     publisher: EventPublisher | None  # None: nobody is told of changes
     watched: Mapping[str, Watched]
@@ -73,8 +77,7 @@ def refuse_unsafe(settings: Settings) -> None:
             reasons.append("DATABASE_URL is not set: the change log would be embedded")
         if settings.zookeeper_hosts is None:
             reasons.append("ZOOKEEPER_HOSTS is not set: instances would be embedded")
-        if settings.pilothouse_access == "open":
-            reasons.append("PILOTHOUSE_ACCESS is open: anybody could read and change everything")
+        reasons += _unsafe_access(settings)
         if settings.vault_token and settings.vault_token.get_secret_value() == "root":
             reasons.append("VAULT_TOKEN is a development default")
     if settings.vault_addr is not None and not _has_login(settings):
@@ -87,12 +90,25 @@ def _has_login(settings: Settings) -> bool:
     return bool(settings.vault_token or (settings.vault_role_id and settings.vault_secret_id))
 
 
+def _unsafe_access(settings: Settings) -> list[str]:
+    reasons = []
+    if settings.pilothouse_access == "open":
+        reasons.append("PILOTHOUSE_ACCESS is open: anybody could read and change everything")
+    elif settings.pilothouse_token_pepper is None:
+        reasons.append("PILOTHOUSE_TOKEN_PEPPER is not set: replicas could not share tokens")
+    token = settings.pilothouse_admin_token
+    if token is not None and len(set(token.get_secret_value())) < _FEWEST_CHARACTERS:
+        reasons.append("PILOTHOUSE_ADMIN_TOKEN repeats itself: it could be guessed")
+    return reasons
+
+
 @asynccontextmanager
 async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
     """Open every adapter the settings name; raises StartRefused."""
     refuse_unsafe(settings)
     async with AsyncExitStack() as stack:
         state = await _opened_state(settings, stack)
+        pepper = _pepper(settings)
         store, cipher, vault_tasks = await _configs(settings, state, stack)
         log, flags, rows, prepare = await _log_of(settings, state, stack)
         nodes = _nodes(settings, stack)
@@ -127,12 +143,25 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
             rows=rows,
             nodes=nodes,
             resolve=resolver,
+            pepper=pepper,
             cache=cache,
             publisher=publisher,
             watched=watched,
             tasks=vault_tasks,
             prepare=prepare,
         )
+
+
+def _pepper(settings: Settings) -> bytes:
+    setting = settings.pilothouse_token_pepper
+    if setting is None and settings.database_url is not None:
+        _log.warning("pepper_not_set", note="replicas share tokens only if they share the pepper")
+    try:
+        return pepper_of(
+            setting.get_secret_value() if setting else None, Path(settings.pilothouse_data_dir)
+        )
+    except PepperUnusable as error:
+        raise StartRefused([f"PILOTHOUSE_TOKEN_PEPPER: {error}"]) from error
 
 
 async def _opened_state(settings: Settings, stack: AsyncExitStack) -> State | None:
