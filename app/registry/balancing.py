@@ -1,22 +1,14 @@
 """One instance for a caller: the strategies of the core, over what is known of a service."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
 from typing import Literal, TypeVar
 
 from app.registry.view import DISCOVERED, Seen, ServiceView
-from pilothouse_core.balancing import (
-    Candidate,
-    LeastRecent,
-    Pool,
-    RoundRobin,
-    at_random,
-    by_key,
-    pool,
-)
+from pilothouse_core.balancing import Candidate, LeastRecent, Pool, RoundRobin, pool
 
 Strategy = Literal["round_robin", "random", "least_recent", "hash"]
 _POOLS_AT_MOST = 100  # of one service; who asks can invent any number of zones
@@ -45,7 +37,7 @@ class Balancer:
         """Return one of a service, None if there is nobody to be used."""
         found = pooled(service, zone)
         series = service.name, zone if found.is_local else None
-        chosen = self._next(strategy, series, found.shares, key or "")
+        chosen = self._next(strategy, series, found, key or "")
         instance = None if chosen is None else service.instance(chosen)
         return None if instance is None else Choice(instance, found)
 
@@ -53,20 +45,20 @@ class Balancer:
         self,
         strategy: Strategy,
         series: tuple[str, str | None],
-        shares: Mapping[str, int],
+        among: Pool,
         key: str,
     ) -> str | None:
-        if not shares:
+        if not among.shares:
             return None
         match strategy:
             case "round_robin":
-                return self._kept(self._turns, series, RoundRobin).next(shares)
+                return self._kept(self._turns, series, RoundRobin).next(among.shares)
             case "least_recent":
-                return self._kept(self._recent, series, LeastRecent).next(shares)
+                return self._kept(self._recent, series, LeastRecent).next(among.shares)
             case "random":
-                return at_random(shares, random.random())  # noqa: S311 - spreads load
+                return among.lottery.owner(random.random())  # noqa: S311 - spreads load
             case "hash":
-                return by_key(shares, key)
+                return among.rendezvous.owner(key)
 
     def _kept(
         self,
@@ -87,6 +79,8 @@ def pooled(service: ServiceView, zone: str | None) -> Pool:
         return known
     candidates = [_candidate(one, now) for one in service.seen if one.status != "draining"]
     found = pool(candidates, zone=zone)
+    if zone is not None and not found.is_local:
+        found = pooled(service, None)  # the same one: taking turns begins anew with other shares
     warms = any(one.age < one.warmup_seconds for one in candidates)
     if len(service.pools) < _POOLS_AT_MOST:
         service.pools[zone] = now + _WARMER_SECONDS if warms else inf, found

@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from math import gcd, sqrt
+from math import gcd, log, sqrt
 
+import mmh3
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,9 +12,9 @@ from hypothesis import strategies as st
 from pilothouse_core.balancing import (
     Candidate,
     LeastRecent,
+    Lottery,
+    Rendezvous,
     RoundRobin,
-    at_random,
-    by_key,
     pool,
     share,
 )
@@ -35,28 +36,17 @@ candidates = st.lists(
     max_size=12,
 )
 # Also what a second implementation of the hash, written out in Python, found.
-VECTORS = [
-    "7c1e",
-    "7c1e",
-    "7c1e",
-    "7c1e",
-    "ü",
-    "7c1e",
-    "7c1e",
-    "ü",
-    "7c1e",
-    "ü",
-    "ü",
-    "7c1e",
-    "a",
-    "7c1e",
-    "7c1e",
-]
+VECTORS = ["7c1e" if first == "7" else first for first in "7ü77üüü777ü7777"]
+VECTORS_OF_TEN = [f"i-{digit}" for digit in "988606061043115"]
 KEYS = [f"customer-{number}" for number in range(10_000)]
 
 
 def of(count: int, **facts: object) -> list[Candidate]:
     return [Candidate(f"{facts}-{number}", **facts) for number in range(count)]  # type: ignore[arg-type]
+
+
+def by_key(among: Mapping[str, int], key: str) -> str | None:
+    return Rendezvous(among).owner(key)
 
 
 def series(turns: RoundRobin | LeastRecent, among: Mapping[str, int], picks: int) -> list[str]:
@@ -149,7 +139,28 @@ def test_round_robin_gives_exactly_the_shares_over_every_cycle(
 
 
 def test_round_robin_spreads_the_heavy_one_out() -> None:
-    assert "".join(series(RoundRobin(), {"a": 5, "b": 1, "c": 1}, 7)) == "aabacaa"
+    assert "".join(series(RoundRobin(), {"a": 5, "b": 1, "c": 1}, 7)) == "abaaaca"
+
+
+@quick
+@given(shares)
+def test_in_round_robin_nobody_is_far_ahead_or_behind(among: dict[str, int]) -> None:
+    total = sum(among.values())
+    picks = series(RoundRobin(), among, 2 * total)
+
+    for id_, count in among.items():
+        for length in range(len(picks)):
+            assert abs(picks[:length].count(id_) - length * count / total) < 2
+
+
+@quick
+@given(shares)
+def test_turns_go_on_where_they_were_when_equal_shares_are_told_anew(
+    among: dict[str, int],
+) -> None:
+    turns, picks = RoundRobin(), 2 * sum(among.values())
+
+    assert [turns.next({**among}) for _ in range(picks)] == series(RoundRobin(), among, picks)
 
 
 @quick
@@ -180,20 +191,35 @@ def test_the_least_recent_comes_next(among: dict[str, int]) -> None:
 
 
 @quick
+@given(st.lists(st.tuples(shares, st.integers(1, 9)), min_size=1, max_size=20))
+def test_who_waits_longest_is_next_whoever_comes_and_goes(
+    past: list[tuple[dict[str, int], int]],
+) -> None:
+    turns = LeastRecent()
+    picked: dict[str, int] = {}
+    for among, picks in past:
+        picked = {id_: when for id_, when in picked.items() if id_ in among}
+        for chosen in series(turns, among, picks):
+            assert chosen == min(among, key=lambda id_: picked.get(id_, 0))
+            picked[chosen] = max(picked.values(), default=0) + 1
+
+
+@quick
 @given(shares)
 def test_a_random_draw_falls_into_each_share_as_often_as_it_is_wide(among: dict[str, int]) -> None:
     total = sum(among.values())
-    drawn = [at_random(among, (number + 0.5) / total) for number in range(total)]
+    lottery = Lottery(among)
+    drawn = [lottery.owner((number + 0.5) / total) for number in range(total)]
 
     assert Counter(drawn) == among
-    assert at_random(among, 1 - 2**-53) == max(among)
-    assert at_random(among, 1.0) == max(among)
+    assert lottery.owner(1 - 2**-53) == max(among)
+    assert lottery.owner(1.0) == max(among)
 
 
 def test_where_nobody_is_nobody_is_chosen() -> None:
     assert RoundRobin().next({}) is None
     assert LeastRecent().next({}) is None
-    assert at_random({}, 0.5) is None
+    assert Lottery({}).owner(0.5) is None
     assert by_key({}, "key") is None
 
 
@@ -216,21 +242,46 @@ def test_one_instance_less_moves_one_key_in_n(count: int) -> None:
     among = {f"i-{number}": 100_000 for number in range(count)}
     left = {id_: share for id_, share in among.items() if id_ != "i-1"}
 
-    moved = sum(by_key(among, key) != by_key(left, key) for key in KEYS)
+    before, after = Rendezvous(among), Rendezvous(left)
+    moved = sum(before.owner(key) != after.owner(key) for key in KEYS)
 
     assert moved / len(KEYS) == pytest.approx(1 / count, abs=4 * sqrt(1 / count / len(KEYS)))
 
 
 def test_keys_spread_by_share() -> None:
     among = {"a": 1, "b": 2, "c": 7}
-    found = Counter(by_key(among, key) for key in KEYS)
+    found = Counter(map(Rendezvous(among).owner, KEYS))
 
     for id_, count in among.items():
         assert found[id_] == pytest.approx(count * 1000, abs=4 * sqrt(count * 1000))
 
 
+@quick
+@given(shares, st.lists(st.text(st.characters()), min_size=1))
+def test_the_owner_of_a_key_has_the_highest_score(among: dict[str, int], keys: list[str]) -> None:
+    def score(id_: str, key: str) -> float:
+        seed = mmh3.mmh3_32_uintdigest(key.encode("utf-8", "surrogatepass"))
+        placed = int.from_bytes(mmh3.mmh3_32_digest(id_.encode(), seed))
+        return -among[id_] / log((placed + 0.5) / 2**32)
+
+    for key in keys:
+        owner = by_key(among, key)
+        assert owner is not None
+        assert score(owner, key) == max(score(id_, key) for id_ in among)
+
+
+def test_keys_without_end_keep_their_owners() -> None:
+    among = Rendezvous({"a": 1, "b": 1, "c": 2})
+
+    first = [among.owner(key) for key in KEYS]
+
+    assert [among.owner(key) for key in KEYS] == first
+
+
 def test_the_owners_of_keys_are_those_of_the_vectors() -> None:
     among = {"7c1e": 100_000, "a": 50_000, "ü": 75_000}
+    ten = {f"i-{number}": 100_000 for number in range(10)}
     keys = ("", *(f"customer-{number}" for number in range(12)), "straße", "\ud800")
 
     assert [by_key(among, key) for key in keys] == VECTORS
+    assert [by_key(ten, key) for key in keys] == VECTORS_OF_TEN

@@ -133,6 +133,7 @@ def test_zones_without_end_are_balanced_to_all_alike() -> None:
 
     assert Counter(found) == {"a": 100, "b": 100}
     assert len(service.pools) == 100
+    assert {id(found) for _, found in service.pools.values()} == {id(pooled(service, None))}
 
 
 def test_a_view_of_nobody_is_balanced_as_nobody() -> None:

@@ -1,19 +1,24 @@
 """Which instance of a service is next: pure, so that the service and its clients agree.
 
-First `pool` decides who takes part and with which share, then a strategy picks one of them.
+First `pool` decides who takes part and with which share, then a strategy picks one of them. What
+depends on the shares alone is prepared once: picking costs little, however many there are.
 """
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, repeat
 from math import inf, log
+from operator import add
 
 import mmh3
 
 PANIC_THRESHOLD = 0.5  # of the instances; Envoy's default
 _ENOUGH = 0.5  # of what an even spread over the zones would give each of them
-_UNUSED_BITS = 12  # of the hash
 _FINE = 1000  # parts of a weight, so that shares are whole numbers while an instance warms up
+_OWNERS_KEPT = 1024  # of keys; then all are forgotten
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +33,21 @@ class Candidate:
     warmup_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pool:
     """Who takes part, by id in ascending order; a share is relative to the others and above 0."""
 
     shares: Mapping[str, int]
     panicked: bool = False  # too few are healthy: the unhealthy take part as well
     is_local: bool = False  # only those of the zone that was asked for
+
+    @cached_property
+    def lottery(self) -> "Lottery":
+        return Lottery(self.shares)
+
+    @cached_property
+    def rendezvous(self) -> "Rendezvous":
+        return Rendezvous(self.shares)
 
 
 def pool(
@@ -85,15 +98,18 @@ def share(candidate: Candidate) -> int:
 class RoundRobin:
     """Smooth weighted round robin, as nginx does it: heavy ones are spread out, not in a row.
 
-    Keeps the state of one series of picks: one for each service and zone.
+    Between those who have the same share it is a plain one, so that a turn costs as much as there
+    are different shares. Keeps the state of one series of picks: one for each service and zone.
     """
 
     def __init__(self) -> None:
-        self._turns: dict[str, int] = {}
-        self._alike: Mapping[str, int] = {}  # the last shares, if all were the same
-        self._order: list[str] = []
-        self._place = 0
-        self._last = ""
+        self._shares: Mapping[str, int] = {}
+        self._total = 0
+        # Those who are alike, side by side: who is next is first; what all of them have together,
+        # and how much of it they have to their credit.
+        self._alike: list[deque[str]] = []
+        self._counts: list[int] = []
+        self._credits: list[int] = []
 
     def next(self, shares: Mapping[str, int]) -> str | None:
         """Return whose turn it is, None if there is nobody; `shares` are not changed afterwards.
@@ -103,32 +119,40 @@ class RoundRobin:
         """
         if not shares:
             return None
-        if shares is self._alike or self._are_alike(shares):
-            self._last = self._order[self._place]
-            self._place = (self._place + 1) % len(self._order)
-            return self._last
-        self._last = self._weighted(shares)
-        return self._last
-
-    def _are_alike(self, shares: Mapping[str, int]) -> bool:
-        """Prepare to go round, after who was last: what the general rule does with equal shares."""
-        if len(set(shares.values())) > 1:
-            self._alike = {}
-            return False
-        self._alike, self._turns = shares, {}
-        self._order = sorted(shares)
-        self._place = bisect_right(self._order, self._last) % len(self._order)
-        return True
-
-    def _weighted(self, shares: Mapping[str, int]) -> str:
-        turns = {id_: self._turns.get(id_, 0) + count for id_, count in shares.items()}
-        # Those who left took credit or debt along; a newcomer must not wait for it to level out.
-        excess = (sum(turns.values()) - sum(shares.values())) // len(turns)
-        turns = {id_: turn - excess for id_, turn in turns.items()}
-        chosen = max(turns, key=turns.__getitem__)
-        turns[chosen] -= sum(shares.values())
-        self._turns = turns
+        if shares is not self._shares:
+            self._begin(shares)
+        alike = self._alike[0 if len(self._alike) == 1 else self._heaviest()]
+        chosen = alike[0]
+        alike.rotate(-1)
         return chosen
+
+    def _heaviest(self) -> int:
+        self._credits = list(map(add, self._credits, self._counts))
+        chosen = self._credits.index(max(self._credits))
+        self._credits[chosen] -= self._total
+        return chosen
+
+    def _begin(self, shares: Mapping[str, int]) -> None:
+        """Take over other shares; who has waited for a turn goes on to wait for it."""
+        before = self._waited()
+        waited = {id_: before.get(id_, 0.0) for id_ in shares}
+        # Those who left took credit or debt along; a newcomer must not wait for it to level out.
+        excess = sum(waited.values()) / len(waited)
+        self._shares, self._total = shares, sum(shares.values())
+        self._alike, self._counts, self._credits = [], [], []
+        for count, ids in _alike(shares):
+            self._alike.append(deque(sorted(ids, key=lambda id_: -waited[id_])))
+            self._counts.append(count * len(ids))
+            of_them = sum(waited[id_] - excess for id_ in ids)
+            self._credits.append(round(of_them * self._total))
+
+    def _waited(self) -> dict[str, float]:
+        """Return how many turns each is due: those who are alike stand in line for theirs."""
+        return {
+            id_: (credit / self._total + (len(alike) - 1) / 2 - place) / len(alike)
+            for alike, credit in zip(self._alike, self._credits, strict=True)
+            for place, id_ in enumerate(alike)
+        }
 
 
 class LeastRecent:
@@ -138,51 +162,91 @@ class LeastRecent:
     """
 
     def __init__(self) -> None:
-        self._picks = 0
-        self._picked: dict[str, int] = {}
+        self._shares: Mapping[str, int] = {}
+        self._line: deque[str] = deque()
+        self._picked: set[str] = set()
 
     def next(self, shares: Mapping[str, int]) -> str | None:
-        """Return whose turn it is, None if there is nobody."""
+        """Return whose turn it is, None if there is nobody; `shares` are not changed afterwards."""
         if not shares:
             return None
-        chosen = min(shares, key=lambda id_: self._picked.get(id_, 0))
-        self._picks += 1
-        self._picked = {id_: n for id_, n in self._picked.items() if id_ in shares}
-        self._picked[chosen] = self._picks
+        if shares is not self._shares:
+            self._shares = shares
+            picked = [id_ for id_ in self._line if id_ in self._picked and id_ in shares]
+            self._picked = set(picked)
+            self._line = deque([id_ for id_ in shares if id_ not in self._picked] + picked)
+        chosen = self._line[0]
+        self._line.rotate(-1)
+        self._picked.add(chosen)
         return chosen
 
 
-def at_random(shares: Mapping[str, int], drawn: float) -> str | None:
-    """Return who owns `drawn`, a number in [0, 1), where the shares lie side by side, by id."""
-    point = drawn * sum(shares.values())
-    for id_, count in sorted(shares.items()):
-        if point < count:
-            return id_
-        point -= count
-    return max(shares, default=None)  # floats may round up to the very end
+class Lottery:
+    """The shares side by side, by id."""
+
+    def __init__(self, shares: Mapping[str, int]) -> None:
+        self._ids = sorted(shares)
+        self._ends = list(accumulate(shares[id_] for id_ in self._ids))
+
+    def owner(self, drawn: float) -> str | None:
+        """Return whose share holds `drawn`, a number in [0, 1); None if there is nobody."""
+        if not self._ids:
+            return None
+        place = bisect_right(self._ends, drawn * self._ends[-1])
+        return self._ids[min(place, len(self._ids) - 1)]  # floats may round up to the very end
 
 
-def by_key(shares: Mapping[str, int], key: str) -> str | None:
-    """Return the owner of `key` by weighted rendezvous hashing, None if there is nobody.
+class Rendezvous:
+    """Weighted rendezvous hashing.
 
     When an instance comes, goes or changes its share, no key moves but to it or away from it: with
-    equal shares about one in n. Frozen by vectors: the score is -share / ln((hash + 0.5) / 2^52),
-    hash being the upper 52 of the first 64 bits of murmur3_x64_128 of id, NUL and key. Source:
-    Schindelhauer and Schomaker, Weighted Distributed Hash Tables (2005).
+    equal shares about one in n. Frozen by vectors: the score is -share / ln((hash + 0.5) / 2^32),
+    hash being murmur3_x86_32 of the id, seeded with that of the key, with its bytes in reverse; of
+    equal scores the least share wins, then the least id. Source: Schindelhauer and Schomaker,
+    Weighted Distributed Hash Tables (2005).
     """
-    if len(set(shares.values())) <= 1:  # the score rises with the hash: no need to count it
-        return max(shares, key=lambda id_: _placed(id_, key), default=None)
-    return max(shares, key=lambda id_: _score(_placed(id_, key), shares[id_]))
+
+    def __init__(self, shares: Mapping[str, int]) -> None:
+        alike = _alike(shares)
+        # Those who have the same share side by side: of them only the highest hash can win.
+        self._ids = [id_ for _, ids in alike for id_ in ids]
+        self._names = [_bytes(id_) for id_ in self._ids]
+        self._shares = [share for share, _ in alike]
+        ends = list(accumulate(len(ids) for _, ids in alike))
+        self._parts = list(map(slice, [0, *ends], ends))
+        self._known: dict[int, str] = {}
+
+    def owner(self, key: str) -> str | None:
+        """Return the owner of `key`, None if there is nobody."""
+        if not self._ids:
+            return None
+        seed = mmh3.mmh3_32_uintdigest(_bytes(key))
+        owner = self._known.get(seed)
+        if owner is None:
+            if len(self._known) >= _OWNERS_KEPT:
+                self._known.clear()
+            owner = self._known[seed] = self._owner(seed)
+        return owner
+
+    def _owner(self, seed: int) -> str:
+        hashes = list(map(mmh3.mmh3_32_digest, self._names, repeat(seed)))
+        highest = [max(hashes[part]) for part in self._parts]
+        scores = [
+            share / log((int.from_bytes(hash_) + 0.5) / 2**32)  # below 0, and the least wins
+            for share, hash_ in zip(self._shares, highest, strict=True)
+        ]
+        best = scores.index(min(scores))
+        return self._ids[hashes.index(highest[best], self._parts[best].start)]
 
 
-def _placed(id_: str, key: str) -> int:
+def _bytes(text: str) -> bytes:
     # mmh3 is given bytes: a text with half a surrogate pair crashes it.
-    text = f"{id_}\0{key}".encode("utf-8", "surrogatepass")
-    placed: int = mmh3.hash64(text, 0, x64arch=True, signed=False)[0]
-    return placed >> _UNUSED_BITS
+    return text.encode("utf-8", "surrogatepass")
 
 
-def _score(placed: int, count: int) -> float:
-    # As many bits as a double holds beside the half: with more, the quotient could round up to 1,
-    # whose logarithm is 0.
-    return -count / log((placed + 0.5) / 2**52)
+def _alike(shares: Mapping[str, int]) -> list[tuple[int, list[str]]]:
+    """Put those together who have the same share; shares and ids ascend."""
+    ids: dict[int, list[str]] = {}
+    for id_ in sorted(shares):
+        ids.setdefault(shares[id_], []).append(id_)
+    return sorted(ids.items())
