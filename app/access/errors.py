@@ -1,6 +1,6 @@
 """Why a caller is not let in."""
 
-from app.errors import Forbidden, Unauthenticated, Unavailable
+from app.errors import Forbidden, Invalid, NotFound, TooMany, Unauthenticated, Unavailable
 
 
 class TokenMissing(Unauthenticated):
@@ -35,3 +35,53 @@ class Denied(Forbidden):
         )
         super().__init__(f"this needs `{right}`{where}", right=str(right))
         self.right, self.environment, self.service = str(right), environment, service
+
+
+class TooManyRequests(TooMany):
+    code = "too_many_requests"
+
+    def __init__(self, per_second: float) -> None:
+        super().__init__(f"more than {per_second:g} requests a second", per_second=per_second)
+
+
+class TooManyStreamsOfCaller(TooMany):
+    code = "too_many_streams_of_caller"
+    retry_after = 10
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"this caller has {limit} streams here already", limit=limit)
+
+
+class CredentialsContradict(Unauthenticated):
+    code = "credentials_contradict"
+
+    def __init__(self) -> None:
+        super().__init__("more than one token is stated")
+
+
+class IssuerUnavailable(Unavailable):
+    code = "issuer_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("the keys of the OpenID Connect issuer cannot be read")
+
+
+class TokenStoreUnavailable(Unavailable):
+    code = "token_store_unavailable"
+
+
+class TokenNotFound(NotFound):
+    code = "token_not_found"
+
+    def __init__(self, token_id: str) -> None:
+        super().__init__("there is no token of this id", token=token_id)
+
+
+class BadToken(Invalid):
+    """What is asked of a new token breaks a rule; `flaws` says where."""
+
+    code = "bad_token"
+
+    def __init__(self, pointer: str, detail: str, code: str) -> None:
+        super().__init__(f"{pointer} {detail}")
+        self.flaws = ({"pointer": f"#{pointer}", "detail": detail, "code": code},)

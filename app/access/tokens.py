@@ -1,0 +1,166 @@
+"""Tokens of machines: how one is written, and what it allows. Pure."""
+
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime
+from math import inf
+from typing import Final, get_args
+from zlib import crc32
+
+from app.access.model import (
+    CLIENT_RIGHTS,
+    RIGHTS_OF_ROLE,
+    SERVICE_RIGHTS,
+    Grant,
+    Principal,
+    Right,
+    Role,
+    TokenClass,
+    matches,
+)
+
+CLASSES: Final[tuple[TokenClass, ...]] = get_args(TokenClass)
+ROLES_OF_CLASS: Final[dict[TokenClass, frozenset[Role]]] = {
+    "service": frozenset({"secrets:reveal"}),
+    "client": frozenset(),
+    "operator": frozenset({"viewer", "editor", "publisher", "secrets:reveal"}),
+    "admin": frozenset({"admin", "secrets:reveal"}),
+}
+PREFIX: Final = "plh_"
+# Neither `_` nor `-`: a double click takes a whole token, and each part ends where it seems to.
+_ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_ID_BITS, _ID_LENGTH = 95, 16
+_SECRET_BITS, _SECRET_LENGTH = 256, 43
+_CHECKSUM_LENGTH: Final = 6
+_SHAPE: Final = re.compile(
+    rf"plh_({'|'.join(CLASSES)})_([0-9A-Za-z]{{{_ID_LENGTH}}})"
+    rf"_[0-9A-Za-z]{{{_SECRET_LENGTH}}}_([0-9A-Za-z]{{{_CHECKSUM_LENGTH}}})",
+    re.ASCII,
+)
+LONGEST: Final = (
+    len(PREFIX) + max(map(len, CLASSES)) + _ID_LENGTH + _SECRET_LENGTH + _CHECKSUM_LENGTH + 3
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What is kept of a token: all but its secret.
+
+    `environments` and `services` are patterns; `digest` is `digest(key, text)` of the whole text;
+    `revision` is the one of its newest change.
+    """
+
+    id: str
+    name: str
+    token_class: TokenClass
+    environments: tuple[str, ...]
+    services: tuple[str, ...]
+    roles: tuple[Role, ...]
+    created_at: datetime
+    created_by: str
+    digest: bytes = field(repr=False)
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+    revision: int = 0
+
+    @property
+    def expires(self) -> float:
+        """Seconds since the epoch, infinite if it never expires."""
+        return inf if self.expires_at is None else self.expires_at.timestamp()
+
+    def is_live(self, now: float) -> bool:
+        """Tell whether it may be used at `now`, in seconds since the epoch."""
+        return self.revoked_at is None and now < self.expires
+
+
+def mint(token_class: TokenClass) -> tuple[str, str]:
+    """Return the id and the text of a new token."""
+    token_id = _in_base62(secrets.randbits(_ID_BITS), _ID_LENGTH)
+    secret = _in_base62(secrets.randbits(_SECRET_BITS), _SECRET_LENGTH)
+    body = f"{PREFIX}{token_class}_{token_id}_{secret}"
+    return token_id, f"{body}_{_checksum(body)}"
+
+
+def parse(text: str) -> str | None:
+    """Return the id in a token, None if `text` is none: mistyped, cut off or made up.
+
+    It needs no store, so that whoever looks for leaked tokens can tell one too.
+    """
+    if len(text) > LONGEST or (found := _SHAPE.fullmatch(text)) is None:
+        return None
+    body, checksum = text[: -_CHECKSUM_LENGTH - 1], found[3]
+    return found[2] if checksum == _checksum(body) else None
+
+
+def _checksum(body: str) -> str:
+    """CRC-32, which misses no single wrong character."""
+    return _in_base62(crc32(body.encode("ascii")), _CHECKSUM_LENGTH)
+
+
+def _in_base62(number: int, length: int) -> str:
+    digits = []
+    for _ in range(length):
+        number, digit = divmod(number, len(_ALPHABET))
+        digits.append(_ALPHABET[digit])
+    return "".join(reversed(digits))
+
+
+def digest(key: bytes, text: str) -> bytes:
+    """Return what is stored of a token: HMAC-SHA-256 under a key derived from the pepper."""
+    return hmac.digest(key, text.encode("utf-8", "surrogatepass"), hashlib.sha256)
+
+
+def grants_of(token: Token) -> tuple[Grant, ...]:
+    """Return what a token allows."""
+    rights = _RIGHTS_OF_CLASS[token.token_class].union(
+        *(RIGHTS_OF_ROLE[role] for role in token.roles)
+    )
+    return (Grant(rights, token.environments, token.services),)
+
+
+_RIGHTS_OF_CLASS: Final[dict[TokenClass, frozenset[Right]]] = {
+    "service": SERVICE_RIGHTS,
+    "client": CLIENT_RIGHTS,
+    "operator": frozenset(),
+    "admin": RIGHTS_OF_ROLE["admin"],
+}
+
+
+def principal_of(token: Token, protected: tuple[str, ...]) -> Principal:
+    """Return who shows a token; `protected` are the environments of publishers."""
+    return Principal(
+        name=f"token:{token.name}",
+        grants=grants_of(token),
+        protected=protected,
+        token_class=token.token_class,
+        token_id=token.id,
+        expires_at=token.expires,
+    )
+
+
+def lacks(giver: Principal, given: tuple[Grant, ...]) -> Grant | None:
+    """Return the first grant that the giver cannot give because it is wider than their own.
+
+    Every right must be one that a single grant of theirs holds in all of its environments and
+    services. A pattern lies within another one if that one matches it as if it were a name: `*`
+    stands in no name, so each of its stars then falls into a star of the other.
+    """
+    for grant in given:
+        held = {
+            right
+            for own in giver.grants
+            if _are_within(grant.environments, own.environments)
+            and _are_within(grant.services, own.services)
+            for right in own.rights
+        }
+        if not grant.rights <= held:
+            return grant
+    return None
+
+
+def _are_within(narrow: tuple[str, ...], wide: tuple[str, ...]) -> bool:
+    return all(any(matches(pattern, text) for pattern in wide) for text in narrow)
