@@ -75,6 +75,13 @@ class PreconditionFailed(Conflict):
     code = "precondition_failed"
 
 
+class TooMany(PilothouseError):
+    """The caller asks for more than one caller may; retry later."""
+
+    code = "too_many"
+    retry_after: int = 1
+
+
 class Unavailable(PilothouseError):
     """A server behind a port did not answer or refused; nothing was changed; retry later."""
 

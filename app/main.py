@@ -10,6 +10,7 @@ import structlog
 from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
+from app.access.gate import Gate, OpenGate
 from app.background import running
 from app.cache.provenance import CacheHeader
 from app.changes.follower import Follower
@@ -79,6 +80,7 @@ class State(TypedDict):
     flag_transfer: FlagTransfer
     evaluator: Evaluator
     registry: RegistryService
+    gate: Gate
     own: OwnRegistration | None
     hot: tuple[HotRead, ...]
     hot_posts: Mapping[bytes, HotPost]
@@ -187,6 +189,7 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
     )
     follower.prepare(registry.follower.prepare)
     hub = Hub(settings.stream_limit)
+    gate = OpenGate()
     follower.listen(hub.publish)
     relay = Relay(log, backends.publisher, follower) if backends.publisher else None
     retention = Retention(
@@ -210,6 +213,7 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
         flag_transfer=FlagTransfer(sets, flag_writer),
         evaluator=evaluator,
         registry=registry,
+        gate=gate,
         own=_own(settings, registry),
         hot=(
             HotKey(hot),
@@ -217,7 +221,7 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
             HotDiscover(hot_registry),
             HotUrl(hot_registry),
         ),
-        hot_posts=hot_posts(HotFlags(evaluator, follower, vitals)),
+        hot_posts=hot_posts(HotFlags(evaluator, follower, vitals, gate.ticket)),
     )
     reconciler = Reconciler(store, log, writer)
     scanner = Scanner(store, reader, writer)

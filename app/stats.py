@@ -6,6 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from app.access.caller import Calling
+from app.access.model import Right
 from app.changes.port import ChangeLog
 from app.configs.model import KIND
 from app.configs.reading import Reader
@@ -66,5 +68,6 @@ router = APIRouter(tags=["health"], responses=PROBLEMS)
 
 
 @router.get("/stats", summary="Numbers for people")
-async def stats(source: Annotated[Stats, from_state("stats")]) -> StatsOut:
+async def stats(source: Annotated[Stats, from_state("stats")], caller: Calling) -> StatsOut:
+    caller.demand(Right.READ_STATS)
     return await source.now()

@@ -191,6 +191,18 @@ FLAG_WRITES = Counter(
     ["kind"],
     registry=REGISTRY,
 )
+ISSUER_CALLS = Counter(
+    "pilothouse_issuer_calls_total",
+    "Reads of the keys of the OpenID Connect issuer.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+DENIALS = Counter(
+    "pilothouse_denials_total",
+    "Requests that access control refused, by the code of the answer.",
+    ["code"],
+    registry=REGISTRY,
+)
 BACKGROUND_FAILURES = Counter(
     "pilothouse_background_failures_total",
     "Rounds of a background task that failed and will be tried again.",

@@ -3,16 +3,47 @@
 from typing import Annotated
 
 import structlog
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 
-from app.access.model import ANYBODY, Caller
+from app.access.gate import Gate
+from app.access.model import Caller
+from app.web.state import from_state
+
+CALLER = "caller"  # where the request's state says who asked, for whoever tells of a refusal
+AccessGate = Annotated[Gate, from_state("gate")]
 
 
-async def _caller(request: Request) -> Caller:
-    """Return the caller; with open access nobody is known and everybody may do everything."""
-    request_id = str(structlog.contextvars.get_contextvars().get("request_id", ""))
-    source = request.client.host if request.client is not None else ""
-    return Caller(ANYBODY, request_id, source)
+async def _caller(request: Request, gate: AccessGate) -> Caller:
+    """Return the caller; raises an Unauthenticated, TooManyRequests or an Unavailable."""
+    principal = await gate.principal(request.scope["headers"])
+    caller = Caller(principal, request_id_of(), source_of(request))
+    setattr(request.state, CALLER, caller)
+    return caller
+
+
+async def _listener(
+    request: Request,
+    gate: AccessGate,
+    ticket: Annotated[
+        str | None, Query(description="What an evaluation's answer gave with this address.")
+    ] = None,
+) -> Caller:
+    """Return who opens a stream, by a ticket in its URL if there is one; raises as `_caller`."""
+    if ticket is None:
+        return await _caller(request, gate)
+    caller = Caller(gate.holder(ticket), request_id_of(), source_of(request))
+    setattr(request.state, CALLER, caller)
+    return caller
+
+
+def request_id_of() -> str:
+    return str(structlog.contextvars.get_contextvars().get("request_id", ""))
+
+
+def source_of(request: Request) -> str:
+    """Return the address that a request came from."""
+    return request.client.host if request.client is not None else ""
 
 
 Calling = Annotated[Caller, Depends(_caller)]
+Listening = Annotated[Caller, Depends(_listener)]

@@ -98,6 +98,11 @@ class KnownTokens:
         self._used[token_id] = now
         return token
 
+    def is_live(self, token_id: str) -> bool:
+        """Tell whether the token of this id may be used now."""
+        token = self._admin if token_id == ADMIN else self._tokens.get(token_id)
+        return token is not None and token.is_live(self._now())
+
     def note(self, token_id: str) -> None:
         """Note that a token was used which was found before."""
         self._used[token_id] = self._now()

@@ -102,10 +102,6 @@ class Grant:
         is_there = right in _OF_SERVICES or _is_meant(self.environments, environment)
         return is_there and (right in _OF_ENVIRONMENTS or _is_meant(self.services, service))
 
-    @property
-    def is_everywhere(self) -> bool:
-        return "*" in self.environments and "*" in self.services
-
 
 def _is_meant(patterns: Iterable[str], name: str) -> bool:
     return any(matches(pattern, name) for pattern in patterns)
@@ -144,8 +140,11 @@ class Principal:
             )
             return may
 
-    def may_everywhere(self, right: Right) -> bool:
-        return any(right in grant.rights and grant.is_everywhere for grant in self.grants)
+    @property
+    def home(self) -> str | None:
+        """Return the one environment that there is for them, None if there are several."""
+        found = {pattern for grant in self.grants for pattern in grant.environments}
+        return found.pop() if len(found) == 1 and "*" not in "".join(found) else None
 
     def needed(self, right: Right, environment: str) -> Right:
         """Return the right that a change needs there: in some environments, to publish."""

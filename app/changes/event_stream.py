@@ -3,6 +3,9 @@
 import asyncio
 import random
 from contextlib import suppress
+from math import inf
+from time import time
+from typing import NamedTuple
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -20,11 +23,27 @@ _PAGE = 1000
 _RETRY_MILLISECONDS = (500, 5000)
 
 
+class Leave(NamedTuple):
+    """By whose leave somebody listens, and until when, in seconds since the epoch."""
+
+    owner: str | None = None
+    until: float = inf
+
+
+NO_END = Leave()
+
+
 class EventStream(Response):
     """A response that lasts: bounded in memory, in time per write, and by the client's patience."""
 
     def __init__(
-        self, hub: Hub, log: ChangeLog, follower: Follower, selection: Selection, after: int | None
+        self,
+        hub: Hub,
+        log: ChangeLog,
+        follower: Follower,
+        selection: Selection,
+        after: int | None,
+        leave: Leave = NO_END,
     ) -> None:
         super().__init__(
             media_type="text/event-stream",
@@ -36,12 +55,13 @@ class EventStream(Response):
         self._follower = follower
         self._selection = selection
         self._after = after
+        self._leave = leave
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = connection_of(scope)
         if connection is not None:
             connection.keep_small()
-        subscription = self._hub.join(self._selection)
+        subscription = self._hub.join(self._selection, self._leave.owner)
         gone = asyncio.create_task(_gone(receive, subscription))
         STREAMS.inc()
         reason = "gone"
@@ -84,7 +104,10 @@ class EventStream(Response):
         if self._follower.started:
             await _say(send, await self._opening(subscription, send))
         while not gone.done() and not subscription.closed:
-            await subscription.wait(HEARTBEAT_SECONDS, push)
+            left = self._leave.until - time()
+            if left <= 0:
+                break
+            await subscription.wait(min(HEARTBEAT_SECONDS, left), push)
             if gone.done() or subscription.closed:
                 break
             if subscription.overrun:

@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 from app.changes.model import Change
 from app.telemetry import STREAM_EVENTS
@@ -87,8 +87,9 @@ def event_for(selection: Selection, change: Change) -> bytes:
 class Subscription:
     """What waits for one client: the latest change of each entity, oldest first, bounded."""
 
-    def __init__(self, selection: Selection) -> None:
+    def __init__(self, selection: Selection, owner: str | None = None) -> None:
         self.selection = selection
+        self.owner = owner
         self.overrun = False
         self.closed = False
         self.sent_revision = 0  # what the client was sent already, from the log
@@ -148,10 +149,12 @@ class Subscription:
 class Hub:
     """Everybody who listens on this replica."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, limit_of_each: int | None = None) -> None:
         self._limit = limit
+        self.limit_of_each = limit if limit_of_each is None else limit_of_each
         self._listening: dict[Selection, set[Subscription]] = {}
         self._count = 0
+        self._owned: Counter[str] = Counter()
         self._under_way: deque[Iterator[tuple[Subscription, Change, bytes]]] = deque()
         self.draining = False
 
@@ -162,10 +165,16 @@ class Hub:
     def __len__(self) -> int:
         return self._count
 
-    def join(self, selection: Selection) -> Subscription:
-        subscription = Subscription(selection)
+    def owned(self, owner: str) -> int:
+        """Return how many streams somebody has."""
+        return self._owned[owner]
+
+    def join(self, selection: Selection, owner: str | None = None) -> Subscription:
+        subscription = Subscription(selection, owner)
         self._listening.setdefault(selection, set()).add(subscription)
         self._count += 1
+        if owner is not None:
+            self._owned[owner] += 1
         return subscription
 
     def leave(self, subscription: Subscription) -> None:
@@ -173,6 +182,8 @@ class Hub:
         if subscription in alike:
             alike.discard(subscription)
             self._count -= 1
+            if subscription.owner is not None:
+                self._owned -= Counter([subscription.owner])  # forgets whoever has none left
         if not alike:
             self._listening.pop(subscription.selection, None)
 
@@ -202,9 +213,17 @@ class Hub:
     def drain(self) -> None:
         """Send everybody away: the service stops."""
         self.draining = True
-        for alike in self._listening.values():
-            for subscription in alike:
+        for subscription in self._everybody():
+            subscription.close()
+
+    def dismiss(self, owner: str) -> None:
+        """Send away whoever listens by the leave of `owner`, who has it no longer."""
+        for subscription in self._everybody():
+            if subscription.owner == owner:
                 subscription.close()
+
+    def _everybody(self) -> Iterator[Subscription]:
+        return chain.from_iterable(self._listening.values())
 
 
 def selected(changes: Iterable[Change], selection: Selection) -> bytes:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
+from app.access.model import Right
 from app.cache.provenance import header
 from app.configs.answers import in_effective, tag_of
 from app.configs.errors import BadName, KeyNotFound
@@ -13,7 +14,7 @@ from app.configs.schemas import EffectiveOut, KeyOut
 from app.configs.secrets import masked
 from app.web.conditional import etag, matches
 from app.web.freshness import Freshness
-from app.web.hot import HotAnswer
+from app.web.hot import Asking, HotAnswer
 
 _QUERIES_KEPT = 10_000
 _FRAGMENT_OVERHEAD = 1000  # bytes beside the body, roughly
@@ -57,10 +58,17 @@ class HotConfigs:
         self,
         name: tuple[str, bytes],
         encode: Encode,
+        asking: Asking,
         known: bytes | None,
         extra: tuple[tuple[bytes, bytes], ...] = (),
     ) -> HotAnswer | None:
         """Answer `name` (a key, "" for all, and the query string) from its encoded fragment."""
+        if asking.name is not None:
+            document = self.document(name[1])
+            if document is None or not asking.may(
+                Right.READ_CONFIGS, document.environment, document.service
+            ):
+                return None
         follower = self.reader.follower
         fragment = self._fragments.get(name)
         if fragment is None or fragment.generation != follower.generation:
@@ -128,13 +136,13 @@ class HotKey:
     prefix: str = "/api/v1/config/"
 
     def answer(
-        self, parameter: str, query: bytes, headers: Mapping[bytes, bytes]
+        self, parameter: str, query: bytes, headers: Mapping[bytes, bytes], asking: Asking
     ) -> HotAnswer | None:
         if not parameter or "/" in parameter or b"prefer" in headers:
             return None
         try:
             known = headers.get(b"if-none-match")
-            return self.configs.answer((parameter, query), _encoded_key, known)
+            return self.configs.answer((parameter, query), _encoded_key, asking, known)
         except KeyNotFound:
             return None
 
@@ -148,14 +156,14 @@ class HotEffective:
     prefix: str = "/api/v1/effective"
 
     def answer(
-        self, parameter: str, query: bytes, headers: Mapping[bytes, bytes]
+        self, parameter: str, query: bytes, headers: Mapping[bytes, bytes], asking: Asking
     ) -> HotAnswer | None:
         if parameter or b"prefer" in headers:
             return None
         if headers.get(b"accept", b"*/*") not in _ANY_FORM:
             return None
         known = headers.get(b"if-none-match")
-        return self.configs.answer(("", query), _encoded_effective, known, (_VARY,))
+        return self.configs.answer(("", query), _encoded_effective, asking, known, (_VARY,))
 
 
 def _addressed(query: bytes) -> DocumentId | None:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query
 
-from app.access.model import Caller
+from app.access.model import Caller, Right
 from app.changes.model import Idempotency
 from app.configs.edits import Edit
 from app.configs.model import BASE, SHARED, DocumentId, document_id
@@ -42,6 +42,14 @@ async def _addressed(
 
 
 Addressed = Annotated[DocumentId, Depends(_addressed)]
+
+
+def demand(caller: Caller, right: Right, document: DocumentId) -> None:
+    """Raise Denied unless the caller has the right over the addressed document.
+
+    The layers that it inherits from follow: whoever may read a service reads what it sees.
+    """
+    caller.demand(right, document.environment, document.service)
 
 
 def sees_fingerprints(caller: Caller, document: DocumentId) -> bool:

@@ -5,12 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 
 from app.access.caller import Calling
+from app.access.model import Right
 from app.changes.idempotency import Idempotent
 from app.changes.revisions import REVISION_HEADER, Following, hold, reaches_revision, reflected
 from app.configs.documents import DocumentService, Shown
 from app.configs.edits import create_document, delete_document, replace_document
 from app.configs.model import BASE, DocumentId, document_id
-from app.configs.requests import Environment, sees_fingerprints, write_of
+from app.configs.requests import Environment, demand, sees_fingerprints, write_of
 from app.configs.router_keys import Documents
 from app.configs.schemas import (
     ChangedOut,
@@ -67,6 +68,7 @@ async def list_documents(
     response: Response,
     documents: Documents,
     follower: Following,
+    caller: Calling,
     environment: Annotated[str | None, Query(description="Only this environment.")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
@@ -77,6 +79,7 @@ async def list_documents(
         pointer
         for pointer in documents.listed(environment)
         if (pointer.entity.environment, pointer.entity.name) > after
+        and caller.may(Right.READ_CONFIGS, pointer.entity.environment, pointer.entity.name)
     ]
     page = found[:limit]
     more = None
@@ -104,6 +107,7 @@ async def get(
     version: VersionQuery = None,
 ) -> DocumentOut | Response:
     document = document_id(environment, service)
+    demand(caller, Right.READ_CONFIGS, document)
     if version is None:
         await hold(lambda: documents.tag(document), known, wait, follower, fresh)
     revision = await reflected(follower, lambda: documents.revision(document))
@@ -125,6 +129,7 @@ async def create(
     environment: Environment = BASE,
 ) -> DocumentOut:
     document = document_id(environment, service)
+    demand(caller, Right.WRITE_CONFIGS, document)
     outcome = await documents.write(
         write_of(
             document,
@@ -150,6 +155,7 @@ async def replace(
     environment: Environment = BASE,
 ) -> DocumentOut:
     document = document_id(environment, service)
+    demand(caller, Right.WRITE_CONFIGS, document)
     outcome = await documents.write(
         write_of(
             document,
@@ -179,6 +185,7 @@ async def delete(
     environment: Environment = BASE,
 ) -> None:
     document = document_id(environment, service)
+    demand(caller, Right.WRITE_CONFIGS, document)
     outcome = await documents.write(
         write_of(document, delete_document, caller, expected=expected, replaces=True)
     )
@@ -193,11 +200,13 @@ async def history(
     response: Response,
     documents: Documents,
     follower: Following,
+    caller: Calling,
     environment: Environment = BASE,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Page[DocumentChangeOut]:
     document = document_id(environment, service)
+    demand(caller, Right.READ_CONFIGS, document)
     response.headers[REVISION_HEADER] = str(follower.revision)
     before = min(decode_cursor(cursor, int)[0], _MOST_VERSIONS) if cursor else None
     changes = await documents.history(document, limit, before)
@@ -211,11 +220,13 @@ async def diff(
     response: Response,
     documents: Documents,
     follower: Following,
+    caller: Calling,
     environment: Environment = BASE,
     old_version: VersionQuery = None,
     new_version: VersionQuery = None,
 ) -> DocumentDiffOut:
     document = document_id(environment, service)
+    demand(caller, Right.READ_CONFIGS, document)
     response.headers[REVISION_HEADER] = str(follower.revision)
     old, new, found = await documents.diff(document, old_version, new_version)
     return DocumentDiffOut(
@@ -245,6 +256,7 @@ async def rollback(
     environment: Environment = BASE,
 ) -> DocumentOut:
     document = document_id(environment, service)
+    demand(caller, Right.WRITE_CONFIGS, document)
     edit = await documents.restoring(document, body.version)
     outcome = await documents.write(
         write_of(

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.exceptions import HTTPException
 
 from app.access.caller import Calling
+from app.access.model import Right
 from app.changes.idempotency import Idempotent
 from app.changes.revisions import REVISION_HEADER, Following, hold, reaches_revision, reflected
 from app.configs.answers import KeyAnswer
@@ -20,6 +21,7 @@ from app.configs.requests import (
     AddressedKey,
     Resolve,
     Reveal,
+    demand,
     sees_fingerprints,
     write_of,
 )
@@ -85,6 +87,7 @@ async def create(
     body: KeyIn, response: Response, keys: Keys, caller: Calling, idempotency: Idempotent
 ) -> KeyOut:
     document = document_id(body.environment, body.service_name, body.user)
+    demand(caller, Right.WRITE_CONFIGS, document)
     edit = create_key(checked_key(body.key), body.value, is_encrypted=body.is_encrypted)
     write = write_of(document, edit, caller, body.comment, idempotency=idempotency)
     outcome = await keys.write(write)
@@ -105,6 +108,8 @@ async def bulk(
 ) -> BulkOut:
     response.headers[REVISION_HEADER] = str(follower.revision)
     wanted = _wanted(body)
+    for document, _ in wanted:
+        demand(caller, Right.READ_CONFIGS, document)
     # Of several layers, the one of which least may be seen decides.
     whole = all(sees_fingerprints(caller, document) for document, _ in wanted)
     found, missing = await keys.bulk(wanted, whole=whole)
@@ -143,6 +148,7 @@ async def list_keys(
     *,
     resolve: Resolve = True,
 ) -> Page[KeyOut]:
+    demand(caller, Right.READ_CONFIGS, document)
     wanted = [*(keys or ()), *(keys_too or ())]
     revision = await reflected(follower, lambda: service.newest(document, resolve=resolve))
     response.headers[REVISION_HEADER] = str(revision)
@@ -170,6 +176,7 @@ async def change_keys(
     caller: Calling,
     expected: Expected,
 ) -> PatchOut:
+    demand(caller, Right.WRITE_CONFIGS, document)
     edit = patch(Patch(body.set, tuple(body.unset), tuple(body.encrypt)))
     outcome = await keys.write(write_of(document, edit, caller, body.comment, expected=expected))
     version = outcome.body.version if outcome.body is not None else 0
@@ -201,6 +208,8 @@ async def get(
     resolve: Resolve = True,
     reveal: Reveal = False,
 ) -> KeyOut | Response:
+    demand(caller, Right.READ_CONFIGS, document)
+
     def tag() -> str:
         return keys.tag(document) if resolve else keys.layer_tag(document)
 
@@ -208,6 +217,7 @@ async def get(
         await hold(tag, known, wait, follower, fresh)
     revision = str(await reflected(follower, lambda: keys.newest(document, resolve=resolve)))
     if reveal:
+        demand(caller, Right.REVEAL, document)
         answer, value = await keys.reveal(document, key, caller, version, resolve=resolve)
         response.headers.update({"Cache-Control": "no-store", REVISION_HEADER: revision})
         return KeyOut.of(answer, value)
@@ -236,6 +246,7 @@ async def replace(
     caller: Calling,
     expected: Expected,
 ) -> KeyOut:
+    demand(caller, Right.WRITE_CONFIGS, document)
     edit = replace_key(checked_key(key), body.value, is_encrypted=body.is_encrypted)
     outcome = await keys.write(write_of(document, edit, caller, body.comment, expected=expected))
     answer = await keys.written(document, key, outcome)
@@ -253,6 +264,7 @@ async def remove(
     caller: Calling,
     expected: Expected,
 ) -> None:
+    demand(caller, Right.WRITE_CONFIGS, document)
     edit = remove_key(checked_key(key))
     outcome = await keys.write(write_of(document, edit, caller, expected=expected))
     response.headers[REVISION_HEADER] = str(outcome.revision)
@@ -265,9 +277,11 @@ async def history(
     keys: Keys,
     document: Addressed,
     follower: Following,
+    caller: Calling,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Page[KeyChangeOut]:
+    demand(caller, Right.READ_CONFIGS, document)
     response.headers[REVISION_HEADER] = str(follower.revision)
     before = decode_cursor(cursor, int)[0] if cursor else None
     changes = await keys.history(document, key, limit, before)
@@ -290,6 +304,7 @@ async def rollback(
     caller: Calling,
     idempotency: Idempotent,
 ) -> KeyOut:
+    demand(caller, Right.WRITE_CONFIGS, document)
     edit = await documents.restoring(document, body.version, checked_key(key))
     write = write_of(document, edit, caller, body.comment, idempotency=idempotency)
     answer = await keys.written(document, key, await keys.write(write))
@@ -324,10 +339,12 @@ async def effective(
     *,
     reveal: Reveal = False,
 ) -> EffectiveOut | Response:
+    demand(caller, Right.READ_CONFIGS, document)
     form = chosen_form(request.headers.get("accept", "*/*"))
     if form is None:
         raise HTTPException(406)
     if reveal:
+        demand(caller, Right.REVEAL, document)
         revision = await reflected(follower, lambda: keys.newest(document))
         headers = {"Cache-Control": "no-store", REVISION_HEADER: str(revision)}
         headers |= carried(response)

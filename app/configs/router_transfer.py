@@ -5,11 +5,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from app.access.caller import Calling
+from app.access.model import Right
 from app.changes.idempotency import Idempotent
 from app.changes.revisions import REVISION_HEADER, Following, reaches_revision
 from app.configs.edits import merge_in
 from app.configs.formats import Format
-from app.configs.requests import FILES, Addressed, write_of
+from app.configs.requests import FILES, Addressed, demand, write_of
 from app.configs.schemas import ImportedOut, ImportOut
 from app.configs.transfer import MEDIA_TYPES, TransferService
 from app.web.bodies import RawText
@@ -63,8 +64,16 @@ async def import_file(
     *,
     dry_run: Annotated[bool, Query(description="Only say what would change.")] = False,
 ) -> ImportOut:
+    demand(caller, Right.WRITE_CONFIGS, document)
     template = write_of(document, merge_in({}), caller, comment, idempotency=idempotency)
-    found = await transfer.imported(document, text, form, template, dry_run=dry_run)
+    found = await transfer.imported(
+        document,
+        text,
+        form,
+        template,
+        dry_run=dry_run,
+        allow=lambda written: demand(caller, Right.WRITE_CONFIGS, written),
+    )
     revision = max((imported.revision for imported in found), default=0)
     if revision:
         response.headers[REVISION_HEADER] = str(revision)
@@ -82,8 +91,10 @@ async def export_file(
     document: Addressed,
     follower: Following,
     known: Known,
+    caller: Calling,
     form: Form = "yaml",
 ) -> Response:
+    demand(caller, Right.READ_CONFIGS, document)
     headers = {**carried(response), REVISION_HEADER: str(follower.revision)}
     text, body = await transfer.exported(document, form)
     tag = etag(str(body.version))

@@ -1,6 +1,6 @@
 """Import and export: files of other programs in, files for other programs out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -44,15 +44,24 @@ class TransferService:
     writer: Writer
 
     async def imported(
-        self, target: DocumentId, text: str, form: Format, template: Write, *, dry_run: bool
+        self,
+        target: DocumentId,
+        text: str,
+        form: Format,
+        template: Write,
+        *,
+        dry_run: bool,
+        allow: Callable[[DocumentId], None],
     ) -> Sequence[Imported]:
         """Merge a file into its layers: each document at once, one document after the other.
 
         `template` says who writes and why. Everything that is wrong with the file itself is
-        raised before anything is written; what then fails is told per document, and raised if
-        nothing at all was written.
+        raised before anything is written, and so is what `allow` raises for a document that it
+        names; what then fails is told per document, and raised if nothing at all was written.
         """
         trees = documents_of(parse(text, form), target)
+        for document in trees:
+            allow(document)
         if dry_run:
             return [await self._planned(document, tree) for document, tree in trees.items()]
         writes = {

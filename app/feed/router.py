@@ -4,8 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
+from app.access.caller import Calling
+from app.changes.errors import IntentNotFound
 from app.changes.revisions import REVISION_HEADER, Following, Log, reaches_revision
 from app.feed.schemas import ChangeOut, WriteStateOut
+from app.feed.scope import may_see
 from app.web.freshness import marked_when_stale
 from app.web.openapi import READ
 from app.web.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
@@ -26,6 +29,7 @@ async def list_changes(
     response: Response,
     log: Log,
     follower: Following,
+    caller: Calling,
     since: Annotated[int, Query(ge=0, lt=2**63, description="Only later revisions.")] = 0,
     environment: Filter = None,
     kind: Filter = None,
@@ -37,7 +41,8 @@ async def list_changes(
     response.headers[REVISION_HEADER] = str(follower.revision)
     changes = await log.since(after, limit, environment=environment, kind=kind, name=entity)
     more = encode_cursor(changes[-1].revision) if len(changes) == limit else None
-    return Page(items=[ChangeOut.of(change) for change in changes], next=more)
+    shown = [ChangeOut.of(change) for change in changes if may_see(caller, change.entity)]
+    return Page(items=shown, next=more)
 
 
 @router.get("/writes/{intent}", responses=READ, summary="What became of a write answered 504")
@@ -46,6 +51,10 @@ async def get_write(
     log: Log,
     follower: Following,
     intent: Annotated[str, Path(pattern="^[0-9a-f]{32}$")],
+    caller: Calling,
 ) -> WriteStateOut:
     response.headers[REVISION_HEADER] = str(follower.revision)
-    return WriteStateOut.of(await log.intent(intent))
+    found = await log.intent(intent)
+    if not may_see(caller, found.entity):
+        raise IntentNotFound(intent)  # that somebody else writes there is told to nobody
+    return WriteStateOut.of(found)

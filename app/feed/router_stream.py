@@ -5,10 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response
 
+from app.access.caller import Calling
+from app.access.limits import leave_of
 from app.changes.errors import BadFilter, BadKind, TooManyStreams
 from app.changes.event_stream import EventStream
 from app.changes.revisions import Following, Log, Streams, reaches_revision
 from app.changes.stream import Selection
+from app.feed.scope import KINDS, kinds_heard
 from app.web.openapi import NAME
 from app.web.problem import PROBLEMS
 from pilothouse_core.names import is_name
@@ -23,7 +26,6 @@ Contributing = Annotated[
         json_schema_extra=NAME,
     ),
 ]
-KINDS = ("config", "flag", "segment", "instance")
 
 
 @router.get(
@@ -42,6 +44,7 @@ async def stream(
     hub: Streams,
     log: Log,
     follower: Following,
+    caller: Calling,
     environment: Contributing = None,
     service_name: Contributing = None,
     kinds: Annotated[
@@ -56,9 +59,10 @@ async def stream(
     for name in (environment, service_name):
         if name is not None and not is_name(name):
             raise BadFilter(name)
-    chosen = frozenset(kinds.split(",")) if kinds else None
-    if chosen is not None and not chosen <= set(KINDS):
+    asked = frozenset(kinds.split(",")) if kinds else None
+    if asked is not None and not asked <= set(KINDS):
         raise BadKind(KINDS)
-    selection = Selection(environment, service_name, chosen)
+    heard = kinds_heard(caller, environment, service_name, asked)
+    selection = Selection(environment, service_name, heard)
     after = int(last_event_id) if last_event_id else None
-    return EventStream(hub, log, follower, selection, after)
+    return EventStream(hub, log, follower, selection, after, leave_of(caller, hub))

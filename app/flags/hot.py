@@ -1,12 +1,13 @@
 """Evaluations ahead of FastAPI: see app.web.hot."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from starlette.datastructures import URL
 
+from app.access.model import Right
 from app.changes.follower import Follower
 from app.flags import ofrep
 from app.flags.evaluating import Evaluator
@@ -16,7 +17,7 @@ from app.flags.schemas import BASE
 from app.flags.sets import Environment
 from app.web import quick_json
 from app.web.freshness import Freshness
-from app.web.hot import HotAnswer, HotPost, Posted
+from app.web.hot import Asking, HotAnswer, HotPost, Posted
 from pilothouse_core.strict_json import BadJson
 
 _OFREP = "/ofrep/v1/evaluate/flags"
@@ -35,9 +36,12 @@ class HotFlags:
     evaluator: Evaluator
     follower: Follower
     fresh: Freshness
+    tickets: Callable[[Any, str], str | None]
 
-    def environment(self, name: Any) -> Environment | None:
+    def environment(self, name: Any, asking: Asking) -> Environment | None:
         """Return an environment that answers can be made from as it is known here."""
+        if not asking.may(Right.EVALUATE, name):
+            return None
         found = self.evaluator.sets.environments.get(name)
         # An own write that is not followed yet: see app.changes.revisions.reflected.
         return None if found is None or found.revision > self.follower.revision else found
@@ -67,7 +71,7 @@ class HotEvaluate:
         if body is None or type(body.get("flag_name")) is not str:
             return None
         environment = body.get("environment", BASE)
-        if self.flags.environment(environment) is None:
+        if self.flags.environment(environment, posted.asking) is None:
             return None
         told = self.flags.evaluator.one(
             environment, body["flag_name"], body.get("user_id"), body.get("context", {})
@@ -87,7 +91,7 @@ class HotBatch:
         if body is None or not _are_names(body.get("flag_names")):
             return None
         environment = body.get("environment", BASE)
-        if self.flags.environment(environment) is None:
+        if self.flags.environment(environment, posted.asking) is None:
             return None
         told = self.flags.evaluator.many(
             environment, body.get("flag_names"), body.get("user_id"), body.get("context", {})
@@ -104,7 +108,7 @@ class HotOfrep:
 
     def answer(self, parameter: bytes, posted: Posted) -> HotAnswer | None:
         environment, key = _environment(posted), parameter.decode("latin-1")
-        found = self.flags.environment(environment)
+        found = self.flags.environment(environment, posted.asking)
         if found is None or key not in found.flags.flags:
             return None
         try:
@@ -123,10 +127,12 @@ class HotOfrepAll:
 
     def answer(self, _: bytes, posted: Posted) -> HotAnswer | None:
         environment = _environment(posted)
-        if self.flags.environment(environment) is None:
+        if self.flags.environment(environment, posted.asking) is None:
             return None
         known = posted.headers.get(b"if-none-match")
-        stream = _stream(posted.scheme, posted.server, posted.headers.get(b"host"), environment)
+        ticket = self.flags.tickets(posted.asking, environment)
+        host = posted.headers.get(b"host")
+        stream = _stream(posted.scheme, posted.server, host, environment, ticket)
         try:
             told = ofrep.every(
                 self.flags.evaluator,
@@ -171,14 +177,19 @@ def _are_names(names: Any) -> bool:
 
 
 def _environment(posted: Posted) -> str:
-    return posted.headers.get(b"x-environment", BASE.encode()).decode("latin-1")
+    stated = posted.headers.get(b"x-environment")
+    return (posted.asking.home or BASE) if stated is None else stated.decode("latin-1")
 
 
 @lru_cache(maxsize=1000)
 def _stream(
-    scheme: str, server: tuple[str, int | None] | None, host: bytes | None, environment: str
+    scheme: str,
+    server: tuple[str, int | None] | None,
+    host: bytes | None,
+    environment: str,
+    ticket: str | None,
 ) -> bytes:
     """Tell where changes can be heard of, by the address that FastAPI would find out."""
     headers = [] if host is None else [(b"host", host)]
     url = URL(scope={"scheme": scheme, "server": server, "path": "/", "headers": headers})
-    return ofrep.stream_of(url.scheme, url.netloc, environment)
+    return ofrep.stream_of(url.scheme, url.netloc, environment, ticket)

@@ -10,6 +10,7 @@ from app.web.conditional import etag, matches
 from pilothouse_core import strict_json
 from pilothouse_core.names import is_name
 
+TICKET = "ticket"
 BASE = "default"
 FLAG_NOT_FOUND = "FLAG_NOT_FOUND"
 PARSE_ERROR = "PARSE_ERROR"
@@ -92,9 +93,11 @@ def refusal(code: str, details: str, key: str | None = None) -> bytes:
     return _json({**members, "errorCode": code, "errorDetails": details})
 
 
-def stream_of(scheme: str, host: str, environment: str) -> bytes:
-    """Tell where changes can be heard of."""
+def stream_of(scheme: str, host: str, environment: str, ticket: str | None) -> bytes:
+    """Tell where changes can be heard of, with a ticket where one is needed."""
     url = f"{scheme}://{host}/ofrep/v1/stream?environment={environment}"
+    if ticket is not None:
+        url += f"&{TICKET}={ticket}"
     return _json({"type": "sse", "url": url})
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from app.access.caller import Calling
+from app.access.model import Right
 from app.changes.idempotency import Idempotent
 from app.changes.revisions import REVISION_HEADER, Following, hold, reaches_revision, reflected
 from app.flags.model import Item, Kind
@@ -59,6 +60,7 @@ def _made(response: Response, service: FlagService, item: Item, base: str) -> di
 async def create_flag(
     body: FlagIn, response: Response, flags: Flags, caller: Calling, idempotency: Idempotent
 ) -> FlagOut:
+    caller.demand(Right.WRITE_FLAGS, body.environment)
     request = request_of(caller, body.comment, idempotency=idempotency)
     item = await flags.create("flag", body.environment, body.members(), request)
     return FlagOut.model_validate(_made(response, flags, item, FLAGS))
@@ -70,6 +72,7 @@ async def create_flag(
 async def create_segment(
     body: SegmentIn, response: Response, flags: Flags, caller: Calling, idempotency: Idempotent
 ) -> SegmentOut:
+    caller.demand(Right.WRITE_FLAGS, body.environment)
     request = request_of(caller, body.comment, idempotency=idempotency)
     item = await flags.create("segment", body.environment, body.members(), request)
     return SegmentOut.model_validate(_made(response, flags, item, SEGMENTS))
@@ -80,6 +83,7 @@ async def list_flags(
     response: Response,
     flags: Flags,
     follower: Following,
+    caller: Calling,
     environment: Environment = BASE,
     enabled: Annotated[bool | None, Query(description="Only these.")] = None,
     tag: Annotated[str | None, Query(description="Only flags with this tag.")] = None,
@@ -90,6 +94,7 @@ async def list_flags(
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Page[FlagOut]:
+    caller.demand(Right.READ_FLAGS, environment)
     wanted = Wanted(enabled, tag, q, stale_days)
     await _say_revision(response, flags, follower, environment)
     items, more = _page(flags.listed("flag", environment, wanted), limit, cursor)
@@ -102,11 +107,13 @@ async def list_segments(
     response: Response,
     flags: Flags,
     follower: Following,
+    caller: Calling,
     environment: Environment = BASE,
     q: Annotated[str | None, Query(description="Part of the name or description.")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Page[SegmentOut]:
+    caller.demand(Right.READ_FLAGS, environment)
     await _say_revision(response, flags, follower, environment)
     items, more = _page(flags.listed("segment", environment, Wanted(text=q)), limit, cursor)
     shown = [SegmentOut.model_validate(flags.shown(item)) for item in items]
@@ -167,8 +174,10 @@ async def get_flag(
     fresh: Fresh,
     known: Known,
     wait: Wait,
+    caller: Calling,
     environment: Environment = BASE,
 ) -> Any:
+    caller.demand(Right.READ_FLAGS, environment)
     return await _read("flag", name, environment, response, flags, follower, fresh, known, wait)
 
 
@@ -187,8 +196,10 @@ async def get_segment(
     fresh: Fresh,
     known: Known,
     wait: Wait,
+    caller: Calling,
     environment: Environment = BASE,
 ) -> Any:
+    caller.demand(Right.READ_FLAGS, environment)
     return await _read("segment", name, environment, response, flags, follower, fresh, known, wait)
 
 
@@ -203,6 +214,7 @@ async def replace_flag(
     environment: StatedEnvironment = None,
 ) -> FlagOut:
     where = addressed(environment, body.environment)
+    caller.demand(Right.WRITE_FLAGS, where)
     request = request_of(caller, body.comment, expected=expected)
     item = await flags.replace("flag", where, name, body.members(), request)
     return FlagOut.model_validate(_told(response, flags, item))
@@ -219,6 +231,7 @@ async def replace_segment(
     environment: StatedEnvironment = None,
 ) -> SegmentOut:
     where = addressed(environment, body.environment)
+    caller.demand(Right.WRITE_FLAGS, where)
     request = request_of(caller, body.comment, expected=expected)
     item = await flags.replace("segment", where, name, body.members(), request)
     return SegmentOut.model_validate(_told(response, flags, item))
@@ -237,6 +250,7 @@ async def change_flag(
     environment: StatedEnvironment = None,
 ) -> FlagOut:
     where = addressed(environment, body.environment)
+    caller.demand(Right.WRITE_FLAGS, where)
     request = request_of(caller, body.comment, expected=expected)
     item = await flags.change("flag", where, name, body.members(), request)
     return FlagOut.model_validate(_told(response, flags, item))
@@ -258,6 +272,7 @@ async def change_segment(
     environment: StatedEnvironment = None,
 ) -> SegmentOut:
     where = addressed(environment, body.environment)
+    caller.demand(Right.WRITE_FLAGS, where)
     request = request_of(caller, body.comment, expected=expected)
     item = await flags.change("segment", where, name, body.members(), request)
     return SegmentOut.model_validate(_told(response, flags, item))
@@ -278,6 +293,7 @@ async def delete_flag(
     comment: _Why = "",
 ) -> Response:
     """Its history stays, and the versions of a flag made anew under the name go on."""
+    caller.demand(Right.WRITE_FLAGS, environment)
     request = request_of(caller, comment, expected=expected)
     item = await flags.delete("flag", environment, name, request)
     return Response(status_code=204, headers={REVISION_HEADER: str(item.revision)})
@@ -299,6 +315,7 @@ async def delete_segment(
     comment: _Why = "",
 ) -> Response:
     """Refused as long as a flag or another segment uses it."""
+    caller.demand(Right.WRITE_FLAGS, environment)
     request = request_of(caller, comment, expected=expected)
     item = await flags.delete("segment", environment, name, request)
     return Response(status_code=204, headers={REVISION_HEADER: str(item.revision)})
@@ -336,10 +353,12 @@ async def flag_history(
     response: Response,
     flags: Flags,
     follower: Following,
+    caller: Calling,
     environment: Environment = BASE,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Page[VersionOut]:
+    caller.demand(Right.READ_FLAGS, environment)
     return await _history("flag", name, environment, response, flags, follower, limit, cursor)
 
 
@@ -354,10 +373,12 @@ async def segment_history(
     response: Response,
     flags: Flags,
     follower: Following,
+    caller: Calling,
     environment: Environment = BASE,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Page[VersionOut]:
+    caller.demand(Right.READ_FLAGS, environment)
     return await _history("segment", name, environment, response, flags, follower, limit, cursor)
 
 
@@ -369,7 +390,9 @@ async def flag_usage(
     response: Response,
     flags: Flags,
     follower: Following,
+    caller: Calling,
     environment: Environment = BASE,
 ) -> UsageOut:
+    caller.demand(Right.READ_FLAGS, environment)
     await _say_revision(response, flags, follower, environment)
     return UsageOut.of(environment, name, await flags.usage(environment, name))

@@ -5,6 +5,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Response
 
+from app.access.caller import Calling
+from app.access.model import Right
 from app.changes.revisions import REVISION_HEADER, Following, hold, reaches_revision, reflected
 from app.flags.errors import FlagNotFound
 from app.flags.evaluating import Evaluator
@@ -48,12 +50,15 @@ async def evaluate(
     evaluator: Evaluating,
     flags: Flags,
     follower: Following,
+    caller: Calling,
 ) -> Response:
+    caller.demand(Right.EVALUATE, body.environment)
     headers = await _headers(response, flags, follower, body.environment)
     told = evaluator.one(body.environment, body.flag_name, body.user_id, body.context)
     if told is None:
         raise FlagNotFound(body.flag_name, body.environment)
     if body.explain:
+        caller.demand(Right.READ_FLAGS, body.environment)
         trace = evaluator.explained(body.environment, body.flag_name, body.user_id, body.context)
         told = told[:-1] + b',"explanation":' + json.dumps(trace).encode() + b"}"
     return Response(told, headers=headers, media_type=_JSON)
@@ -66,8 +71,10 @@ async def evaluate_batch(
     evaluator: Evaluating,
     flags: Flags,
     follower: Following,
+    caller: Calling,
 ) -> Response:
     """One bad or missing flag is told in its place and never fails the others."""
+    caller.demand(Right.EVALUATE, body.environment)
     headers = await _headers(response, flags, follower, body.environment)
     told = evaluator.many(body.environment, body.flag_names, body.user_id, body.context)
     return Response(told, headers=headers, media_type=_JSON)
@@ -93,8 +100,10 @@ async def flag_set(
     fresh: Fresh,
     known: Known,
     wait: Wait,
+    caller: Calling,
     environment: Environment = BASE,
 ) -> Response:
+    caller.demand(Right.READ_FLAGS, environment)
     await hold(lambda: str(flags.environment(environment).revision), known, wait, follower, fresh)
     headers = await _headers(response, flags, follower, environment)
     tag = etag(str(flags.environment(environment).revision))
@@ -109,7 +118,8 @@ async def flag_set(
     status_code=204,
     summary="Tell what a client has evaluated by itself",
 )
-async def flag_usage(body: UsageIn, flags: Flags) -> Response:
+async def flag_usage(body: UsageIn, flags: Flags, caller: Calling) -> Response:
     """So that counts and `last_evaluated_at` stay true; what does not exist is passed over."""
+    caller.demand(Right.EVALUATE, body.environment)
     flags.count(body.environment, body.evaluations)
     return Response(status_code=204)

@@ -5,6 +5,10 @@ from typing import Annotated, Any
 import structlog
 from fastapi import APIRouter, Header, Request, Response
 
+from app.access.caller import AccessGate, Calling, Listening
+from app.access.errors import Denied
+from app.access.limits import leave_of
+from app.access.model import Caller, Right
 from app.changes.errors import TooManyStreams
 from app.changes.event_stream import EventStream
 from app.changes.follower import Follower
@@ -90,12 +94,15 @@ async def evaluate_all(
     follower: Following,
     fresh: Fresh,
     known: Known,
+    caller: Calling,
+    gate: AccessGate,
     environment: InEnvironment = None,
 ) -> Response:
     async def told(body: bytes) -> Told:
-        where = ofrep.read_environment(environment)
+        where = _allowed(caller, environment)
         await _reach(request, flags, follower, where)
-        stream = ofrep.stream_of(request.url.scheme, request.url.netloc, where)
+        ticket = gate.ticket(caller.principal, where)
+        stream = ofrep.stream_of(request.url.scheme, request.url.netloc, where, ticket)
         return ofrep.every(evaluator, where, body, known, stream)
 
     return await _answered(request, told, fresh, follower, None)
@@ -114,14 +121,22 @@ async def evaluate_one(
     flags: Flags,
     follower: Following,
     fresh: Fresh,
+    caller: Calling,
     environment: InEnvironment = None,
 ) -> Response:
     async def told(body: bytes) -> Told:
-        where = ofrep.read_environment(environment)
+        where = _allowed(caller, environment)
         await _reach(request, flags, follower, where)
         return ofrep.one(evaluator, where, key, body)
 
     return await _answered(request, told, fresh, follower, key)
+
+
+def _allowed(caller: Caller, stated: str | None) -> str:
+    """Return the environment that is meant, the caller's only one unless stated; raises Denied."""
+    where = ofrep.read_environment(caller.principal.home if stated is None else stated)
+    caller.demand(Right.EVALUATE, where)
+    return where
 
 
 async def _reach(
@@ -145,6 +160,8 @@ async def _answered(
     except Unavailable as away:
         told = Told(503, ofrep.refusal(ofrep.GENERAL, str(away), key))
         headers["Retry-After"] = str(away.retry_after)
+    except Denied:
+        raise  # its clients go by the status
     except Exception:  # noqa: BLE001 - its clients cannot read what else would be answered
         _log.exception("ofrep_failed")
         told = Told(500, ofrep.refusal(ofrep.GENERAL, "the service failed to answer", key))
@@ -175,6 +192,7 @@ async def stream(
     hub: Streams,
     log: Log,
     follower: Following,
+    caller: Listening,
     environment: Environment = ofrep.BASE,
     last_event_id: Annotated[str | None, Header(pattern="^[0-9]{1,18}$")] = None,
 ) -> Response:
@@ -182,6 +200,7 @@ async def stream(
         raise TooManyStreams(len(hub))
     if not is_name(environment):
         raise BadEnvironment(environment)
+    caller.demand(Right.EVALUATE, environment)
     selection = Selection(environment, None, frozenset({"flag", "segment"}), refetch=True)
     after = int(last_event_id) if last_event_id else None
-    return EventStream(hub, log, follower, selection, after)
+    return EventStream(hub, log, follower, selection, after, leave_of(caller, hub))

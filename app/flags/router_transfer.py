@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body, Query, Response
 
 from app.access.caller import Calling
+from app.access.model import Right
 from app.changes.idempotency import Idempotent
 from app.changes.revisions import REVISION_HEADER, Following, reaches_revision, reflected
 from app.flags.requests import Environment, request_of
@@ -59,6 +60,7 @@ async def import_flags(
 
     Flags that the file does not name stay as they are.
     """
+    caller.demand(Right.WRITE_FLAGS, environment)
     read = await transfer.read(document, form, source_environment, partly=dry_run or leave_out)
     if dry_run:
         found = await transfer.preview(environment, read)
@@ -81,10 +83,12 @@ async def export_flags(
     transfer: Transfer,
     follower: Following,
     form: Annotated[Literal["flagd"], Query(alias="format")],  # noqa: ARG001 - the only one
+    caller: Calling,
     environment: Environment = BASE,
     *,
     leave_out: _LeaveOut = False,
 ) -> dict[str, Any]:
+    caller.demand(Right.READ_FLAGS, environment)
     revision = await reflected(follower, lambda: transfer.revision(environment))
     response.headers[REVISION_HEADER] = str(revision)
     return transfer.exported(environment, leave_out=leave_out)

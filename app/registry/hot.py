@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import get_args
 from urllib.parse import parse_qsl
 
+from app.access.model import Right
 from app.changes.follower import Follower
 from app.registry.answers import discovery_answer, url_answer
 from app.registry.balancing import Strategy
@@ -12,7 +13,7 @@ from app.registry.errors import BadServiceName, KeyMissing, NoInstance
 from app.registry.service import RegistryService
 from app.web.conditional import etag, matches
 from app.web.freshness import Freshness
-from app.web.hot import HotAnswer
+from app.web.hot import Asking, HotAnswer
 
 _QUERIES_KEPT = 10_000
 _DISCOVER = frozenset({"zone", "tag", "version"})
@@ -75,10 +76,12 @@ class HotDiscover:
     prefix: str = "/api/v1/registry/discover/"
 
     def answer(
-        self, parameter: str, query: bytes, headers: Mapping[bytes, bytes]
+        self, parameter: str, query: bytes, headers: Mapping[bytes, bytes], asking: Asking
     ) -> HotAnswer | None:
         asked = self.hot.query(_DISCOVER, query)
         if asked is None or b"prefer" in headers or not self.hot.is_certain:
+            return None
+        if not asking.may(Right.DISCOVER):
             return None
         try:
             service = self.hot.registry.service(parameter)
@@ -114,13 +117,14 @@ class HotUrl:
         parameter: str,
         query: bytes,
         headers: Mapping[bytes, bytes],  # noqa: ARG002 - none of them matters here
+        asking: Asking,
     ) -> HotAnswer | None:
         name, _, rest = parameter.partition("/")
         asked = self.hot.query(_URL, query)
         if rest != "url" or asked is None or not self.hot.is_certain:
             return None
         strategy = asked.get("strategy", "round_robin")
-        if strategy not in _STRATEGIES:
+        if strategy not in _STRATEGIES or not asking.may(Right.DISCOVER):
             return None
         registry = self.hot.registry
         try:

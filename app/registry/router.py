@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path, Response
 
 from app.access.caller import Calling
-from app.access.model import Caller
+from app.access.model import Caller, Right
 from app.changes.revisions import REVISION_HEADER
 from app.registry.errors import BadInstance
 from app.registry.rows import Row
@@ -64,6 +64,7 @@ async def register(
     body: RegisterIn, response: Response, registry: Registry, caller: Calling
 ) -> RegisteredOut:
     """An id that is registered already is replaced (200): its registration begins a new epoch."""
+    caller.demand(Right.REGISTER, service=body.service_name)
     registered = await registry.register(body.members(), _requester(caller))
     response.status_code = 201 if registered.created else 200
     response.headers[REVISION_HEADER] = str(registered.row.revision)
@@ -74,6 +75,7 @@ async def register(
 async def deregister(
     body: DeregisterIn, response: Response, registry: Registry, caller: Calling
 ) -> DeregisteredOut:
+    caller.demand(Right.REGISTER, service=body.service_name)
     instance_id = body.instance_id
     if instance_id is None:
         if body.service_url is None:
@@ -91,9 +93,11 @@ async def heartbeat(
     service: ServiceName,
     instance_id: InstanceId,
     registry: Registry,
+    caller: Calling,
     body: Annotated[HeartbeatIn | None, Body()] = None,
 ) -> RegisteredOut:
     """404: it is not registered (any more), and has to register again."""
+    caller.demand(Right.REGISTER, service=service)
     epoch = None if body is None else body.epoch
     return _registered(await registry.heartbeat(service, instance_id, epoch))
 
@@ -111,6 +115,7 @@ async def drain(
     caller: Calling,
     body: Annotated[DrainIn | None, Body()] = None,
 ) -> DrainedOut:
+    caller.demand(Right.REGISTER, service=service)
     asked = body or DrainIn()
     row = await registry.drain(
         service, instance_id, asked.epoch, asked.grace_seconds, _requester(caller)

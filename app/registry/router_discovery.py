@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
+from app.access.caller import Calling
+from app.access.model import Right
 from app.changes.revisions import REVISION_HEADER, Following, hold, reaches_revision, reflected
 from app.registry.answers import discovery_answer, shown, target, url_answer
 from app.registry.balancing import Strategy
@@ -54,9 +56,11 @@ async def list_services(
     registry: Registry,
     follower: Following,
     fresh: Fresh,
+    caller: Calling,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> ServicesOut:
+    caller.demand(Right.DISCOVER)
     await _say_revision(response, registry, follower)
     after = decode_cursor(cursor, str)[0] if cursor else ""
     rest = [name for name in registry.view.services if name > after]
@@ -80,7 +84,9 @@ async def get_service(
     registry: Registry,
     follower: Following,
     fresh: Fresh,
+    caller: Calling,
 ) -> ServiceOut:
+    caller.demand(Right.DISCOVER)
     await _say_revision(response, registry, follower)
     items = []
     for seen in registry.service(service).seen:
@@ -108,12 +114,14 @@ async def get_url(
     registry: Registry,
     follower: Following,
     fresh: Fresh,
+    caller: Calling,
     strategy: Strategy = "round_robin",
     key: Annotated[
         str | None, Query(description="`hash`: the same key goes to the same instance.")
     ] = None,
     zone: _Zone = None,
 ) -> Response:
+    caller.demand(Right.DISCOVER)
     await _say_revision(response, registry, follower)
     choice = registry.choose(service, strategy, zone, key)
     body = url_answer(
@@ -126,8 +134,9 @@ async def get_url(
 
 
 @router.post("/services/{service}/health", summary="Check all instances of a service now")
-async def check_service(service: ServiceName, registry: Registry) -> CheckedOut:
+async def check_service(service: ServiceName, registry: Registry, caller: Calling) -> CheckedOut:
     """Only those with a `health_check_url`; each by one probe of at most 2 s."""
+    caller.demand(Right.REGISTER, service=service)
     results = [
         ResultOut(
             instance_id=seen.id,
@@ -155,10 +164,13 @@ async def discover(
     fresh: Fresh,
     known: Known,
     wait: Wait,
+    caller: Calling,
     zone: _Zone = None,
     tag: Annotated[str | None, Query(description="Only instances with this tag.")] = None,
     version: Annotated[str | None, Query(description="Only instances of this version.")] = None,
 ) -> Any:
+    caller.demand(Right.DISCOVER)
+
     def answer() -> tuple[bytes, str]:
         return discovery_answer(
             registry.service(service),
@@ -179,8 +191,9 @@ async def discover(
 
 
 @router.get("/prometheus", summary="Targets for Prometheus' HTTP service discovery")
-async def prometheus(registry: Registry, fresh: Fresh) -> list[TargetsOut]:
+async def prometheus(registry: Registry, fresh: Fresh, caller: Calling) -> list[TargetsOut]:
     """All registered instances; 500 when in doubt, and Prometheus keeps the targets it has."""
+    caller.demand(Right.DISCOVER)
     if _is_stale(registry, fresh):
         raise RegistryInDoubt("a server behind the registry is away: the list may lack somebody")
     return [

@@ -33,6 +33,24 @@ class HotAnswer(NamedTuple):
     body: bytes
 
 
+class Asking(Protocol):
+    """Who asks, as far as a hot endpoint has to know: what it may not answer, FastAPI refuses."""
+
+    @property
+    def name(self) -> str | None: ...
+
+    @property
+    def home(self) -> str | None: ...
+
+    def may(self, right: Any, environment: str = "", service: str = "") -> bool: ...
+
+
+class Gate(Protocol):
+    """Who asks, if that can be told at once."""
+
+    def at_once(self, headers: Mapping[bytes, bytes]) -> Asking | None: ...
+
+
 class HotRead(Protocol):
     """One endpoint: `route` is its template, `prefix` what comes before the path parameter."""
 
@@ -43,7 +61,7 @@ class HotRead(Protocol):
     def prefix(self) -> str: ...
 
     def answer(
-        self, parameter: str, query: bytes, headers: Mapping[bytes, bytes]
+        self, parameter: str, query: bytes, headers: Mapping[bytes, bytes], asking: Asking
     ) -> HotAnswer | None:
         """Answer a GET without waiting for anything, or return None."""
         ...
@@ -52,6 +70,7 @@ class HotRead(Protocol):
 class Posted(NamedTuple):
     """A POST whose body has arrived; `server` is the address it came to."""
 
+    asking: Asking
     headers: Mapping[bytes, bytes]
     body: bytes
     scheme: str
@@ -95,8 +114,8 @@ class HotFastAPI(FastAPI):
         await super().__call__(scope, receive, send)
 
 
-def _may_answer(scope: Scope) -> Mapping[bytes, bytes] | None:
-    """Return the headers of a request that may be answered here, None if FastAPI is to judge it.
+def _may_answer(scope: Scope) -> tuple[Asking, Mapping[bytes, bytes]] | None:
+    """Return who asks and the headers, None if FastAPI is to judge whether to let them in.
 
     Every hot endpoint asks this first: whoever is let in is let in here.
     """
@@ -106,16 +125,23 @@ def _may_answer(scope: Scope) -> Mapping[bytes, bytes] | None:
     if len(headers) != len(pairs):
         return None
     size = sum(map(len, headers)) + sum(map(len, headers.values()))
-    return headers if size <= LARGEST_HEADERS else None
+    if size > LARGEST_HEADERS:
+        return None
+    gate: Gate = scope["state"]["gate"]
+    asking = gate.at_once(headers)
+    return None if asking is None else (asking, headers)
 
 
 async def _answered(read: HotRead, scope: Scope, send: Send) -> bool:
     started = perf_counter()
-    headers = _may_answer(scope)
-    # Nor what to do with a body.
-    if headers is None or not _OF_A_BODY.isdisjoint(headers):
+    let_in = _may_answer(scope)
+    if let_in is None:
         return False
-    found = read.answer(scope["path"][len(read.prefix) :], scope["query_string"], headers)
+    asking, headers = let_in
+    # Nor what to do with a body.
+    if not _OF_A_BODY.isdisjoint(headers):
+        return False
+    found = read.answer(scope["path"][len(read.prefix) :], scope["query_string"], headers, asking)
     if found is None:
         return False
     request_id = await _send(found, headers, send)
@@ -137,9 +163,10 @@ async def _answered_post(
 ) -> Receive | None:
     """Answer and return None, or return what FastAPI shall receive: all that was read here."""
     started = perf_counter()
-    headers = _may_answer(scope)
-    if headers is None or scope["query_string"] or not _is_small(headers):
+    let_in = _may_answer(scope)
+    if let_in is None or scope["query_string"] or not _is_small(let_in[1]):
         return receive
+    asking, headers = let_in
     telemetry.HTTP_REQUESTS_IN_PROGRESS.inc()
     try:
         message = await _body(receive)
@@ -147,7 +174,7 @@ async def _answered_post(
         telemetry.HTTP_REQUESTS_IN_PROGRESS.dec()
     found = None
     if message["type"] == "http.request" and not message["more_body"]:
-        posted = Posted(headers, message["body"], scope["scheme"], scope.get("server"))
+        posted = Posted(asking, headers, message["body"], scope["scheme"], scope.get("server"))
         try:
             found = post.answer(parameter, posted)
         except Exception:  # noqa: BLE001 - FastAPI's door knows how a failure is told

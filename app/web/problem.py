@@ -29,6 +29,7 @@ from app.errors import (
     PilothouseError,
     PreconditionFailed,
     TooLarge,
+    TooMany,
     Unauthenticated,
     Unavailable,
     Unparsable,
@@ -79,6 +80,7 @@ STATUS: dict[type[PilothouseError], int] = {
     TooLarge: 413,
     UnsupportedMediaType: 415,
     Invalid: 422,
+    TooMany: 429,
     HeadersTooLarge: 431,
     InternalError: 500,
     Unavailable: 503,
@@ -287,7 +289,7 @@ def _headers(error: PilothouseError) -> dict[str, str]:
     # A stored 404 or 410 would outlive what it says.
     headers = {"Cache-Control": "no-store"}
     match error:
-        case Unavailable():
+        case Unavailable() | TooMany():
             headers["Retry-After"] = str(error.retry_after)
         case Unauthenticated():
             headers["WWW-Authenticate"] = "Bearer"

@@ -1,0 +1,45 @@
+"""Which changes a caller may hear of."""
+
+from typing import Final
+
+from app.access.model import Caller, Right
+from app.changes.model import Entity
+
+KINDS: Final = ("config", "flag", "segment", "instance")
+
+
+def may_see(caller: Caller, entity: Entity) -> bool:
+    """Tell whether a caller may know that this was changed."""
+    match entity.kind:
+        case "config":
+            service = entity.name.partition("/")[0]
+            return caller.may(Right.READ_CONFIGS, entity.environment, service)
+        case "flag" | "segment":
+            return caller.may(Right.READ_FLAGS, entity.environment)
+        case "instance":
+            return caller.may(Right.DISCOVER)
+        case _:
+            return caller.may(Right.MANAGE_TOKENS)
+
+
+def kinds_heard(
+    caller: Caller, environment: str | None, service_name: str | None, asked: frozenset[str] | None
+) -> frozenset[str]:
+    """Return the kinds of changes that a caller hears of there; None selects everything.
+
+    Raises Denied where one is asked for by name, or none is left.
+    """
+    # Only the pattern `*` means the name `*`: whoever selects everything needs a right to it.
+    where, whose = environment or "*", service_name or "*"
+    needed: dict[str, tuple[Right, str, str]] = {
+        "config": (Right.READ_CONFIGS, where, whose),
+        "flag": (Right.EVALUATE, where, ""),
+        "segment": (Right.READ_FLAGS, where, ""),
+        "instance": (Right.DISCOVER, "", ""),
+    }
+    for kind in asked or ():
+        caller.demand(*needed[kind])
+    heard = asked or frozenset(kind for kind in KINDS if caller.may(*needed[kind]))
+    if not heard:
+        caller.demand(*needed["config"])
+    return heard
