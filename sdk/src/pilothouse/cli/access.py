@@ -1,0 +1,227 @@
+"""pilothouse login, token and audit: who may ask, and who has."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from pilothouse.cli.api import Api, segment
+from pilothouse.cli.commands import Session, command
+from pilothouse.cli.exits import ExitCode, Failure, failure, usage
+from pilothouse.cli.output import moment
+from pilothouse.cli.profiles import DEFAULT_PROFILE, Profile, config_file, store, stored
+from pilothouse.cli.values import STDIN, typed
+
+tokens = typer.Typer()
+
+_TOKENS = "/api/v1/tokens"
+_AUDIT = "/api/v1/audit"
+_AUDIT_COLUMNS = ("seq", "at", "actor", "action", "kind", "environment", "name", "source")
+_ANY = ["*"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands that stand in no group."""
+    command(app)(login)
+    command(app)(audit)
+
+
+def login(session: Session) -> None:
+    """Keep URL and token in the profile (--profile), after the service has taken them.
+
+    The token is asked for, or read from standard input with `--token -`; --service and
+    --environment are kept as well.
+    """
+    asked = session.asked
+    name = asked.profile or DEFAULT_PROFILE
+    before = _before(name)
+    url = asked.url or session_url(session, before)
+    token = typed(asked.token, name="TOKEN", is_secret=True).strip()
+    if not token:
+        raise usage("the token is empty")
+    _check(url, token)
+    kept = Profile(
+        url=url,
+        token=token,
+        service=asked.service or before.service,
+        environment=asked.environment or before.environment,
+    )
+    try:
+        file = store(name, kept)
+    except OSError as error:
+        sentence = f"{config_file()} cannot be written: {error.strerror}"
+        raise failure("file", sentence, ExitCode.FAILED) from None
+    if session.output.as_json:
+        session.output.document({"profile": name, "url": url, "file": str(file)})
+    session.output.say(f"{url} has taken the token; it is kept in {file} as profile {name}")
+
+
+def _before(name: str) -> Profile:
+    try:
+        return stored(name)
+    except Failure:
+        return Profile()  # a profile that is made now
+
+
+def session_url(session: Session, before: Profile) -> str:
+    return before.url or str(session.profile.url)
+
+
+def _check(url: str, token: str) -> None:
+    """Raise Failure unless the service knows the token, whatever it allows."""
+    api = Api(url, token)
+    try:
+        api.get("/api/v1/feature-flags", limit=1)
+    except Failure as refused:
+        if refused.problem.get("status") != 403:  # noqa: PLR2004 - known, and not for this
+            raise
+    finally:
+        api.close()
+
+
+def _time(text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        moment_ = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise typer.BadParameter("not an RFC 3339 time such as 2027-01-31T12:00:00Z") from None
+    if moment_.tzinfo is None:
+        raise typer.BadParameter("a time needs its zone, such as Z")
+    return text
+
+
+@command(tokens)
+def create(
+    session: Session,
+    name: Annotated[str, typer.Argument(help="Whose it is.", metavar="NAME")],
+    *,
+    token_class: Annotated[
+        Literal["service", "client", "operator", "admin"], typer.Option("--class")
+    ],
+    environments: Annotated[
+        list[str] | None, typer.Option("--environments", help="A pattern; may stand often.")
+    ] = None,
+    services: Annotated[
+        list[str] | None, typer.Option("--services", help="A pattern; may stand often.")
+    ] = None,
+    roles: Annotated[list[str] | None, typer.Option("--role", help="May stand often.")] = None,
+    expires_at: Annotated[
+        str | None,
+        typer.Option("--expires-at", help="An RFC 3339 time.", callback=_time),
+    ] = None,
+) -> None:
+    """Make a token. It is printed once, and nobody can show it again.
+
+    Without --environments and --services: those of --environment and --service, else all.
+    """
+    asked = session.asked
+    body: dict[str, Any] = {
+        "name": name,
+        "class": token_class,
+        "environments": environments or ([asked.environment] if asked.environment else _ANY),
+        "services": services or ([asked.service] if asked.service else _ANY),
+    }
+    body |= {"roles": roles} if roles else {}
+    body |= {"expires_at": expires_at} if expires_at else {}
+    made = session.api.send("POST", _TOKENS, json=body).object()
+    if session.output.as_json:
+        return session.output.document(made)
+    session.output.note(f"token {made['id']}; it is shown this once:")
+    session.output.raw(f"{made['token']}\n")
+    return None
+
+
+@command(tokens, "list")
+def list_(session: Session) -> None:
+    """List tokens, without what would let anybody use them."""
+    found = list(session.api.items(_TOKENS))
+    if session.output.as_json:
+        return session.output.document({"items": found, "next": None})
+    columns = ("id", "name", "class", "environments", "services", "expires", "last used", "revoked")
+    rows = [
+        (
+            item["id"],
+            item.get("name"),
+            item.get("class"),
+            ", ".join(item.get("environments") or ()),
+            ", ".join(item.get("services") or ()),
+            moment(item.get("expires_at")),
+            moment(item.get("last_used_at")),
+            moment(item.get("revoked_at")),
+        )
+        for item in found
+    ]
+    session.output.table(columns, rows, ("cyan",))
+    return None
+
+
+@command(tokens)
+def revoke(
+    session: Session,
+    token_id: Annotated[str, typer.Argument(help="The token's id.", metavar="ID")],
+) -> None:
+    """Revoke a token; whoever uses it is refused within a second."""
+    session.api.send("DELETE", f"{_TOKENS}/{segment(token_id)}")
+    if session.output.as_json:
+        session.output.document({"id": token_id, "revoked": True})
+    session.output.say(f"{token_id} is revoked")
+
+
+def audit(
+    session: Session,
+    *,
+    actor: Annotated[str | None, typer.Option(help="Only of this one.")] = None,
+    action: Annotated[str | None, typer.Option(help="Only created, revealed, ...")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only config, flag, token, ...")] = None,
+    name: Annotated[str | None, typer.Option(help="Only this service, flag, ...")] = None,
+    since: Annotated[str | None, typer.Option(help="Only later than this time.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only earlier than this time.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 100,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", help="All that is found, as JSON lines into this file or `-`."),
+    ] = None,
+) -> None:
+    """Show who did what: every write, reveal and denial."""
+    query = {
+        "actor": actor,
+        "action": action,
+        "kind": kind,
+        "name": name or session.asked.service,
+        "environment": session.asked.environment,
+        "since": since,
+        "until": until,
+    }
+    if export is not None:
+        return _export(session, export, query)
+    found = session.api.page(_AUDIT, limit, **query)
+    if session.output.as_json:
+        return session.output.document(found)
+    rows = [
+        [moment(item[column]) if column == "at" else item.get(column) for column in _AUDIT_COLUMNS]
+        for item in found["items"]
+    ]
+    session.output.table(_AUDIT_COLUMNS, rows)
+    return None
+
+
+def _export(session: Session, path: Path, query: dict[str, Any]) -> None:
+    if str(path) == STDIN:
+        for item in session.api.items(_AUDIT, **query):
+            session.output.line(item)
+        return
+    count = 0
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            for item in session.api.items(_AUDIT, **query):
+                file.write(json.dumps(item, ensure_ascii=False) + "\n")
+                count += 1
+    except OSError as error:
+        sentence = f"{path} cannot be written: {error.strerror}"
+        raise failure("file", sentence, ExitCode.FAILED) from None
+    if session.output.as_json:
+        session.output.document({"file": str(path), "rows": count})
+    session.output.say(f"{count} rows are in {path}")

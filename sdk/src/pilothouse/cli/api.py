@@ -1,0 +1,151 @@
+"""Requests of commands: one at a time, failures as exit codes, lists over all their pages."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from pilothouse.cli.exits import Failure, of_error, usage
+from pilothouse.errors import PilothouseError, Unavailable
+from pilothouse.events import EventParser
+from pilothouse.transport import Answer, Limits, Transport, full_jitter
+
+_PAGE = 1000
+_LIMITS = Limits(timeout=10.0, connections=2)
+_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
+_T = TypeVar("_T")
+
+
+def segment(name: str) -> str:
+    """Return a name as one segment of a path; raises Failure (usage) for what can be none."""
+    if name in {"", ".", ".."}:
+        raise usage(f"{name!r} cannot be the name of anything")
+    return quote(name, safe="")
+
+
+class Api:
+    """The service at one URL. Every method raises Failure and nothing else.
+
+    Query parameters are given by name; None is left out.
+    """
+
+    def __init__(self, url: str, token: str | None) -> None:
+        try:
+            self._transport = Transport(url, token, _LIMITS)
+        except ValueError as error:
+            raise usage(str(error)) from None
+        self._loop = asyncio.new_event_loop()
+
+    def close(self) -> None:
+        # After Ctrl-C a request is still on its way, and would complain that nobody awaits it.
+        left = asyncio.all_tasks(self._loop)
+        for task in left:
+            task.cancel()
+        ending = asyncio.gather(*left, return_exceptions=True) if left else asyncio.sleep(0)
+        self._loop.run_until_complete(_all(ending, self._transport.close()))
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    def get(
+        self,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        wait: float | None = None,
+        **query: Any,
+    ) -> Answer:
+        """Read; with `wait` the service may hold the answer so many seconds, and is asked once."""
+        sent = dict(headers or {})
+        if wait is not None:
+            sent["Prefer"] = f"wait={wait:g}"
+        attempts = None if wait is None else 1
+        params = _params(query)
+        getting = self._transport.get(path, params, sent, attempts=attempts, longer=wait or 0.0)
+        return self._done(getting)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        **query: Any,
+    ) -> Answer:
+        sending = self._transport.request(
+            method, path, params=_params(query), headers=headers, body=json, content=content
+        )
+        return self._done(sending)
+
+    def items(self, path: str, **query: Any) -> Iterator[Any]:
+        """Yield the items of a list, page after page."""
+        cursor: str | None = None
+        while True:
+            page = self.get(path, **{"limit": _PAGE, **query}, cursor=cursor).object()
+            yield from page["items"]
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    def page(self, path: str, limit: int, **query: Any) -> dict[str, Any]:
+        """Return up to `limit` items of a list as one page of it."""
+        found: list[Any] = []
+        cursor: str | None = None
+        while True:
+            asked = min(limit - len(found), _PAGE)
+            page = self.get(path, **query, limit=asked, cursor=cursor).object()
+            found += page["items"]
+            cursor = page["next"]
+            if cursor is None or len(found) >= limit:
+                return {"items": found, "next": cursor}
+
+    def news(self, away: Callable[[Failure], None]) -> Iterator[None]:
+        """Yield when the change log may have moved, first at once; never ends by itself.
+
+        `away` is told when the stream breaks; it is opened again.
+        """
+        moves = self._moves(away)
+        try:
+            while True:
+                self._done(moves.__anext__())
+                yield
+        finally:
+            self._done(moves.aclose())
+
+    async def _moves(self, away: Callable[[Failure], None]) -> AsyncGenerator[None, None]:
+        failures = 0
+        while True:
+            try:
+                async with self._transport.stream("/api/v1/stream") as chunks:
+                    failures = 0
+                    yield  # of what came before somebody listened, nobody is told
+                    parser = EventParser()
+                    async for chunk in chunks:
+                        if any(event.kind != "drain" for event in parser.feed(chunk)):
+                            yield
+            except Unavailable as error:
+                if not failures:
+                    away(of_error(error))
+            failures += 1
+            await asyncio.sleep(full_jitter(failures, _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS))
+
+    def _done(self, pending: Awaitable[_T]) -> _T:
+        try:
+            return self._loop.run_until_complete(pending)
+        except PilothouseError as error:
+            raise of_error(error) from None
+
+
+async def _all(*endings: Any) -> None:
+    for ending in endings:
+        await ending
+
+
+def _params(query: Mapping[str, Any]) -> dict[str, str] | None:
+    stated = {name: _text(value) for name, value in query.items() if value is not None}
+    return stated or None
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,99 @@
+"""pilothouse changes: the change log."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from pilothouse.cli.commands import Session, command
+from pilothouse.cli.exits import ExitCode, Failure
+from pilothouse.cli.output import moment
+
+app = typer.Typer()
+
+_LOG = "/api/v1/changes"
+_PAGE = 1000
+_COLUMNS = (
+    "revision",
+    "at",
+    "kind",
+    "action",
+    "environment",
+    "name",
+    "version",
+    "actor",
+    "comment",
+)
+
+
+@command(app)
+def tail(
+    session: Session,
+    *,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="The last so many.")] = 10,
+    since: Annotated[
+        int | None, typer.Option(min=0, help="Instead: all after this revision.")
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help="Only config, flag, segment, token, ...")] = None,
+    name: Annotated[str | None, typer.Option(help="Only this service, flag, ...")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+) -> None:
+    """Show the last changes, without values; with --json one line each."""
+    wanted = {
+        "kind": kind,
+        "entity": name or session.asked.service,
+        "environment": session.profile.environment,
+    }
+    head = int(session.api.get(_LOG, limit=1).headers["x-revision"])
+    if since is None:
+        found = _last(session, lines, head, wanted)
+    else:
+        found = list(_after(session, since, wanted))
+    _tell(session, found)
+    if follow:
+        _follow(session, max([head, *(change["revision"] for change in found)]), wanted)
+
+
+def _follow(session: Session, seen: int, wanted: dict[str, Any]) -> None:
+    for _ in session.api.news(session.output.lost):
+        try:
+            for change in _after(session, seen, wanted):
+                seen = change["revision"]
+                _tell(session, [change], follows=True)
+        except Failure as away:
+            if away.exit_code != ExitCode.UNAVAILABLE:
+                raise
+            session.output.lost(away)  # the stream breaks as well, and is opened again
+
+
+def _after(session: Session, revision: int, wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    return session.api.items(_LOG, since=revision, limit=_PAGE, **wanted)
+
+
+def _last(session: Session, lines: int, head: int, wanted: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the last changes: look back further and further until there are enough."""
+    reach = max(lines, 1)
+    while True:
+        since = max(0, head - reach)
+        found = list(_after(session, since, wanted))
+        if len(found) >= lines or since == 0:
+            return found[len(found) - min(lines, len(found)) :]
+        reach *= 10
+
+
+def _tell(session: Session, found: list[dict[str, Any]], *, follows: bool = False) -> None:
+    if session.output.as_json:
+        for change in found:
+            session.output.line(change)
+        return
+    rows = [_row(change) for change in found]
+    if follows:
+        for row in rows:
+            session.output.say("  ".join(str(cell) for cell in row if cell not in {"", None}))
+    else:
+        session.output.table(_COLUMNS, rows)
+
+
+def _row(change: dict[str, Any]) -> list[Any]:
+    shown = {**change, "at": moment(change["at"])}
+    return [shown[column] for column in _COLUMNS]
