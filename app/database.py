@@ -27,6 +27,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Sequence,
     Table,
@@ -36,7 +37,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -268,6 +269,26 @@ instances = Table(
     Index("instances_by_owner", "owner", postgresql_where=_registered),
     Index("instances_by_service", "service", postgresql_where=_registered),
     Index("instances_by_drain", "draining_until", postgresql_where=_registered),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("token_class", Text, nullable=False),
+    Column("environments", ARRAY(Text), nullable=False),
+    Column("services", ARRAY(Text), nullable=False),
+    Column("roles", ARRAY(Text), nullable=False),
+    Column("digest", LargeBinary, nullable=False),  # keyed; the secret itself is nowhere
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+    Column("last_used_at", DateTime(timezone=True)),
+    Column("revision", BigInteger, nullable=False),
+    Index("tokens_by_revision", "revision"),
+    Index("tokens_by_time", "created_at", "id"),
 )
 
 

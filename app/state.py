@@ -205,6 +205,25 @@ _STEPS: Final = (
     """
     ALTER TABLE audit ADD COLUMN source TEXT;
     """,
+    """
+    CREATE TABLE tokens (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        token_class TEXT NOT NULL,
+        environments TEXT NOT NULL,
+        services TEXT NOT NULL,
+        roles TEXT NOT NULL,
+        digest BLOB NOT NULL,
+        created_at TEXT NOT NULL,
+        created_by TEXT NOT NULL,
+        expires_at TEXT,
+        revoked_at TEXT,
+        last_used_at TEXT,
+        revision INTEGER NOT NULL
+    );
+    CREATE INDEX tokens_by_revision ON tokens (revision);
+    CREATE INDEX tokens_by_time ON tokens (created_at, id);
+    """,
 )
 
 

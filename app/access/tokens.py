@@ -130,6 +130,18 @@ _RIGHTS_OF_CLASS: Final[dict[TokenClass, frozenset[Right]]] = {
 }
 
 
+def facts_of(token: Token) -> dict[str, object]:
+    """Return what the audit keeps of a token that is made."""
+    return {
+        "name": token.name,
+        "class": token.token_class,
+        "environments": list(token.environments),
+        "services": list(token.services),
+        "roles": list(token.roles),
+        "expires_at": token.expires_at and token.expires_at.isoformat(),
+    }
+
+
 def principal_of(token: Token, protected: tuple[str, ...]) -> Principal:
     """Return who shows a token; `protected` are the environments of publishers."""
     return Principal(

@@ -20,8 +20,17 @@ def names(entity: Entity) -> dict[str, object]:
     }
 
 
-def log_change(connection: sqlite3.Connection, change: Change, request_id: str | None) -> int:
-    """Write one version's change and audit rows, and the pointer; return its revision."""
+def log_change(
+    connection: sqlite3.Connection,
+    change: Change,
+    request_id: str | None,
+    source: str | None = None,
+    facts: str | None = None,
+) -> int:
+    """Write one version's change and audit rows, and the pointer; return its revision.
+
+    `facts`, JSON text, and `source`, the address that the request came from, are for the audit.
+    """
     row: dict[str, object] = {
         **names(change.entity),
         "id": change.id,
@@ -33,6 +42,8 @@ def log_change(connection: sqlite3.Connection, change: Change, request_id: str |
         "deleted": change.deleted,
         "now": stamp(datetime.now(UTC)),
         "request_id": request_id,
+        "source": source,
+        "facts": facts,
     }
     revision = connection.execute(
         "INSERT INTO changes"
@@ -46,8 +57,10 @@ def log_change(connection: sqlite3.Connection, change: Change, request_id: str |
     row["revision"] = revision
     connection.execute(
         "INSERT INTO audit"
-        " (at, actor, action, kind, environment, name, version, revision, request_id) VALUES"
-        " (:now, :actor, :action, :kind, :environment, :name, :version, :revision, :request_id)",
+        " (at, actor, action, kind, environment, name, version, revision, request_id, source,"
+        " facts) VALUES"
+        " (:now, :actor, :action, :kind, :environment, :name, :version, :revision, :request_id,"
+        " :source, :facts)",
         row,
     )
     connection.execute(
