@@ -1,0 +1,136 @@
+"""Whether a value can be a credential at all, and whether it looks random. Pure."""
+
+import math
+from collections import Counter
+from itertools import pairwise
+from typing import Any, Final
+
+import re2
+
+_WEIGHED = 512  # characters; more of them do not make a value more random
+_SHORTEST_RANDOM, _SHORTEST_HEX, _SHORTEST_PART = 14, 16, 8  # characters
+_LEAST, _LEAST_HEX = 3.0, 2.5  # bits per character
+_LEAST_CHANGES, _FEW_VOWELS = 0.24, 0.2  # per character
+_ROOTS = "run|etc|var|opt|home|mnt|secrets?|vault|usr|tmp|app|data|srv|root|proc|dev|config|certs?"
+
+# What stands where a credential could, and is none. Full matches, letters of either case.
+_NONE: Final = (
+    r"[^a-z0-9]*",
+    r"x{3,}.*|.{0,8}x{8,}",
+    # words of a schema or a mode
+    (
+        r"none|null|nil|undefined|unset|empty|n/?a|tbd|todo|fixme|true|false|yes|no|on|off|enabled|"
+        r"disabled|required|optional|prompt|ask|string|text|str|default|auto|basic|bearer|digest|plain|"
+        r"ldaps?|oauth2?|oidc|jwt|saml|md5|sha\d+|bcrypt|scram-sha-\d+|session|cookie|header|random|"
+        r"generated?|inherit"
+    ),
+    # what says that it is not the value
+    r"[^a-z0-9]*(?:redacted|masked|hidden|removed|omitted|secret|password|token)[^a-z0-9]+",
+    r"(?:redacted|masked|hidden|removed|omitted).{0,20}",
+    r"(?:your|insert|enter|put|add|fill|provide|paste)[-_ .a-z]{0,40}",
+    r"[-_ .a-z]{0,40}(?:[-_ ]here|[-_ ]goes[-_ ]here)",
+    (
+        r"(?:replace|set|see|from|managed|injected|stored|provided|comes)[-_ ]"
+        r"(?:me|this|by|in|from|env|"
+        r"vault|at|via|with)\b.{0,80}"
+    ),
+    # templates and names of variables
+    r"\$\{[^{}]*\}|\{\{.*\}\}|#\{[^{}]*\}|\$\([^()]*\)|%\([^()]*\)[a-z]|<[^<>]*>|\{[a-z0-9_.]*\}",
+    r"\$[a-z_][a-z0-9_]*|%[a-z_]+%|@[a-z_.]+@|__[a-z0-9_]+__|:[a-z_]+|\[[a-z _-]+\]|%[a-z]",
+    r"(?:process\.env|env|var|local|data|os\.environ|\.values|secrets?|steps|inputs)\.[a-z0-9_.]+",
+    # references to where the value is kept
+    (
+        r"(?:ref\+[a-z0-9]+|vault|bao|openbao|op|ssm|awssm|aws-?secretsmanager|secretsmanager|gsm|sm|"
+        r"gcp-?secretmanager|gcp-?sm|azure-?kv|keyvault|akv|env|file|secrets?|k8s|kubernetes|conjur|"
+        r"doppler|bws|sops|kms|gcpkms|awskms|arn|classpath|resource|keyring|keychain):\S+"
+    ),
+    r"projects/[^/]+/secrets/.*|alias/.*|@microsoft\.keyvault\(.*|!(?:ref|sub|getatt|env)\b.*",
+    # what is encrypted, hashed or public
+    r"enc[\[(].*|\{cipher\}.*|vault:v[0-9]+:.*|aqicah.*|gaaaaa.*|\$ansible_vault.*|age1[a-z0-9]{50,}",
+    r"\$(?:2[abxy]?|argon2[a-z]*|[156y]|apr1|scrypt|pbkdf2[a-z0-9-]*)\$.*|\*[0-9a-f]{40}|md5[0-9a-f]{32}",
+    r"\{(?:bcrypt|s?sha\d*|s?md5|crypt|argon2|pbkdf2|scrypt)(?:@[^}]*)?\}.*",
+    r"(?:pbkdf2[_:]sha\d+|scrypt|bcrypt|argon2[a-z]*|scram-sha-\d+|bcrypt_sha256)[$:].*",
+    r"sha(?:1|256|384|512)[:$-][a-z0-9+/=]{20,}",
+    r"-----BEGIN (?:[A-Z0-9]+ ){0,3}(?:CERTIFICATE|PUBLIC KEY|MESSAGE|ENCRYPTED FILE).*",
+    r"(?:ssh-(?:rsa|dss|ed25519)|ecdsa-sha2-[a-z0-9-]+|sk-(?:ssh|ecdsa)-\S+) .*",
+    # places and patterns
+    r"[a-z][a-z0-9+.-]*://\S*",
+    rf"(?:/(?:{_ROOTS})|~|\.{{1,2}}|[a-z]:\\|\\\\|%[a-z]+%\\)[/\\].*|/[a-z0-9_-]+(?:/[a-z_.{{}}-]+)*",
+    r"[a-z0-9_./-]+\.(?:pem|key|crt|cer|p12|pfx|jks|txt|json|ya?ml|env|conf|pub|gpg|asc|token|html)",
+    r".*(?:\[\^|\\[swdb]|\.[*+]|\(\?).*",
+)
+_HEX = re2.compile(r"^[0-9a-fA-F]+$")
+_TOKEN = re2.compile(r"^[A-Za-z0-9+/=_.~:%-]+$")
+_VARIABLE = re2.compile(r"^[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$")
+_LETTERS_AND_DIGITS = re2.compile(r"[A-Za-z0-9]+")
+
+
+def _options() -> Any:
+    options = re2.Options()
+    options.log_errors = False
+    options.case_sensitive = False
+    options.dot_nl = True
+    return options
+
+
+def _set() -> Any:
+    patterns = re2.Set.FullMatchSet(_options())
+    for pattern in _NONE:
+        patterns.Add(pattern)
+    patterns.Compile()
+    return patterns
+
+
+_STAND_INS = _set()
+
+
+def is_stand_in(text: str) -> bool:
+    """Tell whether `text` only stands for a credential: a template, a reference, a hash, a path."""
+    return _STAND_INS.Match(text) is not None or _VARIABLE.search(text) is not None
+
+
+def is_random(text: str) -> bool:
+    """Tell whether `text` looks as drawn at random rather than made of words.
+
+    Words keep to one class of characters (upper, lower, digits) for long; in random text the
+    class changes after about every other character. Entropy alone does not tell them apart: it is
+    3.9 bits for `orders-service-eu-west-1` and 3.4 for 16 random hexadecimal digits.
+    """
+    text = text.strip()[:_WEIGHED]
+    if len(text) < _SHORTEST_RANDOM or _TOKEN.search(text) is None:
+        return False
+    bare = text.replace("-", "").replace(":", "")
+    if _HEX.search(bare) is not None:
+        return (
+            not bare.isdigit()
+            and len(bare) >= _SHORTEST_HEX
+            and _entropy(bare.lower()) >= _LEAST_HEX
+        )
+    words = _LETTERS_AND_DIGITS.findall(text)
+    steps = sum(len(word) - 1 for word in words)
+    changes = sum(_changes(word) for word in words)
+    longest = max(map(len, words), default=0)
+    if longest < _SHORTEST_PART or _entropy(text) < _LEAST:
+        return False
+    return changes >= _LEAST_CHANGES * steps or any(_is_gibberish(word) for word in words)
+
+
+def _changes(word: str) -> int:
+    classes = [("0" if c.isdigit() else "a" if c.islower() else "A") for c in word]
+    # `Camel` is a word: a capital at the beginning of it is no change.
+    return sum(
+        before != after and not (before == "A" and after == "a")
+        for before, after in pairwise(classes)
+    )
+
+
+def _is_gibberish(word: str) -> bool:
+    """Letters without the vowels of words: their share is 0.4 in English, 0.19 at random."""
+    vowels = sum(c in "aeiouyAEIOUY" for c in word)
+    return len(word) >= _SHORTEST_HEX and vowels < _FEW_VOWELS * len(word)
+
+
+def _entropy(text: str) -> float:
+    """Return Shannon's entropy of the characters, in bits per character (1948)."""
+    size = len(text)
+    return -sum(n / size * math.log2(n / size) for n in Counter(text).values())
