@@ -35,6 +35,7 @@ def _body(service: str, number: int) -> bytes:
         "instance_id": f"i-{number:05}",
         "service_url": f"http://10.0.{number // 250}.{number % 250}:8080",
         "tags": [f"t{number % _SHARING}"],
+        "weight": 50 * (1 + number % 3),
         "zone": "eu-1",
         "ttl_seconds": 86_400,
     }
@@ -123,11 +124,13 @@ def discoveries(service: ServiceProcess, bare: Rate) -> list[Row]:
     assert len(answer.json()["items"]) == _DISCOVERED // _SHARING, answer.body
     tag = answer.headers["ETag"]
     url = f"{_API}/services/shop/url"
+    by_key = f"{url}?strategy=hash&key=user-"
     cases: dict[str, tuple[str, list[str]]] = {
         "discover 10 of 500 instances, 200": (discover, []),
         "discover 10 of 500 instances, 304": (discover, [f"If-None-Match: {tag}"]),
         "url of 500 instances, round robin": (url, []),
-        "url of 500 instances, hash": (f"{url}?strategy=hash&key=user-1", []),
+        "url of 500 instances, hash of one key": (by_key, []),
+        "url of 500 instances, hash of new keys": (by_key + "{}", []),
     }
     return [
         Row(

@@ -10,6 +10,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+_COUNT = """
+local number, path = 0, nil
+request = function()
+    path = path or wrk.path
+    number = number + 1
+    return wrk.format("GET", path .. number)
+end
+"""
 SERVER_CORE, CLIENT_CORE = "0", "1"
 
 
@@ -37,7 +45,7 @@ def run(
 ) -> Rate:
     """Load one URL after a second of warm-up, by POST if there is a body.
 
-    Fails when an answer is an error.
+    A URL that ends in `{}` has the number of the request there. Fails when an answer is an error.
     """
     if shutil.which("wrk") is None:
         raise RuntimeError("wrk is missing: apt-get install wrk")
@@ -47,6 +55,11 @@ def run(
             script = Path(folder) / "post.lua"
             script.write_text(f'wrk.method = "POST"\nwrk.body = {json.dumps(body)}\n')
             options += ["-s", str(script), "-H", "Content-Type: application/json"]
+        if url.endswith("{}"):
+            url = url.removesuffix("{}")
+            script = Path(folder) / "count.lua"
+            script.write_text(_COUNT)
+            options += ["-s", str(script)]
         for duration in (1, seconds):
             text = _wrk(url, connections, duration, options)
     if not expect_errors and "Non-2xx or 3xx" in text:

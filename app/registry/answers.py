@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 
+import msgspec
+
 from app.registry.balancing import Choice, registered_at
 from app.registry.checking import Check
 from app.registry.view import Seen, ServiceView
@@ -13,6 +15,7 @@ from pilothouse_core.definitions import DefinitionError
 from pilothouse_core.instances import DEFAULT_WEIGHT, Url, read_url
 
 _ANSWERS_AT_MOST = 100  # of one service; who asks can invent any number of questions
+_encode = msgspec.json.Encoder().encode
 _WORD = {True: b"true", False: b"false"}
 _NOT_IN_LABELS = re.compile("[^A-Za-z0-9_]")
 
@@ -143,7 +146,7 @@ def url_answer(choice: Choice, strategy: str, *, stale: bool, protected: bool) -
         "stale": stale,
         "protected": protected,
     }
-    return json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
+    return _encode(members)
 
 
 def _is_asked(seen: Seen, zone: str | None, tag: str | None, version: str | None) -> bool:

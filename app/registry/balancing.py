@@ -3,8 +3,8 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from math import inf
+from time import time
 from typing import Literal, TypeVar
 
 from app.registry.view import DISCOVERED, Seen, ServiceView
@@ -73,7 +73,7 @@ class Balancer:
 
 def pooled(service: ServiceView, zone: str | None) -> Pool:
     """Choose who takes part; those that drain never do."""
-    now = datetime.now(UTC).timestamp()
+    now = time()
     until, known = service.pools.get(zone, (0.0, _NOBODY))
     if now < until:
         return known
