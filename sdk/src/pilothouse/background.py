@@ -1,0 +1,154 @@
+"""An event loop on a thread of its own, for callers that have none; begun again after a fork."""
+
+import asyncio
+import logging
+import os
+import queue
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as NotInTime
+from typing import Any, TypeVar
+
+from pilothouse.errors import PilothouseError, Unavailable
+
+Result = TypeVar("Result")
+_CLOSING = 5.0  # seconds
+# A fork has copies of the loops of its parent. They share the parent's file descriptors: were one
+# collected here, it would take the parent's out of their selector.
+_of_parents: list[object] = []
+_guard = threading.Lock()  # of every start and end
+_log = logging.getLogger("pilothouse")
+
+
+def _renew_guard() -> None:
+    """In a fork whoever held the lock may not have come along."""
+    global _guard  # noqa: PLW0603 - a lock cannot be told that it is free
+    _guard = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_guard)
+
+
+class Background:
+    """Runs `begin()` on its loop, then what it is given, and `end()` when it is closed.
+
+    Daemon threads: a program that forgets to close ends all the same.
+    """
+
+    def __init__(
+        self, begin: Callable[[], Awaitable[None]], end: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._begin = begin
+        self._end = end
+        self._pid = 0
+        self._is_closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] | None = None
+        self._caller: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin, here and now; returns at once."""
+        with _guard:
+            if self._is_closed or self._pid == os.getpid():
+                return
+            if self._loop is not None:
+                _of_parents.append((self._loop, self._thread, self._calls))
+            self._calls, self._caller = None, None
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(
+                target=self._serve, args=(self._loop,), name="pilothouse", daemon=True
+            )
+            self._pid = os.getpid()
+            self._thread.start()
+        beginning = asyncio.run_coroutine_threadsafe(_awaited(self._begin()), self._loop)
+        beginning.add_done_callback(_told)
+
+    def touch(self) -> None:
+        """Begin again if this is a forked process that has not; costs a tenth of a microsecond."""
+        if self._pid != os.getpid() and not self._is_closed:
+            self.start()
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+        finally:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+            loop.close()
+
+    def run(self, call: Coroutine[Any, Any, Result], within: float | None = None) -> Result:
+        """Run a coroutine on the loop and return its result; raises what it raises.
+
+        Raises Unavailable after `within` seconds, RuntimeError on the loop's own thread.
+        """
+        if self._is_closed:
+            call.close()
+            raise PilothouseError("the client is closed")
+        self.touch()
+        if self._loop is None or threading.current_thread() is self._thread:
+            call.close()
+            raise RuntimeError("not on the client's own thread: it would wait for itself")
+        running = asyncio.run_coroutine_threadsafe(call, self._loop)
+        try:
+            return running.result(within)
+        except (NotInTime, TimeoutError) as error:
+            running.cancel()
+            raise Unavailable(f"not done within {within} s") from error
+        except CancelledError as error:
+            raise PilothouseError("the client was closed meanwhile") from error
+
+    def deliver(self, call: Callable[[], None]) -> None:
+        """Run a callback on a thread that has nothing else to do, after those before it.
+
+        Heartbeats and streams share the loop: a callback that takes its time would stop them.
+        """
+        with _guard:
+            if self._calls is None:
+                self._calls = queue.SimpleQueue()
+                self._caller = threading.Thread(
+                    target=_call_all, args=(self._calls,), name="pilothouse-callbacks", daemon=True
+                )
+                self._caller.start()
+            self._calls.put(call)
+
+    def close(self) -> None:
+        """End, and wait for the threads; may be called twice, and from a callback."""
+        with _guard:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            loop, thread, calls, caller = self._loop, self._thread, self._calls, self._caller
+        if self._pid != os.getpid() or loop is None or thread is None:
+            return
+        ending = asyncio.run_coroutine_threadsafe(_awaited(self._end()), loop)
+        try:
+            ending.result(_CLOSING)
+        except Exception:  # noqa: BLE001 - whatever was not ended ends with the process
+            _log.warning("the client did not end as it should", exc_info=True)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(_CLOSING)
+        if calls is not None and caller is not None:
+            calls.put(None)
+            if caller is not threading.current_thread():
+                caller.join(_CLOSING)
+
+
+def _told(beginning: "Future[None]") -> None:
+    if not beginning.cancelled() and beginning.exception() is not None:
+        _log.error("the client did not begin", exc_info=beginning.exception())
+
+
+async def _awaited(call: Awaitable[None]) -> None:
+    await call
+
+
+def _call_all(calls: "queue.SimpleQueue[Callable[[], None] | None]") -> None:
+    while (call := calls.get()) is not None:
+        try:
+            call()
+        except Exception:  # noqa: BLE001 - it is somebody else's code
+            _log.exception("a callback failed")

@@ -1,0 +1,377 @@
+"""The two clients. `AsyncPilothouse` does all that is done; `Pilothouse` runs it on a thread.
+
+How another thing that the service holds is attached (flags, the registry):
+
+1.  Write a class whose reads look into memory, with a `following.Resource`: its path, the kinds
+    of change in the stream that concern it, and `accept`, which takes an answer and swaps the copy
+    or raises BadAnswer. All resources of a client share one stream and one pool of connections.
+2.  `client.attach(resource)`, before the client begins or on its event loop; `await
+    client.attached(resource)` also waits until the service has answered, the snapshot had it, or
+    `start_timeout` is over. `resource.last_error` and `.is_ready` say how it stands, and
+    `client.age_of(resource)` how old the copy is.
+3.  Before a read call `client.config.touch()`: it begins anew in a forked process. Callbacks go
+    through `client.config.deliver(call)`, which keeps them off the event loop.
+4.  `client.transport` makes requests; it is another one after a fork, so ask for it each time.
+    Loops of one's own (heartbeats) are given to `client.spawn(coroutine function)`, which begins
+    them again in a forked process and cancels them at the end.
+5.  `Pilothouse` passes on: `self.run(coroutine, within)` runs one on the client's loop.
+"""
+
+import asyncio
+import atexit
+import logging
+import time
+import weakref
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from pilothouse.background import Background
+from pilothouse.configuration import Configuration, OnChange
+from pilothouse.effective import EffectiveConfiguration, Validate, Whose
+from pilothouse.errors import PilothouseError, SnapshotRefused
+from pilothouse.following import Follower, Pace, Resource
+from pilothouse.snapshot import Snapshot
+from pilothouse.transport import Limits, Token, Transport
+
+Result = TypeVar("Result")
+Loop = Callable[[], Coroutine[Any, Any, None]]
+_SAVE_AT_MOST_EVERY = 1.0  # seconds
+_STALE_AFTER = 60.0  # seconds; streams are heard of every 15
+_log = logging.getLogger("pilothouse")
+
+
+class AsyncPilothouse:
+    """A service's view of Pilothouse, held in memory; `async with` begins and ends it.
+
+    At the start the service is asked; while it is away for `start_timeout` seconds the snapshot on
+    disk counts, without one the defaults: never an exception. Arguments that can never be right
+    (a URL that is none) raise ValueError.
+
+    `defaults` lie below whatever is configured. `validate` takes the nested values and raises to
+    refuse them, as does a Pydantic model's `model_validate`. `reveal_secrets` reads their plain
+    values, which needs the right to, and is audited. `snapshot` is a path; without `snapshot_key`
+    (32 bytes) secrets are left out of the file.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is one thing a caller may say
+        self,
+        url: str,
+        service: str,
+        environment: str = "default",
+        token: Token = None,
+        *,
+        user: str | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        validate: Validate | None = None,
+        reveal_secrets: bool = False,
+        snapshot: str | Path | None = None,
+        snapshot_key: bytes | None = None,
+        start_timeout: float = 5.0,
+        pace: Pace | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.service, self.environment, self.user = service, environment, user
+        self.start_timeout = start_timeout
+        self.pace = pace or Pace()
+        self._connect = partial(Transport, url, token, limits)
+        self.transport = self._connect()
+        whose = Whose(environment, service, user)
+        self._disk = None
+        if snapshot is not None:
+            owner = {"url": self.transport.url, **whose.params}
+            self._disk = Snapshot(snapshot, owner, snapshot_key)
+        self._disk_error: PilothouseError | None = None
+        self._restored: dict[str, Any] = {}
+        self._restored_ages: dict[str, tuple[float, float]] = {}
+        self._resources: list[Resource] = []
+        self._loops: list[Loop] = []
+        self._follower: Follower | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._unsaved = asyncio.Event()
+
+        self.config = Configuration(defaults)
+        self._effective = EffectiveConfiguration(
+            whose,
+            self.config,
+            lambda: self.transport,
+            validate=validate,
+            reveals=reveal_secrets,
+            keeps_secrets=self._disk is not None and self._disk.may_hold_secrets,
+        ).resource
+        self.config.age_of = lambda: self.age_of(self._effective)
+        self.config.stale_after = max(_STALE_AFTER, 3 * self.pace.poll_interval)
+        self.attach(self._effective)
+
+    # Beginning and ending
+
+    async def start(self) -> None:
+        """Begin, and return when there is something to read; never raises for a service away."""
+        await self.begin()
+        await self.ready()
+
+    async def begin(self) -> None:
+        """Begin without waiting. In a forked process it may be called again."""
+        self.transport = self._connect()
+        selection = {"environment": self.environment, "service_name": self.service}
+        self._follower = Follower(self.transport, selection, self.pace, self._changed)
+        self._read_snapshot()
+        for resource in self._resources:
+            self._follow(resource)
+        self._tasks = [asyncio.create_task(loop()) for loop in self._loops]
+        if self._disk is not None:
+            self._unsaved = asyncio.Event()
+            self._tasks.append(asyncio.create_task(self._save_always(self._disk)))
+
+    async def ready(self, within: float | None = None) -> bool:
+        """Wait for the service, at most `start_timeout`; tell whether everything is its answer.
+
+        What the snapshot had is waited for only until the first attempt has failed.
+        """
+        await self._settled(self._resources, self.start_timeout if within is None else within)
+        return all(resource.is_ready for resource in self._resources)
+
+    async def close(self) -> None:
+        """End: what is held stays readable. Writes the snapshot if something is not in it yet."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        if self._follower is not None:
+            await self._follower.close()
+            self._follower = None
+        if self._disk is not None and self._unsaved.is_set():
+            await self._save(self._disk)
+        await self.transport.close()
+
+    async def __aenter__(self) -> "AsyncPilothouse":
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # Reading
+
+    @property
+    def last_error(self) -> PilothouseError | None:
+        """Why something held is not what the service has now; None when nothing is wrong."""
+        errors = [resource.last_error for resource in self._resources]
+        return next(filter(None, errors), self._disk_error)
+
+    def on_change(self, key_or_prefix: str, callback: OnChange) -> Callable[[], None]:
+        return self.config.on_change(key_or_prefix, callback)
+
+    async def refresh(self) -> None:
+        """Read the configuration now; raises PilothouseError when that fails."""
+        if self._follower is None:
+            raise PilothouseError("the client has not begun, or is closed")
+        await self._follower.refresh(self._effective)
+
+    # For what is attached
+
+    def attach(self, resource: Resource) -> None:
+        """Follow a resource from now on: on the client's event loop, or before it begins."""
+        self._resources.append(resource)
+        if self._follower is not None:
+            self._follow(resource)
+
+    async def attached(self, resource: Resource) -> None:
+        """Attach, and wait as at the start."""
+        self.attach(resource)
+        await self._settled([resource], self.start_timeout)
+
+    def detach(self, resource: Resource) -> None:
+        with suppress(ValueError):
+            self._resources.remove(resource)
+        if self._follower is not None:
+            self._follower.detach(resource)
+
+    def spawn(self, loop: Loop) -> None:
+        """Run `loop()` as a task while the client runs, in a forked process again."""
+        self._loops.append(loop)
+        if self._follower is not None:
+            self._tasks.append(asyncio.create_task(loop()))
+
+    def age_of(self, resource: Resource) -> float:
+        """Return the seconds since the service last confirmed what is held of a resource."""
+        now = time.monotonic()
+        if resource.confirmed_at is not None:
+            return now - resource.confirmed_at + resource.stale_seconds
+        age, at = self._restored_ages.get(resource.name, (float("inf"), now))
+        return age + now - at
+
+    def _follow(self, resource: Resource) -> None:
+        if not resource.is_ready and resource.restore is not None:
+            self._restore(resource, resource.restore)
+        if self._follower is not None:
+            self._follower.attach(resource)
+
+    async def _settled(self, resources: list[Resource], within: float) -> None:
+        follower = self._follower
+        if follower is None:
+            return
+        waiting = [
+            follower.settle(resource, patiently=resource.name not in self._restored_ages)
+            for resource in resources
+        ]
+        with suppress(asyncio.TimeoutError, TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*waiting), within)
+
+    # The snapshot
+
+    def _read_snapshot(self) -> None:
+        if self._disk is None or any(resource.is_ready for resource in self._resources):
+            return
+        try:
+            self._restored = self._disk.read() or {}
+        except SnapshotRefused as error:
+            self._disk_error = error
+            _log.warning("going on without the snapshot: %s", error)
+
+    def _restore(self, resource: Resource, restore: Callable[[Any], None]) -> None:
+        part = self._restored.get(resource.name)
+        if not isinstance(part, dict):
+            return
+        try:
+            age = max(0.0, time.time() - float(part["at"]))
+            restore(part["content"])
+        except Exception as error:  # noqa: BLE001 - whatever is in the file, the client begins
+            told = SnapshotRefused(f"the snapshot's {resource.name} is refused: {error}")
+            told.__cause__ = error
+            self._disk_error = told
+            _log.warning("going on without it: %s", told)
+            return
+        # By the clock of the wall, the only one that outlives a process; from here on by ours.
+        self._restored_ages[resource.name] = (age, time.monotonic())
+
+    def _changed(self, _: Resource) -> None:
+        self._unsaved.set()
+
+    async def _save_always(self, disk: Snapshot) -> None:
+        while True:
+            await self._unsaved.wait()
+            await self._save(disk)
+            await asyncio.sleep(_SAVE_AT_MOST_EVERY)
+
+    async def _save(self, disk: Snapshot) -> None:
+        self._unsaved.clear()
+        parts = dict(self._restored)  # of what the service has not answered yet
+        for resource in self._resources:
+            if resource.is_ready and resource.saved is not None:
+                content = resource.saved()
+                if content is not None:
+                    parts[resource.name] = {"at": time.time(), "content": content}
+        try:
+            await asyncio.to_thread(disk.write, parts)
+        except OSError as error:
+            is_news = self._disk_error is None
+            self._disk_error = PilothouseError(f"{disk.path} cannot be written: {error.strerror}")
+            _log.log(logging.WARNING if is_news else logging.DEBUG, "%s", self._disk_error)
+        else:
+            self._disk_error = None
+
+
+class Pilothouse:
+    """The client for programs without an event loop: reads are the same looks into memory.
+
+    Begins when it is made and waits at most `start_timeout` seconds for the service. One daemon
+    thread does the work, a second one runs callbacks once there are some. After a fork (gunicorn,
+    Celery) the first read in the child begins anew, without waiting. Arguments and what they mean
+    are those of `AsyncPilothouse`.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is one thing a caller may say
+        self,
+        url: str,
+        service: str,
+        environment: str = "default",
+        token: Token = None,
+        *,
+        user: str | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        validate: Validate | None = None,
+        reveal_secrets: bool = False,
+        snapshot: str | Path | None = None,
+        snapshot_key: bytes | None = None,
+        start_timeout: float = 5.0,
+        pace: Pace | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.client = AsyncPilothouse(
+            url,
+            service,
+            environment,
+            token,
+            user=user,
+            defaults=defaults,
+            validate=validate,
+            reveal_secrets=reveal_secrets,
+            snapshot=snapshot,
+            snapshot_key=snapshot_key,
+            start_timeout=start_timeout,
+            pace=pace,
+            limits=limits,
+        )
+        self._background = Background(self.client.begin, self.client.close)
+        self.config = self.client.config
+        self.config.touch = self._background.touch
+        self.config.deliver = self._background.deliver
+        _open.add(self)
+        self._background.start()
+        self.ready()
+
+    def run(self, call: Coroutine[Any, Any, Result], within: float | None = None) -> Result:
+        """Run a coroutine on the client's loop; Unavailable when it takes longer than `within`."""
+        return self._background.run(call, within)
+
+    def ready(self, within: float | None = None) -> bool:
+        """Wait for the service, at most `start_timeout`; tell whether everything is its answer."""
+        return self.run(self.client.ready(within))
+
+    @property
+    def last_error(self) -> PilothouseError | None:
+        """Why something held is not what the service has now; None when nothing is wrong."""
+        return self.client.last_error
+
+    def on_change(self, key_or_prefix: str, callback: OnChange) -> Callable[[], None]:
+        """Call `callback` with every change of a key or below a section, on its own thread."""
+        return self.config.on_change(key_or_prefix, callback)
+
+    def refresh(self, within: float = 10.0) -> None:
+        """Read the configuration now; raises PilothouseError when that fails."""
+        self.run(self.client.refresh(), within)
+
+    def close(self) -> None:
+        """End and wait for the threads; what is held stays readable."""
+        _open.discard(self)
+        self._background.close()
+
+    def __enter__(self) -> "Pilothouse":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+_open: "weakref.WeakSet[Pilothouse]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Write what is not saved, and say goodbye, where a program forgot to close."""
+    for client in list(_open):
+        client.close()

@@ -1,0 +1,302 @@
+"""The configuration that is held: every read is a look into memory, and answers at once."""
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from inspect import isawaitable
+from typing import Any, Literal, Protocol, TypeVar, overload
+
+from pilothouse.changes import ConfigChange, changes_between, concerns
+from pilothouse_core.layers import merge
+from pilothouse_core.trees import Tree, copied, is_secret, is_section, joined
+
+Source = Literal["service", "snapshot", "defaults"]
+Default = TypeVar("Default")
+OnChange = Callable[[ConfigChange], object]
+_WORDS = {"true": True, "yes": True, "on": True, "1": True}
+_WORDS |= {"false": False, "no": False, "off": False, "0": False}
+_UNREADABLE: Any = object()
+_log = logging.getLogger("pilothouse")
+
+
+class Model(Protocol):
+    """What `as_model` needs: a Pydantic model has it."""
+
+    @classmethod
+    def model_validate(cls, obj: Any, /) -> Any: ...
+
+
+ModelType = TypeVar("ModelType", bound=Model)
+
+
+@dataclass(frozen=True)
+class Held:
+    """One state of the configuration, never changed: a new one takes its place.
+
+    `data` are the nested values; masked secrets have no value here, their keys are `masked`.
+    `revision` is that of the newest change in it, `version` the service's ETag ("" for none).
+    """
+
+    data: Tree = field(default_factory=dict)
+    source: Source = "defaults"
+    revision: int = 0
+    version: str = ""
+    masked: frozenset[str] = frozenset()
+    index: Mapping[str, Any] = field(init=False, repr=False)  # every key, of sections as well
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "index", dict(_indexed(self.data, "")))
+
+
+def held_of(
+    data: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    *,
+    source: Source,
+    revision: int = 0,
+    version: str = "",
+) -> Held:
+    """Return the state that holds `data` above `defaults`, without the secrets that are masked."""
+    plain, masked = without_secrets(data)
+    merged = merge([("defaults", defaults), (source, plain)]).data
+    return Held(merged, source, revision, version, frozenset(masked))
+
+
+def without_secrets(tree: Mapping[str, Any], prefix: str = "") -> tuple[Tree, set[str]]:
+    """Return a copy without its `$secret` leaves, and their keys."""
+    plain: Tree = {}
+    masked: set[str] = set()
+    for name, value in tree.items():
+        key = joined(prefix, name)
+        if is_secret(value):
+            masked.add(key)
+        elif is_section(value):
+            below, hidden = without_secrets(value, key)
+            masked |= hidden
+            if below:
+                plain[name] = below
+        else:
+            plain[name] = value
+    return plain, masked
+
+
+def _indexed(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        key = joined(prefix, name)
+        yield key, value
+        if is_section(value):
+            yield from _indexed(value, key)
+
+
+class Configuration:
+    """Reads, and news of changes. Safe to use from every thread."""
+
+    def __init__(
+        self,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Hold `defaults`, until `swap` is called."""
+        self.defaults = copied(defaults or {})
+        self._held = Held(self.defaults)
+        # What the client does before a read, on which thread callbacks run, what it knows of age.
+        self.touch: Callable[[], None] = lambda: None
+        self.deliver: Callable[[Callable[[], None]], None] = lambda call: call()
+        self._listeners: dict[object, tuple[str, OnChange]] = {}
+        self._told: set[str] = set()
+        self.age_of: Callable[[], float] = lambda: math.inf
+        self.stale_after = 0.0
+
+    # Reading
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value at a dotted key, a section as a dict; `default` where there is none.
+
+        Lists and dicts are the caller's own copies. A `null` that was configured is None.
+        """
+        self.touch()
+        value = self._held.index.get(key, _UNREADABLE)
+        if value is _UNREADABLE:
+            if key in self._held.masked:
+                self._warn(key, "is a secret; read it with reveal_secrets=True")
+            return default
+        return deepcopy(value) if isinstance(value, (dict, list)) else value
+
+    @overload
+    def get_int(self, key: str) -> int | None: ...
+    @overload
+    def get_int(self, key: str, default: Default) -> int | Default: ...
+    def get_int(self, key: str, default: Any = None) -> Any:
+        """Return a whole number, also one that is spelled as text; else `default`."""
+        return self._read(key, default, _integer)
+
+    @overload
+    def get_float(self, key: str) -> float | None: ...
+    @overload
+    def get_float(self, key: str, default: Default) -> float | Default: ...
+    def get_float(self, key: str, default: Any = None) -> Any:
+        """Return a finite number, also one that is spelled as text; else `default`."""
+        return self._read(key, default, _number)
+
+    @overload
+    def get_bool(self, key: str) -> bool | None: ...
+    @overload
+    def get_bool(self, key: str, default: Default) -> bool | Default: ...
+    def get_bool(self, key: str, default: Any = None) -> Any:
+        """Return a boolean; true, yes, on, 1 and their opposites are read as well."""
+        return self._read(key, default, _boolean)
+
+    @overload
+    def get_list(self, key: str) -> list[Any] | None: ...
+    @overload
+    def get_list(self, key: str, default: Default) -> list[Any] | Default: ...
+    def get_list(self, key: str, default: Any = None) -> Any:
+        """Return a list; text is split at its commas."""
+        return self._read(key, default, _list)
+
+    def section(self, key: str = "") -> dict[str, Any]:
+        """Return everything below `key` as nested dicts, a copy; {} where there is no section."""
+        self.touch()
+        value = self._held.index.get(key) if key else self._held.data
+        return deepcopy(value) if isinstance(value, dict) else {}
+
+    def as_model(self, model: type[ModelType], section: str = "") -> ModelType:
+        """Return a section as a Pydantic model; raises its ValidationError."""
+        validated: ModelType = model.model_validate(self.section(section))
+        return validated
+
+    def __contains__(self, key: object) -> bool:
+        self.touch()
+        return key in self._held.index
+
+    def _read(self, key: str, default: Any, reader: Callable[[Any], Any]) -> Any:
+        value = self.get(key, _UNREADABLE)
+        if value is _UNREADABLE:
+            return default
+        read = reader(value)
+        if read is _UNREADABLE:
+            self._warn(key, f"is not readable as {reader.__name__.strip('_')}")
+            return default
+        return read
+
+    def _warn(self, key: str, what: str) -> None:
+        """Say it once, and never the value."""
+        if key not in self._told:
+            self._told.add(key)
+            _log.warning("configuration key %s %s; the default is used", key, what)
+
+    # What is held, and how old it is
+
+    @property
+    def held(self) -> Held:
+        """The whole state; several reads of one `held` never see two versions."""
+        self.touch()
+        return self._held
+
+    @property
+    def source(self) -> Source:
+        return self._held.source
+
+    @property
+    def revision(self) -> int:
+        return self._held.revision
+
+    @property
+    def version(self) -> str:
+        return self._held.version
+
+    @property
+    def age(self) -> float:
+        """The seconds since the service last confirmed what is held; infinite if it never did."""
+        return self.age_of()
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether something newer may be there that nobody could tell of."""
+        return self.source != "service" or self.age > self.stale_after
+
+    # Changes
+
+    def on_change(self, key_or_prefix: str, callback: OnChange) -> Callable[[], None]:
+        """Call `callback` with every ConfigChange of a key, or below a section; "" is everything.
+
+        Returns a function that ends it. What a callback raises is logged. With `AsyncPilothouse`
+        it may be a coroutine function.
+        """
+        self.touch()
+        token = object()
+        self._listeners[token] = (key_or_prefix, callback)
+        return lambda: self._listeners.pop(token, None) and None
+
+    def swap(self, held: Held) -> tuple[ConfigChange, ...]:
+        """Hold another state from now on, tell the listeners, and return what changed."""
+        before, self._held = self._held, held
+        self._told.clear()
+        changes = changes_between(before.data, held.data)
+        if changes and self._listeners:
+            self.deliver(lambda: self._tell(changes))
+        return changes
+
+    def _tell(self, changes: tuple[ConfigChange, ...]) -> None:
+        for change in changes:
+            for watched, callback in list(self._listeners.values()):
+                if concerns(watched, change.path):
+                    _call(callback, change)
+
+
+_awaited: set["asyncio.Future[None]"] = set()  # a loop alone does not keep its tasks alive
+
+
+def _call(callback: OnChange, change: ConfigChange) -> None:
+    try:
+        result = callback(change)
+        if isawaitable(result):
+            task = asyncio.ensure_future(_logged(result, change.path))
+            _awaited.add(task)
+            task.add_done_callback(_awaited.discard)
+    except Exception:  # noqa: BLE001 - it is somebody else's code
+        _log.exception("a callback failed on the change of %s", change.path)
+
+
+async def _logged(result: Awaitable[object], path: str) -> None:
+    try:
+        await result
+    except Exception:  # noqa: BLE001 - it is somebody else's code
+        _log.exception("a callback failed on the change of %s", path)
+
+
+def _integer(value: Any) -> Any:
+    number = _number(value)
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            return _UNREADABLE
+    is_whole = number is not _UNREADABLE and number == int(number)
+    return int(value) if is_whole else _UNREADABLE
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return _UNREADABLE
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return _UNREADABLE
+    return number if math.isfinite(number) else _UNREADABLE
+
+
+def _boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, (int, str)):
+        return _WORDS.get(str(value).strip().lower(), _UNREADABLE)
+    return _UNREADABLE
+
+
+def _list(value: Any) -> Any:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value if isinstance(value, list) else _UNREADABLE

@@ -1,0 +1,125 @@
+"""The effective configuration as a resource: what of an answer is held, and what is refused."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pilothouse.configuration import Configuration, Held, Source, held_of, without_secrets
+from pilothouse.errors import BadAnswer
+from pilothouse.following import Resource
+from pilothouse.transport import Answer, Transport
+from pilothouse_core.trees import Tree, without
+
+PATH = "/api/v1/effective"
+Validate = Callable[[Any], object]
+
+
+@dataclass(frozen=True)
+class Whose:
+    """Whose configuration: an environment, a service, and a user if there is one."""
+
+    environment: str
+    service: str
+    user: str | None = None
+
+    @property
+    def params(self) -> dict[str, str]:
+        params = {"environment": self.environment, "service_name": self.service}
+        return params if self.user is None else {**params, "user": self.user}
+
+    def concerns(self, change: Mapping[str, Any]) -> bool:
+        """Tell whether a change of a document is of one of the layers; other users' are not."""
+        layers = {self.service, "_shared", f"{self.service}/{self.user}"}
+        return change.get("name") in layers
+
+
+class EffectiveConfiguration:
+    """Reads into a `Configuration`; `transport` is asked for at the time, for it changes."""
+
+    def __init__(
+        self,
+        whose: Whose,
+        config: Configuration,
+        transport: Callable[[], Transport],
+        *,
+        validate: Validate | None = None,
+        reveals: bool = False,
+        keeps_secrets: bool = False,
+    ) -> None:
+        self._whose = whose
+        self._config = config
+        self._transport = transport
+        self._validate = validate
+        self._reveals = reveals
+        self._keeps_secrets = keeps_secrets
+        self._told: dict[str, Any] | None = None  # as the service said it, without defaults
+        self.resource = Resource(
+            "configuration",
+            PATH,
+            whose.params,
+            self._accept,
+            kinds=frozenset({"config"}),
+            concerns=whose.concerns,
+            saved=self._saved,
+            restore=self._restore,
+        )
+
+    async def _accept(self, answer: Answer) -> None:
+        body = answer.object()
+        data, revision = _parts(body)
+        _, hidden = without_secrets(data)
+        if self._reveals and hidden:
+            data = await self._revealed(body, revision)
+        self._hold(data, "service", revision, answer.etag)
+        kept = data if self._keeps_secrets else _without_all(data, hidden)
+        self._told = {"data": kept, "revision": revision, "version": answer.etag}
+
+    async def _revealed(self, masked: Mapping[str, Any], revision: int) -> Tree:
+        """Return the plain values of the very versions that were told masked.
+
+        Only masked answers tell which values are secret, and have an ETag to follow.
+        """
+        params = {**self._whose.params, "reveal": "true", "min_revision": str(revision)}
+        body = (await self._transport().get(PATH, params)).object()
+        if body.get("layers") != masked.get("layers"):
+            raise BadAnswer("the configuration changed while its secrets were read")
+        return _parts(body)[0]
+
+    def _hold(self, data: Tree, source: Source, revision: int, version: str) -> None:
+        held = held_of(
+            data, self._config.defaults, source=source, revision=revision, version=version
+        )
+        self._check(held)
+        self._config.swap(held)
+
+    def _check(self, held: Held) -> None:
+        if self._validate is None:
+            return
+        try:
+            self._validate(held.data)
+        except Exception as error:
+            # Its message may quote values; the cause has it, for those who want to know.
+            raise BadAnswer(f"refused by `validate`: {type(error).__name__}") from error
+
+    def _saved(self) -> Any:
+        return self._told
+
+    def _restore(self, saved: Any) -> None:
+        if not isinstance(saved, dict):
+            raise BadAnswer("a snapshot without a configuration")
+        data, revision = _parts(saved)
+        self._hold(data, "snapshot", revision, str(saved.get("version", "")))
+        self._told = saved
+
+
+def _parts(body: Mapping[str, Any]) -> tuple[Tree, int]:
+    data, revision = body.get("data"), body.get("revision")
+    if not isinstance(data, dict) or type(revision) is not int:
+        raise BadAnswer("an answer without `data` and `revision`: this is no configuration")
+    return data, revision
+
+
+def _without_all(tree: Tree, keys: set[str]) -> Tree:
+    for key in keys:
+        tree = without(tree, key)
+    return tree
