@@ -1,6 +1,5 @@
 """Whoever lives stays discovered while the replica that keeps it is killed; the dead go in time."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,8 @@ import pytest
 from tests.faults.fleet import INTERVAL_SECONDS, SESSION_SECONDS, Fleet, Registered
 from tests.faults.watching import Callers, Health, Heartbeats
 from tests.servers.process import Berth, ChildProcess, Command, wait_until
-from tests.servers.service import INHERITED, ROOT
+from tests.servers.service import ROOT
+from tests.servers.warm import inherited
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -30,8 +30,7 @@ def direct(fleet: Fleet, service: str, count: int) -> Iterator[ChildProcess]:
     """Instances on ZooKeeper itself, by a process of their own."""
     words = (fleet.zookeeper.hosts, f"{fleet.base}/{service}", count, SESSION_SECONDS)
     argv = (sys.executable, "-m", "tests.faults.direct", *map(str, words))
-    environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    command = Command(argv, environment, ROOT)
+    command = Command(argv, inherited(), ROOT)
     process = ChildProcess(command, Berth("direct"), partial(_stand, fleet, service, count))
     try:
         yield process

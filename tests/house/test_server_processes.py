@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -35,13 +36,14 @@ address = os.environ["HOST"], int(os.environ["PORT"])
 http.server.ThreadingHTTPServer(address, Echo).serve_forever()
 """
 STAND_IN = (sys.executable, "-c", ECHO)
-# Starts a service whose child is a process of its own, and names the process ids of both.
+# Starts a service, a cold one with a child that is a process of its own, and names their folder.
 RUN = f"""
 import sys
 from tests.servers.service import ServiceProcess
 
 echo = "import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True);" + {ECHO!r}
-service = ServiceProcess({{}}, (sys.executable, "-c", echo))
+cold = (sys.executable, "-c", echo)
+service = ServiceProcess({{}}, cold) if "cold" in sys.argv else ServiceProcess({{}})
 if "freeze" in sys.argv:
     service.freeze()
 print(service.data_folder.parent, flush=True)
@@ -119,21 +121,20 @@ def test_a_service_that_ends_early_shows_its_log() -> None:
 
 
 def processes_in(folder: str) -> list[str]:
-    """Tell the processes that have the folder's data in their environment."""
+    """Tell the processes that write to the folder's log."""
     found = []
-    for environment in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if folder.encode() in environment.read_bytes():
-                found.append(environment.parent.name)
-        except OSError:
-            continue
+    for output in Path("/proc").glob("[0-9]*/fd/1"):
+        with suppress(OSError):
+            if output.readlink().is_relative_to(folder):
+                found.append(output.parents[1].name)
     return found
 
 
 @pytest.mark.parametrize("state", ["running", "freeze"])
-def test_no_process_outlives_a_killed_run(state: str) -> None:
+@pytest.mark.parametrize("start", ["cold", "warm"])
+def test_no_process_outlives_a_killed_run(state: str, start: str) -> None:
     with subprocess.Popen(
-        (sys.executable, "-c", RUN, state),
+        (sys.executable, "-c", RUN, state, start),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -146,4 +147,4 @@ def test_no_process_outlives_a_killed_run(state: str) -> None:
 
     wait_until(lambda: not processes_in(folder), "all of them are gone")
     shutil.rmtree(folder)
-    assert len(before) == 3  # the leash, the service and its child
+    assert len(before) == (3 if start == "cold" else 2)  # the leash, the service and its child

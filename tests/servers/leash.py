@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -98,27 +98,39 @@ def _end_like(code: int) -> None:
     os._exit(code)
 
 
-def main(user: str, *command: str) -> None:
+def hold(start: Callable[[], int]) -> int:
+    """Start a child, whose process id `start` returns; return its exit code, minus its signal."""
     # Orphans come to us instead of to init, so that nothing is lost from sight.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    account = pwd.getpwnam(user) if user else None
-    child = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        user=account.pw_uid if account else None,
-        group=account.pw_gid if account else None,
-        extra_groups=[] if account else None,
-    )
+    child = start()
 
     def pass_on(number: int, _: FrameType | None) -> None:
-        child.send_signal(number)
+        _send(child, signal.Signals(number))
 
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGINT, pass_on)
     threading.Thread(target=_kill_when_let_go, daemon=True).start()
-    code = child.wait()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     _bury_the_rest()
-    _end_like(code)
+    return code
+
+
+def main(user: str, *command: str) -> None:
+    account = pwd.getpwnam(user) if user else None
+    started: list[subprocess.Popen[bytes]] = []  # one that is forgotten would be waited for
+
+    def start() -> int:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            user=account.pw_uid if account else None,
+            group=account.pw_gid if account else None,
+            extra_groups=[] if account else None,
+        )
+        started.append(child)
+        return child.pid
+
+    _end_like(hold(start))
 
 
 if __name__ == "__main__":

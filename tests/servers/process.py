@@ -11,9 +11,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGTERM, Signals
-from typing import Protocol
+from typing import IO, Protocol
 
 from tests.servers import leash
+from tests.servers.warm import Forked, is_warm, origin
 
 TAIL = 30  # lines of the log shown when something fails
 
@@ -103,7 +104,7 @@ class ChildProcess:
         self._ready = ready
         self._within = within
         self._log = berth.folder / "log"
-        self._leash: subprocess.Popen[bytes]
+        self._leash: subprocess.Popen[bytes] | Forked
         try:
             self._start()
         except StartFailed:
@@ -111,22 +112,28 @@ class ChildProcess:
             raise
 
     def _start(self) -> None:
-        line = (sys.executable, "-I", "-S", leash.__file__, self.command.user, *self.command.argv)
         with self._log.open("ab") as log:
-            self._leash = subprocess.Popen(
-                line,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self.command.environment,
-                cwd=self.command.folder,
-                start_new_session=True,  # Ctrl-C is for the test run, which then ends its servers
-            )
+            self._leash = self._leashed(log)
         try:
             wait_until(self._is_ready, "it is ready", self._within)
         except TimeoutError as late:
             self.kill()
             raise self._failure(str(late)) from late
+
+    def _leashed(self, log: IO[bytes]) -> subprocess.Popen[bytes] | Forked:
+        argv = self.command.argv
+        if is_warm(argv):
+            with suppress(ConnectionError):  # what cannot be imported, it tells better itself
+                return origin().start(argv, self.command.environment, log)
+        return subprocess.Popen(
+            (sys.executable, "-I", "-S", leash.__file__, self.command.user, *argv),
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=self.command.environment,
+            cwd=self.command.folder,
+            start_new_session=True,  # Ctrl-C is for the test run, which then ends its servers
+        )
 
     def _is_ready(self) -> bool:
         if self.exit_code is not None:

@@ -1,6 +1,5 @@
 """The real service as a process of its own, and requests to it that tell every status as it is."""
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,11 +9,10 @@ from typing import Any, Self
 
 from tests.servers.answer import Answer, request
 from tests.servers.process import Berth, ChildProcess, Command
+from tests.servers.warm import inherited
 
 ROOT = Path(__file__).parents[2]
 SERVE = (sys.executable, "-m", "app", "serve")
-# A setting that leaks in from the shell of whoever runs the tests would decide their outcome.
-INHERITED = ("PATH", "HOME", "PYTHONPATH", "VIRTUAL_ENV", "LANG")
 
 
 class ServiceProcess:
@@ -30,8 +28,7 @@ class ServiceProcess:
             "PORT": str(berth.port),
             "PILOTHOUSE_DATA_DIR": str(self.data_folder),
         }
-        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        command = Command(argv, {**inherited, **own, **environment}, ROOT)
+        command = Command(argv, {**inherited(), **own, **environment}, ROOT)
         self._child = ChildProcess(command, berth, self._is_live)
 
     def _is_live(self) -> bool:
