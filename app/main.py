@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import structlog
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Message, Receive, Scope, Send
 
 from app.access.gate import Gate, OpenGate
@@ -58,7 +59,7 @@ from app.vitals import Vitals
 from app.web import problem
 from app.web.health import router as health_router
 from app.web.hot import HotFastAPI, HotPost, HotRead
-from app.web.middleware import Edge
+from app.web.middleware import Edge, cors
 from app.wiring import Backends, StartRefused, Task, open_backends, refuse_unsafe
 
 VERSION = "0.1.0"
@@ -132,6 +133,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problem.install(app)
     if settings.pilothouse_mode == "development":
         app.add_middleware(CacheHeader)
+    if settings.allowed_origins:
+        app.add_middleware(CORSMiddleware, **cors(settings.allowed_origins))
     app.add_middleware(Edge)
     for router in (
         keys_router,

@@ -4,7 +4,15 @@ import re
 from ipaddress import ip_network
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pilothouse_core.names import is_name
@@ -26,6 +34,20 @@ def _blank_is_unset(text: object) -> object:
 Name = Annotated[str, BeforeValidator(_named)]
 Optional = Annotated[str | None, BeforeValidator(_blank_is_unset)]
 Secret = Annotated[SecretStr | None, BeforeValidator(_blank_is_unset)]
+
+
+class RoleOfClaim(BaseModel):
+    """A role for whoever has `value` in the claim that tells roles."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: str
+    role: Literal["viewer", "editor", "publisher", "admin", "secrets:reveal"]
+    environments: tuple[str, ...] = ("*",)
+    services: tuple[str, ...] = ("*",)
+
+
+_ROLES_OF_CLAIMS = TypeAdapter(list[RoleOfClaim])
 
 
 class Settings(BaseSettings):
@@ -70,6 +92,42 @@ class Settings(BaseSettings):
     )
     stream_limit: int = Field(
         5000, ge=0, description="Stream clients of this replica; more are sent to another."
+    )
+    caller_stream_limit: int = Field(
+        1000, ge=1, description="Streams that one caller may have on this replica."
+    )
+    caller_request_limit: float = Field(
+        0, ge=0, description="Requests a second of one caller on this replica; 0: no limit."
+    )
+    cors_origins: str = Field(
+        "",
+        pattern=r"^(https?://[^/,\s*]+(\s*,\s*https?://[^/,\s*]+)*)?$",
+        description="Sites whose pages may call, `https://host` separated by commas; unset: none.",
+    )
+
+    oidc_issuer: Optional = Field(
+        None,
+        pattern="^https?://",
+        description="Issuer of people's tokens (OpenID Connect); unset: machines only.",
+    )
+    oidc_audience: Optional = Field(
+        None, description="What their `aud` must name; needed with an issuer."
+    )
+    oidc_jwks_url: Optional = Field(
+        None,
+        pattern="^https?://",
+        description="Where the issuer's keys are; unset: its discovery document tells.",
+    )
+    oidc_name_claim: str = Field(
+        "sub", min_length=1, description="The claim that stands in the log as who did it."
+    )
+    oidc_roles_claim: str = Field(
+        "groups", min_length=1, description="The claim that tells roles, a dotted path."
+    )
+    oidc_roles: str = Field(
+        "",
+        description="What its values mean: a JSON array of "
+        '`{"value", "role", "environments", "services"}`; no value, no role.',
     )
 
     vault_addr: Optional = Field(None, description="Vault's URL; unset: documents are embedded.")
@@ -158,6 +216,16 @@ class Settings(BaseSettings):
             raise ValueError("at least 32 characters of ASCII, without blanks")
         return secret
 
+    @field_validator("oidc_roles")
+    @classmethod
+    def _are_roles(cls, text: str) -> str:
+        _ROLES_OF_CLAIMS.validate_json(text or "[]")
+        return text
+
+    @property
+    def roles_of_claims(self) -> list[RoleOfClaim]:
+        return _ROLES_OF_CLAIMS.validate_json(self.oidc_roles or "[]")
+
     @field_validator("health_check_allowed_networks")
     @classmethod
     def _are_networks(cls, text: str) -> str:
@@ -181,6 +249,11 @@ class Settings(BaseSettings):
     def protected_environments(self) -> tuple[str, ...]:
         """The patterns of the environments to which only a publisher writes: `default` too."""
         return ("default", *self.production_patterns)
+
+    @property
+    def allowed_origins(self) -> list[str]:
+        """The sites whose pages browsers let call this service."""
+        return _listed(self.cors_origins)
 
     @property
     def allowed_networks(self) -> list[str]:

@@ -17,13 +17,12 @@ from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
 from app import telemetry
-from app.web.middleware import LARGEST_HEADERS, STARTED
+from app.web.middleware import LARGEST_HEADERS, NOTHING_TO_SHOW, SECURITY_HEADERS, STARTED
 
 _LARGEST_BODY = 64 * 1024
 _LONGEST_LENGTH = 5  # digits of a Content-Length
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _OF_A_BODY = frozenset({b"content-length", b"transfer-encoding"})
-_NOSNIFF = (b"x-content-type-options", b"nosniff")
 _log = structlog.get_logger()
 
 
@@ -124,6 +123,8 @@ def _may_answer(scope: Scope) -> tuple[Asking, Mapping[bytes, bytes]] | None:
     # What a header sent twice means is not decided here.
     if len(headers) != len(pairs):
         return None
+    if b"origin" in headers:
+        return None  # a page of another site: what it may read is decided behind FastAPI's door
     size = sum(map(len, headers)) + sum(map(len, headers.values()))
     if size > LARGEST_HEADERS:
         return None
@@ -218,7 +219,8 @@ async def _send(found: HotAnswer, headers: Mapping[bytes, bytes], send: Send) ->
     """Send an answer and return the id that it carries."""
     request_id = _request_id(headers)
     found.headers.append((b"x-request-id", request_id))
-    found.headers.append(_NOSNIFF)
+    found.headers.extend(SECURITY_HEADERS)
+    found.headers.append(NOTHING_TO_SHOW)
     await send({"type": "http.response.start", "status": found.status, "headers": found.headers})
     await send({"type": "http.response.body", "body": found.body})
     return request_id

@@ -6,6 +6,7 @@ One plain ASGI class, added as `app.add_middleware(Edge)`; websockets and the li
 import re
 import sys
 import uuid
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -21,6 +22,33 @@ LARGEST_BODY = 1024 * 1024
 LARGEST_HEADERS = 64 * 1024
 # Where the scope says when a request began that app.web.hot has looked at before.
 STARTED = "pilothouse.started"
+
+_ASKED_BY_PAGES = (
+    "Authorization",
+    "Cache-Control",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-Match",
+    "If-None-Match",
+    "Last-Event-ID",
+    "Prefer",
+    "X-API-Key",
+    "X-Environment",
+    "X-Request-Id",
+)
+_READ_BY_PAGES = ("ETag", "Location", "Retry-After", "X-Request-Id", "X-Revision", "X-Stale")
+# An answer is for the program that asked, never a page: no browser may frame it, guess at what it
+# is, run anything of it, or tell another site that it was here.
+SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+)
+NOTHING_TO_SHOW = (
+    b"content-security-policy",
+    b"default-src 'none'; frame-ancestors 'none'",
+)
+_HTML = b"text/html"  # the page that describes the API, which has scripts
 
 # nginx's status for a caller who left before the answer began.
 _CALLER_LEFT = 499
@@ -46,6 +74,17 @@ class BadQuery(Unparsable):
 
 class BadContentLength(Unparsable):
     code = "bad_content_length"
+
+
+def cors(origins: Sequence[str]) -> dict[str, Any]:
+    """Return what pages of these sites may do: all that a program may, but never with cookies."""
+    return {
+        "allow_origins": list(origins),
+        "allow_methods": sorted(_METHODS - {"OPTIONS"}),
+        "allow_headers": _ASKED_BY_PAGES,
+        "expose_headers": _READ_BY_PAGES,
+        "max_age": 600,
+    }
 
 
 class Edge:
@@ -93,16 +132,16 @@ class _Answer:
 
     def __init__(self, send: Send, *, request_id: str) -> None:
         self._send = send
-        self._headers = [
-            (b"x-request-id", request_id.encode()),
-            (b"x-content-type-options", b"nosniff"),
-        ]
+        self._headers = [(b"x-request-id", request_id.encode()), *SECURITY_HEADERS]
         self.status: int | None = None
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
+            headers = [*message.get("headers", ()), *self._headers]
+            if not any(name == b"content-type" and _HTML in value for name, value in headers):
+                headers.append(NOTHING_TO_SHOW)
+            message = {**message, "headers": headers}
         await self._send(message)
 
 

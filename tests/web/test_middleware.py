@@ -403,3 +403,11 @@ async def test_the_log_line_of_a_refusal_names_its_code(client: httpx.AsyncClien
 def _counted(labels: dict[str, str], status: int) -> float:
     series = {**labels, "status": str(status)}
     return REGISTRY.get_sample_value("pilothouse_http_requests_total", series) or 0
+
+
+async def test_an_answer_is_no_page(client: httpx.AsyncClient) -> None:
+    for path in ("/api/things", "/ghost"):
+        headers = (await client.get(path)).headers
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["content-security-policy"].startswith("default-src 'none'")

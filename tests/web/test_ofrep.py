@@ -10,6 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app.access.gate import OpenGate
 from app.changes.embedded import EmbeddedChangeLog
 from app.changes.follower import Follower
 from app.flags.embedded import EmbeddedFlagStore
@@ -60,6 +61,7 @@ async def sets(tmp_path: Path, clock: Clock, state: dict[str, object]) -> AsyncI
     evaluator = Evaluator(sets, clock=clock)
     writer = FlagWriter(store, sets)
     state |= {
+        "gate": OpenGate(),
         "evaluator": evaluator,
         "flags": FlagService(store, sets, writer, UsageCounter(store, evaluator)),
         "follower": Follower(log),
