@@ -1,0 +1,126 @@
+"""Values that lie encrypted in a source: `{"$encrypted": "v1.…"}`, AES-256-GCM."""
+
+import base64
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pilothouse.reload.errors import BadConfig, Undecryptable
+from pilothouse_core.strict_json import BadJson, loads
+from pilothouse_core.trees import joined
+
+ENCRYPTED = "$encrypted"
+_VERSION = "v1."
+_KEY_BYTES = 32
+_NONCE_BYTES = 12
+# So that a ciphertext of another program with the same key is not taken for a configuration.
+_PURPOSE = b"pilothouse configuration value 1"
+
+
+def new_key() -> str:
+    """Return a fresh key as text, to be kept in a file or a secret store."""
+    return base64.urlsafe_b64encode(os.urandom(_KEY_BYTES)).decode()
+
+
+def read_key(key: bytes | str) -> bytes:
+    """Return the 32 bytes of a key, which may be written in base64 or as hexadecimal digits.
+
+    Raises ValueError.
+    """
+    if isinstance(key, bytes) and len(key) == _KEY_BYTES:
+        return key
+    text = (key.decode(errors="replace") if isinstance(key, bytes) else key).strip()
+    try:
+        if len(text) == 2 * _KEY_BYTES:
+            return bytes.fromhex(text)
+        found = base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
+    except ValueError:
+        found = b""
+    if len(found) != _KEY_BYTES:
+        raise ValueError("a key is 32 bytes, or they in base64 or as 64 hexadecimal digits")
+    return found
+
+
+def key_from_file(path: str | os.PathLike[str]) -> bytes:
+    """Return the key that a file holds. Raises OSError and ValueError."""
+    return read_key(Path(path).read_bytes())
+
+
+def encrypt_value(value: Any, key: bytes | str) -> dict[str, str]:
+    """Return what stands for `value`, a JSON value or a whole section, in a source."""
+    nonce = os.urandom(_NONCE_BYTES)
+    plain = json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+    sealed = nonce + _cipher(read_key(key)).encrypt(nonce, plain, _PURPOSE)
+    return {ENCRYPTED: _VERSION + base64.urlsafe_b64encode(sealed).decode()}
+
+
+def decrypt_value(value: Mapping[str, Any], keys: Sequence[bytes]) -> Any:
+    """Return what `encrypt_value` was given. Raises Undecryptable, and BadConfig."""
+    sealed = _sealed(value)
+    if not keys:
+        raise Undecryptable("is encrypted, and no key was given")
+    for key in keys:
+        try:
+            plain = _cipher(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _PURPOSE)
+        except _invalid_tag():
+            continue
+        try:
+            return loads(plain)
+        except BadJson as error:
+            raise BadConfig(f"holds encrypted what is not JSON: {error.reason}") from None
+    raise Undecryptable("is encrypted with another key, or was tampered with")
+
+
+def _sealed(value: Mapping[str, Any]) -> bytes:
+    text = value[ENCRYPTED]
+    if len(value) > 1 or not isinstance(text, str) or not text.startswith(_VERSION):
+        raise BadConfig(f"is no encrypted value: {ENCRYPTED} stands alone, with a text from v1.")
+    try:
+        sealed = base64.urlsafe_b64decode(text[len(_VERSION) :])
+    except ValueError:
+        sealed = b""
+    if len(sealed) <= _NONCE_BYTES:
+        raise BadConfig("is an encrypted value that was cut off")
+    return sealed
+
+
+def opened(tree: Mapping[str, Any], keys: Sequence[bytes], path: str = "") -> dict[str, Any]:
+    """Return the tree with every encrypted value in plain.
+
+    Raises Undecryptable and BadConfig, which name the place.
+    """
+    return {
+        name: _opened(value, keys, joined(path, name)) if isinstance(value, (dict, list)) else value
+        for name, value in tree.items()
+    }
+
+
+def _opened(value: Any, keys: Sequence[bytes], path: str) -> Any:
+    if isinstance(value, list):
+        return [_opened(item, keys, path) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if ENCRYPTED not in value:
+        return opened(value, keys, path)
+    try:
+        return decrypt_value(value, keys)
+    except BadConfig as error:
+        raise type(error)(f"{path} {error}") from None
+
+
+def _cipher(key: bytes) -> Any:
+    try:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise Undecryptable(
+            "needs the package cryptography: pip install 'pilothouse-client[encryption]'"
+        ) from error
+    return AESGCM(key)
+
+
+def _invalid_tag() -> type[Exception]:
+    from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - an extra
+
+    return InvalidTag
