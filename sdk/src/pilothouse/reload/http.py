@@ -1,0 +1,88 @@
+"""One server that configuration is fetched from: behind a breaker, its failures in our words."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from pilothouse.errors import NotFound, PilothouseError, Unavailable
+from pilothouse.reload.breaker import Breaker
+from pilothouse.reload.errors import SourceUnavailable
+from pilothouse.transport import Answer, Limits, Token, Transport
+
+_NOT_FOUND = 404
+
+
+class NothingThere(SourceUnavailable):
+    """The server answers, and has nothing at this place."""
+
+
+class Server:
+    """Requests to one address, of one attempt each: who polls tries again anyway."""
+
+    def __init__(
+        self, url: str, *, token: Token = None, timeout: float = 5.0, breaker: Breaker | None = None
+    ) -> None:
+        self._limits = Limits(timeout=timeout, attempts=1)
+        self._token = token
+        self.url = Transport(url, token, self._limits).url
+        self.breaker = breaker or Breaker()
+        self.shown = _shown(self.url)
+        """The URL without what may be secret in it."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._transport: Transport | None = None
+
+    async def request(
+        self,
+        method: str,
+        path: str = "",
+        *,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Any = None,
+        longer: float = 0.0,
+    ) -> Answer:
+        """Return an answer of 2xx or 304.
+
+        Raises NothingThere for 404, and SourceUnavailable for everything else that goes wrong,
+        also without asking while the breaker is open.
+        """
+        if not self.breaker.lets_through():
+            raise SourceUnavailable(f"{self.shown} is left alone after failures in a row")
+        try:
+            answer = await self._opened().request(
+                method, path, params=params, headers=headers, body=body, longer=longer
+            )
+        except Unavailable as error:
+            self.breaker.failed()
+            raise SourceUnavailable(self._told(error)) from error
+        except PilothouseError as error:
+            # It answers: a breaker would not help.
+            self.breaker.succeeded()
+            if isinstance(error, NotFound) or error.status == _NOT_FOUND:
+                raise NothingThere(f"{self.shown}{path}: there is nothing here (404)") from error
+            raise SourceUnavailable(self._told(error)) from error
+        self.breaker.succeeded()
+        return answer
+
+    def _told(self, error: PilothouseError) -> str:
+        said = str(error).replace(self.url, self.shown)
+        return said if said.startswith(self.shown) else f"{self.shown}: {said}"
+
+    def _opened(self) -> Transport:
+        """Connections belong to a loop: a script's second `asyncio.run` needs new ones."""
+        loop = asyncio.get_running_loop()
+        if self._transport is None or self._loop is not loop:
+            self._transport, self._loop = Transport(self.url, self._token, self._limits), loop
+        return self._transport
+
+    async def close(self) -> None:
+        if self._transport is not None and self._loop is asyncio.get_running_loop():
+            await self._transport.close()
+        self._transport = None
+
+
+def _shown(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))

@@ -1,0 +1,136 @@
+"""A YAML or JSON file as a source."""
+
+import asyncio
+import hashlib
+import os
+import tempfile
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+from pilothouse.reload.documents import SUFFIXES, read_document, write_document
+from pilothouse.reload.errors import InvalidConfig, SourceUnavailable
+from pilothouse.reload.expansion import expanded
+from pilothouse.reload.sources.watching import Signature, signature, stirrings
+from pilothouse.reload.validation import Flaw, Rules, hard_coded
+
+_UNKNOWN = b"unknown"
+_ABSENT = b"absent"
+
+
+class FileConfigSource:
+    """A file that is YAML or JSON by its suffix, with `${VAR:default}` in its texts.
+
+    Only texts are expanded, never names, and never what a variable holds. A file that is empty,
+    holds a member twice, NaN, or something other than a mapping is refused.
+    """
+
+    kind = "file"
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        priority: int = 100,
+        name: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        rules: Rules | None = None,
+    ) -> None:
+        # Absolute but not resolved: symlinks on the way are how it may come to change.
+        self.path = Path(os.path.abspath(path))  # noqa: PTH100
+        if self.path.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"{self.path.name} ends in none of {', '.join(SUFFIXES)}")
+        self.priority = priority
+        self.name = name or f"file:{path}"
+        self._environment = os.environ if environment is None else environment
+        self.rules = rules or Rules()
+        self.warnings: tuple[str, ...] = ()
+        """What the last load found odd: credentials, where the rules say to warn of them."""
+        self._digest = _UNKNOWN  # of what the last load saw, whether it could be used or not
+        self._signature: Signature = None
+
+    async def load_config(self) -> Mapping[str, Any]:
+        """Return the file's content, expanded.
+
+        Raises SourceUnavailable where it cannot be read, BadConfig for its content, MissingVariable
+        for a variable that is not set, and InvalidConfig for credentials where they are refused.
+        """
+        return await asyncio.to_thread(self._load)
+
+    async def save_config(self, config: Mapping[str, Any]) -> None:
+        """Replace the file as a whole; a reader sees the old or the new one.
+
+        What is written is what is given: references are not put back. Raises BadConfig and
+        SourceUnavailable.
+        """
+        content = write_document(config, self.path.suffix)
+        await asyncio.to_thread(self._write, content)
+
+    async def is_modified(self) -> bool:
+        """Tell whether the file holds something else than the last load saw."""
+        return await asyncio.to_thread(self._is_modified)
+
+    def validate_config(self, config: Mapping[str, Any]) -> list[Flaw]:
+        """Return what is wrong with `config`, and credentials that are written in it."""
+        return self.rules.all_flaws(config)
+
+    async def watch(self) -> AsyncGenerator[None, None]:
+        """Yield when the file holds something else, appears or vanishes."""
+        if await self.is_modified():
+            yield
+        async with aclosing(stirrings(self.path)) as noticed:
+            async for _ in noticed:
+                if await self.is_modified():
+                    yield
+
+    def _load(self) -> Mapping[str, Any]:
+        self._signature = signature(self.path)
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            self._digest = _ABSENT
+            raise SourceUnavailable(f"cannot be read: {error.strerror}") from None
+        self._digest = _digest(content)
+        tree = read_document(content, self.path.suffix)
+        self._look_for_credentials(tree)
+        return expanded(tree, self._environment)
+
+    def _look_for_credentials(self, tree: Mapping[str, Any]) -> None:
+        # Before expansion: a password that comes from a variable is where it should be.
+        self.warnings = ()
+        if self.rules.credentials == "ignore":
+            return
+        flaws = list(hard_coded(tree))
+        if flaws and self.rules.credentials == "refuse":
+            raise InvalidConfig(flaws)
+        self.warnings = tuple(map(str, flaws))
+
+    def _is_modified(self) -> bool:
+        found = signature(self.path)
+        if found is not None and found == self._signature:
+            return False
+        try:
+            digest = _digest(self.path.read_bytes())
+        except OSError:
+            digest = _ABSENT
+        if digest == self._digest:
+            self._signature = found
+        return digest != self._digest
+
+    def _write(self, content: bytes) -> None:
+        target = self.path.resolve()
+        try:
+            with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary = Path(file.name)
+            temporary.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o600)
+            temporary.replace(target)
+        except OSError as error:
+            raise SourceUnavailable(f"cannot be written: {error.strerror}") from None
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
