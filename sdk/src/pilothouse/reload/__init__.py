@@ -1,0 +1,65 @@
+"""Configuration from files, variables and servers, merged, and reloaded while a program runs."""
+
+from pilothouse.changes import ChangeType, ConfigChange
+from pilothouse.reload.encryption import encrypt_value, key_from_file, new_key
+from pilothouse.reload.errors import (
+    BadConfig,
+    InvalidConfig,
+    MissingVariable,
+    NotInitialized,
+    ReloadError,
+    SourceUnavailable,
+    StartFailed,
+    Undecryptable,
+)
+from pilothouse.reload.manager import ConfigManager
+from pilothouse.reload.model import (
+    Health,
+    Metrics,
+    ReloadResult,
+    ReloadStatus,
+    SourceInfo,
+    VersionInfo,
+)
+from pilothouse.reload.sources.database import DatabaseConfigSource
+from pilothouse.reload.sources.environment import EnvironmentConfigSource
+from pilothouse.reload.sources.file import FileConfigSource
+from pilothouse.reload.sources.port import ConfigSource
+from pilothouse.reload.sources.remote import RemoteConfigSource
+from pilothouse.reload.sources.service import PilothouseConfigSource
+from pilothouse.reload.sources.vault import VaultConfigSource
+from pilothouse.reload.subscriptions import Subscription
+from pilothouse.reload.validation import Flaw, Rules
+
+__all__ = [
+    "BadConfig",
+    "ChangeType",
+    "ConfigChange",
+    "ConfigManager",
+    "ConfigSource",
+    "DatabaseConfigSource",
+    "EnvironmentConfigSource",
+    "FileConfigSource",
+    "Flaw",
+    "Health",
+    "InvalidConfig",
+    "Metrics",
+    "MissingVariable",
+    "NotInitialized",
+    "PilothouseConfigSource",
+    "ReloadError",
+    "ReloadResult",
+    "ReloadStatus",
+    "RemoteConfigSource",
+    "Rules",
+    "SourceInfo",
+    "SourceUnavailable",
+    "StartFailed",
+    "Subscription",
+    "Undecryptable",
+    "VaultConfigSource",
+    "VersionInfo",
+    "encrypt_value",
+    "key_from_file",
+    "new_key",
+]

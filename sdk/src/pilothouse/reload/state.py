@@ -1,0 +1,174 @@
+"""The configuration in force and the versions before it; swapped whole, so reads need no lock."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from typing import Any
+
+from pilothouse.changes import ConfigChange
+from pilothouse.reload.comparing import differences, settled
+from pilothouse.reload.model import VersionInfo
+from pilothouse_core.layers import Merged, merge
+from pilothouse_core.trees import Tree
+
+RUNTIME = "runtime"
+"""The layer of `override`, above all sources; no source can have this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one source brought last."""
+
+    priority: int
+    order: int
+    data: Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a configuration is merged from."""
+
+    sources: Mapping[str, Part] = field(default_factory=dict)
+    runtime: Tree = field(default_factory=dict)
+
+    def merged(self) -> Merged[str]:
+        """Higher priorities win; of the same priority, what was added later."""
+        lowest_first = sorted(
+            self.sources.items(), key=lambda item: (item[1].priority, item[1].order)
+        )
+        layers = [(name, part.data) for name, part in lowest_first]
+        return merge([*layers, (RUNTIME, self.runtime)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    number: int
+    before: int | None  # the version a rollback of one step leads to
+    created_at: datetime
+    cause: str
+    changes: int
+    parts: Parts
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What came of a change: the version in force, and what differs from the one before."""
+
+    version: int
+    changes: tuple[ConfigChange, ...]
+
+
+class NoSuchVersion(LookupError):
+    """A rollback goes further back than versions are kept."""
+
+
+class ConfigState:
+    """Every change runs alone; a read sees one merged configuration, never half of the next."""
+
+    def __init__(
+        self,
+        max_versions: int,
+        check: Callable[[Tree], None],
+        note: Callable[[tuple[ConfigChange, ...]], None],
+    ) -> None:
+        self._check = check
+        self._note = note
+        self._lock = threading.Lock()
+        self._parts = Parts()
+        self._merged: Merged[str] = Merged()
+        self._versions: deque[_Version] = deque(maxlen=max_versions)
+        self._number = 0
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """What must only be read: it is shared by all readers."""
+        return self._merged.data
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        return self._merged.sources
+
+    @property
+    def version(self) -> int:
+        return self._number
+
+    @property
+    def runtime(self) -> Mapping[str, Any]:
+        return self._parts.runtime
+
+    def commit(
+        self, cause: str, change: Callable[[Parts], Parts], *, is_start: bool = False
+    ) -> Commit:
+        """Merge, check and swap. Raises what the check raises, and then nothing has changed."""
+        with self._lock:
+            return self._commit(cause, change(self._parts), is_start=is_start)
+
+    def roll_back(self, steps: int) -> Commit:
+        """Put all parts back as they were `steps` versions ago, as a new version.
+
+        Raises NoSuchVersion.
+        """
+        with self._lock:
+            kept = {version.number: version for version in self._versions}
+            target = self._versions[-1] if self._versions else None
+            for _ in range(steps):
+                target = None if target is None else kept.get(target.before or 0)
+            if target is None:
+                raise NoSuchVersion(f"no version {steps} steps before {self._number} is kept")
+            return self._commit(f"rollback to {target.number}", target.parts, target=target)
+
+    def _commit(
+        self, cause: str, parts: Parts, *, is_start: bool = False, target: _Version | None = None
+    ) -> Commit:
+        merged = parts.merged()
+        changes = tuple(differences(self._merged.data, merged.data))
+        if changes and target is None:
+            self._check(merged.data)
+        if is_start:
+            self._versions.clear()
+        if changes or is_start or target is not None:
+            self._append(cause, parts, len(changes), target)
+            self._merged = merged
+        elif self._versions:
+            # What is hidden by others may differ: a later rollback has to find it.
+            last = self._versions[-1]
+            self._versions[-1] = replace(last, parts=parts)
+            self._merged = merged
+        self._parts = parts
+        self._note(changes)  # within the lock: they are told in the order in which they happened
+        return Commit(self._number, changes)
+
+    def _append(self, cause: str, parts: Parts, changes: int, target: _Version | None) -> None:
+        before = self._versions[-1].number if self._versions else None
+        if target is not None:
+            before = target.before
+        self._number += 1
+        now = datetime.now(timezone.utc)
+        self._versions.append(_Version(self._number, before, now, cause, changes, parts))
+
+    def history(self) -> list[VersionInfo]:
+        with self._lock:
+            return [
+                VersionInfo(
+                    version=version.number,
+                    created_at=version.created_at,
+                    cause=version.cause,
+                    changes=version.changes,
+                    is_current=version is self._versions[-1],
+                )
+                for version in reversed(self._versions)
+            ]
+
+
+def with_part(parts: Parts, name: str, part: Part) -> Parts:
+    """Return `parts` with what a source brought, sharing what it had brought before."""
+    before = parts.sources.get(name)
+    if before is not None:
+        part = Part(part.priority, part.order, settled(before.data, part.data))
+    return Parts({**parts.sources, name: part}, parts.runtime)
+
+
+def with_runtime(parts: Parts, runtime: Tree) -> Parts:
+    return Parts(parts.sources, runtime)

@@ -1,0 +1,125 @@
+"""Who is told of changes: in order, each of one after the other, errors kept to themselves."""
+
+import asyncio
+import inspect
+import logging
+import threading
+import weakref
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+
+from pilothouse.changes import ConfigChange, concerns
+
+Callback = Callable[[ConfigChange], object]
+_log = logging.getLogger(__name__)
+
+
+class Subscription:
+    """The reference to hand to `unsubscribe`."""
+
+    __slots__ = ("_callback", "_pending", "_task", "path")
+
+    def __init__(
+        self, callback: Callback, path: str | None, gone: Callable[["Subscription"], object]
+    ) -> None:
+        self.path = path
+        self._pending: deque[Awaitable[object]] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._callback: Callable[[], Callback | None]
+        if inspect.ismethod(callback):
+            # Held strongly, a subscription would keep its object alive for ever.
+            own = weakref.ref(self)
+            self._callback = weakref.WeakMethod(callback, lambda _: _drop(own, gone))
+        else:
+            self._callback = lambda: callback
+
+    def concerns(self, change: ConfigChange) -> bool:
+        return concerns(self.path or "", change.path)
+
+    def tell(self, change: ConfigChange) -> None:
+        callback = self._callback()
+        if callback is None:
+            return
+        try:
+            said = callback(change)
+            if inspect.isawaitable(said):
+                self._wait_for(said)
+        except Exception:  # noqa: BLE001 - a callback may be anybody's
+            _log.exception("config_callback_failed", extra={"path": change.path})
+
+    def _wait_for(self, said: Awaitable[object]) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            if inspect.iscoroutine(said):
+                said.close()
+            raise RuntimeError("an async callback needs the manager to be started") from None
+        # One after the other: two tasks would tell of changes in any order.
+        self._pending.append(said)
+        if self._task is None or self._task.done():
+            self._task = loop.create_task(self._await_pending())
+
+    async def _await_pending(self) -> None:
+        while self._pending:
+            try:
+                await self._pending.popleft()
+            except Exception:  # noqa: BLE001 - a callback may be anybody's
+                _log.exception("config_callback_failed", extra={"path": self.path})
+
+
+def _drop(own: "weakref.ref[Subscription]", gone: Callable[[Subscription], object]) -> None:
+    subscription = own()
+    if subscription is not None:
+        gone(subscription)
+
+
+class Subscriptions:
+    """The callbacks of one manager."""
+
+    def __init__(self) -> None:
+        # Reentrant: a bound method's object may be collected while this very thread holds it.
+        self._lock = threading.RLock()
+        self._all: tuple[Subscription, ...] = ()
+        self._waiting: deque[tuple[ConfigChange, ...]] = deque()
+        self._is_telling = False
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def add(self, callback: Callback, path: str | None) -> Subscription:
+        subscription = Subscription(callback, path, self.remove)
+        with self._lock:
+            self._all = (*self._all, subscription)
+        return subscription
+
+    def remove(self, subscription: Subscription) -> bool:
+        """Tell whether it was still there."""
+        with self._lock:
+            kept = tuple(one for one in self._all if one is not subscription)
+            is_known = len(kept) < len(self._all)
+            self._all = kept
+        return is_known
+
+    def note(self, changes: Iterable[ConfigChange]) -> None:
+        """Take changes in the order in which they are to be told."""
+        batch = tuple(changes)
+        if batch:
+            self._waiting.append(batch)
+
+    def tell(self) -> None:
+        """Tell what was noted, unless somebody is at it: they go on with it then."""
+        while True:
+            with self._lock:
+                if self._is_telling or not self._waiting:
+                    return
+                self._is_telling = True
+                batch = self._waiting.popleft()
+                told = self._all
+            try:
+                for change in batch:
+                    for subscription in told:
+                        if subscription.concerns(change):
+                            subscription.tell(change)
+            finally:
+                with self._lock:
+                    self._is_telling = False
