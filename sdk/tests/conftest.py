@@ -1,8 +1,26 @@
 """What every test of the client may ask for."""
 
+from collections.abc import Iterator
+
 import pytest
+
+from sdk.tests.scripted import ScriptedServer
+from tests.servers.service import ServiceProcess
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[ServiceProcess]:
+    """The real service with everything embedded; each test takes a service name of its own."""
+    with ServiceProcess({}) as process:
+        yield process
+
+
+@pytest.fixture
+def scripted() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as server:
+        yield server

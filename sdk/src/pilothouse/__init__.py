@@ -1,6 +1,7 @@
 """The client of Pilothouse: configurations, feature flags and service discovery, held in memory."""
 
 from pilothouse.changes import ChangeType, ConfigChange
+from pilothouse.classic import ConfigWatcher, RegistryConfigProvider
 from pilothouse.client import AsyncPilothouse, Pilothouse
 from pilothouse.configuration import Configuration
 from pilothouse.errors import PilothouseError
@@ -11,9 +12,11 @@ __all__ = [
     "AsyncPilothouse",
     "ChangeType",
     "ConfigChange",
+    "ConfigWatcher",
     "Configuration",
     "Limits",
     "Pace",
     "Pilothouse",
     "PilothouseError",
+    "RegistryConfigProvider",
 ]

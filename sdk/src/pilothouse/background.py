@@ -107,6 +107,8 @@ class Background:
         Heartbeats and streams share the loop: a callback that takes its time would stop them.
         """
         with _guard:
+            if self._is_closed:
+                return
             if self._calls is None:
                 self._calls = queue.SimpleQueue()
                 self._caller = threading.Thread(

@@ -16,6 +16,7 @@ from pilothouse_core.trees import Tree, copied, is_secret, is_section, joined
 Source = Literal["service", "snapshot", "defaults"]
 Default = TypeVar("Default")
 OnChange = Callable[[ConfigChange], object]
+OnUpdate = Callable[["Held", tuple[ConfigChange, ...]], object]
 _WORDS = {"true": True, "yes": True, "on": True, "1": True}
 _WORDS |= {"false": False, "no": False, "off": False, "0": False}
 _UNREADABLE: Any = object()
@@ -49,6 +50,10 @@ class Held:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "index", dict(_indexed(self.data, "")))
+
+    def own_data(self) -> Tree:
+        """Return a copy of the nested values, for a caller that may change it."""
+        return deepcopy(self.data)
 
 
 def held_of(
@@ -104,7 +109,7 @@ class Configuration:
         # What the client does before a read, on which thread callbacks run, what it knows of age.
         self.touch: Callable[[], None] = lambda: None
         self.deliver: Callable[[Callable[[], None]], None] = lambda call: call()
-        self._listeners: dict[object, tuple[str, OnChange]] = {}
+        self._listeners: dict[object, OnUpdate] = {}
         self._told: set[str] = set()
         self.age_of: Callable[[], float] = lambda: math.inf
         self.stale_after = 0.0
@@ -225,9 +230,19 @@ class Configuration:
         Returns a function that ends it. What a callback raises is logged. With `AsyncPilothouse`
         it may be a coroutine function.
         """
+
+        def told(_: Held, changes: tuple[ConfigChange, ...]) -> None:
+            for change in changes:
+                if concerns(key_or_prefix, change.path):
+                    _call(callback, change)
+
+        return self.on_update(told)
+
+    def on_update(self, callback: OnUpdate) -> Callable[[], None]:
+        """Call `callback` once for each new state, with all that changed; as `on_change`."""
         self.touch()
         token = object()
-        self._listeners[token] = (key_or_prefix, callback)
+        self._listeners[token] = callback
         return lambda: self._listeners.pop(token, None) and None
 
     def swap(self, held: Held) -> tuple[ConfigChange, ...]:
@@ -236,35 +251,33 @@ class Configuration:
         self._told.clear()
         changes = changes_between(before.data, held.data)
         if changes and self._listeners:
-            self.deliver(lambda: self._tell(changes))
+            self.deliver(lambda: self._tell(held, changes))
         return changes
 
-    def _tell(self, changes: tuple[ConfigChange, ...]) -> None:
-        for change in changes:
-            for watched, callback in list(self._listeners.values()):
-                if concerns(watched, change.path):
-                    _call(callback, change)
+    def _tell(self, held: Held, changes: tuple[ConfigChange, ...]) -> None:
+        for callback in list(self._listeners.values()):
+            _call(callback, held, changes)
 
 
 _awaited: set["asyncio.Future[None]"] = set()  # a loop alone does not keep its tasks alive
 
 
-def _call(callback: OnChange, change: ConfigChange) -> None:
+def _call(callback: Callable[..., object], *arguments: object) -> None:
     try:
-        result = callback(change)
+        result = callback(*arguments)
         if isawaitable(result):
-            task = asyncio.ensure_future(_logged(result, change.path))
+            task = asyncio.ensure_future(_logged(result))
             _awaited.add(task)
             task.add_done_callback(_awaited.discard)
     except Exception:  # noqa: BLE001 - it is somebody else's code
-        _log.exception("a callback failed on the change of %s", change.path)
+        _log.exception("a callback failed on a change of the configuration")
 
 
-async def _logged(result: Awaitable[object], path: str) -> None:
+async def _logged(result: Awaitable[object]) -> None:
     try:
         await result
     except Exception:  # noqa: BLE001 - it is somebody else's code
-        _log.exception("a callback failed on the change of %s", path)
+        _log.exception("a callback failed on a change of the configuration")
 
 
 def _integer(value: Any) -> Any:

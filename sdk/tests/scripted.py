@@ -1,0 +1,153 @@
+"""A real HTTP server that answers what a test tells it to: for answers that no service gives."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from queue import Queue
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
+
+HTML = "<!doctype html><title>Sign in</title>"
+
+
+@dataclass(frozen=True)
+class Asked:
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Reply:
+    """`body` may be an iterator: its chunks are sent as they come, and then the connection ends."""
+
+    status: int = 200
+    body: bytes | Iterator[bytes] = b""
+    kind: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def of_json(value: Any, status: int = 200, **headers: str) -> Reply:
+    named = {name.replace("_", "-"): text for name, text in headers.items()}
+    return Reply(status, json.dumps(value).encode(), headers=named)
+
+
+def problem(status: int, code: str, **headers: str) -> Reply:
+    reply = of_json({"status": status, "code": code, "detail": f"the detail of {code}"}, status)
+    return Reply(status, reply.body, "application/problem+json", headers)
+
+
+def html(status: int = 200) -> Reply:
+    return Reply(status, HTML.encode(), "text/html; charset=utf-8")
+
+
+def configuration(data: Mapping[str, Any], revision: int = 1) -> Reply:
+    """Answer as the service does, with an ETag per revision."""
+    body = {"data": data, "revision": revision, "layers": []}
+    return of_json(body, ETag=f'"{revision}"')
+
+
+class Line:
+    """A stream of events whose end a test holds; None ends it."""
+
+    def __init__(self) -> None:
+        self._chunks: Queue[bytes | None] = Queue()
+
+    def say(self, text: str) -> None:
+        self._chunks.put(text.encode())
+
+    def end(self) -> None:
+        self._chunks.put(None)
+
+    def reply(self) -> Reply:
+        return Reply(200, iter(self._chunks.get, None), "text/event-stream")
+
+
+class ScriptedServer:
+    """`answers` maps a path to a function of the request; whatever else is asked is a 404."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Callable[[Asked], Reply]] = {}
+        self.asked: list[Asked] = []
+        self._lines: list[Line] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def line(self) -> Line:
+        """Answer the event stream with what is said on this line from now on."""
+        line = Line()
+        self._lines.append(line)
+        self.answers["/api/v1/stream"] = lambda _: line.reply()
+        return line
+
+    def count(self, path: str) -> int:
+        return sum(asked.path == path for asked in self.asked)
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+            def _any(self) -> None:
+                parts = urlsplit(self.path)
+                query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                asked = Asked(self.command, parts.path, query, headers, body)
+                outer.asked.append(asked)
+                answer = outer.answers.get(parts.path)
+                reply = problem(404, "no_such_route") if answer is None else answer(asked)
+                self._send(reply)
+
+            def _send(self, reply: Reply) -> None:
+                try:
+                    self.send_response(reply.status)
+                    self.send_header("Content-Type", reply.kind)
+                    for name, value in reply.headers.items():
+                        self.send_header(name, value)
+                    if isinstance(reply.body, bytes):
+                        self.send_header("Content-Length", str(len(reply.body)))
+                        self.end_headers()
+                        self.wfile.write(reply.body)
+                        return
+                    self.send_header("Connection", "close")
+                    self.end_headers()
+                    for chunk in reply.body:
+                        self.wfile.write(chunk)
+                    self.close_connection = True
+                except OSError:
+                    self.close_connection = True
+
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _any  # noqa: N815 - as the base calls them
+
+        return Handler
+
+    def close(self) -> None:
+        for line in self._lines:
+            line.end()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
