@@ -8,10 +8,16 @@ from uuid import uuid4
 
 import structlog
 from fastapi import FastAPI
+from pydantic import SecretStr
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Message, Receive, Scope, Send
 
 from app.access.gate import Gate, OpenGate
+from app.access.known import KnownTokens
+from app.access.pepper import derived
+from app.access.router_tokens import router as tokens_router
+from app.access.service import TokenService
+from app.access.uses import LastUses
 from app.background import running
 from app.cache.provenance import CacheHeader
 from app.changes.follower import Follower
@@ -24,6 +30,7 @@ from app.configs.cached import CachedDocuments
 from app.configs.documents import DocumentService
 from app.configs.hot import HotConfigs, HotEffective, HotKey
 from app.configs.keys import KeyService
+from app.configs.plain_values import Allowance, PlainValues
 from app.configs.reading import Reader
 from app.configs.recovery import RECONCILE_SECONDS, Reconciler, Scanner
 from app.configs.router_documents import router as documents_router
@@ -83,6 +90,8 @@ class State(TypedDict):
     registry: RegistryService
     gate: Gate
     own: OwnRegistration | None
+    known: KnownTokens
+    tokens: TokenService
     hot: tuple[HotRead, ...]
     hot_posts: Mapping[bytes, HotPost]
 
@@ -118,6 +127,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             state, tasks = _assembled(settings, backends)
             app.state.opened = state
             await _first_contact(backends, state["follower"])
+            _warn_of_no_admin(settings, state["known"])
             await stack.enter_async_context(running(tasks))
             _log.info("started", mode=settings.pilothouse_mode, access=settings.pilothouse_access)
             yield state
@@ -148,6 +158,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         stream_router,
         registry_router,
         discovery_router,
+        tokens_router,
         stats_router,
         health_router,
     ):
@@ -174,7 +185,9 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
     memory_bytes = settings.cache_memory_bytes
     cached = CachedDocuments(backends.cache, max_versions=keep)
     reader = Reader(store, follower, cached, max_versions=keep, memory_bytes=memory_bytes)
-    writer = Writer(store, log, cipher, reader, max_versions=keep)
+    allowances = [Allowance(*parts) for parts in settings.allowances]
+    plain_values = PlainValues(settings.production_patterns, allowances)
+    writer = Writer(store, log, cipher, reader, max_versions=keep, plain_values=plain_values)
     sets = FlagSets(backends.flags)
     follower.prepare(sets.prepare)
     last_flags = LastFlags(sets, backends.cache)
@@ -192,6 +205,9 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
     )
     follower.prepare(registry.follower.prepare)
     hub = Hub(settings.stream_limit)
+    key = derived(backends.pepper, "tokens")
+    known = KnownTokens(backends.tokens, follower, key, _plain(settings.pilothouse_admin_token))
+    follower.prepare(known.prepare)
     gate = OpenGate()
     follower.listen(hub.publish)
     relay = Relay(log, backends.publisher, follower) if backends.publisher else None
@@ -217,6 +233,8 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
         evaluator=evaluator,
         registry=registry,
         gate=gate,
+        known=known,
+        tokens=TokenService(backends.tokens, known, key),
         own=_own(settings, registry),
         hot=(
             HotKey(hot),
@@ -240,6 +258,8 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
         "keep_pointers": last_pointers.keep,
         "watch": vitals.watch,
         "count_evaluations": counter.keep,
+        "note_uses_of_tokens": LastUses(backends.tokens, known).keep,
+        "expire_tokens": known.watch,
         "reconcile": lambda: _repeated(log, "reconcile", RECONCILE_SECONDS, reconciler.reconcile),
         "scan": lambda: _repeated(log, "scan", settings.vault_scan_interval, scanner.scan),
         "trim": lambda: _repeated(log, "trim", TRIM_SECONDS, retention.trim),
@@ -252,6 +272,10 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
     if relay is not None:
         tasks |= {"relay": relay.run, "watch_relay": relay.watch}
     return state, tasks
+
+
+def _plain(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 def _own(settings: Settings, registry: RegistryService) -> OwnRegistration | None:
@@ -267,6 +291,15 @@ async def _repeated(log: ChangeLog, name: str, every: float, task: Task) -> None
         await asyncio.sleep(every)
         if await log.claim(name, every * 0.9):
             await task()
+
+
+def _warn_of_no_admin(settings: Settings, known: KnownTokens) -> None:
+    if settings.pilothouse_access == "required" and known.is_read and not known.has_admin:
+        _log.warning(
+            "no_admin_token",
+            note="nobody can make tokens: set PILOTHOUSE_ADMIN_TOKEN, or run"
+            " `python -m app token create --class admin --name NAME`",
+        )
 
 
 async def _first_contact(backends: Backends, follower: Follower) -> None:

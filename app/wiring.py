@@ -7,7 +7,10 @@ from pathlib import Path
 
 import structlog
 
+from app.access.embedded import EmbeddedTokenStore
 from app.access.pepper import PepperUnusable, pepper_of
+from app.access.port import TokenStore
+from app.access.postgres import PostgresTokenStore
 from app.cache.absent import AbsentCache
 from app.cache.port import Cache
 from app.cache.redis import RedisAddress, RedisCache
@@ -57,6 +60,7 @@ class Backends:
     log: ChangeLog
     flags: FlagStore
     rows: InstanceRows
+    tokens: TokenStore
     nodes: ServiceRegistryClient
     resolve: Resolve
     pepper: bytes  # what every secret of this installation is derived from
@@ -110,7 +114,7 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
         state = await _opened_state(settings, stack)
         pepper = _pepper(settings)
         store, cipher, vault_tasks = await _configs(settings, state, stack)
-        log, flags, rows, prepare = await _log_of(settings, state, stack)
+        log, flags, rows, tokens, prepare = await _log_of(settings, state, stack)
         nodes = _nodes(settings, stack)
         resolver = SystemResolver()
         stack.callback(resolver.close)
@@ -141,6 +145,7 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
             log=log,
             flags=flags,
             rows=rows,
+            tokens=tokens,
             nodes=nodes,
             resolve=resolver,
             pepper=pepper,
@@ -228,27 +233,26 @@ def _login(settings: Settings) -> TokenLogin | AppRoleLogin:
 
 async def _log_of(
     settings: Settings, state: State | None, stack: AsyncExitStack
-) -> tuple[ChangeLog, FlagStore, InstanceRows, Task]:
+) -> tuple[ChangeLog, FlagStore, InstanceRows, TokenStore, Task]:
     match settings.database_url:
         case None:
             assert state is not None
             embedded = EmbeddedChangeLog(state)
             flag_store = EmbeddedFlagStore(state, embedded.wake)
-            return embedded, flag_store, EmbeddedInstanceRows(state, embedded.wake), _nothing
+            token_store = EmbeddedTokenStore(state, embedded.wake)
+            instance_rows = EmbeddedInstanceRows(state, embedded.wake)
+            return embedded, flag_store, instance_rows, token_store, _nothing
         case secret:
             url = secret.get_secret_value()
             engine = open_engine(url)
             log = PostgresChangeLog(engine, url)
             flags, rows = PostgresFlagStore(engine), PostgresInstanceRows(engine)
+            tokens = PostgresTokenStore(engine)
             stack.push_async_callback(log.close)
             if settings.pilothouse_mode == "production":
-                return (
-                    log,
-                    flags,
-                    rows,
-                    _nothing,
-                )  # `python -m app migrate` is a step of its own there
-            return log, flags, rows, lambda: _migrated(url)
+                # `python -m app migrate` is a step of its own there.
+                return log, flags, rows, tokens, _nothing
+            return log, flags, rows, tokens, lambda: _migrated(url)
 
 
 def _nodes(settings: Settings, stack: AsyncExitStack) -> ServiceRegistryClient:

@@ -1,5 +1,6 @@
 """Every token in memory, on every replica: to tell who asks, nobody else is asked."""
 
+import asyncio
 import hmac
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ KINDS: Final = frozenset({"token"})
 SILENT_SECONDS: Final = 1.0
 ADMIN: Final = "admin"  # id and name of the token of the settings
 _PAGE: Final = 1000
+_EXPIRE_SECONDS: Final = 0.5
 _ALL: Final = ("*",)
 _NOBODYS: Final = bytes(32)
 
@@ -140,6 +142,12 @@ class KnownTokens:
             _, token_id = heappop(self._expiring)
             if self._tokens[token_id].revoked_at is None:
                 self._tell(token_id)
+
+    async def watch(self) -> None:
+        """Tell of tokens that expire, for ever."""
+        while True:
+            self.expire()
+            await asyncio.sleep(_EXPIRE_SECONDS)
 
     def _tell(self, token_id: str) -> None:
         for ended in self._listeners:

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from math import inf
 from typing import Final, get_args
@@ -40,6 +40,7 @@ _SHAPE: Final = re.compile(
     rf"_[0-9A-Za-z]{{{_SECRET_LENGTH}}}_([0-9A-Za-z]{{{_CHECKSUM_LENGTH}}})",
     re.ASCII,
 )
+_ID: Final = re.compile(rf"[0-9A-Za-z]{{{_ID_LENGTH}}}", re.ASCII)
 LONGEST: Final = (
     len(PREFIX) + max(map(len, CLASSES)) + _ID_LENGTH + _SECRET_LENGTH + _CHECKSUM_LENGTH + 3
 )
@@ -83,6 +84,10 @@ def mint(token_class: TokenClass) -> tuple[str, str]:
     secret = _in_base62(secrets.randbits(_SECRET_BITS), _SECRET_LENGTH)
     body = f"{PREFIX}{token_class}_{token_id}_{secret}"
     return token_id, f"{body}_{_checksum(body)}"
+
+
+def is_token_id(text: str) -> bool:
+    return _ID.fullmatch(text) is not None
 
 
 def parse(text: str) -> str | None:
@@ -155,7 +160,7 @@ def principal_of(token: Token, protected: tuple[str, ...]) -> Principal:
 
 
 def lacks(giver: Principal, given: tuple[Grant, ...]) -> Grant | None:
-    """Return the first grant that the giver cannot give because it is wider than their own.
+    """Return what the giver lacks of the first grant that is wider than their own.
 
     Every right must be one that a single grant of theirs holds in all of its environments and
     services. A pattern lies within another one if that one matches it as if it were a name: `*`
@@ -170,7 +175,7 @@ def lacks(giver: Principal, given: tuple[Grant, ...]) -> Grant | None:
             for right in own.rights
         }
         if not grant.rights <= held:
-            return grant
+            return replace(grant, rights=grant.rights - held)
     return None
 
 

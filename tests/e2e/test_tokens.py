@@ -1,0 +1,193 @@
+"""Tokens over HTTP: made, shown once, listed, revoked."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from app.access.tokens import parse
+from tests.e2e.client import Service, fresh_name, told
+from tests.servers.answer import Answer
+
+TOKENS = "/api/v1/tokens"
+WANTED = {
+    "class": "operator",
+    "environments": ["staging", "test-*"],
+    "services": ["*"],
+    "roles": ["editor", "secrets:reveal"],
+}
+
+
+def create(service: Service, **members: Any) -> Any:
+    body = {"name": fresh_name("token"), **WANTED, **members}
+    return told(service.call("POST", TOKENS, body), 201)
+
+
+def one(service: Service, token_id: str) -> Any:
+    return told(service.get(f"{TOKENS}/{token_id}"))
+
+
+def refused(answer: Answer, pointer: str) -> str:
+    problem = told(answer, 422)
+    [flaw] = problem["errors"]
+    assert flaw["pointer"] == f"#{pointer}"
+    return str(flaw["code"])
+
+
+def test_a_token_is_shown_once(service: Service) -> None:
+    later = (datetime.now(UTC) + timedelta(days=90)).isoformat(timespec="seconds")
+    body = {"name": fresh_name("token"), **WANTED, "expires_at": later}
+
+    answer = service.call("POST", TOKENS, body)
+
+    made = told(answer, 201)
+    token_id, text = made.pop("id"), made.pop("token")
+    assert parse(text) == token_id
+    assert text.startswith(f"plh_operator_{token_id}_")
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["location"] == f"{TOKENS}/{token_id}"
+    assert datetime.fromisoformat(made.pop("expires_at")) == datetime.fromisoformat(later)
+    assert abs(datetime.fromisoformat(made.pop("created_at")) - datetime.now(UTC)) < timedelta(
+        minutes=1
+    )
+    assert made == {"name": body["name"], **WANTED, "created_by": "anonymous"}
+
+
+def test_a_secret_is_stored_nowhere(service: Service) -> None:
+    text = create(service)["token"]
+
+    stored = service.backend.stored()
+
+    assert text.split("_")[3].encode() not in stored
+
+
+def test_a_token_is_listed_and_read_without_its_secret(service: Service) -> None:
+    made = [create(service) for _ in range(3)]
+    text = "".join(token.pop("token") for token in made)
+    listed: list[Any] = []
+    cursor = None
+    while True:
+        page = told(service.get(TOKENS, limit=2, cursor=cursor))
+        listed += page["items"]
+        cursor = page["next"]
+        if cursor is None:
+            break
+
+    ours = [token for token in listed if token["id"] in {token["id"] for token in made}]
+    assert [token["id"] for token in ours] == [token["id"] for token in made]
+    assert len(listed) == len({token["id"] for token in listed})
+    state = {"state": "live", "revoked_at": None, "last_used_at": None}
+    assert ours == [{**token, **state} for token in made]
+    assert ours[0] == one(service, made[0]["id"])
+    assert not any(value in text for value in ours[0].values() if value in text.split("_")[3::4])
+
+
+def test_a_revoked_token_stays_in_the_list_and_can_be_revoked_again(service: Service) -> None:
+    token_id = create(service)["id"]
+
+    answer = service.call("DELETE", f"{TOKENS}/{token_id}")
+
+    assert (answer.status, answer.body) == (204, b"")
+    found = one(service, token_id)
+    assert found["state"] == "revoked"
+    assert service.call("DELETE", f"{TOKENS}/{token_id}").status == 204
+    assert one(service, token_id) == found
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+@pytest.mark.parametrize("token_id", ["0" * 16, "admin", "x" * 300, "plh_service"])
+def test_what_was_never_made_is_not_found(service: Service, method: str, token_id: str) -> None:
+    problem = told(service.call(method, f"{TOKENS}/{token_id}"), 404)
+
+    assert problem["code"] == "token_not_found"
+
+
+def test_a_token_is_audited_and_logged_without_its_secret(service: Service) -> None:
+    request = fresh_name("request")
+    body = {"name": "deploys", **WANTED}
+    answer = service.call("POST", TOKENS, body, headers={"X-Request-Id": request})
+    token_id = told(answer, 201)["id"]
+    service.call("DELETE", f"{TOKENS}/{token_id}", headers={"X-Request-Id": request})
+
+    created, deleted = service.backend.audit(request)
+
+    assert (created["action"], created["kind"], created["name"]) == ("created", "token", token_id)
+    assert created["facts"] == {**WANTED, "name": "deploys", "expires_at": None}
+    assert created["source"]
+    assert (deleted["action"], deleted["actor"]) == ("deleted", "anonymous")
+    assert deleted["facts"] == {"name": "deploys", "class": "operator"}
+    revision = int(answer.headers["x-revision"])
+    items = told(service.get("/api/v1/changes", since=revision - 1, kind="token", entity=token_id))
+    assert [item["action"] for item in items["items"]] == ["created", "deleted"]
+    assert items["items"][0]["revision"] == revision
+
+
+def test_a_repeated_request_makes_another_token(service: Service) -> None:
+    body = {"name": fresh_name("token"), **WANTED}
+    key = {"Idempotency-Key": fresh_name("key")}
+
+    first, second = (told(service.call("POST", TOKENS, body, headers=key), 201) for _ in range(2))
+
+    assert first["token"] != second["token"]
+    assert first["id"] != second["id"]
+
+
+@pytest.mark.parametrize(
+    ("members", "pointer", "code"),
+    [
+        ({"name": "a b"}, "/name", "bad_name"),
+        ({"name": "x" * 64}, "/name", "bad_name"),
+        ({"environments": ["ok", "a/*"]}, "/environments/1", "bad_pattern"),
+        ({"services": [""]}, "/services/0", "bad_pattern"),
+        ({"services": ["a..*"]}, "/services/0", "bad_pattern"),
+        ({"services": ["*" * 64]}, "/services/0", "bad_pattern"),
+        ({"environments": []}, "/environments", "too_short"),
+        ({"services": ["a"] * 101}, "/services", "too_long"),
+        ({"roles": []}, "/roles", "no_role"),
+        ({"roles": ["admin"]}, "/roles/0", "bad_role"),
+        ({"roles": ["owner"]}, "/roles/0", "literal_error"),
+        ({"class": "root"}, "/class", "literal_error"),
+        ({"class": "client"}, "/roles/0", "bad_role"),
+        ({"class": "admin"}, "/roles/0", "bad_role"),
+        ({"class": "service", "roles": []}, "/environments", "several_environments"),
+        (
+            {"class": "service", "roles": [], "environments": ["test-*"]},
+            "/environments",
+            "several_environments",
+        ),
+        ({"expires_at": "2020-01-01T00:00:00Z"}, "/expires_at", "past"),
+        ({"expires_at": "tomorrow"}, "/expires_at", "bad_time"),
+        ({"expires_at": "2999-01-01T00:00:00"}, "/expires_at", "bad_time"),
+        ({"expires_at": "9999-12-31T23:59:59-23:00"}, "/expires_at", "bad_time"),
+        ({"expires_at": 4_000_000_000}, "/expires_at", "string_type"),
+        ({"token_class": "admin"}, "/token_class", "extra_forbidden"),
+        ({"id": "0" * 16}, "/id", "extra_forbidden"),
+        ({"created_by": "ana"}, "/created_by", "extra_forbidden"),
+        ({"digest": ""}, "/digest", "extra_forbidden"),
+    ],
+)
+def test_what_a_token_cannot_be_is_refused(
+    service: Service, members: dict[str, Any], pointer: str, code: str
+) -> None:
+    answer = service.call("POST", TOKENS, {"name": "x", **WANTED, **members})
+
+    assert refused(answer, pointer) == code
+
+
+@pytest.mark.parametrize("missing", ["name", "class", "environments", "services"])
+def test_what_is_needed_is_named(service: Service, missing: str) -> None:
+    body = {name: value for name, value in {"name": "x", **WANTED}.items() if name != missing}
+
+    assert refused(service.call("POST", TOKENS, body), f"/{missing}") == "missing"
+
+
+def test_each_class_can_be_made(service: Service) -> None:
+    assert create(service, **{"class": "service", "environments": ["staging"], "roles": []})
+    assert create(service, **{"class": "client", "environments": ["*"], "roles": []})
+    assert create(service, **{"class": "admin", "roles": ["admin", "secrets:reveal"]})
+    assert create(service, services=["billing", "billing"])["services"] == ["billing"]
+
+
+@pytest.mark.parametrize("cursor", ["x", "WyJhIiwiYiJd", "WyIyMDI2LTAxLTAxIiwiYiJd"])
+def test_a_cursor_nobody_gave_out_is_refused(service: Service, cursor: str) -> None:
+    assert told(service.get(TOKENS, cursor=cursor), 400)["code"] == "bad_cursor"
