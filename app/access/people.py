@@ -14,7 +14,7 @@ from app.access.errors import TokenRefused
 from app.access.model import RIGHTS_OF_ROLE, Grant, Principal, Role
 
 # No `none`, and nothing symmetric: a public key must never be taken for a shared secret.
-ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "Ed25519")
 LEEWAY_SECONDS = 30
 _LONGEST = 8192
 _LONGEST_NAME = 120
