@@ -149,6 +149,8 @@ intents = Table(
     Column("at", DateTime(timezone=True), nullable=False),
     Column("idempotency_key", Text, unique=True),
     Column("digest", Text),
+    Column("source", Text),  # what of it goes into the audit
+    Column("facts", JSONB(none_as_null=True)),
     Column("state", Text, nullable=False),
     Column("version", Integer),
     Column("revision", BigInteger),
@@ -172,8 +174,32 @@ audit = Table(
     Column("revision", BigInteger),
     Column("request_id", Text),
     Column("source", Text),  # the address the request came from
-    Column("facts", JSONB),
+    Column("facts", JSONB(none_as_null=True)),
+    # Made by a trigger, whoever inserts: what ties the row to the one before it (app/links.py).
+    Column("seq", BigInteger, nullable=False, unique=True),
+    Column("previous", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
     Index("audit_by_time", "at"),
+)
+
+# One row: the last of the audit. Whoever appends locks it, after any other lock.
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1"), primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+# What the head was, signed.
+audit_heads = Table(
+    "audit_heads",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", DateTime(timezone=True), primary_key=True),
+    Column("hash", LargeBinary, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
 )
 
 claims = Table(
@@ -265,6 +291,7 @@ instances = Table(
     Column("version", Integer, nullable=False),
     Column("revision", BigInteger, nullable=False),
     Column("moved_at", DateTime(timezone=True), nullable=False),  # by the newest change
+    Column("fingerprint", Text),  # keyed, of the definition
     Index("instances_by_revision", "revision"),
     Index("instances_by_owner", "owner", postgresql_where=_registered),
     Index("instances_by_service", "service", postgresql_where=_registered),

@@ -6,10 +6,12 @@ import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
 from app.errors import Unavailable
+from app.links import FIELDS, link, microseconds
 
 FILE: Final = "pilothouse.db"
 _LOCK_FILE: Final = "pilothouse.lock"
@@ -203,7 +205,78 @@ _STEPS: Final = (
     CREATE INDEX instances_by_revision ON instances (revision);
     """,
     """
-    ALTER TABLE audit ADD COLUMN source TEXT;
+    ALTER TABLE audit RENAME TO audit_before;
+    DROP INDEX audit_by_time;
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at TEXT NOT NULL,
+        actor TEXT NOT NULL,
+        action TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        name TEXT NOT NULL,
+        version INTEGER,
+        revision INTEGER,
+        request_id TEXT,
+        source TEXT,
+        facts TEXT,
+        seq INTEGER UNIQUE,
+        previous BLOB,
+        hash BLOB
+    );
+    CREATE INDEX audit_by_time ON audit (at);
+
+    CREATE TABLE audit_head (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        seq INTEGER NOT NULL,
+        hash BLOB NOT NULL
+    );
+    INSERT INTO audit_head VALUES (1, 0, zeroblob(32));
+
+    CREATE TABLE audit_heads (
+        seq INTEGER NOT NULL,
+        hash BLOB NOT NULL,
+        at TEXT NOT NULL,
+        key_id TEXT NOT NULL,
+        signature BLOB NOT NULL,
+        PRIMARY KEY (seq, at)
+    );
+
+    -- Whoever writes a row, it follows the one before.
+    CREATE TRIGGER audit_chain AFTER INSERT ON audit BEGIN
+        UPDATE audit SET
+            seq = head.seq + 1,
+            previous = head.hash,
+            hash = audit_link(
+                head.hash, head.seq + 1, NEW.at, NEW.actor, NEW.action, NEW.kind, NEW.environment,
+                NEW.name, NEW.version, NEW.revision, NEW.request_id, NEW.source, NEW.facts
+            )
+        FROM audit_head AS head WHERE audit.id = NEW.id;
+        UPDATE audit_head SET (seq, hash) = (SELECT seq, hash FROM audit WHERE id = NEW.id);
+    END;
+    CREATE TRIGGER audit_keeps_rows BEFORE UPDATE ON audit WHEN OLD.hash IS NOT NULL BEGIN
+        SELECT RAISE(ABORT, 'the audit is append-only');
+    END;
+    CREATE TRIGGER audit_loses_none BEFORE DELETE ON audit BEGIN
+        SELECT RAISE(ABORT, 'the audit is append-only');
+    END;
+    CREATE TRIGGER audit_heads_stay BEFORE UPDATE ON audit_heads BEGIN
+        SELECT RAISE(ABORT, 'the audit is append-only');
+    END;
+    CREATE TRIGGER audit_heads_lose_none BEFORE DELETE ON audit_heads BEGIN
+        SELECT RAISE(ABORT, 'the audit is append-only');
+    END;
+
+    INSERT INTO audit (
+        at, actor, action, kind, environment, name, version, revision, request_id, facts
+    )
+    SELECT at, actor, action, kind, environment, name, version, revision, request_id, facts
+    FROM audit_before ORDER BY id;
+    DROP TABLE audit_before;
+
+    ALTER TABLE intents ADD COLUMN source TEXT;
+    ALTER TABLE intents ADD COLUMN facts TEXT;
+    ALTER TABLE instances ADD COLUMN fingerprint TEXT;
     """,
     """
     CREATE TABLE tokens (
@@ -314,6 +387,7 @@ def _open(file: Path) -> sqlite3.Connection:
     )
     try:
         connection.row_factory = sqlite3.Row
+        connection.create_function("audit_link", 1 + len(FIELDS), _link, deterministic=True)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         _migrate(connection)
@@ -321,6 +395,10 @@ def _open(file: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _link(previous: bytes, seq: int, at: str, *others: str | int | None) -> bytes:
+    return link(previous, (seq, microseconds(datetime.fromisoformat(at)), *others))
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

@@ -195,9 +195,10 @@ def _begin(connection: sqlite3.Connection, intent: Intent) -> Intent:
     )
     connection.execute(
         "INSERT INTO intents (id, doc, kind, environment, name, base_version, action, actor,"
-        " comment, request_id, at, idempotency_key, digest, state, look_after)"
+        " comment, request_id, at, idempotency_key, digest, source, facts, state, look_after)"
         " VALUES (:id, :doc, :kind, :environment, :name, :base, :action, :actor,"
-        " :comment, :request_id, :at, :idempotency_key, :digest, 'open', :look_after)"
+        " :comment, :request_id, :at, :idempotency_key, :digest, :source, :facts, 'open',"
+        " :look_after)"
         " ON CONFLICT DO NOTHING",
         {
             **names(intent.entity),
@@ -210,6 +211,8 @@ def _begin(connection: sqlite3.Connection, intent: Intent) -> Intent:
             "at": stamp(intent.at),
             "idempotency_key": intent.idempotency_key,
             "digest": intent.digest,
+            "source": intent.source,
+            "facts": None if intent.facts is None else json.dumps(intent.facts),
             "look_after": stamp(now + _FIRST_LOOK),
         },
     )
@@ -273,9 +276,10 @@ def _attribute(connection: sqlite3.Connection, entity: Entity, found: Written) -
 def _log(connection: sqlite3.Connection, change: Change) -> Pointer:
     """Write one version's change, decide its intent if there is one, and return the pointer."""
     # The id of an external change is new, so that no intent has it.
-    asked = connection.execute("SELECT request_id FROM intents WHERE id = ?", (change.id,))
-    intent = asked.fetchone()
-    revision = log_change(connection, change, intent and intent["request_id"])
+    asked = connection.execute(
+        "SELECT request_id, source, facts FROM intents WHERE id = ?", (change.id,)
+    )
+    revision = log_change(connection, change, *(asked.fetchone() or (None, None, None)))
     connection.execute(
         "UPDATE intents SET state = 'applied', version = ?, revision = ?"
         " WHERE id = ? AND state IN ('open', 'expired')",
@@ -347,13 +351,15 @@ def _horizon(connection: sqlite3.Connection) -> int:
 
 def _disclose(connection: sqlite3.Connection, disclosure: Disclosure) -> None:
     connection.execute(
-        "INSERT INTO audit (at, actor, action, kind, environment, name, request_id, facts) VALUES"
-        " (:at, :actor, 'revealed', :kind, :environment, :name, :request_id, :facts)",
+        "INSERT INTO audit"
+        " (at, actor, action, kind, environment, name, request_id, source, facts) VALUES"
+        " (:at, :actor, 'revealed', :kind, :environment, :name, :request_id, :source, :facts)",
         {
             **names(disclosure.entity),
             "at": stamp(_now()),
             "actor": disclosure.actor,
             "request_id": disclosure.request_id,
+            "source": disclosure.source,
             "facts": json.dumps({"keys": disclosure.keys}),
         },
     )
@@ -406,6 +412,8 @@ def _intent(row: sqlite3.Row) -> Intent:
         at=datetime.fromisoformat(row["at"]),
         idempotency_key=row["idempotency_key"],
         digest=row["digest"],
+        source=row["source"],
+        facts=None if row["facts"] is None else json.loads(row["facts"]),
         state=row["state"],
         version=row["version"],
         revision=row["revision"],

@@ -35,6 +35,8 @@ class Intent:
     at: datetime
     idempotency_key: str | None = None  # caller, route, key and attempt
     digest: str | None = None  # keyed fingerprint of the request, to recognise another body
+    source: str | None = None  # the address it came from; it and `facts` are for the audit
+    facts: Mapping[str, str | None] | None = None  # keyed fingerprints
     state: IntentState = "open"
     version: int | None = None
     revision: int | None = None
@@ -102,3 +104,4 @@ class Disclosure:
     keys: tuple[str, ...]
     actor: str
     request_id: str
+    source: str | None = None

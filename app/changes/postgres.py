@@ -243,6 +243,7 @@ class PostgresChangeLog:
             environment=disclosure.entity.environment,
             name=disclosure.entity.name,
             request_id=disclosure.request_id,
+            source=disclosure.source,
             facts={"keys": list(disclosure.keys)},
         )
         await self._calls.run("disclose", row)
@@ -339,6 +340,8 @@ def _insertion(intent: Intent) -> Any:
             at=intent.at,
             idempotency_key=intent.idempotency_key,
             digest=intent.digest,
+            source=intent.source,
+            facts=intent.facts,
             state="open",
             look_after=func.now() + _FIRST_LOOK,
         )
@@ -373,6 +376,8 @@ def _intent(row: Row[Any]) -> Intent:
         at=row.at,
         idempotency_key=row.idempotency_key,
         digest=row.digest,
+        source=row.source,
+        facts=row.facts,
         state=row.state,
         version=row.version,
         revision=row.revision,

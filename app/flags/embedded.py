@@ -1,5 +1,6 @@
 """Flags and segments in this process's own state: the default, for one replica."""
 
+import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -138,7 +139,13 @@ def _write(connection: sqlite3.Connection, commit: Commit, edit: Edit, now: date
         comment=commit.comment,
         at=now,
         created_at=now if last is None else datetime.fromisoformat(last["created_at"]),
-        revision=log_change(connection, change, commit.request_id),
+        revision=log_change(
+            connection,
+            change,
+            commit.request_id,
+            commit.source,
+            None if edit.facts is None else json.dumps(edit.facts),
+        ),
     )
     _keep(connection, item)
     return item

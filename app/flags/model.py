@@ -43,6 +43,7 @@ class Edit:
     name: str
     definition: str
     action: Action
+    facts: Mapping[str, str | None] | None = None  # keyed fingerprints, for the audit
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class Commit:
     request_id: str
     idempotency_key: str | None = None  # caller, route and key
     digest: str | None = None  # of the request, to recognise another body
+    source: str | None = None  # the address it came from
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ _KEY_LIFE: Final = timedelta(hours=24)
 
 _COMMIT: Final = text(
     "SELECT * FROM commit_flags(:environment, :base, CAST(:edits AS jsonb), :actor, :comment,"
-    " :request_id, :idempotency_key, :digest)"
+    " :request_id, :idempotency_key, :digest, :source)"
 )
 # In one order everywhere, or replicas that count the same flags could wait for each other.
 _COUNT: Final = text("""
@@ -53,6 +53,7 @@ class PostgresFlagStore:
             "request_id": commit.request_id,
             "idempotency_key": commit.idempotency_key,
             "digest": commit.digest or "",
+            "source": commit.source,
         }
         # Not asked again: if the first was committed unheard, the second would find it moved.
         made = await self._calls.run(
@@ -132,8 +133,11 @@ class PostgresFlagStore:
         await self._calls.run("flags_ping", _PING, seconds=_PING_SECONDS)
 
 
-def _facts(edit: Edit) -> dict[str, str]:
+def _facts(edit: Edit) -> dict[str, object]:
+    # Left out where there are none: the null of JSON is not the null of SQL.
+    audited: dict[str, object] = {} if edit.facts is None else {"facts": edit.facts}
     return {
+        **audited,
         "kind": edit.kind,
         "name": edit.name,
         "definition": edit.definition,

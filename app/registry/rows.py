@@ -87,6 +87,8 @@ class Registration:
     owner: str
     actor: str
     request_id: str
+    source: str | None = None  # the address it came from
+    fingerprint: str | None = None  # keyed, of the definition
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,13 @@ class InstanceRows(Protocol):
         ...
 
     async def deregister(
-        self, service: str, instance_id: str, epoch: int | None, actor: str, request_id: str
+        self,
+        service: str,
+        instance_id: str,
+        epoch: int | None,
+        actor: str,
+        request_id: str,
+        source: str | None = None,
     ) -> Row:
         """Deregister, logged; the term moves. Epoch None: whichever is registered.
 
@@ -131,7 +139,7 @@ class InstanceRows(Protocol):
         """
         ...
 
-    async def drain(
+    async def drain(  # noqa: PLR0913, PLR0917 - three of them say who asks
         self,
         service: str,
         instance_id: str,
@@ -139,6 +147,7 @@ class InstanceRows(Protocol):
         grace_seconds: float,
         actor: str,
         request_id: str,
+        source: str | None = None,
     ) -> Row:
         """Set when the grace ends, logged; raises as `deregister` does."""
         ...

@@ -1,9 +1,10 @@
 """The desired state of the registry in this process's own state: the default, for one replica."""
 # ruff: noqa: S608 - the statements are put together of constants
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
@@ -39,6 +40,20 @@ _SILENT: Final = (
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Who asks for a change, and for a registration the fingerprint of its definition."""
+
+    actor: str = ACTOR
+    request_id: str | None = None
+    source: str | None = None
+    registers: bool = False
+    fingerprint: str | None = None
+
+
+_NOBODY: Final = _Origin()
+
+
 class EmbeddedInstanceRows:
     def __init__(
         self, state: State, moved: Callable[[], None], at_most: int = INSTANCES_AT_MOST
@@ -56,15 +71,21 @@ class EmbeddedInstanceRows:
         return await self._write(made)
 
     async def deregister(
-        self, service: str, instance_id: str, epoch: int | None, actor: str, request_id: str
+        self,
+        service: str,
+        instance_id: str,
+        epoch: int | None,
+        actor: str,
+        request_id: str,
+        source: str | None = None,
     ) -> Row:
         def deregister(connection: sqlite3.Connection) -> Row:
             ended = _ended(_registered(connection, service, instance_id, epoch))
-            return _log(connection, ended, "deleted", actor, request_id)
+            return _log(connection, ended, "deleted", _Origin(actor, request_id, source))
 
         return await self._write(deregister)
 
-    async def drain(
+    async def drain(  # noqa: PLR0913, PLR0917 - as the port says
         self,
         service: str,
         instance_id: str,
@@ -72,12 +93,13 @@ class EmbeddedInstanceRows:
         grace_seconds: float,
         actor: str,
         request_id: str,
+        source: str | None = None,
     ) -> Row:
         def drain(connection: sqlite3.Connection) -> Row:
             until = datetime.now(UTC) + timedelta(seconds=grace_seconds)
             row = _registered(connection, service, instance_id, epoch)
             draining = replace(row, draining_until=until)
-            return _log(connection, draining, "updated", actor, request_id)
+            return _log(connection, draining, "updated", _Origin(actor, request_id, source))
 
         return await self._write(drain)
 
@@ -174,9 +196,13 @@ def _register(
         revision=0,  # not known yet
     )
     action: Action = "created" if created else "updated"
-    made = _log(connection, row, action, registration.actor, registration.request_id)
+    made = _log(connection, row, action, _origin(registration))
     _note_claim(connection, made, now)
     return Registered(made, created)
+
+
+def _origin(of: Registration) -> _Origin:
+    return _Origin(of.actor, of.request_id, of.source, registers=True, fingerprint=of.fingerprint)
 
 
 def _logged(connection: sqlite3.Connection, service: str, instance_id: str) -> int:
@@ -320,34 +346,53 @@ def _log(
     connection: sqlite3.Connection,
     row: Row,
     action: Action,
-    actor: str = ACTOR,
-    request_id: str | None = None,
+    origin: _Origin = _NOBODY,
 ) -> Row:
     """Store a changed row as its next version, with its change."""
+    before, after = _fingerprints(connection, row, origin)
     change = Change(
         revision=0,  # not known yet
         id=str(uuid4()),
         entity=entity(row.service, row.instance_id),
         version=row.version + 1,
         action=action,
-        actor=actor,
+        actor=origin.actor,
         comment="",
         at=datetime.now(UTC),
         deleted=action == "deleted",
     )
-    revision = log_change(connection, change, request_id)
+    # Of what is registered: a health that moves changes nothing of that.
+    facts = None
+    if change.deleted or before != after:
+        facts = json.dumps({"before": before, "after": None if change.deleted else after})
+    revision = log_change(connection, change, origin.request_id, origin.source, facts)
     row = replace(row, version=change.version, revision=revision)
     _keep(connection, row)
     connection.execute(
-        "UPDATE instances SET moved_at = ? WHERE service = ? AND instance_id = ?",
-        (stamp(change.at), *row.key),
+        "UPDATE instances SET moved_at = ?, fingerprint = ? WHERE service = ? AND instance_id = ?",
+        (stamp(change.at), after, *row.key),
     )
     return row
 
 
+def _fingerprints(
+    connection: sqlite3.Connection, row: Row, origin: _Origin
+) -> tuple[str | None, str | None]:
+    """Return what the audit says of the definition before (if it was registered) and after."""
+    found = connection.execute(
+        "SELECT state, fingerprint FROM instances WHERE service = ? AND instance_id = ?", row.key
+    ).fetchone()
+    state, present = found or (None, None)
+    after = origin.fingerprint if origin.registers else present
+    return present if state == "registered" else None, after
+
+
 def _keep(connection: sqlite3.Connection, row: Row) -> None:
     connection.execute(
-        "INSERT INTO instances VALUES (:service, :instance_id, :epoch, :term, :state, :health,"
+        "INSERT INTO instances (service, instance_id, epoch, term, state, health, owner,"
+        " definition, lease, ttl_seconds, registered_at, heartbeat_at, claimed_at,"
+        " draining_until, version, revision, moved_at)"
+        " VALUES (:service, :instance_id, :epoch, :term, :state, :health,"
         " :owner, :definition, :lease, :ttl_seconds, :registered_at, :heartbeat_at, '',"
         " :draining_until, :version, :revision, '')"
         " ON CONFLICT (service, instance_id) DO UPDATE SET epoch = :epoch, term = :term,"

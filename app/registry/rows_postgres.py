@@ -60,7 +60,7 @@ _REGISTER: Final = text(f"""
     SELECT {_FIELDS}, outcome FROM (
         SELECT outcome, (made).* FROM register_instance(
             :service, :instance_id, :definition, :lease, CAST(:ttl_seconds AS double precision),
-            :owner, :actor, :request_id, CAST(:at_most AS integer)
+            :owner, :actor, :request_id, CAST(:at_most AS integer), :source, :fingerprint
         )
     ) registered
 """)
@@ -79,7 +79,7 @@ def _one(action: str, facts: str) -> TextClause:
                 SELECT jsonb_populate_record(was, jsonb_build_object({facts})) FROM found
                 WHERE (was).epoch = coalesce(CAST(:epoch AS bigint), (was).epoch)
             ),
-            '{action}', :actor, :request_id
+            '{action}', :actor, :request_id, :source
         )
         UNION ALL
         SELECT {_FIELDS} FROM (SELECT (was).* FROM found) other
@@ -243,6 +243,8 @@ class PostgresInstanceRows:
             "owner": registration.owner,
             "actor": registration.actor,
             "request_id": registration.request_id,
+            "source": registration.source,
+            "fingerprint": registration.fingerprint,
             "at_most": self._at_most,
         }
         made = (await self._write("instances_register", _REGISTER, facts)).one()
@@ -251,7 +253,13 @@ class PostgresInstanceRows:
         return Registered(_row(made[:-1]), created=made.outcome == "created")
 
     async def deregister(
-        self, service: str, instance_id: str, epoch: int | None, actor: str, request_id: str
+        self,
+        service: str,
+        instance_id: str,
+        epoch: int | None,
+        actor: str,
+        request_id: str,
+        source: str | None = None,
     ) -> Row:
         facts = {
             "service": service,
@@ -259,10 +267,11 @@ class PostgresInstanceRows:
             "epoch": epoch,
             "actor": actor,
             "request_id": request_id,
+            "source": source,
         }
         return _of_epoch(await self._write("instances_deregister", _DEREGISTER, facts), facts)
 
-    async def drain(
+    async def drain(  # noqa: PLR0913, PLR0917 - as the port says
         self,
         service: str,
         instance_id: str,
@@ -270,6 +279,7 @@ class PostgresInstanceRows:
         grace_seconds: float,
         actor: str,
         request_id: str,
+        source: str | None = None,
     ) -> Row:
         facts = {
             "service": service,
@@ -278,6 +288,7 @@ class PostgresInstanceRows:
             "grace": grace_seconds,
             "actor": actor,
             "request_id": request_id,
+            "source": source,
         }
         return _of_epoch(await self._write("instances_drain", _DRAIN, facts), facts)
 

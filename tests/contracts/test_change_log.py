@@ -34,7 +34,6 @@ TIMESTAMPS = (
     ("documents", "updated_at"),
     ("intents", "at"),
     ("intents", "look_after"),
-    ("audit", "at"),
     ("claims", "at"),
 )
 TABLES = ("audit", "changes", "claims", "documents", "horizon", "intents")
@@ -1002,6 +1001,8 @@ async def test_no_column_has_room_for_the_value_of_a_configuration(rig: Rig) -> 
             "at",
             "idempotency_key",
             "digest",
+            "source",
+            "facts",
             "state",
             "version",
             "revision",
@@ -1017,7 +1018,11 @@ async def test_no_column_has_room_for_the_value_of_a_configuration(rig: Rig) -> 
             "version",
             "revision",
             "request_id",
+            "source",
             "facts",
+            "seq",
+            "previous",
+            "hash",
         ),
         "claims": ("task", "at"),
         "horizon": ("id", "revision"),
