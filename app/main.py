@@ -12,11 +12,14 @@ from pydantic import SecretStr
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Message, Receive, Scope, Send
 
-from app.access.gate import Gate, OpenGate
+from app.access.gate import Gate, GuardedGate, OpenGate
 from app.access.known import KnownTokens
+from app.access.limits import Rates
+from app.access.people import People, RoleMapping
 from app.access.pepper import derived
 from app.access.router_tokens import router as tokens_router
 from app.access.service import TokenService
+from app.access.tickets import Tickets
 from app.access.uses import LastUses
 from app.background import running
 from app.cache.provenance import CacheHeader
@@ -204,11 +207,12 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
         allowed_networks=settings.allowed_networks,
     )
     follower.prepare(registry.follower.prepare)
-    hub = Hub(settings.stream_limit)
+    hub = Hub(settings.stream_limit, settings.caller_stream_limit)
     key = derived(backends.pepper, "tokens")
     known = KnownTokens(backends.tokens, follower, key, _plain(settings.pilothouse_admin_token))
     follower.prepare(known.prepare)
-    gate = OpenGate()
+    known.listen(hub.dismiss)
+    gate = _gate(settings, backends, known)
     follower.listen(hub.publish)
     relay = Relay(log, backends.publisher, follower) if backends.publisher else None
     retention = Retention(
@@ -276,6 +280,27 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
 
 def _plain(secret: SecretStr | None) -> str | None:
     return None if secret is None else secret.get_secret_value()
+
+
+def _gate(settings: Settings, backends: Backends, known: KnownTokens) -> Gate:
+    if settings.pilothouse_access == "open":
+        return OpenGate()
+    protected = settings.protected_environments
+    people = None
+    if backends.issuer is not None:
+        assert settings.oidc_issuer is not None
+        assert settings.oidc_audience is not None  # refuse_unsafe has seen to it
+        people = People(
+            backends.issuer,
+            settings.oidc_issuer,
+            settings.oidc_audience,
+            name_claim=settings.oidc_name_claim,
+            roles_claim=settings.oidc_roles_claim,
+            roles=[RoleMapping(**found.model_dump()) for found in settings.roles_of_claims],
+            protected=protected,
+        )
+    tickets = Tickets(derived(backends.pepper, "tickets"))
+    return GuardedGate(known, people, tickets, Rates(settings.caller_request_limit), protected)
 
 
 def _own(settings: Settings, registry: RegistryService) -> OwnRegistration | None:

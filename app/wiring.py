@@ -8,6 +8,8 @@ from pathlib import Path
 import structlog
 
 from app.access.embedded import EmbeddedTokenStore
+from app.access.jwks import IssuerKeys
+from app.access.people import KeySource
 from app.access.pepper import PepperUnusable, pepper_of
 from app.access.port import TokenStore
 from app.access.postgres import PostgresTokenStore
@@ -63,6 +65,7 @@ class Backends:
     tokens: TokenStore
     nodes: ServiceRegistryClient
     resolve: Resolve
+    issuer: KeySource | None  # None: only machines have tokens
     pepper: bytes  # what every secret of this installation is derived from
     cache: Cache
     publisher: EventPublisher | None  # None: nobody is told of changes
@@ -84,6 +87,8 @@ def refuse_unsafe(settings: Settings) -> None:
         reasons += _unsafe_access(settings)
         if settings.vault_token and settings.vault_token.get_secret_value() == "root":
             reasons.append("VAULT_TOKEN is a development default")
+    if settings.oidc_issuer is not None and settings.oidc_audience is None:
+        reasons.append("OIDC_ISSUER needs OIDC_AUDIENCE: tokens for anybody would be let in")
     if settings.vault_addr is not None and not _has_login(settings):
         reasons.append("VAULT_ADDR needs VAULT_TOKEN, or VAULT_ROLE_ID with VAULT_SECRET_ID")
     if reasons:
@@ -100,6 +105,10 @@ def _unsafe_access(settings: Settings) -> list[str]:
         reasons.append("PILOTHOUSE_ACCESS is open: anybody could read and change everything")
     elif settings.pilothouse_token_pepper is None:
         reasons.append("PILOTHOUSE_TOKEN_PEPPER is not set: replicas could not share tokens")
+    for url in (settings.oidc_issuer, settings.oidc_jwks_url):
+        if url is not None and not url.startswith("https://"):
+            reasons.append("OIDC_ISSUER and OIDC_JWKS_URL must be https: keys could be exchanged")
+            break
     token = settings.pilothouse_admin_token
     if token is not None and len(set(token.get_secret_value())) < _FEWEST_CHARACTERS:
         reasons.append("PILOTHOUSE_ADMIN_TOKEN repeats itself: it could be guessed")
@@ -148,6 +157,7 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
             tokens=tokens,
             nodes=nodes,
             resolve=resolver,
+            issuer=_issuer(settings, stack),
             pepper=pepper,
             cache=cache,
             publisher=publisher,
@@ -155,6 +165,16 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
             tasks=vault_tasks,
             prepare=prepare,
         )
+
+
+def _issuer(settings: Settings, stack: AsyncExitStack) -> KeySource | None:
+    match settings.oidc_issuer:
+        case None:
+            return None
+        case issuer:
+            keys = IssuerKeys(issuer, settings.oidc_jwks_url)
+            stack.push_async_callback(keys.close)
+            return keys
 
 
 def _pepper(settings: Settings) -> bytes:

@@ -1,0 +1,290 @@
+"""Who may do what where: one table of every route, one of every caller. Written by hand.
+
+Nothing here is taken from the code that decides, so that both have to be wrong in the same way.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+# A place is (environment, service); the tokens of one place are meant for `staging` and `shop`.
+PLACES: Mapping[str, tuple[str, str]] = {
+    "own": ("staging", "shop"),
+    "base": ("default", "shop"),
+    "production": ("production", "shop"),
+    "foreign": ("staging", "bank"),
+}
+_HERE = {"environments": ["staging"], "services": ["shop"]}
+_ALL = {"environments": ["*"], "services": ["*"]}
+# None has no token at all; every other is created with this.
+CALLERS: Mapping[str, dict[str, Any] | None] = {
+    "nobody": None,
+    "service": {"class": "service", **_HERE},
+    "client": {"class": "client", **_HERE},
+    "viewer": {"class": "operator", "roles": ["viewer"], **_HERE},
+    "revealer": {"class": "operator", "roles": ["viewer", "secrets:reveal"], **_HERE},
+    "editor": {"class": "operator", "roles": ["editor"], **_HERE},
+    "publisher": {"class": "operator", "roles": ["publisher"], **_HERE},
+    "administrator": {"class": "admin", **_HERE},
+    "viewer of all": {"class": "operator", "roles": ["viewer"], **_ALL},
+    "editor of all": {"class": "operator", "roles": ["editor"], **_ALL},
+    "publisher of all": {"class": "operator", "roles": ["publisher"], **_ALL},
+    "administrator of all": {"class": "admin", **_ALL},
+}
+_EVERYWHERE = frozenset(PLACES)
+_OWN = frozenset({"own"})
+_STAGING = frozenset({"own", "foreign"})
+_SHOP = frozenset({"own", "base", "production"})
+_NOWHERE: frozenset[str] = frozenset()
+
+_READERS = ("viewer", "revealer", "editor", "publisher", "administrator")
+_READERS_OF_ALL = (
+    "viewer of all",
+    "editor of all",
+    "publisher of all",
+    "administrator of all",
+)
+_WRITERS = ("editor", "publisher", "administrator")
+_PUBLISHERS_OF_ALL = ("publisher of all", "administrator of all")
+
+
+def _table(*parts: tuple[tuple[str, ...], frozenset[str]]) -> Mapping[str, frozenset[str]]:
+    return {caller: places for callers, places in parts for caller in callers}
+
+
+# What a route needs, and who may do that in which places; whoever is not named may not.
+MAY: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "anybody": _table((tuple(CALLERS), _EVERYWHERE)),
+    "known": _table((tuple(set(CALLERS) - {"nobody"}), _EVERYWHERE)),
+    "config:read": _table((("service", *_READERS), _OWN), (_READERS_OF_ALL, _EVERYWHERE)),
+    "config:write": _table(
+        (_WRITERS, _OWN), (("editor of all",), _STAGING), (_PUBLISHERS_OF_ALL, _EVERYWHERE)
+    ),
+    "secrets:reveal": _table((("revealer",), _OWN)),
+    "flag:evaluate": _table(
+        (("service", "client", *_READERS), _STAGING), (_READERS_OF_ALL, _EVERYWHERE)
+    ),
+    "flag:read": _table((("service", *_READERS), _STAGING), (_READERS_OF_ALL, _EVERYWHERE)),
+    "flag:write": _table(
+        ((*_WRITERS, "editor of all"), _STAGING), (_PUBLISHERS_OF_ALL, _EVERYWHERE)
+    ),
+    "registry:read": _table((("service", *_READERS, *_READERS_OF_ALL), _EVERYWHERE)),
+    "registry:write": _table(
+        (("service", *_WRITERS), _SHOP), (("editor of all", *_PUBLISHERS_OF_ALL), _EVERYWHERE)
+    ),
+    "stats:read": _table(((*_READERS, *_READERS_OF_ALL), _EVERYWHERE)),
+    "audit:read": _table((("administrator", "administrator of all"), _EVERYWHERE)),
+    "token:manage": _table((("administrator", "administrator of all"), _EVERYWHERE)),
+}
+
+
+class Ask(NamedTuple):
+    """One request of a route, as it is sent about a place."""
+
+    route: str
+    needs: str
+    path: Callable[[str, str], str]
+    body: Callable[[str, str], Any] | None = None
+    headers: Mapping[str, str] | None = None
+
+
+def _key(path: str) -> Callable[[str, str], str]:
+    mark = "&" if "?" in path else "?"
+    return lambda environment, service: (
+        f"{path}{mark}environment={environment}&service_name={service}"
+    )
+
+
+def _document(rest: str = "") -> Callable[[str, str], str]:
+    return lambda environment, service: f"/api/configs/{service}{rest}?environment={environment}"
+
+
+def _flag(path: str) -> Callable[[str, str], str]:
+    mark = "&" if "?" in path else "?"
+    return lambda environment, _: f"{path}{mark}environment={environment}"
+
+
+def _service(path: str) -> Callable[[str, str], str]:
+    return lambda _, service: path.format(service=service)
+
+
+def _fixed(path: str) -> Callable[[str, str], str]:
+    return lambda _, __: path
+
+
+def _always(body: Any) -> Callable[[str, str], Any]:
+    return lambda _, __: body
+
+
+def _in(**members: Any) -> Callable[[str, str], Any]:
+    return lambda environment, _: {**members, "environment": environment}
+
+
+def _about(**members: Any) -> Callable[[str, str], Any]:
+    return lambda environment, service: {
+        **members,
+        "environment": environment,
+        "service_name": service,
+    }
+
+
+def _of(**members: Any) -> Callable[[str, str], Any]:
+    return lambda _, service: {**members, "service_name": service}
+
+
+_FLAGS, _SEGMENTS, _REGISTRY = "/api/v1/feature-flags", "/api/v1/segments", "/api/v1/registry"
+_SERVICE = f"{_REGISTRY}/services/{{service}}"
+_INSTANCE = f"{_SERVICE}/instances/i1"
+_VALUE = {"value": 1}
+_MINE = {"name": "ghost", "class": "client", "environments": ["staging"], "services": ["shop"]}
+
+ASKS: tuple[Ask, ...] = (
+    Ask("GET /api/configs", "known", _fixed("/api/configs")),
+    Ask("GET /api/configs/{service}", "config:read", _document()),
+    Ask("POST /api/configs/{service}", "config:write", _document(), _always({"config_data": {}})),
+    Ask("PUT /api/configs/{service}", "config:write", _document(), _always({"config_data": {}})),
+    Ask("DELETE /api/configs/{service}", "config:write", _document()),
+    Ask("GET /api/configs/{service}/history", "config:read", _document("/history")),
+    Ask("GET /api/configs/{service}/diff", "config:read", _document("/diff")),
+    Ask(
+        "POST /api/configs/{service}/rollback",
+        "config:write",
+        _document("/rollback"),
+        _always({"version": 1}),
+    ),
+    Ask("GET /api/v1/config", "config:read", _key("/api/v1/config")),
+    Ask(
+        "POST /api/v1/config",
+        "config:write",
+        _fixed("/api/v1/config"),
+        _about(key="a", value=1),
+    ),
+    Ask("PATCH /api/v1/config", "config:write", _key("/api/v1/config"), _always({"set": {"a": 1}})),
+    Ask(
+        "POST /api/v1/config/bulk",
+        "config:read",
+        _fixed("/api/v1/config/bulk"),
+        _about(keys=["a"]),
+    ),
+    Ask("GET /api/v1/config/{key}", "config:read", _key("/api/v1/config/a")),
+    Ask("GET /api/v1/config/{key}", "secrets:reveal", _key("/api/v1/config/a?reveal=true")),
+    Ask("PUT /api/v1/config/{key}", "config:write", _key("/api/v1/config/a"), _always(_VALUE)),
+    Ask("DELETE /api/v1/config/{key}", "config:write", _key("/api/v1/config/a")),
+    Ask("GET /api/v1/config/{key}/history", "config:read", _key("/api/v1/config/a/history")),
+    Ask(
+        "POST /api/v1/config/{key}/rollback",
+        "config:write",
+        _key("/api/v1/config/a/rollback"),
+        _always({"version": 1}),
+    ),
+    Ask("GET /api/v1/effective", "config:read", _key("/api/v1/effective")),
+    Ask("GET /api/v1/effective", "secrets:reveal", _key("/api/v1/effective?reveal=true")),
+    Ask("GET /api/v1/export", "config:read", _key("/api/v1/export")),
+    Ask("POST /api/v1/import", "config:write", _key("/api/v1/import"), _always({})),
+    Ask("GET /api/v1/changes", "known", _fixed("/api/v1/changes")),
+    # That somebody else writes there is told to nobody: it is found by nobody.
+    Ask("GET /api/v1/writes/{intent}", "known", _fixed(f"/api/v1/writes/{'0' * 32}")),
+    Ask("GET /api/v1/stream", "config:read", _key("/api/v1/stream?kinds=config")),
+    Ask(f"GET {_FLAGS}", "flag:read", _flag(_FLAGS)),
+    Ask(f"POST {_FLAGS}", "flag:write", _fixed(_FLAGS), _in(name="f")),
+    Ask(f"GET {_FLAGS}/{{name}}", "flag:read", _flag(f"{_FLAGS}/f")),
+    Ask(f"PUT {_FLAGS}/{{name}}", "flag:write", _flag(f"{_FLAGS}/f"), _always({})),
+    Ask(f"PATCH {_FLAGS}/{{name}}", "flag:write", _flag(f"{_FLAGS}/f"), _always({})),
+    Ask(f"DELETE {_FLAGS}/{{name}}", "flag:write", _flag(f"{_FLAGS}/f")),
+    Ask(f"GET {_FLAGS}/{{name}}/history", "flag:read", _flag(f"{_FLAGS}/f/history")),
+    Ask(f"GET {_FLAGS}/{{name}}/usage", "flag:read", _flag(f"{_FLAGS}/f/usage")),
+    Ask(f"GET {_FLAGS}/export", "flag:read", _flag(f"{_FLAGS}/export?format=flagd")),
+    Ask(
+        f"POST {_FLAGS}/import",
+        "flag:write",
+        _flag(f"{_FLAGS}/import?format=flagd"),
+        _always({"flags": {}}),
+    ),
+    Ask(
+        f"POST {_FLAGS}/evaluate",
+        "flag:evaluate",
+        _fixed(f"{_FLAGS}/evaluate"),
+        _in(flag_name="f"),
+    ),
+    Ask(
+        f"POST {_FLAGS}/evaluate",
+        "flag:read",
+        _fixed(f"{_FLAGS}/evaluate"),
+        _in(flag_name="kept", explain=True),
+    ),
+    Ask(
+        f"POST {_FLAGS}/evaluate/batch",
+        "flag:evaluate",
+        _fixed(f"{_FLAGS}/evaluate/batch"),
+        _in(flag_names=["f"]),
+    ),
+    Ask("GET /api/v1/flag-set", "flag:read", _flag("/api/v1/flag-set")),
+    Ask(
+        "POST /api/v1/flag-usage",
+        "flag:evaluate",
+        _fixed("/api/v1/flag-usage"),
+        _in(evaluations={}),
+    ),
+    Ask(f"GET {_SEGMENTS}", "flag:read", _flag(_SEGMENTS)),
+    Ask(f"POST {_SEGMENTS}", "flag:write", _fixed(_SEGMENTS), _in(name="s")),
+    Ask(f"GET {_SEGMENTS}/{{name}}", "flag:read", _flag(f"{_SEGMENTS}/s")),
+    Ask(f"PUT {_SEGMENTS}/{{name}}", "flag:write", _flag(f"{_SEGMENTS}/s"), _always({})),
+    Ask(f"PATCH {_SEGMENTS}/{{name}}", "flag:write", _flag(f"{_SEGMENTS}/s"), _always({})),
+    Ask(f"DELETE {_SEGMENTS}/{{name}}", "flag:write", _flag(f"{_SEGMENTS}/s")),
+    Ask(f"GET {_SEGMENTS}/{{name}}/history", "flag:read", _flag(f"{_SEGMENTS}/s/history")),
+    Ask(f"GET {_REGISTRY}/services", "registry:read", _fixed(f"{_REGISTRY}/services")),
+    Ask(f"GET {_SERVICE}", "registry:read", _service(_SERVICE)),
+    Ask(f"GET {_SERVICE}/url", "registry:read", _service(f"{_SERVICE}/url")),
+    Ask(
+        f"GET {_REGISTRY}/discover/{{service}}",
+        "registry:read",
+        _service(f"{_REGISTRY}/discover/{{service}}"),
+    ),
+    Ask(f"GET {_REGISTRY}/prometheus", "registry:read", _fixed(f"{_REGISTRY}/prometheus")),
+    Ask(
+        f"POST {_REGISTRY}/register",
+        "registry:write",
+        _fixed(f"{_REGISTRY}/register"),
+        _of(service_url="http://192.0.2.1:80", instance_id="i1"),
+    ),
+    Ask(
+        f"POST {_REGISTRY}/deregister",
+        "registry:write",
+        _fixed(f"{_REGISTRY}/deregister"),
+        _of(instance_id="i1"),
+    ),
+    Ask(
+        f"PUT {_SERVICE}/instances/{{instance_id}}/heartbeat",
+        "registry:write",
+        _service(f"{_INSTANCE}/heartbeat"),
+    ),
+    Ask(
+        f"POST {_SERVICE}/instances/{{instance_id}}/drain",
+        "registry:write",
+        _service(f"{_INSTANCE}/drain"),
+    ),
+    Ask(f"POST {_SERVICE}/health", "registry:write", _service(f"{_SERVICE}/health")),
+    Ask(
+        "POST /ofrep/v1/evaluate/flags",
+        "flag:evaluate",
+        _fixed("/ofrep/v1/evaluate/flags"),
+        _always({}),
+        {"X-Environment": "{environment}"},
+    ),
+    Ask(
+        "POST /ofrep/v1/evaluate/flags/{key}",
+        "flag:evaluate",
+        _fixed("/ofrep/v1/evaluate/flags/f"),
+        _always({}),
+        {"X-Environment": "{environment}"},
+    ),
+    Ask("GET /ofrep/v1/stream", "flag:evaluate", _flag("/ofrep/v1/stream")),
+    Ask("GET /stats", "stats:read", _fixed("/stats")),
+    Ask("GET /api/v1/tokens", "token:manage", _fixed("/api/v1/tokens")),
+    Ask("POST /api/v1/tokens", "token:manage", _fixed("/api/v1/tokens"), _always(_MINE)),
+    Ask("GET /api/v1/tokens/{token_id}", "token:manage", _fixed("/api/v1/tokens/ghost")),
+    Ask("DELETE /api/v1/tokens/{token_id}", "token:manage", _fixed("/api/v1/tokens/ghost")),
+    Ask("GET /health", "anybody", _fixed("/health")),
+    Ask("GET /live", "anybody", _fixed("/live")),
+    Ask("GET /ready", "anybody", _fixed("/ready")),
+    Ask("GET /metrics", "anybody", _fixed("/metrics")),
+)

@@ -1,0 +1,114 @@
+"""Every route, asked by every kind of caller about every place, against one table."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.access.matrix import ASKS, CALLERS, MAY, PLACES, Ask
+from tests.servers.service import ServiceProcess
+
+ADMIN = "matrix-admin-token-of-32-characters-or-more"
+OPENAPI = Path(__file__).parents[2] / "docs" / "reference" / "openapi.json"
+REFUSED = {401: "unauthenticated", 403: "denied"}
+_KEPT = {"name": "kept"}
+
+
+class Session:
+    """Requests of one caller, over one connection for as long as it lasts."""
+
+    def __init__(self, url: str, token: str | None) -> None:
+        target = urlsplit(url)
+        self._connection = HTTPConnection(target.hostname or "", target.port, timeout=10)
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+
+    def ask(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Any]:
+        sent = None if body is None else json.dumps(body)
+        typed = {"Content-Type": "application/json"} if sent is not None else {}
+        self._connection.request(method, path, sent, {**self._headers, **typed, **(headers or {})})
+        answer = self._connection.getresponse()
+        if answer.headers.get_content_type() == "text/event-stream":
+            answer.close()
+            self.close()
+            return answer.status, None
+        text = answer.read()
+        try:
+            return answer.status, json.loads(text)
+        except ValueError:
+            return answer.status, None
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[ServiceProcess]:
+    environment = {"PILOTHOUSE_ACCESS": "required", "PILOTHOUSE_ADMIN_TOKEN": ADMIN}
+    with ServiceProcess(environment) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def admin(service: ServiceProcess) -> Iterator[Session]:
+    admin = Session(service.url, ADMIN)
+    for environment, _ in PLACES.values():
+        body = {**_KEPT, "environment": environment}
+        assert admin.ask("POST", "/api/v1/feature-flags", body)[0] in {201, 409}
+    yield admin
+    admin.close()
+
+
+@pytest.fixture(scope="module")
+def sessions(service: ServiceProcess, admin: Session) -> Iterator[Mapping[str, Session]]:
+    found = {}
+    for number, (caller, wanted) in enumerate(CALLERS.items()):
+        token = None
+        if wanted is not None:
+            status, made = admin.ask("POST", "/api/v1/tokens", {"name": f"t{number}", **wanted})
+            assert status == 201, made
+            token = made["token"]
+        found[caller] = Session(service.url, token)
+    yield found
+    for session in found.values():
+        session.close()
+
+
+def _sent(ask: Ask, environment: str, service: str) -> tuple[str, str, Any, Mapping[str, str]]:
+    headers = {
+        name: text.format(environment=environment) for name, text in (ask.headers or {}).items()
+    }
+    body = None if ask.body is None else ask.body(environment, service)
+    return ask.route.split()[0], ask.path(environment, service), body, headers
+
+
+def test_every_route_stands_in_the_table() -> None:
+    paths = json.loads(OPENAPI.read_text())["paths"]
+    routes = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+
+    def plain(route: str) -> str:
+        return re.sub(r"\{\w+\}", "{}", route)
+
+    assert {plain(ask.route) for ask in ASKS} == {plain(route) for route in routes}
+
+
+@pytest.mark.parametrize("ask", ASKS, ids=lambda ask: f"{ask.route} {ask.needs}")
+def test_each_caller_is_let_in_exactly_where_the_table_says(
+    ask: Ask, sessions: Mapping[str, Session]
+) -> None:
+    wrong = []
+    for caller, session in sessions.items():
+        for place, (environment, service) in PLACES.items():
+            status, told = session.ask(*_sent(ask, environment, service))
+            is_let_in = status not in REFUSED
+            if is_let_in is not (place in MAY[ask.needs].get(caller, ())):
+                wrong.append((caller, place, status, told))
+            if status == 401:
+                assert caller == "nobody", (caller, place, told)
+    assert wrong == []
