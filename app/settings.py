@@ -15,7 +15,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pilothouse_core.names import is_name
+from pilothouse_core.names import is_key, is_name
 
 _LONG = re.compile(r"[!-~]{32,}")
 
@@ -81,6 +81,11 @@ class Settings(BaseSettings):
         "production",
         description="Environments of production, separated by commas; `*` stands for any "
         "characters.",
+    )
+    plain_values_allowed: str = Field(
+        "",
+        description="What looks like a credential and may stand plainly all the same: "
+        "`environment/service/key=reason`, separated by semicolons; `*` stands for any characters.",
     )
     pilothouse_data_dir: str = Field("./data", description="Folder of the embedded adapters.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -240,6 +245,23 @@ class Settings(BaseSettings):
             _named(pattern.replace("*", "x"))
         return text
 
+    @field_validator("plain_values_allowed")
+    @classmethod
+    def _have_reasons(cls, text: str) -> str:
+        for environment, service, key, reason in _allowances(text):
+            _named(environment.replace("*", "x"))
+            _named(service.replace("*", "x"))
+            if not is_key(key.replace("*", "x")):
+                raise ValueError(f"{key!r} is not the pattern of a key")
+            if not reason:
+                raise ValueError(f"{key!r} may not be plain without a reason")
+        return text
+
+    @property
+    def allowances(self) -> tuple[tuple[str, str, str, str], ...]:
+        """What may be plain: the patterns of environment, service and key, and the reason."""
+        return _allowances(self.plain_values_allowed)
+
     @property
     def production_patterns(self) -> tuple[str, ...]:
         """The patterns of the environments in which a plain credential is refused."""
@@ -264,3 +286,15 @@ class Settings(BaseSettings):
 
 def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _allowances(text: str) -> tuple[tuple[str, str, str, str], ...]:
+    entries = (entry.partition("=") for entry in text.split(";") if entry.strip())
+    return tuple((*_triple(where.strip()), reason.strip()) for where, _, reason in entries)
+
+
+def _triple(where: str) -> tuple[str, str, str]:
+    match where.split("/"):
+        case [environment, service, key]:
+            return environment, service, key
+    raise ValueError(f"{where!r} is not environment/service/key")

@@ -110,6 +110,13 @@ CONFIG_WRITE_DURATION = Histogram(
     buckets=_CALL_SECONDS,
     registry=REGISTRY,
 )
+PLAIN_CREDENTIALS = Counter(
+    "pilothouse_plain_credentials_total",
+    "Credentials found in plain values that were to be written, by rule and by what became of "
+    "them: refused, warned of or allowed.",
+    ["rule", "outcome"],
+    registry=REGISTRY,
+)
 LOG_REVISION = Gauge(
     "pilothouse_log_revision",
     "The revision of the change log this replica has reached.",

@@ -18,7 +18,7 @@ from app.configs.errors import (
     KeyNotFound,
     VersionIsDeletion,
 )
-from app.configs.model import Body, DocumentId, KeyFact
+from app.configs.model import Body, DocumentId, Finding, KeyFact
 from app.configs.secrets import ToSeal, protection, received, received_leaf, refuse_reserved
 from pilothouse_core.diff import diff
 from pilothouse_core.names import is_key
@@ -47,6 +47,7 @@ class Draft:
     action: Action
     data: Tree | None
     deleted: bool = False
+    findings: tuple[Finding, ...] = ()
 
 
 Edit = Callable[[DocumentId, Body | None], Draft]

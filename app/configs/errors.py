@@ -1,5 +1,7 @@
 """What can be wrong with a configuration, or with what is asked of it."""
 
+from collections.abc import Sequence
+
 from app.errors import (
     Conflict,
     Gone,
@@ -10,6 +12,9 @@ from app.errors import (
     TooLarge,
     Unavailable,
 )
+from pilothouse_core.credentials import RULES, Rule
+
+MOST_FOUND = 100  # credentials that one answer tells of
 
 
 class BadName(Invalid):
@@ -48,6 +53,31 @@ class NothingMasked(Invalid):
         super().__init__(
             f"{key!r} is sent as a masked secret, but this layer holds no secret there", key=key
         )
+
+
+class CredentialInPlainValue(Invalid):
+    """What is found: (document, key, rule, where in the body, as a pointer) each."""
+
+    code = "credential_in_plain_value"
+
+    def __init__(self, found: Sequence[tuple[str, str, Rule, str]]) -> None:
+        where, key, rule, _ = found[0]
+        others = f" ({len(found)} are found in all)" if len(found) > 1 else ""
+        super().__init__(
+            f"{key!r} of {where} would plainly be {RULES[rule]}{others}: send it with "
+            "is_encrypted, or name it in PLAIN_VALUES_ALLOWED",
+            key=key,
+            rule=rule,
+        )
+        self.found = found
+        self.flaws = [
+            {
+                **({"pointer": pointer} if pointer else {}),
+                "detail": f"{key!r} of {where} would plainly be {RULES[rule]}",
+                "code": rule,
+            }
+            for where, key, rule, pointer in found[:MOST_FOUND]
+        ]
 
 
 class KeyConflict(Conflict):

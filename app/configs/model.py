@@ -8,6 +8,7 @@ from typing import Any
 from app.changes.model import Action, Entity
 from app.configs.errors import BadName
 from pilothouse_core import strict_json
+from pilothouse_core.credentials import Rule
 from pilothouse_core.names import is_name, is_user
 from pilothouse_core.trees import Tree
 
@@ -41,6 +42,15 @@ class DocumentId:
     def __str__(self) -> str:
         of_user = f" for {self.user}" if self.user is not None else ""
         return f"{self.environment}/{self.service}{of_user}"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A key whose plain value is a credential by a rule; `allowed` says why it may be one."""
+
+    key: str
+    rule: Rule
+    allowed: str = ""
 
 
 def document_id(environment: str, service: str, user: str | None = None) -> DocumentId:

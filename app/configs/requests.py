@@ -1,5 +1,6 @@
 """What every configuration request carries: the addressed layer and the caller's wish."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query
@@ -8,6 +9,7 @@ from app.access.model import Caller, Right
 from app.changes.model import Idempotency
 from app.configs.edits import Edit
 from app.configs.model import BASE, SHARED, DocumentId, document_id
+from app.configs.plain_values import Place, nowhere
 from app.configs.transfer import MEDIA_TYPES
 from app.configs.writing import Write
 from app.web.conditional import IfMatch
@@ -66,6 +68,7 @@ def write_of(  # noqa: PLR0913 - what a request may say of a write
     expected: IfMatch | None = None,
     idempotency: Idempotency | None = None,
     replaces: bool = False,
+    place: Place = nowhere,
 ) -> Write:
     return Write(
         document,
@@ -76,4 +79,27 @@ def write_of(  # noqa: PLR0913 - what a request may say of a write
         expected=expected.allows if expected is not None and expected.is_stated else None,
         replaces=replaces,
         idempotency=idempotency,
+        place=place,
     )
+
+
+def at_value(key: str, value: Any) -> Place:
+    """Find keys in a body whose `value` is what `key` gets."""
+    return lambda found: "#/value" + _path(value, found.removeprefix(key).removeprefix("."))
+
+
+def below(member: str, members: Mapping[str, Any]) -> Place:
+    """Find keys in a body one `member` of which holds them, dotted or nested."""
+    return lambda found: f"#/{member}" + _path(members, found)
+
+
+def _path(members: object, key: str) -> str:
+    """Return the pointer from an object to a key, empty where there is none."""
+    names = key.split(".")
+    for depth in range(len(names), 0, -1):
+        name, rest = ".".join(names[:depth]), ".".join(names[depth:])
+        if isinstance(members, Mapping) and name in members:
+            inner = _path(members[name], rest)
+            if inner or not rest:
+                return f"/{name}{inner}"
+    return ""

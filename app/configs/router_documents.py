@@ -8,10 +8,10 @@ from app.access.caller import Calling
 from app.access.model import Right
 from app.changes.idempotency import Idempotent
 from app.changes.revisions import REVISION_HEADER, Following, hold, reaches_revision, reflected
-from app.configs.documents import DocumentService, Shown
+from app.configs.documents import DocumentService
 from app.configs.edits import create_document, delete_document, replace_document
 from app.configs.model import BASE, DocumentId, document_id
-from app.configs.requests import Environment, demand, sees_fingerprints, write_of
+from app.configs.requests import Environment, below, demand, sees_fingerprints, write_of
 from app.configs.router_keys import Documents
 from app.configs.schemas import (
     ChangedOut,
@@ -20,6 +20,7 @@ from app.configs.schemas import (
     DocumentIn,
     DocumentListedOut,
     DocumentOut,
+    DocumentWrittenOut,
     RollbackIn,
 )
 from app.configs.writing import Outcome
@@ -44,10 +45,9 @@ _MOST_VERSIONS = 2**31 - 1  # what the log has room for
 VersionQuery = Annotated[int | None, Query(ge=1, le=_MOST_VERSIONS)]
 
 
-def _told(response: Response, shown: Shown, revision: int) -> DocumentOut:
-    response.headers["ETag"] = etag(str(shown.body.version))
+def _tagged(response: Response, version: int, revision: int) -> None:
+    response.headers["ETag"] = etag(str(version))
     response.headers[REVISION_HEADER] = str(revision)
-    return DocumentOut.of(shown)
 
 
 def _written(
@@ -56,11 +56,12 @@ def _written(
     document: DocumentId,
     outcome: Outcome,
     caller: Calling,
-) -> DocumentOut:
+) -> DocumentWrittenOut:
     body = outcome.body
     assert body is not None  # a document write always leaves a version
     shown = documents.shown(document, body, fingerprints=sees_fingerprints(caller, document))
-    return _told(response, shown, outcome.revision)
+    _tagged(response, body.version, outcome.revision)
+    return DocumentWrittenOut.written(shown, outcome.findings)
 
 
 @router.get("", responses=READ, summary="List documents")
@@ -115,7 +116,8 @@ async def get(
     tag = etag(str(shown.body.version))
     if matches(known, tag):
         return not_modified(tag, {**carried(response), REVISION_HEADER: str(revision)})
-    return _told(response, shown, revision)
+    _tagged(response, shown.body.version, revision)
+    return DocumentOut.of(shown)
 
 
 @router.post("/{service}", status_code=201, responses=CREATED, summary="Create a document")
@@ -127,7 +129,7 @@ async def create(
     caller: Calling,
     idempotency: Idempotent,
     environment: Environment = BASE,
-) -> DocumentOut:
+) -> DocumentWrittenOut:
     document = document_id(environment, service)
     demand(caller, Right.WRITE_CONFIGS, document)
     outcome = await documents.write(
@@ -138,6 +140,7 @@ async def create(
             body.comment,
             remark=body.created_by,
             idempotency=idempotency,
+            place=below("config_data", body.config_data),
         )
     )
     response.headers["Location"] = f"/api/configs/{service}?environment={environment}"
@@ -153,7 +156,7 @@ async def replace(
     caller: Calling,
     expected: Expected,
     environment: Environment = BASE,
-) -> DocumentOut:
+) -> DocumentWrittenOut:
     document = document_id(environment, service)
     demand(caller, Right.WRITE_CONFIGS, document)
     outcome = await documents.write(
@@ -165,6 +168,7 @@ async def replace(
             remark=body.created_by,
             expected=expected,
             replaces=True,
+            place=below("config_data", body.config_data),
         )
     )
     return _written(response, documents, document, outcome, caller)
@@ -254,7 +258,7 @@ async def rollback(
     idempotency: Idempotent,
     expected: Expected,
     environment: Environment = BASE,
-) -> DocumentOut:
+) -> DocumentWrittenOut:
     document = document_id(environment, service)
     demand(caller, Right.WRITE_CONFIGS, document)
     edit = await documents.restoring(document, body.version)

@@ -1,19 +1,20 @@
 """Configurations by key."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.exceptions import HTTPException
 
 from app.access.caller import Calling
-from app.access.model import Right
+from app.access.model import Caller, Right
 from app.changes.idempotency import Idempotent
 from app.changes.revisions import REVISION_HEADER, Following, hold, reaches_revision, reflected
 from app.configs.answers import KeyAnswer
 from app.configs.documents import DocumentService
 from app.configs.edits import Patch, checked_key, create_key, patch, remove_key, replace_key
 from app.configs.keys import KeyService
-from app.configs.model import DocumentId, document_id
+from app.configs.model import DocumentId, Finding, document_id
 from app.configs.reading import Effective
 from app.configs.requests import (
     FILES,
@@ -21,6 +22,8 @@ from app.configs.requests import (
     AddressedKey,
     Resolve,
     Reveal,
+    at_value,
+    below,
     demand,
     sees_fingerprints,
     write_of,
@@ -39,9 +42,11 @@ from app.configs.schemas import (
     RollbackIn,
     SourceOut,
     ValueIn,
+    WarningOut,
 )
 from app.configs.secrets import masked
 from app.configs.transfer import MEDIA_TYPES, chosen_form, rendered
+from app.configs.writing import Outcome
 from app.web.bodies import StrictRoute
 from app.web.conditional import Expected, Known, etag, matches, not_modified
 from app.web.freshness import Fresh, carried, marked_when_stale
@@ -70,8 +75,8 @@ Keys = Annotated[KeyService, from_state("keys")]
 Documents = Annotated[DocumentService, from_state("documents")]
 
 
-def _shown(answer: KeyAnswer, *, fingerprints: bool) -> KeyOut:
-    return KeyOut.of(answer, masked(answer.value, fingerprints=fingerprints))
+def _shown(answer: KeyAnswer, *, fingerprints: bool, findings: Sequence[Finding] = ()) -> KeyOut:
+    return KeyOut.of(answer, masked(answer.value, fingerprints=fingerprints), findings)
 
 
 def _location(document: DocumentId, key: str) -> str:
@@ -89,17 +94,36 @@ async def create(
     document = document_id(body.environment, body.service_name, body.user)
     demand(caller, Right.WRITE_CONFIGS, document)
     edit = create_key(checked_key(body.key), body.value, is_encrypted=body.is_encrypted)
-    write = write_of(document, edit, caller, body.comment, idempotency=idempotency)
+    place = at_value(body.key, body.value)
+    write = write_of(document, edit, caller, body.comment, idempotency=idempotency, place=place)
     outcome = await keys.write(write)
-    answer = await keys.written(document, body.key, outcome)
     response.headers["Location"] = _location(document, body.key)
-    return _told(response, answer, fingerprints=sees_fingerprints(caller, document))
+    return await _written(response, keys, document, body.key, outcome, caller)
 
 
-def _told(response: Response, answer: KeyAnswer, *, fingerprints: bool) -> KeyOut:
+async def _written(
+    response: Response,
+    keys: KeyService,
+    document: DocumentId,
+    key: str,
+    outcome: Outcome,
+    caller: Caller,
+) -> KeyOut:
+    answer = await keys.written(document, key, outcome)
+    fingerprints = sees_fingerprints(caller, document)
+    return _told(response, answer, fingerprints=fingerprints, findings=outcome.findings)
+
+
+def _told(
+    response: Response,
+    answer: KeyAnswer,
+    *,
+    fingerprints: bool,
+    findings: Sequence[Finding] = (),
+) -> KeyOut:
     response.headers["ETag"] = etag(answer.tag)
     response.headers[REVISION_HEADER] = str(answer.revision)
-    return _shown(answer, fingerprints=fingerprints)
+    return _shown(answer, fingerprints=fingerprints, findings=findings)
 
 
 @router.post("/config/bulk", responses=READ, summary="Read many keys at once")
@@ -178,11 +202,18 @@ async def change_keys(
 ) -> PatchOut:
     demand(caller, Right.WRITE_CONFIGS, document)
     edit = patch(Patch(body.set, tuple(body.unset), tuple(body.encrypt)))
-    outcome = await keys.write(write_of(document, edit, caller, body.comment, expected=expected))
+    place = below("set", body.set)
+    write = write_of(document, edit, caller, body.comment, expected=expected, place=place)
+    outcome = await keys.write(write)
     version = outcome.body.version if outcome.body is not None else 0
     response.headers["ETag"] = etag(str(version))
     response.headers[REVISION_HEADER] = str(outcome.revision)
-    return PatchOut(**SourceOut.of(document).model_dump(), version=version, changed=outcome.changed)
+    return PatchOut(
+        **SourceOut.of(document).model_dump(),
+        version=version,
+        changed=outcome.changed,
+        warnings=WarningOut.all(outcome.findings),
+    )
 
 
 @router.get(
@@ -248,9 +279,10 @@ async def replace(
 ) -> KeyOut:
     demand(caller, Right.WRITE_CONFIGS, document)
     edit = replace_key(checked_key(key), body.value, is_encrypted=body.is_encrypted)
-    outcome = await keys.write(write_of(document, edit, caller, body.comment, expected=expected))
-    answer = await keys.written(document, key, outcome)
-    return _told(response, answer, fingerprints=sees_fingerprints(caller, document))
+    place = at_value(key, body.value)
+    write = write_of(document, edit, caller, body.comment, expected=expected, place=place)
+    outcome = await keys.write(write)
+    return await _written(response, keys, document, key, outcome, caller)
 
 
 @router.delete(
@@ -307,8 +339,8 @@ async def rollback(
     demand(caller, Right.WRITE_CONFIGS, document)
     edit = await documents.restoring(document, body.version, checked_key(key))
     write = write_of(document, edit, caller, body.comment, idempotency=idempotency)
-    answer = await keys.written(document, key, await keys.write(write))
-    return _told(response, answer, fingerprints=sees_fingerprints(caller, document))
+    outcome = await keys.write(write)
+    return await _written(response, keys, document, key, outcome, caller)
 
 
 _RENDERED: dict[int | str, dict[str, Any]] = {

@@ -1,6 +1,8 @@
 """Configurations as they are sent and answered."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -8,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.changes.model import Action, Change, Pointer
 from app.configs.answers import KeyAnswer
 from app.configs.documents import Shown
+from app.configs.errors import MOST_FOUND
 from app.configs.keys import KeyChange
-from app.configs.model import BASE, SHARED, DocumentId
+from app.configs.model import BASE, SHARED, DocumentId, Finding
 from app.configs.reading import Effective
 from app.configs.transfer import Imported
 from app.web.openapi import KEY, KEYED, NAME, USER
@@ -87,7 +90,21 @@ class SourceOut(BaseModel):
 
 class WarningOut(BaseModel):
     key: str
-    rule: str
+    rule: str = Field(description="By which its plain value is taken for a credential.")
+
+    @classmethod
+    def all(cls, findings: Sequence[Finding]) -> "list[WarningOut]":
+        warned = (finding for finding in findings if not finding.allowed)
+        return [cls(key=each.key, rule=each.rule) for each in islice(warned, MOST_FOUND)]
+
+
+Warnings = Annotated[
+    list[WarningOut],
+    Field(
+        default_factory=list,
+        description="Credentials that this write set plainly; the first 100 of them.",
+    ),
+]
 
 
 class KeyOut(BaseModel):
@@ -101,10 +118,10 @@ class KeyOut(BaseModel):
     is_encrypted: bool
     updated_at: datetime | None
     updated_by: str
-    warnings: list[WarningOut] = Field(default_factory=list)
+    warnings: Warnings
 
     @classmethod
-    def of(cls, answer: KeyAnswer, value: Any) -> "KeyOut":
+    def of(cls, answer: KeyAnswer, value: Any, findings: Sequence[Finding] = ()) -> "KeyOut":
         return cls(
             key=answer.key,
             value=value,
@@ -116,6 +133,7 @@ class KeyOut(BaseModel):
             is_encrypted=answer.is_encrypted,
             updated_at=_time(answer.updated_at),
             updated_by=answer.updated_by,
+            warnings=WarningOut.all(findings),
         )
 
 
@@ -131,7 +149,7 @@ class BulkOut(BaseModel):
 class PatchOut(SourceOut):
     version: int
     changed: bool = Field(description="False if everything was as asked already.")
-    warnings: list[WarningOut] = Field(default_factory=list)
+    warnings: Warnings
 
 
 class KeyChangeOut(BaseModel):
@@ -220,6 +238,15 @@ class DocumentOut(BaseModel):
         )
 
 
+class DocumentWrittenOut(DocumentOut):
+    warnings: Warnings
+
+    @classmethod
+    def written(cls, shown: Shown, findings: Sequence[Finding]) -> "DocumentWrittenOut":
+        said = DocumentOut.of(shown)
+        return cls(**dict(said), warnings=WarningOut.all(findings))
+
+
 class DocumentListedOut(BaseModel):
     service_name: str
     environment: str
@@ -294,6 +321,7 @@ class ImportedOut(SourceOut):
     version: int
     changes: DiffOut
     error: FailureOut | None = None
+    warnings: Warnings
 
     @classmethod
     def imported(cls, imported: Imported) -> "ImportedOut":
@@ -304,6 +332,7 @@ class ImportedOut(SourceOut):
             version=imported.version,
             changes=DiffOut.of(imported.changes),
             error=FailureOut(code=error.code, detail=str(error)) if error else None,
+            warnings=WarningOut.all(imported.findings),
         )
 
 

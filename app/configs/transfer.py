@@ -1,18 +1,19 @@
 """Import and export: files of other programs in, files for other programs out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from app.changes.model import Idempotency
 from app.configs.edits import merge_in, tree_of
-from app.configs.errors import KeyConflict
+from app.configs.errors import CredentialInPlainValue, KeyConflict
 from app.configs.formats import Format, parse, render
-from app.configs.model import Body, DocumentId, Stamp, document_id
+from app.configs.model import Body, DocumentId, Finding, Stamp, document_id
 from app.configs.reading import Reader
 from app.configs.secrets import MASK, ToSeal, masked, masked_diff
-from app.configs.writing import Outcome, Write, Writer
+from app.configs.writing import Outcome, Write, Writer, count_refused
 from app.errors import PilothouseError
+from pilothouse_core.credentials import Rule
 from pilothouse_core.diff import Diff, diff
 from pilothouse_core.trees import SECRET, KeysConflict, Tree, graft, leaves
 
@@ -36,6 +37,7 @@ class Imported:
     revision: int
     changes: Diff
     error: PilothouseError | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class TransferService:
         for document in trees:
             allow(document)
         if dry_run:
-            return [await self._planned(document, tree) for document, tree in trees.items()]
+            return await _all(self._planned(document, tree) for document, tree in trees.items())
         writes = {
             document: replace(
                 template,
@@ -73,15 +75,21 @@ class TransferService:
             )
             for document, tree in trees.items()
         }
-        plans = [
-            await self._replayed(write) or await self._planned(document, trees[document])
-            for document, write in writes.items()
-        ]
+        try:
+            plans = await _all(
+                self._begun(write, trees[document]) for document, write in writes.items()
+            )
+        except CredentialInPlainValue as error:
+            count_refused(error)
+            raise
         found = [await self._written(plan, writes[plan.document]) for plan in plans]
         failures = [imported.error for imported in found if imported.error is not None]
         if failures and not any(imported.revision for imported in found):
             raise failures[0]  # nothing was written: the whole import has failed
         return found
+
+    async def _begun(self, write: Write, tree: Tree) -> Imported:
+        return await self._replayed(write) or await self._planned(write.document, tree)
 
     async def _replayed(self, write: Write) -> Imported | None:
         """Return what the same request did before; raises IdempotencyKeyReused."""
@@ -93,10 +101,13 @@ class TransferService:
         draft = merge_in(tree)(document, body)
         if draft.data is None:
             return _unchanged(document, body)
+        draft = self.writer.plain_values.judged(document, body, draft)
+        assert draft.data is not None
         status: Status = "updated" if draft.action == "updated" else "created"
         before = body.data if body is not None else {}
         changes = _shown(diff(before, draft.data))
-        return Imported(document, status, (body.version if body else 0) + 1, 0, changes)
+        version = (body.version if body else 0) + 1
+        return Imported(document, status, version, 0, changes, findings=draft.findings)
 
     async def _written(self, plan: Imported, write: Write) -> Imported:
         if plan.status == "unchanged" or plan.revision:
@@ -104,7 +115,7 @@ class TransferService:
         try:
             outcome = await self.writer.write(write)
         except PilothouseError as error:
-            return replace(plan, status="failed", version=0, error=error)
+            return replace(plan, status="failed", version=0, error=error, findings=())
         return await self._done(write.document, outcome)
 
     async def _done(self, document: DocumentId, outcome: Outcome) -> Imported:
@@ -115,12 +126,27 @@ class TransferService:
         before = await self.reader.last_readable(document, body.version - 1, whole=True)
         changes = masked_diff(before or _NOTHING, body, await self.reader.known(document))
         status: Status = "created" if body.change.action == "created" else "updated"
-        return Imported(document, status, body.version, outcome.revision, changes)
+        revision, findings = outcome.revision, outcome.findings
+        return Imported(document, status, body.version, revision, changes, findings=findings)
 
     async def exported(self, document: DocumentId, form: Format) -> tuple[str, Body]:
         """Render one layer; secrets are masked, which an import takes as `keep it`."""
         body = await self.reader.existing(document)
         return rendered(masked(body.data, fingerprints=False) if body.data else {}, form), body
+
+
+async def _all(plans: Iterable[Awaitable[Imported]]) -> list[Imported]:
+    """Await each; raises one CredentialInPlainValue for all documents."""
+    found: list[Imported] = []
+    refused: list[tuple[str, str, Rule, str]] = []
+    for plan in plans:
+        try:
+            found.append(await plan)
+        except CredentialInPlainValue as error:
+            refused.extend(error.found)
+    if refused:
+        raise CredentialInPlainValue(refused)
+    return found
 
 
 def rendered(data: Mapping[str, Any], form: Format) -> str:

@@ -9,7 +9,7 @@ import json
 import random
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -29,6 +29,7 @@ from app.changes.model import (
 from app.changes.port import ChangeLog
 from app.configs.edits import Draft, Edit, bury, key_facts
 from app.configs.errors import (
+    CredentialInPlainValue,
     DocumentMalformed,
     DocumentTooLarge,
     StaleWrite,
@@ -40,12 +41,13 @@ from app.configs.errors import (
     WriteOutcomeUnknown,
     WriteUnanswered,
 )
-from app.configs.model import MAX_DOCUMENT_BYTES, Body, DocumentId, Stamp, decode, encode
+from app.configs.model import MAX_DOCUMENT_BYTES, Body, DocumentId, Finding, Stamp, decode, encode
+from app.configs.plain_values import Place, PlainValues, nowhere
 from app.configs.port import Cipher, ConfigStore
 from app.configs.reading import Reader
 from app.configs.secrets import stored, to_seal
 from app.errors import PilothouseError
-from app.telemetry import CONFIG_WRITE_DURATION, CONFIG_WRITES
+from app.telemetry import CONFIG_WRITE_DURATION, CONFIG_WRITES, PLAIN_CREDENTIALS
 from pilothouse_core.diff import diff
 from pilothouse_core.trees import Tree, copied
 
@@ -54,6 +56,7 @@ STORE_SECONDS = 1.5  # from the start until the store must have answered
 WRITE_SECONDS = 1.9  # from the start until the client is answered
 _ATTEMPTS = 10
 _PAUSE_SECONDS = 0.03
+_WARNING = PlainValues()  # and refusing nothing
 _log = structlog.get_logger(__name__)
 
 
@@ -69,6 +72,7 @@ class Write:
     expected: Callable[[int], bool] | None = None
     replaces: bool = False  # the edit needs nothing of what the current version says
     idempotency: Idempotency | None = None
+    place: Place = nowhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,7 @@ class Outcome:
     body: Body | None
     revision: int
     changed: bool = True
+    findings: tuple[Finding, ...] = ()
 
 
 class _Seen(Enum):
@@ -99,7 +104,9 @@ class Writer:
         reader: Reader,
         *,
         max_versions: int,
+        plain_values: PlainValues = _WARNING,
     ) -> None:
+        self.plain_values = plain_values
         self._store = store
         self._log = log
         self._cipher = cipher
@@ -119,6 +126,9 @@ class Writer:
             async with self._turn(write.document, started + QUEUE_SECONDS):
                 result = await self._attempts(write, started)
             outcome = "written" if result.changed else "unchanged"
+        except CredentialInPlainValue as error:
+            count_refused(error)
+            raise
         except WriteOutcomeUnknown:
             outcome = "unknown"
             raise
@@ -140,7 +150,7 @@ class Writer:
             _refuse_reuse(write, intent, digest)
             if intent.state != "lost":
                 applied = intent.state == "applied"
-                return await self._applied(write.document, intent) if applied else None
+                return await self._repeated(write.document, intent) if applied else None
         return None
 
     @asynccontextmanager
@@ -194,7 +204,9 @@ class Writer:
         if begun.id != intent.id:
             return await self._join(write, begun, digest, started)
         # Under a key another replica may have joined meanwhile, and sent the write.
-        return await self._carry_out(intent, body, text, started, first=key is None)
+        outcome = await self._carry_out(intent, body, text, started, first=key is None)
+        _count(write.document, draft.findings)
+        return replace(outcome, findings=draft.findings)
 
     async def _drafted(self, write: Write) -> tuple[Body | None, Draft]:
         """Apply the edit to the current version.
@@ -204,7 +216,7 @@ class Writer:
         """
         base = await self._base(write)
         try:
-            draft = _edited(write, base)
+            draft = self._edited(write, base)
         except PilothouseError:
             if not await self._catches_up(write.document, base):
                 raise
@@ -212,7 +224,13 @@ class Writer:
             if draft.data is not None or not await self._catches_up(write.document, base):
                 return base, draft
         base = await self._base(write)
-        return base, _edited(write, base)
+        return base, self._edited(write, base)
+
+    def _edited(self, write: Write, base: Body | None) -> Draft:
+        # The version the edit is based on, not the pointer: that may have moved on meanwhile.
+        _refuse_unexpected(write, 0 if base is None or base.deleted else base.version)
+        draft = write.edit(write.document, base)
+        return self.plain_values.judged(write.document, base, draft, write.place)
 
     async def _catches_up(self, document: DocumentId, base: Body | None) -> bool:
         """Ask the log for the current version, and tell whether it is later than `base`."""
@@ -246,18 +264,30 @@ class Writer:
         """Go on with an earlier request under the same key: same id, same base."""
         _refuse_reuse(write, intent, digest)
         if intent.state == "applied":
-            return await self._applied(write.document, intent)
+            return await self._repeated(write.document, intent)
         if intent.state == "lost":
             raise _Lost
         base = None
         if intent.base:
             base = await self._reader.version(write.document, intent.base, whole=True)
-        body, text = await self._composed(intent, write.edit(write.document, base), base)
-        return await self._carry_out(intent, body, text, started, first=False)
+        draft = write.edit(write.document, base)  # what the first request passed is not refused
+        body, text = await self._composed(intent, draft, base)
+        outcome = await self._carry_out(intent, body, text, started, first=False)
+        findings = self.plain_values.found(write.document, base, draft.data or {})
+        return replace(outcome, findings=findings)
 
     async def _applied(self, document: DocumentId, intent: Intent) -> Outcome:
         version, revision = intent.version or 0, intent.revision or 0
         return Outcome(await self._reader.version(document, version, whole=True), revision)
+
+    async def _repeated(self, document: DocumentId, intent: Intent) -> Outcome:
+        """Answer as the first request under the key was answered, with the same warnings."""
+        outcome = await self._applied(document, intent)
+        assert outcome.body is not None
+        version = outcome.body.version
+        base = await self._reader.last_readable(document, version - 1, whole=True)
+        findings = self.plain_values.found(document, base, outcome.body.data)
+        return replace(outcome, findings=findings)
 
     async def _composed(self, intent: Intent, draft: Draft, base: Body | None) -> tuple[Body, str]:
         """Seal the draft's secrets and make the text of version base + 1."""
@@ -429,6 +459,24 @@ class _Queue:
     waiting: int = 0
 
 
+def _count(document: DocumentId, findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        PLAIN_CREDENTIALS.labels(finding.rule, "allowed" if finding.allowed else "warned").inc()
+        if finding.allowed:
+            _log.info(
+                "plain_credential_allowed",
+                document=document.path,
+                key=finding.key,
+                rule=finding.rule,
+                reason=finding.allowed,
+            )
+
+
+def count_refused(error: CredentialInPlainValue) -> None:
+    for _, _, rule, _ in error.found:
+        PLAIN_CREDENTIALS.labels(rule, "refused").inc()
+
+
 def secret_context(document: DocumentId, key: str) -> str:
     """What a ciphertext is bound to."""
     return f"{document.path}\0{key}"
@@ -453,12 +501,6 @@ def _document(intent: Intent) -> DocumentId:
     environment = intent.entity.environment
     service, _, user = intent.entity.name.partition("/")
     return DocumentId(environment, service, user or None)
-
-
-def _edited(write: Write, base: Body | None) -> Draft:
-    # The version the edit is based on, not the pointer: that may have moved on meanwhile.
-    _refuse_unexpected(write, 0 if base is None or base.deleted else base.version)
-    return write.edit(write.document, base)
 
 
 def _refuse_unexpected(write: Write, version: int) -> None:

@@ -24,6 +24,7 @@ MEANINGS = {
     "config_store_unavailable": "The store of configurations is away. Nothing was changed.",
     "credentials_contradict": "`Authorization` and `X-API-Key` state two different tokens.",
     "denied": "The caller is known and lacks the right that `right` names, there.",
+    "credential_in_plain_value": "A plain value is a credential: `errors` names keys and rules.",
     "document_exists": "A document is created that exists already.",
     "document_lost": "The store no longer has the current version of a document.",
     "document_malformed": "The current version was written past the service and is not readable.",

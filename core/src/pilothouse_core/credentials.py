@@ -18,6 +18,8 @@ from pilothouse_core.credential_formats import Rule, by_format
 from pilothouse_core.credential_names import Strength, strength_of
 from pilothouse_core.credential_values import is_random, is_stand_in
 
+__all__ = ["MAX_SCANNED", "RULES", "Rule", "find"]
+
 MAX_SCANNED = 65_536  # characters; what is longer is judged by its beginning
 _SHORTEST = 3
 _SHORTEST_NUMBER = 4  # digits
