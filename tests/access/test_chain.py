@@ -1,0 +1,228 @@
+"""Whatever is done to a chain of rows is found, and named by the first row that it was done to."""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.access.chain import BEGINNING, Checker, Head, Row
+from app.links import FIELDS, FIRST, link, microseconds
+from tests.access.chains import Fields, chain, chained, checked, fields, head
+
+FIELD = st.none() | st.text(max_size=8) | st.integers()
+ROW = st.tuples(*[FIELD] * (len(FIELDS) - 1))
+
+
+def renumbered(rows: list[Row], by: int) -> list[Row]:
+    return [row._replace(seq=row.seq + by) for row in rows]
+
+
+# What a hash covers
+
+
+def test_a_hash_is_made_of_the_length_and_the_text_of_each_field() -> None:
+    told = FIRST + b"1:1" + b"3:ana" + b"-" + b"0:" + b"2:" + "é".encode()
+
+    assert link(FIRST, (1, "ana", None, "", "é")) == hashlib.sha256(told).digest()
+
+
+@given(st.lists(FIELD, max_size=6), st.lists(FIELD, max_size=6))
+def test_no_two_rows_have_one_hash(one: list[str | int | None], other: list[str | int]) -> None:
+    def said(row: list[str | int | None]) -> list[str | None]:
+        return [None if field is None else str(field) for field in row]
+
+    assert (link(FIRST, one) == link(FIRST, other)) == (said(one) == said([*other]))
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_a_moment_is_told_to_the_microsecond(at: datetime) -> None:
+    assert datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds(at)) == at
+
+
+# A chain as it was written
+
+
+@given(st.lists(ROW, max_size=20), st.integers(1, 30), st.sets(st.integers(0, 19)))
+def test_what_was_written_is_in_order(many: list[Fields], batch: int, signed: set[int]) -> None:
+    rows = chained(many)
+    heads = [head([row]) for number, row in enumerate(rows) if number in signed]
+
+    assert checked(rows, head(rows) if rows else BEGINNING, heads, batch) is None
+
+
+def test_who_trusts_a_row_begins_after_it() -> None:
+    rows = chain(20)
+    changed = rows[3]._replace(fields=fields(99))
+
+    checker = Checker(after=head(rows[:9]), heads=[head(rows[:3]), head(rows[:12])])
+
+    assert checked([*rows[:3], changed, *rows[4:]]) is not None
+    assert checker.take(rows[9:]) is None
+    assert (checker.end(head(rows)), checker.rows, checker.last) == (None, 11, head(rows))
+
+
+# What is done to it
+
+
+@pytest.mark.parametrize("place", range(len(FIELDS) - 1))
+def test_a_row_that_says_something_else_is_changed(place: int) -> None:
+    rows = chain(20)
+    said = list(rows[8].fields)
+    said[place] = "other" if said[place] != 9 else 10
+    rows[8] = rows[8]._replace(fields=tuple(said))
+
+    found = checked(rows, head(rows))
+
+    assert found is not None
+    assert (found.seq, found.fault) == (9, "changed")
+
+
+def test_a_row_that_is_changed_with_its_hash_is_found_by_the_next() -> None:
+    rows = chain(20)
+    rows[8] = chained([fields(99)], head(rows[:8]))[0]
+
+    found = checked(rows, head(rows))
+
+    assert found is not None
+    assert (found.seq, found.fault) == (9, "changed")
+
+
+def test_a_last_row_that_is_changed_with_its_hash_is_found_by_the_head() -> None:
+    rows = chain(20)
+    changed = [*rows[:19], *chained([fields(99)], head(rows[:19]))]
+
+    found = checked(changed, head(rows))
+
+    assert found is not None
+    assert (found.seq, found.fault) == (20, "changed")
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_rows_that_are_gone_were_deleted(count: int) -> None:
+    rows = chain(20)
+
+    left = checked([*rows[:8], *rows[8 + count :]], head(rows))
+    closed = checked([*rows[:8], *renumbered(rows[8 + count :], -count)], head(rows))
+
+    for found in (left, closed):
+        assert found is not None
+        assert (found.seq, found.fault) == (9, "deleted")
+
+
+def test_the_first_row_can_be_missed() -> None:
+    rows = chain(5)
+
+    found = checked(rows[1:], head(rows))
+
+    assert found is not None
+    assert (found.seq, found.fault) == (1, "deleted")
+
+
+def test_rows_that_nobody_wrote_were_inserted() -> None:
+    rows = chain(20)
+    new = Row(9, rows[7].hash, bytes(32), fields(99))
+    linked = chained([fields(99)], head(rows[:8]))[0]
+    beside = [*rows, new], [new, *rows], [*rows, linked], [linked, *rows]
+    between = [[*rows[:8], one, *renumbered(rows[8:], 1)] for one in (new, linked)]
+
+    for stored in (*beside, *between):
+        found = checked(stored, head(rows))
+        assert found is not None
+        assert found.fault == "inserted"
+        assert found.seq == 9
+
+
+def test_rows_behind_the_last_were_inserted() -> None:
+    rows = chain(20)
+
+    found = checked(chain(22), head(rows))
+
+    assert found is not None
+    assert (found.seq, found.fault) == (21, "inserted")
+
+
+@pytest.mark.parametrize(("one", "other"), [(9, 10), (9, 15), (1, 20)])
+def test_rows_that_stand_in_each_others_places_are_reordered(one: int, other: int) -> None:
+    rows = chain(20)
+    first, second = rows[one - 1], rows[other - 1]
+    rows[one - 1] = second._replace(seq=one)
+    rows[other - 1] = first._replace(seq=other)
+
+    found = checked(rows, head(chain(20)))
+
+    assert found is not None
+    assert (found.seq, found.fault) == (one, "reordered")
+
+
+def test_an_end_that_is_cut_off_is_missed_by_the_head_and_by_what_was_signed() -> None:
+    rows = chain(20)
+
+    by_head = checked(rows[:15], head(rows))
+    by_signed = checked(rows[:15], head(rows[:15]), [head(rows[:4]), head(rows[:18])])
+
+    for found in (by_head, by_signed):
+        assert found is not None
+        assert (found.seq, found.fault) == (16, "truncated")
+
+
+def test_a_chain_that_is_written_anew_is_not_the_signed_one() -> None:
+    rows = chain(20)
+    signed = [head(rows[:4]), head(rows[:10]), head(rows[:18])]
+    anew = [*rows[:7], *chained([fields(n, "x") for n in range(8, 21)], head(rows[:7]))]
+
+    found = checked(anew, head(anew), signed)
+
+    assert found is not None
+    assert (found.seq, found.fault) == (5, "rewritten")
+    assert "rows 5 to 10" in found.detail
+
+
+def test_of_several_heads_at_one_row_each_is_compared() -> None:
+    rows = chain(5)
+
+    assert checked(rows, head(rows), [head(rows[:3]), head(rows[:3])]) is None
+    assert checked(rows, head(rows), [head(rows[:3]), Head(3, bytes(32))]) is not None
+
+
+# Anything at all, drawn from a seed
+
+DONE = ("changed", "deleted", "inserted", "reordered", "truncated")
+
+
+def tampered(draw: Random, rows: list[Row], what: str) -> tuple[list[Row], int]:
+    """Do something to a chain; returns it and the first row that it was done to."""
+    number = draw.randrange(1, len(rows) + 1)
+    before, row, behind = rows[: number - 1], rows[number - 1], rows[number:]
+    match what:
+        case "changed":
+            said = list(row.fields)
+            place = draw.randrange(len(said))
+            said[place] = f"{said[place]}!"
+            return [*before, row._replace(fields=tuple(said)), *behind], number
+        case "deleted" if behind:
+            return [*before, *behind], number
+        case "inserted":
+            new = Row(number, row.previous, draw.randbytes(32), fields(draw.randrange(10**6)))
+            return [*before, new, *renumbered([row, *behind], 1)], number
+        case "reordered" if behind:
+            other = draw.choice(behind)
+            behind[other.seq - number - 1] = row._replace(seq=other.seq)
+            return [*before, other._replace(seq=number), *behind], number
+    return before, number
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_is_done_is_named(seed: int) -> None:
+    draw = Random(seed)
+    rows = chain(draw.randrange(2, 60))
+    what = DONE[seed % len(DONE)]
+
+    stored, number = tampered(draw, list(rows), what)
+
+    found = checked(stored, head(rows), batch=draw.randrange(1, 20))
+    assert found is not None
+    is_cut = len(stored) == number - 1
+    assert (found.seq, found.fault) == (number, "truncated" if is_cut else what)
