@@ -24,7 +24,7 @@ SETTINGS = {
 }
 # Frequent enough to be waited for; where there are many documents it would be all that is done.
 SCANNING = {**SETTINGS, "VAULT_SCAN_INTERVAL": "0.3"}
-TABLES = ("changes", "documents", "intents", "audit", "claims")
+TABLES = ("changes", "documents", "intents", "audit", "claims", "tokens")
 
 
 class EmbeddedBackend:
@@ -55,7 +55,7 @@ class RealBackend:
 
     def _paths(self, folder: str) -> Iterator[str]:
         _, answer = self.vault.api("LIST", f"secret/metadata/{self.prefix}/{folder}")
-        for name in answer["data"]["keys"]:
+        for name in answer.get("data", {}).get("keys", ()):  # there is no empty folder
             if name.endswith("/"):
                 yield from self._paths(f"{folder}{name}")
             else:

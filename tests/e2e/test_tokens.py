@@ -54,10 +54,12 @@ def test_a_token_is_shown_once(service: Service) -> None:
 
 
 def test_a_secret_is_stored_nowhere(service: Service) -> None:
-    text = create(service)["token"]
+    made = create(service)
+    text = made["token"]
 
     stored = service.backend.stored()
 
+    assert made["name"].encode() in stored
     assert text.split("_")[3].encode() not in stored
 
 

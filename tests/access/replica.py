@@ -1,0 +1,71 @@
+"""What one replica knows of tokens, on a real store and log."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from time import time
+from typing import Any
+
+from app.access.known import KnownTokens
+from app.access.port import Event, TokenStore
+from app.access.tokens import Token
+from app.background import running
+from app.changes.follower import Follower
+from app.changes.port import ChangeLog
+from tests.access.tokens import KEY, minted
+
+EVENT = Event("ana", "request-1")
+
+
+@dataclass
+class Clock:
+    """Tells the time, and more than that has passed if it is told so."""
+
+    ahead: float = 0.0
+
+    def __call__(self) -> float:
+        return time() + self.ahead
+
+
+@dataclass
+class Replica:
+    store: TokenStore
+    known: KnownTokens
+    follower: Follower
+    clock: Clock
+    ended: list[str] = field(default_factory=list)
+
+    async def create(self, **members: Any) -> tuple[Token, str]:
+        """Make a token here; others hear of it."""
+        token, text = minted(**members)
+        kept = await self.store.create(token, EVENT)
+        self.known.take([kept])
+        return kept, text
+
+    async def revoke(self, token: Token) -> None:
+        self.known.take([await self.store.revoke(token.id, EVENT)])
+
+    async def caught_up(self, revision: int) -> None:
+        await self.follower.reach(revision, within=10)
+
+
+@asynccontextmanager
+async def replica(
+    store: TokenStore, log: ChangeLog, admin: str | None = None
+) -> AsyncIterator[Replica]:
+    """Follow the log as long as the block lasts, from before it begins if the log is there."""
+    follower, clock = Follower(log), Clock()
+    known = KnownTokens(store, follower, KEY, admin, clock)
+    made = Replica(store, known, follower, clock)
+    known.listen(made.ended.append)
+    follower.prepare(known.prepare)
+    await follower.start()
+    async with running({"follow": follower.follow}):
+        yield made
+
+
+async def until(holds: Callable[[], bool], within: float = 10) -> None:
+    async with asyncio.timeout(within):
+        while not holds():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.005)

@@ -1,0 +1,104 @@
+"""Tokens on two replicas of one Postgres: how soon a change counts, and while it is frozen."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from time import monotonic
+
+import pytest
+
+from app.access.errors import TokenRefused, TokenStoreUnavailable, TokensUnavailable
+from app.access.postgres import PostgresTokenStore
+from app.access.tokens import mint
+from app.changes.postgres import PostgresChangeLog
+from app.database import migrate, open_engine
+from tests.access.replica import EVENT, Replica, replica, until
+from tests.access.tokens import minted
+from tests.servers.postgres import PostgresServer
+from tests.servers.process import frozen
+
+pytestmark = pytest.mark.faults
+
+_ROUNDS = 20
+
+
+@pytest.fixture
+async def replicas(postgres_server: PostgresServer) -> AsyncIterator[tuple[Replica, Replica]]:
+    url = postgres_server.fresh_database()
+    await migrate(url)
+    async with AsyncExitStack() as stack:
+
+        async def opened() -> Replica:
+            engine = open_engine(url)
+            log = PostgresChangeLog(engine, url)
+            stack.push_async_callback(log.close)
+            return await stack.enter_async_context(replica(PostgresTokenStore(engine), log))
+
+        yield await opened(), await opened()
+
+
+def finds(where: Replica, text: str) -> bool:
+    try:
+        return where.known.find(text) is not None
+    except TokenRefused:
+        return False
+
+
+async def test_a_change_counts_on_every_replica_within_a_second(
+    replicas: tuple[Replica, Replica],
+) -> None:
+    here, there = replicas
+    took = []
+    for _ in range(_ROUNDS):
+        token, text = await here.create()
+        await until(lambda text=text: finds(there, text))  # type: ignore[misc]
+
+        began = monotonic()
+        await there.revoke(token)
+        assert not finds(there, text)
+        await until(lambda text=text: not finds(here, text))  # type: ignore[misc]
+        took.append(monotonic() - began)
+
+    assert max(took) < 1
+
+
+async def test_while_postgres_is_frozen_known_tokens_go_on_and_unknown_ones_are_not_judged(
+    replicas: tuple[Replica, Replica], postgres_server: PostgresServer
+) -> None:
+    here, there = replicas
+    token, text = await here.create()
+    await there.caught_up(token.revision)
+
+    with frozen(postgres_server):
+        await until(lambda: there.follower.silence > 1)
+        assert there.known.find(text) == token
+        with pytest.raises(TokensUnavailable):
+            there.known.find(mint("service")[1])
+        refused = await asyncio.gather(
+            here.store.create(minted()[0], EVENT),
+            here.store.revoke(token.id, EVENT),
+            here.store.used({token.id: token.created_at}),
+            return_exceptions=True,
+        )
+        assert {type(error) for error in refused} == {TokenStoreUnavailable}
+
+    await until(lambda: there.follower.silence < 1)
+    assert not finds(there, mint("service")[1])
+
+
+async def test_what_was_revoked_during_an_outage_of_one_replica_counts_when_it_is_over(
+    replicas: tuple[Replica, Replica], postgres_server: PostgresServer
+) -> None:
+    here, there = replicas
+    token, text = await here.create()
+    await there.caught_up(token.revision)
+    postgres_server.kill()
+    try:
+        await until(lambda: there.follower.silence > 1)
+    finally:
+        postgres_server.restart()
+    assert finds(there, text)
+
+    await here.revoke(token)
+
+    await until(lambda: not finds(there, text), within=3)
