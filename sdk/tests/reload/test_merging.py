@@ -1,0 +1,172 @@
+"""Versions, changes and the merge, without any source."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilothouse.changes import ConfigChange, changes_between
+from pilothouse.reload.comparing import differences, settled
+from pilothouse.reload.reading import ABSENT, copied, found
+from pilothouse.reload.state import (
+    ConfigState,
+    NoSuchVersion,
+    Part,
+    Parts,
+    with_part,
+    with_runtime,
+)
+from pilothouse_core.diff import same
+
+NAMES = st.sampled_from("abc")
+LEAVES = st.sampled_from([None, True, False, 0, 1, 1.0, "x", [], [1], [{"a": 1}]])
+TREES = st.recursive(
+    st.dictionaries(NAMES, LEAVES, max_size=3),
+    lambda inner: st.dictionaries(NAMES, inner | LEAVES, max_size=3),
+    max_leaves=8,
+)
+
+
+def state(max_versions: int = 50) -> tuple[ConfigState, list[ConfigChange]]:
+    told: list[ConfigChange] = []
+    return ConfigState(max_versions, lambda _: None, told.extend), told
+
+
+def put(held: ConfigState, name: str, data: dict[str, Any], priority: int = 0) -> None:
+    order = sorted({*"lmh", name}).index(name)
+    held.commit("test", lambda parts: with_part(parts, name, Part(priority, order, data)))
+
+
+def by_hand(layers: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """Merge as anybody would write it down, as the reference."""
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            before = result.get(name)
+            if isinstance(value, dict) and isinstance(before, dict) and (before or value):
+                result[name] = by_hand([before, value])
+            else:
+                result[name] = value
+    return result
+
+
+@given(TREES, TREES, TREES)
+def test_higher_priorities_win_deeply(low: Any, middle: Any, high: Any) -> None:
+    held, _ = state()
+    put(held, "h", high, 9)
+    put(held, "l", low, 1)
+    put(held, "m", middle, 5)
+
+    assert same(held.data, by_hand([low, middle, high]))
+
+
+@given(TREES, TREES)
+def test_changes_are_those_the_client_tells(old: Any, new: Any) -> None:
+    def key(change: ConfigChange) -> tuple[str, str]:
+        return change.path, change.change_type.value
+
+    ours = sorted(differences(old, new), key=key)
+    theirs = sorted(changes_between(old, new), key=key)
+
+    assert [repr(change) for change in ours] == [repr(change) for change in theirs]
+
+
+@given(TREES, TREES)
+def test_a_settled_tree_is_the_new_one_and_shares_with_the_old(old: Any, new: Any) -> None:
+    tree = settled(old, new)
+
+    assert same(tree, new)
+    assert (tree is old) == same(old, new)
+
+
+@given(st.lists(TREES, min_size=2, max_size=5), st.data())
+def test_a_rollback_restores_exactly_what_was(trees: list[Any], data: st.DataObject) -> None:
+    held, _ = state()
+    seen = []
+    for tree in trees:
+        before = held.version
+        put(held, "m", tree)
+        if held.version > before:
+            seen.append(copied(dict(held.data)))
+    if len(seen) < 2:
+        return
+    steps = data.draw(st.integers(1, len(seen) - 1))
+
+    held.roll_back(steps)
+
+    assert same(held.data, seen[-1 - steps])
+
+
+def test_rollbacks_one_after_the_other_go_further_back() -> None:
+    held, _ = state()
+    for number in range(1, 5):
+        put(held, "m", {"a": number})
+
+    values = []
+    for _ in range(3):
+        held.roll_back(1)
+        values.append(held.data["a"])
+
+    assert values == [3, 2, 1]
+    with pytest.raises(NoSuchVersion):
+        held.roll_back(1)
+    assert [version.version for version in held.history()] == [7, 6, 5, 4, 3, 2, 1]
+
+
+def test_only_so_many_versions_are_kept() -> None:
+    held, _ = state(max_versions=3)
+    for number in range(10):
+        put(held, "m", {"a": number})
+
+    assert [version.version for version in held.history()] == [10, 9, 8]
+    with pytest.raises(NoSuchVersion):
+        held.roll_back(3)
+    held.roll_back(2)
+    assert held.data == {"a": 7}
+
+
+def test_what_changes_nothing_makes_no_version() -> None:
+    held, told = state()
+    put(held, "h", {"a": 1}, 9)
+    put(held, "l", {"a": 2}, 1)  # hidden
+
+    assert held.version == 1
+    assert len(told) == 1
+
+    put(held, "h", {}, 9)
+
+    assert held.data == {"a": 2}
+
+
+def test_a_refused_configuration_changes_nothing() -> None:
+    def check(config: Mapping[str, Any]) -> None:
+        if "bad" in config:
+            raise ValueError("bad")
+
+    held = ConfigState(5, check, lambda _: None)
+    put(held, "m", {"a": 1})
+
+    with pytest.raises(ValueError, match="bad"):
+        put(held, "m", {"bad": 1})
+    put(held, "l", {"b": 2})
+
+    assert held.data == {"a": 1, "b": 2}
+
+
+def test_the_runtime_layer_is_above_all() -> None:
+    held, _ = state()
+    put(held, "h", {"a": {"b": 1, "c": 2}}, 10**9)
+    held.commit("test", lambda parts: with_runtime(parts, {"a": {"b": 3}}))
+
+    assert held.data == {"a": {"b": 3, "c": 2}}
+    assert held.origins == {"a.b": "runtime", "a.c": "h"}
+    assert Parts().merged().data == {}
+
+
+def test_paths_lead_through_names_with_dots() -> None:
+    tree = {"a": {"b": 1, "b.c": {"d": 2}}, "a.x": 3, "e": None}
+
+    assert [found(tree, path) for path in ("a.b", "a.b.c.d", "a.x", "e")] == [1, 2, 3, None]
+    assert [found(tree, path) for path in ("a.b.d", "b", "", "a.", "e.f")] == [ABSENT] * 5
