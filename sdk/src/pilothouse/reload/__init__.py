@@ -1,6 +1,15 @@
 """Configuration from files, variables and servers, merged, and reloaded while a program runs."""
 
 from pilothouse.changes import ChangeType, ConfigChange
+from pilothouse.reload.current import (
+    get_config,
+    get_config_manager,
+    get_config_section,
+    initialize_config_manager,
+    initialize_config_manager_sync,
+    shutdown_config_manager,
+    shutdown_config_manager_sync,
+)
 from pilothouse.reload.encryption import encrypt_value, key_from_file, new_key
 from pilothouse.reload.errors import (
     BadConfig,
@@ -30,6 +39,7 @@ from pilothouse.reload.sources.service import PilothouseConfigSource
 from pilothouse.reload.sources.vault import VaultConfigSource
 from pilothouse.reload.subscriptions import Subscription
 from pilothouse.reload.validation import Flaw, Rules
+from pilothouse.reload.wiring import manager_from_environment
 
 __all__ = [
     "BadConfig",
@@ -60,6 +70,14 @@ __all__ = [
     "VaultConfigSource",
     "VersionInfo",
     "encrypt_value",
+    "get_config",
+    "get_config_manager",
+    "get_config_section",
+    "initialize_config_manager",
+    "initialize_config_manager_sync",
     "key_from_file",
+    "manager_from_environment",
     "new_key",
+    "shutdown_config_manager",
+    "shutdown_config_manager_sync",
 ]
