@@ -16,7 +16,7 @@ from app.access.gate import Gate, GuardedGate, OpenGate
 from app.access.known import KnownTokens
 from app.access.limits import Rates
 from app.access.people import People, RoleMapping
-from app.access.pepper import derived
+from app.access.pepper import TOKENS, derived
 from app.access.router_tokens import router as tokens_router
 from app.access.service import TokenService
 from app.access.tickets import Tickets
@@ -208,7 +208,7 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
     )
     follower.prepare(registry.follower.prepare)
     hub = Hub(settings.stream_limit, settings.caller_stream_limit)
-    key = derived(backends.pepper, "tokens")
+    key = derived(backends.pepper, TOKENS)
     known = KnownTokens(backends.tokens, follower, key, _plain(settings.pilothouse_admin_token))
     follower.prepare(known.prepare)
     known.listen(hub.dismiss)

@@ -10,7 +10,7 @@ import structlog
 from app.access.embedded import EmbeddedTokenStore
 from app.access.jwks import IssuerKeys
 from app.access.people import KeySource
-from app.access.pepper import PepperUnusable, pepper_of
+from app.access.pepper import TOKENS, PepperUnusable, derived, pepper_of
 from app.access.port import TokenStore
 from app.access.postgres import PostgresTokenStore
 from app.cache.absent import AbsentCache
@@ -26,7 +26,7 @@ from app.configs.errors import StoreUnavailable
 from app.configs.port import Cipher, ConfigStore
 from app.configs.vault import KvVersionRefused, VaultCipher, VaultConfigStore
 from app.configs.vault_client import AppRoleLogin, TokenLogin, VaultClient
-from app.database import FAILURES, migrate, open_engine
+from app.database import FAILURES, close_engine, migrate, open_engine
 from app.flags.embedded import EmbeddedFlagStore
 from app.flags.port import FlagStore
 from app.flags.postgres import PostgresFlagStore
@@ -38,7 +38,7 @@ from app.registry.rows_embedded import EmbeddedInstanceRows
 from app.registry.rows_postgres import PostgresInstanceRows
 from app.registry.zookeeper import FENCES, ZooKeeperServiceRegistryClient
 from app.settings import Settings
-from app.state import State, StateUnavailable
+from app.state import State, StateInUse, StateUnavailable
 from app.vitals import Watched
 
 _log = structlog.get_logger(__name__)
@@ -175,6 +175,34 @@ def _issuer(settings: Settings, stack: AsyncExitStack) -> KeySource | None:
             keys = IssuerKeys(issuer, settings.oidc_jwks_url)
             stack.push_async_callback(keys.close)
             return keys
+
+
+@asynccontextmanager
+async def open_tokens(settings: Settings) -> AsyncIterator[tuple[TokenStore, bytes]]:
+    """Open the store of tokens alone, and tell the key of digests, for a command.
+
+    Raises StartRefused, also while a service runs on the embedded state, and LogUnavailable.
+    """
+    key = derived(_pepper(settings), TOKENS)
+    async with AsyncExitStack() as stack:
+        if settings.database_url is None:
+            try:
+                state = State(Path(settings.pilothouse_data_dir))
+            except StateInUse as error:
+                raise StartRefused(
+                    [f"PILOTHOUSE_DATA_DIR: {error}: ask that service, at /api/v1/tokens"]
+                ) from error
+            except StateUnavailable as error:
+                raise StartRefused([f"PILOTHOUSE_DATA_DIR: {error}"]) from error
+            stack.push_async_callback(state.close)
+            yield EmbeddedTokenStore(state, lambda: None), key
+        else:
+            url = settings.database_url.get_secret_value()
+            if settings.pilothouse_mode != "production":
+                await _migrated(url)
+            engine = open_engine(url)
+            stack.push_async_callback(close_engine, engine)
+            yield PostgresTokenStore(engine), key
 
 
 def _pepper(settings: Settings) -> bytes:

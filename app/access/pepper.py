@@ -10,6 +10,7 @@ from typing import Final
 
 SHORTEST: Final = 32  # characters
 FILE: Final = "pepper.key"
+TOKENS: Final = "tokens"  # the purpose of the key that digests them
 _SALT: Final = b"pilothouse"
 _BYTES: Final = 32
 

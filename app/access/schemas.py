@@ -1,18 +1,17 @@
 """Tokens as they are asked for and shown."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.access.errors import BadToken
 from app.access.minting import MOST_PATTERNS, Wanted
 from app.access.model import Role, TokenClass
-from app.access.tokens import Token
+from app.access.tokens import Token, TokenState
 from app.web.openapi import NAME
 from pilothouse_core.times import seconds_of
 
-State = Literal["live", "expired", "revoked"]
 _PATTERN: dict[str, Any] = {"maxLength": 63, "pattern": "^[A-Za-z0-9._*-]+$"}
 Patterns = Annotated[
     list[Annotated[str, Field(json_schema_extra=_PATTERN)]],
@@ -102,7 +101,7 @@ class TokenMadeOut(TokenOut):
 
 
 class TokenKnownOut(TokenOut):
-    state: State
+    state: TokenState
     revoked_at: datetime | None
     last_used_at: datetime | None = Field(description="To the minute; null if it never was.")
 
@@ -110,13 +109,7 @@ class TokenKnownOut(TokenOut):
     def of(cls, token: Token, now: float) -> "TokenKnownOut":
         return cls(
             **cls.members(token),
-            state=_state(token, now),
+            state=token.state(now),
             revoked_at=token.revoked_at,
             last_used_at=token.last_used_at,
         )
-
-
-def _state(token: Token, now: float) -> State:
-    if token.revoked_at is not None:
-        return "revoked"
-    return "live" if token.is_live(now) else "expired"

@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from math import inf
-from typing import Final, get_args
+from typing import Final, Literal, get_args
 from zlib import crc32
 
 from app.access.model import (
@@ -22,6 +22,7 @@ from app.access.model import (
     matches,
 )
 
+TokenState = Literal["live", "expired", "revoked"]
 CLASSES: Final[tuple[TokenClass, ...]] = get_args(TokenClass)
 ROLES_OF_CLASS: Final[dict[TokenClass, frozenset[Role]]] = {
     "service": frozenset({"secrets:reveal"}),
@@ -75,7 +76,12 @@ class Token:
 
     def is_live(self, now: float) -> bool:
         """Tell whether it may be used at `now`, in seconds since the epoch."""
-        return self.revoked_at is None and now < self.expires
+        return self.state(now) == "live"
+
+    def state(self, now: float) -> TokenState:
+        if self.revoked_at is not None:
+            return "revoked"
+        return "live" if now < self.expires else "expired"
 
 
 def mint(token_class: TokenClass) -> tuple[str, str]:
