@@ -1,7 +1,7 @@
 """What the change log holds: intents, changes and the pointer of every document."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
@@ -48,6 +48,10 @@ class Idempotency:
 
     key: str
     request: str = field(repr=False)
+
+    def by(self, caller: str | None) -> "Idempotency":
+        """Return the same for one caller: who chooses the same key is not shown their answer."""
+        return self if caller is None else replace(self, key=f"{caller}\n{self.key}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,12 +75,17 @@ def write_of(  # noqa: PLR0913 - what a request may say of a write
         edit,
         caller.actor(remark),
         caller.request_id,
-        comment,
+        _remarked(comment, remark) if caller.is_known else comment,
         expected=expected.allows if expected is not None and expected.is_stated else None,
         replaces=replaces,
-        idempotency=idempotency,
+        idempotency=idempotency and idempotency.by(caller.principal.name),
         place=place,
     )
+
+
+def _remarked(comment: str, remark: str | None) -> str:
+    """Keep whom the request names: the log has the caller who is known."""
+    return comment if remark is None else f"{comment} (by {remark})".strip()
 
 
 def at_value(key: str, value: Any) -> Place:

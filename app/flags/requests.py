@@ -39,5 +39,5 @@ def request_of(
         comment=comment,
         request_id=caller.request_id,
         expected=expected.allows if expected is not None and expected.is_stated else None,
-        idempotency=idempotency,
+        idempotency=idempotency and idempotency.by(caller.principal.name),
     )

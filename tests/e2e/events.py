@@ -74,6 +74,7 @@ def listening(
     *,
     path: str = "/api/v1/stream",
     last_event_id: int | None = None,
+    token: str | None = None,
     within: float = 10,
 ) -> Iterator[Events]:
     """Open a stream; every read ends within `within` seconds."""
@@ -81,6 +82,8 @@ def listening(
     head = f"GET {path}{query} HTTP/1.1\r\nHost: {address.netloc}\r\n"
     if last_event_id is not None:
         head += f"Last-Event-ID: {last_event_id}\r\n"
+    if token is not None:
+        head += f"Authorization: Bearer {token}\r\n"
     target = (address.hostname or "", address.port or 80)
     with closing(socket.create_connection(target, timeout=within)) as connection:
         connection.sendall(f"{head}\r\n".encode())

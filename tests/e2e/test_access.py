@@ -1,0 +1,250 @@
+"""Access control as callers meet it: which tokens are taken, and for how long."""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from tests.e2e.client import told
+from tests.e2e.events import listening
+from tests.servers.process import wait_until
+from tests.servers.service import ServiceProcess
+
+ADMIN = "the-first-token-of-an-administrator"
+_SHOP = "/api/v1/effective?environment=staging&service_name=shop"
+_EVALUATE = "/ofrep/v1/evaluate/flags"
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[ServiceProcess]:
+    settings = {
+        "PILOTHOUSE_ACCESS": "required",
+        "PILOTHOUSE_ADMIN_TOKEN": ADMIN,
+        "CALLER_STREAM_LIMIT": "2",
+        "CALLER_REQUEST_LIMIT": "200",
+        "CORS_ORIGINS": "https://console.example",
+    }
+    with ServiceProcess(settings) as service:
+        headers = bearer(ADMIN)
+        flag = {"name": "new-checkout", "environment": "staging"}
+        told(service.request("POST", "/api/v1/feature-flags", flag, headers=headers), 201)
+        document = {"config_data": {"host": "db1"}}
+        way = "/api/configs/shop?environment=staging"
+        told(service.request("POST", way, document, headers=headers), 201)
+        yield service
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def made(service: ServiceProcess, name: str, **members: Any) -> Mapping[str, Any]:
+    """Return a new token for `staging` and `shop`."""
+    body = {"name": name, "environments": ["staging"], "services": ["shop"], **members}
+    answer = service.request("POST", "/api/v1/tokens", body, headers=bearer(ADMIN))
+    found: Mapping[str, Any] = told(answer, 201)
+    return found
+
+
+def status(service: ServiceProcess, path: str = _SHOP, **headers: str) -> int:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return service.request("GET", path, headers=named).status
+
+
+def test_a_token_is_taken_from_either_header(service: ServiceProcess) -> None:
+    token = made(service, "either", **{"class": "service"})["token"]
+
+    assert status(service, Authorization=f"Bearer {token}") == 200
+    assert status(service, Authorization=f"bearer  {token} ") == 200
+    assert status(service, X_API_Key=token) == 200
+    assert status(service, X_API_Key=token, Authorization=f"Bearer {token}") == 200
+
+
+def test_a_token_is_taken_from_nowhere_else(service: ServiceProcess) -> None:
+    token = made(service, "nowhere", **{"class": "service"})["token"]
+
+    for way in ("token", "access_token", "api_key", "ticket", "X-API-Key"):
+        assert status(service, f"{_SHOP}&{way}={token}") == 401
+    assert status(service, Cookie=f"token={token}") == 401
+    assert status(service, Authorization=f"Basic {token}") == 401
+    assert status(service, Authorization=token) == 401
+
+
+def test_two_tokens_that_differ_are_refused(service: ServiceProcess) -> None:
+    token = made(service, "two", **{"class": "service"})["token"]
+
+    answer = service.request("GET", _SHOP, headers={**bearer(token), "X-API-Key": ADMIN})
+
+    assert (answer.status, answer.json()["code"]) == (401, "credentials_contradict")
+
+
+@pytest.mark.parametrize("token", ["", "plh_", "a" * 9000, "plh_service_a_b_c", "é", "a.b.c"])
+def test_what_is_no_token_is_refused(service: ServiceProcess, token: str) -> None:
+    answer = service.request("GET", _SHOP, headers=bearer(token.encode().decode("latin-1")))
+
+    assert answer.status == 401
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_a_changed_secret_is_refused(service: ServiceProcess) -> None:
+    found = made(service, "changed", **{"class": "service"})
+    one, two, three, secret, checksum = found["token"].split("_")
+
+    for changed in (secret[::-1], secret[:-1] + ("A" if secret[-1] != "A" else "B")):
+        token = f"{one}_{two}_{three}_{changed}_{checksum}"
+        assert status(service, Authorization=f"Bearer {token}") == 401
+
+
+def test_who_is_denied_is_told_which_right_is_missing(service: ServiceProcess) -> None:
+    token = made(service, "denied", **{"class": "client"})["token"]
+
+    answer = service.request("GET", _SHOP, headers=bearer(token))
+
+    assert (answer.status, answer.json()["code"]) == (403, "denied")
+    assert answer.json()["right"] == "config:read"
+
+
+def test_the_caller_stands_in_the_log_and_whom_they_name_in_the_comment(
+    service: ServiceProcess,
+) -> None:
+    token = made(service, "pipeline", **{"class": "operator", "roles": ["editor"]})["token"]
+    body = {"config_data": {"host": "db2"}, "created_by": "ana", "comment": "move"}
+
+    put = service.request(
+        "PUT", "/api/configs/shop?environment=staging", body, headers=bearer(token)
+    )
+
+    assert put.status == 200
+    way = "/api/configs/shop/history?environment=staging"
+    newest = told(service.request("GET", way, headers=bearer(ADMIN)))["items"][0]
+    assert (newest["actor"], newest["comment"]) == ("token:pipeline", "move (by ana)")
+
+
+def test_idempotency_keys_of_two_callers_do_not_meet(service: ServiceProcess) -> None:
+    members = {"class": "operator", "roles": ["editor"]}
+    tokens = [made(service, name, **members)["token"] for name in ("first", "second")]
+    body = {"key": "once.only", "value": 1, "environment": "staging", "service_name": "shop"}
+
+    answers = [
+        service.request(
+            "POST", "/api/v1/config", body, headers={**bearer(token), "Idempotency-Key": "k"}
+        )
+        for token in (*tokens, tokens[0])
+    ]
+
+    assert [answer.status for answer in answers] == [201, 409, 201]
+
+
+def test_a_revoked_token_ends_at_once_and_so_does_its_stream(service: ServiceProcess) -> None:
+    found = made(service, "revoked", **{"class": "service"})
+    token = found["token"]
+    headers = bearer(token)
+    assert status(service, **headers) == 200
+
+    way = "?environment=staging&service_name=shop"
+    with listening(service.url, way, token=token, within=5) as events:
+        revoked = service.request("DELETE", f"/api/v1/tokens/{found['id']}", headers=bearer(ADMIN))
+        assert revoked.status == 204
+        began = time.monotonic()
+        assert [event.name for event in events if event.name] == ["drain"]
+        assert time.monotonic() - began < 1
+
+    assert status(service, **headers) == 401
+
+
+def test_an_expired_token_ends_and_so_does_its_stream(service: ServiceProcess) -> None:
+    until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 2))
+    found = made(service, "short", **{"class": "service", "expires_at": until})
+    token = found["token"]
+    headers = bearer(token)
+    assert status(service, **headers) == 200
+
+    way = "?environment=staging&service_name=shop"
+    with listening(service.url, way, token=token, within=5) as events:
+        assert [event.name for event in events if event.name] == ["drain"]
+
+    assert status(service, **headers) == 401
+
+
+def test_a_caller_has_so_many_streams_and_no_more(service: ServiceProcess) -> None:
+    token = made(service, "streams", **{"class": "service"})["token"]
+    headers = bearer(token)
+    way = "?environment=staging&service_name=shop"
+
+    with (
+        listening(service.url, way, token=token, within=5),
+        listening(service.url, way, token=token, within=5),
+    ):
+        answer = service.request("GET", f"/api/v1/stream{way}", headers=headers)
+        assert (answer.status, answer.json()["code"]) == (429, "too_many_streams_of_caller")
+        assert int(answer.headers["Retry-After"]) > 0
+
+    def is_opened() -> bool:
+        with listening(service.url, way, token=token, within=5) as events:
+            return events.status == 200
+
+    wait_until(is_opened, "the streams that ended are forgotten")
+
+
+def test_a_caller_sends_so_many_requests_and_no_more(service: ServiceProcess) -> None:
+    headers = bearer(made(service, "busy", **{"class": "service"})["token"])
+    quiet = bearer(made(service, "quiet", **{"class": "service"})["token"])
+    answers = [service.request("GET", _SHOP, headers=headers) for _ in range(1000)]
+
+    refused = [answer for answer in answers if answer.status == 429]
+
+    assert refused
+    assert {answer.status for answer in answers} == {200, 429}
+    assert refused[0].json()["code"] == "too_many_requests"
+    assert int(refused[0].headers["Retry-After"]) > 0
+    assert status(service, **quiet) == 200
+
+
+def test_a_client_hears_of_flags_by_the_address_that_it_was_given(service: ServiceProcess) -> None:
+    token = made(service, "browser", **{"class": "client"})["token"]
+
+    answer = told(service.request("POST", _EVALUATE, {}, headers=bearer(token)))
+
+    [stream] = answer["eventStreams"]
+    assert [flag["key"] for flag in answer["flags"]] == ["new-checkout"]
+    assert token not in stream["url"]
+    path = stream["url"].removeprefix(service.url)
+    assert path.startswith("/ofrep/v1/stream?environment=staging&ticket=")
+    with listening(stream["url"].partition("/ofrep")[0], "", path=path, within=5) as events:
+        change = {"description": "changed"}
+        way = "/api/v1/feature-flags/new-checkout?environment=staging"
+        told(service.request("PATCH", way, change, headers=bearer(ADMIN)))
+        assert any(event.data["type"] == "refetchEvaluation" for event in events if event.data)
+
+
+def test_a_ticket_opens_nothing_else(service: ServiceProcess) -> None:
+    token = made(service, "ticket", **{"class": "client"})
+    answer = told(service.request("POST", _EVALUATE, {}, headers=bearer(token["token"])))
+    ticket = answer["eventStreams"][0]["url"].rpartition("=")[2]
+    other = "/ofrep/v1/stream?environment=production&ticket="
+
+    assert service.request("GET", other + ticket).status == 403
+    assert service.request("GET", f"{_SHOP}&ticket={ticket}").status == 401
+    assert service.request("GET", f"/api/v1/stream?ticket={ticket}").status == 401
+    assert service.request("GET", other + ticket[:-2] + "aa").status == 401
+    gone = service.request("DELETE", f"/api/v1/tokens/{token['id']}", headers=bearer(ADMIN))
+    assert gone.status == 204
+    own = "/ofrep/v1/stream?environment=staging&ticket="
+    assert service.request("GET", own + ticket).status == 401
+
+
+def test_pages_of_named_sites_may_call_and_no_others(service: ServiceProcess) -> None:
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "X-API-Key"}
+    site, other = {"Origin": "https://console.example"}, {"Origin": "https://evil.example"}
+
+    allowed = service.request("OPTIONS", _EVALUATE, headers={**asked, **site})
+    refused = service.request("OPTIONS", _EVALUATE, headers={**asked, **other})
+
+    assert allowed.headers["Access-Control-Allow-Origin"] == site["Origin"]
+    assert "Access-Control-Allow-Credentials" not in allowed.headers
+    assert refused.headers["Access-Control-Allow-Origin"] is None
+    headers = {**bearer(ADMIN), **site}
+    read = service.request("POST", _EVALUATE, {}, headers=headers)
+    assert read.headers["Access-Control-Allow-Origin"] == site["Origin"]
+    assert "ETag" in read.headers["Access-Control-Expose-Headers"]
