@@ -69,12 +69,13 @@ class Keeper:
     def _seen(self, service: str) -> None:
         """Take over what stands in ZooKeeper for a service."""
         known, read = self._read.get(service, {}), {}
+        own = self._nodes.session.id
         for name, node in self._nodes.nodes.get(service, {}).items():
             before = known.get(name)
             if before is None or before.data != node.data:
                 before = _read(node)
             read[name] = before
-            if node.session == self._nodes.session.id:
+            if node.session == own:
                 self._settling.pop((service, name), None)
         self._read[service] = read
         if not read:
@@ -148,14 +149,15 @@ class Keeper:
             return
         current = await self._rows.current(doubtful)
         self._view.learn(current.values())
+        own = self._nodes.session.id
         ours, lost = [], []
         for key in doubtful:
             row, node = current.get(key), self._node(key)
             is_registered = row is not None and is_wanted(row)
             if row is not None and is_registered and row.owner == self._replica:
-                if not self._is_right(row, node):
+                if not self._is_right(row, node, own):
                     ours.append(row)
-            elif node is not None and node.session == self._nodes.session.id:
+            elif node is not None and node.session == own:
                 await self._nodes.drop(*key)
             elif row is not None and is_registered and node is None:
                 lost.append(row)
@@ -167,18 +169,19 @@ class Keeper:
 
         Whatever another replica keeps and has put in place costs nothing.
         """
-        own, now = self._nodes.session.id, self._clock()
+        # Asked once: with thousands of rows, and a sweep after each change, it is what they cost.
+        own, everywhere, now = self._nodes.session.id, self._nodes.nodes, self._clock()
         self._settling = {key: of for key, of in self._settling.items() if of[1] > now}
         doubtful: set[Key] = set()
         missing: dict[Key, float] = {}
         for row in self._view.rows():
-            node = self._node(row.key)
+            node = everywhere.get(row.service, {}).get(row.instance_id)
             if not is_wanted(row):
                 if node is not None and node.session == own:
                     doubtful.add(row.key)
             elif row.owner == self._replica:
                 on_its_way = node is None and self._is_on_its_way(row)
-                if not on_its_way and not self._is_right(row, node):
+                if not on_its_way and not self._is_right(row, node, own):
                     doubtful.add(row.key)
             elif node is None:
                 missing[row.key] = since = self._missing.get(row.key, now)
@@ -187,7 +190,7 @@ class Keeper:
             elif node.session == own:
                 doubtful.add(row.key)
         self._missing = missing
-        for service, nodes in self._nodes.nodes.items():
+        for service, nodes in everywhere.items():
             doubtful |= {
                 (service, name)
                 for name, node in nodes.items()
@@ -198,11 +201,14 @@ class Keeper:
     def _node(self, key: Key) -> Node | None:
         return self._nodes.nodes.get(key[0], {}).get(key[1])
 
-    def _is_right(self, row: Row, node: Node | None) -> bool:
-        if node is None or node.session != self._nodes.session.id:
+    def _is_right(self, row: Row, node: Node | None, own: int) -> bool:
+        """Tell whether a node is of our `own` session, and says what it has to say."""
+        if node is None or node.session != own:
             return False
-        found = self._view.node(*row.key)
-        return found is not None and found.tag == tag_of(row) and found.status == _told(row)
+        found = self._view.node(row.service, row.instance_id)
+        return (
+            found is not None and found.tag == (row.epoch, row.term) and found.status == _told(row)
+        )
 
     async def _put(self, rows: Sequence[Row]) -> None:
         if rows:
