@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 class Subscription:
     """The reference to hand to `unsubscribe`."""
 
-    __slots__ = ("_callback", "_pending", "_task", "path")
+    __slots__ = ("__weakref__", "_callback", "_pending", "_task", "path")
 
     def __init__(
         self, callback: Callback, path: str | None, gone: Callable[["Subscription"], object]

@@ -1,0 +1,31 @@
+"""Waiting for what is told, with a deadline and without looking again and again."""
+
+import asyncio
+from collections.abc import Callable
+
+from pilothouse.changes import ConfigChange
+
+SECONDS = 10.0
+
+
+class Heard:
+    """A callback that remembers; `until` waits for what it hears."""
+
+    def __init__(self) -> None:
+        self.changes: list[ConfigChange] = []
+        self._heard = asyncio.Event()
+
+    def __call__(self, change: ConfigChange) -> None:
+        self.changes.append(change)
+        self._heard.set()
+
+    def method(self, change: ConfigChange) -> None:
+        self(change)
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async def wait() -> None:
+            while not holds():
+                await self._heard.wait()
+                self._heard.clear()
+
+        await asyncio.wait_for(wait(), SECONDS)
