@@ -5,6 +5,7 @@ from contextlib import closing
 
 import uvloop
 
+from benchmarks.access import guarded
 from benchmarks.changes import spread
 from benchmarks.configurations import (
     CONNECTIONS,
@@ -65,6 +66,7 @@ def main() -> int:
     print()
     print(peers())
     print()
+    print(guarded(_QUIET, _SERVER))
     print(large_set())
     print(large)
     with ServiceProcess(_QUIET) as service:
