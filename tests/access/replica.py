@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from time import time
 from typing import Any
 
 from app.access.known import KnownTokens
@@ -13,19 +12,19 @@ from app.access.tokens import Token
 from app.background import running
 from app.changes.follower import Follower
 from app.changes.port import ChangeLog
-from tests.access.tokens import KEY, minted
+from tests.access.tokens import KEY, NOW, minted
 
 EVENT = Event("ana", "request-1")
 
 
 @dataclass
 class Clock:
-    """Tells the time, and more than that has passed if it is told so."""
+    """Stands still, `ahead` seconds after the tests were begun."""
 
     ahead: float = 0.0
 
     def __call__(self) -> float:
-        return time() + self.ahead
+        return NOW.timestamp() + self.ahead
 
 
 @dataclass
