@@ -36,6 +36,7 @@ from pilothouse.errors import PilothouseError, SnapshotRefused
 from pilothouse.following import Follower, Pace, Resource
 from pilothouse.snapshot import Snapshot
 from pilothouse.transport import Limits, Token, Transport
+from pilothouse.waiting import ended
 
 Result = TypeVar("Result")
 Loop = Callable[[], Coroutine[Any, Any, None]]
@@ -136,9 +137,7 @@ class AsyncPilothouse:
 
     async def close(self) -> None:
         """End: what is held stays readable. Writes the snapshot if something is not in it yet."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(self._tasks)
         self._tasks = []
         if self._follower is not None:
             await self._follower.close()
@@ -219,12 +218,16 @@ class AsyncPilothouse:
         follower = self._follower
         if follower is None:
             return
-        waiting = [
-            follower.settle(resource, patiently=resource.name not in self._restored_ages)
+        settling = [
+            asyncio.create_task(
+                follower.settle(resource, patiently=resource.name not in self._restored_ages)
+            )
             for resource in resources
         ]
-        with suppress(asyncio.TimeoutError, TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*waiting), within)
+        try:
+            await asyncio.wait(settling, timeout=within)
+        finally:
+            await ended(settling)
 
     # The snapshot
 

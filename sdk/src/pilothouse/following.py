@@ -19,6 +19,7 @@ from typing import Any, Literal
 from pilothouse.errors import BadAnswer, PilothouseError, Unavailable
 from pilothouse.events import Event, EventParser
 from pilothouse.transport import Answer, Transport, full_jitter
+from pilothouse.waiting import ended, happens
 
 Mode = Literal["stream", "waiting", "polling"]
 _STREAM = "/api/v1/stream"
@@ -135,9 +136,7 @@ class Follower:
         tasks = [one.task for one in self._followed.values() if one.task is not None]
         if self._listening is not None:
             tasks.append(self._listening)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(tasks)
         for followed in self._followed.values():
             for asked in followed.asked:
                 asked.cancel()
@@ -179,7 +178,7 @@ class Follower:
             else:
                 _answer(asked, None)
             followed.tried.set()
-            await _event(followed.woken, pause)
+            await happens(followed.woken, pause)
 
     async def _read(self, followed: _Followed) -> float:
         """Read once; return the seconds to the next read, if nothing calls for one earlier."""
@@ -208,7 +207,7 @@ class Follower:
         if self._pace.mode == "polling" or not resource.etag or followed.asked or followed.failures:
             return 0.0
         if self._pace.mode == "stream" and resource.kinds:
-            await _event(self._decided, 1.0)
+            await happens(self._decided, 1.0)
             if self.is_streaming:
                 return 0.0
         return self._pace.wait
@@ -234,9 +233,7 @@ class Follower:
             if reading.done():
                 return reading.result()
         finally:
-            for task in (reading, woken):
-                task.cancel()
-            await asyncio.gather(reading, woken, return_exceptions=True)
+            await ended([reading, woken])
         return None
 
     def _succeeded(self, followed: _Followed, answer: Answer) -> None:
@@ -360,8 +357,3 @@ def _answer(asked: list["asyncio.Future[None]"], error: PilothouseError | None) 
             future.set_result(None)
         else:
             future.set_exception(error)
-
-
-async def _event(event: asyncio.Event, within: float) -> None:
-    with suppress(asyncio.TimeoutError, TimeoutError):
-        await asyncio.wait_for(event.wait(), within)

@@ -29,6 +29,7 @@ from pilothouse.errors import (
     Unauthenticated,
     Unavailable,
 )
+from pilothouse.waiting import within
 
 Token = str | Callable[[], str | None] | None
 _KINDS: dict[int, type[PilothouseError]] = {
@@ -183,8 +184,8 @@ class Transport:
 
     async def _once(self, request: httpx.Request, deadline: float) -> Answer:
         try:
-            response = await asyncio.wait_for(self._opened().send(request), deadline)
-        except (asyncio.TimeoutError, TimeoutError) as error:
+            response = await within(deadline, self._opened().send(request))
+        except TimeoutError as error:
             raise _lost(request, f"no answer within {deadline:g} s") from error
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise Unavailable(f"{self.url} cannot be reached: {_named(error)}") from error
@@ -211,17 +212,17 @@ class Transport:
         request.extensions["timeout"]["read"] = self._limits.silence
         try:
             sending = self._opened().send(request, stream=True)
-            response = await asyncio.wait_for(sending, self._limits.timeout)
-        except (asyncio.TimeoutError, TimeoutError, httpx.TransportError) as error:
+            response = await within(self._limits.timeout, sending)
+        except (TimeoutError, httpx.TransportError) as error:
             raise Unavailable(f"no stream: {_named(error)}") from error
         try:
             kind = response.headers.get("content-type", "nothing").partition(";")[0]
             if response.status_code != httpx.codes.OK or kind != "text/event-stream":
-                content = await asyncio.wait_for(response.aread(), self._limits.timeout)
+                content = await within(self._limits.timeout, response.aread())
                 _checked_answer(Answer(response.status_code, _headers(response), content))
                 raise BadAnswer(f"an answer of {kind} instead of a stream of events")
             yield _chunks(response)
-        except (asyncio.TimeoutError, TimeoutError, httpx.TransportError) as error:
+        except (TimeoutError, httpx.TransportError) as error:
             raise Unavailable(f"the stream broke: {_named(error)}") from error
         finally:
             await response.aclose()
