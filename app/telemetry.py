@@ -152,6 +152,11 @@ EVENT_FAILURES = Counter(
     "Events that were sent and not acknowledged, and will be sent again.",
     registry=REGISTRY,
 )
+AUDIT_EVENTS_LOST = Counter(
+    "pilothouse_audit_events_lost_total",
+    "Denied attempts that were counted in the audit, but not told: too many at once.",
+    registry=REGISTRY,
+)
 EVENT_DURATION = Histogram(
     "pilothouse_event_publish_duration_seconds",
     "From handing events to Kafka to the last acknowledgement or the first failure.",

@@ -1,6 +1,14 @@
 """Why a caller is not let in."""
 
-from app.errors import Forbidden, Invalid, NotFound, TooMany, Unauthenticated, Unavailable
+from app.errors import (
+    Forbidden,
+    Invalid,
+    NotFound,
+    TooMany,
+    Unauthenticated,
+    Unavailable,
+    Unparsable,
+)
 
 
 class TokenMissing(Unauthenticated):
@@ -68,6 +76,17 @@ class IssuerUnavailable(Unavailable):
 
 class TokenStoreUnavailable(Unavailable):
     code = "token_store_unavailable"
+
+
+class AuditUnavailable(Unavailable):
+    code = "audit_unavailable"
+
+
+class BadMoment(Unparsable):
+    code = "bad_moment"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name!r} is no RFC 3339 time")
 
 
 class TokenNotFound(NotFound):

@@ -1,6 +1,7 @@
 """What each code of an error means to whoever calls the service, one sentence a code."""
 
 MEANINGS = {
+    "audit_unavailable": "The store of the audit is away. Try again.",
     "backend_unavailable": "A server behind the service is away. Nothing was changed; try again.",
     "bad_content_length": "`Content-Length` is not one whole number.",
     "bad_cursor": "The cursor is not one that this list has given out.",
@@ -15,6 +16,7 @@ MEANINGS = {
     "bad_key": "A key is outside the grammar: dotted segments, at most 256 characters.",
     "bad_kind": "A stream is asked for a kind of change that there is not.",
     "bad_member": "A member that starts with `$` stands where none may.",
+    "bad_moment": "A time in the query is none; see RFC 3339.",
     "bad_name": "An environment, a service or a user has a name outside the grammar.",
     "bad_path": "The path means different things to different servers, such as `..` or `%2F`.",
     "bad_query": "The query is not UTF-8, or has a NUL character.",
@@ -73,6 +75,9 @@ MEANINGS = {
     "stale_version": "`If-Match` names another version than the current one.",
     "state_in_use": "Another process uses the folder of the embedded state.",
     "state_unavailable": "The file of the embedded state cannot be read or written.",
+    "bad_token": "A token cannot be what is asked for; `errors` names the place.",
+    "token_not_found": "There is no token of this id.",
+    "token_store_unavailable": "The store of tokens is away. Try again.",
     "token_missing": "The request states no token, and access is required.",
     "token_refused": "The token is not valid, has expired or was revoked.",
     "tokens_unavailable": "The token is not known here and the store of tokens is away; try again.",

@@ -1,0 +1,118 @@
+"""Signs the head of the audit, so that nobody can cut it or write it anew unseen."""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from app.access.auditing import SignedHead
+from app.access.chain import Head
+from app.links import microseconds
+
+FILE: Final = "audit.key"
+
+
+class KeyUnusable(RuntimeError):
+    """No key can be read where one should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    key: Ed25519PrivateKey
+
+    @property
+    def public(self) -> Ed25519PublicKey:
+        return self.key.public_key()
+
+    def signed(self, head: Head, at: datetime) -> SignedHead:
+        signature = self.key.sign(_message(head, at))
+        return SignedHead(head.seq, head.hash, at, id_of(self.public), signature)
+
+
+def id_of(public: Ed25519PublicKey) -> str:
+    """Name a key: the first 16 hexadecimal digits of the SHA-256 of its 32 bytes."""
+    return hashlib.sha256(public.public_bytes_raw()).hexdigest()[:16]
+
+
+def is_signed(signed: SignedHead, keys: Mapping[str, Ed25519PublicKey]) -> bool:
+    """Tell whether one of these keys, by their ids, has signed it."""
+    key = keys.get(signed.key_id)
+    if key is None:
+        return False
+    try:
+        key.verify(signed.signature, _message(signed.head, signed.at))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _message(head: Head, at: datetime) -> bytes:
+    return f"pilothouse audit head\n{head.seq}\n{head.hash.hex()}\n{microseconds(at)}\n".encode()
+
+
+def signer_of(setting: str | None, folder: Path) -> Signer:
+    """Read the key of the settings, else the one of a 0600 file in `folder`, made if missing.
+
+    Raises KeyUnusable.
+    """
+    file = folder / FILE if setting is None else Path(setting)
+    try:
+        if setting is None and not file.exists():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make(file)
+        key = load_pem_private_key(file.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as failure:
+        raise KeyUnusable(f"no private key can be read from {str(file)!r}") from failure
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyUnusable(f"the key in {str(file)!r} is not of Ed25519")
+    return Signer(key)
+
+
+def public_of(file: Path) -> Ed25519PublicKey:
+    """Read a public key in PEM; raises KeyUnusable."""
+    try:
+        key = load_pem_public_key(file.read_bytes())
+    except (OSError, ValueError, UnsupportedAlgorithm) as failure:
+        raise KeyUnusable(f"no public key can be read from {str(file)!r}") from failure
+    if not isinstance(key, Ed25519PublicKey):
+        raise KeyUnusable(f"the key in {str(file)!r} is not of Ed25519")
+    return key
+
+
+def public_text(signer: Signer) -> str:
+    """Return the public key in PEM."""
+    return signer.public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def _make(file: Path) -> None:
+    """Make it whole or not at all; of several who make it at once, the first one's stays."""
+    text = Ed25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    draft = file.with_name(f"{FILE}.{secrets.token_hex(8)}")
+    made = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(made, "wb") as opened:
+            opened.write(text)
+            opened.flush()
+            os.fsync(opened.fileno())
+        with suppress(FileExistsError):
+            os.link(draft, file)
+    finally:
+        draft.unlink()

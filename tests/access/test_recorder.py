@@ -1,0 +1,159 @@
+"""Events are written in batches, told apart, kept through outages, and nobody waits for them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from app.access.audit_embedded import EmbeddedAuditLog
+from app.access.auditing import AT_ONCE, AuditEvent, AuditRow, Wanted
+from app.access.errors import AuditUnavailable
+from app.access.recorder import Recorder, coalesced
+from app.state import State
+
+pytestmark = pytest.mark.anyio
+
+NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+EVENT = AuditEvent(NOW, "ana", "denied", "config", "staging", "billing", "r-1", "::1")
+
+
+def named(number: int) -> AuditEvent:
+    return replace(EVENT, name=f"s-{number}")
+
+
+class Wire(EmbeddedAuditLog):
+    """The way to the embedded audit, which can be cut."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__(state)
+        self.is_cut = False
+        self.calls: list[int] = []  # how many events each had
+        self.called = asyncio.Event()
+
+    async def record(self, events: Sequence[AuditEvent]) -> None:
+        self.called.set()
+        if self.is_cut:
+            raise AuditUnavailable("cut")
+        await super().record(events)
+        self.calls.append(len(events))
+
+
+@pytest.fixture
+async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
+    state = State(tmp_path)
+    yield Wire(state)
+    await state.close()
+
+
+@asynccontextmanager
+async def running(recorder: Recorder) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(recorder.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError, AuditUnavailable):
+            await task
+
+
+async def written(wire: Wire, many: int) -> Sequence[AuditRow]:
+    async with asyncio.timeout(5):
+        while len(rows := await wire.rows(0, 1000, Wanted())) < many:
+            await wire.called.wait()
+    return rows
+
+
+async def test_what_is_noted_is_written_soon(wire: Wire) -> None:
+    recorder = Recorder(wire, every=0.01)
+
+    async with running(recorder):
+        recorder.note(EVENT)
+        (first,) = await written(wire, 1)
+        recorder.note(named(2))
+        _, second = await written(wire, 2)
+
+    assert (first.at, first.name, first.request_id) == (NOW, "billing", "r-1")
+    assert second.name == "s-2"
+
+
+def test_what_differs_in_nothing_but_time_and_request_is_one() -> None:
+    again = replace(EVENT, at=NOW.replace(year=2027), request_id="r-2")
+    elsewhere = replace(EVENT, source="::2")
+    reasoned = replace(EVENT, name="other", facts={"right": "config:read"})
+
+    told = coalesced([EVENT, reasoned, again, elsewhere, again, reasoned])
+
+    assert told == [
+        replace(EVENT, facts={"count": 3}),
+        replace(reasoned, facts={"right": "config:read", "count": 2}),
+        elsewhere,
+    ]
+
+
+async def test_no_call_has_more_than_it_may(wire: Wire) -> None:
+    recorder = Recorder(wire, every=0.01)
+    for number in range(1200):
+        recorder.note(named(number))
+
+    await recorder.flush()
+
+    assert sum(wire.calls) == 1200
+    assert max(wire.calls) <= AT_ONCE
+
+
+async def test_what_is_too_much_is_counted_and_told(wire: Wire) -> None:
+    recorder = Recorder(wire, most=3)
+    for number in range(5):
+        recorder.note(named(number))
+
+    await recorder.flush()
+    recorder.note(EVENT)
+    await recorder.flush()
+
+    rows = await wire.rows(0, 10, Wanted())
+    assert [row.name for row in rows] == ["s-0", "s-1", "s-2", "*", "billing"]
+    assert (rows[3].actor, rows[3].action, rows[3].kind) == ("pilothouse", "events_lost", "audit")
+    assert rows[3].facts == {"count": 2}
+
+
+async def test_an_outage_loses_nothing(wire: Wire) -> None:
+    recorder = Recorder(wire, every=0.01)
+    wire.is_cut = True
+    recorder.note(EVENT)
+    async with running(recorder) as failed:
+        with pytest.raises(AuditUnavailable):
+            await failed
+    recorder.note(named(2))
+    wire.is_cut = False
+
+    async with running(recorder):
+        rows = await written(wire, 2)
+
+    assert [row.name for row in rows] == ["billing", "s-2"]
+
+
+async def test_what_cannot_be_written_at_the_end_is_counted_in_the_log(wire: Wire) -> None:
+    recorder = Recorder(wire)
+    recorder.note(EVENT)
+    wire.is_cut = True
+
+    with capture_logs() as logs:
+        await recorder.flush()
+
+    assert [(line["event"], line["count"]) for line in logs] == [("audit_events_lost", 1)]
+
+
+async def test_whatever_somebody_sends_can_be_written(wire: Wire) -> None:
+    recorder = Recorder(wire)
+    recorder.note(replace(EVENT, name="a\0b\udc80" + "x" * 10_000, actor="\ud800"))
+
+    await recorder.flush()
+
+    (row,) = await wire.rows(0, 10, Wanted())
+    assert row.name.startswith("a\ufffdb?xxx")
+    assert len(row.name) == 500

@@ -1,0 +1,232 @@
+"""What any AuditLog must do. Runs once per adapter, with no exceptions for any."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from app.access.audit_embedded import EmbeddedAuditLog
+from app.access.audit_postgres import PostgresAuditLog
+from app.access.auditing import SPAN, AuditEvent, AuditLog, AuditRow, SignedHead, Wanted
+from app.access.chain import BEGINNING, Head
+from app.access.errors import AuditUnavailable
+from app.changes.embedded import EmbeddedChangeLog
+from app.changes.model import Disclosure, Entity, Intent, Written
+from app.changes.port import ChangeLog
+from app.changes.postgres import PostgresChangeLog
+from app.database import close_engine, migrate, open_engine
+from app.links import FIELDS, FIRST, link, microseconds
+from app.state import State
+
+NOW = datetime(2026, 3, 4, 5, 6, 7, 890123, UTC)
+EVENT = AuditEvent(NOW, "ana", "denied", "config", "staging", "billing")
+ALL = Wanted()
+REFUSED = ("UPDATE audit SET actor = 'bob'", "DELETE FROM audit", "DELETE FROM audit_heads")
+
+
+@dataclass
+class Rig:
+    """One adapter on the bench, beside a change log of the same store."""
+
+    audit: AuditLog
+    log: ChangeLog
+    facts: Callable[[], Awaitable[list[str | None]]]  # of all rows, as they are stored
+    execute: Callable[[str], Awaitable[Any]]
+    refusals: tuple[type[Exception], ...]
+    cut: Callable[[], Awaitable[None]]
+
+
+async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
+    state = State(request.getfixturevalue("tmp_path"))
+    stack.push_async_callback(state.close)
+
+    def facts(connection: sqlite3.Connection) -> list[str | None]:
+        return [row["facts"] for row in connection.execute("SELECT facts FROM audit ORDER BY seq")]
+
+    return Rig(
+        audit=EmbeddedAuditLog(state),
+        log=EmbeddedChangeLog(state),
+        facts=lambda: state.read(facts),
+        execute=lambda statement: state.run(lambda connection: connection.execute(statement)),
+        refusals=(sqlite3.IntegrityError,),
+        cut=state.close,
+    )
+
+
+async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
+    server = request.getfixturevalue("postgres_server")
+    url = server.fresh_database()
+    await migrate(url)
+    engine = open_engine(url)
+    stack.push_async_callback(close_engine, engine)
+    log = PostgresChangeLog(open_engine(url), url)
+    stack.push_async_callback(log.close)
+    bench = await asyncpg.connect(url)
+    stack.push_async_callback(bench.close)
+
+    async def facts() -> list[str | None]:
+        rows = await bench.fetch("SELECT facts::text FROM audit ORDER BY seq")
+        return [row["facts"] for row in rows]
+
+    async def cut() -> None:
+        await close_engine(engine)
+        outside = await asyncpg.connect(server.url)
+        name = url.rpartition("/")[2]
+        await outside.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        await outside.close()
+
+    return Rig(
+        audit=PostgresAuditLog(engine),
+        log=log,
+        facts=facts,
+        execute=bench.execute,
+        refusals=(asyncpg.InsufficientPrivilegeError,),
+        cut=cut,
+    )
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(embedded, id="embedded"),
+        pytest.param(postgres, id="postgres", marks=pytest.mark.servers),
+    ]
+)
+async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    async with AsyncExitStack() as stack:
+        yield await request.param(request, stack)
+
+
+pytestmark = pytest.mark.anyio
+
+
+async def every(rig: Rig, wanted: Wanted = ALL) -> Sequence[AuditRow]:
+    return await rig.audit.rows(0, 1000, wanted)
+
+
+async def links(rig: Rig) -> list[bytes]:
+    """Make the hashes of all rows anew."""
+    made: list[bytes] = []
+    stored = zip(await every(rig), await rig.facts(), strict=True)
+    for row, facts in stored:
+        said = {name: getattr(row, name) for name in FIELDS}
+        said |= {"at": microseconds(row.at), "facts": facts}
+        made.append(link(made[-1] if made else FIRST, said.values()))
+    return made
+
+
+# Recording
+
+
+async def test_what_is_recorded_is_read(rig: Rig) -> None:
+    full = replace(
+        EVENT, name="é/" + "x" * 400, request_id="r-1", source="::1", facts={"count": 2, "a": None}
+    )
+    await rig.audit.record([EVENT, full])
+
+    first, second = await every(rig)
+
+    assert (first.seq, first.at, first.actor, first.action) == (1, NOW, "ana", "denied")
+    assert (first.kind, first.environment, first.name) == ("config", "staging", "billing")
+    assert (first.request_id, first.source, first.facts) == (None, None, None)
+    assert (first.version, first.revision) == (None, None)
+    assert (second.seq, second.name, second.request_id) == (2, full.name, "r-1")
+    assert (second.source, second.facts) == ("::1", full.facts)
+
+
+async def test_to_record_nothing_is_nothing(rig: Rig) -> None:
+    await rig.audit.record([])
+
+    assert (await every(rig), await rig.audit.head()) == ([], BEGINNING)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Wanted(actor="bob"),
+        Wanted(action="b"),
+        Wanted(kind="b"),
+        Wanted(environment="b"),
+        Wanted(name="b"),
+        Wanted(since=NOW + timedelta(microseconds=1)),
+        Wanted(actor="bob", action="b", kind="b", since=NOW, until=NOW + timedelta(days=1)),
+    ],
+)
+async def test_only_wanted_rows_are_read(rig: Rig, wanted: Wanted) -> None:
+    other = AuditEvent(NOW + timedelta(microseconds=1), "bob", "b", "b", "b", "b")
+    await rig.audit.record([EVENT, other, EVENT])
+
+    assert [row.seq for row in await every(rig, wanted)] == [2]
+    assert await every(rig, replace(wanted, until=NOW)) == []
+
+
+async def test_rows_are_read_in_parts(rig: Rig) -> None:
+    await rig.audit.record([EVENT] * 5)
+
+    found = [await rig.audit.rows(after, 2, Wanted()) for after in (0, 2, 4, 5, SPAN)]
+
+    assert [[row.seq for row in part] for part in found] == [[1, 2], [3, 4], [5], [], []]
+
+
+# The chain
+
+
+async def test_whatever_writes_a_row_it_follows_the_one_before(rig: Rig) -> None:
+    about = Entity("config", "staging", "billing", "layers/staging/billing")
+    facts = {"before": None, "after": "0f" * 16}
+    intent = Intent("i-1", about, 0, "created", "ana", "", "r-1", NOW, source="::1", facts=facts)
+    await rig.log.begin(intent)
+    await rig.log.advance(about, [Written(1, "i-1", NOW), Written(2, None), Written(3, None)])
+    await rig.log.disclose(Disclosure(about, ("é", "b"), "bob", "r-2", "10.0.0.7"))
+    await rig.audit.record([EVENT, replace(EVENT, facts={"count": 3})])
+
+    rows = await every(rig)
+
+    assert [row.seq for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert [row.hash for row in rows] == await links(rig)
+    assert await rig.audit.head() == Head(6, rows[-1].hash)
+    assert [row.action for row in rows[:4]] == ["created", "external", "external", "revealed"]
+    assert [row.source for row in rows] == ["::1", None, None, "10.0.0.7", None, None]
+    assert [row.facts for row in rows[:4]] == [facts, None, None, {"keys": ["é", "b"]}]
+
+
+@pytest.mark.parametrize("statement", REFUSED)
+async def test_what_is_written_stays(rig: Rig, statement: str) -> None:
+    await rig.audit.record([EVENT])
+    signed = SignedHead(*await rig.audit.head(), NOW, "k", b"s")
+    await rig.audit.keep(signed)
+
+    with pytest.raises(rig.refusals, match="append-only"):
+        await rig.execute(statement)
+
+    assert len(await every(rig)) == 1
+    assert await rig.audit.signed() == signed
+
+
+# Signed heads
+
+
+async def test_the_last_signed_head_is_told(rig: Rig) -> None:
+    assert await rig.audit.signed() is None
+    heads = [SignedHead(n, bytes([n]) * 32, NOW, "k", b"signature") for n in (3, 7, 5)]
+    for signed in (*heads, heads[1]):
+        await rig.audit.keep(signed)
+
+    assert await rig.audit.signed() == heads[1]
+
+
+# Outages
+
+
+async def test_an_audit_that_is_away_says_so(rig: Rig) -> None:
+    await rig.cut()
+
+    for asked in (rig.audit.record([EVENT]), every(rig), rig.audit.head(), rig.audit.signed()):
+        with pytest.raises(AuditUnavailable):
+            await asked
+    with pytest.raises(AuditUnavailable):
+        await rig.audit.keep(SignedHead(1, bytes(32), NOW, "k", b""))
