@@ -1,4 +1,4 @@
-"""Waiting for what is told, with a deadline and without looking again and again."""
+"""Waiting for what is told, with a deadline."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,6 +6,16 @@ from collections.abc import Callable
 from pilothouse.changes import ConfigChange
 
 SECONDS = 10.0
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for what nobody tells of."""
+
+    async def look() -> None:
+        while not holds():  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0.005)
+
+    await asyncio.wait_for(look(), SECONDS)
 
 
 class Heard:

@@ -299,6 +299,7 @@ class ConfigManager:
     def subscribe(self, callback: Callback, path: str | None = None) -> Subscription:
         """Call `callback` with each change, at and below `path` or anywhere; return a reference.
 
+        What the manager starts with is no change.
         A bound method is held weakly: when its object goes, so does the subscription. Functions
         and lambdas are held until `unsubscribe`. An async callback is awaited, one change after
         the other. What a callback raises is logged.

@@ -123,6 +123,7 @@ class ConfigState:
         self, cause: str, parts: Parts, *, is_start: bool = False, target: _Version | None = None
     ) -> Commit:
         merged = parts.merged()
+        is_first = is_start and self._number == 0
         changes = tuple(differences(self._merged.data, merged.data))
         if changes and target is None:
             self._check(merged.data)
@@ -137,7 +138,8 @@ class ConfigState:
             self._versions[-1] = replace(last, parts=parts)
             self._merged = merged
         self._parts = parts
-        self._note(changes)  # within the lock: they are told in the order in which they happened
+        if not is_first:  # what a program starts with is no change
+            self._note(changes)  # within the lock: told in the order in which they happened
         return Commit(self._number, changes)
 
     def _append(self, cause: str, parts: Parts, changes: int, target: _Version | None) -> None:

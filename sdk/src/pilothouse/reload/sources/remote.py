@@ -49,7 +49,7 @@ class RemoteConfigSource:
             for one in (url, *backups)
         ]
         self.priority = priority
-        self.name = name or f"remote:{url.partition('?')[0]}"
+        self.name = name or f"remote:{self.servers[0].shown}"
         self.rules = rules or Rules()
         self._headers = dict(headers or {})
         self._poll_seconds = poll_seconds

@@ -1,0 +1,290 @@
+"""Sources behind HTTP: a scripted server for what goes wrong, Pilothouse and Vault as they are."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from pilothouse.reload import (
+    BadConfig,
+    ConfigManager,
+    PilothouseConfigSource,
+    RemoteConfigSource,
+    SourceUnavailable,
+    StartFailed,
+    VaultConfigSource,
+)
+from pilothouse.reload.breaker import Breaker
+from sdk.tests.reload.waiting import Heard, until
+from sdk.tests.scripted import Asked, Reply, ScriptedServer, html, of_json
+from tests.servers.service import ServiceProcess
+from tests.servers.vault import VaultServer, start_vault
+
+NOBODY = "http://127.0.0.1:9/config"
+
+
+@pytest.fixture
+def backup() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as server:
+        yield server
+
+
+def tagged(value: Any, tag: str) -> Callable[[Asked], Reply]:
+    def answer(asked: Asked) -> Reply:
+        if asked.headers.get("if-none-match") == tag:
+            return Reply(304)
+        return of_json(value, ETag=tag)
+
+    return answer
+
+
+def remote(*servers: ScriptedServer | str, **options: Any) -> RemoteConfigSource:
+    urls = [one if isinstance(one, str) else f"{one.url}/config" for one in servers]
+    return RemoteConfigSource(urls[0], backups=urls[1:], **{"timeout": 2.0, **options})
+
+
+async def test_a_document_is_fetched_with_headers_and_asked_for_again_by_its_tag(
+    scripted: ScriptedServer,
+) -> None:
+    scripted.answers["/config"] = tagged({"a": 1}, '"1"')
+    source = remote(scripted, headers={"X-Key": "k"})
+
+    assert await source.load_config() == {"a": 1}
+    assert not await source.is_modified()
+    scripted.answers["/config"] = tagged({"a": 2}, '"2"')
+    assert await source.is_modified()
+    await source.close()
+
+    assert [asked.headers["x-key"] for asked in scripted.asked] == ["k"] * 3
+    assert scripted.asked[1].headers["if-none-match"] == '"1"'
+
+
+async def test_yaml_is_read_by_its_type(scripted: ScriptedServer) -> None:
+    scripted.answers["/config"] = lambda _: Reply(
+        200, b"a: {b: 1}\n", "application/yaml; charset=utf-8"
+    )
+    source = remote(scripted)
+
+    assert await source.load_config() == {"a": {"b": 1}}
+    assert not await source.is_modified()  # without a tag, by its content
+    await source.close()
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (html(), "text/html"),
+        (html(502), "502"),
+        (of_json([1]), "holds a list"),
+        (Reply(200, b'{"a": 1, "a": 2}'), "stands twice"),
+        (Reply(200, b'{"a": '), "not JSON"),
+        (Reply(200, b""), "is empty"),
+        (Reply(301, b"", headers={"Location": "/else"}), "301"),
+        (html(404), "404"),
+        (html(401), "401"),
+    ],
+)
+async def test_anything_but_a_mapping_keeps_the_last_good_part(
+    scripted: ScriptedServer, reply: Reply, reason: str
+) -> None:
+    scripted.answers["/config"] = lambda _: of_json({"a": 1})
+    manager = ConfigManager()
+    manager.add_source(remote(scripted, name="r"))
+    async with manager:
+        scripted.answers["/config"] = lambda _: reply
+        result = await manager.reload()
+
+        assert not result.succeeded
+        assert reason in result.errors[0]
+        assert manager.get_config("a") == 1
+
+
+async def test_a_backup_takes_over_and_the_primary_takes_back(
+    scripted: ScriptedServer, backup: ScriptedServer
+) -> None:
+    scripted.answers["/config"] = tagged({"from": "primary"}, '"p"')
+    backup.answers["/config"] = tagged({"from": "backup"}, '"b"')
+    manager, heard = ConfigManager(), Heard()
+    manager.add_source(remote(scripted, backup, poll_seconds=0.01, pause=0.02))
+    manager.subscribe(heard)
+    async with manager:
+        assert backup.asked == []
+        scripted.answers["/config"] = lambda _: html(503)
+        await heard.until(lambda: manager.get_config("from") == "backup")
+        assert manager.health().is_healthy
+        scripted.answers["/config"] = tagged({"from": "primary"}, '"p"')
+        await heard.until(lambda: manager.get_config("from") == "primary")
+
+
+async def test_a_breaker_spares_a_server_that_fails(scripted: ScriptedServer) -> None:
+    scripted.answers["/config"] = lambda _: html(503)
+    source = remote(scripted, failures=2, pause=60)
+
+    for _ in range(5):
+        with pytest.raises(SourceUnavailable) as refused:
+            await source.load_config()
+    await source.close()
+
+    assert len(scripted.asked) == 2
+    assert "left alone" in str(refused.value)
+
+
+def test_a_breaker_lets_one_call_through_in_each_pause() -> None:
+    now = 0.0
+    breaker = Breaker(failures=2, pause=10, clock=lambda: now)
+    breaker.failed()
+    assert breaker.lets_through()
+    breaker.failed()
+
+    assert breaker.is_open
+    assert not breaker.lets_through()
+    now = 10.0
+    assert [breaker.lets_through() for _ in range(2)] == [True, False]
+    breaker.failed()
+    now = 19.0
+    assert not breaker.lets_through()
+    now = 20.0
+    assert breaker.lets_through()
+    breaker.succeeded()
+    assert [breaker.lets_through() for _ in range(2)] == [True, True]
+    with pytest.raises(ValueError, match="at least one"):
+        Breaker(failures=0)
+
+
+async def test_every_server_that_failed_is_named_without_what_is_secret_in_its_url() -> None:
+    source = remote("http://user:hunter2@127.0.0.1:9/a?key=hunter2", NOBODY)
+
+    with pytest.raises(SourceUnavailable) as refused:
+        await source.load_config()
+    await source.close()
+
+    said = str(refused.value)
+    assert "http://127.0.0.1:9/a" in said
+    assert NOBODY in said
+    assert "hunter2" not in said + source.name
+
+
+async def test_a_source_that_comes_back_unchanged_is_healthy_again(
+    scripted: ScriptedServer,
+) -> None:
+    scripted.answers["/config"] = tagged({"a": 1}, '"1"')
+    manager, heard = ConfigManager(), Heard()
+    manager.add_source(remote(scripted, poll_seconds=0.01, pause=0.01, name="r"))
+    manager.subscribe(heard)
+    async with manager:
+        scripted.answers["/config"] = lambda _: html(503)
+        await until(lambda: not manager.health().is_healthy)
+        scripted.answers["/config"] = tagged({"a": 1}, '"1"')
+        await until(lambda: manager.health().is_healthy)
+    assert heard.changes == []
+
+
+async def test_connections_survive_a_change_of_loops(scripted: ScriptedServer) -> None:
+    scripted.answers["/config"] = lambda _: of_json({"a": len(scripted.asked)})
+    manager = ConfigManager()
+    manager.add_source(remote(scripted, poll_seconds=None))
+
+    def script() -> list[int]:
+        values = []
+        for _ in range(2):
+            with manager:
+                values.append(manager.get_config("a"))
+                manager.reload_sync()
+            manager.reload_sync()
+        return [*values, manager.get_config("a")]
+
+    assert await asyncio.to_thread(script) == [1, 4, 6]
+
+
+async def test_a_service_is_followed(service: ServiceProcess) -> None:
+    url = "/api/v1/config?environment=production&service_name=followed"
+    change = {"set": {"a": {"b": 1}, "key": {"$secret": {"value": "s"}}}}
+    service.request("PATCH", url, change)
+    manager, heard = ConfigManager(), Heard()
+    source = PilothouseConfigSource(service.url, "followed", "production", name="plain")
+    manager.add_source(source)
+    manager.add_source(
+        PilothouseConfigSource(service.url, "followed", "production", reveal=True, priority=1)
+    )
+    manager.subscribe(heard)
+    async with manager:
+        assert manager.get_section() == {"a": {"b": 1}, "key": "s"}
+        assert await source.load_config() == {"a": {"b": 1}}
+        service.request("PATCH", url, {"set": {"a.b": 2}})
+        await heard.until(lambda: manager.get_config("a.b") == 2)
+        await source.save_config({"a": {"b": 3}})
+        await heard.until(lambda: manager.get_section() == {"a": {"b": 3}})
+    new = PilothouseConfigSource(service.url, "brand-new", "production")
+    await new.save_config({"x": 1})
+    assert await new.load_config() == {"x": 1}
+    await new.close()
+
+
+async def test_what_is_not_the_service_is_refused(scripted: ScriptedServer) -> None:
+    source = PilothouseConfigSource(scripted.url, "s")
+    for reply in (Reply(200, b"[]"), of_json({"data": 1}), Reply(200, b"{")):
+        scripted.answers["/api/v1/effective"] = lambda _, reply=reply: reply  # type: ignore[misc]
+        with pytest.raises(BadConfig):
+            await source.load_config()
+    scripted.answers["/api/v1/effective"] = lambda _: html()
+    with pytest.raises(BadConfig, match="not JSON"):
+        await source.load_config()
+    await source.close()
+
+
+@pytest.fixture(scope="module")
+def vault() -> Iterator[VaultServer]:
+    server = start_vault()
+    yield server
+    server.close()
+
+
+@pytest.mark.servers
+async def test_a_secret_of_vault_is_read_written_and_followed(vault: VaultServer) -> None:
+    path = f"{vault.fresh_prefix()}/app"
+    source = VaultConfigSource(
+        vault.address, path, lambda: vault.root_token, poll_seconds=0.02, name="v"
+    )
+    with pytest.raises(SourceUnavailable, match="nothing here"):
+        await source.load_config()
+    await source.save_config({"db": {"password": "one"}})
+    manager, heard = ConfigManager(), Heard()
+    manager.add_source(source)
+    manager.subscribe(heard)
+    async with manager:
+        assert manager.get_config("db.password") == "one"
+        vault.api("POST", f"secret/data/{path}", {"data": {"db": {"password": "two"}}})
+        await heard.until(lambda: manager.get_config("db.password") == "two")
+        await source.save_config({"db": {"password": "three"}})
+        await heard.until(lambda: manager.get_config("db.password") == "three")
+    assert await source.load_config() == {"db": {"password": "three"}}
+    vault.api("POST", f"secret/data/{path}", {"data": {}})
+    with pytest.raises(SourceUnavailable, match="400"):
+        await source.save_config({"overwritten": True})
+    await source.close()
+
+
+@pytest.mark.servers
+async def test_a_wrong_token_of_vault_is_told(vault: VaultServer) -> None:
+    manager = ConfigManager()
+    manager.add_source(VaultConfigSource(vault.address, "app", "wrong"))
+    with pytest.raises(StartFailed, match="403"):
+        await manager.start()
+
+
+def test_only_plain_paths_lead_into_vault() -> None:
+    for path in ("../sys", "a//b", "", "a/./b"):
+        with pytest.raises(ValueError, match="names with single slashes"):
+            VaultConfigSource("http://127.0.0.1:8200", path, None)
+
+
+async def test_what_is_no_engine_of_version_two_is_refused(scripted: ScriptedServer) -> None:
+    source = VaultConfigSource(scripted.url, "a", "t", namespace="n")
+    for body in (b"[]", b'{"data": {"data": 1, "metadata": {}}}', b'{"data": {"a": 1}}', b"{"):
+        scripted.answers["/v1/secret/data/a"] = lambda _, body=body: Reply(200, body)  # type: ignore[misc]
+        with pytest.raises(BadConfig):
+            await source.load_config()
+    await source.close()
+    assert json.dumps(scripted.asked[0].headers).count('"n"') == 1
