@@ -140,17 +140,17 @@ def list_(session: Session) -> None:
     found = list(session.api.items(_TOKENS))
     if session.output.as_json:
         return session.output.document({"items": found, "next": None})
-    columns = ("id", "name", "class", "environments", "services", "expires", "last used", "revoked")
+    columns = ("id", "name", "class", "state", "environments", "services", "expires", "last used")
     rows = [
         (
             item["id"],
-            item.get("name"),
-            item.get("class"),
-            ", ".join(item.get("environments") or ()),
-            ", ".join(item.get("services") or ()),
-            moment(item.get("expires_at")),
-            moment(item.get("last_used_at")),
-            moment(item.get("revoked_at")),
+            item["name"],
+            item["class"],
+            item["state"],
+            ", ".join(item["environments"]),
+            ", ".join(item["services"]),
+            moment(item["expires_at"]),
+            moment(item["last_used_at"]),
         )
         for item in found
     ]
@@ -164,9 +164,10 @@ def revoke(
     token_id: Annotated[str, typer.Argument(help="The token's id.", metavar="ID")],
 ) -> None:
     """Revoke a token; whoever uses it is refused within a second."""
-    session.api.send("DELETE", f"{_TOKENS}/{segment(token_id)}")
+    path = f"{_TOKENS}/{segment(token_id)}"
+    session.api.send("DELETE", path)
     if session.output.as_json:
-        session.output.document({"id": token_id, "revoked": True})
+        session.output.document(session.api.get(path).object())
     session.output.say(f"{token_id} is revoked")
 
 

@@ -11,7 +11,7 @@ from pilothouse.cli.editing import edit
 from pilothouse.cli.exits import ExitCode, Failure, usage
 from pilothouse.cli.files import FORMATS, ConfigFile, config_files, write_out
 from pilothouse.cli.output import layer, moment
-from pilothouse.cli.values import is_masked, read, shown, typed
+from pilothouse.cli.values import STDIN, indented, is_masked, read, shown, typed
 from pilothouse.cli.watching import watch
 from pilothouse_core.trees import leaves
 
@@ -78,6 +78,10 @@ def set_(
     if_version: Version = None,
 ) -> None:
     """Set one key of the addressed layer; a section is merged, a secret stays one."""
+    if secret and value not in {None, STDIN}:
+        session.output.note(
+            "a secret that is typed here stays in the shell's history; `-` reads it"
+        )
     given = typed(value, name="VALUE", is_secret=secret)
     body = {
         "set": {key: given if text else read(given)},
@@ -129,14 +133,14 @@ def list_(
     rows = [
         (
             item["key"],
-            shown(item["value"]),
             layer(item["source"]),
             item["version"],
             moment(item["updated_at"]),
+            shown(item["value"]),
         )
         for item in found
     ]
-    session.output.table(("key", "value", "from", "version", "changed"), rows, ("cyan",))
+    session.output.table(("key", "from", "version", "changed", "value"), rows, ("cyan",))
     return None
 
 
@@ -154,13 +158,14 @@ def effective(
         answer = session.api.get(path, headers={"Accept": FORMATS[str(form)]}, **query)
         return write_out(session, answer.body.decode(), output)
     found = session.api.get(path, **query).object()
-    if session.output.as_json or form == "json":
-        document = found if session.output.as_json else found["data"]
-        return session.output.document(document)
+    if session.output.as_json:
+        return write_out(session, indented(found), output)
+    if form == "json" or output is not None:
+        return write_out(session, indented(found["data"]), output)
     rows = [
-        (key, shown(value), layer(found["sources"][key])) for key, value in leaves(found["data"])
+        (key, layer(found["sources"][key]), shown(value)) for key, value in leaves(found["data"])
     ]
-    session.output.table(("key", "value", "from"), rows, ("cyan",))
+    session.output.table(("key", "from", "value"), rows, ("cyan",))
     return None
 
 
@@ -179,9 +184,9 @@ def history(session: Session, key: SomeKey = None, limit: Limit = 20) -> None:
         for item in found["items"]
     ]
     if key is not None:
-        columns.insert(1, "value")
+        columns.append("value")
         for row, item in zip(rows, found["items"], strict=True):
-            row.insert(1, "(removed)" if item["removed"] else shown(item["value"]))
+            row.append("(removed)" if item["removed"] else shown(item["value"]))
     session.output.table(columns, rows)
     return None
 

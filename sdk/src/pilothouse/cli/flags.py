@@ -10,7 +10,7 @@ from pilothouse.cli.commands import Session, command
 from pilothouse.cli.exits import usage
 from pilothouse.cli.files import read_document, write_out
 from pilothouse.cli.output import Branch, moment
-from pilothouse.cli.values import pairs, read, shown, written
+from pilothouse.cli.values import indented, pairs, read, shown, written
 
 app = typer.Typer()
 
@@ -339,4 +339,4 @@ def export(
     answer = session.api.get(
         f"{_FLAGS}/export", format=form, environment=session.environment, leave_out=leave_out
     )
-    write_out(session, f"{written(answer.object())}\n", output)
+    write_out(session, indented(answer.object()), output)

@@ -13,7 +13,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from pilothouse.cli.exits import Failure
-from pilothouse.cli.values import shown, visible
+from pilothouse.cli.values import indented, shown, visible
 
 _UNBOUNDED = 100_000  # columns: what goes into a pipe or a file is never cut or wrapped
 
@@ -28,7 +28,7 @@ class Output:
 
     def document(self, document: Any) -> None:
         """Print one JSON document."""
-        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+        sys.stdout.write(indented(document))
 
     def line(self, document: Any) -> None:
         """Print one line of JSON at once, for whoever reads line by line."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 import typer
+from typer.main import get_command
 
 from pilothouse.cli import access, changes, config, flags, services
 from pilothouse.cli.commands import group
@@ -34,6 +35,7 @@ def _app() -> typer.Typer:
 
 
 app = _app()
+_command = get_command(app)  # once: it takes longer than most commands
 
 
 def run(words: Sequence[str]) -> int:
@@ -42,7 +44,8 @@ def run(words: Sequence[str]) -> int:
         sys.stdout.write(f"pilothouse {version('pilothouse-client')}\n")
         return ExitCode.OK
     try:
-        code = int(app(list(words), prog_name="pilothouse", standalone_mode=False) or 0)
+        ended = _command.main(list(words), prog_name="pilothouse", standalone_mode=False)
+        code = int(ended or 0)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED

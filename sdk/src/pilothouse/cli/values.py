@@ -30,6 +30,11 @@ def written(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def indented(document: Any) -> str:
+    """Return one JSON document as it is printed and put into files."""
+    return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+
+
 def is_masked(value: Any) -> bool:
     return isinstance(value, dict) and SECRET in value
 

@@ -1,0 +1,168 @@
+"""pilothouse config edit, with editors that are programs."""
+
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from sdk.tests.cli.terminal import Done, Terminal
+
+REPLACE = """\
+import sys, pathlib, subprocess
+file = pathlib.Path(sys.argv[-1])
+text = file.read_text()
+pathlib.Path({seen!r}).write_text(f"{{file.stat().st_mode & 0o777:o}}\\n{{text}}")
+file.write_text({text!r} if {text!r} is not None else text)
+for words in {others!r}:
+    subprocess.run([sys.executable, "-m", "pilothouse.cli", *words], check=True, stdout=2)
+sys.exit({code})
+"""
+
+
+class Editor:
+    """Writes `text` into the file it is given; what it was shown is kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self.seen = folder / "seen"
+        self._script = folder / "editor.py"
+
+    def opened(
+        self,
+        pilothouse: Terminal,
+        text: str | None,
+        *words: str,
+        others: tuple[tuple[str, ...], ...] = (),
+        code: int = 0,
+    ) -> Done:
+        self._script.write_text(
+            REPLACE.format(seen=str(self.seen), text=text, others=others, code=code)
+        )
+        pilothouse.variables["EDITOR"] = f"{sys.executable} {self._script}"
+        pilothouse.variables["TMPDIR"] = str(self.seen.parent)
+        return pilothouse("config", "edit", *words)
+
+    def kept(self) -> list[Path]:
+        return list(self.seen.parent.glob("pilothouse-*.yaml"))
+
+
+@pytest.fixture
+def editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Editor:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return Editor(tmp_path)
+
+
+def test_what_is_edited_becomes_one_version(pilothouse: Terminal, editor: Editor) -> None:
+    pilothouse.ok("config", "set", "db", '{"host": "db1", "port": 1, "old": true}')
+    pilothouse.ok("config", "set", "db.password", "-", "--secret", stdin="hunter2")
+    text = "db:\n  host: db2\n  port: 1\n  password: {$secret: masked}\n  new.key: 2024-05-01\n"
+
+    done = editor.opened(pilothouse, text, "-m", "by hand")
+
+    mode, _, seen = editor.seen.read_text().partition("\n")
+    assert done.code == 0, done.err
+    assert mode == "600"
+    assert "version 2" in seen.splitlines()[0]
+    assert "hunter2" not in seen + done.out + done.err
+    assert [line.split() for line in done.out.splitlines()[2:]] == [
+        ["+", "db.new.key", "2024-05-01"],
+        ["-", "db.old", "true"],
+        ["~", "db.host", "db1", "db2"],
+    ]
+    assert pilothouse.ok("config", "effective", "--reveal", "--json").json()["data"] == {
+        "db": {"host": "db2", "port": 1, "password": "hunter2", "new": {"key": "2024-05-01"}}
+    }
+    assert pilothouse.ok("config", "history", "--json").json()["items"][0]["comment"] == "by hand"
+    assert editor.kept() == []
+
+
+def test_a_layer_that_there_is_not_is_made(pilothouse: Terminal, editor: Editor) -> None:
+    done = editor.opened(pilothouse, "theme: dark\n", "--user", "ada", "--json")
+
+    assert done.json()["version"] == 1
+    assert pilothouse.ok("config", "get", "theme", "-u", "ada").out == "dark\n"
+
+
+@pytest.mark.parametrize("text", [None, "", "# nothing\n"])
+def test_an_unchanged_or_emptied_file_writes_nothing(
+    pilothouse: Terminal, editor: Editor, text: str | None
+) -> None:
+    pilothouse.ok("config", "set", "a", "1")
+
+    done = editor.opened(pilothouse, text)
+
+    assert (done.code, done.out) == (0, "nothing was changed\n")
+    assert len(pilothouse.ok("config", "history", "--json").json()["items"]) == 1
+    assert editor.kept() == []
+
+
+def test_a_write_over_another_is_refused_and_the_text_is_kept(
+    pilothouse: Terminal, editor: Editor
+) -> None:
+    pilothouse.ok("config", "set", "db", '{"host": "db1", "port": 1}')
+    theirs = (("config", "set", "db.host", "theirs"), ("config", "unset", "db.port"))
+
+    done = editor.opened(pilothouse, "db: {host: mine, port: 1}\n", others=theirs)
+
+    (kept,) = editor.kept()
+    assert done.code == 5
+    assert [line.split() for line in done.out.splitlines()[1:]] == [
+        ["-", "db.port", "1"],
+        ["~", "db.host", "db1", "theirs"],
+    ]
+    assert str(kept) in done.err
+    assert kept.read_text() == "db: {host: mine, port: 1}\n"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert pilothouse.ok("config", "get", "db.host").out == "theirs\n"
+
+
+def test_a_program_is_told_what_the_other_has_changed(pilothouse: Terminal, editor: Editor) -> None:
+    pilothouse.ok("config", "set", "a", "1")
+
+    done = editor.opened(pilothouse, "a: 3\n", "--json", others=(("config", "set", "a", "2"),))
+
+    problem = done.problem()
+    assert (done.code, done.out) == (5, "")
+    assert problem["code"] == "stale_version"
+    assert problem["theirs"]["changed"] == {"a": {"old": 1, "new": 2}}
+    assert problem["file"] == str(editor.kept()[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: [1\n", "line"),
+        ("a: 1\na: 2\n", "twice"),
+        ("- a\n", "mapping"),
+        ("a: 1\na.b: 2\n", "a"),
+        ("a b: 1\n", "a b"),
+        ("a: !!python/object:os.system {}\n", "line"),
+    ],
+)
+def test_what_is_no_configuration_is_kept_and_not_written(
+    pilothouse: Terminal, editor: Editor, text: str, told: str
+) -> None:
+    done = editor.opened(pilothouse, text)
+
+    assert done.code == 2
+    assert told in done.err
+    assert editor.kept()[0].read_text() == text
+
+
+def test_what_the_service_refuses_is_kept(pilothouse: Terminal, editor: Editor) -> None:
+    done = editor.opened(pilothouse, "a: {$secret: masked}\n", "--json")
+
+    assert done.code == 1
+    assert done.problem()["code"] == "nothing_masked"
+    assert editor.kept()[0].read_text() == "a: {$secret: masked}\n"
+
+
+def test_an_editor_that_fails_writes_nothing(pilothouse: Terminal, editor: Editor) -> None:
+    done = editor.opened(pilothouse, "a: 1\n", code=3)
+    pilothouse.variables["EDITOR"] = "/no/such/editor"
+    absent = pilothouse("config", "edit")
+
+    assert (done.code, absent.code) == (1, 1)
+    assert "ended with 3" in done.err
+    assert "/no/such/editor" in absent.err
+    assert pilothouse("config", "history").code == 3
