@@ -62,6 +62,7 @@ _FORMATS: Final[tuple[tuple[Rule, str, str], ...]] = (
     ("stripe_key", "whsec_", r"\bwhsec_[A-Za-z0-9+/]{24,}"),
     ("google_key", "AIza", r"\bAIza[A-Za-z0-9_-]{35}"),
     ("google_key", "GOCSPX-", r"\bGOCSPX-[A-Za-z0-9_-]{28}"),
+    ("google_key", ":APA91b", r":APA91b[A-Za-z0-9_-]{100,}"),
     ("google_key", r"ya29\.", r"\bya29\.[A-Za-z0-9_-]{30,}"),
     ("package_token", "npm_", r"\bnpm_[A-Za-z0-9]{36}"),
     ("package_token", "pypi-A", r"\bpypi-A[A-Za-z0-9_-]{50,}"),

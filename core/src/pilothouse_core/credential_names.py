@@ -24,24 +24,29 @@ _TOKENS: Final = frozenset(
 )  # fmt: skip
 # `key` alone names half of all settings; after one of these it names a credential.
 _OF_KEYS: Final = frozenset(
-    {"api", "access", "secret", "private", "signing", "encryption", "encrypt", "crypto", "cipher",
-     "master", "account", "shared", "auth", "hmac", "jwt", "storage", "service", "app",
+    {"api", "access", "secret", "private", "signing", "sign", "encryption", "encrypt", "crypto",
+     "cipher", "master", "account", "shared", "auth", "hmac", "jwt", "storage", "service", "app",
      "application", "admin", "integration", "ingest", "write", "deploy", "session", "cookie",
      "hash", "aes"}
 )  # fmt: skip
 # What a secret or its key belongs to; a `secret` alone may be the name of one.
 _OF_SECRETS: Final = frozenset(
     {"client", "jwt", "app", "application", "shared", "session", "cookie", "webhook", "signing",
-     "oauth", "oauth2", "hmac", "consumer", "api", "csrf", "auth", "access", "token", "master",
-     "admin", "totp", "cron", "user", "db", "database", "service", "encryption"}
+     "oauth", "oauth2", "hmac", "consumer", "api", "csrf", "access", "token", "master", "admin",
+     "totp", "cron", "user", "db", "database", "service", "encryption"}
 )  # fmt: skip
 # Said before or after it, the value is something else.
 _NEUTRAL: Final = frozenset(
     {"public", "pub", "hash", "hashed", "encrypted", "masked", "sealed", "existing", "pull",
      "ref", "proxy", "by", "forgot", "reset", "show", "bypass", "require", "requires", "use",
      "allow", "enable", "max", "min", "grant", "type", "no", "has", "is", "external", "label",
-     "i18n", "message", "messages", "labels", "placeholder", "hint", "tooltip", "title",
-     "partition", "sort", "primary", "foreign", "cache", "routing", "tls", "image"}
+     "hint", "placeholder", "tooltip", "title", "partition", "sort", "primary", "foreign",
+     "routing", "tls", "image"}
+)  # fmt: skip
+# Sections whose values are shown to people, or are names of other things.
+_SPOKEN: Final = frozenset(
+    {"i18n", "l10n", "messages", "message", "labels", "label", "errors", "error", "hints",
+     "titles", "placeholders", "tooltips", "public", "cache", "hashes"}
 )  # fmt: skip
 # Said after it, the value is still the same.
 _SUFFIXES: Final = frozenset(
@@ -54,11 +59,11 @@ _PLURALS: Final = frozenset(
 )
 # Members of a section of credentials that are none themselves.
 _ABOUT: Final = frozenset(
-    {"username", "user", "login", "id", "name", "email", "url", "uri", "host", "port", "type",
-     "provider", "ttl", "path", "file", "endpoint", "region", "scope", "scopes", "issuer",
-     "audience", "algorithm", "version", "enabled", "format", "header", "length", "policy",
-     "expiry", "engine", "mount", "backend", "role", "refresh", "interval", "prefix", "realm",
-     "domain", "method", "mode"}
+    {"username", "user", "description", "login", "id", "name", "email", "url", "uri", "host",
+     "port", "type", "provider", "ttl", "path", "file", "endpoint", "region", "scope", "scopes",
+     "issuer", "audience", "algorithm", "version", "enabled", "format", "header", "length",
+     "policy", "expiry", "engine", "mount", "backend", "role", "refresh", "interval", "prefix",
+     "realm", "domain", "method", "mode"}
 )  # fmt: skip
 
 
@@ -70,7 +75,7 @@ def strength_of(key: str) -> Strength | None:
         segments.pop()
     *above, words = segments
     outer = above[-1] if above else []
-    if _NEUTRAL.intersection(word for segment in segments[-3:] for word in segment):
+    if _NEUTRAL.intersection(words) or _SPOKEN.intersection(key.lower().split(".")[:-1]):
         return None
     found = _own(words, outer)
     if found is None and outer and not _ABOUT.intersection(words):

@@ -27,7 +27,8 @@ _NONE: Final = (
     # what says that it is not the value
     r"[^a-z0-9]*(?:redacted|masked|hidden|removed|omitted|secret|password|token)[^a-z0-9]+",
     r"(?:redacted|masked|hidden|removed|omitted).{0,20}",
-    r"(?:your|insert|enter|put|add|fill|provide|paste)[-_ .a-z]{0,40}",
+    r"(?:your|insert|enter|put|add|fill|provide|paste)(?:[-_ .][-_ .a-z]{0,40}|password|token|key)",
+    r"\([a-z ]{4,40}\)|placeholder|(?:ask|see|check|contact)[ ].{1,40}",
     r"[-_ .a-z]{0,40}(?:[-_ ]here|[-_ ]goes[-_ ]here)",
     (
         r"(?:replace|set|see|from|managed|injected|stored|provided|comes)[-_ ]"
@@ -36,18 +37,23 @@ _NONE: Final = (
     ),
     # templates and names of variables
     r"\$\{[^{}]*\}|\{\{.*\}\}|#\{[^{}]*\}|\$\([^()]*\)|%\([^()]*\)[a-z]|<[^<>]*>|\{[a-z0-9_.]*\}",
-    r"\$[a-z_][a-z0-9_]*|%[a-z_]+%|@[a-z_.]+@|__[a-z0-9_]+__|:[a-z_]+|\[[a-z _-]+\]|%[a-z]",
+    r"\$[a-z_][a-z0-9_]*|%[a-z_]+%|%env\([^()]*\)%|@{1,2}[a-z_.]+@{1,2}",
+    r"__[a-z0-9_]+__|:[a-z_]+|\[[a-z _-]+\]|%[a-z]",
     r"(?:process\.env|env|var|local|data|os\.environ|\.values|secrets?|steps|inputs)\.[a-z0-9_.]+",
     # references to where the value is kept
     (
         r"(?:ref\+[a-z0-9]+|vault|bao|openbao|op|ssm|awssm|aws-?secretsmanager|secretsmanager|gsm|sm|"
         r"gcp-?secretmanager|gcp-?sm|azure-?kv|keyvault|akv|env|file|secrets?|k8s|kubernetes|conjur|"
-        r"doppler|bws|sops|kms|gcpkms|awskms|arn|classpath|resource|keyring|keychain):\S+"
+        r"doppler|bws|sops|kms|gcpkms|awskms|arn|classpath|resource|keyring|keychain):\S+|"
+        r"[a-z][a-z0-9+-]{2,30}:/\S*|[a-z0-9_-]+(?:/[a-z0-9_.-]+)+#[a-z0-9_.-]+"
     ),
-    r"projects/[^/]+/secrets/.*|alias/.*|@microsoft\.keyvault\(.*|!(?:ref|sub|getatt|env)\b.*",
+    r"projects/[^/]+/secrets/.*|alias/.*|@microsoft\.keyvault\(.*|!(?:ref|sub|getatt|env|vault)\b.*",
     # what is encrypted, hashed or public
     r"enc[\[(].*|\{cipher\}.*|vault:v[0-9]+:.*|aqicah.*|gaaaaa.*|\$ansible_vault.*|age1[a-z0-9]{50,}",
-    r"\$(?:2[abxy]?|argon2[a-z]*|[156y]|apr1|scrypt|pbkdf2[a-z0-9-]*)\$.*|\*[0-9a-f]{40}|md5[0-9a-f]{32}",
+    (
+        r"(?:[^:$\s]{1,64}:)?\$(?:2[abxy]?|argon2[a-z]*|[156y]|apr1|scrypt|pbkdf2[a-z0-9-]*)\$.*|"
+        r"\*[0-9a-f]{40}|md5[0-9a-f]{32}"
+    ),
     r"\{(?:bcrypt|s?sha\d*|s?md5|crypt|argon2|pbkdf2|scrypt)(?:@[^}]*)?\}.*",
     r"(?:pbkdf2[_:]sha\d+|scrypt|bcrypt|argon2[a-z]*|scram-sha-\d+|bcrypt_sha256)[$:].*",
     r"sha(?:1|256|384|512)[:$-][a-z0-9+/=]{20,}",
@@ -61,7 +67,7 @@ _NONE: Final = (
 )
 _HEX = re2.compile(r"^[0-9a-fA-F]+$")
 _TOKEN = re2.compile(r"^[A-Za-z0-9+/=_.~:%-]+$")
-_VARIABLE = re2.compile(r"^[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$")
+_VARIABLE = re2.compile(r"^(?:[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|PASS|PASSWORD|PASSWD|SECRET|TOKEN)$")
 _LETTERS_AND_DIGITS = re2.compile(r"[A-Za-z0-9]+")
 
 

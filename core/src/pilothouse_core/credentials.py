@@ -21,7 +21,7 @@ from pilothouse_core.credential_values import is_random, is_stand_in
 __all__ = ["MAX_SCANNED", "RULES", "Rule", "find"]
 
 MAX_SCANNED = 65_536  # characters; what is longer is judged by its beginning
-_SHORTEST = 3
+_SHORTEST = 2
 _SHORTEST_NUMBER = 4  # digits
 _MAX_NAMED = 1024  # what is longer is a text, and no password
 _MAX_PLACES = 100  # assignments and URLs in one value
@@ -55,15 +55,15 @@ _URL = re2.compile(
 )
 _ORACLE = re2.compile(r"(?i)jdbc:oracle:[a-z0-9]+:[^\s/:@]{1,200}/([^\s@/]{1,400})@")
 _NAME = (
-    r"([a-z0-9_.\-]{0,64}(?:passw(?:or)?d|pwd|pass|passphrase|secret|token|key|credentials?)"
-    r"[a-z0-9_]{0,16})"
+    r"([a-z0-9_.\-]{0,64}(?:passw(?:or)?d|pwd|pass|passphrase|secret|token|key|credentials?|"
+    r"auth)[a-z0-9_]{0,16})"
 )
 _VALUE = r"(\"[^\"\n]{1,400}|'[^'\n]{1,400}|[^\s\"';&,]{1,400})"
 # `name=value` anywhere; `name: value` where it is a member of JSON or a line of several;
 # `--name value` on a command line.
-_ASSIGNED = re2.compile(rf"(?i)(?:^|[^a-z0-9_.\-]|-){_NAME}[\"']?\s{{0,3}}=\s{{0,3}}{_VALUE}")
-_MEMBER = re2.compile(rf"(?im)(?:[\"']|^\s{{0,64}}){_NAME}[\"']?\s{{0,3}}:\s{{0,3}}{_VALUE}")
-_OPTION = re2.compile(rf"(?i)(?:^|\s)--?{_NAME}\s{{1,3}}{_VALUE}")
+_ASSIGNED = re2.compile(rf"(?i)(?:^|[^a-z0-9_.\-]|-){_NAME}[\"']?[ \t]{{0,3}}=[ \t]{{0,3}}{_VALUE}")
+_MEMBER = re2.compile(rf"(?im)(?:[\"']|^\s{{0,64}}){_NAME}[\"']?[ \t]{{0,3}}:[ \t]{{0,3}}{_VALUE}")
+_OPTION = re2.compile(rf"(?i)(?:^|\s)(?:--?|login\s\S{{1,200}}\s){_NAME}\s{{1,3}}{_VALUE}")
 _HEADER = re2.compile(
     r"(?i)^(?:authorization:\s*)?(basic|bearer|token|apikey)\s+([A-Za-z0-9+/=_.~-]{8,})\s*$"
 )
@@ -73,11 +73,13 @@ _TEMPLATE = re2.compile(
 )
 _WITH_DEFAULT = re2.compile(r"^\$\{[A-Za-z0-9_.-]+?(?::-|:|-)(.*)\}$")
 _DIGITS = re2.compile(r"^[0-9 _.,:+/-]+$")
-_SENTENCE = re2.compile(
-    r"(?i)passw|secret|token|[.!?:…]$|\b(?:must|please|enter|your|the|for|is|to|of)\b"
-)
-_MIXED = re2.compile(r"[A-Za-z].*[0-9!@#$%^&*]|[0-9!@#$%^&*].*[A-Za-z]")
+_SENTENCE = re2.compile(r"(?i)passw|secret|token|[.!?:…]$|\b(?:must|please|enter|your|required)\b")
+_MIXED = re2.compile(r"[a-z].*[A-Z]|[A-Za-z].*[0-9!@#$%^&*]|[0-9!@#$%^&*].*[A-Za-z]")
 _NAME_OF_ONE = re2.compile(r"^[a-z0-9]+(?:[-_./][a-z0-9]+)+$")
+_LOGIN = re2.compile(
+    r"^[^\s:]{1,64}:[^\s:]*(?:[A-Za-z][0-9!@#$%^&*]|[0-9!@#$%^&*][A-Za-z])[^\s:]*$"
+)
+_SCHEME = re2.compile(r"(?i)^(?:bearer|basic|token|apikey)\s+")
 _PLAINLY = re2.compile(r"^\{(?:noop|plain|cleartext)\}")
 
 
@@ -139,7 +141,7 @@ def _assignments(text: str) -> Iterator[tuple[str, str]]:
     patterns = (
         (_ASSIGNED, "=" in text),
         (_MEMBER, ":" in text and ('"' in text or "'" in text or "\n" in text)),
-        (_OPTION, "-" in text and " " in text),
+        (_OPTION, " " in text and ("-" in text or "login " in text)),
     )
     for pattern, is_there in patterns:
         if is_there:
@@ -158,7 +160,13 @@ def _by_name(strength: Strength | None, text: str) -> Rule | None:
         case "secret":
             return "named_secret" if _is_secret(text) else None
         case "token":
-            return "named_secret" if is_random(text) and not is_stand_in(text) else None
+            return "named_secret" if _is_token(_SCHEME.sub("", text)) else None
+
+
+def _is_token(text: str) -> bool:
+    if is_stand_in(text):
+        return False
+    return is_random(text) or (_LOGIN.search(text) is not None and _is_password(text))
 
 
 def _is_password(text: str) -> bool:
