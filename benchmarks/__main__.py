@@ -7,6 +7,7 @@ import uvloop
 
 from benchmarks.access import guarded
 from benchmarks.changes import spread
+from benchmarks.client import clients
 from benchmarks.configurations import (
     CONNECTIONS,
     bare_vault,
@@ -56,6 +57,8 @@ def main() -> int:
     rows += _busy_reads()
     rows += _busy_evaluations()
     rows += _busy_discovery()
+    with ServiceProcess(_QUIET) as service:
+        rows += clients(service)
     with closing(start_zookeeper()) as zookeeper, closing(start_postgres()) as postgres:
         common = _QUIET | {"DATABASE_URL": postgres.fresh_database()}
         rows += _registrations(common, zookeeper)

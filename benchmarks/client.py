@@ -1,0 +1,78 @@
+"""The client library: how soon it hears of a change, what a read costs, how fast it starts."""
+
+import json
+import logging
+from pathlib import Path
+from queue import Queue
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+from benchmarks.load import Figures
+from benchmarks.table import Row
+from pilothouse import ConfigChange, Pilothouse
+from tests.servers.service import ServiceProcess
+
+CHANGES = 200
+READS = 100_000
+COLD_STARTS = 50
+_KEYS = 1000  # of the configuration that is held
+_SERVICE, _ENVIRONMENT = "client", "production"
+_QUERY = f"environment={_ENVIRONMENT}&service_name={_SERVICE}"
+
+
+def clients(service: ServiceProcess) -> list[Row]:
+    values = {f"section{number % 20}.key{number}": f"value {number}" for number in range(_KEYS)}
+    written = service.request("PATCH", f"/api/v1/config?{_QUERY}", {"set": values})
+    assert written.status == 200, written.body
+    logging.getLogger("pilothouse").setLevel(logging.ERROR)  # the service will be away on purpose
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "snapshot"
+        with Pilothouse(service.url, _SERVICE, _ENVIRONMENT, snapshot=file) as client:
+            rows = [*_heard(service, client), _reads(client)]
+        service.stop()
+        return [*rows, _cold_starts(service.url, file)]
+
+
+def _heard(service: ServiceProcess, client: Pilothouse) -> list[Row]:
+    """Write, and wait for the callback: from the request, and from its answer."""
+    heard: Queue[tuple[float, ConfigChange]] = Queue()
+    client.on_change("section7", lambda change: heard.put((perf_counter(), change)))
+    whole, after = [], []
+    for number in range(CHANGES):
+        body = json.dumps({"value": f"change {number}"}).encode()
+        started = perf_counter()
+        path = f"/api/v1/config/section7.key7?{_QUERY}"
+        service.request("PUT", path, data=body, headers={"Content-Type": "application/json"})
+        answered = perf_counter()
+        moment, change = heard.get(timeout=30)
+        assert change.new_value == f"change {number}"
+        whole.append(moment - started)
+        after.append(max(0.0, moment - answered))
+    name = f"client, {_KEYS:,} keys: "
+    return [
+        Row(f"{name}write to callback", Figures(whole, CHANGES / sum(whole)), None),
+        Row(f"{name}answer of the write to callback", Figures(after, CHANGES / sum(after)), None),
+    ]
+
+
+def _reads(client: Pilothouse) -> Row:
+    seconds = []
+    began = perf_counter()
+    for number in range(READS):
+        started = perf_counter()
+        client.config.get(f"section{number % 20}.key{number % 1000}")
+        seconds.append(perf_counter() - started)
+    return Row("client: config.get", Figures(seconds, READS / (perf_counter() - began)), None)
+
+
+def _cold_starts(url: str, file: Path) -> Row:
+    """Begin with nobody at the service's address, until the first value is read."""
+    seconds = []
+    for _ in range(COLD_STARTS):
+        started = perf_counter()
+        with Pilothouse(url, _SERVICE, _ENVIRONMENT, snapshot=file) as client:
+            assert client.config.get("section1.key1") == "value 1"
+            seconds.append(perf_counter() - started)
+            assert client.config.source == "snapshot"
+    name = f"client: cold start from the snapshot of {_KEYS:,} keys"
+    return Row(name, Figures(seconds, COLD_STARTS / sum(seconds)), None)
