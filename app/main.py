@@ -12,12 +12,18 @@ from pydantic import SecretStr
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Message, Receive, Scope, Send
 
+from app.access.auditing import AuditLog
+from app.access.fingerprints import PURPOSE as FINGERPRINTS
+from app.access.fingerprints import Fingerprints
 from app.access.gate import Gate, GuardedGate, OpenGate
 from app.access.known import KnownTokens
 from app.access.limits import Rates
 from app.access.people import People, RoleMapping
 from app.access.pepper import TOKENS, derived
+from app.access.recorder import Recorder
+from app.access.router_audit import router as audit_router
 from app.access.router_tokens import router as tokens_router
+from app.access.sealing import SEAL_SECONDS, Sealer
 from app.access.service import TokenService
 from app.access.tickets import Tickets
 from app.access.uses import LastUses
@@ -95,6 +101,8 @@ class State(TypedDict):
     own: OwnRegistration | None
     known: KnownTokens
     tokens: TokenService
+    audit: AuditLog
+    recorder: Recorder
     hot: tuple[HotRead, ...]
     hot_posts: Mapping[bytes, HotPost]
 
@@ -131,6 +139,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             app.state.opened = state
             await _first_contact(backends, state["follower"])
             _warn_of_no_admin(settings, state["known"])
+            stack.push_async_callback(state["recorder"].flush)
             await stack.enter_async_context(running(tasks))
             _log.info("started", mode=settings.pilothouse_mode, access=settings.pilothouse_access)
             yield state
@@ -162,6 +171,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         registry_router,
         discovery_router,
         tokens_router,
+        audit_router,
         stats_router,
         health_router,
     ):
@@ -190,12 +200,21 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
     reader = Reader(store, follower, cached, max_versions=keep, memory_bytes=memory_bytes)
     allowances = [Allowance(*parts) for parts in settings.allowances]
     plain_values = PlainValues(settings.production_patterns, allowances)
-    writer = Writer(store, log, cipher, reader, max_versions=keep, plain_values=plain_values)
+    fingerprints = Fingerprints(derived(backends.pepper, FINGERPRINTS))
+    writer = Writer(
+        store,
+        log,
+        cipher,
+        reader,
+        max_versions=keep,
+        fingerprints=fingerprints,
+        plain_values=plain_values,
+    )
     sets = FlagSets(backends.flags)
     follower.prepare(sets.prepare)
     last_flags = LastFlags(sets, backends.cache)
     last_pointers = LastPointers(follower, backends.cache, [last_flags])
-    flag_writer = FlagWriter(backends.flags, sets)
+    flag_writer = FlagWriter(backends.flags, sets, fingerprints)
     evaluator = Evaluator(sets)
     counter = UsageCounter(backends.flags, evaluator)
     registry = assembled(
@@ -205,6 +224,7 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
         replica=uuid4().hex,
         interval=settings.service_health_check_interval,
         allowed_networks=settings.allowed_networks,
+        fingerprints=fingerprints,
     )
     follower.prepare(registry.follower.prepare)
     hub = Hub(settings.stream_limit, settings.caller_stream_limit)
@@ -218,6 +238,8 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
     retention = Retention(
         log, settings.change_retention_days, max(keep, KEPT_OF_EACH), relayed=relay is not None
     )
+    recorder = Recorder(backends.audit)
+    sealer = Sealer(backends.audit, backends.signer, backends.publisher)
     vitals = Vitals(backends.watched, follower, VERSION, relay)
     tells_source = settings.pilothouse_mode == "development"
     hot = HotConfigs.over(reader, vitals, memory_bytes // 4, tells_source=tells_source)
@@ -239,6 +261,8 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
         gate=gate,
         known=known,
         tokens=TokenService(backends.tokens, known, key),
+        audit=backends.audit,
+        recorder=recorder,
         own=_own(settings, registry),
         hot=(
             HotKey(hot),
@@ -268,6 +292,8 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
         "scan": lambda: _repeated(log, "scan", settings.vault_scan_interval, scanner.scan),
         "trim": lambda: _repeated(log, "trim", TRIM_SECONDS, retention.trim),
         "reap_instances": lambda: _repeated(log, "reap", _REAP_EVERY_SECONDS, registry.keeper.reap),
+        "record": recorder.run,
+        "seal": lambda: _repeated(log, "seal", SEAL_SECONDS, sealer.seal),
         **tasks_of(registry),
         **backends.tasks,
     }

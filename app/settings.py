@@ -77,6 +77,11 @@ class Settings(BaseSettings):
         description="Under what tokens are digested, the same for all replicas: 32 characters or "
         "more; unset: made once, in the data folder.",
     )
+    audit_signing_key_file: Optional = Field(
+        None,
+        description="File with the private Ed25519 key (PEM) that signs the audit's head, the same "
+        "for all replicas; unset: made once, in the data folder.",
+    )
     production_environments: str = Field(
         "production",
         description="Environments of production, separated by commas; `*` stands for any "

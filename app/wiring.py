@@ -7,12 +7,16 @@ from pathlib import Path
 
 import structlog
 
+from app.access.audit_embedded import EmbeddedAuditLog
+from app.access.audit_postgres import PostgresAuditLog
+from app.access.auditing import AuditLog
 from app.access.embedded import EmbeddedTokenStore
 from app.access.jwks import IssuerKeys
 from app.access.people import KeySource
 from app.access.pepper import TOKENS, PepperUnusable, derived, pepper_of
 from app.access.port import TokenStore
 from app.access.postgres import PostgresTokenStore
+from app.access.signing import KeyUnusable, Signer, signer_of
 from app.cache.absent import AbsentCache
 from app.cache.port import Cache
 from app.cache.redis import RedisAddress, RedisCache
@@ -63,6 +67,8 @@ class Backends:
     flags: FlagStore
     rows: InstanceRows
     tokens: TokenStore
+    audit: AuditLog
+    signer: Signer
     nodes: ServiceRegistryClient
     resolve: Resolve
     issuer: KeySource | None  # None: only machines have tokens
@@ -85,6 +91,8 @@ def refuse_unsafe(settings: Settings) -> None:
         if settings.zookeeper_hosts is None:
             reasons.append("ZOOKEEPER_HOSTS is not set: instances would be embedded")
         reasons += _unsafe_access(settings)
+        if settings.audit_signing_key_file is None:
+            reasons.append("AUDIT_SIGNING_KEY_FILE is not set: nobody could trust the audit")
         if settings.vault_token and settings.vault_token.get_secret_value() == "root":
             reasons.append("VAULT_TOKEN is a development default")
     if settings.oidc_issuer is not None and settings.oidc_audience is None:
@@ -123,7 +131,7 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
         state = await _opened_state(settings, stack)
         pepper = _pepper(settings)
         store, cipher, vault_tasks = await _configs(settings, state, stack)
-        log, flags, rows, tokens, prepare = await _log_of(settings, state, stack)
+        log, flags, rows, tokens, audit, prepare = await _log_of(settings, state, stack)
         nodes = _nodes(settings, stack)
         resolver = SystemResolver()
         stack.callback(resolver.close)
@@ -155,6 +163,8 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
             flags=flags,
             rows=rows,
             tokens=tokens,
+            audit=audit,
+            signer=_signer(settings),
             nodes=nodes,
             resolve=resolver,
             issuer=_issuer(settings, stack),
@@ -165,6 +175,13 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
             tasks=vault_tasks,
             prepare=prepare,
         )
+
+
+def _signer(settings: Settings) -> Signer:
+    try:
+        return signer_of(settings.audit_signing_key_file, Path(settings.pilothouse_data_dir))
+    except KeyUnusable as error:
+        raise StartRefused([f"AUDIT_SIGNING_KEY_FILE: {error}"]) from error
 
 
 def _issuer(settings: Settings, stack: AsyncExitStack) -> KeySource | None:
@@ -281,7 +298,7 @@ def _login(settings: Settings) -> TokenLogin | AppRoleLogin:
 
 async def _log_of(
     settings: Settings, state: State | None, stack: AsyncExitStack
-) -> tuple[ChangeLog, FlagStore, InstanceRows, TokenStore, Task]:
+) -> tuple[ChangeLog, FlagStore, InstanceRows, TokenStore, AuditLog, Task]:
     match settings.database_url:
         case None:
             assert state is not None
@@ -289,18 +306,19 @@ async def _log_of(
             flag_store = EmbeddedFlagStore(state, embedded.wake)
             token_store = EmbeddedTokenStore(state, embedded.wake)
             instance_rows = EmbeddedInstanceRows(state, embedded.wake)
-            return embedded, flag_store, instance_rows, token_store, _nothing
+            audit_log = EmbeddedAuditLog(state)
+            return embedded, flag_store, instance_rows, token_store, audit_log, _nothing
         case secret:
             url = secret.get_secret_value()
             engine = open_engine(url)
             log = PostgresChangeLog(engine, url)
             flags, rows = PostgresFlagStore(engine), PostgresInstanceRows(engine)
-            tokens = PostgresTokenStore(engine)
+            tokens, audit = PostgresTokenStore(engine), PostgresAuditLog(engine)
             stack.push_async_callback(log.close)
             if settings.pilothouse_mode == "production":
                 # `python -m app migrate` is a step of its own there.
-                return log, flags, rows, tokens, _nothing
-            return log, flags, rows, tokens, lambda: _migrated(url)
+                return log, flags, rows, tokens, audit, _nothing
+            return log, flags, rows, tokens, audit, lambda: _migrated(url)
 
 
 def _nodes(settings: Settings, stack: AsyncExitStack) -> ServiceRegistryClient:

@@ -245,7 +245,8 @@ class KeyService:
         if not secrets:
             return {}
         entity = effective.addressed.entity
-        disclosed = Disclosure(entity, tuple(secrets), caller.actor(), caller.request_id)
+        source = caller.source or None
+        disclosed = Disclosure(entity, tuple(secrets), caller.actor(), caller.request_id, source)
         await self.log.disclose(disclosed)
         revealed = {key: leaf for key, leaf in secrets.items() if key in plain}
         by_environment: defaultdict[str, list[tuple[str, str, str]]] = defaultdict(list)

@@ -80,6 +80,7 @@ def write_of(  # noqa: PLR0913 - what a request may say of a write
         replaces=replaces,
         idempotency=idempotency and idempotency.by(caller.principal.name),
         place=place,
+        source=caller.source or None,
     )
 
 

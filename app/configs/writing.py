@@ -9,7 +9,7 @@ import json
 import random
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from enum import Enum
 
 import structlog
 
+from app.access.fingerprints import Fingerprints
 from app.changes.errors import Gap, IdempotencyKeyReused, LogUnavailable
 from app.changes.model import (
     EXTERNAL_ACTOR,
@@ -45,7 +46,7 @@ from app.configs.model import MAX_DOCUMENT_BYTES, Body, DocumentId, Finding, Sta
 from app.configs.plain_values import Place, PlainValues, nowhere
 from app.configs.port import Cipher, ConfigStore
 from app.configs.reading import Reader
-from app.configs.secrets import stored, to_seal
+from app.configs.secrets import masked, stored, to_seal
 from app.errors import PilothouseError
 from app.telemetry import CONFIG_WRITE_DURATION, CONFIG_WRITES, PLAIN_CREDENTIALS
 from pilothouse_core.diff import diff
@@ -73,6 +74,7 @@ class Write:
     replaces: bool = False  # the edit needs nothing of what the current version says
     idempotency: Idempotency | None = None
     place: Place = nowhere
+    source: str | None = None  # the address it came from
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class _Lost(Exception):  # not an error: another write took the version
 
 
 class Writer:
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what stands around every write
         self,
         store: ConfigStore,
         log: ChangeLog,
@@ -104,6 +106,7 @@ class Writer:
         reader: Reader,
         *,
         max_versions: int,
+        fingerprints: Fingerprints,
         plain_values: PlainValues = _WARNING,
     ) -> None:
         self.plain_values = plain_values
@@ -112,6 +115,7 @@ class Writer:
         self._cipher = cipher
         self._reader = reader
         self._max_versions = max_versions
+        self._fingerprints = fingerprints
         self._queues: defaultdict[DocumentId, _Queue] = defaultdict(_Queue)
 
     async def write(self, write: Write) -> Outcome:
@@ -200,6 +204,7 @@ class Writer:
             return Outcome(base, pointer.revision if pointer else 0, changed=False)
         intent = _intent(write, draft.action, base.version if base else 0, key, digest)
         body, text = await self._composed(intent, draft, base)
+        intent = replace(intent, facts=self._fingerprinted(base, body))
         begun = await self._log.begin(intent)
         if begun.id != intent.id:
             return await self._join(write, begun, digest, started)
@@ -310,6 +315,9 @@ class Writer:
         if size > MAX_DOCUMENT_BYTES and not _only_removes(base, data):
             raise DocumentTooLarge(size, MAX_DOCUMENT_BYTES)
         return replace(body, size=len(text)), text
+
+    def _fingerprinted(self, base: Body | None, body: Body) -> Mapping[str, str | None]:
+        return self._fingerprints.facts(_content(base), _content(body))
 
     async def _sealed(self, document: DocumentId, data: Tree) -> Tree:
         found = list(to_seal(data))
@@ -445,7 +453,7 @@ class Writer:
         base = await self._reader.last_readable(document, pointer.version, whole=True)
         draft = bury(document, base)
         body, text = await self._composed(intent, draft, base)
-        await self._log.begin(intent)
+        await self._log.begin(replace(intent, facts=self._fingerprinted(base, body)))
         started = asyncio.get_running_loop().time()
         try:
             await self._carry_out(intent, body, text, started, first=True)
@@ -494,7 +502,16 @@ def _intent(write: Write, action: Action, base: int, key: str | None, digest: st
         at=datetime.now(UTC),
         idempotency_key=key,
         digest=digest,
+        source=write.source,
     )
+
+
+def _content(body: Body | None) -> str | None:
+    """Return what a version says, the same for the same; a secret by its own fingerprint."""
+    if body is None or body.deleted:
+        return None
+    shown = masked(body.data, fingerprints=True) if body.data else {}
+    return json.dumps(shown, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
 def _document(intent: Intent) -> DocumentId:

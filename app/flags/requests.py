@@ -38,6 +38,7 @@ def request_of(
         actor=caller.actor(),
         comment=comment,
         request_id=caller.request_id,
+        source=caller.source or None,
         expected=expected.allows if expected is not None and expected.is_stated else None,
         idempotency=idempotency and idempotency.by(caller.principal.name),
     )

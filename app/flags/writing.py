@@ -4,8 +4,9 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from app.access.fingerprints import Fingerprints
 from app.changes.errors import IdempotencyKeyReused
 from app.changes.model import Idempotency
 from app.errors import PilothouseError
@@ -44,6 +45,7 @@ class Request:
     request_id: str
     expected: Callable[[int], bool] | None = None
     idempotency: Idempotency | None = None
+    source: str | None = None  # the address it came from
 
 
 Definition = Flag | Segment
@@ -53,9 +55,10 @@ Plan = Callable[[Environment], Change]
 
 
 class FlagWriter:
-    def __init__(self, store: FlagStore, sets: FlagSets) -> None:
+    def __init__(self, store: FlagStore, sets: FlagSets, fingerprints: Fingerprints) -> None:
         self._store = store
         self._sets = sets
+        self._fingerprints = fingerprints
 
     async def write(self, environment: str, plan: Plan, request: Request) -> Sequence[Item]:
         """Do what `plan` makes of the environment as it stands; returns what was written.
@@ -112,16 +115,23 @@ class FlagWriter:
             Commit(
                 environment=name,
                 base=environment.revision,
-                edits=edits,
+                edits=[self._told(environment, edit) for edit in edits],
                 actor=request.actor,
                 comment=request.comment,
                 request_id=request.request_id,
                 idempotency_key=None if idempotency is None else idempotency.key,
                 digest=None if idempotency is None else _digest(idempotency),
+                source=request.source,
             )
         )
         await self._sets.take(items)
         return items
+
+    def _told(self, environment: Environment, edit: Edit) -> Edit:
+        """Add what the audit says of it: nothing else is committed before it."""
+        present = environment.live(edit.kind, edit.name)
+        before = None if present is None else present.definition
+        return replace(edit, facts=self._fingerprints.facts(before, edit.definition or None))
 
 
 def _digest(idempotency: Idempotency) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from ipaddress import ip_network
 
+from app.access.fingerprints import Fingerprints
 from app.registry.addresses import AddressPolicy
 from app.registry.balancing import Balancer
 from app.registry.checking import Checker
@@ -16,7 +17,7 @@ from app.registry.service import RegistryService
 from app.registry.view import View
 
 
-def assembled(
+def assembled(  # noqa: PLR0913 - what stands around every registration
     rows: InstanceRows,
     nodes: ServiceRegistryClient,
     resolve: Resolve,
@@ -24,6 +25,7 @@ def assembled(
     replica: str,
     interval: float,
     allowed_networks: Sequence[str],
+    fingerprints: Fingerprints,
 ) -> RegistryService:
     """Build the service; `interval` is that of health checks, in seconds."""
     view = View()
@@ -40,6 +42,7 @@ def assembled(
         heartbeats=Heartbeats(rows, view),
         balancer=Balancer(),
         replica=replica,
+        fingerprints=fingerprints,
     )
 
 

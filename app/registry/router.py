@@ -35,7 +35,7 @@ _LOGGED = carrying("X-Revision")
 
 
 def _requester(caller: Caller) -> Requester:
-    return Requester(caller.actor(), caller.request_id)
+    return Requester(caller.actor(), caller.request_id, caller.source or None)
 
 
 def _lease(row: Row) -> LeaseOut:

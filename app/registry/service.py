@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from app.access.fingerprints import Fingerprints
 from app.registry.balancing import Balancer, Choice, Strategy
 from app.registry.checking import Check, Checker
 from app.registry.errors import (
@@ -41,6 +42,7 @@ class Requester:
 
     actor: str
     request_id: str
+    source: str | None = None  # the address it came from
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class RegistryService:
     heartbeats: Heartbeats
     balancer: Balancer
     replica: str
+    fingerprints: Fingerprints
 
     @property
     def is_stale(self) -> bool:
@@ -82,6 +85,8 @@ class RegistryService:
                 owner=self.replica,
                 actor=requester.actor,
                 request_id=requester.request_id,
+                source=requester.source,
+                fingerprint=self.fingerprints.of(text),
             )
         )
         self.view.learn([registered.row])
@@ -97,7 +102,12 @@ class RegistryService:
         """Take an instance out; raises InstanceNotFound, OldEpoch and RegistryUnavailable."""
         _check(service, instance_id)
         row = await self.rows.deregister(
-            service, instance_id, epoch, requester.actor, requester.request_id
+            service,
+            instance_id,
+            epoch,
+            requester.actor,
+            requester.request_id,
+            requester.source,
         )
         self.view.learn([row])
         with suppress(NodesUnavailable):  # hidden by its row; its keeper sweeps the node away
@@ -136,7 +146,13 @@ class RegistryService:
         """Take an instance out of discovery at once, and out of the registry after its grace."""
         _check(service, instance_id)
         row = await self.rows.drain(
-            service, instance_id, epoch, grace_seconds, requester.actor, requester.request_id
+            service,
+            instance_id,
+            epoch,
+            grace_seconds,
+            requester.actor,
+            requester.request_id,
+            requester.source,
         )
         self.view.learn([row])
         with suppress(NodesUnavailable):

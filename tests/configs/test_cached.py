@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.access.fingerprints import Fingerprints
 from app.access.model import ANYBODY, Caller
 from app.cache.absent import AbsentCache
 from app.cache.port import Cache
@@ -251,7 +252,9 @@ class Installation:
         follower = Follower(log)
         cached = CachedDocuments(cache or self.cache, max_versions=50)
         reader = Reader(store, follower, cached, max_versions=50, memory_bytes=memory_bytes)
-        writer = Writer(store, log, cipher, reader, max_versions=50)
+        writer = Writer(
+            store, log, cipher, reader, max_versions=50, fingerprints=Fingerprints(bytes(32))
+        )
         keys = KeyService(reader, writer, cipher, log)
         await follower.start()
         return Replica(store, follower, reader, keys, DocumentService(reader, writer, log))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app.access.fingerprints import Fingerprints
 from app.cache.absent import AbsentCache
 from app.changes.embedded import EmbeddedChangeLog
 from app.changes.follower import Follower
@@ -61,7 +62,9 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     cached = CachedDocuments(AbsentCache(), max_versions=50)
     reader = Reader(store, follower, cached, max_versions=50, memory_bytes=2**20)
     cipher = EmbeddedCipher(tmp_path / "secrets.key")
-    writer = Writer(store, log, cipher, reader, max_versions=50)
+    writer = Writer(
+        store, log, cipher, reader, max_versions=50, fingerprints=Fingerprints(bytes(32))
+    )
     await follower.start()
     await writer.write(Write(CHECKOUT, create_key("a", 1, is_encrypted=False), "ana", "request"))
     edits = [Edit("flag", "banner", "{}", "created"), Edit("segment", "beta", "{}", "created")]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app.access.fingerprints import Fingerprints
 from app.registry.addresses import Address
 from app.registry.assembling import assembled
 from app.registry.embedded import EmbeddedNodes, EmbeddedServiceRegistryClient
@@ -56,6 +57,7 @@ async def registry_of(store: Store, *allowed: str) -> AsyncIterator[RegistryServ
         replica="here",
         interval=10.0,
         allowed_networks=allowed,
+        fingerprints=Fingerprints(bytes(32)),
     )
     try:
         yield registry

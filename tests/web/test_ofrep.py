@@ -10,6 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app.access.fingerprints import Fingerprints
 from app.access.gate import OpenGate
 from app.changes.embedded import EmbeddedChangeLog
 from app.changes.follower import Follower
@@ -59,7 +60,7 @@ async def sets(tmp_path: Path, clock: Clock, state: dict[str, object]) -> AsyncI
     store = EmbeddedFlagStore(kept, log.wake)
     sets = FlagSets(store)
     evaluator = Evaluator(sets, clock=clock)
-    writer = FlagWriter(store, sets)
+    writer = FlagWriter(store, sets, Fingerprints(bytes(32)))
     state |= {
         "gate": OpenGate(),
         "evaluator": evaluator,
