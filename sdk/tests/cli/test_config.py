@@ -7,8 +7,6 @@ import pytest
 
 from sdk.tests.cli.terminal import Terminal
 
-MASKED = {"$secret": "masked"}
-
 
 @pytest.mark.parametrize(
     ("typed", "value", "printed"),
@@ -71,7 +69,8 @@ def test_a_secret_stays_one_when_it_is_set_again(pilothouse: Terminal) -> None:
     pilothouse.ok("config", "set", "token", "-", "--secret", stdin="first")
     pilothouse.ok("config", "set", "token", "-", stdin="second")
 
-    assert pilothouse.ok("config", "get", "token", "--json").json()["value"] == MASKED
+    assert "$secret" in pilothouse.ok("config", "get", "token", "--json").json()["value"]
+    assert pilothouse.ok("config", "get", "token", "--reveal").out == "second\n"
 
 
 def test_a_secret_on_the_command_line_is_warned_of(pilothouse: Terminal) -> None:
@@ -170,6 +169,7 @@ def test_a_write_over_another_version_is_a_conflict(pilothouse: Terminal) -> Non
 
 def test_a_folder_is_imported_file_by_file(pilothouse: Terminal, tmp_path: Path) -> None:
     del pilothouse.variables["PILOTHOUSE_SERVICE"]
+    pilothouse.variables["PILOTHOUSE_ENVIRONMENT"] = "folder"
     (tmp_path / "application.yml").write_text("folder.shared: 1\n")
     (tmp_path / "folder-cart.properties").write_text("folder.cart=yes\n")
     (tmp_path / "folder-bad.yaml").write_text("a: 1\na: 2\n")
@@ -184,8 +184,8 @@ def test_a_folder_is_imported_file_by_file(pilothouse: Terminal, tmp_path: Path)
     assert done.code == 1
     assert "folder-bad.yaml" in done.err
     assert [row[:2] for row in done.table()] == [
-        ["default/_shared", "created"],
-        ["default/folder-cart", "created"],
+        ["folder/_shared", "created"],
+        ["folder/folder-cart", "created"],
     ]
     assert pilothouse.ok("config", "get", "folder.cart", "-s", "folder-cart").out == "yes\n"
 

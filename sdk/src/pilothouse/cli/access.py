@@ -178,23 +178,27 @@ def audit(
     action: Annotated[str | None, typer.Option(help="Only created, revealed, ...")] = None,
     kind: Annotated[str | None, typer.Option(help="Only config, flag, token, ...")] = None,
     name: Annotated[str | None, typer.Option(help="Only this service, flag, ...")] = None,
-    since: Annotated[str | None, typer.Option(help="Only later than this time.")] = None,
-    until: Annotated[str | None, typer.Option(help="Only earlier than this time.")] = None,
+    since: Annotated[int | None, typer.Option(min=0, help="Only rows after this number.")] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", help="Only at this RFC 3339 time and later.")
+    ] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Only before this time.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 100,
     export: Annotated[
         Path | None,
         typer.Option("--export", help="All that is found, as JSON lines into this file or `-`."),
     ] = None,
 ) -> None:
-    """Show who did what: every write, reveal and denial."""
+    """Show who did what, oldest first: every write, reveal and denial."""
     query = {
         "actor": actor,
         "action": action,
         "kind": kind,
         "name": name or session.asked.service,
         "environment": session.asked.environment,
-        "since": since,
-        "until": until,
+        "since_seq": since,
+        "from": from_,
+        "to": to,
     }
     if export is not None:
         return _export(session, export, query)

@@ -1,7 +1,9 @@
 """Requests of commands: one at a time, failures as exit codes, lists over all their pages."""
 
 import asyncio
+import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -35,15 +37,12 @@ class Api:
         except ValueError as error:
             raise usage(str(error)) from None
         self._loop = asyncio.new_event_loop()
+        self._moving: AsyncGenerator[None, None] | None = None
 
     def close(self) -> None:
-        # After Ctrl-C a request is still on its way, and would complain that nobody awaits it.
-        left = asyncio.all_tasks(self._loop)
-        for task in left:
-            task.cancel()
-        ending = asyncio.gather(*left, return_exceptions=True) if left else asyncio.sleep(0)
-        self._loop.run_until_complete(_all(ending, self._transport.close()))
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        if self._moving is not None:
+            self._done(self._moving.aclose())
+        self._done(self._transport.close())
         self._loop.close()
 
     def get(
@@ -105,13 +104,10 @@ class Api:
 
         `away` is told when the stream breaks; it is opened again.
         """
-        moves = self._moves(away)
-        try:
-            while True:
-                self._done(moves.__anext__())
-                yield
-        finally:
-            self._done(moves.aclose())
+        self._moving = self._moves(away)
+        while True:
+            self._done(self._moving.__anext__())
+            yield
 
     async def _moves(self, away: Callable[[Failure], None]) -> AsyncGenerator[None, None]:
         failures = 0
@@ -131,15 +127,32 @@ class Api:
             await asyncio.sleep(full_jitter(failures, _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS))
 
     def _done(self, pending: Awaitable[_T]) -> _T:
+        task = self._loop.create_task(_awaited(pending))
         try:
-            return self._loop.run_until_complete(pending)
+            with _interrupting(self._loop, task):
+                return self._loop.run_until_complete(task)
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
         except PilothouseError as error:
             raise of_error(error) from None
 
 
-async def _all(*endings: Any) -> None:
-    for ending in endings:
-        await ending
+async def _awaited(pending: Awaitable[_T]) -> _T:
+    return await pending
+
+
+@contextmanager
+def _interrupting(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Any]") -> Iterator[None]:
+    """Let Ctrl-C cancel what is awaited: raised at any line, it would leave connections open."""
+    try:
+        loop.add_signal_handler(signal.SIGINT, task.cancel)
+    except (NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
 
 
 def _params(query: Mapping[str, Any]) -> dict[str, str] | None:
