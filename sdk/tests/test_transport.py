@@ -140,7 +140,9 @@ async def test_the_token_is_asked_for_each_time_and_never_told(scripted: Scripte
     assert "lines" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["", "orders:8082", "ftp://host", "http://", "//host"])
+@pytest.mark.parametrize(
+    "url", ["", "orders:8082", "ftp://host", "http://", "//host", "http://a:b@host"]
+)
 def test_a_url_that_is_none_is_an_error_of_the_program(url: str) -> None:
     with pytest.raises(ValueError, match="URL"):
         Transport(url)

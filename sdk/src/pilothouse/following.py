@@ -114,6 +114,7 @@ class Follower:
         self._listening: asyncio.Task[None] | None = None
         self._kinds: frozenset[str] = frozenset()
         self._decided = asyncio.Event()  # whether there is a stream
+        self._held_open = 0  # reads that the service holds
         self.is_streaming = False
 
     def attach(self, resource: Resource) -> None:
@@ -206,6 +207,8 @@ class Follower:
         resource = followed.resource
         if self._pace.mode == "polling" or not resource.etag or followed.asked or followed.failures:
             return 0.0
+        if self._held_open >= self._transport.connections // 2:
+            return 0.0  # the rest of the pool is for what cannot wait
         if self._pace.mode == "stream" and resource.kinds:
             await happens(self._decided, 1.0)
             if self.is_streaming:
@@ -222,6 +225,7 @@ class Follower:
             params["min_revision"] = str(followed.revision)
         if wait:
             headers["Prefer"] = f"wait={max(1, round(wait))}"
+            self._held_open += 1
         reading = asyncio.create_task(
             self._transport.get(resource.path, params, headers, attempts=1, longer=wait)
         )
@@ -233,6 +237,7 @@ class Follower:
             if reading.done():
                 return reading.result()
         finally:
+            self._held_open -= bool(wait)
             await ended([reading, woken])
         return None
 

@@ -117,12 +117,18 @@ class Transport:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError(f"{url!r} is not the http or https URL of a service")
+        if parts.username or parts.password:
+            raise ValueError("a URL with credentials: give a token, URLs are logged")
         if isinstance(token, str):
             _checked(token)
         self.url = url.rstrip("/")
         self._token = token
         self._limits = limits or Limits()
         self._client: httpx.AsyncClient | None = None
+
+    @property
+    def connections(self) -> int:
+        return self._limits.connections
 
     async def close(self) -> None:
         if self._client is not None:
