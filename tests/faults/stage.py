@@ -99,22 +99,22 @@ class RealBackend:
         return f"secret/{what}/{self.prefix}/{document}"
 
     def open_intents(self) -> int:
-        return int(self._fetch("SELECT count(*) FROM intents WHERE state = 'open'")[0][0])
+        return int(self.fetch("SELECT count(*) FROM intents WHERE state = 'open'")[0][0])
 
     def logged(self) -> Mapping[str, int]:
-        found = self._fetch("SELECT doc, logged_version FROM documents WHERE logged_version > 0")
+        found = self.fetch("SELECT doc, logged_version FROM documents WHERE logged_version > 0")
         return {row[0]: row[1] for row in found if row[0].startswith(FOLDER)}
 
     def changes(self) -> Sequence[Mapping[str, Any]]:
         """Return the rows of the log itself, of all kinds and environments."""
         columns = ("revision", "id", "kind", "environment", "name", "version", "action", "deleted")
-        rows = self._fetch(f"SELECT {', '.join(columns)} FROM changes ORDER BY revision")
+        rows = self.fetch(f"SELECT {', '.join(columns)} FROM changes ORDER BY revision")
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def unsent(self) -> int:
-        return int(self._fetch("SELECT count(*) FROM changes WHERE sent_at IS NULL")[0][0])
+        return int(self.fetch("SELECT count(*) FROM changes WHERE sent_at IS NULL")[0][0])
 
-    def _fetch(self, question: str) -> Sequence[Sequence[Any]]:
+    def fetch(self, question: str) -> Sequence[Sequence[Any]]:
         async def fetched() -> Sequence[Sequence[Any]]:
             connection = await asyncpg.connect(self.database, timeout=5)
             try:
@@ -134,20 +134,20 @@ class EmbeddedBackend:
 
     def versions(self) -> Mapping[str, Versions]:
         found: dict[str, dict[int, str | None]] = {}
-        for document, version, text in self._fetch("SELECT doc, version, body FROM versions"):
+        for document, version, text in self.fetch("SELECT doc, version, body FROM versions"):
             found.setdefault(document, {})[version] = text
         return found
 
     def newest(self) -> Mapping[str, int]:
-        return dict(self._fetch("SELECT doc, max(version) FROM versions GROUP BY doc"))
+        return dict(self.fetch("SELECT doc, max(version) FROM versions GROUP BY doc"))
 
     def open_intents(self) -> int:
-        return int(self._fetch("SELECT count(*) FROM intents WHERE state = 'open'")[0][0])
+        return int(self.fetch("SELECT count(*) FROM intents WHERE state = 'open'")[0][0])
 
     def logged(self) -> Mapping[str, int]:
-        return dict(self._fetch("SELECT doc, logged_version FROM documents"))
+        return dict(self.fetch("SELECT doc, logged_version FROM documents"))
 
-    def _fetch(self, question: str) -> list[Any]:
+    def fetch(self, question: str) -> list[Any]:
         file = f"file:{self.folder() / 'pilothouse.db'}?mode=ro"
         with closing(sqlite3.connect(file, uri=True, timeout=5)) as connection:
             return connection.execute(question).fetchall()
