@@ -13,9 +13,9 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def service() -> Iterator[ServiceProcess]:
-    """The real service with everything embedded; each test takes a service name of its own."""
+    """The real service with everything embedded; each test has names of its own and kills none."""
     with ServiceProcess({}) as process:
         yield process
 

@@ -68,7 +68,7 @@ async def test_what_is_attached_late_is_held_and_told_by_the_same_stream(
     assert client.age_of(peers.resource) < 10
     await asyncio.gather(flags.changed(), peers.changed())
     await client.transport.request(
-        "POST", "/api/v1/feature-flags", body={"name": "new-checkout", "enabled": True}
+        "POST", "/api/v1/feature-flags", body={"name": "attached-flag", "enabled": True}
     )
     await client.transport.request(
         "POST",
@@ -76,7 +76,7 @@ async def test_what_is_attached_late_is_held_and_told_by_the_same_stream(
         body={"service_name": "billing", "service_url": "http://127.0.0.1:9"},
     )
 
-    while "new-checkout" not in str(flags.held):
+    while "attached-flag" not in str(flags.held):
         await flags.changed()
     while not peers.held["items"]:
         await peers.changed()

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -282,25 +282,31 @@ def test_a_clock_that_jumps_changes_nothing(held: Held, monkeypatch: pytest.Monk
         assert client.config.age < 30
 
 
-def test_a_killed_service_is_missed_by_nobody_who_reads(service: ServiceProcess) -> None:
+@pytest.fixture(scope="module")
+def mortal() -> Iterator[ServiceProcess]:
+    with ServiceProcess({}) as process:
+        yield process
+
+
+def test_a_killed_service_is_missed_by_nobody_who_reads(mortal: ServiceProcess) -> None:
     def write(value: int) -> None:
         query = "/api/v1/config?environment=production&service_name=orders"
-        assert service.request("PATCH", query, {"set": {"a": value}}).status == 200
+        assert mortal.request("PATCH", query, {"set": {"a": value}}).status == 200
 
     write(1)
     heard: list[dict[str, Any]] = []
-    watcher = ConfigWatcher(service.url, "orders", "production", 0.2, heard.append)
+    watcher = ConfigWatcher(mortal.url, "orders", "production", 0.2, heard.append)
     watcher.start()
     threads = threading.active_count()
-    with Pilothouse(service.url, "orders", "production", pace=QUICK) as client:
-        service.kill()
+    with Pilothouse(mortal.url, "orders", "production", pace=QUICK) as client:
+        mortal.kill()
         wait_until(lambda: client.last_error is not None, "it is told")
         slowest = 0.0
         for _ in range(2000):
             began = time.perf_counter()
             assert client.config.get_int("a") == 1
             slowest = max(slowest, time.perf_counter() - began)
-        service.restart()
+        mortal.restart()
         write(2)
         wait_until(lambda: client.config.get("a") == 2, "it is back")
         wait_until(lambda: heard == [{"a": 2}], "the watcher tells the whole configuration")
