@@ -6,7 +6,7 @@ NODE_PACKAGES := tests/interop/node_modules/.package-lock.json
 export PYTHONPATH := .
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check contracts faults bench up format lock docs clean
+.PHONY: help run test check contracts faults bench up format lock docs audit sbom clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,13 @@ docs: .venv/dev ## write the generated reference pages
 lock: .venv/dev ## pin what requirements/*.in ask for
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --upgrade requirements/app.in -o requirements/app.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements/dev.in -c requirements/app.txt -o requirements/dev.txt
+
+audit: .venv/dev ## look for known weaknesses in what is pinned; requirements/waivers.json names those waived
+	$(BIN)/python -m tests.house.weaknesses
+
+sbom: .venv/dev ## write what the service is made of as CycloneDX, dist/sbom.json
+	mkdir -p dist
+	$(BIN)/cyclonedx-py requirements --output-reproducible --output-file dist/sbom.json requirements/app.txt
 
 clean: ## remove what make made here
 	rm -rf .venv tests/interop/node_modules .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist

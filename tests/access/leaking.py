@@ -31,7 +31,7 @@ def _into_the_change_log() -> None:
             asked = replace(asked, comment=asked.idempotency.request[:900])
         return await write(self, asked)
 
-    Writer.write = told  # type: ignore[method-assign]
+    Writer.write = told  # type: ignore[method-assign, assignment]
 
 
 LEAKS: dict[str, Callable[[], None]] = {
