@@ -137,9 +137,9 @@ def create(
 @command(tokens, "list")
 def list_(session: Session) -> None:
     """List tokens, without what would let anybody use them."""
-    found = list(session.api.items(_TOKENS))
+    found = session.api.page(_TOKENS)
     if session.output.as_json:
-        return session.output.document({"items": found, "next": None})
+        return session.output.document(found)
     columns = ("id", "name", "class", "state", "environments", "services", "expires", "last used")
     rows = [
         (
@@ -152,7 +152,7 @@ def list_(session: Session) -> None:
             moment(item["expires_at"]),
             moment(item["last_used_at"]),
         )
-        for item in found
+        for item in found["items"]
     ]
     session.output.table(columns, rows, ("cyan",))
     return None

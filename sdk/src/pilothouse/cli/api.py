@@ -87,17 +87,17 @@ class Api:
             if cursor is None:
                 return
 
-    def page(self, path: str, limit: int, **query: Any) -> dict[str, Any]:
-        """Return up to `limit` items of a list as one page of it."""
+    def page(self, path: str, limit: int | None = None, **query: Any) -> dict[str, Any]:
+        """Return up to `limit` items of a list, or all, as one page of it."""
         found: list[Any] = []
         cursor: str | None = None
         while True:
-            asked = min(limit - len(found), _PAGE)
+            asked = _PAGE if limit is None else min(limit - len(found), _PAGE)
             page = self.get(path, **query, limit=asked, cursor=cursor).object()
             found += page["items"]
             cursor = page["next"]
-            if cursor is None or len(found) >= limit:
-                return {"items": found, "next": cursor}
+            if cursor is None or len(found) == limit:
+                return {**page, "items": found}
 
     def news(self, away: Callable[[Failure], None]) -> Iterator[None]:
         """Yield when the change log may have moved, first at once; never ends by itself.

@@ -12,7 +12,6 @@ from pilothouse.cli.output import moment
 app = typer.Typer()
 
 _LOG = "/api/v1/changes"
-_PAGE = 1000
 _COLUMNS = (
     "revision",
     "at",
@@ -67,7 +66,7 @@ def _follow(session: Session, seen: int, wanted: dict[str, Any]) -> None:
 
 
 def _after(session: Session, revision: int, wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    return session.api.items(_LOG, since=revision, limit=_PAGE, **wanted)
+    return session.api.items(_LOG, since=revision, **wanted)
 
 
 def _last(session: Session, lines: int, head: int, wanted: dict[str, Any]) -> list[dict[str, Any]]:

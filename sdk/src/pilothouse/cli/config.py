@@ -19,7 +19,6 @@ app = typer.Typer()
 
 _KEYS = "/api/v1/config"
 _DOCUMENTS = "/api/configs"
-_PAGE = 1000
 Format = Literal["yaml", "json", "properties", "dotenv"]
 
 Key = Annotated[str, typer.Argument(help="A dotted key, e.g. database.host.", metavar="KEY")]
@@ -126,10 +125,10 @@ def list_(
     alone: Alone = False,
 ) -> None:
     """List keys with the layer each value comes from."""
-    query = {"prefix": prefix or None, "resolve": not alone, "limit": _PAGE}
-    found = list(session.api.items(_KEYS, **session.layer, **query))
+    query = {"prefix": prefix or None, "resolve": not alone}
+    found = session.api.page(_KEYS, **session.layer, **query)
     if session.output.as_json:
-        return session.output.document({"items": found, "next": None})
+        return session.output.document(found)
     rows = [
         (
             item["key"],
@@ -138,7 +137,7 @@ def list_(
             moment(item["updated_at"]),
             shown(item["value"]),
         )
-        for item in found
+        for item in found["items"]
     ]
     session.output.table(("key", "from", "version", "changed", "value"), rows, ("cyan",))
     return None

@@ -66,9 +66,9 @@ def list_(
 ) -> None:
     """List the flags of an environment."""
     query = {"enabled": enabled, "tag": tag, "q": text, "stale_days": stale_days}
-    found = list(session.api.items(_FLAGS, environment=session.environment, **query))
+    found = session.api.page(_FLAGS, environment=session.environment, **query)
     if session.output.as_json:
-        return session.output.document({"items": found, "next": None})
+        return session.output.document(found)
     rows = [
         (
             flag["name"],
@@ -79,7 +79,7 @@ def list_(
             flag["version"],
             moment(flag["updated_at"]),
         )
-        for flag in found
+        for flag in found["items"]
     ]
     columns = ("name", "type", "enabled", "rules", "default", "version", "changed")
     session.output.table(columns, rows, ("cyan",))

@@ -21,10 +21,10 @@ Service = Annotated[str, typer.Argument(help="The service.", metavar="SERVICE")]
 @command(app, "list")
 def list_(session: Session) -> None:
     """List services with the number of their instances."""
-    found = list(session.api.items(f"{_REGISTRY}/services"))
+    found = session.api.page(f"{_REGISTRY}/services")
     if session.output.as_json:
-        return session.output.document({"items": found, "next": None})
-    rows = [(item["service_name"], item["instances"], item["up"]) for item in found]
+        return session.output.document(found)
+    rows = [(item["service_name"], item["instances"], item["up"]) for item in found["items"]]
     session.output.table(("service", "instances", "up"), rows, ("cyan",))
     return None
 

@@ -1,0 +1,150 @@
+"""`--json` is a public contract: every command prints the API's own shapes."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from typer.main import get_command
+
+from pilothouse.cli.running import app
+from sdk.tests.cli.terminal import Terminal
+from tests.servers.service import ServiceProcess
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A command with what it prints: one document, or one a line."""
+
+    words: str
+    schema: str = ""  # a schema of the API; empty: any object
+    lines: bool = False
+
+
+CONTRACTS = {
+    "config get": Contract("config get db.host", "KeyOut"),
+    "config set": Contract("config set db.host db2", "PatchOut"),
+    "config unset": Contract("config unset db.host", "PatchOut"),
+    "config list": Contract("config list", "Page_KeyOut_"),
+    "config effective": Contract("config effective", "EffectiveOut"),
+    "config edit": Contract("config edit", "PatchOut"),
+    "config history": Contract("config history", "Page_DocumentChangeOut_"),
+    "config diff": Contract("config diff", "DocumentDiffOut"),
+    "config rollback": Contract("config rollback --to 1", "DocumentWrittenOut"),
+    "config import": Contract("config import FILE", "ImportOut"),
+    "config export": Contract("config export"),
+    "flags list": Contract("flags list", "Page_FlagOut_"),
+    "flags get": Contract("flags get checkout", "FlagOut"),
+    "flags create": Contract("flags create another", "FlagOut"),
+    "flags set": Contract("flags set checkout --disabled", "FlagOut"),
+    "flags evaluate": Contract("flags evaluate checkout -u ann", "EvaluationOut"),
+    "flags explain": Contract("flags explain checkout -u ann", "EvaluationOut"),
+    "flags import": Contract("flags import FLAGS --format flagd", "FlagImportOut"),
+    "flags export": Contract("flags export --leave-out"),
+    "services list": Contract("services list", "ServicesOut"),
+    "services register": Contract("services register pay http://10.0.0.9:80", "RegisteredOut"),
+    "services discover": Contract("services discover pay", "DiscoveredOut"),
+    "services drain": Contract("services drain pay pay-9", "DrainedOut"),
+    "changes tail": Contract("changes tail", "ChangeOut", lines=True),
+    "token create": Contract("token create ci --class admin", "TokenMadeOut"),
+    "token list": Contract("token list", "Page_TokenKnownOut_"),
+    "token revoke": Contract("token revoke TOKEN", "TokenKnownOut"),
+    "audit": Contract("audit", "Page_AuditRowOut_"),
+    "login": Contract("login --token -"),
+}
+ALSO = (
+    Contract("config history db.host", "Page_KeyChangeOut_"),
+    Contract("config rollback db.host --to 1", "KeyOut"),
+    Contract("config import FILE --dry-run", "ImportOut"),
+    Contract("flags evaluate", "BatchOut"),
+    Contract("services discover pay --all", "ServiceOut"),
+    Contract("audit --export -", "AuditRowOut", lines=True),
+)
+FLAGD = {"flags": {"w": {"state": "ENABLED", "variants": {"on": True}, "defaultVariant": "on"}}}
+# What goes on until Ctrl-C: test_watching.py
+ENDLESS = {"config watch"}
+
+
+@pytest.fixture(scope="module")
+def schemas(service: ServiceProcess) -> Any:
+    return service.request("GET", "/openapi.json").json()["components"]["schemas"]
+
+
+@pytest.fixture
+def prepared(pilothouse: Terminal, tmp_path: Path) -> Terminal:
+    """A terminal whose service has a key, a flag, an instance and a token."""
+    pilothouse.ok("config", "set", "db.host", "db1")
+    pilothouse.ok("config", "set", "db.port", "1")
+    pilothouse.variables["PILOTHOUSE_ENVIRONMENT"] = pilothouse.variables["PILOTHOUSE_SERVICE"]
+    pilothouse.ok("flags", "create", "checkout", "--target", "ann")
+    del pilothouse.variables["PILOTHOUSE_ENVIRONMENT"]
+    pilothouse.ok("services", "register", "pay", "http://10.0.0.9:81", "--id", "pay-9")
+    (tmp_path / "file.yaml").write_text("db.host: db3\n")
+    (tmp_path / "flags.json").write_text(json.dumps(FLAGD))
+    pilothouse.variables["EDITOR"] = "sed -i s/db1/db9/"
+    return pilothouse
+
+
+def words_of(contract: Contract, terminal: Terminal, folder: Path) -> list[str]:
+    words = contract.words.split()
+    if words[0] == "flags":
+        words += ["-e", terminal.variables["PILOTHOUSE_SERVICE"]]
+    places = {"FILE": str(folder / "file.yaml"), "FLAGS": str(folder / "flags.json")}
+    if "TOKEN" in words:
+        made = terminal.ok("token", "create", "gone", "--class", "admin", "--json").json()
+        places["TOKEN"] = made["id"]
+    return [places.get(word, word) for word in words]
+
+
+@pytest.mark.parametrize(
+    "contract", [*CONTRACTS.values(), *ALSO], ids=lambda contract: contract.words
+)
+def test_every_command_prints_the_shapes_of_the_api(
+    contract: Contract, prepared: Terminal, schemas: Any, tmp_path: Path
+) -> None:
+    token = prepared.variables["PILOTHOUSE_TOKEN"]
+    words = words_of(contract, prepared, tmp_path)
+
+    done = prepared.ok(*words, "--json", stdin=token)
+
+    found = done.lines() if contract.lines else [done.json()]
+    schema: dict[str, Any] = {"type": "object"}
+    if contract.schema:
+        schema = {
+            "$ref": f"#/components/schemas/{contract.schema}",
+            "components": {"schemas": schemas},
+        }
+    validator = Draft202012Validator(schema)
+    assert found
+    assert [error.message for one in found for error in validator.iter_errors(one)] == []
+    assert done.err == ""
+
+
+def commands(command: Any, path: str = "") -> Iterator[str]:
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield path
+    for name, found in (inner or {}).items():
+        yield from commands(found, f"{path} {name}".strip())
+
+
+def test_every_command_has_a_contract() -> None:
+    assert set(commands(get_command(app))) == {*CONTRACTS, *ENDLESS}
+
+
+def test_every_command_stands_on_the_page() -> None:
+    page = (Path(__file__).parents[3] / "docs/client/cli.md").read_text()
+
+    assert [name for name in commands(get_command(app)) if f"`{name}" not in page] == []
+
+
+@pytest.mark.parametrize("name", [*CONTRACTS, *ENDLESS])
+def test_every_command_has_help_with_the_shared_options(nowhere: Terminal, name: str) -> None:
+    done = nowhere.ok(*name.split(), "--help")
+
+    assert done.out.strip()
+    for option in ("--service", "--environment", "--user", "--url", "--token", "--profile"):
+        assert option in done.out
