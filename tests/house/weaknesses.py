@@ -36,16 +36,10 @@ def flaws(found: Iterable[Mapping[str, Any]], today: date) -> list[str]:
 
 def main() -> int:
     waived = [word for waiver in waivers() for word in ("--ignore-vuln", waiver["id"])]
-    statuses = [
-        subprocess.run(
-            [sys.executable, "-m", "pip_audit", "--disable-pip", "--require-hashes", "-r", lock]
-            + waived,
-            cwd=ROOT,
-            check=False,
-        ).returncode
-        for lock in LOCKS
-    ]
-    return max(statuses)
+    audit = [sys.executable, "-m", "pip_audit", "--disable-pip", "--require-hashes", *waived]
+    return max(
+        subprocess.run([*audit, "-r", lock], cwd=ROOT, check=False).returncode for lock in LOCKS
+    )
 
 
 if __name__ == "__main__":
