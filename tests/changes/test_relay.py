@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from time import monotonic
@@ -20,7 +20,7 @@ from app.changes.model import Written
 from app.changes.port import EventPublisher
 from app.changes.postgres import PostgresChangeLog
 from app.changes.relay import Relay
-from app.database import RELAY_LOCK, migrate, open_engine
+from app.database import RELAY_LOCK, open_engine
 from tests.changes.heard import Heard, doubles, hear, hear_revisions, inversions
 from tests.changes.sending import drained, of_service, replica, until, write, write_many
 from tests.servers.kafka import KafkaServer
@@ -36,10 +36,10 @@ OUTAGE_SECONDS = 30.0 if WHOLE else 4.0
 
 
 @pytest.fixture
-async def url(postgres_server: PostgresServer) -> str:
-    made = postgres_server.fresh_database()
-    await migrate(made)
-    return made
+def url(postgres_server: PostgresServer) -> Iterator[str]:
+    made = postgres_server.migrated_database()
+    yield made
+    postgres_server.drop(made)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from app.changes.errors import Gap, IntentNotFound
 from app.changes.model import Action, Change, Disclosure, Entity, Intent, Pointer, Written
 from app.changes.port import ChangeLog
 from app.changes.postgres import PostgresChangeLog
-from app.database import migrate, open_engine
+from app.database import open_engine
 from app.errors import Unavailable
 from app.state import State
 
@@ -99,8 +99,8 @@ async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
 
 async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
     server = request.getfixturevalue("postgres_server")
-    url = server.fresh_database()
-    await migrate(url)
+    url = server.migrated_database()
+    stack.callback(server.drop, url)
     bench = await asyncpg.connect(url)
     stack.push_async_callback(bench.close)
 

@@ -38,7 +38,9 @@ def _opened(request: Any, folders: pytest.TempPathFactory, opened: ExitStack, ki
     vault = database = topic = None
     if kind in {"real", "told"}:
         vault = request.getfixturevalue("vault_server")
-        database = request.getfixturevalue("postgres_server").fresh_database()
+        postgres = request.getfixturevalue("postgres_server")
+        database = postgres.migrated_database()
+        opened.callback(postgres.drop, database)
     if kind == "told":
         kafka = request.getfixturevalue("kafka_server")
         topic = Topic(kafka.bootstrap, kafka.fresh_topic())
@@ -63,7 +65,7 @@ def fleet(
 ) -> Iterator[Fleet]:
     """Three replicas of the registry, whose ways to ZooKeeper nobody stands in."""
     made = Fleet(
-        tmp_path_factory.mktemp("fleet"), zookeeper_server, postgres_server.fresh_database()
+        tmp_path_factory.mktemp("fleet"), zookeeper_server, postgres_server.migrated_database()
     )
     with closing(made):
         made.start_many({}, {}, {})

@@ -1,7 +1,7 @@
 """What the store of flags does while Postgres is frozen, gone or restarted."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from time import monotonic
@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.database import close_engine, migrate, open_engine
+from app.database import close_engine, open_engine
 from app.flags.errors import FlagsUnavailable
 from app.flags.model import Commit, Edit
 from app.flags.postgres import PostgresFlagStore
@@ -24,10 +24,10 @@ Call = Callable[[PostgresFlagStore], Coroutine[Any, Any, object]]
 
 
 @pytest.fixture
-async def url(postgres_server: PostgresServer) -> str:
-    made = postgres_server.fresh_database()
-    await migrate(made)
-    return made
+def url(postgres_server: PostgresServer) -> Iterator[str]:
+    made = postgres_server.migrated_database()
+    yield made
+    postgres_server.drop(made)
 
 
 @pytest.fixture

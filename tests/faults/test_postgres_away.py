@@ -1,7 +1,7 @@
 """What the change log does while Postgres is frozen, gone or restarted."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from time import monotonic
@@ -15,7 +15,7 @@ import pytest
 from app.changes.errors import LogUnavailable
 from app.changes.model import Disclosure, Entity, Intent, Written
 from app.changes.postgres import PostgresChangeLog
-from app.database import close_engine, migrate, open_engine
+from app.database import close_engine, open_engine
 from tests.servers.postgres import PostgresServer
 from tests.servers.proxy import LossyProxy
 
@@ -29,10 +29,10 @@ Call = Callable[[PostgresChangeLog], Coroutine[Any, Any, object]]
 
 
 @pytest.fixture
-async def url(postgres_server: PostgresServer) -> str:
-    made = postgres_server.fresh_database()
-    await migrate(made)
-    return made
+def url(postgres_server: PostgresServer) -> Iterator[str]:
+    made = postgres_server.migrated_database()
+    yield made
+    postgres_server.drop(made)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What the store of the registry's desired state does while Postgres is frozen, gone or cut off."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.database import close_engine, migrate, open_engine
+from app.database import close_engine, open_engine
 from app.registry.errors import RegistryUnavailable
 from app.registry.rows import Beat, Registration, Tag
 from app.registry.rows_postgres import PostgresInstanceRows
@@ -47,10 +47,10 @@ CALLS: dict[str, tuple[Call, float]] = {
 
 
 @pytest.fixture
-async def url(postgres_server: PostgresServer) -> str:
-    made = postgres_server.fresh_database()
-    await migrate(made)
-    return made
+def url(postgres_server: PostgresServer) -> Iterator[str]:
+    made = postgres_server.migrated_database()
+    yield made
+    postgres_server.drop(made)
 
 
 @pytest.fixture
