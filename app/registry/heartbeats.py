@@ -1,10 +1,9 @@
-"""Heartbeats of many instances, noted together: while one batch is written the next one gathers."""
+"""Heartbeats of many instances, noted together."""
 
-import asyncio
-from collections.abc import Mapping
-from itertools import islice
+from collections.abc import Sequence
 
-from app.registry.rows import AT_ONCE, Beat, InstanceRows, Key, Row
+from app.registry.gathering import Gathering
+from app.registry.rows import AT_ONCE, Beat, InstanceRows, Row
 from app.registry.view import View
 
 
@@ -12,8 +11,7 @@ class Heartbeats:
     def __init__(self, rows: InstanceRows, view: View) -> None:
         self._rows = rows
         self._view = view
-        self._gathered: dict[Beat, asyncio.Future[Row | None]] = {}
-        self._writing: asyncio.Task[None] | None = None
+        self._gathering = Gathering(self._write, AT_ONCE)
 
     async def beat(self, beat: Beat) -> Row | None:
         """Note a heartbeat; returns the row, None if there is no such registration.
@@ -21,34 +19,13 @@ class Heartbeats:
         Raises RegistryUnavailable where it was not noted: other replicas, which may evict, would
         not know of it, and the instance had better ask one of them.
         """
-        waiting = self._gathered.get(beat)
-        if waiting is None:
-            waiting = self._gathered[beat] = asyncio.get_running_loop().create_future()
-        if self._writing is None:
-            self._writing = asyncio.create_task(self._write())
-        return await asyncio.shield(waiting)
+        return await self._gathering.add(beat)
 
-    async def _write(self) -> None:
-        try:
-            while self._gathered:
-                gathered = dict(islice(self._gathered.items(), AT_ONCE))
-                for beat in gathered:
-                    del self._gathered[beat]
-                try:
-                    self._settle(gathered, await self._rows.beat(list(gathered)))
-                except Exception as error:  # noqa: BLE001 - handed to those who wait
-                    for waiting in gathered.values():
-                        if not waiting.done():
-                            waiting.set_exception(error)
-        finally:
-            self._writing = None
-
-    def _settle(
-        self, gathered: Mapping[Beat, "asyncio.Future[Row | None]"], found: Mapping[Key, Row]
-    ) -> None:
+    async def _write(self, beats: Sequence[Beat]) -> Sequence[Row | None]:
+        found = await self._rows.beat(list(dict.fromkeys(beats)))
         self._view.learn(found.values())
-        for beat, waiting in gathered.items():
-            row: Row | None = found.get((beat.service, beat.instance_id))
-            matches = row is not None and beat.epoch in (None, row.epoch)
-            if not waiting.done():
-                waiting.set_result(row if matches else None)
+        rows = [found.get((beat.service, beat.instance_id)) for beat in beats]
+        return [
+            row if row is not None and beat.epoch in {None, row.epoch} else None
+            for row, beat in zip(rows, beats, strict=True)
+        ]

@@ -111,6 +111,8 @@ class Overdue:
 class InstanceRows(Protocol):
     """Every method is one transaction, committed before it returns, and in time.
 
+    Those who register at the same time may share one.
+
     Each raises RegistryUnavailable within its deadline. A *logged* transition is one change
     (kind `instance`) and one version of the row. Nothing else gets a change: a claim moves `term`,
     a heartbeat `heartbeat_at`, and no revision.

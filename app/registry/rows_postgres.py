@@ -1,19 +1,23 @@
 """The desired state of the registry in Postgres: one statement a call.
 
-What a call changes it finds, locks in one order and, where it is logged, hands to
-`log_instances`. Conditions are looked at again when a lock was waited for.
+Those who register at the same time share a transaction. What a call changes it finds, locks in one
+order and, where it is logged, hands to `log_instances`. Conditions are looked at again when a lock
+was waited for.
 """
 # ruff: noqa: S608 - the statements are put together of constants
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import astuple, fields
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import CursorResult, Executable, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.database import ANSWER_SECONDS, Calls
+from app.database import ANSWER_SECONDS, REGISTER_LOCK, Calls
 from app.registry.errors import InstanceNotFound, OldEpoch, RegistryUnavailable, TooManyInstances
+from app.registry.gathering import Gathering
 from app.registry.rows import (
     ACTOR,
     AT_ONCE,
@@ -32,6 +36,21 @@ from app.registry.rows import (
 # As long as the server lets a statement run: a call may be about thousands of rows.
 _MANY_SECONDS: Final = 2.0
 _PING_SECONDS: Final = 0.8
+_REGISTERED_TOGETHER: Final = 50  # nobody else logs anything meanwhile
+
+# The members of a Registration, as its statement calls them.
+_REGISTRATION: Final = (
+    "services",
+    "ids",
+    "definitions",
+    "leases",
+    "ttls",
+    "owners",
+    "actors",
+    "request_ids",
+    "sources",
+    "fingerprints",
+)
 
 # Read by place, not by name, which takes several times as long for thousands of rows.
 _FIELDS: Final = ", ".join(field.name for field in fields(Row))
@@ -56,13 +75,35 @@ def _silent(times: int) -> str:
     )
 
 
+# Of several registrations, before the first takes LOG_LOCK: whoever holds that waits for nobody.
+_TURNS: Final = text(f"""
+    SELECT pg_advisory_xact_lock({REGISTER_LOCK}, turn) FROM (
+        SELECT DISTINCT hashtext(service) AS turn
+        FROM unnest(CAST(:services AS text[])) AS s (service) ORDER BY turn
+    ) turns
+""")
+_HELD: Final = text("""
+    SELECT 1 FROM instances i JOIN (
+        SELECT DISTINCT * FROM unnest(CAST(:services AS text[]), CAST(:ids AS text[]))
+            AS k (service, instance_id)
+    ) asked USING (service, instance_id)
+    ORDER BY i.service, i.instance_id FOR UPDATE OF i
+""")
 _REGISTER: Final = text(f"""
     SELECT {_FIELDS}, outcome FROM (
-        SELECT outcome, (made).* FROM register_instance(
-            :service, :instance_id, :definition, :lease, CAST(:ttl_seconds AS double precision),
-            :owner, :actor, :request_id, CAST(:at_most AS integer), :source, :fingerprint
-        )
-    ) registered
+        SELECT r.number, m.outcome, (m.made).* FROM unnest(
+            CAST(:services AS text[]), CAST(:ids AS text[]), CAST(:definitions AS text[]),
+            CAST(:leases AS text[]), CAST(:ttls AS double precision[]), CAST(:owners AS text[]),
+            CAST(:actors AS text[]), CAST(:request_ids AS text[]), CAST(:sources AS text[]),
+            CAST(:fingerprints AS text[])
+        ) WITH ORDINALITY AS r (
+            service, id, definition, lease, ttl, owner, actor, request_id, source, fingerprint,
+            number
+        ), LATERAL register_instance(
+            r.service, r.id, r.definition, r.lease, r.ttl, r.owner, r.actor, r.request_id,
+            CAST(:at_most AS integer), r.source, r.fingerprint
+        ) m
+    ) registered ORDER BY number
 """)
 
 
@@ -229,28 +270,43 @@ class PostgresInstanceRows:
         """Keep rows in a migrated database, and register `at_most` instances of a service."""
         self._engine = engine
         self._at_most = at_most
-        self._calls = Calls(
-            engine, lambda: RegistryUnavailable("the store of the registry does not answer")
-        )
+        self._away = partial(RegistryUnavailable, "the store of the registry does not answer")
+        self._calls = Calls(engine, self._away)
+        self._registering = Gathering(self._register, _REGISTERED_TOGETHER)
 
     async def register(self, registration: Registration) -> Registered:
+        try:
+            async with asyncio.timeout(_MANY_SECONDS):
+                return await self._registering.add(registration)
+        except TimeoutError as error:
+            raise self._away() from error
+
+    async def _register(
+        self, registrations: Sequence[Registration]
+    ) -> Sequence[Registered | Exception]:
+        """Register in one transaction: one commit, and one turn at the log, for all of them."""
+        columns = zip(*map(astuple, registrations), strict=True)
         facts = {
-            "service": registration.service,
-            "instance_id": registration.instance_id,
-            "definition": registration.definition,
-            "lease": registration.lease,
-            "ttl_seconds": registration.ttl_seconds,
-            "owner": registration.owner,
-            "actor": registration.actor,
-            "request_id": registration.request_id,
-            "source": registration.source,
-            "fingerprint": registration.fingerprint,
+            **dict(zip(_REGISTRATION, map(list, columns), strict=True)),
             "at_most": self._at_most,
         }
-        made = (await self._write("instances_register", _REGISTER, facts)).one()
-        if made.outcome == "full":
-            raise TooManyInstances(registration.service)
-        return Registered(_row(made[:-1]), created=made.outcome == "created")
+        if len(registrations) == 1:
+            found = (await self._write("instances_register", _REGISTER, facts)).all()
+        else:
+            once = partial(self._register_many, facts)
+            found = await self._calls.ask("instances_register", once, _MANY_SECONDS, again=False)
+        return [
+            TooManyInstances(registration.service)
+            if made.outcome == "full"
+            else Registered(_row(made[:-1]), created=made.outcome == "created")
+            for registration, made in zip(registrations, found, strict=True)
+        ]
+
+    async def _register_many(self, facts: Mapping[str, object]) -> Sequence[Any]:
+        async with self._engine.begin() as connection:
+            await connection.execute(_TURNS, {"services": facts["services"]})
+            await connection.execute(_HELD, {name: facts[name] for name in ("services", "ids")})
+            return (await connection.execute(_REGISTER, facts)).all()
 
     async def deregister(
         self,

@@ -3,7 +3,15 @@
 import asyncio
 import random
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -330,6 +338,41 @@ async def test_many_who_register_one_instance_get_epochs_of_their_own(rig: Rig) 
     assert sorted(outcome.row.epoch for outcome in made) == list(range(1, 11))
     assert sum(outcome.created for outcome in made) == 1
     assert [change.version for change in await logged(rig)] == list(range(1, 11))
+
+
+async def test_who_registers_with_others_holds_up_nobody_and_is_held_up_by_none(rig: Rig) -> None:
+    names = [(f"s{number}", id_) for number in range(4) for id_ in ("a", "b", "c")]
+    for service, id_ in names:
+        await register(rig, id_, service)
+    await rig.age(31)
+    await rig.rows.overdue()  # all are suspect: what is heard of them is logged as well
+
+    def storm(store: InstanceRows, seed: int) -> Iterable[Coroutine[Any, Any, object]]:
+        mixed = random.Random(seed).sample(names, len(names))
+        yield from (store.register(registration(id_, service)) for service, id_ in mixed)
+        yield from (store.beat([Beat(*name) for name in mixed[at : at + 4]]) for at in (0, 4, 8))
+
+    storms = [one for seed in range(3) for one in storm((rig.rows, rig.elsewhere)[seed % 2], seed)]
+    outcomes = await asyncio.gather(*storms)
+
+    epochs = [one.row.epoch for one in outcomes if isinstance(one, Registered)]
+    assert sorted(epochs) == [epoch for epoch in (2, 3, 4) for _ in names]
+
+
+async def test_who_registers_new_ones_in_another_order_is_not_in_the_way(rig: Rig) -> None:
+    services = [f"s{number:02}" for number in range(24)]
+    orders = ((rig.rows, "a", services), (rig.elsewhere, "b", services[::-1]))
+
+    made = await asyncio.gather(
+        *(
+            store.register(registration(id_, service))
+            for store, id_, order in orders
+            for service in order
+        )
+    )
+
+    assert all(one.created for one in made)
+    assert sorted(one.row.revision for one in made) == list(range(1, 49))
 
 
 # Deregistering
