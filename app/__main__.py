@@ -1,4 +1,4 @@
-"""python -m app serve | migrate | openapi | import | token: what an operator types."""
+"""python -m app serve | migrate | openapi | import | token | audit: what an operator types."""
 
 import argparse
 import asyncio
@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
-from app import token_commands
+from app import audit_commands, token_commands
 from app.database import FAILURES, migrate
 from app.importing import import_folder
 from app.main import create_app, release
@@ -96,6 +96,7 @@ def main(words: Sequence[str] | None = None) -> int:
     importing.add_argument("--dry-run", action="store_true", help="only show what would change")
     importing.set_defaults(run=import_)
     token_commands.add_commands(commands)
+    audit_commands.add_commands(commands)
     arguments = parser.parse_args(words)
     try:
         return int(arguments.run(arguments))

@@ -15,6 +15,10 @@ KEY: Final = "audit:head"
 TYPE: Final = "pilothouse.audit.head"
 
 
+class EventUnreadable(ValueError):
+    """A line is no event of a signed head."""
+
+
 @dataclass(slots=True)
 class Sealer:
     audit: AuditLog
@@ -62,3 +66,21 @@ def event_of(signed: SignedHead) -> Event:
         value=json.dumps(message, separators=(",", ":")).encode(),
         headers=(("content-type", CONTENT_TYPE.encode()),),
     )
+
+
+def head_of(text: str) -> SignedHead:
+    """Read such an event; raises EventUnreadable."""
+    try:
+        message = json.loads(text)
+        data = message["data"]
+        if message["type"] != TYPE:
+            raise EventUnreadable(f"an event of the type {message['type']!r}")
+        return SignedHead(
+            seq=int(data["seq"]),
+            hash=bytes.fromhex(data["hash"]),
+            at=datetime.fromisoformat(data["at"]),
+            key_id=str(data["key_id"]),
+            signature=bytes.fromhex(data["signature"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise EventUnreadable(f"no event of a signed head: {text[:80]!r}") from error
