@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Message, Receive, Scope, Send
 
+from app.access import refusals
 from app.access.auditing import AuditLog
 from app.access.fingerprints import PURPOSE as FINGERPRINTS
 from app.access.fingerprints import Fingerprints
@@ -153,6 +154,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     problem.install(app)
+    refusals.install(app)
     if settings.pilothouse_mode == "development":
         app.add_middleware(CacheHeader)
     if settings.allowed_origins:

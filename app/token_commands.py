@@ -51,7 +51,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     acts = parser.add_subparsers(required=True)
     creating = acts.add_parser("create", help="make a token and print it, once")
     creating.add_argument("--class", dest="token_class", choices=CLASSES, required=True)
-    creating.add_argument("--name", required=True, help="its changes are `token:NAME`'s")
+    creating.add_argument("--name", help="its changes are `token:NAME`'s; default: its class")
     for member in ("environment", "service"):
         creating.add_argument(
             f"--{member}",
@@ -101,7 +101,7 @@ def _run(act: Act, arguments: argparse.Namespace) -> int:
 async def _create(store: TokenStore, key: bytes, arguments: argparse.Namespace) -> None:
     now = datetime.now(UTC)
     wanted = Wanted(
-        name=arguments.name,
+        name=arguments.name or arguments.token_class,
         token_class=arguments.token_class,
         environments=arguments.environments or ["*"],
         services=arguments.services or ["*"],

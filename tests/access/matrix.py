@@ -72,7 +72,7 @@ MAY: Mapping[str, Mapping[str, frozenset[str]]] = {
         (("service", *_WRITERS), _SHOP), (("editor of all", *_PUBLISHERS_OF_ALL), _EVERYWHERE)
     ),
     "stats:read": _table(((*_READERS, *_READERS_OF_ALL), _EVERYWHERE)),
-    "audit:read": _table((("administrator", "administrator of all"), _EVERYWHERE)),
+    "audit:read": _table((("administrator",), _OWN), (("administrator of all",), _EVERYWHERE)),
     "token:manage": _table((("administrator", "administrator of all"), _EVERYWHERE)),
 }
 
@@ -279,6 +279,11 @@ ASKS: tuple[Ask, ...] = (
     ),
     Ask("GET /ofrep/v1/stream", "flag:evaluate", _flag("/ofrep/v1/stream")),
     Ask("GET /stats", "stats:read", _fixed("/stats")),
+    Ask(
+        "GET /api/v1/audit",
+        "audit:read",
+        lambda environment, service: f"/api/v1/audit?environment={environment}&name={service}",
+    ),
     Ask("GET /api/v1/tokens", "token:manage", _fixed("/api/v1/tokens")),
     Ask("POST /api/v1/tokens", "token:manage", _fixed("/api/v1/tokens"), _always(_MINE)),
     Ask("GET /api/v1/tokens/{token_id}", "token:manage", _fixed("/api/v1/tokens/ghost")),

@@ -248,3 +248,28 @@ def test_pages_of_named_sites_may_call_and_no_others(service: ServiceProcess) ->
     read = service.request("POST", _EVALUATE, {}, headers=headers)
     assert read.headers["Access-Control-Allow-Origin"] == site["Origin"]
     assert "ETag" in read.headers["Access-Control-Expose-Headers"]
+
+
+def test_refusals_stand_in_the_audit(service: ServiceProcess) -> None:
+    token = made(service, "curious", **{"class": "client"})["token"]
+    headers = {**bearer(token), "X-Request-Id": "curious-1"}
+    service.request("GET", _SHOP, headers=headers)
+    service.request("GET", _SHOP, headers={**bearer("plh_ghost"), "X-Request-Id": "ghost-1"})
+
+    def found() -> dict[str, Mapping[str, Any]]:
+        answer = service.request("GET", "/api/v1/audit?kind=access", headers=bearer(ADMIN))
+        return {row["request_id"]: row for row in told(answer)["items"]}
+
+    wait_until(lambda: {"curious-1", "ghost-1"} <= found().keys(), "both are written")
+    denied, refused = found()["curious-1"], found()["ghost-1"]
+    assert (denied["actor"], denied["action"]) == ("token:curious", "denied")
+    assert (denied["environment"], denied["name"]) == ("staging", "shop")
+    assert denied["source"] == "127.0.0.1"
+    assert denied["facts"] == {
+        "code": "denied",
+        "method": "GET",
+        "right": "config:read",
+        "route": "/api/v1/effective",
+    }
+    assert (refused["actor"], refused["action"]) == ("anonymous", "refused")
+    assert "plh_ghost" not in str(refused)
