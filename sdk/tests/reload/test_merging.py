@@ -19,6 +19,7 @@ from pilothouse.reload.state import (
     with_runtime,
 )
 from pilothouse_core.diff import same
+from pilothouse_core.layers import merge
 
 NAMES = st.sampled_from("abc")
 LEAVES = st.sampled_from([None, True, False, 0, 1, 1.0, "x", [], [1], [{"a": 1}]])
@@ -39,27 +40,16 @@ def put(held: ConfigState, name: str, data: dict[str, Any], priority: int = 0) -
     held.commit("test", lambda parts: with_part(parts, name, Part(priority, order, data)))
 
 
-def by_hand(layers: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """Merge as anybody would write it down, as the reference."""
-    result: dict[str, Any] = {}
-    for layer in layers:
-        for name, value in layer.items():
-            before = result.get(name)
-            if isinstance(value, dict) and isinstance(before, dict) and (before or value):
-                result[name] = by_hand([before, value])
-            else:
-                result[name] = value
-    return result
-
-
 @given(TREES, TREES, TREES)
-def test_higher_priorities_win_deeply(low: Any, middle: Any, high: Any) -> None:
+def test_sources_are_merged_as_the_core_merges_layers(low: Any, middle: Any, high: Any) -> None:
     held, _ = state()
     put(held, "h", high, 9)
     put(held, "l", low, 1)
     put(held, "m", middle, 5)
 
-    assert same(held.data, by_hand([low, middle, high]))
+    expected = merge([("l", low), ("m", middle), ("h", high)])
+    assert same(held.data, expected.data)
+    assert {path: held.origin(path) for path in expected.sources} == expected.sources
 
 
 @given(TREES, TREES)
@@ -161,8 +151,8 @@ def test_the_runtime_layer_is_above_all() -> None:
     held.commit("test", lambda parts: with_runtime(parts, {"a": {"b": 3}}))
 
     assert held.data == {"a": {"b": 3, "c": 2}}
-    assert held.origins == {"a.b": "runtime", "a.c": "h"}
-    assert Parts().merged().data == {}
+    assert [held.origin(path) for path in ("a.b", "a.c", "a", "x")] == ["runtime", "h", None, None]
+    assert Parts().merged() == {}
 
 
 def test_paths_lead_through_names_with_dots() -> None:

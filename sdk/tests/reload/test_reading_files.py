@@ -92,6 +92,7 @@ def test_yaml_types_hold_no_surprises() -> None:
         ("a: 1\n---\nb: 2\n", ".yaml", "more than one document"),
         ("a: !!python/object:os.system x\n", ".yaml", "tag"),
         ("a: !!timestamp 2024-01-01\n", ".yaml", "tag"),
+        ("!!int 1: x\n", ".yaml", "a key with a tag"),
         ("? [a]\n: b\n", ".yaml", "a key that is not a scalar"),
         ("a: *b\n", ".yaml", "an alias"),
         ("a: &a [*a]\n", ".yaml", "inside of what it stands for"),

@@ -52,12 +52,33 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 def settled(old: Any, new: Any) -> Any:
     """Return `new` with each part that is the same in `old` taken from there.
 
-    Many versions of a large configuration then cost little more than one.
+    Many versions of a large configuration then cost little more than one, and what is the same is
+    seen at a glance.
     """
-    if not isinstance(old, dict) or not isinstance(new, dict):
+    if type(old) is not dict or type(new) is not dict:
         return old if same(old, new) else new
-    tree: Tree = {name: settled(old.get(name, _ABSENT), value) for name, value in new.items()}
-    is_same = len(tree) == len(old) and all(
-        value is old.get(name, _ABSENT) for name, value in tree.items()
-    )
+    is_same = len(old) == len(new)
+    tree: Tree = {}
+    for name, value in new.items():
+        before = old.get(name, _ABSENT)
+        kind = type(value)
+        if kind is not type(before):
+            kept = value
+        elif kind is dict:
+            kept = settled(before, value)
+        elif kind is list:
+            kept = before if _same_lists(before, value) else value
+        else:
+            kept = before if value == before else value
+        is_same = is_same and kept is before
+        tree[name] = kept
     return old if is_same else tree
+
+
+def _same_lists(old: list[Any], new: list[Any]) -> bool:
+    if old != new:
+        return False
+    kinds = list(map(type, new))
+    if dict in kinds or list in kinds:
+        return same(old, new)
+    return kinds == list(map(type, old))

@@ -15,6 +15,7 @@ ENCRYPTED = "$encrypted"
 _VERSION = "v1."
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
+_CONTAINERS = frozenset({dict, list})
 # So that a ciphertext of another program with the same key is not taken for a configuration.
 _PURPOSE = b"pilothouse configuration value 1"
 
@@ -86,20 +87,33 @@ def _sealed(value: Mapping[str, Any]) -> bytes:
     return sealed
 
 
-def opened(tree: Mapping[str, Any], keys: Sequence[bytes], path: str = "") -> dict[str, Any]:
-    """Return the tree with every encrypted value in plain.
+def opened(tree: Mapping[str, Any], keys: Sequence[bytes], path: str = "") -> Mapping[str, Any]:
+    """Return the tree with every encrypted value in plain; parts without any are shared with it.
 
     Raises Undecryptable and BadConfig, which name the place.
     """
-    return {
-        name: _opened(value, keys, joined(path, name)) if isinstance(value, (dict, list)) else value
-        for name, value in tree.items()
-    }
+    result: dict[str, Any] | None = None
+    for name, value in tree.items():
+        if isinstance(value, (dict, list)) and _may_hold(value):
+            new = _opened(value, keys, joined(path, name))
+            if new is not value:
+                result = dict(tree) if result is None else result
+                result[name] = new
+    return tree if result is None else result
+
+
+def _may_hold(value: Any) -> bool:
+    """Tell whether there is anything in it to look into: most sections and lists hold leaves."""
+    if isinstance(value, list):
+        return not _CONTAINERS.isdisjoint(map(type, value))
+    return ENCRYPTED in value or not _CONTAINERS.isdisjoint(map(type, value.values()))
 
 
 def _opened(value: Any, keys: Sequence[bytes], path: str) -> Any:
     if isinstance(value, list):
-        return [_opened(item, keys, path) for item in value]
+        items = [_opened(item, keys, path) for item in value]
+        is_same = all(new is item for new, item in zip(items, value, strict=True))
+        return value if is_same else items
     if not isinstance(value, dict):
         return value
     if ENCRYPTED not in value:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pilothouse.reload.errors import BadConfig, MissingVariable
 from pilothouse_core.strict_json import BadJson, loads
-from pilothouse_core.trees import joined
+from pilothouse_core.trees import Tree, joined
 
 _REFERENCE = re.compile(
     r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::(?P<default>[^{}]*))?\}|(?P<bad>\$\{)",
@@ -22,8 +22,8 @@ def read_value(text: str) -> Any:
         return text
 
 
-def expanded(tree: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return the tree with every reference replaced.
+def expanded(tree: Tree, environment: Mapping[str, str]) -> Tree:
+    """Return the tree with every reference replaced; parts without any are shared with it.
 
     `${NAME}` is a variable of `environment`, `${NAME:default}` one that may be absent; everything
     between the colon and the brace is the default, also nothing. A text that is one reference and
@@ -34,14 +34,25 @@ def expanded(tree: Mapping[str, Any], environment: Mapping[str, str]) -> dict[st
     begins no reference.
     """
     missing: dict[str, None] = {}
-    result = {
-        name: _expanded(value, environment, missing, name)
-        if isinstance(value, (dict, list, str))
-        else value
-        for name, value in tree.items()
-    }
+    result = _expanded_section(tree, environment, missing, "")
     if missing:
         raise MissingVariable(list(missing))
+    return result
+
+
+def _expanded_section(
+    tree: Tree, environment: Mapping[str, str], missing: dict[str, None], path: str
+) -> Tree:
+    """Copy only what differs: few texts of a large file are references."""
+    result = tree
+    for name, value in tree.items():
+        kind = type(value)
+        if (kind is str and "${" in value) or kind is dict or kind is list:
+            new = _expanded(value, environment, missing, joined(path, name))
+            if new is not value:
+                if result is tree:
+                    result = dict(tree)
+                result[name] = new
     return result
 
 
@@ -51,14 +62,11 @@ def _expanded(
     if isinstance(value, str):
         return _text(value, environment, missing, path) if "${" in value else value
     if isinstance(value, dict):
-        return {
-            name: _expanded(member, environment, missing, joined(path, name))
-            if isinstance(member, (dict, list, str))
-            else member
-            for name, member in value.items()
-        }
+        return _expanded_section(value, environment, missing, path)
     if isinstance(value, list):
-        return [_expanded(item, environment, missing, path) for item in value]
+        items = [_expanded(item, environment, missing, path) for item in value]
+        is_same = all(new is item for new, item in zip(items, value, strict=True))
+        return value if is_same else items
     return value
 
 

@@ -77,7 +77,7 @@ async def load(member: Member, keys: Sequence[bytes]) -> Loaded:
 def _accepted(source: ConfigSource, config: Any, keys: Sequence[bytes]) -> Tree:
     if not isinstance(config, Mapping):
         raise BadConfig(f"brought {type(config).__name__} where a mapping is expected")
-    data = opened(config, keys)
+    data = dict(opened(config, keys))
     rules = getattr(source, "rules", None)
     flaws = []
     if isinstance(rules, Rules):

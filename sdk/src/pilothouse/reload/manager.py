@@ -222,7 +222,7 @@ class ConfigManager:
 
     def get_origin(self, path: str) -> str | None:
         """Return the name of the source a value comes from, `runtime` for an override."""
-        return self._state.origins.get(path)
+        return self._state.origin(path)
 
     # Changing
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from pilothouse.changes import ConfigChange
 from pilothouse.reload.comparing import differences, settled
+from pilothouse.reload.layering import merged
 from pilothouse.reload.model import VersionInfo
-from pilothouse_core.layers import Merged, merge
-from pilothouse_core.trees import Tree
+from pilothouse.reload.reading import ABSENT, found
+from pilothouse_core.trees import Tree, is_section
 
 RUNTIME = "runtime"
 """The layer of `override`, above all sources; no source can have this name."""
@@ -33,13 +34,23 @@ class Parts:
     sources: Mapping[str, Part] = field(default_factory=dict)
     runtime: Tree = field(default_factory=dict)
 
-    def merged(self) -> Merged[str]:
-        """Higher priorities win; of the same priority, what was added later."""
+    def layers(self) -> list[tuple[str, Tree]]:
+        """Lowest first: higher priorities win; of the same priority, what was added later."""
         lowest_first = sorted(
             self.sources.items(), key=lambda item: (item[1].priority, item[1].order)
         )
-        layers = [(name, part.data) for name, part in lowest_first]
-        return merge([*layers, (RUNTIME, self.runtime)])
+        return [*((name, part.data) for name, part in lowest_first), (RUNTIME, self.runtime)]
+
+    def merged(self) -> Tree:
+        return merged(data for _, data in self.layers())
+
+    def origin(self, path: str) -> str | None:
+        """Return the highest layer that has a value at `path`."""
+        for name, data in reversed(self.layers()):
+            value = found(data, path)
+            if value is not ABSENT:
+                return None if is_section(value) else name
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +88,17 @@ class ConfigState:
         self._note = note
         self._lock = threading.Lock()
         self._parts = Parts()
-        self._merged: Merged[str] = Merged()
+        self._merged: Tree = {}
         self._versions: deque[_Version] = deque(maxlen=max_versions)
         self._number = 0
 
     @property
     def data(self) -> Mapping[str, Any]:
         """What must only be read: it is shared by all readers."""
-        return self._merged.data
+        return self._merged
 
-    @property
-    def origins(self) -> Mapping[str, str]:
-        return self._merged.sources
+    def origin(self, path: str) -> str | None:
+        return self._parts.origin(path)
 
     @property
     def version(self) -> int:
@@ -122,21 +132,21 @@ class ConfigState:
     def _commit(
         self, cause: str, parts: Parts, *, is_start: bool = False, target: _Version | None = None
     ) -> Commit:
-        merged = parts.merged()
+        tree = parts.merged()
         is_first = is_start and self._number == 0
-        changes = tuple(differences(self._merged.data, merged.data))
+        changes = tuple(differences(self._merged, tree))
         if changes and target is None:
-            self._check(merged.data)
+            self._check(tree)
         if is_start:
             self._versions.clear()
         if changes or is_start or target is not None:
             self._append(cause, parts, len(changes), target)
-            self._merged = merged
+            self._merged = tree
         elif self._versions:
             # What is hidden by others may differ: a later rollback has to find it.
             last = self._versions[-1]
             self._versions[-1] = replace(last, parts=parts)
-            self._merged = merged
+            self._merged = tree
         self._parts = parts
         if not is_first:  # what a program starts with is no change
             self._note(changes)  # within the lock: told in the order in which they happened

@@ -5,7 +5,6 @@ long, lets members stand twice and turns dates into objects.
 """
 
 import re
-from dataclasses import dataclass
 from math import isinf
 from typing import Any, Final
 
@@ -26,8 +25,10 @@ from pilothouse_core.trees import shortened
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_DEPTH: Final = 64
+_SHORT: Final = 4300  # digits; CPython refuses to convert more
 _MAX_NODES: Final = 1_000_000  # with every alias expanded
 _TAGS: Final = "tag:yaml.org,2002:"
+_TEXTS: Final = {None, "!", _TAGS + "str"}
 _COLLECTIONS: Final = {None, "!", _TAGS + "map", _TAGS + "seq"}
 _SPELLINGS: Final[dict[str, bool | None]] = {
     "null": None,
@@ -48,6 +49,7 @@ _WORDS: Final[dict[str, bool | None]] = {
     },
 }
 _NUMERIC: Final = frozenset("+-.0123456789")
+_TYPED: Final = frozenset({word[:1] for word in _WORDS} | _NUMERIC)
 _INTEGER: Final = re.compile(
     r"[-+]?(?:0b_*[01][01_]*|0x_*[0-9a-fA-F][0-9a-fA-F_]*|0[0-7_]+|0|[1-9][0-9_]*)"
 )
@@ -56,18 +58,6 @@ _FLOAT: Final = re.compile(
 )
 _NOT_FINITE: Final = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _ABSENT: Final[Any] = object()
-
-
-@dataclass(slots=True)
-class _Open:
-    """The collection around the one that is being read, and where that one goes."""
-
-    target: Any
-    key: str | None
-    is_mapping: bool
-    merged: Any
-    anchor: str | None
-    nodes: int
 
 
 def loads(text: str | bytes) -> Any:
@@ -98,7 +88,9 @@ def _read(parser: Any) -> Any:  # noqa: C901, PLR0912, PLR0915 - one flat loop, 
     is_mapping = False
     merged: Any = _ABSENT
     anchors: dict[str, tuple[Any, int] | None] = {}
-    around: list[_Open] = []
+    # Of each collection around: itself, the name that waits for a value, whether it is a mapping,
+    # what << brings, and of the one inside it the anchor and how many nodes came before.
+    around: list[tuple[Any, str | None, bool, Any, str | None, int]] = []
     nodes = documents = 0
     while (event := next_event()) is not None:
         kind = type(event)
@@ -106,23 +98,26 @@ def _read(parser: Any) -> Any:  # noqa: C901, PLR0912, PLR0915 - one flat loop, 
         if kind is ScalarEvent:
             nodes += 1
             text = event.value
+            anchor, tag = event.anchor, event.tag
             if is_mapping and key is None:
-                if event.anchor:
-                    anchors[event.anchor] = (text, 1)
-                key = _named(text, event, target, merged)
+                if tag is None and anchor is None and text != "<<" and text not in target:
+                    key = text
+                else:
+                    if anchor is not None:
+                        anchors[anchor] = (text, 1)
+                    key = _named(text, event, target, merged)
                 continue
-            value = (
-                _plain(text, event)
-                if event.tag is None and event.implicit[0]
-                else _tagged(text, event)
-            )
-            if event.anchor:
-                anchors[event.anchor] = (value, 1)
+            if tag is None and event.implicit[0]:
+                value = text if text[:1] not in _TYPED else _plain(text, event)
+            else:
+                value = text if tag is None else _tagged(text, event)
+            if anchor is not None:
+                anchors[anchor] = (value, 1)
         elif kind is MappingStartEvent or kind is SequenceStartEvent:
             _check_start(event, len(around), is_key=is_mapping and key is None)
             if event.anchor:
                 anchors[event.anchor] = None
-            around.append(_Open(target, key, is_mapping, merged, event.anchor, nodes))
+            around.append((target, key, is_mapping, merged, event.anchor, nodes))
             nodes += 1
             is_mapping = kind is MappingStartEvent
             target = {} if is_mapping else []
@@ -130,11 +125,9 @@ def _read(parser: Any) -> Any:  # noqa: C901, PLR0912, PLR0915 - one flat loop, 
             continue
         elif kind is MappingEndEvent or kind is SequenceEndEvent:
             value = target if merged is _ABSENT else _merged(merged, event) | target
-            ended = around.pop()
-            target, key, is_mapping = ended.target, ended.key, ended.is_mapping
-            merged = ended.merged
-            if ended.anchor:
-                anchors[ended.anchor] = (value, nodes - ended.nodes)
+            target, key, is_mapping, merged, anchor, before = around.pop()
+            if anchor is not None:
+                anchors[anchor] = (value, nodes - before)
         elif kind is AliasEvent:
             value, size = _anchored(anchors, event)
             nodes += size
@@ -169,6 +162,8 @@ def _named(text: str, event: Any, target: dict[str, Any], merged: Any) -> str:
         if merged is not _ABSENT:
             raise _bad("the key '<<' stands twice in one mapping", event)
         return _MERGE
+    if type(event) is ScalarEvent and event.tag not in _TEXTS:
+        raise _bad("a key with a tag", event)
     if text in target:
         raise _bad(f"the key {shortened(text)!r} stands twice in one mapping", event)
     return text
@@ -207,6 +202,8 @@ def _plain(text: str, event: Any) -> Any:
         return _WORDS[text]
     if text[0] not in _NUMERIC:
         return text
+    if text.isascii() and text.isdecimal() and text[0] != "0" and len(text) < _SHORT:
+        return int(text)
     if _INTEGER.fullmatch(text):
         return _integer(text, event)
     if _FLOAT.fullmatch(text):
@@ -231,7 +228,7 @@ def _integer(text: str, event: Any) -> int:
 
 def _tagged(text: str, event: Any) -> Any:
     tag = event.tag
-    if tag is None or tag in {"!", _TAGS + "str"}:
+    if tag in _TEXTS:
         return text
     value = _plain(text, event)
     expected = {"null": type(None), "bool": bool, "int": int, "float": float}.get(

@@ -94,7 +94,9 @@ class FileConfigSource:
         self._digest = _digest(content)
         tree = read_document(content, self.path.suffix)
         self._look_for_credentials(tree)
-        return expanded(tree, self._environment)
+        # Without these no text can hold a reference, however it is escaped.
+        may_refer = b"${" in content or b"\\" in content
+        return expanded(tree, self._environment) if may_refer else tree
 
     def _look_for_credentials(self, tree: Mapping[str, Any]) -> None:
         # Before expansion: a password that comes from a variable is where it should be.

@@ -20,7 +20,10 @@ class ConfigSource(Protocol):
         ...
 
     async def load_config(self) -> Mapping[str, Any]:
-        """Return all it holds. Raises ReloadError, or whatever else: the last good part stays."""
+        """Return all it holds, as JSON values that nobody changes afterwards.
+
+        Raises ReloadError, or whatever else: the last good part stays.
+        """
         ...
 
 
