@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from math import inf
 from time import monotonic
 from typing import NamedTuple
@@ -303,9 +304,13 @@ class Keeper:
             self._view.forget(tag.service, tag.instance_id)
 
 
+# What a lost session took away comes back as it was, all at once.
+_found = lru_cache(2 * _AT_ONCE)(read_node)
+
+
 def _read(node: Node) -> _Read:
     try:
-        return _Read(node.data, read_node(node.service, node.name, node.data))
+        return _Read(node.data, _found(node.service, node.name, node.data))
     except UnreadableNode as error:
         _log.warning("node_unreadable", service=node.service, node=node.name, reason=str(error))
         return _Read(node.data, None)
