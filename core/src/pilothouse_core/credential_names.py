@@ -1,16 +1,18 @@
 """What the name of a key says about its value. Pure."""
 
+import re
 from functools import lru_cache
 from typing import Final, Literal
-
-import re2
 
 Strength = Literal["password", "secret", "token"]
 """`password`: every text counts. `secret`: also words with digits. `token`: what looks random."""
 
 _CONSIDERED = 256  # characters, as many as a key has
-_SPLIT = re2.compile(r"[A-Z]+[a-z]+|[A-Z]+|[a-z]+|[0-9]+")
-_CAMEL = re2.compile(r"([a-z0-9])([A-Z])|([A-Z])([A-Z][a-z])")
+# Names are short, and this pattern never looks back by more than one character.
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", re.ASCII)
+_HINT = re.compile(
+    r"pass|pwd|psk|pw|secret|token|key|cred|auth|pepper|sas", re.ASCII | re.IGNORECASE
+)
 
 _PASSWORDS: Final = frozenset(
     {"password", "passwd", "passphrase", "passcode", "passwort", "pwd", "psk", "pw", "pass",
@@ -67,14 +69,16 @@ _ABOUT: Final = frozenset(
 )  # fmt: skip
 
 
-@lru_cache(maxsize=8192)
 def strength_of(key: str) -> Strength | None:
     """Return what makes a value under this key a credential, None where the name says nothing."""
-    segments = [_words(segment) for segment in key[-_CONSIDERED:].split(".")[-4:]]
+    key = key[-_CONSIDERED:]
+    if _HINT.search(key) is None:
+        return None
+    segments = [_words(segment) for segment in key.split(".")[-4:]]
     while len(segments) > 1 and _SUFFIXES.issuperset(segments[-1]):
         segments.pop()
     *above, words = segments
-    outer = above[-1] if above else []
+    outer = above[-1] if above else ()
     if _NEUTRAL.intersection(words) or _SPOKEN.intersection(key.lower().split(".")[:-1]):
         return None
     found = _own(words, outer)
@@ -83,12 +87,12 @@ def strength_of(key: str) -> Strength | None:
     return found
 
 
-def _words(segment: str) -> list[str]:
-    spaced = _CAMEL.sub(r"\1\3 \2\4", segment)
-    return [word.lower() for word in _SPLIT.findall(spaced)]
+@lru_cache(maxsize=8192)
+def _words(segment: str) -> tuple[str, ...]:
+    return tuple(word.lower() for word in _WORD.findall(segment))
 
 
-def _own(words: list[str], outer: list[str]) -> Strength | None:
+def _own(words: tuple[str, ...], outer: tuple[str, ...]) -> Strength | None:
     while words and (words[-1].isdigit() or words[-1] in _SUFFIXES) and len(words) > 1:
         words = words[:-1]
     if not words:
@@ -109,7 +113,7 @@ def _own(words: list[str], outer: list[str]) -> Strength | None:
     return "token" if last == "key" and _OF_KEYS.intersection(before[-1:]) else None
 
 
-def _inherited(outer: list[str]) -> Strength | None:
+def _inherited(outer: tuple[str, ...]) -> Strength | None:
     if outer[-1] not in _PLURALS or (outer[-1] == "keys" and not _OF_KEYS.intersection(outer)):
         return None
     return "secret" if outer[-1] == "passwords" else "token"

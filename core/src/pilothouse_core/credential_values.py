@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from itertools import pairwise
+from string import ascii_letters, ascii_lowercase, ascii_uppercase, digits
 from typing import Any, Final
 
 import re2
@@ -68,7 +68,13 @@ _NONE: Final = (
 _HEX = re2.compile(r"^[0-9a-fA-F]+$")
 _TOKEN = re2.compile(r"^[A-Za-z0-9+/=_.~:%-]+$")
 _VARIABLE = re2.compile(r"^(?:[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|PASS|PASSWORD|PASSWD|SECRET|TOKEN)$")
-_LETTERS_AND_DIGITS = re2.compile(r"[A-Za-z0-9]+")
+_CLASSES = {
+    code: "a" if chr(code) in ascii_lowercase else "A" if chr(code) in ascii_uppercase else "0"
+    for code in map(ord, ascii_letters + digits)
+} | dict.fromkeys(map(ord, "+/=_.~:%-"), " ")
+_PARTS = dict.fromkeys(map(ord, "+/=_.~:%-"), " ")
+# `Camel` is a word: a small letter after a capital is no change.
+_CHANGES = ("aA", "a0", "A0", "0a", "0A")
 
 
 def _options() -> Any:
@@ -112,21 +118,15 @@ def is_random(text: str) -> bool:
             and len(bare) >= _SHORTEST_HEX
             and _entropy(bare.lower()) >= _LEAST_HEX
         )
-    words = _LETTERS_AND_DIGITS.findall(text)
-    steps = sum(len(word) - 1 for word in words)
-    changes = sum(_changes(word) for word in words)
+    classes = text.translate(_CLASSES)
+    words = classes.split()
     longest = max(map(len, words), default=0)
     if longest < _SHORTEST_PART or _entropy(text) < _LEAST:
         return False
-    return changes >= _LEAST_CHANGES * steps or any(_is_gibberish(word) for word in words)
-
-
-def _changes(word: str) -> int:
-    classes = [("0" if c.isdigit() else "a" if c.islower() else "A") for c in word]
-    # `Camel` is a word: a capital at the beginning of it is no change.
-    return sum(
-        before != after and not (before == "A" and after == "a")
-        for before, after in pairwise(classes)
+    steps = sum(map(len, words)) - len(words)
+    changes = sum(map(classes.count, _CHANGES))
+    return changes >= _LEAST_CHANGES * steps or (
+        longest >= _SHORTEST_HEX and any(map(_is_gibberish, text.translate(_PARTS).split()))
     )
 
 

@@ -96,7 +96,7 @@ def find(key: str, value: str) -> Rule | None:
 
 def _by_place(text: str) -> Rule | None:
     """Look at what stands where credentials stand: in headers, URLs and assignments."""
-    header = _HEADER.search(text)
+    header = _HEADER.search(text) if " " in text else None
     if header is not None and _is_sent(header[1].lower(), header[2]):
         return "authorization_header"
     plain = _filled(text)
@@ -123,7 +123,7 @@ def _filled(text: str) -> str:
     """Replace every template by its default, which is as plain as any value, or by nothing."""
     if not any(bracket in text for bracket in "{<("):
         return text
-    return str(_TEMPLATE.sub(lambda found: _default(found[0]) or "", text))
+    return str(_TEMPLATE.sub(lambda found: _default(found[0]) or "", text, _MAX_PLACES))
 
 
 def _default(text: str) -> str | None:
@@ -164,9 +164,9 @@ def _by_name(strength: Strength | None, text: str) -> Rule | None:
 
 
 def _is_token(text: str) -> bool:
-    if is_stand_in(text):
-        return False
-    return is_random(text) or (_LOGIN.search(text) is not None and _is_password(text))
+    if is_random(text):
+        return not is_stand_in(text)
+    return _LOGIN.search(text) is not None and _is_password(text)
 
 
 def _is_password(text: str) -> bool:
