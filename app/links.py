@@ -32,14 +32,14 @@ def link(previous: bytes, fields: Iterable[str | int | None]) -> bytes:
     where it is null: no two rows make the same bytes. The function `audit_link` in Postgres is the
     same.
     """
-    told = [previous]
+    told: list[str] = []
     for field in fields:
         if field is None:
-            told.append(b"-")
+            told.append("-")
         else:
-            text = str(field).encode()
-            told.append(b"%d:%b" % (len(text), text))
-    return hashlib.sha256(b"".join(told)).digest()
+            text = str(field)
+            told.append(f"{len(text) if text.isascii() else len(text.encode())}:{text}")
+    return hashlib.sha256(previous + "".join(told).encode()).digest()
 
 
 def microseconds(at: datetime) -> int:

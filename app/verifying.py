@@ -3,9 +3,10 @@
 Reads the stores past their adapters, so that what the service believes plays no part in it.
 """
 
+import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from app.access.signing import is_signed
 from app.links import microseconds
 from app.state import FILE
 
-_BATCH: Final = 5000
+_BATCH: Final = 2000
 _SAID: Final = "actor, action, kind, environment, name, version, revision, request_id, source"
 _MICROSECONDS: Final = "round(extract(epoch FROM at) * 1000000)::bigint"
 
@@ -46,7 +47,7 @@ class Trail(Protocol):
         """Count the rows that have no number: none that was written so."""
         ...
 
-    def rows(self, after: int) -> AsyncIterator[Sequence[Row]]:
+    def rows(self, after: int) -> AsyncGenerator[Sequence[Row], None]:
         """Read all rows after a number, in order, some at a time."""
         ...
 
@@ -79,24 +80,24 @@ async def verify(
 async def _trusted(trail: Trail, after: int) -> Head | Broken:
     if after == 0:
         return BEGINNING
-    async for rows in trail.rows(after - 1):
-        if rows[0].seq == after:
-            return Head(after, rows[0].hash)
-        break
+    async with aclosing(trail.rows(after - 1)) as batches:
+        first = await anext(batches, None)
+    if first and first[0].seq == after:
+        return Head(after, first[0].hash)
     return Broken(after, "deleted", "the row to begin after is missing")
 
 
 async def _first_broken(trail: Trail, checker: Checker) -> Broken | None:
     if many := await trail.numberless():
         return Broken(0, "inserted", f"{many} rows have no number")
-    batches = trail.rows(checker.last.seq)
-    async for rows in batches:
-        index = checker.take(rows)
-        if index is not None:
-            window = list(rows[index:])
-            while len(window) < WINDOW and (more := await anext(batches, None)):
-                window += more
-            return checker.fault(window[:WINDOW])
+    async with aclosing(trail.rows(checker.last.seq)) as batches:
+        async for rows in batches:
+            index = checker.take(rows)
+            if index is not None:
+                window = list(rows[index:])
+                while len(window) < WINDOW and (more := await anext(batches, None)):
+                    window += more
+                return checker.fault(window[:WINDOW])
     return checker.end(await trail.head() or BEGINNING)
 
 
@@ -118,14 +119,21 @@ class _PostgresTrail:
         asked = "SELECT count(*) FROM audit WHERE seq IS NULL OR seq < 1"
         return int(await self._connection.fetchval(asked))
 
-    async def rows(self, after: int) -> AsyncIterator[Sequence[Row]]:
+    async def rows(self, after: int) -> AsyncGenerator[Sequence[Row], None]:
         cursor = await self._connection.cursor(
             f"SELECT seq, previous, hash, {_MICROSECONDS}, {_SAID}, facts::text FROM audit"  # noqa: S608 - ours
             " WHERE seq > $1 ORDER BY seq, id",
             after,
         )
-        while found := await cursor.fetch(_BATCH):
-            yield [Row(row[0], row[1] or b"", row[2] or b"", row[3:]) for row in found]
+        ahead = asyncio.ensure_future(cursor.fetch(_BATCH))
+        try:
+            while found := await ahead:
+                # Postgres makes the next ready while these are looked at.
+                ahead = asyncio.ensure_future(cursor.fetch(_BATCH))
+                await asyncio.sleep(0)
+                yield [Row(row[0], row[1] or b"", row[2] or b"", row[3:]) for row in found]
+        finally:
+            await asyncio.wait({ahead})  # nothing else can be asked before
 
 
 @asynccontextmanager
@@ -160,7 +168,7 @@ class _EmbeddedTrail:
         asked = "SELECT count(*) FROM audit WHERE seq IS NULL OR seq < 1"
         return int(self._connection.execute(asked).fetchone()[0])
 
-    async def rows(self, after: int) -> AsyncIterator[Sequence[Row]]:
+    async def rows(self, after: int) -> AsyncGenerator[Sequence[Row], None]:
         for batch in self._batches(after):
             yield batch
 

@@ -5,11 +5,13 @@ import stat
 import sys
 import threading
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from app.state import FILE, State, StateInUse, StateUnavailable
+from app.state import _STEPS, FILE, State, StateInUse, StateUnavailable
+from app.verifying import embedded_trail, verify
 
 
 @pytest.fixture
@@ -193,3 +195,24 @@ def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
 
     with pytest.raises(StateUnavailable, match="file"):
         State(tmp_path / "file" / "data")
+
+
+async def test_rows_of_the_release_before_are_chained(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    with closing(sqlite3.connect(folder / FILE)) as before:
+        for step in _STEPS[:4]:
+            before.executescript(step)
+        for number in range(3):
+            before.execute(
+                "INSERT INTO audit (at, actor, action, kind, environment, name, facts)"
+                " VALUES ('2026-03-04T05:06:07.890123+00:00', 'ana', 'a', 'k', 'e', ?, '{}')",
+                (str(number),),
+            )
+        before.execute("PRAGMA user_version = 4")
+        before.commit()
+
+    await State(folder).close()
+
+    async with embedded_trail(folder) as trail:
+        found = await verify(trail, 0, None)
+    assert (found.broken, found.rows) == (None, 3)

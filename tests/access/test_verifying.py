@@ -152,6 +152,20 @@ async def test_what_a_superuser_does_is_found(
     assert (found.seq, found.fault) == (seq, fault)
 
 
+async def test_it_is_found_in_whatever_parts_the_rows_are_read(
+    url: str, superuser: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.verifying._BATCH", 3)
+    assert (await of_postgres(url)).broken is None
+    for statement in DONE["rows, closed up"][0]:
+        await superuser.execute(statement)
+
+    found = (await of_postgres(url, after=4)).broken
+
+    assert found is not None
+    assert (found.seq, found.fault) == (15, "deleted")
+
+
 async def test_a_row_without_a_number_is_found(url: str, superuser: asyncpg.Connection) -> None:
     await superuser.execute("ALTER TABLE audit ALTER seq DROP NOT NULL")
     await superuser.execute("UPDATE audit SET seq = NULL WHERE seq = 40")

@@ -10,6 +10,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
 from app.database import LOG_LOCK, REGISTER_LOCK, metadata, migrate, open_migration_engine
+from app.verifying import postgres_trail, verify
 from tests.servers.postgres import PostgresServer
 
 CHECKOUT = Path(__file__).parents[2]
@@ -73,6 +74,36 @@ def test_the_command_line_migrates_the_database_it_is_given(url: str) -> None:
 
     subprocess.run((*command, "upgrade", "head"), cwd=CHECKOUT, check=True)
     subprocess.run((*command, "check"), cwd=CHECKOUT, check=True)
+
+
+async def test_rows_of_the_release_before_are_chained_and_it_goes_on_writing(url: str) -> None:
+    command = (sys.executable, "-m", "alembic", "-x", f"url={url}", "upgrade")
+    await asyncio.to_thread(subprocess.run, (*command, "0004"), cwd=CHECKOUT, check=True)
+    connection = await asyncpg.connect(url)
+    old = (
+        "INSERT INTO audit (actor, action, kind, environment, name)"
+        " VALUES ('ana', 'revealed', 'config', 'staging', 'billing')"
+    )
+    for _ in range(3):
+        await connection.execute(old)
+
+    await migrate(url)
+
+    edits = '[{"kind": "flag", "name": "a", "definition": "{}", "action": "created"}]'
+    await connection.execute(
+        "SELECT outcome FROM commit_flags('staging', 0, $1, 'ana', '', 'r', NULL, '')", edits
+    )
+    await connection.execute(
+        "SELECT outcome FROM register_instance('s', 'i', '{}', 'heartbeat', 30, 'here', 'ana', 'r', 10)"
+    )
+    await connection.execute(
+        "SELECT count(*) FROM log_instances(ARRAY(SELECT i FROM instances i), 'deleted', 'ana', 'r')"
+    )
+    await connection.execute(old)
+    await connection.close()
+    async with postgres_trail(url) as trail:
+        found = await verify(trail, 0, None)
+    assert (found.broken, found.rows) == (None, 7)
 
 
 def test_the_command_line_asks_which_database() -> None:
