@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pilothouse_core.credentials import RULES, find
 from pilothouse_core.diff import same
 from pilothouse_core.trees import joined
 
@@ -62,21 +61,25 @@ class Rules:
         return [*self.flaws(config), *hard_coded(config)]
 
 
-def hard_coded(config: Mapping[str, Any], prefix: str = "") -> Iterator[Flaw]:
+def hard_coded(config: Mapping[str, Any]) -> Iterator[Flaw]:
     """Yield every text that is a credential by its name or by its look."""
-    for name, value in config.items():
-        yield from _hard_coded(value, joined(prefix, name))
+    # Its many patterns take a tenth of a second to compile, and few programs look for credentials.
+    from pilothouse_core.credentials import RULES, find  # noqa: PLC0415
+
+    for path, text in _texts(config, ""):
+        if (rule := find(path, text)) is not None:
+            yield Flaw(path, f"{RULES[rule]} stands here in the open", "credential")
 
 
-def _hard_coded(value: Any, path: str) -> Iterator[Flaw]:
-    if isinstance(value, dict):
-        if not any(name.startswith("$") for name in value):  # a secret, or encrypted
-            yield from hard_coded(value, path)
+def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield path, value
     elif isinstance(value, list):
         for item in value:
-            yield from _hard_coded(item, path)
-    elif isinstance(value, str) and (rule := find(path, value)) is not None:
-        yield Flaw(path, f"{RULES[rule]} stands here in the open", "credential")
+            yield from _texts(item, path)
+    elif isinstance(value, Mapping) and not any(name.startswith("$") for name in value):
+        for name, member in value.items():  # names with $: a secret, or encrypted
+            yield from _texts(member, joined(path, name))
 
 
 def _checked(check: Check, config: Mapping[str, Any]) -> Iterator[Flaw]:
