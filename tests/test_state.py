@@ -197,9 +197,8 @@ def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
         State(tmp_path / "file" / "data")
 
 
-async def test_rows_of_the_release_before_are_chained(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    with closing(sqlite3.connect(folder / FILE)) as before:
+async def test_rows_of_the_release_before_are_chained(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / FILE)) as before:
         for step in _STEPS[:4]:
             before.executescript(step)
         for number in range(3):
@@ -211,8 +210,8 @@ async def test_rows_of_the_release_before_are_chained(folder: Path) -> None:
         before.execute("PRAGMA user_version = 4")
         before.commit()
 
-    await State(folder).close()
+    await State(tmp_path).close()
 
-    async with embedded_trail(folder) as trail:
+    async with embedded_trail(tmp_path) as trail:
         found = await verify(trail, 0, None)
     assert (found.broken, found.rows) == (None, 3)

@@ -94,10 +94,12 @@ async def test_rows_of_the_release_before_are_chained_and_it_goes_on_writing(url
         "SELECT outcome FROM commit_flags('staging', 0, $1, 'ana', '', 'r', NULL, '')", edits
     )
     await connection.execute(
-        "SELECT outcome FROM register_instance('s', 'i', '{}', 'heartbeat', 30, 'here', 'ana', 'r', 10)"
+        "SELECT outcome"
+        " FROM register_instance('s', 'i', '{}', 'heartbeat', 30, 'here', 'ana', 'r', 10)"
     )
     await connection.execute(
-        "SELECT count(*) FROM log_instances(ARRAY(SELECT i FROM instances i), 'deleted', 'ana', 'r')"
+        "SELECT count(*)"
+        " FROM log_instances(ARRAY(SELECT i FROM instances i), 'deleted', 'ana', 'r')"
     )
     await connection.execute(old)
     await connection.close()
