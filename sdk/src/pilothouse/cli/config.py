@@ -125,7 +125,7 @@ def list_(
     alone: Alone = False,
 ) -> None:
     """List keys with the layer each value comes from."""
-    query = {"prefix": prefix or None, "resolve": not alone}
+    query: dict[str, Any] = {"prefix": prefix or None, "resolve": not alone}
     found = session.api.page(_KEYS, **session.layer, **query)
     if session.output.as_json:
         return session.output.document(found)

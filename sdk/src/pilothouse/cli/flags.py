@@ -65,7 +65,7 @@ def list_(
     ] = None,
 ) -> None:
     """List the flags of an environment."""
-    query = {"enabled": enabled, "tag": tag, "q": text, "stale_days": stale_days}
+    query: dict[str, Any] = {"enabled": enabled, "tag": tag, "q": text, "stale_days": stale_days}
     found = session.api.page(_FLAGS, environment=session.environment, **query)
     if session.output.as_json:
         return session.output.document(found)
