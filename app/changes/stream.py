@@ -30,6 +30,8 @@ class Selection:
         entity = change.entity
         if self.kinds is not None and entity.kind not in self.kinds:
             return False
+        if entity.kind == "instance":  # is of no environment: it stands in `default` for all
+            return True
         if entity.kind != "config":
             return self.environment in (None, entity.environment)
         service, _, user = entity.name.partition("/")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -88,6 +89,12 @@ def test_a_service_hears_of_every_layer_that_contributes_to_it() -> None:
         ("production", "api"),
         ("production", "api/ada"),
     ]
+
+
+def test_instances_are_heard_of_in_every_environment() -> None:
+    instance = Entity("instance", "default", "billing/b-1", "instances/billing/b-1")
+
+    assert Selection("production", "api").wants(replace(change(1), entity=instance))
 
 
 def test_only_the_selected_kinds_are_heard() -> None:
