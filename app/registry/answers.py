@@ -38,6 +38,7 @@ def shown(
         "metadata": dict(seen.metadata),
         "tags": [] if instance is None else list(instance.tags),
         "weight": DEFAULT_WEIGHT if instance is None else instance.weight,
+        "warmup_seconds": 0.0 if instance is None else instance.warmup_seconds,
         "zone": None if instance is None else instance.zone,
         "version": None if instance is None else instance.version,
         "status": seen.status,

@@ -104,6 +104,7 @@ class InstanceOut(BaseModel):
     metadata: dict[str, str]
     tags: list[str]
     weight: int
+    warmup_seconds: float
     zone: str | None
     version: str | None
     status: Status

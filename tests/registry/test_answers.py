@@ -99,7 +99,7 @@ def test_what_was_registered_is_what_is_discovered(drawn: dict[str, Any]) -> Non
 
     found = discovered(seen_of(**{**written, "service_name": SERVICE, "instance_id": "i-1"}))
 
-    left_out = {"service_name", "instance_id", "ttl_seconds", "warmup_seconds"}
+    left_out = {"service_name", "instance_id", "ttl_seconds"}
     for name in written.keys() - left_out:
         assert found[name] == written[name]
     assert found["registered_at"] == "2026-01-02T03:04:05Z"
