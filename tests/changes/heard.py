@@ -27,10 +27,21 @@ class Heard:
         return int(dict(self.headers)["revision"])
 
 
+HEADS = "audit:head"  # the key of events that tell of no change
+
+
 async def hear(
-    bootstrap: str, topic: str, enough: Callable[[Sequence[Heard]], bool], within: float = 20
+    bootstrap: str,
+    topic: str,
+    enough: Callable[[Sequence[Heard]], bool],
+    within: float = 20,
+    *,
+    of_heads: bool = False,
 ) -> list[Heard]:
-    """Listen from the beginning until it is enough; TimeoutError when it never is."""
+    """Listen from the beginning until it is enough; TimeoutError when it never is.
+
+    To events of changes, or to those of the audit's signed heads.
+    """
     heard: list[Heard] = []
     consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest")
     async with asyncio.timeout(within):
@@ -42,6 +53,7 @@ async def hear(
                     Heard(record.key.decode(), record.value, record.headers, record.partition)
                     for some in records.values()
                     for record in some
+                    if (record.key.decode() == HEADS) is of_heads
                 ]
         finally:
             await consumer.stop()

@@ -16,12 +16,17 @@ from typing import Any, get_args
 
 import asyncpg
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jsonschema import Draft202012Validator, ValidationError
 
+from app.access.audit_postgres import PostgresAuditLog
+from app.access.auditing import AuditEvent
+from app.access.sealing import Sealer, head_of
+from app.access.signing import Signer, id_of, is_signed
 from app.changes.kafka import KafkaPublisher
 from app.changes.model import Action, Entity, Intent, Written
 from app.changes.postgres import PostgresChangeLog
-from app.database import migrate, open_engine
+from app.database import close_engine, migrate, open_engine
 from tests.changes.heard import Heard, doubles, hear, hear_revisions
 from tests.changes.sending import drained, of_service, replica, write
 from tests.servers.kafka import KafkaServer
@@ -32,7 +37,7 @@ pytestmark = pytest.mark.anyio
 
 PAGE = (ROOT / "docs/reference/events.md").read_text()
 CONSUMER = ROOT / "docs/examples/consume_changes.py"
-EXAMPLE, SCHEMA = map(
+EXAMPLE, SCHEMA, HEAD, HEAD_SCHEMA = map(
     json.loads, re.findall(r"^```json\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 )
 OF_A_USER = Entity("config", "production", "checkout/ana", "users/production/checkout/ana")
@@ -138,6 +143,37 @@ async def one_of_each(log: PostgresChangeLog) -> list[int]:
     await log.begin(of_a_user)
     pointer = await log.advance(OF_A_USER, [Written(1, of_a_user.id, at=now)])
     return [*revisions, pointer.revision]
+
+
+# The head of the audit
+
+
+async def test_a_signed_head_keeps_to_its_schema(
+    kafka_server: KafkaServer, url: str, topic: str, publisher: KafkaPublisher
+) -> None:
+    engine = open_engine(url)
+    audit = PostgresAuditLog(engine)
+    signer = Signer(Ed25519PrivateKey.generate())
+    sealer = Sealer(audit, signer, publisher)
+    await sealer.seal()  # nothing is there yet
+    for name in ("first", "second"):
+        await audit.record([AuditEvent(datetime.now(UTC), "ana", "a", "k", "e", name)])
+        await sealer.seal()
+        await sealer.seal()  # nothing has moved
+    signed = await audit.signed()
+    await close_engine(engine)
+
+    heard = await hear(kafka_server.bootstrap, topic, lambda heard: len(heard) == 2, of_heads=True)
+
+    validator = Draft202012Validator(HEAD_SCHEMA)
+    for message in (HEAD, *(one.message for one in heard)):
+        assert [error.message for error in validator.iter_errors(message)] == []
+    assert [one.message["data"]["seq"] for one in heard] == [1, 2]
+    assert [name for name, _ in heard[0].headers] == ["content-type"]
+    assert signed is not None
+    assert head_of(heard[1].value.decode()) == signed
+    assert is_signed(signed, {id_of(signer.public): signer.public})
+    assert not is_signed(replace(signed, seq=3), {id_of(signer.public): signer.public})
 
 
 # The example
