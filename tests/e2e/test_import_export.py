@@ -36,6 +36,7 @@ def test_a_file_goes_into_the_layer_it_is_sent_to(layer: Layer) -> None:
             "changed": {},
         },
         "error": None,
+        "warnings": [],
     }
     assert int(answer.headers["X-Revision"]) > 0
     found = told(layer.document())
