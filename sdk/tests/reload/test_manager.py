@@ -25,6 +25,7 @@ class Held:
         self.name, self.priority, self.content = name, priority, content
         self.gate: asyncio.Event | None = None
         self.is_closed = False
+        self.is_remote = False
         self._stirred = asyncio.Queue[Any]()
 
     async def load_config(self) -> Mapping[str, Any]:
@@ -135,6 +136,23 @@ async def test_a_start_without_a_needed_source_fails_and_names_it() -> None:
         away.content = {"a": 1}
         assert (await manager.reload()).succeeded
         assert manager.get_config("a") == 1
+
+
+async def test_of_a_primary_and_its_backup_one_is_enough_to_start() -> None:
+    primary, backup = Held("primary", SourceUnavailable("is away"), 2), Held("backup", {"a": 1}, 1)
+    primary.is_remote = backup.is_remote = True
+    manager = managed(primary, backup)
+    async with manager:
+        assert manager.get_config("a") == 1
+        assert not manager.health().is_healthy
+        primary.content = {"a": 2}
+        assert (await manager.reload()).succeeded
+        assert manager.get_config("a") == 2
+
+    broken = Held("broken", ValueError("is wrong"))
+    broken.is_remote = True
+    with pytest.raises(StartFailed, match="broken: ValueError: is wrong"):
+        await managed(broken, backup).start()
 
 
 async def test_what_is_not_known_is_refused() -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from pilothouse.reload.encryption import opened
-from pilothouse.reload.errors import BadConfig, InvalidConfig, ReloadError
+from pilothouse.reload.errors import BadConfig, InvalidConfig, ReloadError, SourceUnavailable
 from pilothouse.reload.model import SourceInfo
 from pilothouse.reload.sources.port import ConfigSource, Validating
 from pilothouse.reload.state import Part
@@ -59,6 +59,7 @@ class Loaded:
     data: Tree | None = None
     error: str | None = None
     warnings: tuple[str, ...] = ()
+    is_away: bool = False  # nothing is known to be wrong with what the source holds
 
 
 async def load(member: Member, keys: Sequence[bytes]) -> Loaded:
@@ -66,6 +67,8 @@ async def load(member: Member, keys: Sequence[bytes]) -> Loaded:
     try:
         config = await member.source.load_config()
         data = await asyncio.to_thread(_accepted, member.source, config, keys)
+    except SourceUnavailable as error:
+        return Loaded(member, error=str(error), is_away=True)
     except ReloadError as error:
         return Loaded(member, error=str(error))
     except Exception as error:  # noqa: BLE001 - a source may be anybody's

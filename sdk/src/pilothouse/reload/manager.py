@@ -118,7 +118,8 @@ class ConfigManager:
         """Load all sources and watch those that can be watched; does nothing when started.
 
         Raises StartFailed, which names every source that is neither optional nor could be loaded,
-        and then nothing has been started.
+        and then nothing has been started. Of several remote sources some may be away: where one of
+        them could be loaded, the others join when they come back.
         """
         if self._is_started:
             return ReloadResult(ReloadStatus.SUCCESS, None, self._state.version)
@@ -128,7 +129,7 @@ class ConfigManager:
         errors = {
             one.member.name: one.error
             for one in outcomes
-            if one.error is not None and not one.member.optional
+            if one.error is not None and not one.member.optional and not _has_backup(one, outcomes)
         }
         if not errors:
             result = await self._applied(outcomes, began, started, None, is_start=True)
@@ -473,3 +474,16 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def _has_backup(away: Loaded, outcomes: Sequence[Loaded]) -> bool:
+    """Tell whether a remote source is away while another one is there."""
+    return (
+        away.is_away
+        and _is_remote(away)
+        and any(_is_remote(other) and other.error is None for other in outcomes)
+    )
+
+
+def _is_remote(one: Loaded) -> bool:
+    return bool(getattr(one.member.source, "is_remote", False))

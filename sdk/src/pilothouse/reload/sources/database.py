@@ -27,6 +27,8 @@ class DatabaseConfigSource:
     driver's: give them to `connect`. `paramstyle` is the one of the driver's module.
     """
 
+    is_remote = True
+
     kind = "database"
 
     def __init__(  # noqa: PLR0913 - each is a choice of its own

@@ -28,6 +28,8 @@ class RemoteConfigSource:
     often `watch` looks; None for never.
     """
 
+    is_remote = True
+
     kind = "remote"
 
     def __init__(  # noqa: PLR0913 - each is a choice of its own

@@ -25,6 +25,8 @@ class PilothouseConfigSource:
     `watch` waits for changes at the service, and polls only after failures.
     """
 
+    is_remote = True
+
     kind = "pilothouse"
 
     def __init__(  # noqa: PLR0913 - each is a choice of its own

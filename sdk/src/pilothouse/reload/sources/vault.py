@@ -14,6 +14,8 @@ from pilothouse_core.strict_json import BadJson, loads
 class VaultConfigSource:
     """The data of one secret. `token` may be a function, which is asked before every request."""
 
+    is_remote = True
+
     kind = "vault"
 
     def __init__(  # noqa: PLR0913 - each is a choice of its own
