@@ -74,14 +74,19 @@ def schemas(service: ServiceProcess) -> Any:
 
 
 @pytest.fixture
-def prepared(pilothouse: Terminal, tmp_path: Path) -> Terminal:
-    """A terminal whose service has a key, a flag, an instance and a token."""
-    pilothouse.ok("config", "set", "db.host", "db1")
-    pilothouse.ok("config", "set", "db.port", "1")
-    pilothouse.variables["PILOTHOUSE_ENVIRONMENT"] = pilothouse.variables["PILOTHOUSE_SERVICE"]
-    pilothouse.ok("flags", "create", "checkout", "--target", "ann")
-    del pilothouse.variables["PILOTHOUSE_ENVIRONMENT"]
-    pilothouse.ok("services", "register", "pay", "http://10.0.0.9:81", "--id", "pay-9")
+def prepared(pilothouse: Terminal, service: ServiceProcess, tmp_path: Path) -> Terminal:
+    """A terminal whose service has a key, a flag and an instance."""
+    name = pilothouse.variables["PILOTHOUSE_SERVICE"]
+    headers = {"Authorization": f"Bearer {pilothouse.variables['PILOTHOUSE_TOKEN']}"}
+    flag = {"name": "checkout", "environment": name, "target_users": ["ann"]}
+    instance = {"service_name": "pay", "service_url": "http://10.0.0.9:81", "instance_id": "pay-9"}
+    for method, path, body in (
+        ("PATCH", f"/api/v1/config?service_name={name}", {"set": {"db.host": "db1"}}),
+        ("PATCH", f"/api/v1/config?service_name={name}", {"set": {"db.port": 1}}),
+        ("POST", "/api/v1/feature-flags", flag),
+        ("POST", "/api/v1/registry/register", instance),
+    ):
+        assert service.request(method, path, body, headers=headers).status < 300
     (tmp_path / "file.yaml").write_text("db.host: db3\n")
     (tmp_path / "flags.json").write_text(json.dumps(FLAGD))
     pilothouse.variables["EDITOR"] = "sed -i s/db1/db9/"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pilothouse.cli.yaml_text import parsed
 from sdk.tests.cli.terminal import Done, Terminal
 
 EDITOR = """\
@@ -178,3 +179,19 @@ def test_an_editor_that_fails_writes_nothing(pilothouse: Terminal, editor: Edito
     assert "ended with 3" in done.err
     assert "/no/such/editor" in absent.err
     assert pilothouse("config", "history").code == 3
+
+
+def test_what_the_service_writes_as_yaml_is_read_as_it_was(pilothouse: Terminal) -> None:
+    texts = ["yes", "0777", "12:30", "2024-05-01", "1e3", "null", "~", "", " x", "a: b", "#", "-"]
+    data = {
+        "texts": [*texts, "two\nlines\n", "ä…", "0x1f", "1_000", "=", "<<", "!x", "&y", "*z"],
+        "numbers": [0, -1, 1.5, 1e16, 1e-7, 10**20],
+        "words": [True, False, None],
+        "8080": {"on": [], "off": {}},
+    }
+    pilothouse.ok("config", "import", "-", "--format", "json", stdin=json.dumps(data))
+
+    text = pilothouse.ok("config", "export").out
+
+    assert parsed(text) == data
+    assert [type(number) for number in parsed(text)["numbers"]] == [int, int, *[float] * 3, int]

@@ -7,8 +7,12 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from sdk.tests.cli.terminal import Terminal
 from tests.servers.service import ServiceProcess
+
+pytestmark = pytest.mark.slow
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def resolved(asked: Profile, name: str | None) -> Profile:
     named = Profile(**{member: _variable(member) for member in _MEMBERS})
     kept = stored(name or os.environ.get("PILOTHOUSE_PROFILE") or None)
     url = asked.url or named.url or kept.url or DEFAULT_URL
-    if url != (kept.url or DEFAULT_URL):
+    if url.rstrip("/") != (kept.url or DEFAULT_URL).rstrip("/"):
         kept = replace(kept, token=None)
     return Profile(
         url=url,
