@@ -1,5 +1,6 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -127,17 +128,35 @@ async def test_nobody_there_is_unavailable() -> None:
 
 async def test_the_token_is_asked_for_each_time_and_never_told(scripted: ScriptedServer) -> None:
     scripted.answers["/a"] = lambda _: of_json({})
-    tokens = ["first", "second", "of two\nlines"]
+    tokens = ["first", "second\n", "of two\nlines"]
 
     async with connected(scripted, lambda: tokens.pop(0)) as transport:
         await transport.get("/a")
         await transport.get("/a")
-        with pytest.raises(ValueError, match="characters") as caught:
+        with pytest.raises(Unauthenticated, match="characters") as caught:
             await transport.get("/a")
 
     sent = [asked.headers["authorization"] for asked in scripted.asked]
     assert sent == ["Bearer first", "Bearer second"]
     assert "lines" not in str(caught.value)
+    with pytest.raises(ValueError, match="characters"):
+        Transport(scripted.url, "of two\nlines")
+
+
+async def test_a_token_that_cannot_be_had_is_told_as_that(
+    scripted: ScriptedServer, tmp_path: Path
+) -> None:
+    def quoting() -> str:
+        raise KeyError("s3cret")
+
+    for token, told in [(tmp_path.joinpath("away").read_text, "away"), (quoting, "KeyError")]:
+        async with connected(scripted, token) as transport:
+            with pytest.raises(Unauthenticated, match=told) as caught:
+                await transport.get("/a")
+
+        assert caught.value.code == "no_token"
+        assert "s3cret" not in str(caught.value)
+    assert scripted.asked == []
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,9 @@ class Transport:
     """Requests to one service. Belongs to the event loop that it is first used on.
 
     Raises ValueError for a URL or a token that cannot be one. `token` may be a function: it is
-    asked before every request, so that a token that is renewed on disk is used at once.
+    asked before every request, so that a token that is renewed on disk is used at once. White
+    space around it is taken off, as a file ends with a line end; when it raises, that is
+    Unauthenticated with the code `no_token`.
     """
 
     def __init__(self, url: str, token: Token = None, limits: Limits | None = None) -> None:
@@ -256,10 +258,10 @@ class Transport:
         headers: Mapping[str, str],
         content: bytes | None,
     ) -> httpx.Request:
-        token = self._token() if callable(self._token) else self._token
+        token = _given(self._token) if callable(self._token) else self._token
         known = {"Accept": "application/json", **self._limits.headers}
         if token:
-            known["Authorization"] = f"Bearer {_checked(token)}"
+            known["Authorization"] = f"Bearer {token}"
         return self._opened().build_request(
             method,
             self.url + path,
@@ -274,10 +276,26 @@ async def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
         yield chunk
 
 
+def _given(token: Callable[[], str | None]) -> str | None:
+    """Ask for the token; raises Unauthenticated, for who gives it is somebody else's code."""
+    try:
+        return _checked((token() or "").strip())
+    except Exception as error:
+        # The message of any other error might quote the token.
+        is_told = isinstance(error, (OSError, _NoToken))
+        reason = str(error) if is_told else type(error).__name__
+        message = f"no token can be sent: {reason}"
+        raise Unauthenticated(message, code="no_token") from error
+
+
+class _NoToken(ValueError):
+    pass
+
+
 def _checked(token: str) -> str:
     """Return the token; raises ValueError without quoting it, for the message may be logged."""
     if not (token.isascii() and token.isprintable()) or " " in token:
-        raise ValueError("the token has characters that no token has")
+        raise _NoToken("the token has characters that no token has")
     return token
 
 
