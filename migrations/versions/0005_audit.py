@@ -15,11 +15,10 @@ depends_on: str | None = None
 # The hash of a row, as app/links.py makes it: `length:text` of each field, `-` where it is null.
 _AUDIT_LINK = """
 CREATE FUNCTION audit_link(p_previous bytea, p_row audit) RETURNS bytea
-LANGUAGE plpgsql STABLE SET search_path = {schema}, pg_temp AS $$
+LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    told bytea := p_previous;
+    told text := '';
     field text;
-    written bytea;
 BEGIN
     FOREACH field IN ARRAY ARRAY[
         p_row.seq::text, round(extract(epoch FROM p_row.at) * 1000000)::bigint::text,
@@ -27,10 +26,9 @@ BEGIN
         p_row.version::text, p_row.revision::text, p_row.request_id, p_row.source,
         p_row.facts::text
     ] LOOP
-        written := convert_to(field, 'UTF8');
-        told := told || coalesce(convert_to(length(written) || ':', 'UTF8') || written, '-');
+        told := told || coalesce(octet_length(convert_to(field, 'UTF8')) || ':' || field, '-');
     END LOOP;
-    RETURN sha256(told);
+    RETURN sha256(p_previous || convert_to(told, 'UTF8'));
 END
 $$
 """
@@ -482,7 +480,8 @@ def upgrade() -> None:
         sa.Column("signature", sa.LargeBinary, nullable=False),
     )
     schema = op.get_bind().scalar(sa.text("SELECT quote_ident(current_schema())"))
-    for function in (_AUDIT_LINK, _AUDIT_CHAIN, _AUDIT_HEAD):
+    op.execute(_AUDIT_LINK)
+    for function in (_AUDIT_CHAIN, _AUDIT_HEAD):
         op.execute(function.format(schema=schema))
     op.execute(_REFUSE)
     op.execute(_CHAIN_WHAT_IS_THERE)
