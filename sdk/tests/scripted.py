@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Queue
@@ -52,6 +52,12 @@ def configuration(data: Mapping[str, Any], revision: int = 1) -> Reply:
     return of_json(body, ETag=f'"{revision}"')
 
 
+def flag_set(*flags: Any, segments: Sequence[Any] = (), revision: int = 1) -> Reply:
+    """Answer as the service does, with an ETag per revision."""
+    body = {"environment": "default", "revision": revision, "flags": flags, "segments": segments}
+    return of_json(body, ETag=f'"{revision}"')
+
+
 class Line:
     """A stream of events whose end a test holds; None ends it."""
 
@@ -68,11 +74,20 @@ class Line:
         return Reply(200, iter(self._chunks.get, None), "text/event-stream")
 
 
+def _no_flags(asked: Asked) -> Reply:
+    if asked.headers.get("if-none-match") == '"none"':
+        return Reply(304, headers={"ETag": '"none"'})
+    return of_json({"revision": 0, "flags": [], "segments": []}, ETag='"none"')
+
+
 class ScriptedServer:
-    """`answers` maps a path to a function of the request; whatever else is asked is a 404."""
+    """`answers` maps a path to a function of the request; whatever else is asked is a 404.
+
+    There are no flags, in any environment, unless a test says otherwise.
+    """
 
     def __init__(self) -> None:
-        self.answers: dict[str, Callable[[Asked], Reply]] = {}
+        self.answers: dict[str, Callable[[Asked], Reply]] = {"/api/v1/flag-set": _no_flags}
         self.asked: list[Asked] = []
         self._lines: list[Line] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())

@@ -41,6 +41,7 @@ class RegistryConfigProvider:
             service_name,
             environment,
             token,
+            flags=False,
             start_timeout=_PATIENCE,
             pace=Pace(poll_interval=max(0.1, cache_ttl_seconds)),
         )
@@ -107,7 +108,9 @@ class ConfigWatcher:
         """
         if self._client is None:
             self._stopped.clear()
-            self._client = Pilothouse(*self._arguments, start_timeout=_PATIENCE, pace=self._pace)
+            self._client = Pilothouse(
+                *self._arguments, flags=False, start_timeout=_PATIENCE, pace=self._pace
+            )
             self._client.config.on_update(self._told)
         if block:
             self._stopped.wait()

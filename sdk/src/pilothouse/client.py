@@ -33,7 +33,11 @@ from pilothouse.background import Background
 from pilothouse.configuration import Configuration, OnChange
 from pilothouse.effective import EffectiveConfiguration, Validate, Whose
 from pilothouse.errors import PilothouseError, SnapshotRefused
+from pilothouse.flags import Flags
+from pilothouse.flags.following import flag_set
+from pilothouse.flags.usage import UsageReporter
 from pilothouse.following import Follower, Pace, Resource
+from pilothouse.registry import AsyncRegistry, Registry
 from pilothouse.snapshot import Snapshot
 from pilothouse.transport import Limits, Token, Transport
 from pilothouse.waiting import ended
@@ -55,7 +59,8 @@ class AsyncPilothouse:
     `defaults` lie below whatever is configured. `validate` takes the nested values and raises to
     refuse them, as does a Pydantic model's `model_validate`. `reveal_secrets` reads their plain
     values, which needs the right to, and is audited. `snapshot` is a path; without `snapshot_key`
-    (32 bytes) secrets are left out of the file.
+    (32 bytes) secrets are left out of the file. `flags=False` is for a token that may not read
+    them. With `offline` the service is never asked: the snapshot counts, and the defaults.
     """
 
     def __init__(  # noqa: PLR0913 - each is one thing a caller may say
@@ -71,11 +76,14 @@ class AsyncPilothouse:
         reveal_secrets: bool = False,
         snapshot: str | Path | None = None,
         snapshot_key: bytes | None = None,
+        flags: bool = True,
+        offline: bool = False,
         start_timeout: float = 5.0,
         pace: Pace | None = None,
         limits: Limits | None = None,
     ) -> None:
         self.service, self.environment, self.user = service, environment, user
+        self.offline = offline
         self.start_timeout = start_timeout
         self.pace = pace or Pace()
         self._connect = partial(Transport, url, token, limits)
@@ -107,6 +115,24 @@ class AsyncPilothouse:
         self.config.stale_after = max(_STALE_AFTER, 3 * self.pace.poll_interval)
         self.attach(self._effective)
 
+        self.flags = Flags()
+        self.flags.is_offline = offline
+        self.flags.stale_after = self.config.stale_after
+        self._usage = UsageReporter(
+            self.flags.usage,
+            environment,
+            lambda: self.transport,
+            overridden=lambda: self.flags.overridden,
+        )
+        self._flag_set = flag_set(environment, self.flags)
+        self.flags.error_of = lambda: self._flag_set.last_error
+        self.flags.age_of = lambda: self.age_of(self._flag_set)
+        if flags:
+            self.attach(self._flag_set)
+            self.spawn(self._usage.keep)
+
+        self.registry = AsyncRegistry(self)
+
     # Beginning and ending
 
     async def start(self) -> None:
@@ -116,16 +142,23 @@ class AsyncPilothouse:
 
     async def begin(self) -> None:
         """Begin without waiting. In a forked process it may be called again."""
+        if self.offline:
+            self.restore()
+            return
         self.transport = self._connect()
         selection = {"environment": self.environment, "service_name": self.service}
         self._follower = Follower(self.transport, selection, self.pace, self._changed)
-        self._read_snapshot()
-        for resource in self._resources:
-            self._follow(resource)
+        self.restore()
         self._tasks = [asyncio.create_task(loop()) for loop in self._loops]
         if self._disk is not None:
             self._unsaved = asyncio.Event()
             self._tasks.append(asyncio.create_task(self._save_always(self._disk)))
+
+    def restore(self) -> None:
+        """Hold what the snapshot on disk has."""
+        self._read_snapshot()
+        for resource in self._resources:
+            self._follow(resource)
 
     async def ready(self, within: float | None = None) -> bool:
         """Wait for the service, at most `start_timeout`; tell whether everything is its answer.
@@ -137,8 +170,11 @@ class AsyncPilothouse:
 
     async def close(self) -> None:
         """End: what is held stays readable. Writes the snapshot if something is not in it yet."""
+        await self.registry.close()
         await ended(self._tasks)
         self._tasks = []
+        if self._follower is not None and self._flag_set.last_error is None:
+            await self._usage.finish()
         if self._follower is not None:
             await self._follower.close()
             self._follower = None
@@ -163,17 +199,21 @@ class AsyncPilothouse:
     @property
     def last_error(self) -> PilothouseError | None:
         """Why something held is not what the service has now; None when nothing is wrong."""
-        errors = [resource.last_error for resource in self._resources]
+        errors = [resource.last_error for resource in self._resources] + [self.flags.last_error]
         return next(filter(None, errors), self._disk_error)
 
     def on_change(self, key_or_prefix: str, callback: OnChange) -> Callable[[], None]:
         return self.config.on_change(key_or_prefix, callback)
 
     async def refresh(self) -> None:
-        """Read the configuration now; raises PilothouseError when that fails."""
+        """Read configuration and flags now; raises PilothouseError when that fails."""
+        if self.offline:
+            return
         if self._follower is None:
             raise PilothouseError("the client has not begun, or is closed")
         await self._follower.refresh(self._effective)
+        if self._flag_set in self._resources:
+            await self._follower.refresh(self._flag_set)
 
     # For what is attached
 
@@ -305,6 +345,8 @@ class Pilothouse:
         reveal_secrets: bool = False,
         snapshot: str | Path | None = None,
         snapshot_key: bytes | None = None,
+        flags: bool = True,
+        offline: bool = False,
         start_timeout: float = 5.0,
         pace: Pace | None = None,
         limits: Limits | None = None,
@@ -320,25 +362,53 @@ class Pilothouse:
             reveal_secrets=reveal_secrets,
             snapshot=snapshot,
             snapshot_key=snapshot_key,
+            flags=flags,
+            offline=offline,
             start_timeout=start_timeout,
             pace=pace,
             limits=limits,
         )
         self._background = Background(self.client.begin, self.client.close)
-        self.config = self.client.config
-        self.config.touch = self._background.touch
-        self.config.deliver = self._background.deliver
+        self.config, self.flags = self.client.config, self.client.flags
+        self.registry = Registry(self.client.registry, self.run)
+        if offline:
+            self.client.restore()
+            return
+        for held in (self.config, self.flags):
+            held.touch, held.deliver = self._background.touch, self._background.deliver
         _open.add(self)
         self._background.start()
         self.ready()
 
+    @classmethod
+    def offline(
+        cls,
+        config: Mapping[str, Any] | None = None,
+        flags: Mapping[str, Any] | None = None,
+        service: str = "offline",
+        environment: str = "default",
+    ) -> "Pilothouse":
+        """Return a client that never asks: `config` nested as it is read, `flags` by their values.
+
+        For work on a machine without the service. Callbacks run where something is changed.
+        """
+        client = Pilothouse(
+            "http://offline.invalid", service, environment, defaults=config, offline=True
+        )
+        for name, value in (flags or {}).items():
+            client.flags.override(name, value)
+        return client
+
     def run(self, call: Coroutine[Any, Any, Result], within: float | None = None) -> Result:
         """Run a coroutine on the client's loop; Unavailable when it takes longer than `within`."""
+        if self.client.offline:
+            call.close()
+            raise PilothouseError("the client is offline")
         return self._background.run(call, within)
 
     def ready(self, within: float | None = None) -> bool:
         """Wait for the service, at most `start_timeout`; tell whether everything is its answer."""
-        return self.run(self.client.ready(within))
+        return not self.client.offline and self.run(self.client.ready(within))
 
     @property
     def last_error(self) -> PilothouseError | None:
@@ -350,8 +420,9 @@ class Pilothouse:
         return self.config.on_change(key_or_prefix, callback)
 
     def refresh(self, within: float = 10.0) -> None:
-        """Read the configuration now; raises PilothouseError when that fails."""
-        self.run(self.client.refresh(), within)
+        """Read configuration and flags now; raises PilothouseError when that fails."""
+        if not self.client.offline:
+            self.run(self.client.refresh(), within)
 
     def close(self) -> None:
         """End and wait for the threads; what is held stays readable."""

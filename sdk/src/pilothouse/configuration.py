@@ -1,14 +1,13 @@
 """The configuration that is held: every read is a look into memory, and answers at once."""
 
-import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from inspect import isawaitable
 from typing import Any, Literal, Protocol, TypeVar, overload
 
+from pilothouse.callbacks import call_back
 from pilothouse.changes import ConfigChange, changes_between, concerns
 from pilothouse_core.layers import merge
 from pilothouse_core.trees import Tree, copied, is_secret, is_section, joined
@@ -234,7 +233,7 @@ class Configuration:
         def told(_: Held, changes: tuple[ConfigChange, ...]) -> None:
             for change in changes:
                 if concerns(key_or_prefix, change.path):
-                    _call(callback, change)
+                    call_back("configuration", callback, change)
 
         return self.on_update(told)
 
@@ -256,28 +255,7 @@ class Configuration:
 
     def _tell(self, held: Held, changes: tuple[ConfigChange, ...]) -> None:
         for callback in list(self._listeners.values()):
-            _call(callback, held, changes)
-
-
-_awaited: set["asyncio.Future[None]"] = set()  # a loop alone does not keep its tasks alive
-
-
-def _call(callback: Callable[..., object], *arguments: object) -> None:
-    try:
-        result = callback(*arguments)
-        if isawaitable(result):
-            task = asyncio.ensure_future(_logged(result))
-            _awaited.add(task)
-            task.add_done_callback(_awaited.discard)
-    except Exception:  # noqa: BLE001 - it is somebody else's code
-        _log.exception("a callback failed on a change of the configuration")
-
-
-async def _logged(result: Awaitable[object]) -> None:
-    try:
-        await result
-    except Exception:  # noqa: BLE001 - it is somebody else's code
-        _log.exception("a callback failed on a change of the configuration")
+            call_back("configuration", callback, held, changes)
 
 
 def _integer(value: Any) -> Any:

@@ -57,7 +57,9 @@ class Resource:
     answer, which is told, and the copy stays. `kinds` are the kinds of change that concern it
     (`config`, `flag`, `segment`, `instance`), `concerns` looks closer at one: its argument is
     the event's data (`kind`, `environment`, `name`, ...). `saved` returns what belongs into the
-    snapshot on disk, as JSON, or None; `restore` takes it back at the next start.
+    snapshot on disk, as JSON, or None; `restore` takes it back at the next start. `noticed` is
+    called when reads begin to fail, and when they succeed for the first time or again. `is_held`:
+    the stream does not tell everything of it, so the service holds reads beside the stream.
     """
 
     name: str
@@ -68,6 +70,8 @@ class Resource:
     concerns: Callable[[Mapping[str, Any]], bool] = _any_change
     saved: Callable[[], Any] | None = None
     restore: Callable[[Any], None] | None = None
+    noticed: Callable[[], None] = lambda: None
+    is_held: bool = False
 
     etag: str = field(default="", init=False)
     last_error: PilothouseError | None = field(default=None, init=False)
@@ -209,7 +213,7 @@ class Follower:
             return 0.0
         if self._held_open >= self._transport.connections // 2:
             return 0.0  # the rest of the pool is for what cannot wait
-        if self._pace.mode == "stream" and resource.kinds:
+        if self._pace.mode == "stream" and resource.kinds and not resource.is_held:
             await happens(self._decided, 1.0)
             if self.is_streaming:
                 return 0.0
@@ -246,10 +250,13 @@ class Follower:
         if followed.failures:
             _log.info("%s is current again", resource.name)
         followed.failures = 0
+        is_news = resource.last_error is not None or not resource.is_ready
         resource.last_error = None
         resource.confirmed_at = time.monotonic()
         stale = answer.headers.get("x-stale", "")
         resource.stale_seconds = float(stale) if stale.isdecimal() else 0.0
+        if is_news:
+            resource.noticed()
 
     def _failed(self, followed: _Followed, error: Exception) -> PilothouseError:
         resource = followed.resource
@@ -263,7 +270,9 @@ class Follower:
         level = logging.WARNING if is_news else logging.DEBUG
         _log.log(level, "%s stays as it is: %s (%s)", resource.name, told, told.code)
         followed.failures += 1
-        resource.last_error = told
+        was_well, resource.last_error = resource.last_error is None, told
+        if was_well:
+            resource.noticed()
         if told.code == "revision_not_reached" and followed.failures > 2:  # noqa: PLR2004 - tries
             followed.revision = 0  # the service was set back; its own word counts
         return told

@@ -1,0 +1,6 @@
+"""Feature flags, evaluated where they are asked for."""
+
+from pilothouse.flags.details import FlagDetails
+from pilothouse.flags.evaluating import Flags
+
+__all__ = ["FlagDetails", "Flags"]

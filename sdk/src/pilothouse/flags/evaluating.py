@@ -1,0 +1,273 @@
+"""Flags, evaluated here: every answer is a look into memory, and nothing is ever raised."""
+
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Any
+
+from pilothouse.callbacks import call_back
+from pilothouse.errors import PilothouseError
+from pilothouse.flags.contexts import plain
+from pilothouse.flags.details import (
+    GENERAL,
+    NOT_READY,
+    FlagDetails,
+    details_of,
+    failed,
+)
+from pilothouse.flags.held import HeldFlags, Source, changed_between
+from pilothouse.flags.overrides import override
+from pilothouse.flags.usage import UsageCounts
+from pilothouse_core.evaluation import EMPTY, FLAG_NOT_FOUND, Evaluation
+from pilothouse_core.flags import Flag
+
+OnUpdate = Callable[[frozenset[str]], object]
+OnStatus = Callable[[PilothouseError | None], object]
+_TOLD_AT_MOST = 1000
+_swapping = threading.Lock()
+_log = logging.getLogger("pilothouse")
+
+
+def _renew_lock() -> None:
+    """In a fork whoever held the lock may not have come along."""
+    global _swapping  # noqa: PLW0603 - a lock cannot be told that it is free
+    _swapping = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+class Flags:
+    """Evaluations by the code that the service itself runs. Safe to use from every thread.
+
+    A context is given by keywords: `user_id` fills the attributes `user_id` and `targetingKey`,
+    all others are attributes of their names. Lists, dicts, dates, enums and UUIDs are seen by
+    rules as JSON would carry them.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._held = HeldFlags()
+        self._set = EMPTY
+        self._overrides: Mapping[str, Flag] = {}
+        self._told: set[tuple[str, str]] = set()
+        self._listeners: dict[object, OnUpdate] = {}
+        self._watchers: dict[object, OnStatus] = {}
+        self.usage = UsageCounts()
+        # What the client does before an evaluation, on which thread callbacks run, what it knows.
+        self.touch: Callable[[], None] = lambda: None
+        self.deliver: Callable[[Callable[[], None]], None] = lambda call: call()
+        self.age_of: Callable[[], float] = lambda: math.inf
+        self.error_of: Callable[[], PilothouseError | None] = lambda: None
+        self.stale_after = 0.0
+        self.is_offline = False
+
+    # Evaluating
+
+    def is_on(
+        self,
+        name: str,
+        /,
+        *,
+        default: bool = False,
+        user_id: str | int | None = None,
+        **context: Any,
+    ) -> bool:
+        """Tell the value of a boolean flag, of others whether they serve a variant but the off one.
+
+        `default` where there is no answer: no such flag, nothing read yet, no variant.
+        """
+        found = self.evaluated(name, user_id, context)
+        if found.variant is None:
+            return default
+        value = found.value
+        if value is True or value is False:
+            return value
+        compiled = self._set.flags.get(name)
+        return compiled is not None and found.variant != compiled.flag.off_variant
+
+    def variant(
+        self,
+        name: str,
+        /,
+        *,
+        default: str | None = None,
+        user_id: str | int | None = None,
+        **context: Any,
+    ) -> str | None:
+        """Return the name of the variant that is served, `default` where there is none."""
+        found = self.evaluated(name, user_id, context).variant
+        return default if found is None else found
+
+    def value(
+        self, name: str, /, default: Any = None, *, user_id: str | int | None = None, **context: Any
+    ) -> Any:
+        """Return the value of the variant that is served, `default` where there is none.
+
+        It has the type of the flag. Dicts and lists are the caller's own copies.
+        """
+        found = self.evaluated(name, user_id, context)
+        return default if found.variant is None else _own(found.value)
+
+    def details(
+        self, name: str, /, default: Any = None, *, user_id: str | int | None = None, **context: Any
+    ) -> FlagDetails:
+        """Return the value with everything that led to it."""
+        found = self.evaluated(name, user_id, context)
+        value = default if found.variant is None else _own(found.value)
+        return details_of(found, value, self._held.revision)
+
+    def evaluated(
+        self, name: str, user_id: str | int | None, context: dict[str, Any]
+    ) -> Evaluation:
+        """Evaluate and count. `context` may be changed. Never raises."""
+        try:
+            self.touch()
+            if user_id is not None:
+                context["user_id"] = context["targetingKey"] = user_id
+            found = self._set.evaluate(name, plain(context), self._clock())
+            if found.variant is not None:
+                self.usage.add(name, found.variant)
+                return found
+        except Exception:  # noqa: BLE001 - a flag must not stop the program that asks for it
+            self._warn(str(name), GENERAL, trace=True)
+            return failed(name, GENERAL)
+        if found.error_code is not None:
+            return self._error(name, found)
+        return found
+
+    def _error(self, name: str, found: Evaluation) -> Evaluation:
+        code = found.error_code
+        if code == FLAG_NOT_FOUND and self._held.source == "defaults" and not self.is_offline:
+            found = failed(name, NOT_READY)
+        self._warn(name, str(found.error_code))
+        return found
+
+    def _warn(self, name: str, code: str, *, trace: bool = False) -> None:
+        """Say it once, and nothing of the context."""
+        if (name, code) not in self._told and len(self._told) < _TOLD_AT_MOST:
+            self._told.add((name, code))
+            _log.warning("flag %s: %s; the default is used", name, code, exc_info=trace)
+
+    def __contains__(self, name: object) -> bool:
+        self.touch()
+        return name in self._set.flags
+
+    # What is held, and how old it is
+
+    @property
+    def held(self) -> HeldFlags:
+        return self._held
+
+    @property
+    def source(self) -> Source:
+        return self._held.source
+
+    @property
+    def revision(self) -> int:
+        """Of the newest change in the set."""
+        return self._held.revision
+
+    @property
+    def age(self) -> float:
+        """The seconds since the service last confirmed what is held; infinite if it never did."""
+        return self.age_of()
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether something newer may be there that nobody could tell of."""
+        return self.source != "service" or self.age > self.stale_after
+
+    @property
+    def last_error(self) -> PilothouseError | None:
+        """Why the set, or a part of it, is not what the service has now; None if nothing is."""
+        return self.error_of() or self._held.error
+
+    # Changes
+
+    def on_update(self, callback: OnUpdate) -> Callable[[], None]:
+        """Call `callback` with the names of all flags whose answers may be others from now on.
+
+        Among them are those of which only a segment or a prerequisite changed. Returns a function
+        that ends it. What a callback raises is logged.
+        """
+        return _listening(self._listeners, callback)
+
+    def on_status(self, callback: OnStatus) -> Callable[[], None]:
+        """Call `callback` with the error when reads begin to fail, with None when they succeed."""
+        return _listening(self._watchers, callback)
+
+    def swap(self, held: HeldFlags) -> None:
+        """Hold another state from now on, and tell the listeners."""
+        with _swapping:
+            before, self._held = self._held, held
+            self._publish()
+        if held.error is not None and str(held.error) != str(before.error):
+            _log.warning("flags: %s", held.error)
+        self._tell(changed_between(before, held))
+
+    def noticed(self) -> None:
+        """Tell that reads begin to fail or succeed again."""
+        error = self.error_of()
+        self.deliver(lambda: _call_all("flags", self._watchers, error))
+
+    def _tell(self, names: frozenset[str]) -> None:
+        if names and self._listeners:
+            self.deliver(lambda: _call_all("flags", self._listeners, names))
+
+    # Overrides
+
+    @property
+    def overridden(self) -> frozenset[str]:
+        return frozenset(self._overrides)
+
+    def override(self, name: str, value: Any) -> None:
+        """Serve `value` to everybody in this process, whatever the service says: for tests.
+
+        It is a boolean, string, integer, number, object or list. Nothing of it is reported.
+        Raises ValueError for what no flag can be.
+        """
+        flag = override(name, value)
+        with _swapping:
+            self._overrides = {**self._overrides, name: flag}
+            self._publish()
+        self._tell(frozenset({name}))
+
+    def clear_overrides(self) -> None:
+        with _swapping:
+            names, self._overrides = self.overridden, {}
+            self._publish()
+        self._tell(names)
+
+    def _publish(self) -> None:
+        held = self._held.evaluated()
+        compiled = held.flags
+        versions = {name: compiled[name].version for name in self._overrides if name in compiled}
+        self._set = (
+            held.changed(
+                (name, flag, versions.get(name, 0)) for name, flag in self._overrides.items()
+            )
+            if self._overrides
+            else held
+        )
+        self._told.clear()
+
+
+def _listening(listeners: dict[object, Any], callback: Any) -> Callable[[], None]:
+    token = object()
+    listeners[token] = callback
+    return lambda: listeners.pop(token, None) and None
+
+
+def _call_all(of: str, listeners: Mapping[object, Callable[..., object]], told: object) -> None:
+    for callback in list(listeners.values()):
+        call_back(of, callback, told)
+
+
+def _own(value: Any) -> Any:
+    return deepcopy(value) if isinstance(value, (dict, list)) else value

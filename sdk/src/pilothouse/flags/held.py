@@ -1,0 +1,212 @@
+"""The flag set that is held: what is taken over from an answer, and what stays as it was. Pure.
+
+A flag that this release cannot read harms no other: its last good definition stays. Where there is
+none, or where a flag needs what cannot be read, the caller's default is better than an answer that
+may be wrong: such flags are broken.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from pilothouse.errors import BadAnswer
+from pilothouse_core.conditions import segments_in
+from pilothouse_core.evaluation import EMPTY, ERROR, Decide, Evaluation, FlagSet
+from pilothouse_core.flags import Flag, Segment, read_flag, read_segment, segments_used
+
+PARSE_ERROR: Final = "PARSE_ERROR"
+Kind = Literal["flag", "segment"]
+Key = tuple[Kind, str]
+Definition = Mapping[str, Any]
+Source = Literal["service", "snapshot", "defaults"]
+_REMEMBERED = 5  # reasons in a message
+_READERS: Mapping[Kind, Callable[[Any], Any]] = {"flag": read_flag, "segment": read_segment}
+
+
+@dataclass(frozen=True)
+class HeldFlags:
+    """One state of a flag set, never changed: a new one takes its place.
+
+    `revision` is that of the newest change in it, `version` the service's ETag ("" for none).
+    `definitions` are those that are evaluated, as the service told them, with their versions.
+    `unreadable` says why by name, and `broken` names the flags that answer PARSE_ERROR.
+    """
+
+    flags: FlagSet = EMPTY
+    source: Source = "defaults"
+    revision: int = 0
+    version: str = ""
+    definitions: Mapping[Key, Definition] = field(default_factory=dict)
+    needs: Mapping[Key, frozenset[Key]] = field(default_factory=dict)
+    unreadable: Mapping[Key, str] = field(default_factory=dict)
+    broken: frozenset[str] = frozenset()
+
+    @property
+    def error(self) -> BadAnswer | None:
+        """What of the newest answer is not held, if anything."""
+        if not self.unreadable:
+            return None
+        told = [f"{kind} {name} ({why})" for (kind, name), why in self.unreadable.items()]
+        more = ", ..." if len(told) > _REMEMBERED else ""
+        return BadAnswer(
+            f"{len(told)} definitions are not understood and stay as they were: "
+            f"{', '.join(told[:_REMEMBERED])}{more}"
+        )
+
+    def evaluated(self) -> FlagSet:
+        """Return the set in which broken flags say so."""
+        if not self.broken:
+            return self.flags
+        compiled = self.flags.flags
+        decides = {name: found.decide for name, found in compiled.items()}
+        decides |= {name: _broken(name) for name in self.broken}
+        return FlagSet(compiled, self.flags.segments, self.flags.segment_definitions, decides)
+
+    def saved(self) -> dict[str, Any]:
+        """Return what `taken` takes back, as JSON."""
+        kinds: dict[Kind, list[Definition]] = {"flag": [], "segment": []}
+        for (kind, _), definition in self.definitions.items():
+            kinds[kind].append(definition)
+        return {
+            "revision": self.revision,
+            "version": self.version,
+            "flags": kinds["flag"],
+            "segments": kinds["segment"],
+        }
+
+
+def _broken(name: str) -> Decide:
+    answer = Evaluation(name, 0, None, None, ERROR, error_code=PARSE_ERROR)
+    return lambda _context, _now, _flags: answer
+
+
+def taken(before: HeldFlags, body: Mapping[str, Any], source: Source, version: str) -> HeldFlags:
+    """Return what is held after an answer; only what has changed is read and compiled.
+
+    Raises BadAnswer where it is no flag set.
+    """
+    revision = body.get("revision")
+    told: list[tuple[Kind, Any]] = []
+    for kind, member in (("segment", "segments"), ("flag", "flags")):
+        definitions = body.get(member)
+        if type(revision) is not int or not isinstance(definitions, list):
+            raise BadAnswer("an answer without `flags`, `segments` and `revision`: no flag set")
+        told += [(kind, definition) for definition in definitions]  # type: ignore[misc]
+    return _Taking(before).taken(told, source, revision, version)  # type: ignore[arg-type]
+
+
+class _Taking:
+    """One answer on its way into what is held."""
+
+    def __init__(self, before: HeldFlags) -> None:
+        self._before = before
+        self._definitions: dict[Key, Definition] = {}
+        self._needs: dict[Key, frozenset[Key]] = {}
+        self._unreadable: dict[Key, str] = {}
+        self._read: dict[Key, Any] = {}
+
+    def taken(
+        self, told: Iterable[tuple[Kind, Any]], source: Source, revision: int, version: str
+    ) -> HeldFlags:
+        for number, (kind, definition) in enumerate(told):
+            self._take(kind, definition, number)
+        before = self._before
+        gone = [key for key in before.definitions if key not in self._definitions]
+        changed: list[tuple[Key, Any]] = [*self._read.items(), *((key, None) for key in gone)]
+        flags = before.flags.changed(
+            [(name, flag, self._version(name)) for (kind, name), flag in changed if kind == "flag"],
+            [(name, segment) for (kind, name), segment in changed if kind == "segment"],
+        )
+        return HeldFlags(
+            flags,
+            source,
+            revision,
+            version,
+            self._definitions,
+            self._needs,
+            self._unreadable,
+            self._broken(),
+        )
+
+    def _version(self, name: str) -> int:
+        definition = self._definitions.get(("flag", name), {})
+        return int(definition.get("version", 0))
+
+    def _take(self, kind: Kind, definition: Any, number: int) -> None:
+        if not _is_named(definition):
+            self._unreadable[kind, f"#{number}"] = "without name and version"
+            return
+        key = (kind, definition["name"])
+        if self._before.definitions.get(key) == definition:
+            self._keep(key)
+            return
+        try:
+            members = {member: value for member, value in definition.items() if member != "version"}
+            read = _READERS[kind](members)
+            needs = frozenset(_needs(read))
+        except Exception as error:  # noqa: BLE001 - of a newer release, or of none: this one stays
+            self._unreadable[key] = f"{getattr(error, 'pointer', '')}: {type(error).__name__}"
+            self._keep(key)
+        else:
+            self._definitions[key], self._needs[key], self._read[key] = definition, needs, read
+        time.sleep(0)  # lets those go first who evaluate at this moment
+
+    def _keep(self, key: Key) -> None:
+        if key in self._before.definitions:
+            self._definitions[key] = self._before.definitions[key]
+            self._needs[key] = self._before.needs[key]
+
+    def _broken(self) -> frozenset[str]:
+        """Name the flags that were never readable, and all that need what is not there."""
+        there = self._definitions.keys()
+        missing = {key for key in self._unreadable if key not in there}
+        missing |= {key for needed in self._needs.values() for key in needed if key not in there}
+        if not missing:
+            return frozenset()
+        return frozenset(name for kind, name in reaching(self._needs, missing) if kind == "flag")
+
+
+def _is_named(definition: Any) -> bool:
+    if not isinstance(definition, dict):
+        return False
+    return type(definition.get("name")) is str and type(definition.get("version")) is int
+
+
+def _needs(read: Flag | Segment) -> Iterator[Key]:
+    if isinstance(read, Segment):
+        for name in segments_in(read.when):
+            yield "segment", name
+        return
+    for name, _ in segments_used(read):
+        yield "segment", name
+    for prerequisite in read.prerequisites:
+        yield "flag", prerequisite.flag
+
+
+def reaching(needs: Mapping[Key, frozenset[Key]], start: Iterable[Key]) -> set[Key]:
+    """Return `start` and all that need one of them, directly or not."""
+    users: defaultdict[Key, list[Key]] = defaultdict(list)
+    for key, needed in needs.items():
+        for one in needed:
+            users[one].append(key)
+    found, open_keys = set(start), list(start)
+    while open_keys:
+        fresh = [key for key in users[open_keys.pop()] if key not in found]
+        found.update(fresh)
+        open_keys += fresh
+    return found
+
+
+def changed_between(before: HeldFlags, after: HeldFlags) -> frozenset[str]:
+    """Name the flags whose answers may be others: changed themselves, or what they need."""
+    changed = {
+        key
+        for key in {**before.definitions, **after.definitions}
+        if before.definitions.get(key) is not after.definitions.get(key)
+    }
+    needs = {**before.needs, **after.needs}
+    found = reaching(needs, changed) if changed else set()
+    names = {name for kind, name in found if kind == "flag"}
+    return frozenset(names | (before.broken ^ after.broken))
