@@ -1,0 +1,91 @@
+"""The instances of one service, as the client last heard of them: a resource and its reads."""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from pilothouse.errors import BadAnswer
+from pilothouse.following import Resource
+from pilothouse.registry.balancing import Balancer, Strategy
+from pilothouse.registry.errors import NoInstance, NothingKnown
+from pilothouse.registry.instances import Discovered, DiscoveredInstance, read_discovered
+from pilothouse.transport import Answer
+from pilothouse_core.names import is_name
+
+_DISCOVER = "/api/v1/registry/discover"
+
+
+class ServiceView:
+    """Reads are looks into memory, on any thread.
+
+    `is_late` tells whether the service may have something newer than what is held.
+    """
+
+    def __init__(self, service: str, is_late: Callable[[Resource], bool]) -> None:
+        """Raise ValueError for what cannot be the name of a service."""
+        if not is_name(service):
+            raise ValueError(f"{service!r} cannot name a service")
+        self.service = service
+        self.first: asyncio.Future[None] | None = None  # when the first answer was waited for
+        self._is_late = is_late
+        self._held: Discovered | None = None
+        self._told: Mapping[str, Any] | None = None
+        self._balancer = Balancer()
+        self.resource = Resource(
+            f"services/{service}",
+            f"{_DISCOVER}/{service}",
+            {},
+            self._accept,
+            kinds=frozenset({"instance"}),
+            concerns=self._concerns,
+            saved=lambda: self._told,
+            restore=self._hold,
+            is_held=True,  # the stream does not tell of what others register in ZooKeeper
+        )
+
+    @property
+    def is_known(self) -> bool:
+        return self._held is not None
+
+    def discover(
+        self, *, tag: str | None = None, version: str | None = None, zone: str | None = None
+    ) -> Discovered:
+        """Return those with the tag, of the version, in the zone; raises NothingKnown."""
+        held = self._known()
+        return Discovered(
+            tuple(one for one in held if one.is_asked(zone, tag, version)),
+            held.is_stale or self._is_late(self.resource),
+            held.is_protected,
+        )
+
+    def choose(
+        self,
+        strategy: Strategy = "round_robin",
+        key: str | None = None,
+        zone: str | None = None,
+        without: Collection[str] = (),
+    ) -> DiscoveredInstance:
+        """Return one instance; raises NoInstance and NothingKnown."""
+        chosen = self._balancer.choose(strategy, key, zone, without)
+        if chosen is None:
+            self._known()
+            raise NoInstance(self.service)
+        return chosen
+
+    def _known(self) -> Discovered:
+        if self._held is None:
+            raise NothingKnown(self.service, str(self.resource.last_error or "no answer in time"))
+        return self._held
+
+    def _concerns(self, change: Mapping[str, Any]) -> bool:
+        return str(change.get("name")).startswith(f"{self.service}/")
+
+    async def _accept(self, answer: Answer) -> None:
+        self._hold(answer.object())
+
+    def _hold(self, body: Any) -> None:
+        if not isinstance(body, dict):
+            raise BadAnswer("a snapshot without instances")
+        held = read_discovered(body)
+        self._balancer.swap(held.instances)
+        self._held, self._told = held, body

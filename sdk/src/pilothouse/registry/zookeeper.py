@@ -1,0 +1,264 @@
+"""An instance registered in ZooKeeper itself, as Apache Curator does it, without the service.
+
+The node lives as long as this program's session. The service finds it, and so do Curator's clients.
+Needs kazoo: `pip install 'pilothouse-client[zookeeper]'`.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from functools import partial
+from math import ceil
+from types import TracebackType
+from typing import Any
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import KazooException, NodeExistsError, NoNodeError
+from kazoo.protocol.states import KazooState
+from kazoo.retry import KazooRetry
+
+from pilothouse.registry.registration import instance_of
+from pilothouse.transport import full_jitter
+from pilothouse_core.curator import MAX_NODE_BYTES, node_data
+from pilothouse_core.instances import Tag
+
+_CALL = 2.0  # seconds that ZooKeeper may take for an answer
+_LOOK = 30.0  # seconds until the node is looked at again, though no watch fired
+_LONGEST_BACKOFF = 2.0
+_LEAVING = 2.0
+_ATTEMPTS = 4  # at least, to connect while a session lasts
+# Epochs are counted by the service. With one, it reads weight, zone, tags and version as well.
+_TAG = Tag(1, 1)
+_log = logging.getLogger("pilothouse")
+
+
+class NotConnected(KazooException):  # type: ignore[misc]  # kazoo has no types
+    pass
+
+
+class Interfered(KazooException):  # type: ignore[misc]
+    """The node changed between the look and the change."""
+
+
+class ZooKeeperRegistration:
+    """Keeps an ephemeral node from entering to leaving, by `with` or `async with`.
+
+    `hosts` is `host:port`, several with commas between them, and the same base path as the
+    service's. Entering waits at most `start_timeout` seconds and never raises because ZooKeeper is
+    away: it is tried on and on, and after a lost session as well. The node that a dead program left
+    under the same id is replaced. Who registers under the id later, and lives, is let alone until
+    that node is gone. Leaving removes the node, waits `drain_seconds`, and ends the session; the
+    end takes at most two seconds beside that.
+
+    Raises ValueError for what no instance can say. Do not use an id that is registered with the
+    service as well: the service would replace the node.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is one thing that an instance may say of itself
+        self,
+        hosts: str,
+        service_name: str,
+        url: str,
+        instance_id: str | None = None,
+        *,
+        base_path: str = "/services",
+        metadata: Mapping[str, str] | None = None,
+        tags: Collection[str] | None = None,
+        version: str | None = None,
+        weight: int | None = None,
+        zone: str | None = None,
+        warmup_seconds: float | None = None,
+        session_seconds: float = 10.0,
+        start_timeout: float = 5.0,
+        drain_seconds: float = 0.0,
+    ) -> None:
+        instance = instance_of(
+            {
+                "service_name": service_name,
+                "service_url": url,
+                "instance_id": instance_id,
+                "metadata": None if metadata is None else dict(metadata),
+                "tags": None if tags is None else list(tags),
+                "version": version,
+                "weight": weight,
+                "zone": zone,
+                "warmup_seconds": warmup_seconds,
+            }
+        )
+        if not base_path.startswith("/") or base_path.endswith("/"):
+            raise ValueError(f"{base_path!r} is no path that begins, and does not end, with '/'")
+        self.service_name, self.instance_id = instance.service_name, instance.instance_id
+        self.path = f"{base_path}/{self.service_name}/{self.instance_id}"
+        self.last_error: str | None = None
+        self._data = partial(node_data, instance, _TAG)
+        if len(self._data(0)) + 20 > MAX_NODE_BYTES:
+            raise ValueError("the registration is too large for ZooKeeper")
+        self._start_timeout, self._drain_seconds = start_timeout, drain_seconds
+        retry = KazooRetry(max_tries=-1, max_delay=_LONGEST_BACKOFF)
+        self._connect = partial(
+            KazooClient, _often(hosts), timeout=session_seconds, connection_retry=retry
+        )
+        self._client: Any = None
+        self._written = b""
+        self._sessions: set[int] = set()  # of ours, which had the node
+        self._stands = threading.Event()
+        self._woken = threading.Event()
+        self._leaving = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether the node stands, as far as is known."""
+        return self._stands.is_set()
+
+    def __enter__(self) -> "ZooKeeperRegistration":
+        if self._pid:
+            raise RuntimeError("a registration is entered once: make another one")
+        self._pid = os.getpid()
+        self._written = self._data(int(time.time() * 1000))
+        self._client = self._connect()
+        self._client.add_listener(self._moved)
+        self._client.start_async()
+        self._thread = threading.Thread(target=self._keep, name="pilothouse-zookeeper", daemon=True)
+        self._thread.start()
+        self._stands.wait(self._start_timeout)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._thread is None or self._pid != os.getpid():
+            return
+        self.drain()
+        if self._drain_seconds and self._thread is not None:
+            time.sleep(self._drain_seconds)
+        self._thread = None
+        # Not a thread that the interpreter waits for at its end.
+        closing = threading.Thread(target=self._close, name="pilothouse-zookeeper", daemon=True)
+        closing.start()
+        closing.join(_LEAVING / 2)
+
+    async def __aenter__(self) -> "ZooKeeperRegistration":
+        await asyncio.to_thread(self.__enter__)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await asyncio.to_thread(self.__exit__, kind, error, trace)
+
+    def drain(self) -> None:
+        """Remove the node now, to be left later; never raises."""
+        self._leaving.set()
+        self._woken.set()
+        if self._thread is not None and self._pid == os.getpid():
+            self._thread.join(_LEAVING / 2)
+
+    # On the registration's own thread
+
+    def _keep(self) -> None:
+        failures = 0
+        while not self._leaving.is_set():
+            self._woken.clear()
+            try:
+                pause = self._look()
+                failures = 0
+            except (KazooException, OSError, self._client.handler.timeout_exception) as error:
+                failures += 1
+                self._failed(type(error).__name__)
+                pause = full_jitter(failures, 0.1, _LONGEST_BACKOFF)
+            self._woken.wait(pause)
+        with suppress(KazooException, OSError, self._client.handler.timeout_exception):
+            self._remove()
+        self._stands.clear()
+
+    def _look(self) -> float:
+        """Bring the node about; return the seconds until it is looked at again."""
+        if self._client.state != KazooState.CONNECTED:
+            raise NotConnected  # kazoo would keep requests until it is
+        own = self._own
+        try:
+            _, stat = self._done(self._client.get_async(self.path, watch=self._fired))
+        except NoNodeError:
+            self._stands.clear()
+            with suppress(NodeExistsError):
+                creating = self._client.create_async(
+                    self.path, self._written, ephemeral=True, makepath=True
+                )
+                self._done(creating)
+            return 0.0  # to be seen, and watched
+        if stat.ephemeralOwner == own:
+            if not self._stands.is_set():
+                _log.info("%s stands in ZooKeeper", self.path)
+            self._sessions.add(own)
+            self.last_error = None
+            self._stands.set()
+            return _LOOK
+        self._stands.clear()
+        if self._sessions and stat.ephemeralOwner not in self._sessions:
+            self._failed("somebody else has registered under this id")
+            return _LOOK
+        # It is a session's that is over, or was: whoever lives does not begin anew.
+        transaction = self._client.transaction()
+        transaction.delete(self.path, stat.version)
+        transaction.create(self.path, self._written, ephemeral=True)
+        results = self._done(transaction.commit_async())
+        if any(isinstance(result, Exception) for result in results):
+            raise Interfered  # and all is to be read again
+        return 0.0
+
+    @property
+    def _own(self) -> int:
+        identity = self._client.client_id
+        return identity[0] if identity else 0
+
+    def _remove(self) -> None:
+        if self._client.state != KazooState.CONNECTED:
+            return
+        _, stat = self._done(self._client.get_async(self.path))
+        if stat.ephemeralOwner == self._own:
+            self._done(self._client.delete_async(self.path))
+
+    def _done(self, asked: Any) -> Any:
+        return asked.get(timeout=_CALL)
+
+    def _failed(self, reason: str) -> None:
+        self._stands.clear()
+        level = logging.WARNING if reason != self.last_error else logging.DEBUG
+        _log.log(level, "%s does not stand in ZooKeeper: %s", self.path, reason)
+        self.last_error = reason
+
+    # On kazoo's threads: hand over, and wait for nothing
+
+    def _moved(self, _: str) -> None:
+        self._woken.set()
+
+    def _fired(self, _: object) -> None:
+        self._woken.set()
+
+    def _close(self) -> None:
+        with suppress(KazooException, OSError):
+            self._client.stop()
+            self._client.close()
+
+
+def _often(hosts: str) -> str:
+    """Name hosts again until there are some.
+
+    For the answer to a new connection kazoo waits as long as a session lasts, divided by the number
+    of hosts: a server that starts, and is silent once, would cost the whole session.
+    """
+    names, slash, chroot = hosts.partition("/")
+    times = ceil(_ATTEMPTS / len(names.split(",")))
+    return ",".join([names] * times) + slash + chroot
