@@ -1,5 +1,6 @@
 """What any AuditLog must do. Runs once per adapter, with no exceptions for any."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -192,6 +193,24 @@ async def test_whatever_writes_a_row_it_follows_the_one_before(rig: Rig) -> None
     assert [row.action for row in rows[:4]] == ["created", "external", "external", "revealed"]
     assert [row.source for row in rows] == ["::1", None, None, "10.0.0.7", None, None]
     assert [row.facts for row in rows[:4]] == [facts, None, None, {"keys": ["é", "b"]}]
+
+
+async def test_many_who_write_at_once_leave_one_chain(rig: Rig) -> None:
+    async def change(number: int) -> None:
+        about = Entity("config", "staging", f"s{number}", f"layers/staging/s{number}")
+        for version in range(1, 6):
+            await rig.log.advance(about, [Written(version, None)])
+            await rig.log.disclose(Disclosure(about, ("a",), "bob", "r"))
+            await rig.audit.record([EVENT, EVENT])
+
+    await asyncio.gather(*(change(number) for number in range(4)))
+
+    rows = await every(rig)
+    assert [row.seq for row in rows] == list(range(1, 81))
+    assert [row.hash for row in rows] == await links(rig)
+    revisions = [row.revision for row in rows if row.revision is not None]
+    assert revisions == sorted(revisions)
+    assert await rig.audit.head() == Head(80, rows[-1].hash)
 
 
 @pytest.mark.parametrize("statement", REFUSED)
