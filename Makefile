@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
+AT_RANDOM = $(shell grep -rl "import trials" tests)
 NODE_PACKAGES := tests/interop/node_modules/.package-lock.json
 export PYTHONPATH := .
 
@@ -30,8 +31,8 @@ check: .venv/dev ## format, lint, types, imports, spelling, tests without server
 contracts: .venv/dev ## run the contract suites that every adapter passes
 	$(BIN)/python -m pytest -q tests/contracts
 
-faults: .venv/dev ## kill, freeze and cut real processes, in full, and check every model
-	PILOTHOUSE_FAULTS=whole $(BIN)/python -m pytest -q tests/faults tests/models
+faults: .venv/dev ## kill, freeze and cut real processes, in full, check every model, and try more at random
+	PILOTHOUSE_FAULTS=whole $(BIN)/python -m pytest -q tests/faults tests/models $(AT_RANDOM)
 
 bench: .venv/dev ## measure, and print a table
 	$(BIN)/python -m benchmarks

@@ -37,12 +37,13 @@ from app.state import State
 from pilothouse_core.layers import merge
 from pilothouse_core.trees import leaves
 from tests.servers.redis import RedisServer
+from tests.trials import trials
 
 CHECKOUT = document_id("staging", "checkout")
 ANN = document_id("staging", "checkout", "ann@example.org")
 CANARY = "canary-in-the-mine"
 NOW = datetime(2030, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=trials(20), deadline=None)
 
 names = st.from_regex(r"[A-Za-z0-9_-]{1,6}", fullmatch=True)
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)

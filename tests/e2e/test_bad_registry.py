@@ -19,12 +19,13 @@ from tests.e2e.bad_requests import VALUE, BadRequest, encoded
 from tests.e2e.registry import REGISTRY
 from tests.servers.answer import Answer
 from tests.servers.service import ServiceProcess
+from tests.trials import trials
 
 pytestmark = pytest.mark.slow
 
 CORPUS = list(cases())
 PLACES = [(member, what) for member, flaws in FLAWS.items() for what in flaws]
-many = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=trials(40), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 class Stand:

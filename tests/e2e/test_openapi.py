@@ -12,6 +12,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.config import SchemathesisConfig
 
 from tests.servers.service import ROOT, ServiceProcess
+from tests.trials import trials
 
 DOCUMENT = ROOT / "docs" / "reference" / "openapi.json"
 # Among all there are, a name that exists is never hit upon: nearly every answer would be a 404.
@@ -63,7 +64,7 @@ def checks_of(case: Case[Any]) -> Any:
 
 
 examples = settings(
-    max_examples=25,
+    max_examples=trials(8),
     derandomize=True,
     database=None,
     deadline=None,

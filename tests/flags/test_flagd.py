@@ -22,11 +22,12 @@ from tests.flags.drawn_flagd import (
     targeting_keys,
 )
 from tests.flags.imported import evaluated
+from tests.trials import trials
 
 Json = Any
 OURS = object()
 many = settings(
-    max_examples=150,
+    max_examples=trials(40),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

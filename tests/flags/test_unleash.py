@@ -15,10 +15,11 @@ from app.flags.formats.unleash import answered, read_unleash
 from tests.flags.drawn_unleash import contexts, documents
 from tests.flags.imported import evaluated, flag_set
 from tests.flags.judges import unleash
+from tests.trials import trials
 
 Json = Any
 many = settings(
-    max_examples=200,
+    max_examples=trials(40),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -13,10 +13,10 @@ import pytest
 
 FOLDER = Path(__file__).parent
 IS_WHOLE = os.environ.get("PILOTHOUSE_FAULTS") == "whole"
-# Each of these explores for more than ten seconds; for every protocol a passing case is left.
+# Each of these explores for many seconds; for every protocol a passing case is left.
 LONG = {
-    "writes": {"fixed", "fixed-crash", "fixed-recs", "fixed-3", "fenced"},
-    "caches": {"floors", "pointer"},
+    "writes": {"fixed", "fixed-crash", "fixed-expired", "fixed-recs", "fixed-3", "fenced"},
+    "caches": {"floors", "floors-plain-redis", "pointer"},
     "registry": {"fixed-crashes"},
 }
 Run = tuple[str, str, Callable[[], Any]]

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from app.web import quick_json
 from pilothouse_core import strict_json
 from tests.core.drawn import contexts
+from tests.trials import trials
 
-quick = settings(max_examples=300, deadline=None)
+quick = settings(max_examples=trials(100), deadline=None)
 
 
 def judged(body: bytes) -> None:
