@@ -49,8 +49,9 @@ def test_the_owner_of_many_is_killed(fleet: Fleet, *, is_whole: bool) -> None:
     owner, *others = fleet.replicas
     history = fleet.fresh_history()
     with Health() as health, direct(fleet, "direct", 5) as process:
-        leased = fleet.register_many(owner, "leased", count, ttl_seconds=TTL_SECONDS)
         probed = fleet.register_many(owner, "probed", count, health_check_url=health.url)
+        # Last: until all are registered nobody sends their heartbeats.
+        leased = fleet.register_many(owner, "leased", count, ttl_seconds=TTL_SECONDS)
         found = [Registered("direct", f"direct-{number}", 0) for number in range(5)]
         for one in found:
             history.append("registered", service=one.service, id=one.id, epoch=0, at=monotonic())
