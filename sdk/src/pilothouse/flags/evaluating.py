@@ -112,14 +112,14 @@ class Flags:
         It has the type of the flag. Dicts and lists are the caller's own copies.
         """
         found = self.evaluated(name, user_id, context)
-        return default if found.variant is None else _own(found.value)
+        return default if found.variant is None else own_copy(found.value)
 
     def details(
         self, name: str, /, default: Any = None, *, user_id: str | int | None = None, **context: Any
     ) -> FlagDetails:
         """Return the value with everything that led to it."""
         found = self.evaluated(name, user_id, context)
-        value = default if found.variant is None else _own(found.value)
+        value = default if found.variant is None else own_copy(found.value)
         return details_of(found, value, self._held.revision)
 
     def evaluated(
@@ -153,6 +153,11 @@ class Flags:
         if (name, code) not in self._told and len(self._told) < _TOLD_AT_MOST:
             self._told.add((name, code))
             _log.warning("flag %s: %s; the default is used", name, code, exc_info=trace)
+
+    def kind(self, name: str) -> str | None:
+        """Return boolean, string, integer, number or object; None where there is no such flag."""
+        compiled = self._set.flags.get(name)
+        return None if compiled is None else compiled.flag.type
 
     def __contains__(self, name: object) -> bool:
         self.touch()
@@ -269,5 +274,5 @@ def _call_all(of: str, listeners: Mapping[object, Callable[..., object]], told: 
         call_back(of, callback, told)
 
 
-def _own(value: Any) -> Any:
+def own_copy(value: Any) -> Any:
     return deepcopy(value) if isinstance(value, (dict, list)) else value

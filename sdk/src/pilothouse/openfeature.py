@@ -1,0 +1,150 @@
+"""A provider for OpenFeature's SDK: flags of a client, evaluated here. The extra `openfeature`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from openfeature.evaluation_context import EvaluationContext
+from openfeature.event import ProviderEventDetails
+from openfeature.exception import ErrorCode, ProviderNotReadyError
+from openfeature.flag_evaluation import FlagResolutionDetails, FlagValueType, Reason
+from openfeature.provider import AbstractProvider, Metadata
+
+from pilothouse.errors import PilothouseError
+from pilothouse.flags import Flags
+from pilothouse.flags.details import MESSAGES
+from pilothouse.flags.evaluating import own_copy
+from pilothouse_core.evaluation import TARGETING_KEY_MISSING, Evaluation
+
+Value = TypeVar("Value")
+Object = Sequence[FlagValueType] | Mapping[str, FlagValueType]
+
+
+class HasFlags(Protocol):
+    """A `Pilothouse`, an `AsyncPilothouse`, or a fake one."""
+
+    @property
+    def flags(self) -> Flags: ...
+
+
+class PilothouseProvider(AbstractProvider):
+    """Answers as the service's OFREP does, without asking it.
+
+    The targeting key fills the attributes `user_id` and `targetingKey`. Whoever made the client
+    closes it: a shutdown of the provider only ends what it tells.
+    """
+
+    def __init__(self, client: HasFlags) -> None:
+        super().__init__()
+        self._flags = client.flags
+        self._ends: list[Callable[[], None]] = []
+
+    def get_metadata(self) -> Metadata:
+        return Metadata(name="pilothouse")
+
+    def initialize(self, evaluation_context: EvaluationContext) -> None:  # noqa: ARG002
+        """Tell of changes from now on; raises ProviderNotReadyError while nothing is held."""
+        self.shutdown()
+        self._ends = [self._flags.on_update(self._changed), self._flags.on_status(self._noticed)]
+        if not self._is_ready:
+            raise ProviderNotReadyError(str(self._flags.last_error or "no flags have been read"))
+
+    def shutdown(self) -> None:
+        while self._ends:
+            self._ends.pop()()
+
+    @property
+    def _is_ready(self) -> bool:
+        return self._flags.is_offline or self._flags.source != "defaults"
+
+    def _changed(self, names: frozenset[str]) -> None:
+        self.emit_provider_configuration_changed(ProviderEventDetails(flags_changed=sorted(names)))
+
+    def _noticed(self, error: PilothouseError | None) -> None:
+        if error is None:
+            self.emit_provider_ready(ProviderEventDetails())
+        elif self._is_ready:
+            self.emit_provider_stale(ProviderEventDetails(message=str(error)))
+        else:
+            details = ProviderEventDetails(
+                message=str(error), error_code=ErrorCode.PROVIDER_NOT_READY
+            )
+            self.emit_provider_error(details)
+
+    # The five types
+
+    def resolve_boolean_details(
+        self,
+        flag_key: str,
+        default_value: bool,  # noqa: FBT001 - the SDK's signature
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[bool]:
+        return self._resolve("boolean", flag_key, default_value, evaluation_context)
+
+    def resolve_string_details(
+        self,
+        flag_key: str,
+        default_value: str,
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[str]:
+        return self._resolve("string", flag_key, default_value, evaluation_context)
+
+    def resolve_integer_details(
+        self,
+        flag_key: str,
+        default_value: int,
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[int]:
+        return self._resolve("integer", flag_key, default_value, evaluation_context)
+
+    def resolve_float_details(
+        self,
+        flag_key: str,
+        default_value: float,
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[float]:
+        return self._resolve("number", flag_key, default_value, evaluation_context)
+
+    def resolve_object_details(
+        self,
+        flag_key: str,
+        default_value: Object,
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[Object]:
+        return self._resolve("object", flag_key, default_value, evaluation_context)
+
+    def _resolve(
+        self, kind: str, name: str, default: Value, context: EvaluationContext | None
+    ) -> FlagResolutionDetails[Value]:
+        attributes: dict[str, Any] = dict(context.attributes) if context is not None else {}
+        key = context.targeting_key if context is not None else None
+        found = self._flags.evaluated(name, key, attributes)
+        code = found.error_code or (TARGETING_KEY_MISSING if found.lacks_targeting_key else None)
+        if code is not None:
+            return _failed(default, code, MESSAGES.get(code, code))
+        held_kind = self._flags.kind(name)
+        if held_kind != kind:
+            return _failed(default, "TYPE_MISMATCH", f"the flag is of type {held_kind}")
+        value: Any = default if found.variant is None else own_copy(found.value)
+        return FlagResolutionDetails(
+            value,
+            reason=Reason(found.reason),
+            variant=found.variant,
+            flag_metadata=self._metadata(found),
+        )
+
+    def _metadata(self, found: Evaluation) -> dict[str, bool | int | float | str]:
+        metadata: dict[str, bool | int | float | str] = {
+            "flagVersion": found.version,
+            "revision": self._flags.revision,
+        }
+        if found.rule_id is not None:
+            metadata["ruleId"] = found.rule_id
+        if found.bucket is not None:
+            metadata["bucket"] = found.bucket
+        return metadata
+
+
+def _failed(default: Value, code: str, message: str) -> FlagResolutionDetails[Value]:
+    return FlagResolutionDetails(
+        default, error_code=ErrorCode(code), error_message=message, reason=Reason.ERROR
+    )
