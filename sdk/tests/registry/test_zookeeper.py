@@ -1,0 +1,155 @@
+"""Registered in a real ZooKeeper, without the service."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
+
+from pilothouse.registry.zookeeper import ZooKeeperRegistration
+from pilothouse_core.curator import read_node
+from tests.servers.process import frozen, wait_until
+from tests.servers.zookeeper import ZooKeeperServer
+
+URL = "http://10.0.0.5:8080/base"
+SECONDS = 1.0
+
+
+@pytest.fixture
+def base(zookeeper_server: ZooKeeperServer) -> str:
+    return zookeeper_server.fresh_path()
+
+
+@pytest.fixture
+def zookeeper(zookeeper_server: ZooKeeperServer) -> Iterator[Any]:
+    client = KazooClient(zookeeper_server.hosts, timeout=10)
+    client.start()
+    yield client
+    client.stop()
+    client.close()
+
+
+@pytest.fixture
+def registration(zookeeper_server: ZooKeeperServer, base: str) -> ZooKeeperRegistration:
+    return made(zookeeper_server, base)
+
+
+def made(server: ZooKeeperServer, base: str, **more: Any) -> ZooKeeperRegistration:
+    return ZooKeeperRegistration(
+        server.hosts, "billing", URL, "b-1", base_path=base, session_seconds=SECONDS, **more
+    )
+
+
+def owner_of(zookeeper: Any, path: str) -> Callable[[], int]:
+    """Return a function that tells whose session a node is of; 0 while there is none."""
+
+    def owner() -> int:
+        try:
+            return int(zookeeper.get(path)[1].ephemeralOwner)
+        except NoNodeError:
+            return 0
+
+    return owner
+
+
+def test_a_node_stands_as_curator_and_the_service_read_it(
+    zookeeper: Any, zookeeper_server: ZooKeeperServer, base: str
+) -> None:
+    said: dict[str, Any] = {"zone": "eu-1", "version": "2", "weight": 5, "tags": ["blue"]}
+    with made(zookeeper_server, base, metadata={"a": "b"}, **said) as registration:
+        assert registration.is_registered
+        data, stat = zookeeper.get(f"{base}/billing/b-1")
+
+    assert stat.ephemeralOwner != 0
+    curators = {"name": "billing", "id": "b-1", "address": "10.0.0.5", "port": 8080}
+    assert {key: json.loads(data)[key] for key in curators} == curators
+    found = read_node("billing", "b-1", data)
+    assert found.instance is not None
+    assert (found.instance.zone, found.instance.weight) == ("eu-1", 5)
+    assert (found.instance.tags, found.metadata) == (("blue",), {"a": "b"})
+    assert found.registered_at is not None
+    assert abs(found.registered_at / 1000 - time.time()) < 60
+    assert owner_of(zookeeper, f"{base}/billing/b-1")() == 0
+
+
+async def test_it_is_entered_by_an_event_loop_too(
+    zookeeper: Any, registration: ZooKeeperRegistration
+) -> None:
+    async with registration:
+        assert registration.is_registered
+        registration.drain()
+        assert owner_of(zookeeper, registration.path)() == 0
+        assert not registration.is_registered
+
+
+def test_a_node_that_is_taken_away_is_put_back(
+    zookeeper: Any, registration: ZooKeeperRegistration
+) -> None:
+    owner = owner_of(zookeeper, registration.path)
+    with registration:
+        zookeeper.delete(registration.path)
+        wait_until(lambda: owner() != 0, "it stands again")
+
+
+def test_a_lost_session_gets_its_node_back(
+    zookeeper: Any, zookeeper_server: ZooKeeperServer, registration: ZooKeeperRegistration
+) -> None:
+    owner = owner_of(zookeeper, registration.path)
+    with registration:
+        before = owner()
+        session = registration._client.client_id  # noqa: SLF001 - whom else could one impersonate
+        thief = KazooClient(zookeeper_server.hosts, client_id=session, timeout=SECONDS)
+        thief.start()
+        thief.stop()  # which ends the session for both
+        thief.close()
+        wait_until(lambda: owner() not in {0, before}, "it stands, and is of another session")
+        wait_until(lambda: registration.is_registered, "it is noticed")
+
+
+def test_the_node_of_a_dead_session_is_replaced_and_no_living_one_later(
+    zookeeper: Any, zookeeper_server: ZooKeeperServer, base: str
+) -> None:
+    path = f"{base}/billing/b-1"
+    owner = owner_of(zookeeper, path)
+    dead = zookeeper.client_id[0]
+    zookeeper.create(path, b"of a program that was killed", ephemeral=True, makepath=True)
+    with made(zookeeper_server, base) as first:
+        assert owner() not in {0, dead}
+        assert first.is_registered
+        with made(zookeeper_server, base) as second:
+            assert second.is_registered
+            wait_until(lambda: first.last_error is not None, "the first one has noticed")
+            assert "somebody else" in str(first.last_error)
+            assert second.is_registered
+        wait_until(lambda: first.is_registered, "it stands again when the other one has left")
+
+
+def test_neither_beginning_nor_end_waits_for_a_zookeeper_that_is_away(
+    zookeeper_server: ZooKeeperServer, base: str
+) -> None:
+    late = made(zookeeper_server, base, start_timeout=0.2)
+    with frozen(zookeeper_server):
+        began = time.monotonic()
+        with late:
+            assert not late.is_registered
+        assert time.monotonic() - began < 4
+    away = ZooKeeperRegistration("127.0.0.1:1", "billing", URL, start_timeout=0.2)
+    with away:
+        wait_until(lambda: away.last_error is not None, "it says so")
+        assert away.last_error == "NotConnected"
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"weight": -1}, "weight"),
+        ({"base_path": "services"}, "base_path|no path"),
+        ({"metadata": {"a": "x" * 20_000}}, "metadata"),
+    ],
+)
+def test_what_can_never_be_registered_is_refused(more: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        ZooKeeperRegistration("127.0.0.1:1", "billing", URL, **more)
