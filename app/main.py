@@ -141,6 +141,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await _first_contact(backends, state["follower"])
             _warn_of_no_admin(settings, state["known"])
             stack.push_async_callback(state["recorder"].flush)
+            stack.push_async_callback(state["registry"].prober.close)
             await stack.enter_async_context(running(tasks))
             _log.info("started", mode=settings.pilothouse_mode, access=settings.pilothouse_access)
             yield state
