@@ -58,7 +58,7 @@ class Resource:
     (`config`, `flag`, `segment`, `instance`), `concerns` looks closer at one: its argument is
     the event's data (`kind`, `environment`, `name`, ...). `saved` returns what belongs into the
     snapshot on disk, as JSON, or None; `restore` takes it back at the next start. `noticed` is
-    called when reads begin to fail, and when they succeed for the first time or again. `is_held`:
+    called whenever a read has failed, and when one succeeds for the first time or again. `is_held`:
     the stream does not tell everything of it, so the service holds reads beside the stream.
     """
 
@@ -270,9 +270,8 @@ class Follower:
         level = logging.WARNING if is_news else logging.DEBUG
         _log.log(level, "%s stays as it is: %s (%s)", resource.name, told, told.code)
         followed.failures += 1
-        was_well, resource.last_error = resource.last_error is None, told
-        if was_well:
-            resource.noticed()
+        resource.last_error = told
+        resource.noticed()
         if told.code == "revision_not_reached" and followed.failures > 2:  # noqa: PLR2004 - tries
             followed.revision = 0  # the service was set back; its own word counts
         return told

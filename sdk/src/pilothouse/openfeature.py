@@ -36,6 +36,7 @@ class PilothouseProvider(AbstractProvider):
     def __init__(self, client: HasFlags) -> None:
         super().__init__()
         self._flags = client.flags
+        self._error: PilothouseError | None = None  # that was told
         self._ends: list[Callable[[], None]] = []
 
     def get_metadata(self) -> Metadata:
@@ -44,6 +45,7 @@ class PilothouseProvider(AbstractProvider):
     def initialize(self, evaluation_context: EvaluationContext) -> None:  # noqa: ARG002
         """Tell of changes from now on; raises ProviderNotReadyError while nothing is held."""
         self.shutdown()
+        self._error = None
         self._ends = [self._flags.on_update(self._changed), self._flags.on_status(self._noticed)]
         if not self._is_ready:
             raise ProviderNotReadyError(str(self._flags.last_error or "no flags have been read"))
@@ -60,15 +62,12 @@ class PilothouseProvider(AbstractProvider):
         self.emit_provider_configuration_changed(ProviderEventDetails(flags_changed=sorted(names)))
 
     def _noticed(self, error: PilothouseError | None) -> None:
+        """Tell of the first failure only; after `initialize` the SDK takes us for ready."""
+        before, self._error = self._error, error
         if error is None:
             self.emit_provider_ready(ProviderEventDetails())
-        elif self._is_ready:
+        elif before is None and self._is_ready:
             self.emit_provider_stale(ProviderEventDetails(message=str(error)))
-        else:
-            details = ProviderEventDetails(
-                message=str(error), error_code=ErrorCode.PROVIDER_NOT_READY
-            )
-            self.emit_provider_error(details)
 
     # The five types
 

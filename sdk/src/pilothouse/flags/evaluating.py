@@ -204,7 +204,7 @@ class Flags:
         return _listening(self._listeners, callback)
 
     def on_status(self, callback: OnStatus) -> Callable[[], None]:
-        """Call `callback` with the error when reads begin to fail, with None when they succeed."""
+        """Call `callback` with the error when a read fails, with None when one succeeds again."""
         return _listening(self._watchers, callback)
 
     def swap(self, held: HeldFlags) -> None:
@@ -217,9 +217,10 @@ class Flags:
         self._tell(changed_between(before, held))
 
     def noticed(self) -> None:
-        """Tell that reads begin to fail or succeed again."""
+        """Tell that a read has failed, or has succeeded for the first time or again."""
         error = self.error_of()
-        self.deliver(lambda: _call_all("flags", self._watchers, error))
+        if self._watchers:
+            self.deliver(lambda: _call_all("flags", self._watchers, error))
 
     def _tell(self, names: frozenset[str]) -> None:
         if names and self._listeners:
