@@ -1,0 +1,172 @@
+"""What is evaluated here is told to the service, and never more often than agreed."""
+
+import asyncio
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from pilothouse import Pace, Pilothouse
+from pilothouse.flags.usage import PATH, UsageCounts, UsageReporter
+from pilothouse.transport import Limits, Transport
+from sdk.tests.flags.test_held import flag
+from sdk.tests.rigs import RealRig
+from sdk.tests.scripted import Reply, ScriptedServer, configuration, flag_set, problem
+from tests.servers.process import wait_until
+from tests.servers.service import ServiceProcess
+
+TAKEN = Reply(204)
+
+
+def told(server: ScriptedServer) -> list[Any]:
+    return [json.loads(asked.body)["evaluations"] for asked in server.asked if asked.path == PATH]
+
+
+async def reported(server: ScriptedServer, counts: UsageCounts, **more: Any) -> None:
+    transport = Transport(server.url, limits=Limits(timeout=2))
+    try:
+        await UsageReporter(counts, "default", lambda: transport, **more).report()
+    finally:
+        await transport.close()
+
+
+async def test_each_evaluation_is_told_once(scripted: ScriptedServer) -> None:
+    scripted.answers[PATH] = lambda _: TAKEN
+    counts = UsageCounts()
+    for _ in range(3):
+        counts.add("a", "on")
+    counts.add("b", "off")
+
+    await reported(scripted, counts)
+    await reported(scripted, counts)
+    counts.add("a", "on")
+    await reported(scripted, counts)
+
+    assert told(scripted) == [{"a": {"on": 3}, "b": {"off": 1}}, {"a": {"on": 1}}]
+
+
+async def test_what_could_not_be_told_is_told_later(scripted: ScriptedServer) -> None:
+    counts = UsageCounts()
+    counts.add("a", "on")
+    scripted.answers[PATH] = lambda _: problem(503, "away")
+    await reported(scripted, counts)
+    counts.add("a", "on")
+    scripted.answers[PATH] = lambda _: TAKEN
+
+    await reported(scripted, counts)
+
+    assert told(scripted)[-1] == {"a": {"on": 2}}
+
+
+async def test_what_the_service_refuses_is_not_told_again(scripted: ScriptedServer) -> None:
+    counts = UsageCounts()
+    counts.add("a", "on")
+    scripted.answers[PATH] = lambda _: problem(403, "denied")
+
+    await reported(scripted, counts)
+    await reported(scripted, counts)
+
+    assert len(told(scripted)) == 1
+
+
+async def test_a_report_is_no_longer_than_the_service_takes(scripted: ScriptedServer) -> None:
+    scripted.answers[PATH] = lambda _: TAKEN
+    counts = UsageCounts()
+    for number in range(10_001):
+        counts.add(f"flag-{number}", "on")
+
+    await reported(scripted, counts)
+
+    assert [len(report) for report in told(scripted)] == [10_000, 1]
+
+
+async def test_overrides_are_nobodys_business(scripted: ScriptedServer) -> None:
+    scripted.answers[PATH] = lambda _: TAKEN
+    counts = UsageCounts()
+    counts.add("a", "on")
+    await reported(scripted, counts, overridden=lambda: ["a"])
+    await reported(scripted, counts)
+
+    assert told(scripted) == []
+
+
+def test_no_count_is_lost_between_threads() -> None:
+    counts, each = UsageCounts(), 20_000
+    barrier = threading.Barrier(4)
+
+    def count() -> None:
+        barrier.wait()
+        for _ in range(each):
+            counts.add("a", "on")
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        list(counts.unsent())  # whoever reads disturbs nobody
+    for thread in threads:
+        thread.join()
+
+    assert [times for *_, times in counts.unsent()] == [4 * each]
+
+
+async def test_a_fork_does_not_tell_what_its_parent_will(scripted: ScriptedServer) -> None:
+    scripted.answers[PATH] = lambda _: TAKEN
+    counts = UsageCounts()
+    counts.add("a", "on")
+    counts.forget()
+    counts.add("a", "on")
+
+    await reported(scripted, counts)
+
+    assert told(scripted) == [{"a": {"on": 1}}]
+
+
+async def test_reports_are_apart(scripted: ScriptedServer) -> None:
+    scripted.answers[PATH] = lambda _: TAKEN
+    counts = UsageCounts()
+    transport = Transport(scripted.url)
+    keeping = asyncio.create_task(
+        UsageReporter(counts, "default", lambda: transport, every=0.05).keep()
+    )
+    began = asyncio.get_running_loop().time()
+    while len(told(scripted)) < 3:
+        counts.add("a", "on")
+        await asyncio.sleep(0.001)
+
+    assert asyncio.get_running_loop().time() - began >= 0.15
+    keeping.cancel()
+    await transport.close()
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+def test_the_end_of_a_client_tells_the_rest_and_does_not_hang(
+    scripted: ScriptedServer,
+    is_away: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    scripted.answers["/api/v1/effective"] = lambda _: configuration({})
+    scripted.answers["/api/v1/flag-set"] = lambda _: flag_set(flag("new"))
+    scripted.answers[PATH] = lambda _: problem(503, "away") if is_away else TAKEN
+    with Pilothouse(scripted.url, "orders", pace=Pace("polling")) as client:
+        assert client.flags.is_on("new")
+        assert not client.flags.is_on("nowhere")
+
+    assert {"new": {"on": 1}} in told(scripted)
+
+
+def test_the_service_counts_what_is_told(service: ServiceProcess) -> None:
+    rig = RealRig(service)
+    definition = {key: value for key, value in flag("new").items() if key != "version"}
+    rig.define_flag(definition)
+    with rig.open() as client:
+        for _ in range(5):
+            assert client.flags.is_on("new", user_id="ana")
+
+    path = f"/api/v1/feature-flags/new/usage?environment={rig.environment}"
+
+    def counted() -> bool:
+        answer = service.request("GET", path)
+        return answer.status == 200 and answer.json()["evaluations"].get("on") == 5
+
+    wait_until(counted, "the service has counted them")
