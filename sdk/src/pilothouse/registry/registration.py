@@ -107,7 +107,11 @@ class AsyncRegistration:
         self._pid = os.getpid()
         self._entered.add(self)
         self._task = asyncio.create_task(self._keep())
-        await happens(self._decided, self._client.start_timeout)
+        try:
+            await happens(self._decided, self._client.start_timeout)
+        except asyncio.CancelledError:  # then nobody leaves what was not entered
+            await self.leave(hurried=True)
+            raise
         if self.epoch is None and isinstance(self.last_error, Refused):
             await self.leave(hurried=True)
             raise self.last_error
@@ -143,6 +147,7 @@ class AsyncRegistration:
         try:
             await self._try("leave", _LEAVING + self._drain_seconds, self._end(task))
         finally:
+            self.epoch = None
             await ended([task])
 
     # Staying registered
@@ -217,7 +222,6 @@ class AsyncRegistration:
         rest = drained_at + self._drain_seconds - time.monotonic()
         await happens(self._hurried, max(0.0, rest))
         body = {**self._who, "epoch": self.epoch}
-        self.epoch = None
         await self._asked("POST", f"{_REGISTRY}/deregister", body)
 
     async def _drain(self, task: "asyncio.Task[None]") -> float:

@@ -21,6 +21,7 @@ from kazoo.exceptions import KazooException, NodeExistsError, NoNodeError
 from kazoo.protocol.states import KazooState
 from kazoo.retry import KazooRetry
 
+from pilothouse.errors import PilothouseError, Unavailable
 from pilothouse.registry.registration import instance_of
 from pilothouse.transport import full_jitter
 from pilothouse_core.curator import MAX_NODE_BYTES, node_data
@@ -93,7 +94,7 @@ class ZooKeeperRegistration:
             raise ValueError(f"{base_path!r} is no path that begins, and does not end, with '/'")
         self.service_name, self.instance_id = instance.service_name, instance.instance_id
         self.path = f"{base_path}/{self.service_name}/{self.instance_id}"
-        self.last_error: str | None = None
+        self.last_error: PilothouseError | None = None  # why the node does not stand
         self._data = partial(node_data, instance, _TAG)
         if len(self._data(0)) + 20 > MAX_NODE_BYTES:
             raise ValueError("the registration is too large for ZooKeeper")
@@ -174,19 +175,19 @@ class ZooKeeperRegistration:
             try:
                 pause = self._look()
                 failures = 0
-            except (KazooException, OSError, self._client.handler.timeout_exception) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
                 failures += 1
-                self._failed(type(error).__name__)
+                self._failed(str(error) or type(error).__name__)
                 pause = full_jitter(failures, 0.1, _LONGEST_BACKOFF)
             self._woken.wait(pause)
-        with suppress(KazooException, OSError, self._client.handler.timeout_exception):
+        with suppress(Exception):  # the end of the session removes it as well
             self._remove()
         self._stands.clear()
 
     def _look(self) -> float:
         """Bring the node about; return the seconds until it is looked at again."""
         if self._client.state != KazooState.CONNECTED:
-            raise NotConnected  # kazoo would keep requests until it is
+            raise NotConnected("not connected")  # kazoo would keep requests until it is
         own = self._own
         try:
             _, stat = self._done(self._client.get_async(self.path, watch=self._fired))
@@ -235,9 +236,9 @@ class ZooKeeperRegistration:
 
     def _failed(self, reason: str) -> None:
         self._stands.clear()
-        level = logging.WARNING if reason != self.last_error else logging.DEBUG
+        level = logging.DEBUG if reason == str(self.last_error) else logging.WARNING
         _log.log(level, "%s does not stand in ZooKeeper: %s", self.path, reason)
-        self.last_error = reason
+        self.last_error = Unavailable(reason)
 
     # On kazoo's threads: hand over, and wait for nothing
 
