@@ -178,6 +178,30 @@ def test_a_broken_answer_is_refused_and_the_view_stays(
         assert client.registry.url("billing") == url(5)
 
 
+def test_reads_are_held_beside_the_stream(scripted: ScriptedServer) -> None:
+    answer = of_json({"items": [ITEM], "stale": False}, ETag='"1"')
+    scripted.line().say("id: 1\n\n")
+    scripted.answers["/api/v1/effective"] = lambda _: configuration({})
+    scripted.answers[DISCOVER] = lambda _: answer
+    with Pilothouse(scripted.url, "orders", flags=False, pace=QUICK) as client:
+        client.registry.discover("billing")
+
+        wait_until(
+            lambda: any("prefer" in one.headers for one in scripted.asked),
+            "what the stream does not tell is waited for",
+        )
+
+
+def test_an_offline_client_registers_nothing_and_waits_for_nobody() -> None:
+    client = Pilothouse.offline()
+
+    with client.registry.register("billing", url(1)) as registration:
+        assert not registration.is_registered
+        with pytest.raises(NothingKnown):
+            client.registry.url("billing")
+    client.close()
+
+
 def test_a_forked_process_goes_on_finding_and_leaves_the_registration_alone(
     service: ServiceProcess, name: str
 ) -> None:
