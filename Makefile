@@ -24,6 +24,7 @@ check: .venv/dev ## format, lint, types, imports, spelling, tests without server
 	$(BIN)/ruff format --check -q .
 	$(BIN)/ruff check -q .
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.10 core/src sdk/src
 	$(BIN)/lint-imports > /dev/null || $(BIN)/lint-imports
 	$(BIN)/codespell
 	$(BIN)/python -m pytest -q -m 'not servers and not slow and not faults'

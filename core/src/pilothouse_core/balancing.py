@@ -232,7 +232,7 @@ class Rendezvous:
         hashes = list(map(mmh3.mmh3_32_digest, self._names, repeat(seed)))
         highest = [max(hashes[part]) for part in self._parts]
         scores = [
-            share / log((int.from_bytes(hash_) + 0.5) / 2**32)  # below 0, and the least wins
+            share / log((int.from_bytes(hash_, "big") + 0.5) / 2**32)  # below 0, and the least wins
             for share, hash_ in zip(self._shares, highest, strict=True)
         ]
         best = scores.index(min(scores))
