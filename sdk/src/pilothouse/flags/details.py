@@ -1,8 +1,7 @@
 """An evaluation as it is told to callers, and why one is an error."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pilothouse_core.evaluation import ERROR, FLAG_NOT_FOUND, TARGETING_KEY_MISSING, Evaluation
 
@@ -17,8 +16,7 @@ MESSAGES: Final[Mapping[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class FlagDetails:
+class FlagDetails(NamedTuple):
     """An answer and why, in OpenFeature's words.
 
     `value` is the caller's default where no variant is served. `version` is the flag's, `revision`
