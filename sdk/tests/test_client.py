@@ -3,6 +3,8 @@
 import gc
 import itertools
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -250,3 +252,36 @@ def test_a_forked_process_reads_at_once_and_follows_on_its_own(forked: tuple[int
     assert first in {b"1", b"2"}
     assert last == b"2"
     assert os.waitpid(child, 0)[1] == 0
+
+
+FORGETFUL = """
+import sys
+from pilothouse import Limits, Pilothouse
+
+client = Pilothouse(
+    sys.argv[1], sys.argv[2], snapshot="snapshot", limits=Limits(headers={"Connection": "close"})
+)
+print(client.flags.is_on(sys.argv[2], user_id="ann"))
+"""
+
+
+def test_a_program_that_forgets_to_close_saves_and_reports_all_the_same(
+    orders: Orders, tmp_path: Path
+) -> None:
+    """While the interpreter ends no thread begins any more, though a name has to be looked up."""
+    url = orders.process.url.replace("127.0.0.1", "localhost")
+    body = {"name": orders.name, "rollout_percentage": 100}
+    assert orders.process.request("POST", "/api/v1/feature-flags", body).status == 201
+
+    program = (sys.executable, "-W", "error", "-c", FORGETFUL, url, orders.name)
+    ran = subprocess.run(
+        program, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert (ran.stdout, ran.stderr) == ("True\n", "")
+    assert orders.name.encode() in (tmp_path / "snapshot").read_bytes()
+    usage = f"/api/v1/feature-flags/{orders.name}/usage"
+    wait_until(
+        lambda: orders.process.request("GET", usage).json()["evaluations"] == {"on": 1},
+        "the service has counted it",
+    )

@@ -6,7 +6,7 @@ import os
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Executor, Future
 from concurrent.futures import TimeoutError as NotInTime
 from typing import Any, TypeVar
 
@@ -29,6 +29,27 @@ def _renew_guard() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_guard)
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Goes on to look up names and write files while the interpreter ends.
+
+    Executors take nothing then, and what a program that forgot to close has to say at its end
+    would be lost: its last counts, its snapshot, that its instance is gone.
+    """
+
+    def run_in_executor(  # type: ignore[override]  # of variadic types, which Python 3.10 has not
+        self, executor: Executor | None, func: Callable[..., Any], *args: Any
+    ) -> "asyncio.Future[Any]":
+        try:
+            return super().run_in_executor(executor, func, *args)
+        except RuntimeError:
+            done = self.create_future()
+            try:
+                done.set_result(func(*args))
+            except Exception as error:  # noqa: BLE001 - told to whoever waits
+                done.set_exception(error)
+            return done
 
 
 class Background:
@@ -57,7 +78,7 @@ class Background:
             if self._loop is not None:
                 _of_parents.append((self._loop, self._thread, self._calls))
             self._calls, self._caller = None, None
-            self._loop = asyncio.new_event_loop()
+            self._loop = _Loop()
             self._thread = threading.Thread(
                 target=self._serve, args=(self._loop,), name="pilothouse", daemon=True
             )
