@@ -1,7 +1,8 @@
-"""The client library: how soon it hears of a change, what a read costs, how fast it starts."""
+"""The client library: how soon it hears of a change, what reads cost, how fast it starts."""
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from queue import Queue
 from tempfile import TemporaryDirectory
@@ -14,8 +15,10 @@ from tests.servers.service import ServiceProcess
 
 CHANGES = 200
 READS = 100_000
+EVALUATIONS = 100_000
 COLD_STARTS = 50
 _KEYS = 1000  # of the configuration that is held
+_FLAGS = 100
 _SERVICE, _ENVIRONMENT = "client", "production"
 _QUERY = f"environment={_ENVIRONMENT}&service_name={_SERVICE}"
 
@@ -28,7 +31,7 @@ def clients(service: ServiceProcess) -> list[Row]:
     with TemporaryDirectory() as folder:
         file = Path(folder) / "snapshot"
         with Pilothouse(service.url, _SERVICE, _ENVIRONMENT, snapshot=file) as client:
-            rows = [*_heard(service, client), _reads(client)]
+            rows = [*_heard(service, client), _reads(client), *_evaluations(service, client)]
         service.stop()
         return [*rows, _cold_starts(service.url, file)]
 
@@ -65,6 +68,44 @@ def _reads(client: Pilothouse) -> Row:
     return Row("client: config.get", Figures(seconds, READS / (perf_counter() - began)), None)
 
 
+def _evaluations(service: ServiceProcess, client: Pilothouse) -> list[Row]:
+    """One condition and a rollout, with a context of its own each time."""
+    when = {"attribute": "country", "op": "in", "values": ["DE", "FR"]}
+    serve = {"rollout": {"weights": {"on": 50, "off": 50}}}
+    for number in range(_FLAGS):
+        definition = {
+            "name": f"flag-{number}",
+            "environment": _ENVIRONMENT,
+            "type": "boolean",
+            "variants": {"on": True, "off": False},
+            "default_variant": "off",
+            "off_variant": "off",
+            "enabled": True,
+            "rules": [{"id": "share", "when": when, "serve": serve}],
+        }
+        answer = service.request("POST", "/api/v1/feature-flags", definition)
+        assert answer.status == 201, answer.body
+    client.refresh()
+    users = [f"user-{number}" for number in range(1000)]
+
+    def row(name: str, evaluate: Callable[[str, str], object]) -> Row:
+        seconds = []
+        began = perf_counter()
+        for number in range(EVALUATIONS):
+            flag, user = f"flag-{number % _FLAGS}", users[number % 1000]
+            started = perf_counter()
+            evaluate(flag, user)
+            seconds.append(perf_counter() - started)
+        figures = Figures(seconds, EVALUATIONS / (perf_counter() - began))
+        return Row(f"client, a condition and a rollout: {name}", figures, None)
+
+    flags = client.flags
+    return [
+        row("flags.is_on", lambda flag, user: flags.is_on(flag, user_id=user, country="DE")),
+        row("flags.details", lambda flag, user: flags.details(flag, user_id=user, country="DE")),
+    ]
+
+
 def _cold_starts(url: str, file: Path) -> Row:
     """Begin with nobody at the service's address, until the first value is read."""
     seconds = []
@@ -72,7 +113,8 @@ def _cold_starts(url: str, file: Path) -> Row:
         started = perf_counter()
         with Pilothouse(url, _SERVICE, _ENVIRONMENT, snapshot=file) as client:
             assert client.config.get("section1.key1") == "value 1"
+            assert client.flags.details("flag-1", user_id="ana", country="DE").bucket is not None
             seconds.append(perf_counter() - started)
             assert client.config.source == "snapshot"
-    name = f"client: cold start from the snapshot of {_KEYS:,} keys"
+    name = f"client: cold start from the snapshot of {_KEYS:,} keys and {_FLAGS} flags"
     return Row(name, Figures(seconds, COLD_STARTS / sum(seconds)), None)
