@@ -1,11 +1,14 @@
 """What a client holds of a flag set, whatever it is told."""
 
+import json
 from typing import Any
 
 import pytest
 
 from pilothouse.errors import BadAnswer
+from pilothouse.flags import Flags
 from pilothouse.flags.held import HeldFlags, changed_between, taken
+from pilothouse.flags.restoring import restored, saved
 
 
 def flag(name: str, version: int = 1, **more: Any) -> dict[str, Any]:
@@ -152,11 +155,56 @@ def test_a_change_of_a_segment_or_prerequisite_changes_the_flags_that_need_it() 
     )
 
 
-def test_what_is_saved_is_taken_back() -> None:
+def test_what_is_saved_is_restored() -> None:
     held = told(NOTHING, STAFF, staff_only("staffed"), flag("b"), revision=7)
 
-    again = taken(NOTHING, held.saved(), "snapshot", held.version)
+    again = restored(json.loads(json.dumps(saved(held))))
 
-    assert (again.revision, again.source) == (7, "snapshot")
+    assert (again.revision, again.source, again.version) == (7, "snapshot", '"7"')
     assert answer(again, "staffed", user_id="ana") is True
     assert answer(again, "staffed", user_id="bob") is False
+    assert answer(again, "nowhere") == "FLAG_NOT_FOUND"
+    assert "b" in again.flags.flags
+    assert set(again.flags.flags) == {"staffed", "b"}
+
+
+def test_only_changes_are_told_when_the_service_answers_after_a_cold_start() -> None:
+    held = told(NOTHING, STAFF, staff_only("staffed"), flag("b"))
+    cold = restored(json.loads(json.dumps(saved(held))))
+
+    after = told(cold, {**STAFF, "version": 2}, staff_only("staffed"), flag("b"), revision=2)
+
+    assert after.is_read
+    assert changed_between(cold, after) == {"staffed"}
+    assert (answer(after, "staffed", user_id="ana"), answer(after, "b")) == (True, True)
+    newer = told(cold, STAFF, flag("staffed", 2, colour="blue"), flag("b"), revision=2)
+    assert answer(newer, "staffed", user_id="ana") is True
+
+
+def test_another_release_reads_everything_again() -> None:
+    held = told(
+        NOTHING, flag("a"), flag("needs", prerequisites=[{"flag": "a", "variants": ["on"]}])
+    )
+    content = json.loads(json.dumps(saved(held)))
+    content["whole_for"] = "another"
+    content["flags"][0]["colour"] = "blue"
+
+    again = restored(content)
+
+    assert [answer(again, name) for name in ("a", "needs")] == ["PARSE_ERROR", "PARSE_ERROR"]
+    assert restored(saved(again)).is_read
+
+
+def test_an_override_of_what_was_restored_leaves_the_others() -> None:
+    flags = Flags()
+    flags.swap(restored(saved(told(NOTHING, flag("a"), flag("b")))))
+
+    flags.override("a", 7)
+
+    assert (flags.value("a"), flags.value("b"), flags.kind("b")) == (7, True, "boolean")
+
+
+@pytest.mark.parametrize("content", [None, [], {}, {"revision": 1}])
+def test_what_was_not_saved_by_us_is_refused(content: Any) -> None:
+    with pytest.raises(BadAnswer):
+        restored(content)

@@ -251,16 +251,17 @@ class Flags:
         self._tell(names)
 
     def _publish(self) -> None:
-        held = self._held.evaluated()
-        compiled = held.flags
-        versions = {name: compiled[name].version for name in self._overrides if name in compiled}
-        self._set = (
-            held.changed(
+        if not self._overrides:
+            self._set = self._held.evaluated()
+        else:
+            held = self._held.completed().evaluated()
+            compiled = held.flags
+            versions = {
+                name: compiled[name].version for name in self._overrides if name in compiled
+            }
+            self._set = held.changed(
                 (name, flag, versions.get(name, 0)) for name, flag in self._overrides.items()
             )
-            if self._overrides
-            else held
-        )
         self._told.clear()
 
 

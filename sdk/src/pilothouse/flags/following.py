@@ -1,11 +1,11 @@
 """The flag set of an environment as a resource: what an answer is turned into, and where."""
 
 import asyncio
-from typing import Any
 
 from pilothouse.errors import BadAnswer
 from pilothouse.flags.evaluating import Flags
-from pilothouse.flags.held import HeldFlags, Source, taken
+from pilothouse.flags.held import HeldFlags, taken
+from pilothouse.flags.restoring import restored, saved
 from pilothouse.following import Resource
 from pilothouse.transport import Answer
 
@@ -16,27 +16,17 @@ _APART_FROM = 32_768  # bytes: what takes longer than a few milliseconds
 def flag_set(environment: str, flags: Flags) -> Resource:
     """Return what keeps `flags` current."""
 
-    def take(body: Any, source: Source, version: str) -> HeldFlags:
-        if not isinstance(body, dict):
-            raise BadAnswer("an answer that is no flag set")
+    def taken_over(answer: Answer) -> HeldFlags:
+        body = answer.object()
         if body.get("environment", environment) != environment:
             raise BadAnswer("the flag set of another environment")
-        return taken(flags.held, body, source, version)
+        return taken(flags.held, body, "service", answer.etag)
 
     async def accept(answer: Answer) -> None:
-        def taken_over() -> HeldFlags:
-            return take(answer.object(), "service", answer.etag)
-
-        if len(answer.body) < _APART_FROM:
-            flags.swap(taken_over())
+        if len(answer.body) < _APART_FROM and flags.held.is_read:
+            flags.swap(taken_over(answer))
         else:  # heartbeats and streams share the loop
-            flags.swap(await asyncio.to_thread(taken_over))
-
-    def restore(saved: Any) -> None:
-        flags.swap(take(saved, "snapshot", str(saved.get("version", ""))))
-
-    def saved() -> Any:
-        return flags.held.saved()
+            flags.swap(await asyncio.to_thread(taken_over, answer))
 
     return Resource(
         "flags",
@@ -45,7 +35,7 @@ def flag_set(environment: str, flags: Flags) -> Resource:
         accept,
         kinds=frozenset({"flag", "segment"}),
         concerns=lambda change: change.get("environment") == environment,
-        saved=saved,
-        restore=restore,
+        saved=lambda: saved(flags.held),
+        restore=lambda content: flags.swap(restored(content)),
         noticed=flags.noticed,
     )

@@ -32,7 +32,8 @@ class HeldFlags:
 
     `revision` is that of the newest change in it, `version` the service's ETag ("" for none).
     `definitions` are those that are evaluated, as the service told them, with their versions.
-    `unreadable` says why by name, and `broken` names the flags that answer PARSE_ERROR.
+    `unreadable` says why by name, and `broken` names the flags that answer PARSE_ERROR. Without
+    `is_read` flags are read when they are first asked for.
     """
 
     flags: FlagSet = EMPTY
@@ -43,6 +44,7 @@ class HeldFlags:
     needs: Mapping[Key, frozenset[Key]] = field(default_factory=dict)
     unreadable: Mapping[Key, str] = field(default_factory=dict)
     broken: frozenset[str] = frozenset()
+    is_read: bool = True
 
     @property
     def error(self) -> BadAnswer | None:
@@ -62,23 +64,29 @@ class HeldFlags:
             return self.flags
         compiled = self.flags.flags
         decides = {name: found.decide for name, found in compiled.items()}
-        decides |= {name: _broken(name) for name in self.broken}
+        decides |= {name: broken_flag(name) for name in self.broken}
         return FlagSet(compiled, self.flags.segments, self.flags.segment_definitions, decides)
 
-    def saved(self) -> dict[str, Any]:
+    def completed(self) -> "HeldFlags":
+        """Return the same with every flag read."""
+        if self.is_read:
+            return self
+        return taken(HeldFlags(), self.told(), self.source, self.version)
+
+    def told(self) -> dict[str, Any]:
         """Return what `taken` takes back, as JSON."""
         kinds: dict[Kind, list[Definition]] = {"flag": [], "segment": []}
         for (kind, _), definition in self.definitions.items():
             kinds[kind].append(definition)
         return {
             "revision": self.revision,
-            "version": self.version,
             "flags": kinds["flag"],
             "segments": kinds["segment"],
         }
 
 
-def _broken(name: str) -> Decide:
+def broken_flag(name: str) -> Decide:
+    """Return what answers for a flag that cannot be read."""
     answer = Evaluation(name, 0, None, None, ERROR, error_code=PARSE_ERROR)
     return lambda _context, _now, _flags: answer
 
@@ -95,7 +103,7 @@ def taken(before: HeldFlags, body: Mapping[str, Any], source: Source, version: s
         if type(revision) is not int or not isinstance(definitions, list):
             raise BadAnswer("an answer without `flags`, `segments` and `revision`: no flag set")
         told += [(kind, definition) for definition in definitions]  # type: ignore[misc]
-    return _Taking(before).taken(told, source, revision, version)  # type: ignore[arg-type]
+    return _Taking(before.completed()).taken(told, source, revision, version)  # type: ignore[arg-type]
 
 
 class _Taking:
@@ -146,14 +154,13 @@ class _Taking:
             self._keep(key)
             return
         try:
-            members = {member: value for member, value in definition.items() if member != "version"}
-            read = _READERS[kind](members)
-            needs = frozenset(_needs(read))
+            found = read(kind, definition)
+            needs = frozenset(_needs(found))
         except Exception as error:  # noqa: BLE001 - of a newer release, or of none: this one stays
             self._unreadable[key] = f"{getattr(error, 'pointer', '')}: {type(error).__name__}"
             self._keep(key)
         else:
-            self._definitions[key], self._needs[key], self._read[key] = definition, needs, read
+            self._definitions[key], self._needs[key], self._read[key] = definition, needs, found
 
     def _keep(self, key: Key) -> None:
         if key in self._before.definitions:
@@ -168,6 +175,11 @@ class _Taking:
         if not missing:
             return frozenset()
         return frozenset(name for kind, name in reaching(self._needs, missing) if kind == "flag")
+
+
+def read(kind: Kind, definition: Definition) -> Any:
+    """Read one definition as the service tells it; raises DefinitionError, or whatever."""
+    return _READERS[kind]({name: value for name, value in definition.items() if name != "version"})
 
 
 def _is_named(definition: Any) -> bool:
