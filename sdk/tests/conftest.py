@@ -7,6 +7,8 @@ import pytest
 from sdk.tests.scripted import ScriptedServer
 from tests.servers.service import ServiceProcess
 
+ADMIN = "the-first-token-of-an-administrator"
+
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
@@ -17,6 +19,14 @@ def anyio_backend() -> str:
 def service() -> Iterator[ServiceProcess]:
     """The real service with everything embedded; each test has names of its own and kills none."""
     with ServiceProcess({}) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def guarded() -> Iterator[ServiceProcess]:
+    """The real service, asking who is there."""
+    settings = {"PILOTHOUSE_ACCESS": "required", "PILOTHOUSE_ADMIN_TOKEN": ADMIN}
+    with ServiceProcess(settings) as process:
         yield process
 
 

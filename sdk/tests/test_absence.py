@@ -20,6 +20,7 @@ from pilothouse.errors import Unavailable
 from sdk.tests.reload.waiting import until
 from tests.servers.process import wait_until
 from tests.servers.service import ServiceProcess
+from tests.trials import trials
 
 _numbers = itertools.count()
 _TIMES = 300  # as fast as by the clock: ten minutes are two seconds
@@ -179,7 +180,7 @@ def arrival(pause: Callable[[int], float], back_at: float) -> float:
     return moment
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=trials(20), deadline=None)
 @given(seed=st.integers(), away=st.floats(0, _TEN_MINUTES))
 def test_two_hundred_clients_come_back_spread_however_long_it_took(seed: int, away: float) -> None:
     random.seed(seed)

@@ -23,6 +23,7 @@ import yaml
 from pilothouse import get_config
 from pilothouse.errors import Unauthenticated
 from sdk.tests.cli.terminal import Terminal
+from sdk.tests.conftest import ADMIN
 from sdk.tests.reload.waiting import until
 from tests.servers.process import wait_until
 from tests.servers.service import ServiceProcess
@@ -32,7 +33,6 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 NAMED = re.compile(r"# (\S+\.py)\n")
 INTEGRATIONS = ("celery.md", "django.md", "fastapi.md", "flask.md", "kubernetes.md", "scripts.md")
 FLAGS = ("new-checkout", "new-template", "report-as-table")
-ADMIN = "the-first-token-of-an-administrator"
 _numbers = itertools.count()
 
 
@@ -116,14 +116,12 @@ class Example:
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[ServiceProcess]:
-    """A service for these pages alone that asks who is there, with their flags off for all."""
-    settings = {"PILOTHOUSE_ACCESS": "required", "PILOTHOUSE_ADMIN_TOKEN": ADMIN}
-    with ServiceProcess(settings) as process:
-        for flag in FLAGS:
-            body = {"name": flag, "environment": "production", "rollout_percentage": 0}
-            ask(process, "POST", "feature-flags", body)
-        yield process
+def service(guarded: ServiceProcess) -> ServiceProcess:
+    """One that asks who is there, with the flags of these pages, off for everybody."""
+    for flag in FLAGS:
+        body = {"name": flag, "environment": "production", "rollout_percentage": 0}
+        ask(guarded, "POST", "feature-flags", body)
+    return guarded
 
 
 def ask(service: ServiceProcess, method: str, path: str, body: Any = None) -> None:

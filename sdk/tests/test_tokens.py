@@ -1,7 +1,6 @@
 """A service that asks who is there, and a token that is revoked while the client streams."""
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,10 @@ import pytest
 
 from pilothouse import Pace, Pilothouse
 from pilothouse.errors import Unauthenticated
+from sdk.tests.conftest import ADMIN
 from tests.servers.process import wait_until
 from tests.servers.service import ServiceProcess
 
-ADMIN = "the-first-token-of-an-administrator"
 QUICK = Pace(backoff=0.01, longest_backoff=0.1)
 
 
@@ -43,13 +42,6 @@ class Operator:
     def set(self, key: str, value: Any) -> None:
         where = "config?environment=production&service_name=orders"
         self.ask("PATCH", where, {"set": {key: value}})
-
-
-@pytest.fixture(scope="module")
-def guarded() -> Iterator[ServiceProcess]:
-    settings = {"PILOTHOUSE_ACCESS": "required", "PILOTHOUSE_ADMIN_TOKEN": ADMIN}
-    with ServiceProcess(settings) as process:
-        yield process
 
 
 @pytest.fixture
