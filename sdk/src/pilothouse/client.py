@@ -101,6 +101,7 @@ class AsyncPilothouse:
         self._follower: Follower | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._unsaved = asyncio.Event()
+        self._writing: asyncio.Future[None] | None = None
 
         self.config = Configuration(defaults)
         self._effective = EffectiveConfiguration(
@@ -151,7 +152,7 @@ class AsyncPilothouse:
         self.restore()
         self._tasks = [asyncio.create_task(loop()) for loop in self._loops]
         if self._disk is not None:
-            self._unsaved = asyncio.Event()
+            self._unsaved, self._writing = asyncio.Event(), None
             self._tasks.append(asyncio.create_task(self._save_always(self._disk)))
 
     def restore(self) -> None:
@@ -178,6 +179,9 @@ class AsyncPilothouse:
         if self._follower is not None:
             await self._follower.close()
             self._follower = None
+        if self._writing is not None:
+            with suppress(OSError):
+                await self._writing  # else it would take the place of what is written now
         if self._disk is not None and self._unsaved.is_set():
             await self._save(self._disk)
         await self.transport.close()
@@ -314,7 +318,8 @@ class AsyncPilothouse:
                 if content is not None:
                     parts[resource.name] = {"at": time.time(), "content": content}
         try:
-            await asyncio.to_thread(disk.write, parts)
+            self._writing = asyncio.ensure_future(asyncio.to_thread(disk.write, parts))
+            await asyncio.shield(self._writing)
         except OSError as error:
             is_news = self._disk_error is None
             self._disk_error = PilothouseError(f"{disk.path} cannot be written: {error.strerror}")

@@ -108,6 +108,17 @@ def test_a_cold_start_evaluates_from_the_snapshot(server: ScriptedServer, tmp_pa
         assert len(server.asked) == asked
 
 
+def test_the_last_state_is_in_the_file_however_short_a_client_lived(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    for number in range(20):
+        file = tmp_path / f"snapshot-{number}"
+        with opened(server, snapshot=file):
+            pass
+
+        assert b'"staff"' in file.read_bytes()
+
+
 def test_a_damaged_part_of_the_snapshot_is_refused_and_told(
     server: ScriptedServer, tmp_path: Path
 ) -> None:
