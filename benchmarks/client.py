@@ -2,11 +2,14 @@
 
 import json
 import logging
+from array import array
 from collections.abc import Callable
+from os import pread
 from pathlib import Path
 from queue import Queue
 from tempfile import TemporaryDirectory
-from time import perf_counter
+from threading import get_native_id
+from time import perf_counter, sleep
 
 from benchmarks.load import Figures
 from benchmarks.table import Row
@@ -16,7 +19,9 @@ from tests.servers.service import ServiceProcess
 CHANGES = 200
 READS = 100_000
 EVALUATIONS = 100_000
+AWAY = 5.0  # seconds
 COLD_STARTS = 50
+_BLOCKED = 0.001  # seconds
 _KEYS = 1000  # of the configuration that is held
 _FLAGS = 100
 _SERVICE, _ENVIRONMENT = "client", "production"
@@ -32,7 +37,7 @@ def clients(service: ServiceProcess) -> list[Row]:
         file = Path(folder) / "snapshot"
         with Pilothouse(service.url, _SERVICE, _ENVIRONMENT, snapshot=file) as client:
             rows = [*_heard(service, client), _reads(client), *_evaluations(service, client)]
-        service.stop()
+            rows += _without_the_service(service, client)
         return [*rows, _cold_starts(service.url, file)]
 
 
@@ -106,6 +111,55 @@ def _evaluations(service: ServiceProcess, client: Pilothouse) -> list[Row]:
     ]
 
 
+def _without_the_service(service: ServiceProcess, client: Pilothouse) -> list[Row]:
+    """Kill it, and go on reading while the client tries to come back, as often as it ever does."""
+    service.kill()
+    while client.last_error is None:
+        sleep(0.01)
+    users = [f"user-{number}" for number in range(1000)]
+    rows = [
+        _away(
+            "config.get",
+            lambda number: client.config.get(f"section{number % 20}.key{number}"),
+        ),
+        _away(
+            "flags.is_on",
+            lambda number: client.flags.is_on(
+                f"flag-{number % _FLAGS}", user_id=users[number], country="DE"
+            ),
+        ),
+    ]
+    assert client.last_error is not None
+    return rows
+
+
+def _away(name: str, read: Callable[[int], object]) -> Row:
+    """Read for some seconds, and count what took longer than a millisecond.
+
+    The time in which others had the core is taken off there: on a busy machine they hold up every
+    program. To wait for a lock or for the interpreter is no such time.
+    """
+    seconds = array("d")  # the garbage collector would look through a list of millions
+    blocked = 0
+    began = perf_counter()
+    with Path(f"/proc/self/task/{get_native_id()}/schedstat").open("rb", buffering=0) as schedule:
+
+        def waited() -> float:
+            return int(pread(schedule.fileno(), 100, 0).split()[1]) / 1e9
+
+        while perf_counter() - began < AWAY:
+            for number in range(1000):
+                before = waited()
+                started = perf_counter()
+                read(number)
+                seconds.append(perf_counter() - started)
+                if seconds[-1] > _BLOCKED and seconds[-1] - (waited() - before) > _BLOCKED:
+                    blocked += 1
+    told = f"{blocked} of {len(seconds):,} blocked for 1 ms"
+    figures = Figures(seconds, len(seconds) / sum(seconds))
+    return Row(f"client, service killed: {name} ({told})", figures, None)
+
+
 def _cold_starts(url: str, file: Path) -> Row:
     """Begin with nobody at the service's address, until the first value is read."""
     seconds = []
@@ -116,5 +170,6 @@ def _cold_starts(url: str, file: Path) -> Row:
             assert client.flags.details("flag-1", user_id="ana", country="DE").bucket is not None
             seconds.append(perf_counter() - started)
             assert client.config.source == "snapshot"
-    name = f"client: cold start from the snapshot of {_KEYS:,} keys and {_FLAGS} flags"
+    what = f"{_KEYS:,} keys and {_FLAGS} flags, slowest {max(seconds) * 1000:.1f} ms"
+    name = f"client: cold start from the snapshot ({what})"
     return Row(name, Figures(seconds, COLD_STARTS / sum(seconds)), None)
