@@ -58,6 +58,7 @@ REGISTER_LOCK: Final = 7_310_014
 ANSWER_SECONDS: Final = 0.9
 _CALL_SECONDS: Final = 2
 _CLOSE_SECONDS: Final = 1
+_LEAVE_SECONDS: Final = 0.2
 _MIGRATION_SECONDS: Final = 60
 _POOL_SIZE: Final = 10
 _CONTACT: Final = "contact"  # when a connection of the pool was last given back
@@ -324,7 +325,14 @@ def open_engine(url: str) -> AsyncEngine:
     opened: WeakSet[asyncpg.Connection] = WeakSet()
 
     async def open_one() -> asyncpg.Connection:
-        connection = await connect(url)
+        opening = asyncio.ensure_future(connect(url))
+        try:
+            connection = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The driver, cancelled in its first moments, leaves an error that nobody fetches.
+            _abandoned.add(opening)
+            opening.add_done_callback(_turn_away)
+            raise
         opened.add(connection)
         return connection
 
@@ -338,6 +346,7 @@ def open_engine(url: str) -> AsyncEngine:
     )
     event.listen(engine.sync_engine, "checkout", partial(_refuse_lost, engine.sync_engine))
     event.listen(engine.sync_engine, "checkin", _note_contact)
+    event.listen(engine.sync_engine, "invalidate", _leave_soon)
     _opened[engine] = opened
     return engine
 
@@ -374,13 +383,22 @@ def _note_contact(_connection: object, record: Any) -> None:
     record.info[_CONTACT] = monotonic()
 
 
+def _leave_soon(connection: Any, _record: object, _why: object) -> None:
+    """Give a server that still answers time to hear that a call was given up, and no more.
+
+    The pool would wait for two seconds, and ten such calls would hold all its places.
+    """
+    driver_connection = connection.driver_connection
+    asyncio.get_running_loop().call_later(_LEAVE_SECONDS, driver_connection.terminate)
+
+
 def _refuse_lost(engine: Engine, connection: Any, record: Any, _proxy: object) -> None:
     """Let the pool replace what a restarted server has closed: no round trip, unlike pre-ping.
 
     And what may be as dead as one that gave no answer; see `doubt`.
     """
     if record.info.get(_CONTACT, inf) < _doubted.get(engine, -inf):
-        connection.driver_connection.terminate()  # the pool would take leave of it for two seconds
+        connection.driver_connection.terminate()  # the pool would take leave of it, for a while
     if connection.driver_connection.is_closed():
         raise DisconnectionError
 
@@ -416,6 +434,12 @@ def _forget(task: asyncio.Future[Any]) -> None:
     _abandoned.discard(task)
     if not task.cancelled():
         task.exception()  # looked at, so that asyncio does not report it as never retrieved
+
+
+def _turn_away(opening: asyncio.Future[Any]) -> None:
+    _forget(opening)
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().terminate()
 
 
 @contextmanager

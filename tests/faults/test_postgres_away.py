@@ -260,6 +260,27 @@ async def test_connections_lost_without_a_word_cost_one_look_at_the_log_a_moment
             await log.close()
 
 
+async def test_calls_that_were_given_up_stand_in_nobodys_way(url: str) -> None:
+    target = urlsplit(url)
+    with LossyProxy(target.hostname or "", target.port or 0) as proxy:
+        where = f"{target.netloc.rpartition('@')[0]}@127.0.0.1:{proxy.port}"
+        way = target._replace(netloc=where).geturl()
+        log = PostgresChangeLog(open_engine(way), way)
+        every_connection = ONE_BUSY_REPLICA + 1
+        try:
+            await open_patiently(log)
+            await asyncio.gather(*(log.ping() for _ in range(every_connection)))
+
+            proxy.lose()
+            await asyncio.gather(
+                *(seconds_until_refused(log.ping()) for _ in range(every_connection))
+            )
+
+            await log.ping()
+        finally:
+            await log.close()
+
+
 async def test_a_replica_that_stops_in_the_middle_does_not_lock_out_the_others(
     url: str, log: PostgresChangeLog
 ) -> None:
