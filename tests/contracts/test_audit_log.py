@@ -20,7 +20,7 @@ from app.changes.embedded import EmbeddedChangeLog
 from app.changes.model import Disclosure, Entity, Intent, Written
 from app.changes.port import ChangeLog
 from app.changes.postgres import PostgresChangeLog
-from app.database import close_engine, migrate, open_engine
+from app.database import close_engine, open_engine
 from app.links import FIELDS, FIRST, link, microseconds
 from app.state import State
 
@@ -61,8 +61,8 @@ async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
 
 async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
     server = request.getfixturevalue("postgres_server")
-    url = server.fresh_database()
-    await migrate(url)
+    url = server.migrated_database()
+    stack.callback(server.drop, url)
     engine = open_engine(url)
     stack.push_async_callback(close_engine, engine)
     log = PostgresChangeLog(open_engine(url), url)

@@ -23,7 +23,7 @@ from app.changes.embedded import EmbeddedChangeLog
 from app.changes.model import Change, Entity
 from app.changes.port import ChangeLog
 from app.changes.postgres import PostgresChangeLog
-from app.database import migrate, open_engine
+from app.database import open_engine
 from app.state import State
 from tests.access.tokens import NOW, minted
 
@@ -71,8 +71,8 @@ async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
 
 async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
     server = request.getfixturevalue("postgres_server")
-    url = server.fresh_database()
-    await migrate(url)
+    url = server.migrated_database()
+    stack.callback(server.drop, url)
     bench = await asyncpg.connect(url)
     stack.push_async_callback(bench.close)
 

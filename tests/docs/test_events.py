@@ -26,7 +26,7 @@ from app.access.signing import Signer, id_of, is_signed
 from app.changes.kafka import KafkaPublisher
 from app.changes.model import Action, Entity, Intent, Written
 from app.changes.postgres import PostgresChangeLog
-from app.database import close_engine, migrate, open_engine
+from app.database import close_engine, open_engine
 from tests.changes.heard import Heard, doubles, hear, hear_revisions
 from tests.changes.sending import drained, of_service, replica, write
 from tests.servers.kafka import KafkaServer
@@ -44,10 +44,10 @@ OF_A_USER = Entity("config", "production", "checkout/ana", "users/production/che
 
 
 @pytest.fixture
-async def url(postgres_server: PostgresServer) -> str:
-    made = postgres_server.fresh_database()
-    await migrate(made)
-    return made
+def url(postgres_server: PostgresServer) -> Iterator[str]:
+    made = postgres_server.migrated_database()
+    yield made
+    postgres_server.drop(made)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from app.access.errors import TokenRefused, TokenStoreUnavailable, TokensUnavail
 from app.access.postgres import PostgresTokenStore
 from app.access.tokens import mint
 from app.changes.postgres import PostgresChangeLog
-from app.database import migrate, open_engine
+from app.database import open_engine
 from tests.access.replica import EVENT, Replica, replica, until
 from tests.access.tokens import minted
 from tests.servers.postgres import PostgresServer
@@ -24,9 +24,9 @@ _ROUNDS = 20
 
 @pytest.fixture
 async def replicas(postgres_server: PostgresServer) -> AsyncIterator[tuple[Replica, Replica]]:
-    url = postgres_server.fresh_database()
-    await migrate(url)
+    url = postgres_server.migrated_database()
     async with AsyncExitStack() as stack:
+        stack.callback(postgres_server.drop, url)
 
         async def opened() -> Replica:
             engine = open_engine(url)
