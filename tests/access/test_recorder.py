@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from app.access.audit_embedded import EmbeddedAuditLog
 from app.access.auditing import AT_ONCE, AuditEvent, AuditRow, Wanted
 from app.access.errors import AuditUnavailable
-from app.access.recorder import Recorder, coalesced
+from app.access.recorder import FEW, Recorder, coalesced
 from app.state import State
 
 pytestmark = pytest.mark.anyio
@@ -157,3 +157,17 @@ async def test_whatever_somebody_sends_can_be_written(wire: Wire) -> None:
     (row,) = await wire.rows(0, 10, Wanted())
     assert row.name.startswith("a\ufffdb?xxx")
     assert len(row.name) == 500
+
+
+async def test_a_few_are_written_one_by_one_and_a_flood_is_counted(wire: Wire) -> None:
+    recorder = Recorder(wire)
+    for number in range(FEW):
+        recorder.note(replace(EVENT, request_id=f"r-{number}"))
+    await recorder.flush()
+    for _ in range(FEW + 1):
+        recorder.note(EVENT)
+    await recorder.flush()
+
+    *each, flood = await wire.rows(0, 1000, Wanted())
+    assert [row.request_id for row in each] == [f"r-{number}" for number in range(FEW)]
+    assert flood.facts == {"count": FEW + 1}
