@@ -77,8 +77,15 @@ def openapi(_: argparse.Namespace) -> int:
 
 
 def import_(arguments: argparse.Namespace) -> int:
+    token = Settings().pilothouse_token
     return asyncio.run(
-        import_folder(arguments.folder, arguments.url, dry_run=arguments.dry_run, out=sys.stdout)
+        import_folder(
+            arguments.folder,
+            arguments.url,
+            token.get_secret_value() if token else None,
+            dry_run=arguments.dry_run,
+            out=sys.stdout,
+        )
     )
 
 

@@ -24,17 +24,21 @@ class _File:
     format: str
 
 
-async def import_folder(folder: Path, url: str, *, dry_run: bool, out: TextIO) -> int:
+async def import_folder(
+    folder: Path, url: str, token: str | None = None, *, dry_run: bool, out: TextIO
+) -> int:
     """Import every known file in `folder`; return 0 if all went well, 1 if any did not.
 
-    `application` is the shared layer, any other file's stem is the service.
+    `application` is the shared layer, any other file's stem is the service. The token is shown to
+    the service at `url`.
     """
     files = _files(folder)
     if not files:
         print(f"{folder} is no folder with a {', '.join(_FORMATS)} file in it", file=out)
         return 1
     timeout = aiohttp.ClientTimeout(total=_SECONDS)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
         results = [await _sent(session, url, file, dry_run=dry_run, out=out) for file in files]
     return 0 if all(results) else 1
 

@@ -82,6 +82,9 @@ class Settings(BaseSettings):
         description="File with the private Ed25519 key (PEM) that signs the audit's head, the same "
         "for all replicas; unset: made once, in the data folder.",
     )
+    pilothouse_token: Secret = Field(
+        None, description="What `python -m app import` shows the service that it sends files to."
+    )
     production_environments: str = Field(
         "production",
         description="Environments of production, separated by commas; `*` stands for any "

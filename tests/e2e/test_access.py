@@ -1,7 +1,11 @@
 """Access control as callers meet it: which tokens are taken, and for how long."""
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +13,7 @@ import pytest
 from tests.e2e.client import told
 from tests.e2e.events import listening
 from tests.servers.process import wait_until
-from tests.servers.service import ServiceProcess
+from tests.servers.service import ROOT, ServiceProcess
 
 ADMIN = "the-first-token-of-an-administrator"
 _SHOP = "/api/v1/effective?environment=staging&service_name=shop"
@@ -273,3 +277,18 @@ def test_refusals_stand_in_the_audit(service: ServiceProcess) -> None:
     }
     assert (refused["actor"], refused["action"]) == ("anonymous", "refused")
     assert "plh_ghost" not in str(refused)
+
+
+def test_a_folder_is_imported_with_a_token(service: ServiceProcess, tmp_path: Path) -> None:
+    (tmp_path / "orders.yml").write_text("port: 8080\n")
+    members = {"class": "operator", "roles": ["publisher"], "environments": ["*"]}
+    token = made(service, "importer", **{**members, "services": ["orders"]})["token"]
+    argv = (sys.executable, "-m", "app", "import", str(tmp_path), "--url", service.url)
+
+    def imported(**variables: str) -> int:
+        environment = {"PATH": os.environ["PATH"], **variables}
+        return subprocess.run(argv, cwd=ROOT, env=environment, check=False).returncode
+
+    assert imported() == 1
+    assert imported(PILOTHOUSE_TOKEN=token) == 0
+    assert status(service, "/api/configs/orders", Authorization=f"Bearer {token}") == 200
