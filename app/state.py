@@ -415,6 +415,8 @@ def _transaction(
     connection.execute(begin)
     try:
         result = work(connection)
+        if isinstance(result, sqlite3.Cursor):
+            result.close()  # here: the caller's thread would, while this one uses the connection
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:  # a full disk has rolled back already

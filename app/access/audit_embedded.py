@@ -80,9 +80,9 @@ class EmbeddedAuditLog:
 
         return await self._read(signed)
 
-    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _write(self, work: Callable[[sqlite3.Connection], object]) -> None:
         try:
-            return await self._state.run(work)
+            await self._state.run(work)
         except StateUnavailable as failure:
             raise AuditUnavailable("the audit cannot be written") from failure
 
