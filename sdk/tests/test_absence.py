@@ -148,8 +148,9 @@ def test_ten_minutes_without_the_service_change_no_answer(shop: Shop) -> None:
             assert rounds > 10
             assert isinstance(client.last_error, Unavailable)
             assert (client.config.source, client.flags.source) == ("service", "service")
-            # Three loops, each after 15 s on average once they have backed off.
-            assert 30 < attempts < 300
+            # Three loops, each after 15 s on average once they have backed off: 120, and fewer on
+            # a machine that stands still meanwhile. They go on, and never hammer.
+            assert 6 < attempts < 300
 
             shop.process.restart()
             shop.set_values(2)
