@@ -69,7 +69,7 @@ def main() -> int:
     print()
     print(peers())
     print()
-    print(guarded(_QUIET, _SERVER))
+    print(guarded())
     print(large_set())
     print(large)
     with ServiceProcess(_QUIET) as service:
