@@ -16,11 +16,44 @@ SERVERS = frozenset(
 )
 
 
+# Suites that start services of their own, or run programs: together they take minutes.
+LONG = (
+    "sdk/tests/",
+    "tests/access/test_canaries.py",
+    "tests/access/test_mass_assignment.py",
+    "tests/access/test_matrix.py",
+    "tests/e2e/test_access.py",
+    "tests/e2e/test_any_flags.py",
+    "tests/e2e/test_audit.py",
+    "tests/e2e/test_bad_",
+    "tests/e2e/test_discovery.py",
+    "tests/e2e/test_full_service.py",
+    "tests/e2e/test_hot_registry.py",
+    "tests/e2e/test_openapi.py",
+    "tests/e2e/test_people.py",
+    "tests/e2e/test_plain_values.py",
+    "tests/e2e/test_registry.py",
+    "tests/e2e/test_token_commands.py",
+    "tests/e2e/test_tokens.py",
+    "tests/house/test_server_",
+)
+# What the client does without a service, all the same.
+SHORT = (
+    "sdk/tests/test_configuration.py",
+    "sdk/tests/test_events.py",
+    "sdk/tests/test_snapshot.py",
+    "sdk/tests/reload/test_merging.py",
+)
+
+
 @pytest.hookimpl(tryfirst=True)  # before `-m "not servers"` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SERVERS.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("servers")
+        file = item.nodeid.partition("::")[0]
+        if file.startswith(LONG) and file not in SHORT:
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
