@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.access import refusals
 from app.access.auditing import AuditLog
+from app.access.caller import lets_in
 from app.access.fingerprints import PURPOSE as FINGERPRINTS
 from app.access.fingerprints import Fingerprints
 from app.access.gate import Gate, GuardedGate, OpenGate
@@ -168,7 +169,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         evaluation_router,
         flag_transfer_router,
         flags_router,
-        ofrep_router,
         changes_router,
         stream_router,
         registry_router,
@@ -176,8 +176,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         tokens_router,
         audit_router,
         stats_router,
-        health_router,
     ):
+        app.include_router(router, dependencies=[lets_in])
+    # OpenFeature's streams may be opened by a ticket, and health by anybody.
+    for router in (ofrep_router, health_router):
         app.include_router(router)
     return app
 

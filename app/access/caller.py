@@ -46,4 +46,6 @@ def source_of(request: Request) -> str:
 
 
 Calling = Annotated[Caller, Depends(_caller)]
+# Before anything else that a router does: nobody who is not known has it wait for a revision.
+lets_in = Depends(_caller)
 Listening = Annotated[Caller, Depends(_listener)]

@@ -91,6 +91,13 @@ def test_what_is_no_token_is_refused(service: ServiceProcess, token: str) -> Non
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
+def test_who_is_not_known_is_told_before_anything_is_waited_for(service: ServiceProcess) -> None:
+    began = time.monotonic()
+
+    assert status(service, f"{_SHOP}&min_revision=1000000") == 401
+    assert time.monotonic() - began < 1
+
+
 def test_a_changed_secret_is_refused(service: ServiceProcess) -> None:
     found = made(service, "changed", **{"class": "service"})
     one, two, three, secret, checksum = found["token"].split("_")
