@@ -375,13 +375,29 @@ async def test_thousands_of_nodes_are_put_again_and_seen(
 
 
 async def test_many_put_the_first_nodes_of_a_service_at_once(
-    client: ZooKeeperServiceRegistryClient,
+    zookeeper_server: ZooKeeperServer, base: str
 ) -> None:
     many = [Wanted("billing", f"i-{number}", Tag(1, 1), b"one") for number in range(300)]
+    async with connected(zookeeper_server.hosts, base, seconds=20, follows=True) as client:
+        await asyncio.gather(*(client.put(one) for one in many))
 
-    await asyncio.gather(*(client.put(one) for one in many))
+        await until(lambda: len(client.nodes.get("billing", {})) == len(many))
 
-    await until(lambda: len(client.nodes.get("billing", {})) == len(many))
+
+async def test_what_lies_above_is_made_again_when_somebody_has_removed_it(
+    tool: KazooClient, base: str, client: ZooKeeperServiceRegistryClient
+) -> None:
+    await client.put(WANTED)
+    await client.drop(*BILLING)
+    await until(lambda: "billing" not in client.nodes)
+    await asyncio.to_thread(tool.delete, f"{base}/services/billing")
+    await asyncio.to_thread(tool.delete, f"{base}/fences/billing", recursive=True)
+
+    await client.put(WANTED)
+    late = await client.put_all([Wanted("billing", "i-2", Tag(1, 1), b"two")])
+
+    assert not late
+    await until(lambda: len(client.nodes.get("billing", {})) == 2)
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
