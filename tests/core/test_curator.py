@@ -21,6 +21,7 @@ from tests.core.drawn_instances import registrations
 
 quick = settings(max_examples=60, deadline=None)
 NOW = 1_700_000_000_123
+LAST_MOMENT = 253_402_300_799_999
 tags = st.builds(Tag, st.integers(1, 2**40), st.integers(1, 2**40))
 
 # As Curator 5.4 writes one; `@class` and the payload are Spring Cloud ZooKeeper's.
@@ -103,7 +104,7 @@ def test_curator_can_build_the_url_again(
 
 
 @quick
-@given(registrations, tags, st.integers(0, 2**52), st.sampled_from(STATUSES))
+@given(registrations, tags, st.integers(0, LAST_MOMENT), st.sampled_from(STATUSES))
 def test_what_was_written_is_read_as_it_was(
     drawn: dict[str, Any], tag: Tag, registered_at: int, status: str
 ) -> None:
@@ -200,6 +201,9 @@ def test_an_instance_of_somebody_else_is_foreign() -> None:
         ({"uriSpec": {"parts": [{"value": "x"}]}}, {"url": Url("http", "10.0.0.7", 8080)}),
         ({"uriSpec": None, "address": "::1"}, {"url": Url("http", "::1", 8080)}),
         ({"registrationTimeUTC": "now"}, {"registered_at": None}),
+        ({"registrationTimeUTC": LAST_MOMENT}, {"registered_at": LAST_MOMENT}),
+        ({"registrationTimeUTC": LAST_MOMENT + 1}, {"registered_at": None}),
+        ({"registrationTimeUTC": 2**53 - 1}, {"registered_at": None}),
         ({"payload": "text"}, {"metadata": {}}),
         ({"payload": {"metadata": []}}, {"metadata": {}}),
         ({"epoch": 1}, {"tag": None}),

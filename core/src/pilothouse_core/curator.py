@@ -27,7 +27,8 @@ from pilothouse_core.strict_json import BadJson, loads
 MAX_NODE_BYTES = 64 * 1024
 _MAX_TEXT = 1000
 _MAX_PARTS = 50
-_LAST_MOMENT = 2**53
+_LARGEST_COUNT = 2**53
+_LAST_MOMENT = 253_402_300_799_999  # of the year 9999, after which a date cannot be written
 
 
 class UnreadableNode(ValueError):
@@ -135,7 +136,7 @@ def _own(service: str, node: str, place: Place) -> Found | None:
         node=node,
         id=instance.instance_id,
         url=instance.url,
-        registered_at=_count(place.at("registrationTimeUTC")),
+        registered_at=_moment(place.at("registrationTimeUTC")),
         status=place.member("status").one_of(STATUSES),
         metadata=instance.metadata,
         instance=instance,
@@ -150,7 +151,7 @@ def _foreign(service: str, node: str, place: Place) -> Found:
         node=node,
         id=id_ if isinstance(id_, str) and 0 < len(id_) <= _MAX_TEXT else node,
         url=_foreign_url(place),
-        registered_at=_count(place.at("registrationTimeUTC")),
+        registered_at=_moment(place.at("registrationTimeUTC")),
         status="down" if place.at("enabled").value is False else "up",
         metadata=_springs(place.at("payload").value),
     )
@@ -202,5 +203,12 @@ def _springs(payload: object) -> Mapping[str, str]:
 
 def _count(place: Place) -> int | None:
     value = place.value
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LAST_MOMENT
+    is_count = (
+        isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST_COUNT
+    )
     return value if is_count else None
+
+
+def _moment(place: Place) -> int | None:
+    moment = _count(place)
+    return None if moment is None or moment > _LAST_MOMENT else moment
