@@ -142,7 +142,12 @@ async def _answered(read: HotRead, scope: Scope, send: Send) -> bool:
     # Nor what to do with a body.
     if not _OF_A_BODY.isdisjoint(headers):
         return False
-    found = read.answer(scope["path"][len(read.prefix) :], scope["query_string"], headers, asking)
+    parameter = scope["path"][len(read.prefix) :]
+    try:
+        found = read.answer(parameter, scope["query_string"], headers, asking)
+    except Exception:  # noqa: BLE001 - FastAPI's door knows how a failure is told
+        _log.exception("hot_door_failed", route=read.route)
+        return False
     if found is None:
         return False
     request_id = await _send(found, headers, send)
