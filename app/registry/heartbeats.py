@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 
+from app.patience import within
+from app.registry.errors import RegistryUnavailable
 from app.registry.gathering import Gathering
 from app.registry.rows import AT_ONCE, Beat, InstanceRows, Row
 from app.registry.view import View
+
+_ANSWER_SECONDS = 2.0  # to wait for a batch under way, and for the next one, included
 
 
 class Heartbeats:
@@ -19,7 +23,11 @@ class Heartbeats:
         Raises RegistryUnavailable where it was not noted: other replicas, which may evict, would
         not know of it, and the instance had better ask one of them.
         """
-        return await self._gathering.add(beat)
+        try:
+            async with within(_ANSWER_SECONDS):
+                return await self._gathering.add(beat)
+        except TimeoutError as error:
+            raise RegistryUnavailable("the store of the registry does not answer") from error
 
     async def _write(self, beats: Sequence[Beat]) -> Sequence[Row | None]:
         found = await self._rows.beat(list(dict.fromkeys(beats)))

@@ -11,8 +11,10 @@ import pytest
 
 from app.database import close_engine, open_engine
 from app.registry.errors import RegistryUnavailable
+from app.registry.heartbeats import Heartbeats
 from app.registry.rows import Beat, Registration, Tag
 from app.registry.rows_postgres import PostgresInstanceRows
+from app.registry.view import View
 from tests.servers.postgres import PostgresServer
 
 pytestmark = pytest.mark.faults
@@ -90,6 +92,23 @@ async def test_a_frozen_server_is_named_in_time_to_all_callers_at_once(
     late = [took for took, limit in zip(refused, limits, strict=True) if took >= limit]
     assert late == []
     assert (await rows.register(INSTANCE)).row.state == "registered"
+
+
+async def test_a_heartbeat_that_waits_for_those_before_it_is_refused_in_time(
+    rows: PostgresInstanceRows, postgres_server: PostgresServer
+) -> None:
+    await rows.register(INSTANCE)
+    heartbeats = Heartbeats(rows, View())
+
+    async with frozen(postgres_server):
+        first = asyncio.create_task(seconds_until_refused(heartbeats.beat(Beat("billing", "one"))))
+        for _ in range(10):  # turns of the loop, after which its batch is under way
+            await asyncio.sleep(0)
+        second = await seconds_until_refused(heartbeats.beat(Beat("billing", "one")))
+        await first
+
+    assert second < MANY
+    assert await heartbeats.beat(Beat("billing", "one")) is not None
 
 
 async def test_a_server_that_is_gone_is_named_at_once_and_found_again(
