@@ -202,6 +202,35 @@ def test_an_evaluator_that_names_itself_is_reported(evaluators: Json) -> None:
     assert imported.report
 
 
+EITHER = [{"==": [VAR, "a"]}, {"$ref": "loop"}, {"$ref": "loop"}]  # two of each: 2 ** 40 in all
+CHOICE = [{"if": [{"==": [VAR, "a"]}, "a", "b"]}, 1]
+
+
+@pytest.mark.parametrize(
+    "targeting",
+    [
+        {"if": [{"$ref": "loop"}, "b"]},
+        {"$ref": "loop"},
+        {"if": [False, {"$ref": "loop"}]},
+        {"if": [False, {"fractional": [CHOICE] * 40}]},
+        {"if": [{"if": [{"==": [VAR, "a"]}] * 20_000}, "b"]},
+    ],
+)
+@pytest.mark.parametrize("default", ["a", None])
+def test_what_would_grow_beyond_measure_is_reported_and_harms_no_other(
+    targeting: Json, default: str | None
+) -> None:
+    document = one_flag(targeting, defaultVariant=default)
+    document["flags"]["good"] = one_flag({})["flags"]["flag"]
+
+    imported = read_flagd({**document, "$evaluators": {"loop": {"if": EITHER}}})
+
+    assert [found["name"] for found in imported.flags] == ["good"]
+    assert "is too much to be read, with all that is referred to" in {
+        note.reason for note in imported.report if note.flag == "flag"
+    }
+
+
 def test_an_evaluator_becomes_a_segment_and_metadata_a_description() -> None:
     targeting = {"if": [{"$ref": "staff"}, "b"]}
     metadata = {"description": "What for", "owner": "team", "tags": "x, y", "ticket": 7}

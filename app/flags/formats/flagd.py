@@ -17,7 +17,16 @@ from itertools import accumulate
 from typing import Any, Final
 
 from app.flags.formats.flagd_writing import write_flagd
-from app.flags.formats.jsonlogic import BOOLEAN, MAX_DEPTH, Const, Logic, Var, branches, operation
+from app.flags.formats.jsonlogic import (
+    BOOLEAN,
+    MAX_DEPTH,
+    Const,
+    Logic,
+    Steps,
+    Var,
+    branches,
+    operation,
+)
 from app.flags.formats.model import (
     ALWAYS,
     NEVER,
@@ -53,11 +62,13 @@ def read_flagd(document: Any) -> Imported:
         names = list(flags.object())
     if whole.found:
         return Imported((), (), tuple(whole.found))
-    segments = _segments(evaluators)
+    steps = Steps()
+    segments = _segments(evaluators, steps)
     read, used, report = [], set[str](), list[Unexpressed]()
     for name in names:
         notes = Notes(name)
-        logic = Logic(notes, name, evaluators, segments)
+        logic = Logic(notes, name, evaluators, steps, segments)
+        steps.begin()
         with notes.catching():
             definition = _read_flag(name, flags.at(name), logic, notes)
         if notes.found:
@@ -70,14 +81,16 @@ def read_flagd(document: Any) -> Imported:
     )
 
 
-def _segments(evaluators: Place) -> Mapping[str, Mapping[str, Any]]:
+def _segments(evaluators: Place, steps: Steps) -> Mapping[str, Mapping[str, Any]]:
     """Return every evaluator that can stand as a segment; the others are written out in place."""
     segments = {}
     for name in evaluators.object():
         notes = Notes(name)
-        holds = Logic(notes, None, evaluators).holds(evaluators.at(name))
-        segment = {"name": name, "when": when_of(holds)}
-        checked_segment(segment, evaluators.at(name), notes)
+        steps.begin()
+        with notes.catching():
+            holds = Logic(notes, None, evaluators, steps).holds(evaluators.at(name))
+            segment = {"name": name, "when": when_of(holds)}
+            checked_segment(segment, evaluators.at(name), notes)
         if is_name(name) and not notes.found:
             segments[name] = segment
     return segments
@@ -207,6 +220,7 @@ class _Rules:
 
     def outcome(self, place: Place, guard: Sequence[Condition], depth: int = 0) -> None:
         """Add the rules of those who pass `guard` and get what `place` yields."""
+        self._logic.steps.take(place)
         place = self._logic.resolved(place)
         if depth > MAX_DEPTH or len(self._rules) > _MAX_RULES:
             self._notes.add(place, "makes too many rules")
@@ -302,6 +316,7 @@ class _Rules:
         depth: int,
     ) -> None:
         """Roll out; where the variant of a fraction depends on an `if`, once for each branch."""
+        self._logic.steps.take(place, len(fractions))
         resolved = [_Fraction(self._logic.resolved(one.variant), one.weight) for one in fractions]
         for number, one in enumerate(resolved):
             found = operation(one.variant)

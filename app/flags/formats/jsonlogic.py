@@ -31,6 +31,10 @@ from pilothouse_core.definitions import DefinitionError, Place, shown
 from pilothouse_core.versions import filled_version, version_key
 
 MAX_DEPTH: Final = 40
+# References are written out, so a few lines can stand for millions. A definition has at most 5,000
+# conditions and 1 MiB some 50,000 places: what is meant to be read needs no more steps than these.
+_MAX_STEPS: Final = 20_000
+_MAX_STEPS_OF_ALL: Final = 100_000
 _NUMERAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _NOT_A_NUMBER = float("nan")
 _EITHER_WAY = "flagd's implementations disagree about what is missing: use === or !"
@@ -52,6 +56,25 @@ class Var:
 
 
 Operand = Const | Var
+
+
+@dataclass(slots=True)
+class Steps:
+    """What may still be spent on reading a document, and on one definition in it."""
+
+    _of_all: int = _MAX_STEPS_OF_ALL
+    _of_one: int = 0
+
+    def begin(self) -> None:
+        """Begin with another definition."""
+        self._of_one = _MAX_STEPS
+
+    def take(self, place: Place, amount: int = 1) -> None:
+        """Raise DefinitionError where it becomes too much."""
+        self._of_one -= amount
+        self._of_all -= amount
+        if self._of_one < 0 or self._of_all < 0:
+            place.fail("is too much to be read, with all that is referred to")
 
 
 def operation(place: Place) -> tuple[str, list[Place]] | None:
@@ -82,8 +105,10 @@ class Logic:
         notes: Notes,
         flag_key: str | None,
         evaluators: Place,
+        steps: Steps,
         segments: Container[str] = (),
     ) -> None:
+        self.steps = steps
         self._notes = notes
         self._flag_key = flag_key
         self._evaluators = evaluators
@@ -103,7 +128,11 @@ class Logic:
         return Place({"$ref": None}, place.pointer)
 
     def holds(self, place: Place, depth: int = 0) -> Condition:
-        """Return a condition that is true when JsonLogic finds `place` truthy."""
+        """Return a condition that is true when JsonLogic finds `place` truthy.
+
+        Raises DefinitionError only for what takes too many steps.
+        """
+        self.steps.take(place)
         if depth > MAX_DEPTH:
             return self._notes.refuse(place, "is nested too deep")
         found = operation(place)
@@ -147,6 +176,7 @@ class Logic:
         ways: list[Condition] = []
         before: list[Condition] = []
         for condition, result in branches(arguments, Place(None)):
+            self.steps.take(result, len(before))  # each of them is said again
             holds = ALWAYS if condition is None else self.holds(condition, depth)
             ways.append(all_of([*before, holds, self.holds(result, depth)]))
             before.append(negated(holds))
