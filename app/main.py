@@ -75,6 +75,7 @@ from app.stats import router as stats_router
 from app.telemetry import configure_logging
 from app.vitals import Vitals
 from app.web import problem
+from app.web.head import as_get
 from app.web.health import router as health_router
 from app.web.hot import HotFastAPI, HotPost, HotRead
 from app.web.middleware import Edge, cors
@@ -113,6 +114,9 @@ class _Application(HotFastAPI):
     """Tells a refusal to start in one line; a traceback would hide the reason."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope, send = as_get(scope, send)
+
         async def without_traceback(message: Message) -> None:
             refused = getattr(self.state, "refused", None)
             if refused is not None and message["type"] == "lifespan.startup.failed":

@@ -226,12 +226,13 @@ def _unnamed(status: int) -> PilothouseError:
 def _allowed(request: Request) -> Iterable[str]:
     """Collect the methods of all routes at this address: the framework names those of the first."""
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-    return {
+    methods = {
         method
         for route in iter_route_contexts(request.app.routes)
         if route.methods and route.path_regex.match(path)
         for method in route.methods
     }
+    return methods | {"HEAD"} if "GET" in methods else methods  # see app.web.head
 
 
 async def _on_invalid(_: Request, error: Exception) -> Response:

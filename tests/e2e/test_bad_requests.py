@@ -125,7 +125,7 @@ def test_a_method_that_is_not_allowed_is_told_which_are(service: Watched, method
 
     answer = refused(service, BadRequest("", 405, "method_not_allowed", method, target))
 
-    assert answer.headers["Allow"] == ("GET" if method == "PUT" else "POST")
+    assert answer.headers["Allow"] == ("GET, HEAD" if method == "PUT" else "POST")
 
 
 @pytest.mark.parametrize("what", NO_HTTP)
