@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -133,7 +133,7 @@ async def test_a_token_is_read_back_as_it_was_created(rig: Rig) -> None:
     made = await rig.store.create(token, EVENT)
 
     assert made == replace(token, created_at=made.created_at, revision=made.revision)
-    assert abs(made.created_at - NOW) < timedelta(minutes=5)
+    assert abs(made.created_at - datetime.now(UTC)) < timedelta(minutes=5)
     assert await rig.elsewhere.one(token.id) == made
     assert await rig.elsewhere.newer(0, 10) == [made]
     assert await rig.elsewhere.page(None, 10) == [made]
