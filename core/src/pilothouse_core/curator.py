@@ -27,6 +27,7 @@ from pilothouse_core.strict_json import BadJson, loads
 MAX_NODE_BYTES = 64 * 1024
 _MAX_TEXT = 1000
 _MAX_PARTS = 50
+_MARKS = frozenset("/?#@")  # where the host of a URL ends: what follows would be something else
 _LARGEST_COUNT = 2**53
 _LAST_MOMENT = 253_402_300_799_999  # of the year 9999, after which a date cannot be written
 
@@ -160,6 +161,8 @@ def _foreign(service: str, node: str, place: Place) -> Found:
 def _foreign_url(place: Place) -> Url:
     """Build the URL as Curator's `buildUriSpec` does; where that gives none, of the facts alone."""
     address = place.member("address").text(_MAX_TEXT)
+    if not _MARKS.isdisjoint(address):
+        place.at("address").fail("is more than an address", "bad_url")
     port, secure = _count(place.at("port")), _count(place.at("sslPort"))
     scheme = "http" if secure is None else "https"
     facts = {
