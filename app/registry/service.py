@@ -116,13 +116,19 @@ class RegistryService:
 
     def id_of(self, service: str, url: str) -> str:
         """Return the id of the instance that is registered with a URL; raises BadInstance."""
-        for seen in self.view.service(service).seen:
-            if seen.row is not None and seen.url == url:
-                return seen.id
         try:
-            return default_id(service, read_url(url))
+            asked = read_url(url)
         except DefinitionError as error:
             raise BadInstance("/service_url", error.detail, error.code) from error
+        there = [
+            seen.row
+            for seen in self.view.service(service).seen
+            if seen.row is not None and seen.instance is not None and seen.instance.url == asked
+        ]
+        if not there:
+            return default_id(service, asked)
+        # Only one can be at one address now: another died there under another id.
+        return max(there, key=lambda row: row.registered_at).instance_id
 
     async def heartbeat(self, service: str, instance_id: str, epoch: int | None) -> Row:
         """Note a heartbeat; raises InstanceNotFound, OldEpoch and RegistryUnavailable."""
@@ -160,9 +166,12 @@ class RegistryService:
         return row
 
     def service(self, name: str) -> ServiceView:
-        if not is_name(name):
+        """Return what is seen of a service; raises BadServiceName."""
+        found = self.view.service(name)
+        # Others, who write to ZooKeeper themselves, give their services other names too.
+        if not found.seen and not is_name(name):
             raise BadServiceName(name)
-        return self.view.service(name)
+        return found
 
     def choose(self, name: str, strategy: Strategy, zone: str | None, key: str | None) -> Choice:
         """Return one instance for a caller; raises NoInstance and KeyMissing."""

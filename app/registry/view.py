@@ -182,8 +182,8 @@ def seen_of(
 ) -> tuple[Seen, ...]:
     """Put rows and nodes together.
 
-    A registered row without its node is suspect; a node whose row is not registered is hidden; a
-    node without a row is foreign.
+    A registered row without its node is suspect; a node that is left over of a registration is
+    hidden; a node without a row is foreign, and so is one of somebody who took an id later.
     """
     seen: dict[str, Seen] = {}
     for id_, (row, instance) in rows.items():
@@ -191,7 +191,8 @@ def seen_of(
             status = status_of(row, nodes.get(id_))
             seen[id_] = Seen(service, id_, status, instance.service_url, instance, row)
     for name, found in nodes.items():
-        if name in rows or found.id in rows or found.id in seen:
+        known = rows.get(name) or rows.get(found.id)
+        if found.id in seen or (known is not None and _is_of(known[0], found)):
             continue
         seen[found.id] = Seen(
             service,
@@ -202,6 +203,21 @@ def seen_of(
             found=found,
         )
     return tuple(seen[id_] for id_ in sorted(seen))
+
+
+def _is_of(row: Row, node: Found) -> bool:
+    """Tell whether a node belongs to a row, or to one of its registrations that are over.
+
+    An instance that was deregistered may come again on its own, without the service.
+    """
+    if row.state == "registered":
+        return True
+    if node.tag is None:
+        return False
+    if node.tag.epoch > row.epoch or node.registered_at is None:
+        return True  # registered again: its row is on its way
+    # Whoever writes nodes with the client library counts no epochs.
+    return node.registered_at <= int(row.registered_at.timestamp() * 1000)
 
 
 def status_of(row: Row, node: Found | None) -> Status:

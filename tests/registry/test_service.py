@@ -24,6 +24,7 @@ from app.registry.errors import (
 )
 from app.registry.rows_embedded import EmbeddedInstanceRows
 from app.registry.service import RegistryService, Requester
+from pilothouse_core.curator import read_node
 from tests.registry.bench import SERVICE, Store, stored
 
 US = Requester("ada", "request-1")
@@ -148,9 +149,31 @@ async def test_an_id_is_found_by_the_url_it_was_registered_with(registry: Regist
     unnamed = (await registry.register(body(service_url="http://10.0.0.8"), US)).row
 
     assert registry.id_of(SERVICE, "http://10.0.0.7") == "i-1"
+    assert registry.id_of(SERVICE, "HTTP://10.0.0.7:80/") == "i-1"
     assert registry.id_of(SERVICE, "HTTP://10.0.0.8:80/") == unnamed.instance_id
     with pytest.raises(BadInstance, match="service_url"):
         registry.id_of(SERVICE, "10.0.0.8")
+
+
+async def test_of_several_at_one_url_the_last_that_came_is_there(registry: RegistryService) -> None:
+    for id_ in ("i-2", "i-3", "i-1"):
+        await registry.register(body(instance_id=id_), US)
+        assert registry.id_of(SERVICE, "http://10.0.0.7") == id_
+
+
+async def test_a_service_that_others_have_named_is_told_whatever_its_name(
+    registry: RegistryService,
+) -> None:
+    name = "providers:org.example.Wéb service"
+    with pytest.raises(BadServiceName):
+        registry.service(name)
+    node = b'{"id": "a", "address": "10.0.0.9", "port": 81}'
+    registry.view.found(name, {"a": read_node(name, "a", node)})
+
+    assert [seen.id for seen in registry.service(name).seen] == ["a"]
+    assert registry.choose(name, "random", None, None).seen.url == "http://10.0.0.9:81"
+    with pytest.raises(BadInstance):
+        await registry.register({**body(), "service_name": name}, US)
 
 
 async def test_an_epoch_that_is_over_and_nobody_are_told_apart(registry: RegistryService) -> None:

@@ -58,12 +58,34 @@ def test_a_node_of_another_registration_is_not_its_node() -> None:
 
 
 @pytest.mark.parametrize("state", ["deregistered", "evicted"])
-def test_a_node_whose_row_is_not_registered_is_hidden(state: str) -> None:
-    view = view_of(row_of("i-1", state=state))
-    view.found(SERVICE, {"i-1": node_of(row_of("i-1")), "other": foreign("other", "i-1")})
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_a_node_whose_row_is_not_registered_is_hidden(state: str, epoch: int) -> None:
+    view = view_of(row_of("i-1", epoch=2, state=state))
+    view.found(SERVICE, {"i-1": node_of(row_of("i-1", epoch=epoch))})
 
     assert statuses(view) == {}
     assert view.services == []
+
+
+@pytest.mark.parametrize("state", ["deregistered", "evicted"])
+def test_who_comes_again_without_the_service_is_foreign(state: str) -> None:
+    row = row_of("i-1", epoch=2, state=state)
+    registered_at = int(row.registered_at.timestamp() * 1000)
+    ours = replace(node_of(row), registered_at=registered_at)
+    # What the client library writes has a tag too, and always the same.
+    with_library = replace(ours, tag=Tag(1, 1), registered_at=registered_at + 1)
+    left = view_of(row, nodes=False)
+    left.found(SERVICE, {"i-1": ours})
+    assert statuses(left) == {}
+
+    for node in (foreign("i-1", "i-1"), foreign("other", "i-1"), with_library):
+        view = view_of(row, nodes=False)
+        view.found(SERVICE, {node.node: node})
+
+        assert statuses(view) == {"i-1": "up"}
+        assert view.service(SERVICE).seen[0].row is None
+        view.learn([row_of("i-1", epoch=3)])
+        assert view.service(SERVICE).seen[0].row is not None
 
 
 def test_a_node_without_a_row_is_foreign() -> None:
