@@ -1,6 +1,7 @@
 """HEAD answers what GET would, without the body."""
 
 import socket
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -26,7 +27,7 @@ SAME = ("content-type", "content-length", "etag", "cache-control", "vary", "allo
 )
 def test_what_get_answers_is_answered_without_its_body(layer: Layer, path: str) -> None:
     told(layer.create("a", 1), 201)
-    query = {"environment": layer.environment, "service_name": layer.service}
+    query: dict[str, Any] = {"environment": layer.environment, "service_name": layer.service}
     got = [layer.of.call("GET", path, **query) for _ in range(2)][-1]  # the first fills the memory
 
     head = layer.of.call("HEAD", path, **query)
@@ -48,7 +49,7 @@ def test_who_only_looks_whether_it_is_there_is_answered(service: Service, path: 
 
 def test_a_head_knows_what_the_client_knows(layer: Layer) -> None:
     told(layer.create("a", 1), 201)
-    query = {"environment": layer.environment, "service_name": layer.service}
+    query: dict[str, Any] = {"environment": layer.environment, "service_name": layer.service}
     tag = layer.of.call("HEAD", "/api/v1/config/a", **query).headers["ETag"]
 
     again = layer.of.call("HEAD", "/api/v1/config/a", headers={"If-None-Match": tag}, **query)

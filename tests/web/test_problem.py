@@ -250,7 +250,7 @@ async def test_a_wrong_method_is_told_all_right_ones(client: httpx.AsyncClient) 
 
     assert answer.status_code == 405
     assert _members(answer)["code"] == "method_not_allowed"
-    assert answer.headers["allow"] == "GET, POST, PUT"
+    assert answer.headers["allow"] == "GET, HEAD, POST, PUT"
 
 
 @pytest.mark.parametrize(
