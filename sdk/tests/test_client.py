@@ -254,6 +254,28 @@ def test_a_forked_process_reads_at_once_and_follows_on_its_own(forked: tuple[int
     assert os.waitpid(child, 0)[1] == 0
 
 
+COUNTING = """
+import sys
+from pilothouse import Pilothouse
+
+before = set(sys.modules)
+with Pilothouse(sys.argv[1], sys.argv[2], snapshot="snapshot", start_timeout=60) as client:
+    print(client.config.source, client.flags.source, sorted(set(sys.modules) - before))
+"""
+
+
+def test_a_client_at_work_imports_nothing_for_which_reads_and_forks_would_wait(
+    orders: Orders, tmp_path: Path
+) -> None:
+    program = (sys.executable, "-c", COUNTING, orders.process.url, orders.name)
+
+    ran = subprocess.run(
+        program, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
+    )
+
+    assert ran.stdout == "service service []\n"
+
+
 FORGETFUL = """
 import sys
 from pilothouse import Limits, Pilothouse

@@ -65,8 +65,9 @@ def held_of(
 ) -> Held:
     """Return the state that holds `data` above `defaults`, without the secrets that are masked."""
     plain, masked = without_secrets(data)
-    merged = merge([("defaults", defaults), (source, plain)]).data
-    return Held(merged, source, revision, version, frozenset(masked))
+    if defaults:
+        plain = merge([("defaults", defaults), (source, plain)]).data
+    return Held(plain, source, revision, version, frozenset(masked))
 
 
 def without_secrets(tree: Mapping[str, Any], prefix: str = "") -> tuple[Tree, set[str]]:
@@ -244,14 +245,14 @@ class Configuration:
         self._listeners[token] = callback
         return lambda: self._listeners.pop(token, None) and None
 
-    def swap(self, held: Held) -> tuple[ConfigChange, ...]:
-        """Hold another state from now on, tell the listeners, and return what changed."""
+    def swap(self, held: Held) -> None:
+        """Hold another state from now on, and tell the listeners."""
         before, self._held = self._held, held
         self._told.clear()
-        changes = changes_between(before.data, held.data)
-        if changes and self._listeners:
+        if not self._listeners:
+            return  # at a start, where all is new, to compare takes as long as to read
+        if changes := changes_between(before.data, held.data):
             self.deliver(lambda: self._tell(held, changes))
-        return changes
 
     def _tell(self, held: Held, changes: tuple[ConfigChange, ...]) -> None:
         for callback in list(self._listeners.values()):

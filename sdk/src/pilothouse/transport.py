@@ -8,10 +8,11 @@ import json
 import random
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
@@ -31,7 +32,14 @@ from pilothouse.errors import (
 )
 from pilothouse.waiting import within
 
+# Else they are imported with the first request, on the client's thread: reads would wait for the
+# interpreter meanwhile, and a process forked at that moment would have half an import for ever.
+for _later in ("httpcore", "anyio._backends._asyncio", "concurrent.futures.thread"):
+    with suppress(ImportError):
+        import_module(_later)
+
 Token = str | Callable[[], str | None] | None
+_AGENT: Final = f"pilothouse-client/{version('pilothouse-client')}"
 _KINDS: dict[int, type[PilothouseError]] = {
     401: Unauthenticated,
     403: Forbidden,
@@ -242,7 +250,7 @@ class Transport:
                 verify=self._verify() if self.url.startswith("https:") else False,
                 limits=httpx.Limits(max_connections=self._limits.connections),
                 timeout=httpx.Timeout(None, connect=self._limits.timeout),
-                headers={"User-Agent": f"pilothouse-client/{version('pilothouse-client')}"},
+                headers={"User-Agent": _AGENT},
             )
         return self._client
 
