@@ -1,7 +1,7 @@
 """From what a client sends to a definition, and back: the full form and the simple one."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from app.flags.model import Item
@@ -42,13 +42,14 @@ def read(body: Mapping[str, Any], before: Flag | None = None) -> Flag:
         if name not in FLAG_MEMBERS:
             Place(full).at(name).fail("is not known here", "unknown_member")
     name = str(full.get("name", ""))
-    if stated and _simple_wins(full, stated, before):
-        full |= {
+    if stated and (edited := _edited(full, stated, before)) is not None:
+        full = {
             "type": "boolean",
             "variants": _SWITCH,
             "default_variant": "off",
             "off_variant": "off",
-            "rules": simple_rules(name, read_simple(Place(body)), before),
+            **full,
+            "rules": simple_rules(name, edited, before),
         }
     return read_flag(_completed(full), before)
 
@@ -64,24 +65,36 @@ def _completed(full: Mapping[str, Any]) -> dict[str, Any]:
     return filled
 
 
-def _simple_wins(full: Mapping[str, Any], stated: Mapping[str, Any], before: Flag | None) -> bool:
-    """Tell which form counts where both are sent: the one that was edited.
+def _edited(
+    full: Mapping[str, Any], stated: Mapping[str, Any], before: Flag | None
+) -> Simple | None:
+    """Return the simple form if that counts where both are sent, being the one that was edited.
 
     A flag of the simple form is shown in both forms; who sends it back has changed one of them.
     """
     simple = read_simple(Place(stated))
     if "rules" not in full:
-        for name in ("type", "variants", "default_variant", "off_variant"):
-            if name in full and not _is_switch(name, full[name]):
-                Place(full).at(name).fail(f"goes with rules, not with {' or '.join(stated)}")
-        return True
-    if before is not None and same(full["rules"], flag_json(before)["rules"]):
-        return simple_of(before) != simple
-    if before is None or not _says(simple_of(before), stated):
+        _refuse_others(full, stated, ("type", "variants", "default_variant", "off_variant"))
+        return simple
+    known = None if before is None else simple_of(before)
+    if before is not None and known and same(full["rules"], flag_json(before)["rules"]):
+        if _says(known, stated):
+            return None
+        _refuse_others(full, stated, ("type", "variants"))
+        return read_simple(Place({**simple_members(known), **stated}))
+    if not _says(known, stated):
         told = simple_of(read_flag(_completed(full)))
         if told is None or not _says(told, stated):
             raise DefinitionError(f"/{next(iter(stated))}", "contradicts rules", "contradiction")
-    return False
+    return None
+
+
+def _refuse_others(
+    full: Mapping[str, Any], stated: Mapping[str, Any], names: Iterable[str]
+) -> None:
+    for name in names:
+        if name in full and not _is_switch(name, full[name]):
+            Place(full).at(name).fail(f"goes with rules, not with {' or '.join(stated)}")
 
 
 def _is_switch(name: str, value: object) -> bool:

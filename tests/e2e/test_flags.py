@@ -46,6 +46,36 @@ def test_what_was_shown_can_be_sent_back(flags: Flags) -> None:
     assert (same["version"], more["version"], more["rollout_percentage"]) == (1, 2, 11)
 
 
+def test_an_edit_of_the_simple_form_keeps_what_it_does_not_name(flags: Flags) -> None:
+    shown = flags.create("a", rollout_percentage=10, target_users=["ann"]).json()
+    told(flags.edit("PATCH", "a", default_variant="on", off_variant=None))
+
+    patched = told(flags.edit("PATCH", "a", rollout_percentage=20))
+    del patched["target_users"]
+    sent_back = told(flags.edit("PUT", "a", **(patched | {"rollout_percentage": 30})))
+    same = told(
+        flags.edit("PUT", "a", **{n: v for n, v in sent_back.items() if n != "target_users"})
+    )
+
+    assert shown["default_variant"] == "off"
+    assert (patched["default_variant"], patched["off_variant"]) == ("on", None)
+    assert (sent_back["default_variant"], sent_back["target_users"]) == ("on", ["ann"])
+    assert (same["version"], same["rollout_percentage"]) == (4, 30)
+
+
+def test_rules_and_variants_never_give_way_to_a_percentage(flags: Flags) -> None:
+    colours = {"type": "string", "variants": {"red": "r"}, "default_variant": "red"}
+    shown = told(flags.create("a", **colours), 201)
+    simple = told(flags.create("b", rollout_percentage=10), 201)
+    variants = {**simple["variants"], "more": True}
+
+    added = flags.edit("PUT", "a", **shown, rollout_percentage=10)
+    both = flags.edit("PUT", "b", **(simple | {"variants": variants, "rollout_percentage": 20}))
+
+    assert told(added, 422)["errors"][0]["pointer"] == "#/rollout_percentage"
+    assert told(both, 422)["errors"][0]["pointer"] == "#/variants"
+
+
 def test_history_tells_what_each_version_has_changed(flags: Flags) -> None:
     flags.create("a", rollout_percentage=10, comment="begun")
     told(flags.edit("PATCH", "a", enabled=False, comment="stopped"))
