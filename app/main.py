@@ -236,9 +236,9 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
         fingerprints=fingerprints,
     )
     follower.prepare(registry.follower.prepare)
-    hub = Hub(settings.stream_limit, settings.caller_stream_limit)
     key = derived(backends.pepper, TOKENS)
     known = KnownTokens(backends.tokens, follower, key, _plain(settings.pilothouse_admin_token))
+    hub = Hub(settings.stream_limit, settings.caller_stream_limit, known.has_ended)
     follower.prepare(known.prepare)
     known.listen(hub.dismiss)
     gate = _gate(settings, backends, known)

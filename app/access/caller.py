@@ -1,12 +1,13 @@
 """Who is asking, taken from a request."""
 
+from functools import partial
 from typing import Annotated
 
 import structlog
 from fastapi import Depends, Query, Request
 
 from app.access.gate import Gate
-from app.access.model import Caller
+from app.access.model import Caller, Principal
 from app.web.state import from_state
 
 CALLER = "caller"  # where the request's state says who asked, for whoever tells of a refusal
@@ -15,8 +16,12 @@ AccessGate = Annotated[Gate, from_state("gate")]
 
 async def _caller(request: Request, gate: AccessGate) -> Caller:
     """Return the caller; raises an Unauthenticated, TooManyRequests or an Unavailable."""
-    principal = await gate.principal(request.scope["headers"])
-    caller = Caller(principal, request_id_of(), source_of(request))
+    return _let_in(request, gate, await gate.principal(request.scope["headers"]))
+
+
+def _let_in(request: Request, gate: Gate, principal: Principal) -> Caller:
+    stays = partial(gate.is_still_let_in, principal)
+    caller = Caller(principal, request_id_of(), source_of(request), stays)
     setattr(request.state, CALLER, caller)
     return caller
 
@@ -31,9 +36,7 @@ async def _listener(
     """Return who opens a stream, by a ticket in its URL if there is one; raises as `_caller`."""
     if ticket is None:
         return await _caller(request, gate)
-    caller = Caller(gate.holder(ticket), request_id_of(), source_of(request))
-    setattr(request.state, CALLER, caller)
-    return caller
+    return _let_in(request, gate, gate.holder(ticket))
 
 
 def request_id_of() -> str:

@@ -29,6 +29,10 @@ class Gate(Protocol):
         """Return who asks; raises an Unauthenticated, TooManyRequests or an Unavailable."""
         ...
 
+    def is_still_let_in(self, principal: Principal) -> bool:
+        """Tell whether who was let in has neither expired nor been revoked since."""
+        ...
+
     def ticket(self, principal: Principal, environment: str) -> str | None:
         """Return what lets the URL of a stream be opened without a header, None if all may."""
         ...
@@ -46,6 +50,9 @@ class OpenGate:
 
     async def principal(self, headers: Iterable[tuple[bytes, bytes]]) -> Principal:  # noqa: ARG002
         return ANYBODY
+
+    def is_still_let_in(self, principal: Principal) -> bool:  # noqa: ARG002
+        return True
 
     def ticket(self, principal: Principal, environment: str) -> str | None:  # noqa: ARG002
         return None
@@ -112,12 +119,17 @@ class GuardedGate:
             raise TokenRefused
         return await self._people.principal(credential)
 
+    def is_still_let_in(self, principal: Principal) -> bool:
+        token_id = principal.token_id
+        is_live = token_id is None or self._known.is_live(token_id)
+        return is_live and time() < principal.expires_at
+
     def ticket(self, principal: Principal, environment: str) -> str | None:
         return self._tickets.issued(principal, environment)
 
     def holder(self, ticket: str) -> Principal:
         principal = self._tickets.holder(ticket)
-        if principal.token_id is not None and not self._known.is_live(principal.token_id):
+        if not self.is_still_let_in(principal):
             raise TokenRefused
         self._rates.demand(principal)
         return principal

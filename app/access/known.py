@@ -105,6 +105,11 @@ class KnownTokens:
         token = self._admin if token_id == ADMIN else self._tokens.get(token_id)
         return token is not None and token.is_live(self._now())
 
+    def has_ended(self, token_id: str) -> bool:
+        """Tell whether there was a token of this id that may be used no longer."""
+        token = self._tokens.get(token_id)
+        return token is not None and not token.is_live(self._now())
+
     def note(self, token_id: str) -> None:
         """Note that a token was used which was found before."""
         self._used[token_id] = self._now()

@@ -1,12 +1,12 @@
 """Who is asking, and what they may do where. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
 from typing import Final, Literal
 
-from app.access.errors import Denied
+from app.access.errors import Denied, TokenRefused
 
 TokenClass = Literal["service", "client", "operator", "admin"]
 Role = Literal["viewer", "editor", "publisher", "admin", "secrets:reveal"]
@@ -163,11 +163,15 @@ ANYBODY: Final = Principal(None, (Grant(EVERY_RIGHT, ("*",), ("*",)),))
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A principal who asks something now, from the address `source`."""
+    """A principal who asks something now, from the address `source`.
+
+    `is_still_let_in` is asked by whoever has waited since.
+    """
 
     principal: Principal
     request_id: str
     source: str = ""
+    is_still_let_in: Callable[[], bool] = field(default=lambda: True, repr=False, compare=False)
 
     def actor(self, remark: str | None = None) -> str:
         """Return who stands in the log: the caller, else whom the request names."""
@@ -185,6 +189,11 @@ class Caller:
         """Raise Denied unless the caller may do it there."""
         if not self.may(right, environment, service):
             raise Denied(self.principal.needed(right, environment), environment, service)
+
+    def stay(self) -> None:
+        """Raise TokenRefused if the caller has expired or was revoked since they were let in."""
+        if not self.is_still_let_in():
+            raise TokenRefused
 
     def sees_fingerprints(self, environment: str, service: str) -> bool:
         """Tell whether digests of secrets may be shown: to those who were given the right by name.

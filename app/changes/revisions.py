@@ -64,11 +64,16 @@ async def hold(
     wait: float | None,
     follower: Moving,
     fresh: Freshness,
+    stay: Callable[[], None],
 ) -> None:
-    """Hold a waiting read while its tag is one the client knows; at most `wait` seconds."""
+    """Hold a waiting read while its tag is one the client knows; at most `wait` seconds.
+
+    `stay` raises when who waits would be let in no longer: they must not be told what came since.
+    """
     if wait is None or known is None:
         return
     loop = get_running_loop()
     end = loop.time() + wait
     while fresh.serving and matches(known, etag(tag())) and loop.time() < end:
         await follower.moved(end - loop.time())
+        stay()

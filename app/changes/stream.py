@@ -151,8 +151,15 @@ class Subscription:
 class Hub:
     """Everybody who listens on this replica."""
 
-    def __init__(self, limit: int, limit_of_each: int | None = None) -> None:
+    def __init__(
+        self,
+        limit: int,
+        limit_of_each: int | None = None,
+        has_ended: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        """Take so many, and of one owner so many, unless the owner's right to it `has_ended`."""
         self._limit = limit
+        self._has_ended = has_ended
         self.limit_of_each = limit if limit_of_each is None else limit_of_each
         self._listening: dict[Selection, set[Subscription]] = {}
         self._count = 0
@@ -177,6 +184,8 @@ class Hub:
         self._count += 1
         if owner is not None:
             self._owned[owner] += 1
+            if self._has_ended(owner):
+                subscription.close()  # dismissed between being let in and coming here
         return subscription
 
     def leave(self, subscription: Subscription) -> None:

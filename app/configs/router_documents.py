@@ -110,7 +110,7 @@ async def get(
     document = document_id(environment, service)
     demand(caller, Right.READ_CONFIGS, document)
     if version is None:
-        await hold(lambda: documents.tag(document), known, wait, follower, fresh)
+        await hold(lambda: documents.tag(document), known, wait, follower, fresh, caller.stay)
     revision = await reflected(follower, lambda: documents.revision(document))
     shown = await documents.get(document, version, fingerprints=sees_fingerprints(caller, document))
     tag = etag(str(shown.body.version))

@@ -245,7 +245,7 @@ async def get(
         return keys.tag(document) if resolve else keys.layer_tag(document)
 
     if version is None and not reveal:
-        await hold(tag, known, wait, follower, fresh)
+        await hold(tag, known, wait, follower, fresh, caller.stay)
     revision = str(await reflected(follower, lambda: keys.newest(document, resolve=resolve)))
     if reveal:
         demand(caller, Right.REVEAL, document)
@@ -383,7 +383,7 @@ async def effective(
         found = await keys.effective(document, whole=True)
         data = await keys.reveal_all(found, caller)
         return _rendered(response, form, found, data, headers)
-    await hold(lambda: keys.tag(document, form), known, wait, follower, fresh)
+    await hold(lambda: keys.tag(document, form), known, wait, follower, fresh, caller.stay)
     revision = await reflected(follower, lambda: keys.newest(document))
     headers = {**carried(response), "Vary": "Accept", REVISION_HEADER: str(revision)}
     tag = etag(keys.tag(document, form))

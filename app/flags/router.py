@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from app.access.caller import Calling
-from app.access.model import Right
+from app.access.model import Caller, Right
 from app.changes.idempotency import Idempotent
 from app.changes.revisions import REVISION_HEADER, Following, hold, reaches_revision, reflected
 from app.flags.model import Item, Kind
@@ -144,12 +144,13 @@ async def _read(
     fresh: Fresh,
     known: Known,
     wait: Wait,
+    caller: Caller,
 ) -> dict[str, Any] | Response:
     def tag() -> str:
         found = flags.environment(environment).items.get((kind, name))
         return str(found.version if found is not None else 0)
 
-    await hold(tag, known, wait, follower, fresh)
+    await hold(tag, known, wait, follower, fresh, caller.stay)
     await _say_revision(response, flags, follower, environment)
     item = flags.item(kind, environment, name)
     told = etag(str(item.version))
@@ -178,7 +179,9 @@ async def get_flag(
     environment: Environment = BASE,
 ) -> Any:
     caller.demand(Right.READ_FLAGS, environment)
-    return await _read("flag", name, environment, response, flags, follower, fresh, known, wait)
+    return await _read(
+        "flag", name, environment, response, flags, follower, fresh, known, wait, caller
+    )
 
 
 @router.get(
@@ -200,7 +203,9 @@ async def get_segment(
     environment: Environment = BASE,
 ) -> Any:
     caller.demand(Right.READ_FLAGS, environment)
-    return await _read("segment", name, environment, response, flags, follower, fresh, known, wait)
+    return await _read(
+        "segment", name, environment, response, flags, follower, fresh, known, wait, caller
+    )
 
 
 @router.put(f"{FLAGS}/{{name}}", responses=WRITTEN, tags=_FLAG, summary="Replace a flag")

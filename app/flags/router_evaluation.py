@@ -104,7 +104,14 @@ async def flag_set(
     environment: Environment = BASE,
 ) -> Response:
     caller.demand(Right.READ_FLAGS, environment)
-    await hold(lambda: str(flags.environment(environment).revision), known, wait, follower, fresh)
+    await hold(
+        lambda: str(flags.environment(environment).revision),
+        known,
+        wait,
+        follower,
+        fresh,
+        caller.stay,
+    )
     headers = await _headers(response, flags, follower, environment)
     tag = etag(str(flags.environment(environment).revision))
     if matches(known, tag):

@@ -181,7 +181,7 @@ async def discover(
             protected=registry.view.protection.covers(service),
         )
 
-    await hold(lambda: answer()[1], known, wait, registry.view, fresh)
+    await hold(lambda: answer()[1], known, wait, registry.view, fresh, caller.stay)
     await _say_revision(response, registry, follower)
     body, digest = answer()
     headers = {**carried(response), "ETag": etag(digest)}

@@ -220,6 +220,19 @@ async def test_whoever_listens_is_told_once_of_what_has_ended(here: Replica) -> 
     assert here.ended == [revoked.id, both.id, expiring.id]
 
 
+async def test_what_has_ended_is_told_from_what_never_was(here: Replica) -> None:
+    revoked, _ = await here.create()
+    expiring, _ = await here.create(expires_at=LATER)
+    assert not here.known.has_ended(revoked.id)
+
+    await here.revoke(revoked)
+    here.clock.ahead = 61
+
+    assert here.known.has_ended(revoked.id)
+    assert here.known.has_ended(expiring.id)
+    assert not here.known.has_ended("user:ana")
+
+
 async def test_an_older_state_of_a_token_is_passed_over(here: Replica) -> None:
     token, text = await here.create()
     await here.revoke(token)

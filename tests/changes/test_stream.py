@@ -167,6 +167,14 @@ def test_a_full_hub_and_a_draining_one_take_nobody() -> None:
     assert hub.is_full
 
 
+def test_whoever_was_dismissed_on_the_way_in_is_sent_away_at_once() -> None:
+    hub = Hub(limit=10, has_ended=lambda owner: owner == "revoked")
+
+    assert hub.join(Selection(), "revoked").closed
+    assert not hub.join(Selection(), "known").closed
+    assert not hub.join(Selection()).closed
+
+
 def _wakes(act: Callable[[Hub], None]) -> bool:
     hub = Hub(limit=1)
     subscription = hub.join(Selection())

@@ -1,10 +1,12 @@
 """Access control as callers meet it: which tokens are taken, and for how long."""
 
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +164,51 @@ def test_a_revoked_token_ends_at_once_and_so_does_its_stream(service: ServicePro
         assert time.monotonic() - began < 1
 
     assert status(service, **headers) == 401
+
+
+def in_progress(service: ServiceProcess) -> int:
+    """Return how many requests and streams there are beside this one."""
+    told = service.request("GET", "/metrics").body.decode()
+    [found] = re.findall(r"^pilothouse_http_requests_in_progress (\S+)", told, re.MULTILINE)
+    return int(float(found)) - 1
+
+
+def test_a_stream_that_waited_while_its_token_was_revoked_ends(service: ServiceProcess) -> None:
+    found = made(service, "waiting", **{"class": "service"})
+    wait_until(lambda: in_progress(service) == 0, "the streams of other tests have ended")
+    revision = service.request("GET", _SHOP, headers=bearer(found["token"])).headers["X-Revision"]
+    # The next change is the revocation itself.
+    way = f"?environment=staging&service_name=shop&min_revision={int(revision) + 1}"
+
+    with ThreadPoolExecutor(1) as thread:
+
+        def heard() -> tuple[int, list[str | None]]:
+            with listening(service.url, way, token=found["token"], within=10) as events:
+                if events.status != 200:
+                    return events.status, []
+                return 200, [event.name for event in events if event.name]
+
+        opened = thread.submit(heard)
+        wait_until(lambda: in_progress(service) == 1 or opened.done(), "the stream is asked for")
+        service.request("DELETE", f"/api/v1/tokens/{found['id']}", headers=bearer(ADMIN))
+        assert opened.result() == (200, ["drain"])
+
+
+def test_a_read_that_waited_while_its_token_was_revoked_tells_nothing(
+    service: ServiceProcess,
+) -> None:
+    found = made(service, "reading", **{"class": "service"})
+    wait_until(lambda: in_progress(service) == 0, "the streams of other tests have ended")
+    headers = bearer(found["token"])
+    tag = service.request("GET", _SHOP, headers=headers).headers["ETag"]
+    waiting = {**headers, "If-None-Match": tag, "Prefer": "wait=30"}
+
+    with ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(service.request, "GET", _SHOP, headers=waiting, timeout=40)
+        wait_until(lambda: in_progress(service) == 1, "the read is waiting")
+        service.request("DELETE", f"/api/v1/tokens/{found['id']}", headers=bearer(ADMIN))
+        wait_until(answer.done, "the read has ended with its token")
+        assert answer.result().status == 401
 
 
 def test_an_expired_token_ends_and_so_does_its_stream(service: ServiceProcess) -> None:
