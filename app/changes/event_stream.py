@@ -4,13 +4,13 @@ import asyncio
 import random
 from contextlib import suppress
 from math import inf
-from time import time
+from time import monotonic, time
 from typing import NamedTuple
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.changes.follower import Follower
+from app.changes.follower import READ_YOUR_WRITES_SECONDS, Follower
 from app.changes.port import ChangeLog
 from app.changes.stream import Hub, Push, Selection, Subscription, missed, selected
 from app.telemetry import STREAMS, STREAMS_CLOSED
@@ -103,13 +103,18 @@ class EventStream(Response):
             await _say(send, b":\n\n")
         if self._follower.started:
             await _say(send, await self._opening(subscription, send))
+        patience = monotonic() + READ_YOUR_WRITES_SECONDS
         while not gone.done() and not subscription.closed:
             left = self._leave.until - time()
             if left <= 0:
                 break
-            await subscription.wait(min(HEARTBEAT_SECONDS, left), push)
+            is_ahead = subscription.sent_revision > self._follower.revision
+            pause = READ_YOUR_WRITES_SECONDS if is_ahead else HEARTBEAT_SECONDS
+            await subscription.wait(min(pause, left), push)
             if gone.done() or subscription.closed:
                 break
+            if self._is_denied(subscription, patience):
+                subscription.overrun = True
             if subscription.overrun:
                 subscription.overrun = False
                 subscription.sent_revision = self._follower.revision
@@ -120,6 +125,14 @@ class EventStream(Response):
         retry = random.randint(*_RETRY_MILLISECONDS)  # noqa: S311 - jitter, not a secret
         await _say(send, f"retry: {retry}\nevent: drain\ndata: {{}}\n\n".encode(), more=False)
         return "drain"
+
+    def _is_denied(self, subscription: Subscription, patience: float) -> bool:
+        """Tell whether the client was told of what the log has not: it was made anew, say.
+
+        All that comes before this number comes again would be kept from the client.
+        """
+        is_ahead = subscription.sent_revision > self._follower.revision
+        return is_ahead and self._follower.knows_all_before(patience)
 
     async def _opening(self, subscription: Subscription, send: Send) -> bytes:
         """Say from where the stream goes on, after what the client has missed."""

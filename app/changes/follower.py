@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from math import inf
 from time import monotonic
 
 import structlog
@@ -30,6 +31,7 @@ class Follower:
         self._moved = asyncio.Event()
         self._started = False
         self._contact = monotonic()
+        self._complete = -inf
         self.revision = 0
         self.generation = 0  # moves with every pointer, to tell cheaply that none has moved
 
@@ -51,6 +53,10 @@ class Follower:
     def silence(self) -> float:
         """Seconds since the log was last read."""
         return monotonic() - self._contact
+
+    def knows_all_before(self, moment: float) -> bool:
+        """Whether all that was committed before `moment` (of `monotonic`) was followed."""
+        return self._complete >= moment
 
     def pointer(self, key: str) -> Pointer | None:
         if not self.started:
@@ -92,6 +98,7 @@ class Follower:
         """Take the snapshot to follow from."""
         if self._adopted is not None:
             await self.catch_up()  # those who listen already must not miss what lies between
+        asked = monotonic()
         snapshot = await self._log.snapshot()
         await self._prepare(pointer.entity for pointer in snapshot.pointers.values())
         if self._adopted is not None:
@@ -100,6 +107,7 @@ class Follower:
             self.learn(pointer)
         self.revision = snapshot.revision
         self._contact = monotonic()
+        self._complete = asked
         self._started = True
         self._adopted = None
         self._wake()
@@ -127,12 +135,14 @@ class Follower:
 
     async def catch_up(self) -> None:
         while True:
+            asked = monotonic()
             changes = await self._log.since(self.revision, _BATCH)
             await self._prepare(change.entity for change in changes)
             for change in changes:
                 self._apply(change)
             self._contact = monotonic()
             if len(changes) < _BATCH:
+                self._complete = max(self._complete, asked)
                 return
 
     def prepare(self, prepare: Prepare) -> None:

@@ -260,3 +260,21 @@ async def test_waiting_for_a_move_ends_without_one(follower: Follower) -> None:
     await follower.moved(within=0.05)
 
     assert 0.03 < monotonic() - began < 1
+
+
+async def test_what_was_committed_before_a_look_began_is_known_after_it(log: ChangeLog) -> None:
+    wire = Wire(log)
+    follower = Follower(cast("ChangeLog", wire))
+    await follower.start()
+    wire.holds_next = True
+
+    looking = asyncio.create_task(follower.catch_up())
+    await wire.held.wait()
+    moment = monotonic()
+    wire.release.set()
+    await looking
+    knew = follower.knows_all_before(moment)
+    await follower.catch_up()
+
+    assert not knew
+    assert follower.knows_all_before(moment)

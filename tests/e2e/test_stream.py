@@ -81,6 +81,19 @@ def test_a_revision_from_a_replica_that_is_ahead_is_waited_for(layer: Layer) -> 
     assert all(event.id and event.id > now + 1 for event in heard)
 
 
+def test_a_revision_that_never_was_ends_in_a_reset(layer: Layer) -> None:
+    now = int(layer.create("a", 1).headers["X-Revision"])
+
+    with listening(layer.of.process.url, selection(layer), last_event_id=10**17) as events:
+        assert events.opened() == 10**17
+        reset = events.until(lambda event: event.name == "reset")[-1]
+        revision = int(layer.put("a", 2).headers["X-Revision"])
+        heard = events.until(lambda event: event.id == revision)
+
+    assert now <= (reset.id or 0) < revision
+    assert [event.id for event in heard if event.name == "config.changed"][-1] == revision
+
+
 def test_before_the_log_was_read_nobody_is_told_that_nothing_was_missed(real: Service) -> None:
     layer = real.layer()
     before = int(layer.create("a", 1).headers["X-Revision"] or 0)
