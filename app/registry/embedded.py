@@ -1,7 +1,7 @@
 """Nodes of instances in this process's memory: the default, for one replica."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
 from types import MappingProxyType
 
@@ -73,7 +73,7 @@ class EmbeddedServiceRegistryClient:
         self._move_fence(wanted.service, wanted.name, wanted.tag)
         self._nodes.place(Node(wanted.service, wanted.name, wanted.data, self._id))
 
-    async def put_all(self, wanted: Sequence[Wanted]) -> Sequence[Superseded]:
+    async def put_all(self, wanted: Iterable[Wanted]) -> Sequence[Superseded]:
         late = []
         for one in wanted:
             try:

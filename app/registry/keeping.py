@@ -215,7 +215,8 @@ class Keeper:
         if rows:
             readable = [row for row in rows if self._view.instance(row) is not None]
             with self._putting(readable):
-                await self._nodes.put_all([self._wanted(row) for row in readable])
+                # Written as they are put: five thousand at once would hold up everybody.
+                await self._nodes.put_all(map(self._wanted, readable))
 
     async def _adopt(self, rows: Sequence[Row]) -> None:
         """Claim what nobody keeps: the rows were read, and then their nodes are seen absent."""

@@ -8,7 +8,7 @@ instance outlives its nodes: the fence, which keeps whoever comes late with an o
 changing anything.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -65,7 +65,7 @@ class ServiceRegistryClient(Protocol):
         """
         ...
 
-    async def put_all(self, wanted: Sequence[Wanted]) -> Sequence[Superseded]:
+    async def put_all(self, wanted: Iterable[Wanted]) -> Sequence[Superseded]:
         """Put many nodes, as `put` does, at a bounded rate; return those that came too late.
 
         The only call that may take long, and of several transactions. Raises NodesUnavailable

@@ -1,11 +1,10 @@
 """Nodes of instances on ZooKeeper: ephemeral ones, behind fences that are not."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from time import monotonic
 from typing import Any
 
@@ -21,8 +20,9 @@ from pilothouse_core.curator import MAX_NODE_BYTES
 from pilothouse_core.instances import Tag
 
 FENCES = "/pilothouse-epochs"
-_BATCH = 50  # nodes that are put at the same time
-_PER_SECOND = 4000.0
+_BATCH = 50  # nodes that are put in one transaction
+_BATCH_BYTES = 512 * 1024  # in it: ZooKeeper drops the connection of whoever sends a mebibyte
+_PER_SECOND = 8000.0
 _FIRST = Tag(1, 1)  # before which there is none, and so no fence
 
 
@@ -80,38 +80,38 @@ class ZooKeeperServiceRegistryClient:
 
         await self._until_done(attempt)
 
-    async def put_all(self, wanted: Sequence[Wanted]) -> Sequence[Superseded]:
+    async def put_all(self, wanted: Iterable[Wanted]) -> Sequence[Superseded]:
         late: list[Superseded] = []
-        rest = iter(wanted)
-        while batch := list(islice(rest, _BATCH)):
+        for batch in _batches(wanted):
             began = monotonic()
             late += await self._put_together(batch)
             # The server has others to serve; and a lost session is lost for everybody at once.
             await asyncio.sleep(max(0, began + len(batch) / _PER_SECOND - monotonic()))
         return late
 
-    async def _put_together(self, batch: Sequence[Wanted]) -> list[Superseded]:
+    async def _put_together(
+        self, batch: Sequence[Wanted], *, again: bool = False
+    ) -> list[Superseded]:
+        """Put all in one transaction: it costs both sides far less than one for each."""
         late: list[Superseded] = []
         planned = []
-        services = {one.service for one in batch if self._is_new(one)} - self._view.nodes.keys()
-        await asyncio.gather(*map(self._make_room, services))
-        for wanted, (fence, node) in zip(batch, await self._found_for_each(batch), strict=True):
+        seen = frozenset() if again else self._view.nodes.keys()
+        await asyncio.gather(*map(self._make_room, {one.service for one in batch} - seen))
+        transaction = self._session.transaction()
+        found = await self._found_for_each(batch, guesses=not again)
+        for wanted, (fence, node) in zip(batch, found, strict=True):
             try:
-                transaction = self._plan_to_put(wanted, fence, node)
+                if self._plan_to_put(transaction, wanted, fence, node):
+                    planned.append(wanted)
             except Superseded as error:
                 late.append(error)
-                continue
-            if transaction is not None:
-                planned.append((wanted, transaction))
-        answers = await self._session.answers([one.commit_async for _, one in planned])
-        # A race, or somebody has removed what is above.
-        failed = [
-            wanted
-            for (wanted, _), results in zip(planned, answers, strict=True)
-            if not _happened(results)
-        ]
-        found = await asyncio.gather(*map(self._put_or_tell, failed))
-        return late + [error for error in found if error is not None]
+        if not planned or _happened(await self._session.commit(transaction)):
+            return late
+        if not again:  # what seemed new was not, or somebody has removed what is above
+            return late + await self._put_together(planned, again=True)
+        # A race for one of them fails all. Each by itself, the others are put.
+        told = await asyncio.gather(*map(self._put_or_tell, planned))
+        return late + [error for error in told if error is not None]
 
     async def _put_or_tell(self, wanted: Wanted) -> Superseded | None:
         try:
@@ -133,17 +133,19 @@ class ZooKeeperServiceRegistryClient:
             return _Fence(), None
         return await self._read_fence(wanted.service, wanted.name), None
 
-    async def _found_for_each(self, batch: Sequence[Wanted]) -> list[tuple[_Fence, Node | None]]:
-        """Read all fences and then all nodes: they are answered in the order they are sent.
+    async def _found_for_each(
+        self, batch: Sequence[Wanted], *, guesses: bool
+    ) -> list[tuple[_Fence, Node | None]]:
+        """Read all fences and then all nodes, which is the order in which they are answered.
 
-        No node that is new; but fences, because most of what is put here was put before.
+        With guesses, no node that is new; but fences, because most of what is put here was put
+        before. Nor is a fence remembered that was written here: once it is reaped and created anew,
+        its version begins at 0 again.
         """
-        new = {(one.service, one.name) for one in batch if self._is_new(one)}
         names = [(one.service, one.name) for one in batch]
-        of_nodes = [name for name in names if name not in new]
-        asked = [self._session.get(self._fence_path(*of)) for of in names]
-        asked += [self._session.get(self._path(*of)) for of in of_nodes]
-        answers = iter(await self._session.answers(asked))
+        of_nodes = [(one.service, one.name) for one in batch if not (guesses and self._is_new(one))]
+        paths = [self._fence_path(*of) for of in names] + [self._path(*of) for of in of_nodes]
+        answers = iter(await self._session.read_many(paths))
         fences = [_fence_of(next(answers)) for _ in names]
         nodes = {of: node_of(*of, next(answers)) for of in of_nodes}
         return [(fence, nodes.get(of)) for of, fence in zip(names, fences, strict=True)]
@@ -194,36 +196,38 @@ class ZooKeeperServiceRegistryClient:
         await self._session.close()
 
     async def _try_to_put(self, wanted: Wanted, fence: _Fence, node: Node | None) -> bool | None:
-        transaction = self._plan_to_put(wanted, fence, node)
-        if transaction is None:
+        transaction = self._session.transaction()
+        if not self._plan_to_put(transaction, wanted, fence, node):
             return True
         return await self._carry_out(transaction, wanted.service)
 
     def _plan_to_put(
-        self, wanted: Wanted, fence: _Fence, node: Node | None
-    ) -> TransactionRequest | None:
-        """Return what is to be done, None if there is nothing left to do; raises Superseded."""
+        self, transaction: TransactionRequest, wanted: Wanted, fence: _Fence, node: Node | None
+    ) -> bool:
+        """Tell whether there is anything left to do; raises Superseded."""
         service, name = wanted.service, wanted.name
         _check(fence, service, name, wanted.tag)
         if node == Node(service, name, wanted.data, self.session.id) and fence.tag == wanted.tag:
-            return None
-        transaction = self._replace(service, name, fence, _written(wanted.tag), node)
+            return False
+        self._replace(transaction, service, name, fence, _written(wanted.tag), node)
         transaction.create(self._path(service, name), wanted.data, ephemeral=True)
-        return transaction
+        return True
 
     async def _try_to_remove(self, service: str, name: str, tag: Tag) -> bool | None:
         fence, node = await self._both(service, name)
         _check(fence, service, name, tag)
         if node is None and fence.tag == tag:
             return True
-        transaction = self._replace(service, name, fence, _written(tag), node)
+        transaction = self._session.transaction()
+        self._replace(transaction, service, name, fence, _written(tag), node)
         return await self._carry_out(transaction, service)
 
     async def _try_to_drop(self, service: str, name: str) -> bool | None:
         fence, node = await self._both(service, name)
         if node is None or node.session != self.session.id:
             return False
-        transaction = self._replace(service, name, fence, fence.data, node)
+        transaction = self._session.transaction()
+        self._replace(transaction, service, name, fence, fence.data, node)
         return await self._carry_out(transaction, service)
 
     async def _both(self, service: str, name: str) -> tuple[_Fence, Node | None]:
@@ -237,21 +241,25 @@ class ZooKeeperServiceRegistryClient:
             return _Fence()
 
     def _replace(
-        self, service: str, name: str, fence: _Fence, moved: bytes, seen: Node | None
-    ) -> TransactionRequest:
-        """Begin a transaction that moves the fence and deletes the node that was seen.
+        self,
+        transaction: TransactionRequest,
+        service: str,
+        name: str,
+        fence: _Fence,
+        moved: bytes,
+        seen: Node | None,
+    ) -> None:
+        """Have a transaction move the fence and delete the node that was seen.
 
         It fails as a whole if the fence is not as it was read. A check of the node's own version
         would not do: it begins at 0 again when the node is created anew.
         """
-        transaction = self._session.transaction()
         if fence.version is None:
             transaction.create(self._fence_path(service, name), moved)
         else:
             transaction.set_data(self._fence_path(service, name), moved, fence.version)
         if seen is not None:
             transaction.delete(self._path(service, name))
-        return transaction
 
     async def _carry_out(self, transaction: TransactionRequest, service: str) -> bool | None:
         """Return True if all of it happened, None if nothing did and all is to be read again."""
@@ -290,6 +298,19 @@ class ZooKeeperServiceRegistryClient:
 
     def _fence_path(self, service: str, name: str) -> str:
         return f"{self._fences}/{service}/{name}"
+
+
+def _batches(wanted: Iterable[Wanted]) -> Iterator[Sequence[Wanted]]:
+    batch: list[Wanted] = []
+    size = 0
+    for one in wanted:
+        if batch and (len(batch) == _BATCH or size + len(one.data) > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(one)
+        size += len(one.data)
+    if batch:
+        yield batch
 
 
 def _fence_of(answer: Any) -> _Fence:

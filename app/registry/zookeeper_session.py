@@ -4,10 +4,9 @@ On kazoo's threads nothing is done but handing over: what waits there for an ans
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
-from itertools import count
 from math import ceil
 from threading import Thread
 from time import monotonic
@@ -28,12 +27,14 @@ from kazoo.retry import KazooRetry
 from app.patience import within
 from app.registry.errors import NodesUnavailable
 from app.registry.port import Session
+from app.registry.zookeeper_reading import Reading
 
 CALL_SECONDS = 2.0
 SESSION_SECONDS = 10.0
 _CLOSE_SECONDS = 3.0
 # kazoo wakes its thread by a byte in a pipe, which blocks the caller when 270 lie there unread.
-IN_FLIGHT = 100
+_IN_FLIGHT = 100
+_READ_AT_ONCE = 100
 ANSWERS = (NoNodeError, NodeExistsError, BadVersionError, NotEmptyError)
 _ATTEMPTS = 4  # at least, to connect while a session lasts
 _LONGEST_PAUSE_SECONDS = 1.0  # between attempts to connect; kazoo's own grow to a minute
@@ -54,8 +55,7 @@ class ZooKeeperSession:
         self._since = monotonic()
         self._id = 0
         self._number = 0
-        self._turns = asyncio.Semaphore(IN_FLIGHT)
-        self._batch = asyncio.Semaphore(1)
+        self._turns = asyncio.Semaphore(_IN_FLIGHT)
         self._closed: asyncio.Event | None = None  # while it is not asked for
         retry = KazooRetry(max_tries=-1, max_delay=_LONGEST_PAUSE_SECONDS)
         self._client = KazooClient(_often(hosts), timeout=seconds, connection_retry=retry)
@@ -90,9 +90,22 @@ class ZooKeeperSession:
             lambda: getattr(self._client, f"{operation}_async")(*words, **more)
         )
 
-    def get(self, path: str) -> Callable[[], Any]:
-        """Return what asks for the data of a node, for `answers`."""
-        return partial(self._client.get_async, path)
+    async def read_many(self, paths: Sequence[str]) -> list[Any]:
+        """Read the data of many nodes, in this order: what `get` answers of each, or NoNodeError.
+
+        Raises NodesUnavailable after two seconds for each hundred.
+        """
+        found: list[Any] = []
+        for start in range(0, len(paths), _READ_AT_ONCE):
+            asked = [self._client.chroot + path for path in paths[start : start + _READ_AT_ONCE]]
+            answers = await self.answer(partial(self._send, Reading(asked)))
+            found += [_known(answer) for answer in answers]
+        return found
+
+    def _send(self, request: Any) -> Any:
+        answer = self._client.handler.async_result()
+        self._client._call(request, answer)  # noqa: SLF001 - it has no public way for a new request
+        return answer
 
     def transaction(self) -> TransactionRequest:
         return self._client.transaction()
@@ -103,52 +116,20 @@ class ZooKeeperSession:
         return found
 
     async def answer(self, send: Callable[[], Any]) -> Any:
-        async with self._asking(self._turns):
-            future: asyncio.Future[Any] = self._loop.create_future()
-            send().rawlink(lambda done: self.hand_over(_settle, future, done))
-            return await future
-
-    async def answers(self, sends: Sequence[Callable[[], Any]]) -> list[Any]:
-        """Ask many things at once, in this order; return the answers, errors among them.
-
-        Five times as fast as one by one: the loop is woken once. Raises NodesUnavailable after two
-        seconds for each hundred.
-        """
-        found: list[Any] = []
-        for start in range(0, len(sends), IN_FLIGHT):
-            async with self._asking(self._batch):
-                sent = [send() for send in sends[start : start + IN_FLIGHT]]
-                await self._all_done(sent)
-                found += [one.value if one.successful() else _known(one.exception) for one in sent]
-        return found
-
-    async def _all_done(self, sent: Sequence[Any]) -> None:
-        """Wait for all, and have the last one alone wake the loop."""
-        over, counted = asyncio.Event(), count(1)
-
-        def done(_: Any) -> None:
-            if next(counted) == len(sent):
-                self.hand_over(over.set)
-
-        for one in sent:
-            one.rawlink(done)
-        await over.wait()
-
-    @asynccontextmanager
-    async def _asking(self, turns: asyncio.Semaphore) -> AsyncIterator[None]:
         # While it is suspended, kazoo would keep the request and send it whenever it can again.
         if not self.is_connected:
             raise NodesUnavailable("ZooKeeper is not connected")
         try:
-            async with within(CALL_SECONDS), turns:
-                yield
+            async with within(CALL_SECONDS), self._turns:
+                future: asyncio.Future[Any] = self._loop.create_future()
+                send().rawlink(lambda done: self.hand_over(_settle, future, done))
+                return await future
         except TimeoutError as error:
             raise NodesUnavailable("ZooKeeper does not answer") from error
         except ANSWERS:
             raise
         except KazooException as error:
-            reason = f"ZooKeeper cannot be asked: {type(error).__name__}"
-            raise NodesUnavailable(reason) from error
+            raise _unavailable(error) from error
 
     def hand_over(self, do: Callable[..., None], *words: Any) -> None:
         """Have something done on the loop; may be called on any thread."""
@@ -208,8 +189,12 @@ def _settle(future: "asyncio.Future[Any]", done: Any) -> None:
         future.set_exception(done.exception)
 
 
-def _known(error: Exception) -> Any:
-    """Return an error that is an answer, and raise any other."""
-    if isinstance(error, ANSWERS):
-        return error
-    raise error
+def _known(answer: Any) -> Any:
+    """Return an answer, and raise an error that is none."""
+    if isinstance(answer, KazooException) and not isinstance(answer, ANSWERS):
+        raise _unavailable(answer)
+    return answer
+
+
+def _unavailable(error: KazooException) -> NodesUnavailable:
+    return NodesUnavailable(f"ZooKeeper cannot be asked: {type(error).__name__}")

@@ -81,10 +81,10 @@ class ZooKeeperView:
             return None
         return node_of(service, name, answer)
 
-    async def read_many(self, names: Sequence[tuple[str, str]]) -> list[Node | None]:
-        asked = [self._session.get(f"{self._base}/{service}/{name}") for service, name in names]
-        answers = await self._session.answers(asked)
-        return [node_of(*of, answer) for of, answer in zip(names, answers, strict=True)]
+    async def _read_many(self, service: str, names: Sequence[str]) -> dict[str, Node]:
+        answers = await self._session.read_many([f"{self._base}/{service}/{n}" for n in names])
+        nodes = (node_of(service, *found) for found in zip(names, answers, strict=True))
+        return {node.name: node for node in nodes if node is not None}
 
     async def follow(self) -> None:
         try:
@@ -155,8 +155,7 @@ class ZooKeeperView:
         kept: Mapping[str, Node] = {}
         if not anew and known.may_hold(here, stat.czxid, stat.cversion):
             kept = {name: node for name, node in known.nodes.items() if name in here}
-        nodes = await self.read_many([(service, name) for name in sorted(here - kept.keys())])
-        read = {node.name: node for node in nodes if node is not None}
+        read = await self._read_many(service, sorted(here - kept.keys()))
         self._take(service, _Listed(stat.czxid, stat.cversion, {**kept, **read}))
 
     def _take(self, service: str, listed: _Listed | None) -> None:

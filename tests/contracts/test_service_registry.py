@@ -245,6 +245,21 @@ async def test_of_many_who_put_at_once_the_newest_stays(rig: Rig) -> None:
     assert await data_of(rig.here) == str(max(tags)).encode()
 
 
+async def test_of_two_who_put_many_at_once_the_newer_stays_everywhere(rig: Rig) -> None:
+    names = [("billing", f"i-{number}") for number in range(120)]
+    older = [wanted(1, 1, b"older", name) for name in names]
+    newer = [wanted(1, 2, b"newer", name) for name in names]
+
+    await asyncio.gather(
+        rig.here.put_all(older),
+        rig.there.put_all(newer[:60]),
+        *(rig.there.put(one) for one in newer[60:]),
+    )
+
+    assert [await rig.here.fence(*name) for name in names] == [Tag(1, 2)] * 120
+    assert [await data_of(rig.here, name) for name in names] == [b"newer"] * 120
+
+
 async def test_who_puts_and_who_removes_at_once_agree(rig: Rig) -> None:
     for round_ in range(1, 11):
         await asyncio.gather(

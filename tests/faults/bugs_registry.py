@@ -81,15 +81,14 @@ def _plant_in_nodes(seeded: Seeded) -> None:
     client = cast("Any", ZooKeeperServiceRegistryClient)
     replaces, checks = client._replace, zookeeper._check  # noqa: SLF001
 
-    def replaced(self: Any, *of: Any) -> TransactionRequest:
+    def replaced(self: Any, transaction: TransactionRequest, *of: Any) -> None:
         if not seeded.has("no_fence"):
-            return replaces(self, *of)
+            replaces(self, transaction, *of)
+            return
         service, name, _, _, seen = of
-        transaction = self._session.transaction()
         if seen is not None:
             assert isinstance(seen, Node)
             transaction.delete(self._path(service, name))
-        return transaction
 
     def checked(*of: Any) -> None:
         if not seeded.has("no_fence"):

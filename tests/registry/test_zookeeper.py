@@ -9,12 +9,14 @@ from time import monotonic
 
 import pytest
 from kazoo.client import KazooClient
+from kazoo.security import make_acl
 
 from app.background import running
 from app.registry.errors import NodesUnavailable
 from app.registry.port import Wanted
 from app.registry.zookeeper import ZooKeeperServiceRegistryClient
 from app.registry.zookeeper_session import CALL_SECONDS
+from pilothouse_core.curator import MAX_NODE_BYTES
 from pilothouse_core.instances import Tag
 from tests.servers.process import frozen, reserve_port
 from tests.servers.proxy import LossyProxy
@@ -372,6 +374,63 @@ async def test_thousands_of_nodes_are_put_again_and_seen(
     print(f"{first:.1f} s to put, {second:.1f} s to put again")  # noqa: T201
     assert second < 30
     await until(lambda: not client.nodes)
+
+
+async def test_the_largest_nodes_do_not_cost_the_connection_together(
+    zookeeper_server: ZooKeeperServer, base: str
+) -> None:
+    data = b"x" * (MAX_NODE_BYTES - 1)
+    many = [Wanted("billing", f"i-{number}", Tag(1, 1), data) for number in range(120)]
+    async with (
+        connected(zookeeper_server.hosts, base, seconds=10, follows=True) as client,
+        connected(zookeeper_server.hosts, base, seconds=10, follows=True) as other,
+    ):
+        before = client.session
+        assert not await client.put_all(many)
+
+        await until(lambda: len(other.nodes.get("billing", {})) == len(many))
+        assert (client.session.id, client.session.state) == (before.id, "connected")
+        assert client.session.seconds > before.seconds
+
+
+async def test_one_does_not_wait_until_many_are_put(
+    zookeeper_server: ZooKeeperServer, base: str
+) -> None:
+    many = [Wanted("many", f"i-{number}", Tag(1, 1), b"one of many") for number in range(3000)]
+    async with connected(zookeeper_server.hosts, base, seconds=20, follows=True) as client:
+        putting = asyncio.create_task(client.put_all(many))
+        for number in range(3):
+            await client.put(Wanted("billing", f"i-{number}", Tag(1, 1), b"one"))
+
+        assert not putting.done()
+        assert not await putting
+
+
+async def test_one_that_cannot_be_put_does_not_keep_out_the_others(
+    tool: KazooClient, base: str, client: ZooKeeperServiceRegistryClient
+) -> None:
+    forbidden = [make_acl("world", "anyone", read=True)]
+    await asyncio.to_thread(tool.ensure_path, f"{base}/fences/billing")
+    await asyncio.to_thread(tool.create, f"{base}/fences/billing/i-1", b"1,1", acl=forbidden)
+    many = [Wanted("billing", f"i-{number}", Tag(1, 1), b"one") for number in range(10)]
+
+    with pytest.raises(NodesUnavailable):
+        await client.put_all(many)
+
+    await until(lambda: len(client.nodes.get("billing", {})) == 9)
+
+
+async def test_hosts_may_name_what_all_paths_lie_below(
+    zookeeper_server: ZooKeeperServer, base: str, tool: KazooClient
+) -> None:
+    await asyncio.to_thread(tool.create, base)
+    async with connected(f"{zookeeper_server.hosts}{base}", "", follows=True) as client:
+        await client.put(WANTED)
+        assert not await client.put_all([Wanted("billing", "i-2", Tag(2, 1), b"two")])
+
+        await until(lambda: len(client.nodes.get("billing", {})) == 2)
+        found = await asyncio.to_thread(tool.get_children, f"{base}/services/billing")
+        assert sorted(found) == ["i-1", "i-2"]
 
 
 async def test_many_put_the_first_nodes_of_a_service_at_once(
