@@ -159,6 +159,7 @@ intents = Table(
     Column("look_after", DateTime(timezone=True), nullable=False),
     Index("intents_undecided_by_look", "look_after", postgresql_where=_undecided),
     Index("intents_undecided_by_doc", "doc", "base_version", postgresql_where=_undecided),
+    Index("intents_decided_by_time", "at", postgresql_where=text("state IN ('applied', 'lost')")),
 )
 
 audit = Table(

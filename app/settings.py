@@ -188,8 +188,9 @@ class Settings(BaseSettings):
     change_retention_days: int = Field(
         30,
         ge=1,
-        description="Days a change stays in the log; the last 200 of each document (or as many "
-        "as `VAULT_MAX_VERSIONS`) and those not yet sent to Kafka stay whatever their age.",
+        description="Days a change, and what became of a write, stays in the log; the last 200 "
+        "changes of each document (or as many as `VAULT_MAX_VERSIONS`) and those not yet sent to "
+        "Kafka stay whatever their age.",
     )
 
     zookeeper_hosts: Optional = Field(

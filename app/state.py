@@ -297,6 +297,9 @@ _STEPS: Final = (
     CREATE INDEX tokens_by_revision ON tokens (revision);
     CREATE INDEX tokens_by_time ON tokens (created_at, id);
     """,
+    """
+    CREATE INDEX intents_decided_by_time ON intents (at) WHERE state IN ('applied', 'lost');
+    """,
 )
 
 

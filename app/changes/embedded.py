@@ -147,6 +147,10 @@ class EmbeddedChangeLog:
         }
         return await self._write(partial(_trim, bounds=bounds))
 
+    async def forget(self, older_than: float) -> int:
+        before = stamp(_now() - timedelta(seconds=older_than))
+        return await self._write(partial(_forget, before=before))
+
     async def horizon(self) -> int:
         return await self._read(_horizon)
 
@@ -343,6 +347,15 @@ def _trim(connection: sqlite3.Connection, bounds: Mapping[str, object]) -> int:
     last = max((row["revision"] for row in doomed), default=0)
     connection.execute("UPDATE horizon SET revision = max(revision, ?)", (last,))
     return len(doomed)
+
+
+def _forget(connection: sqlite3.Connection, before: str) -> int:
+    gone = connection.execute(
+        "DELETE FROM intents WHERE id IN (SELECT id FROM intents"
+        " WHERE state IN ('applied', 'lost') AND at < ? LIMIT ?)",
+        (before, _TRIM_AT_MOST),
+    )
+    return gone.rowcount
 
 
 def _horizon(connection: sqlite3.Connection) -> int:

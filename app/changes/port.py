@@ -107,6 +107,14 @@ class ChangeLog(Protocol):
         """
         ...
 
+    async def forget(self, older_than: float) -> int:
+        """Delete intents over `older_than` seconds old that are decided; return how many.
+
+        Some at a time, 0 when no more are to be deleted now. One that is undecided stays whatever
+        its age, because its write may still land.
+        """
+        ...
+
     async def horizon(self) -> int:
         """Return the highest revision ever trimmed, 0 if none: after it the log is complete."""
         ...

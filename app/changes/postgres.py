@@ -18,6 +18,7 @@ from sqlalchemy import (
     Row,
     bindparam,
     cast,
+    delete,
     extract,
     func,
     insert,
@@ -57,6 +58,7 @@ _FIRST_LOOK: Final = timedelta(seconds=3)
 _TRIM_AT_MOST: Final = 1000
 
 _UNDECIDED: Final = intents.c.state.in_(("open", "expired"))
+_DECIDED: Final = text("state IN ('applied', 'lost')")  # as the index by time has it
 _NEXT_LOOK: Final = text("now() + least(2 ^ least(looks + 1, 12), 3600) * interval '1 second'")
 _ADVANCE: Final = text(
     "SELECT * FROM advance_document(:doc, :kind, :environment, :name, CAST(:written AS jsonb))"
@@ -231,6 +233,15 @@ class PostgresChangeLog:
         age = timedelta(seconds=older_than)
         bounds = {"keep": keep, "age": age, "relayed": relayed, "limit": _TRIM_AT_MOST}
         return int((await self._calls.run("trim", _TRIM, bounds)).scalar_one())
+
+    async def forget(self, older_than: float) -> int:
+        doomed = (
+            select(intents.c.id)
+            .where(_DECIDED, intents.c.at < func.now() - timedelta(seconds=older_than))
+            .limit(_TRIM_AT_MOST)
+        )
+        gone = delete(intents).where(intents.c.id.in_(doomed))
+        return (await self._calls.run("forget", gone)).rowcount
 
     async def horizon(self) -> int:
         return int((await self._calls.run("horizon", select(horizon.c.revision))).scalar_one())

@@ -1,4 +1,4 @@
-"""How long changes are kept in the log."""
+"""How long changes and the intents that led to them are kept in the log."""
 
 from dataclasses import dataclass
 
@@ -20,5 +20,8 @@ class Retention:
 
     async def trim(self) -> None:
         """Delete all that need not be kept any longer."""
-        while await self.log.trim(self.days * _DAY_SECONDS, self.keep, relayed=self.relayed):
+        age = self.days * _DAY_SECONDS
+        while await self.log.trim(age, self.keep, relayed=self.relayed):
+            pass
+        while await self.log.forget(age):  # no idempotency key lives longer than a day
             pass

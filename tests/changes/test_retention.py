@@ -1,0 +1,38 @@
+"""What is old and done with is deleted, however much of it there is."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from app.changes.embedded import EmbeddedChangeLog
+from app.changes.errors import IntentNotFound
+from app.changes.model import Entity, Intent, Written
+from app.changes.retention import Retention
+from app.state import State
+
+pytestmark = pytest.mark.anyio
+CHECKOUT = Entity("config", "staging", "checkout", "staging/checkout")
+
+
+async def test_writes_that_are_decided_are_forgotten_with_the_changes_of_their_age(
+    tmp_path: Path,
+) -> None:
+    state = State(tmp_path)
+    log = EmbeddedChangeLog(state)
+    now = datetime.now(UTC)
+    young, old = (
+        Intent(str(uuid4()), CHECKOUT, base, "updated", "ana", "", "request", at)
+        for base, at in ((1, now), (0, now - timedelta(days=3)))
+    )
+    for one in (old, young):
+        await log.begin(one)
+        await log.advance(CHECKOUT, [Written(one.base + 1, one.id, one.at)])
+
+    await Retention(log, days=2, keep=200, relayed=True).trim()
+
+    assert (await log.intent(young.id)).state == "applied"
+    with pytest.raises(IntentNotFound):
+        await log.intent(old.id)
+    await state.close()
