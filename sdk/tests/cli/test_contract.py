@@ -40,6 +40,7 @@ CONTRACTS = {
     "flags get": Contract("flags get checkout", "FlagOut"),
     "flags create": Contract("flags create another", "FlagOut"),
     "flags set": Contract("flags set checkout --disabled", "FlagOut"),
+    "flags delete": Contract("flags delete checkout"),
     "flags evaluate": Contract("flags evaluate checkout -u ann", "EvaluationOut"),
     "flags explain": Contract("flags explain checkout -u ann", "EvaluationOut"),
     "flags import": Contract("flags import FLAGS --format flagd", "FlagImportOut"),

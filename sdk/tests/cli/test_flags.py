@@ -55,6 +55,20 @@ def test_a_simple_flag_is_created_changed_and_evaluated(flags: Terminal) -> None
     assert flags.ok("flags", "get", "checkout", "--json").json()["rollout_percentage"] == 100
 
 
+def test_a_flag_is_deleted_over_the_version_that_was_meant(flags: Terminal) -> None:
+    flags.ok("flags", "create", "checkout")
+    flags.ok("flags", "set", "checkout", "--rollout", "5")
+
+    stale = flags("flags", "delete", "checkout", "--if-version", "1")
+    done = flags.ok("flags", "delete", "checkout", "--if-version", "2", "-m", "all have it")
+    again = flags("flags", "delete", "checkout")
+
+    assert (stale.code, again.code) == (5, 3)
+    assert done.out == f"checkout is deleted: {flags.variables['PILOTHOUSE_ENVIRONMENT']}\n"
+    assert flags("flags", "get", "checkout").code == 3
+    assert "all have it" in flags.ok("changes", "tail", "--name", "checkout").out
+
+
 def test_a_flag_is_disabled_only_over_the_version_that_was_meant(flags: Terminal) -> None:
     flags.ok("flags", "create", "checkout", "--rollout", "100")
 

@@ -81,6 +81,22 @@ def test_a_reader_that_leaves_is_no_failure_worth_a_word(pilothouse: Terminal) -
     assert (code, said) == (141, "")
 
 
+@pytest.mark.parametrize("words", [("config", "list"), ("config", "list", "--json")])
+def test_output_that_cannot_be_written_is_told_in_one_sentence(
+    pilothouse: Terminal, words: tuple[str, ...]
+) -> None:
+    pilothouse.ok("config", "set", "a", "1")
+    with (
+        Path("/dev/full").open("w") as full,
+        started(pilothouse, *words, stdout=full, stderr=subprocess.PIPE) as process,
+    ):
+        _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 1
+    assert "standard output cannot be written: No space left on device" in said
+    assert len(said.splitlines()) == 1
+
+
 def test_ctrl_c_is_quiet_while_a_value_is_waited_for(nowhere: Terminal) -> None:
     with started(
         nowhere, "config", "set", "a", "-", stdin=subprocess.PIPE, stderr=subprocess.PIPE

@@ -172,10 +172,34 @@ def set_(
         "PATCH",
         f"{_FLAGS}/{segment(name)}",
         json={**members, "comment": comment},
-        headers={} if if_version is None else {"If-Match": f'"{if_version}"'},
+        headers=_over(if_version),
         environment=session.environment,
     ).object()
     _told(session, made, "is set")
+
+
+@command(app)
+def delete(
+    session: Session, name: Name, *, comment: Comment = "", if_version: Version = None
+) -> None:
+    """Delete a flag; programs that ask for it get their own default from then on."""
+    session.api.send(
+        "DELETE",
+        f"{_FLAGS}/{segment(name)}",
+        headers=_over(if_version),
+        environment=session.environment,
+        comment=comment,
+    )
+    if session.output.as_json:
+        return session.output.document(
+            {"environment": session.environment, "name": name, "deleted": True}
+        )
+    session.output.say(f"{name} is deleted: {session.environment}")
+    return None
+
+
+def _over(version: int | None) -> dict[str, str]:
+    return {} if version is None else {"If-Match": f'"{version}"'}
 
 
 def _told(session: Session, flag: dict[str, Any], what: str) -> None:

@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from pilothouse.cli import access, changes, config, flags, services
 from pilothouse.cli.commands import group
-from pilothouse.cli.exits import ExitCode, usage
+from pilothouse.cli.exits import ExitCode, Failure, failure, usage
 from pilothouse.cli.output import Output
 
 _WORDS = "Configurations, feature flags and the registry of a Pilothouse service."
@@ -51,18 +51,30 @@ def run(words: Sequence[str]) -> int:
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         code = ExitCode.PIPE_CLOSED
+    except OSError as error:  # a disk that is full, a home that may not be written to
+        place = error.filename or "standard output"
+        sentence = f"{place} cannot be written: {error.strerror}"
+        _let_go_of_output()
+        return _failed(failure("file", sentence, ExitCode.FAILED), as_json="--json" in words)
     except Exception as error:
         # Typer has moved its errors between modules; what they can tell has stayed.
         if not hasattr(error, "format_message"):
             raise
         return _refused(error.format_message(), as_json="--json" in words)
     if code == ExitCode.PIPE_CLOSED:
-        # What is left in the buffer would fail once more when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_output()
     return code
 
 
+def _let_go_of_output() -> None:
+    """What is left in the buffer would fail once more when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _refused(sentence: str, *, as_json: bool) -> int:
-    failure = usage(sentence[:1].lower() + sentence[1:].rstrip("."))
-    Output(as_json=as_json).failed(failure)
-    return failure.exit_code
+    return _failed(usage(sentence[:1].lower() + sentence[1:].rstrip(".")), as_json=as_json)
+
+
+def _failed(told: Failure, *, as_json: bool) -> int:
+    Output(as_json=as_json).failed(told)
+    return told.exit_code
