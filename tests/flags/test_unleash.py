@@ -20,7 +20,6 @@ from tests.trials import trials
 Json = Any
 many = settings(
     max_examples=trials(40),
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
@@ -382,3 +381,32 @@ def test_what_multiplies_itself_is_reported_in_time(document: Json) -> None:
 
     assert imported.report
     assert time.process_time() - started < 5
+
+
+def test_an_export_of_unleash_4_is_read_with_its_segments_and_variants() -> None:
+    adults = {"contextName": "age", "operator": "NUM_GTE", "value": "18"}
+    strategy = {"id": "s1", "featureName": "flag", "strategyName": "default", "parameters": {}}
+    variants = [{"name": "red", "weight": 1000, "stickiness": "default"}]
+
+    imported = read_unleash(
+        exported(
+            version=4,
+            features=[{"name": "flag", "variants": variants}],
+            featureStrategies=[strategy | {"environment": "production"}],
+            featureStrategySegments=[{"featureStrategyId": "s1", "segmentId": 7}],
+            segments=[{"id": 7, "name": "adults", "constraints": [adults]}],
+        )
+    )
+
+    assert imported.report == ()
+    assert ours(imported, "flag", {"userId": "u", "age": "18"}) == (True, "red", "red")
+    assert ours(imported, "flag", {"userId": "u", "age": "17"}) == (False, "disabled", "disabled")
+
+
+def test_a_feature_of_one_strategy_is_reported_instead_of_being_on_for_all() -> None:
+    old = {"name": "flag", "enabled": True, "strategy": "userWithId", "parameters": {}}
+
+    imported = read_unleash({"version": 0, "features": [old]})
+
+    assert imported.flags == ()
+    assert [note.pointer for note in imported.report] == ["/features/0/strategy"]

@@ -11,6 +11,7 @@ says, four things differ, for subjects that have no cohort worth keeping:
 - what flagd answers with an error is refused.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -162,7 +163,10 @@ def _described(place: Place) -> dict[str, Any]:
         name: str(metadata.pop(name)) for name in ("description", "owner") if name in metadata
     }
     tags = str(metadata.pop("tags", "")).split(",")
-    others = [f"{name}={value}" for name, value in metadata.items()]
+    others = [
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in metadata.items()
+    ]
     return {**described, "tags": [tag.strip() for tag in [*tags, *others] if tag.strip()]}
 
 

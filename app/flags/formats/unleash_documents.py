@@ -31,11 +31,14 @@ def read_clients(place: Place) -> list[Feature]:
     features = []
     for one in place.member("features").items(_MANY):
         name = one.member("name").text()
+        notes = Notes(name)
+        if one.has("strategy") and not one.has("strategies"):
+            notes.add(one.at("strategy"), "is of a time when features had one strategy")
         features.append(
             Feature(
                 name,
                 one,
-                Notes(name),
+                notes,
                 enabled=one.member("enabled").boolean(),
                 description=described(one, "description"),
                 strategies=listed(one, "strategies"),
@@ -56,6 +59,7 @@ def read_export(place: Place, environment: str | None) -> list[Feature]:
         _grouped([one for one in strategies if _is_in(one, chosen)], "featureName"),
         _grouped(listed(place, "featureTags"), "featureName"),
         _grouped(listed(place, "dependencies"), "feature"),
+        _grouped(listed(place, "featureStrategySegments"), "featureStrategyId"),
     )
     return [export.feature(one) for one in place.member("features").items(_MANY)]
 
@@ -69,6 +73,7 @@ class _Export:
     strategies: _Group
     tags: _Group
     dependencies: _Group
+    segments: _Group  # by the id of the strategy that uses them
 
     def feature(self, place: Place) -> Feature:
         name = place.member("name").text()
@@ -77,7 +82,7 @@ class _Export:
         if len(states) != 1:
             notes.add(place, "is not there once in this environment")
         found = self.strategies.get(name, ())
-        strategies = [one for one in found if not one.at("disabled").value]
+        strategies = [self._stated(one) for one in found if not one.at("disabled").value]
         if found and not strategies:
             notes.add(found[0], "is disabled, as are all strategies of the feature")
         return Feature(
@@ -91,13 +96,29 @@ class _Export:
                 for tag in self.tags.get(name, ())
             ],
             strategies=sorted(strategies, key=_order),
-            variants=listed(states[0], "variants") if states else (),
+            variants=self._variants(place, states),
             dependencies=[
                 dependency
                 for child in self.dependencies.get(name, ())
                 for dependency in listed(child, "dependencies")
             ],
         )
+
+    def _variants(self, place: Place, states: Sequence[Place]) -> Sequence[Place]:
+        """Return those of the environment; in Unleash 4 a feature had its own in all of them."""
+        told = next((state for state in states if state.has("variants")), place)
+        return listed(told, "variants")
+
+    def _stated(self, strategy: Place) -> Place:
+        """Return a strategy as it is told today: Unleash 4 kept its segments elsewhere."""
+        number = strategy.at("id").value
+        apart = self.segments.get(number, ()) if isinstance(number, str) else ()
+        if not apart and not strategy.has("strategyName"):
+            return strategy
+        segments = [*listed(strategy, "segments"), *(one.member("segmentId") for one in apart)]
+        members = {"name": strategy.at("strategyName").value, **strategy.object()}
+        stated = {**members, "segments": [one.value for one in segments]}
+        return Place(stated, strategy.pointer)
 
 
 def _grouped(places: Iterable[Place], *names: str) -> _Group:
