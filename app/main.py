@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.access import refusals
 from app.access.auditing import AuditLog
-from app.access.caller import lets_in
+from app.access.caller import caller_of, lets_in
 from app.access.fingerprints import PURPOSE as FINGERPRINTS
 from app.access.fingerprints import Fingerprints
 from app.access.gate import Gate, GuardedGate, OpenGate
@@ -75,6 +75,7 @@ from app.stats import router as stats_router
 from app.telemetry import configure_logging
 from app.vitals import Vitals
 from app.web import problem
+from app.web.bodies import Doorkeeper
 from app.web.head import as_get
 from app.web.health import router as health_router
 from app.web.hot import HotFastAPI, HotPost, HotRead
@@ -101,6 +102,7 @@ class State(TypedDict):
     evaluator: Evaluator
     registry: RegistryService
     gate: Gate
+    doorkeeper: Doorkeeper
     own: OwnRegistration | None
     known: KnownTokens
     tokens: TokenService
@@ -268,6 +270,7 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
         evaluator=evaluator,
         registry=registry,
         gate=gate,
+        doorkeeper=lambda request: caller_of(request, gate),
         known=known,
         tokens=TokenService(backends.tokens, known, key),
         audit=backends.audit,

@@ -8,6 +8,7 @@ from fastapi import Depends, Query, Request
 
 from app.access.gate import Gate
 from app.access.model import Caller, Principal
+from app.web.hot import COUNTED
 from app.web.state import from_state
 
 CALLER = "caller"  # where the request's state says who asked, for whoever tells of a refusal
@@ -16,7 +17,17 @@ AccessGate = Annotated[Gate, from_state("gate")]
 
 async def _caller(request: Request, gate: AccessGate) -> Caller:
     """Return the caller; raises an Unauthenticated, TooManyRequests or an Unavailable."""
-    return _let_in(request, gate, await gate.principal(request.scope["headers"]))
+    return await caller_of(request, gate)
+
+
+async def caller_of(request: Request, gate: Gate) -> Caller:
+    """Return who asks this request, and find that out once; raises as `_caller`."""
+    found: Caller | None = getattr(request.state, CALLER, None)
+    if found is not None:
+        return found
+    is_counted = request.scope.get(COUNTED, False)
+    principal = await gate.principal(request.scope["headers"], is_counted=is_counted)
+    return _let_in(request, gate, principal)
 
 
 def _let_in(request: Request, gate: Gate, principal: Principal) -> Caller:

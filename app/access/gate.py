@@ -15,6 +15,7 @@ from app.access.tokens import principal_of
 _REMEMBERED = 10_000
 _PERSON_SECONDS = 60.0  # so long a signature that was checked is not checked again
 _CARRIERS = frozenset({b"authorization", b"x-api-key"})
+_SCHEME = "bearer"
 _Stated = tuple[bytes | None, bytes | None]
 
 
@@ -25,8 +26,13 @@ class Gate(Protocol):
         """Return who asks, or None where only `principal` can tell. `headers` come once each."""
         ...
 
-    async def principal(self, headers: Iterable[tuple[bytes, bytes]]) -> Principal:
-        """Return who asks; raises an Unauthenticated, TooManyRequests or an Unavailable."""
+    async def principal(
+        self, headers: Iterable[tuple[bytes, bytes]], *, is_counted: bool = False
+    ) -> Principal:
+        """Return who asks; raises an Unauthenticated, TooManyRequests or an Unavailable.
+
+        A request for which `at_once` has returned somebody `is_counted` already.
+        """
         ...
 
     def is_still_let_in(self, principal: Principal) -> bool:
@@ -48,7 +54,12 @@ class OpenGate:
     def at_once(self, headers: Mapping[bytes, bytes]) -> Principal | None:  # noqa: ARG002
         return ANYBODY
 
-    async def principal(self, headers: Iterable[tuple[bytes, bytes]]) -> Principal:  # noqa: ARG002
+    async def principal(
+        self,
+        headers: Iterable[tuple[bytes, bytes]],  # noqa: ARG002
+        *,
+        is_counted: bool = False,  # noqa: ARG002
+    ) -> Principal:
         return ANYBODY
 
     def is_still_let_in(self, principal: Principal) -> bool:  # noqa: ARG002
@@ -97,7 +108,9 @@ class GuardedGate:
         self._known.note(found.principal.token_id or "")
         return found.principal
 
-    async def principal(self, headers: Iterable[tuple[bytes, bytes]]) -> Principal:
+    async def principal(
+        self, headers: Iterable[tuple[bytes, bytes]], *, is_counted: bool = False
+    ) -> Principal:
         stated = _stated(headers)
         credential = _credential(stated)
         generation = self._known.generation
@@ -105,10 +118,12 @@ class GuardedGate:
         until = principal.expires_at
         if principal.token_id is None:
             until = min(until, time() + _PERSON_SECONDS)
-        if len(self._remembered) >= _REMEMBERED:
-            self._remembered.clear()
-        self._remembered[stated] = _Remembered(principal, generation, until)
-        self._rates.demand(principal)
+        if _is_bare(stated, credential):
+            if len(self._remembered) >= _REMEMBERED:
+                self._remembered.clear()
+            self._remembered[stated] = _Remembered(principal, generation, until)
+        if not is_counted:
+            self._rates.demand(principal)
         return principal
 
     async def _found(self, credential: str) -> Principal:
@@ -150,7 +165,7 @@ def _credential(stated: _Stated) -> str:
     credentials = set() if key is None else {key.strip()}
     if authorization is not None:
         scheme, _, token = authorization.strip().partition(" ")
-        if scheme.lower() != "bearer":
+        if scheme.lower() != _SCHEME:
             raise TokenMissing
         credentials.add(token.strip())
     if not credentials:
@@ -158,3 +173,15 @@ def _credential(stated: _Stated) -> str:
     if len(credentials) > 1:
         raise CredentialsContradict
     return credentials.pop()
+
+
+def _is_bare(stated: _Stated, credential: str) -> bool:
+    """Tell whether nothing but the token was stated, and could be remembered as it stands.
+
+    One token with blanks around it can be written in any number of ways, each of 64 KiB.
+    """
+    authorization, key = stated
+    bare = len(credential)
+    return (authorization is None or len(authorization) == len(_SCHEME) + 1 + bare) and (
+        key is None or len(key) == bare
+    )

@@ -132,12 +132,12 @@ class Principal:
         try:
             return self._decided[asked]
         except KeyError:
-            if len(self._decided) >= _DECISIONS_KEPT:
-                self._decided.clear()
             needed = self.needed(right, environment)
-            self._decided[asked] = may = any(
-                grant.covers(needed, environment, service) for grant in self.grants
-            )
+            may = any(grant.covers(needed, environment, service) for grant in self.grants)
+            if len(environment) + len(service) <= _LONGEST_KEPT:  # no name is longer
+                if len(self._decided) >= _DECISIONS_KEPT:
+                    self._decided.clear()
+                self._decided[asked] = may
             return may
 
     @property
@@ -154,6 +154,7 @@ class Principal:
 
 
 _DECISIONS_KEPT: Final = 1000
+_LONGEST_KEPT: Final = 200
 _PUBLISHED: Final = {
     Right.WRITE_CONFIGS: Right.PUBLISH_CONFIGS,
     Right.WRITE_FLAGS: Right.PUBLISH_FLAGS,

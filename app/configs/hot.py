@@ -14,7 +14,7 @@ from app.configs.schemas import EffectiveOut, KeyOut
 from app.configs.secrets import masked
 from app.web.conditional import etag, matches
 from app.web.freshness import Freshness
-from app.web.hot import Asking, HotAnswer
+from app.web.hot import LONGEST_QUERY_KEPT, Asking, HotAnswer
 
 _QUERIES_KEPT = 10_000
 _FRAGMENT_OVERHEAD = 1000  # bytes beside the body, roughly
@@ -49,9 +49,11 @@ class HotConfigs:
         try:
             return self._queries[query]
         except KeyError:
-            if len(self._queries) >= _QUERIES_KEPT:
-                self._queries.clear()
-            self._queries[query] = found = _addressed(query)
+            found = _addressed(query)
+            if len(query) <= LONGEST_QUERY_KEPT:
+                if len(self._queries) >= _QUERIES_KEPT:
+                    self._queries.clear()
+                self._queries[query] = found
             return found
 
     def answer(

@@ -13,7 +13,7 @@ from app.registry.errors import BadServiceName, KeyMissing, NoInstance
 from app.registry.service import RegistryService
 from app.web.conditional import etag, matches
 from app.web.freshness import Freshness
-from app.web.hot import Asking, HotAnswer
+from app.web.hot import LONGEST_QUERY_KEPT, Asking, HotAnswer
 
 _QUERIES_KEPT = 10_000
 _DISCOVER = frozenset({"zone", "tag", "version"})
@@ -47,9 +47,11 @@ class HotRegistry:
         try:
             return self._queries[known, text]
         except KeyError:
-            if len(self._queries) >= _QUERIES_KEPT:
-                self._queries.clear()
-            self._queries[known, text] = found = _parsed(known, text)
+            found = _parsed(known, text)
+            if len(text) <= LONGEST_QUERY_KEPT:
+                if len(self._queries) >= _QUERIES_KEPT:
+                    self._queries.clear()
+                self._queries[known, text] = found
             return found
 
     def revision(self) -> tuple[bytes, bytes]:

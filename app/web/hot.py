@@ -23,6 +23,9 @@ _LARGEST_BODY = 64 * 1024
 _LONGEST_LENGTH = 5  # digits of a Content-Length
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _OF_A_BODY = frozenset({b"content-length", b"transfer-encoding"})
+# In the scope: this request was counted as one of its caller's already.
+COUNTED = "pilothouse.counted"
+LONGEST_QUERY_KEPT = 1000  # or who invents queries could fill the memory with them
 _log = structlog.get_logger()
 
 
@@ -47,7 +50,11 @@ class Asking(Protocol):
 class Gate(Protocol):
     """Who asks, if that can be told at once."""
 
-    def at_once(self, headers: Mapping[bytes, bytes]) -> Asking | None: ...
+    def at_once(self, headers: Mapping[bytes, bytes]) -> Asking | None:
+        """Return who asks, and count the request."""
+        ...
+
+    def is_still_let_in(self, principal: Any) -> bool: ...
 
 
 class HotRead(Protocol):
@@ -130,7 +137,10 @@ def _may_answer(scope: Scope) -> tuple[Asking, Mapping[bytes, bytes]] | None:
         return None
     gate: Gate = scope["state"]["gate"]
     asking = gate.at_once(headers)
-    return None if asking is None else (asking, headers)
+    if asking is None:
+        return None
+    scope[COUNTED] = True
+    return asking, headers
 
 
 async def _answered(read: HotRead, scope: Scope, send: Send) -> bool:
@@ -179,7 +189,9 @@ async def _answered_post(
     finally:
         telemetry.HTTP_REQUESTS_IN_PROGRESS.dec()
     found = None
-    if message["type"] == "http.request" and not message["more_body"]:
+    is_whole = message["type"] == "http.request" and not message["more_body"]
+    gate: Gate = scope["state"]["gate"]
+    if is_whole and gate.is_still_let_in(asking):  # a body may take its time
         posted = Posted(asking, headers, message["body"], scope["scheme"], scope.get("server"))
         try:
             found = post.answer(parameter, posted)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.e2e.client import told
 from tests.e2e.events import listening
+from tests.servers.answer import Answer
 from tests.servers.process import wait_until
 from tests.servers.service import ROOT, ServiceProcess
 
@@ -28,7 +29,6 @@ def service() -> Iterator[ServiceProcess]:
         "PILOTHOUSE_ACCESS": "required",
         "PILOTHOUSE_ADMIN_TOKEN": ADMIN,
         "CALLER_STREAM_LIMIT": "2",
-        "CALLER_REQUEST_LIMIT": "200",
         "CORS_ORIGINS": "https://console.example",
     }
     with ServiceProcess(settings) as service:
@@ -98,6 +98,14 @@ def test_who_is_not_known_is_told_before_anything_is_waited_for(service: Service
 
     assert status(service, f"{_SHOP}&min_revision=1000000") == 401
     assert time.monotonic() - began < 1
+
+
+def test_who_is_not_known_is_told_before_a_body_is_judged(service: ServiceProcess) -> None:
+    answer = service.request("POST", "/api/v1/config", data=b"{no JSON")
+    known = service.request("POST", "/api/v1/config", data=b"{no JSON", headers=bearer(ADMIN))
+
+    assert (answer.status, answer.json()["code"]) == (401, "token_missing")
+    assert (known.status, known.json()["code"]) == (400, "bad_json")
 
 
 def test_a_changed_secret_is_refused(service: ServiceProcess) -> None:
@@ -245,18 +253,41 @@ def test_a_caller_has_so_many_streams_and_no_more(service: ServiceProcess) -> No
     wait_until(is_opened, "the streams that ended are forgotten")
 
 
-def test_a_caller_sends_so_many_requests_and_no_more(service: ServiceProcess) -> None:
-    headers = bearer(made(service, "busy", **{"class": "service"})["token"])
-    quiet = bearer(made(service, "quiet", **{"class": "service"})["token"])
-    answers = [service.request("GET", _SHOP, headers=headers) for _ in range(1000)]
+@pytest.fixture(scope="module")
+def narrow() -> Iterator[ServiceProcess]:
+    """Let a caller send ten requests at once and five each second after: few on any machine."""
+    settings = {
+        "PILOTHOUSE_ACCESS": "required",
+        "PILOTHOUSE_ADMIN_TOKEN": ADMIN,
+        "CALLER_REQUEST_LIMIT": "5",
+    }
+    with ServiceProcess(settings) as service:
+        yield service
+
+
+@pytest.mark.parametrize("question", ["", "&reveal=false"])  # answered at the hot door, and behind
+def test_a_caller_sends_so_many_requests_and_no_more(narrow: ServiceProcess, question: str) -> None:
+    def token(name: str) -> dict[str, str]:
+        body = {"name": name, "class": "service", "environments": ["staging"], "services": ["shop"]}
+        made: list[Answer] = []
+
+        def is_made() -> bool:
+            made.append(narrow.request("POST", "/api/v1/tokens", body, headers=bearer(ADMIN)))
+            return made[-1].status == 201
+
+        wait_until(is_made, "the administrator may ask again")
+        return bearer(made[-1].json()["token"])
+
+    busy, quiet = token("alike"), token("alike")
+    answers = [narrow.request("GET", _SHOP + question, headers=busy) for _ in range(200)]
 
     refused = [answer for answer in answers if answer.status == 429]
-
+    assert [answer.status for answer in answers[:10]] == [200] * 10
     assert refused
     assert {answer.status for answer in answers} == {200, 429}
     assert refused[0].json()["code"] == "too_many_requests"
     assert int(refused[0].headers["Retry-After"]) > 0
-    assert status(service, **quiet) == 200
+    assert status(narrow, **quiet) == 200
 
 
 def test_a_client_hears_of_flags_by_the_address_that_it_was_given(service: ServiceProcess) -> None:
