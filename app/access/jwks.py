@@ -20,6 +20,8 @@ _ASK_AGAIN_SECONDS: Final = 30.0  # whoever invents key ids must not make us ask
 _LARGEST: Final = 256 * 1024
 _MOST_KEYS: Final = 100
 _DISCOVERY: Final = "/.well-known/openid-configuration"
+# Who answers with anything else than a document of keys is as good as away.
+_AWAY: Final = (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, RecursionError)
 _log = structlog.get_logger(__name__)
 
 
@@ -66,7 +68,7 @@ class IssuerKeys:
                 self._url = self._url or await self._discovered()
                 self._keys = _usable(await self._fetched(self._url))
             outcome = "ok"
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError) as error:
+        except _AWAY as error:
             _log.warning("issuer_away", reason=type(error).__name__)
         finally:
             self._asked = monotonic()
@@ -105,7 +107,10 @@ class IssuerKeys:
 def _usable(document: dict[str, Any]) -> Sequence[Key]:
     """Return the keys that check signatures; what cannot be read is passed over."""
     found: list[Key] = []
-    for member in document["keys"][:_MOST_KEYS]:
+    members = document["keys"]
+    if not isinstance(members, list):
+        raise ValueError("no list of keys")  # noqa: TRY004 - told as every other bad answer
+    for member in members[:_MOST_KEYS]:
         # A symmetric key in a public document is a secret no longer.
         if not isinstance(member, dict) or member.get("kty") not in {"RSA", "EC", "OKP"}:
             continue

@@ -17,6 +17,8 @@ from app.access.model import RIGHTS_OF_ROLE, Grant, Principal, Role
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "Ed25519")
 LEEWAY_SECONDS = 30
 _LONGEST = 8192
+# Numbers beyond any float and brackets without end among them.
+_UNREADABLE = (JoseError, ValueError, TypeError, KeyError, OverflowError, RecursionError)
 _LONGEST_NAME = 120
 
 
@@ -66,7 +68,7 @@ class People:
             for key in await self.keys.keys(header.get("kid")):
                 with suppress(JoseError):
                     return self._principal(jwt.decode(text, key, algorithms=ALGORITHMS).claims)
-        except (JoseError, ValueError, TypeError, KeyError) as error:
+        except _UNREADABLE as error:
             raise TokenRefused from error
         raise TokenRefused
 

@@ -23,6 +23,7 @@ class Issuer:
             "ed": OKPKey.generate_key("Ed25519", {"kid": "ed"}),
         }
         self.is_there = True
+        self.instead: bytes | None = None  # of its document of keys
         self.reads = 0
         issuer = self
 
@@ -31,6 +32,8 @@ class Issuer:
                 document = issuer._document(self.path)
                 self.send_response(404 if document is None else 200)
                 body = json.dumps(document).encode()
+                if issuer.instead is not None and self.path.endswith("/keys"):
+                    body = issuer.instead
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+from joserfc import jws
 from joserfc.jwk import OctKey, RSAKey
 
 from app.access.errors import IssuerUnavailable, TokenRefused
@@ -126,6 +127,10 @@ def _critical(issuer: Issuer) -> str:
     return (body + b".AAAA").decode()
 
 
+def _saying(issuer: Issuer, text: bytes) -> str:
+    return jws.serialize_compact({"alg": "RS256", "kid": "rsa"}, text, issuer.keys["rsa"])
+
+
 def _late(seconds: int) -> int:
     return int(time.time()) + seconds
 
@@ -150,6 +155,10 @@ REFUSED: dict[str, Forge] = {
     "no end": lambda issuer: issuer.token(exp=None),
     "an end that is a text": lambda issuer: issuer.token(exp="tomorrow"),
     "an end that is true": lambda issuer: issuer.token(exp=True),
+    "an end beyond any float": lambda issuer: issuer.token(exp=10**400),
+    "a beginning beyond any float": lambda issuer: issuer.token(nbf=10**400),
+    "claims that never end": lambda issuer: _saying(issuer, b"[" * 5000),
+    "claims that are a list": lambda issuer: _saying(issuer, b"[1]"),
     "not yet": lambda issuer: issuer.token(nbf=_late(60)),
     "issued tomorrow": lambda issuer: issuer.token(iat=_late(86_400)),
     "another audience": lambda issuer: issuer.token(aud="bank"),
@@ -220,5 +229,32 @@ async def test_before_it_was_reached_nobody_can_tell(people: People, issuer: Iss
             await people.principal(issuer.token())
     finally:
         issuer.is_there = True
+
+    assert await people.principal(issuer.token())
+
+
+NO_KEYS = {
+    "a number": b"5",
+    "no member": b"{}",
+    "nothing": b'{"keys": null}',
+    "keys by name": b'{"keys": {"rsa": 1}}',
+    "a text": b'{"keys": "rsa"}',
+    "lists without end": b"[" * 100_000,
+    "no UTF-8": b"\xff\xfe",
+    "too much": b" " * 300_000 + b"{}",
+}
+
+
+@pytest.mark.parametrize("what", NO_KEYS)
+@pytest.mark.parametrize("kid", ["rsa", None])
+async def test_whoever_answers_with_no_keys_is_as_good_as_away(
+    people: People, issuer: Issuer, what: str, kid: str | None
+) -> None:
+    issuer.instead = NO_KEYS[what]
+    try:
+        with pytest.raises(IssuerUnavailable):
+            await people.principal(_other_key(issuer, kid))
+    finally:
+        issuer.instead = None
 
     assert await people.principal(issuer.token())
