@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from math import inf
 from time import monotonic
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -36,12 +36,13 @@ _log = structlog.get_logger(__name__)
 
 
 class _Read(NamedTuple):
-    """What a node holds, read once: one change of a service is no reason to read all of it."""
+    """The nodes of a service and the instances in them: what has not changed is not read again."""
 
-    data: bytes
-    found: Found | None  # None: no instance
+    nodes: Mapping[str, Node]
+    found: Mapping[str, Found]
 
 
+_NOTHING: Final = _Read({}, {})
 _Put = tuple[RowTag, str, int]  # with the status that it tells, and the session
 
 
@@ -69,21 +70,27 @@ class Keeper:
 
     def _seen(self, service: str) -> None:
         """Take over what stands in ZooKeeper for a service."""
-        known, read = self._read.get(service, {}), {}
-        own = self._nodes.session.id
-        for name, node in self._nodes.nodes.get(service, {}).items():
-            before = known.get(name)
-            if before is None or before.data != node.data:
-                before = _read(node)
-            read[name] = before
-            if node.session == own:
-                self._settling.pop((service, name), None)
-        self._read[service] = read
-        if not read:
-            del self._read[service]
-        found = {name: one.found for name, one in read.items() if one.found is not None}
+        before, known = self._read.pop(service, _NOTHING)
+        nodes = self._nodes.nodes.get(service, {})
+        # With thousands of nodes, one of which has changed, the others must cost next to nothing.
+        found = {name: one for name, one in known.items() if name in nodes}
+        for node in [node for name, node in nodes.items() if before.get(name) is not node]:
+            self._take(node, before.get(node.name), found)
+        if nodes:
+            self._read[service] = _Read(nodes, found)
         self._view.found(service, found)
         self._due.set()
+
+    def _take(self, node: Node, before: Node | None, found: dict[str, Found]) -> None:
+        if node.session == self._nodes.session.id:
+            self._settling.pop((node.service, node.name), None)
+        if before is not None and before.data == node.data:
+            return
+        one = _read(node)
+        if one is None:
+            found.pop(node.name, None)
+        else:
+            found[node.name] = one
 
     async def place(self, row: Row) -> None:
         """Put the node of a row of ours; raises NodesUnavailable, and the sweep goes on trying."""
@@ -309,12 +316,13 @@ class Keeper:
 _found = lru_cache(2 * _AT_ONCE)(read_node)
 
 
-def _read(node: Node) -> _Read:
+def _read(node: Node) -> Found | None:
+    """Return the instance in a node, None if there is none."""
     try:
-        return _Read(node.data, _found(node.service, node.name, node.data))
+        return _found(node.service, node.name, node.data)
     except UnreadableNode as error:
         _log.warning("node_unreadable", service=node.service, node=node.name, reason=str(error))
-        return _Read(node.data, None)
+        return None
 
 
 def is_wanted(row: Row) -> bool:
