@@ -11,7 +11,7 @@ from app.access.model import Right
 from app.changes.follower import Follower
 from app.flags import ofrep
 from app.flags.evaluating import Evaluator
-from app.flags.ofrep import Refused, Told
+from app.flags.ofrep import Refused, Stream, Told
 from app.flags.router_evaluation import BATCH, EVALUATE
 from app.flags.schemas import BASE
 from app.flags.sets import Environment
@@ -188,7 +188,7 @@ def _stream(
     host: bytes | None,
     environment: str,
     ticket: str | None,
-) -> bytes:
+) -> Stream:
     """Tell where changes can be heard of, by the address that FastAPI would find out."""
     headers = [] if host is None else [(b"host", host)]
     url = URL(scope={"scheme": scheme, "server": server, "path": "/", "headers": headers})

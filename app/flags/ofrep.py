@@ -24,6 +24,13 @@ class Told(NamedTuple):
     tag: str | None = None
 
 
+class Stream(NamedTuple):
+    """Where changes can be heard of: what is told of it, and the ticket that is needed there."""
+
+    told: bytes
+    ticket: str | None
+
+
 class Refused(Exception):
     """A request that OFREP cannot answer."""
 
@@ -75,17 +82,21 @@ def one(evaluator: Evaluator, environment: str, key: str, body: bytes) -> Told:
 
 
 def every(
-    evaluator: Evaluator, environment: str, body: bytes, known: str | None, stream: bytes
+    evaluator: Evaluator, environment: str, body: bytes, known: str | None, stream: Stream
 ) -> Told:
-    """Answer all flags, or 304 without evaluating one if the client has these answers."""
+    """Answer all flags, or 304 without evaluating one if the client has these answers.
+
+    With a new ticket the tag is another one: after 304, clients would go on with a ticket that has
+    run out, and ask again every second.
+    """
     context = read_context(body)
-    tag = etag(evaluator.tag(environment, "open", context))
+    tag = etag(evaluator.tag(environment, stream.ticket or "open", context))
     if matches(known, tag):
         return Told(304, b"", tag)
     flags = evaluator.ofrep_all(environment, context)
     revision = evaluator.sets.environment(environment).revision
     members = b'{"flags":[%b],"eventStreams":[%b],"metadata":{"revision":%d}}'
-    return Told(200, members % (flags, stream, revision), tag)
+    return Told(200, members % (flags, stream.told, revision), tag)
 
 
 def refusal(code: str, details: str, key: str | None = None) -> bytes:
@@ -93,12 +104,12 @@ def refusal(code: str, details: str, key: str | None = None) -> bytes:
     return _json({**members, "errorCode": code, "errorDetails": details})
 
 
-def stream_of(scheme: str, host: str, environment: str, ticket: str | None) -> bytes:
+def stream_of(scheme: str, host: str, environment: str, ticket: str | None) -> Stream:
     """Tell where changes can be heard of, with a ticket where one is needed."""
     url = f"{scheme}://{host}/ofrep/v1/stream?environment={environment}"
     if ticket is not None:
         url += f"&{TICKET}={ticket}"
-    return _json({"type": "sse", "url": url})
+    return Stream(_json({"type": "sse", "url": url}), ticket)
 
 
 def _json(value: object) -> bytes:

@@ -1,5 +1,6 @@
 """OFREP's clients read no other form, whatever fails; and time alone makes another tag."""
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,12 +13,15 @@ from fastapi import FastAPI
 
 from app.access.fingerprints import Fingerprints
 from app.access.gate import OpenGate
+from app.access.model import Principal
+from app.access.tickets import TICKET_SECONDS, Tickets
 from app.changes.embedded import EmbeddedChangeLog
 from app.changes.follower import Follower
 from app.flags.embedded import EmbeddedFlagStore
 from app.flags.evaluating import Evaluator
 from app.flags.forms import read, text_of
 from app.flags.model import Item
+from app.flags.ofrep import Told, every, stream_of
 from app.flags.router_ofrep import router
 from app.flags.service import FlagService
 from app.flags.sets import FlagSets
@@ -143,3 +147,25 @@ def _is_told(members: dict[str, Any], key: str | None) -> None:
     assert members["errorCode"] == "GENERAL"
     assert members["errorDetails"]
     assert members.get("key") == key
+
+
+async def test_a_ticket_that_runs_out_is_renewed_even_where_no_flag_changes(
+    sets: FlagSets, clock: Clock
+) -> None:
+    await sets.refresh()
+    clock.now = BEGIN.timestamp()
+    tickets, evaluator = Tickets(bytes(32), clock), Evaluator(sets, clock=clock)
+
+    def asked(known: str | None) -> Told:
+        ticket = tickets.issued(Principal("ann", ()), "default")
+        stream = stream_of("https", "flags.example.org", "default", ticket)
+        return every(evaluator, "default", b"{}", known, stream)
+
+    first = asked(None)
+    same = asked(first.tag)
+    clock.now += TICKET_SECONDS
+    renewed = asked(first.tag)
+
+    assert (first.status, same.status, renewed.status) == (200, 304, 200)
+    (stream,) = json.loads(renewed.body)["eventStreams"]
+    tickets.holder(stream["url"].partition("&ticket=")[2])
