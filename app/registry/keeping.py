@@ -65,7 +65,7 @@ class Keeper:
         self._due = asyncio.Event()
         self._clock = clock
         self._steady_since = self._looked_at = clock()
-        self._read: dict[str, Mapping[str, _Read]] = {}
+        self._read: dict[str, _Read] = {}
         nodes.listen(self._seen)
 
     def _seen(self, service: str) -> None:
