@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry
 from pilothouse.changes import ChangeType, ConfigChange
 from pilothouse.reload import ConfigManager, ReloadStatus, SourceUnavailable, StartFailed
 from pilothouse_core.trees import KeysConflict
-from sdk.tests.reload.waiting import SECONDS, Heard
+from sdk.tests.reload.waiting import Heard
+from tests.servers.process import PATIENCE_SECONDS
 
 
 class Held:
@@ -269,7 +270,7 @@ async def test_subscribers_hear_of_their_path_only_and_errors_stay_theirs(
     assert [change.path for change in everything.changes] == ["db.host", "db.port", "dbx"]
     assert [one.path for one in section.changes] == ["db.host", "db.port", "db.host", "db.port"]
     assert [change.new_value for change in leaf.changes] == [2, None]
-    assert sum(record.message == "config_callback_failed" for record in caplog.records) == 6
+    assert sum("a callback failed" in record.message for record in caplog.records) == 6
 
 
 async def test_bound_methods_are_held_weakly_and_functions_strongly() -> None:
@@ -406,7 +407,7 @@ def test_a_script_needs_no_event_loop() -> None:
         assert manager.reload_sync().version == 2
         assert manager.get_config("a") == 2
         assert manager.rollback_sync().status is ReloadStatus.ROLLED_BACK
-        assert heard.wait(SECONDS)
+        assert heard.wait(PATIENCE_SECONDS)
     assert manager.reload_sync().succeeded
     assert told[0] == "pilothouse-config"
     assert not [one for one in threading.enumerate() if one.name == "pilothouse-config"]

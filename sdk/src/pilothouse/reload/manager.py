@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import os
 import random
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
 from datetime import datetime, timezone
@@ -26,6 +28,7 @@ from pilothouse.reload.model import (
 )
 from pilothouse.reload.reading import ABSENT, copied, found
 from pilothouse.reload.sources.port import Closing, ConfigSource, Watched
+from pilothouse.reload.sources.watching import prepare
 from pilothouse.reload.state import (
     RUNTIME,
     Commit,
@@ -44,7 +47,22 @@ Result = TypeVar("Result")
 _MERGED = "configuration"
 """What errors of the merged configuration begin with; no source can have this name."""
 _LONGEST_PAUSE_SECONDS = 60.0
+_THREAD = "pilothouse-config"
+# A fork has copies of the loop and the watchers of its parent, which share the parent's file
+# descriptors: were one collected here, what the parent waits for might be gone.
+_of_parents: list[object] = []
+_guard = threading.Lock()  # of beginning anew
 _log = logging.getLogger(__name__)
+
+
+def _renew_guard() -> None:
+    """In a fork whoever held the lock may not have come along."""
+    global _guard  # noqa: PLW0603 - a lock cannot be told that it is free
+    _guard = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_guard)
 
 
 class ConfigManager:
@@ -53,7 +71,9 @@ class ConfigManager:
     Reads answer from memory and never wait. `start`, `stop`, `reload` and `rollback` are awaited;
     a program without an event loop uses the methods of the same name with `_sync`, or `with`.
     Everything may be called from any thread and any task. Callbacks run on the loop the manager
-    was started on (after `start_sync`: in its thread).
+    was started on (after `start_sync`: in its thread). In a forked process (gunicorn, Celery) a
+    manager that was started with `start_sync` begins anew with the first call; one that was started
+    on a loop, which does not come along, keeps what it had until it is started again.
 
     `watch_files=False` leaves files alone once they are read. `max_config_versions` are kept for
     `rollback`; parts that do not change between them are kept once. `rules` are what the merged
@@ -85,6 +105,7 @@ class ConfigManager:
         self._home: asyncio.AbstractEventLoop | None = None
         self._thread: LoopThread | None = None
         self._is_started = False
+        self._pid = os.getpid()
         self._refused: str | None = None
 
     # Sources
@@ -96,6 +117,7 @@ class ConfigManager:
         is loaded and watched from now on; `reload(source.name)` waits for its first load. Raises
         ValueError where the name is taken.
         """
+        self._touch()
         if source.name in self._members or source.name in {RUNTIME, _MERGED}:
             raise ValueError(f"there is a source {source.name!r} already")
         member = Member(source, next(self._orders), optional)
@@ -105,6 +127,7 @@ class ConfigManager:
 
     def get_sources(self) -> list[SourceInfo]:
         """Return how the sources are, the one that wins over the others first."""
+        self._touch()
         members = sorted(
             self._members.values(),
             key=lambda member: (member.source.priority, member.order),
@@ -121,9 +144,12 @@ class ConfigManager:
         and then nothing has been started. Of several remote sources some may be away: where one of
         them could be loaded, the others join when they come back.
         """
+        self._touch()
         if self._is_started:
             return ReloadResult(ReloadStatus.SUCCESS, None, self._state.version)
         self._home = asyncio.get_running_loop()
+        if self._watch_files and any(one.kind == "file" for one in self._members.values()):
+            await asyncio.to_thread(prepare)
         began, started = next(self._loads), perf_counter()
         outcomes = await self._load(list(self._members.values()))
         errors = {
@@ -162,9 +188,10 @@ class ConfigManager:
 
     def start_sync(self) -> ReloadResult:
         """Start as `start` does, on an event loop in a thread of its own."""
+        self._touch()
         if self._is_started:
             return ReloadResult(ReloadStatus.SUCCESS, None, self._state.version)
-        thread = LoopThread("pilothouse-config")
+        thread = LoopThread(_THREAD)
         try:
             result = waited(self.start(), thread.loop)
         except BaseException:
@@ -206,6 +233,7 @@ class ConfigManager:
 
         A null is a value. Lists and sections are copies, which may be changed.
         """
+        self._touch()
         value = found(self._state.data, path)
         return default if value is ABSENT else copied(value)
 
@@ -214,6 +242,7 @@ class ConfigManager:
 
         Raises TypeError where there is a value instead.
         """
+        self._touch()
         value = found(self._state.data, path) if path else self._state.data
         if value is ABSENT:
             return {}
@@ -275,6 +304,7 @@ class ConfigManager:
         """
         if not all(path.split(".")):
             raise ValueError(f"{path!r} is not a dotted path")
+        self._touch()
         own = copied(value)
 
         def change(parts: Parts) -> Parts:
@@ -287,6 +317,7 @@ class ConfigManager:
 
     def clear_override(self, path: str | None = None) -> None:
         """Take back what was overridden at and below `path`; without a path everything."""
+        self._touch()
 
         def change(parts: Parts) -> Parts:
             runtime: Tree = {} if path is None else without(parts.runtime, path)
@@ -305,6 +336,7 @@ class ConfigManager:
         and lambdas are held until `unsubscribe`. An async callback is awaited, one change after
         the other. What a callback raises is logged.
         """
+        self._touch()
         return self._subscriptions.add(callback, path)
 
     def unsubscribe(self, subscription: Subscription) -> bool:
@@ -320,13 +352,39 @@ class ConfigManager:
 
     def health(self) -> Health:
         """Tell whether everything is as it should be; never waits."""
+        self._touch()
         sources = {name: member.error for name, member in self._members.items()}
         is_healthy = self._is_started and self._refused is None and not any(sources.values())
         return Health(is_healthy, self._state.version, sources, self._refused)
 
     # Inside
 
+    def _touch(self) -> None:
+        """Begin anew if this is a forked process: what ran in its parent does not run here."""
+        if self._pid != os.getpid():
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        with _guard:
+            if self._pid == os.getpid():
+                return
+            members = list(self._members.values())
+            watchers = [member.watcher for member in members]
+            _of_parents.append((self._home, self._thread, watchers, self._subscriptions.renew()))
+            self._state.renew_lock()
+            for member in members:
+                member.watcher = None
+            is_begun = self._is_started and self._thread is not None
+            self._home, self._thread, self._is_started = None, None, False
+            if is_begun:
+                self._thread = LoopThread(_THREAD)
+                self._home, self._is_started = self._thread.loop, True
+                for member in members:
+                    self._home.call_soon_threadsafe(self._begin_watching, member)
+            self._pid = os.getpid()
+
     def _loop(self) -> asyncio.AbstractEventLoop | None:
+        self._touch()
         home = self._home
         return home if home is not None and home.is_running() else None
 
@@ -370,7 +428,7 @@ class ConfigManager:
         except InvalidConfig as error:
             self._refused = str(error)
             errors.append(f"{_MERGED}: {error}")
-            _log.warning("config_refused", extra={"reason": str(error)})
+            _log.warning("the merged configuration is refused, the last one stays: %s", error)
         else:
             self._refused = None
         for one in outcomes:
@@ -393,8 +451,7 @@ class ConfigManager:
     def _noted(self, outcome: Loaded) -> str:
         member = outcome.member
         if member.error != outcome.error:  # a source that stays away is told of once
-            extra = {"source": member.name, "reason": outcome.error}
-            _log.warning("config_source_failed", extra=extra)
+            _log.warning("%s stays as it is: %s", member.name, outcome.error)
         member.error = outcome.error
         return f"{member.name}: {outcome.error}"
 
@@ -448,8 +505,8 @@ class ConfigManager:
                         await self._reload(member.name)
             except Exception as error:  # noqa: BLE001 - a source may be anybody's
                 failures += 1
-                extra = {"source": member.name, "reason": f"{type(error).__name__}: {error}"}
-                _log.warning("config_watch_failed", extra=extra)
+                reason = f"{type(error).__name__}: {error}"
+                _log.warning("%s is not watched for now: %s", member.name, reason)
                 longest = min(_LONGEST_PAUSE_SECONDS, 2.0**failures)
                 await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 - full jitter
             else:

@@ -92,6 +92,10 @@ class ConfigState:
         self._versions: deque[_Version] = deque(maxlen=max_versions)
         self._number = 0
 
+    def renew_lock(self) -> None:
+        """In a fork whoever held it may not have come along."""
+        self._lock = threading.Lock()
+
     @property
     def data(self) -> Mapping[str, Any]:
         """What must only be read: it is shared by all readers."""

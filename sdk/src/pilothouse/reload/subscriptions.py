@@ -45,7 +45,7 @@ class Subscription:
             if inspect.isawaitable(said):
                 self._wait_for(said)
         except Exception:  # noqa: BLE001 - a callback may be anybody's
-            _log.exception("config_callback_failed", extra={"path": change.path})
+            _log.exception("a callback failed on the change of %s", change.path)
 
     def _wait_for(self, said: Awaitable[object]) -> None:
         try:
@@ -59,12 +59,17 @@ class Subscription:
         if self._task is None or self._task.done():
             self._task = loop.create_task(self._await_pending())
 
+    def renew(self) -> object:
+        """Forget the task of the process that this one was forked from, and return it."""
+        task, self._task = self._task, None
+        return task
+
     async def _await_pending(self) -> None:
         while self._pending:
             try:
                 await self._pending.popleft()
             except Exception:  # noqa: BLE001 - a callback may be anybody's
-                _log.exception("config_callback_failed", extra={"path": self.path})
+                _log.exception("a callback failed on a change below %r", self.path or "")
 
 
 def _drop(own: "weakref.ref[Subscription]", gone: Callable[[Subscription], object]) -> None:
@@ -85,6 +90,15 @@ class Subscriptions:
 
     def __len__(self) -> int:
         return len(self._all)
+
+    def renew(self) -> object:
+        """Go on in a forked process, and return what is its parent's.
+
+        Whoever held the lock may not have come along, nor whoever was telling.
+        """
+        self._lock = threading.RLock()
+        self._is_telling = False
+        return [subscription.renew() for subscription in self._all]
 
     def add(self, callback: Callback, path: str | None) -> Subscription:
         subscription = Subscription(callback, path, self.remove)

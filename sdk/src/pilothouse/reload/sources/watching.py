@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 _STEP_MILLISECONDS = 20
@@ -11,6 +13,16 @@ _LOOK_SECONDS = 2.0
 _LOOK_SECONDS_WITHOUT_NOTIFICATIONS = 0.5
 
 Signature = tuple[int, int, int, int] | None
+
+
+def prepare() -> None:
+    """Import what sends notifications, before anything is watched.
+
+    Imported by the first watcher it would hold up its loop, and a process forked at that moment
+    would wait for ever for the half of it that was not there yet.
+    """
+    with suppress(ImportError):
+        import_module("watchfiles")
 
 
 def signature(path: Path) -> Signature:
