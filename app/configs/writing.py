@@ -9,7 +9,7 @@ import json
 import random
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -57,6 +57,7 @@ STORE_SECONDS = 1.5  # from the start until the store must have answered
 WRITE_SECONDS = 1.9  # from the start until the client is answered
 _ATTEMPTS = 10
 _PAUSE_SECONDS = 0.03
+_LOGGED_AT_ONCE = 100  # versions
 _WARNING = PlainValues()  # and refusing nothing
 _log = structlog.get_logger(__name__)
 
@@ -434,8 +435,14 @@ class Writer:
     async def _fill(self, document: DocumentId, logged: int, upto: int) -> Pointer:
         """Log what lies between; versions are immutable, so they are read outside the log."""
         missing = range(logged + 1, upto + 1)
-        found = [await self._found(document, version) for version in missing]
-        return await self._log.advance(document.entity, found)
+        # In portions: thousands at once would not be logged in time, at this or any later attempt.
+        while len(missing) > _LOGGED_AT_ONCE:
+            portion, missing = missing[:_LOGGED_AT_ONCE], missing[_LOGGED_AT_ONCE:]
+            await self._log.advance(document.entity, await self._all_found(document, portion))
+        return await self._log.advance(document.entity, await self._all_found(document, missing))
+
+    async def _all_found(self, document: DocumentId, versions: Iterable[int]) -> list[Written]:
+        return [await self._found(document, version) for version in versions]
 
     async def _found(self, document: DocumentId, version: int) -> Written:
         try:
