@@ -182,6 +182,12 @@ audit = Table(
     Column("previous", LargeBinary, nullable=False),
     Column("hash", LargeBinary, nullable=False),
     Index("audit_by_time", "at"),
+    # For each filter of GET /api/v1/audit, in the order that it answers.
+    Index("audit_by_actor", "actor", "seq"),
+    Index("audit_by_action", "action", "seq"),
+    Index("audit_by_kind", "kind", "seq"),
+    Index("audit_by_environment", "environment", "seq"),
+    Index("audit_by_name", "name", "seq"),
 )
 
 # One row: the last of the audit. Whoever appends locks it, after any other lock.
@@ -424,7 +430,9 @@ async def within(seconds: float, call: Coroutine[Any, Any, T]) -> T:
         if task.done():
             return task.result()
     finally:
-        if not task.done():
+        if task.done():
+            _forget(task)  # a caller who is cancelled as it fails looks at it no more
+        else:
             task.cancel()
             _abandoned.add(task)
             task.add_done_callback(_forget)

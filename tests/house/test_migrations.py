@@ -1,6 +1,7 @@
 import asyncio
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import asyncpg
@@ -9,7 +10,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
-from app.database import LOG_LOCK, REGISTER_LOCK, metadata, migrate, open_migration_engine
+from app.access.auditing import Wanted
+from app.database import (
+    LOG_LOCK,
+    REGISTER_LOCK,
+    audit,
+    metadata,
+    migrate,
+    open_migration_engine,
+)
 from app.verifying import postgres_trail, verify
 from tests.servers.postgres import PostgresServer
 
@@ -33,6 +42,13 @@ async def test_the_migrations_build_what_the_tables_say(url: str) -> None:
     async with engine.connect() as connection:
         assert await connection.run_sync(differences) == []
     await engine.dispose()
+
+
+def test_whatever_the_audit_is_asked_by_has_an_index() -> None:
+    asked = {member.name for member in fields(Wanted)} - {"since", "until"}
+    indexed = {tuple(column.name for column in index.columns) for index in audit.indexes}
+
+    assert indexed == {("at",), *((name, "seq") for name in asked)}
 
 
 async def test_replicas_that_start_together_take_turns(url: str) -> None:
