@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
 from app import telemetry
+from app.errors import PilothouseError
 from app.web.middleware import LARGEST_HEADERS, NOTHING_TO_SHOW, SECURITY_HEADERS, STARTED
 
 _LARGEST_BODY = 64 * 1024
@@ -155,6 +156,8 @@ async def _answered(read: HotRead, scope: Scope, send: Send) -> bool:
     parameter = scope["path"][len(read.prefix) :]
     try:
         found = read.answer(parameter, scope["query_string"], headers, asking)
+    except PilothouseError:  # such as a log that is away: not worth a line for each read
+        return False
     except Exception:  # noqa: BLE001 - FastAPI's door knows how a failure is told
         _log.exception("hot_door_failed", route=read.route)
         return False
@@ -195,6 +198,8 @@ async def _answered_post(
         posted = Posted(asking, headers, message["body"], scope["scheme"], scope.get("server"))
         try:
             found = post.answer(parameter, posted)
+        except PilothouseError:
+            found = None
         except Exception:  # noqa: BLE001 - FastAPI's door knows how a failure is told
             _log.exception("hot_door_failed", route=post.route)
     if found is None:

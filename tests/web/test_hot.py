@@ -7,7 +7,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
+from structlog.testing import capture_logs
 
+from app.changes.errors import LogUnavailable
+from app.web import problem
 from app.web.hot import Asking, HotAnswer, HotFastAPI
 from app.web.middleware import Edge
 
@@ -27,14 +30,16 @@ class Gate:
         return Anybody()
 
 
+@dataclass
 class Failing:
-    route = "/things/{name}"
-    prefix = "/things/"
+    failure: Exception
+    route: str = "/things/{name}"
+    prefix: str = "/things/"
 
     def answer(
         self, parameter: str, query: bytes, headers: Mapping[bytes, bytes], asking: Asking
     ) -> HotAnswer | None:
-        raise ValueError(f"cannot answer {asking.name} about {parameter}{query!r}{headers}")
+        raise type(self.failure)(f"cannot answer {asking.name}: {parameter}{query!r}{headers}")
 
 
 @dataclass
@@ -42,9 +47,11 @@ class Served:
     """An application as the server calls it, with what its lifespan has made."""
 
     app: FastAPI
+    failure: Exception
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app({**scope, "state": {"hot": (Failing(),), "gate": Gate()}}, receive, send)
+        state = {"hot": (Failing(self.failure),), "gate": Gate()}
+        await self.app({**scope, "state": state}, receive, send)
 
 
 @pytest.mark.parametrize(("name", "status"), [("good", 200), ("bad", 500)])
@@ -58,7 +65,7 @@ async def test_where_the_hot_door_fails_fastapi_answers(name: str, status: int) 
             raise ValueError("cannot answer either")
         return name
 
-    transport = httpx.ASGITransport(app=Served(app))
+    transport = httpx.ASGITransport(app=Served(app, ValueError("cannot answer")))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         answer = await client.get(f"/things/{name}")
 
@@ -66,3 +73,23 @@ async def test_where_the_hot_door_fails_fastapi_answers(name: str, status: int) 
     assert "X-Request-Id" in answer.headers
     told = answer.json() if status == 200 else answer.json()["code"]
     assert told == ("good" if status == 200 else "internal_error")
+
+
+async def test_a_failure_with_a_name_is_told_by_fastapi_alone() -> None:
+    app = HotFastAPI()
+    app.add_middleware(Edge)
+    problem.install(app)
+    away = LogUnavailable("the change log does not answer")
+
+    @app.get("/things/{name}")
+    async def thing(name: str) -> str:
+        raise away
+
+    with capture_logs() as lines:
+        transport = httpx.ASGITransport(app=Served(app, away))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            answer = await client.get("/things/good")
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "change_log_unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert "hot_door_failed" not in {line["event"] for line in lines}
