@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pilothouse.reload import (
         ConfigManager,
         DatabaseConfigSource,
+        DirectoryConfigSource,
         EnvironmentConfigSource,
         FileConfigSource,
         PilothouseConfigSource,
@@ -36,6 +37,7 @@ __all__ = [
     "ConfigWatcher",
     "Configuration",
     "DatabaseConfigSource",
+    "DirectoryConfigSource",
     "EnvironmentConfigSource",
     "FileConfigSource",
     "Limits",

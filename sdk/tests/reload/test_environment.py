@@ -124,7 +124,7 @@ async def test_a_process_is_set_up_from_its_environment(
     await shutdown_config_manager()
 
     assert section == {"a": 1, "b": 2, "c": 3, "s": "sesame", "db": {"password": "p"}}
-    assert is_watched == [False, False, False]
+    assert is_watched == [False, False]
     with pytest.raises(NotInitialized):
         get_config_manager()
 
@@ -160,7 +160,7 @@ def test_sources_are_named_in_their_order(tmp_path: Path) -> None:
         "vault:secret/a/b",
         "remote:https://h/c",
         f"file:{tmp_path}/b.json",
-        f"file:{tmp_path}/a.yaml",
+        f"dir:{tmp_path}",
     ]
 
 

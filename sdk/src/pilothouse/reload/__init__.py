@@ -31,6 +31,7 @@ from pilothouse.reload.model import (
     VersionInfo,
 )
 from pilothouse.reload.sources.database import DatabaseConfigSource
+from pilothouse.reload.sources.directory import DirectoryConfigSource
 from pilothouse.reload.sources.environment import EnvironmentConfigSource
 from pilothouse.reload.sources.file import FileConfigSource
 from pilothouse.reload.sources.port import ConfigSource
@@ -48,6 +49,7 @@ __all__ = [
     "ConfigManager",
     "ConfigSource",
     "DatabaseConfigSource",
+    "DirectoryConfigSource",
     "EnvironmentConfigSource",
     "FileConfigSource",
     "Flaw",

@@ -4,10 +4,10 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pilothouse.reload.documents import SUFFIXES
 from pilothouse.reload.encryption import key_from_file
-from pilothouse.reload.errors import BadConfig
+from pilothouse.reload.errors import BadConfig, SourceUnavailable
 from pilothouse.reload.manager import ConfigManager
+from pilothouse.reload.sources.directory import DirectoryConfigSource, file_names
 from pilothouse.reload.sources.environment import EnvironmentConfigSource
 from pilothouse.reload.sources.file import FileConfigSource
 from pilothouse.reload.sources.port import ConfigSource
@@ -29,7 +29,8 @@ _SWITCH = {
 def manager_from_environment(environment: Mapping[str, str] | None = None) -> ConfigManager:
     """Return a manager, not started, for these variables.
 
-    `CONFIG_DIR`: a directory whose YAML and JSON files are read, later names over earlier ones.
+    `CONFIG_DIR`: a directory whose YAML and JSON files are read, later names over earlier ones;
+    files that come later as well.
     `APP_CONFIG_WATCH`: whether to watch files; true unless it says false.
     `APP_CONFIG_SOURCES`: sources with commas between them, each over those before it: `dir` (that
     directory), `file:PATH`, `env:PREFIX`, `vault:PATH`, `pilothouse`, or an http or https URL.
@@ -46,11 +47,11 @@ def manager_from_environment(environment: Mapping[str, str] | None = None) -> Co
     manager = ConfigManager(watch_files=_SWITCH[watch], encryption_key=_keys(known))
     priority = _FIRST_PRIORITY
     for text in _named_sources(known):
-        for source in _sources(text, known, priority):
-            try:
-                manager.add_source(source)
-            except ValueError as error:
-                raise BadConfig(f"{SOURCES}: {error}") from None
+        source = _source(text, known, priority)
+        try:
+            manager.add_source(source)
+        except ValueError as error:
+            raise BadConfig(f"{SOURCES}: {error}") from None
         priority += _STEP
     return manager
 
@@ -71,59 +72,48 @@ def _named_sources(known: Mapping[str, str]) -> list[str]:
     return named or [*(["dir"] if known.get(DIRECTORY) else []), f"env:{_PREFIX}"]
 
 
-def _sources(text: str, known: Mapping[str, str], priority: int) -> list[ConfigSource]:
+def _source(text: str, known: Mapping[str, str], priority: int) -> ConfigSource:
     kind, _, rest = text.partition(":")
     try:
         match kind:
             case "dir":
-                return _files(known, priority)
+                return _directory(known, priority)
             case "file":
-                return [FileConfigSource(rest, priority=priority, environment=known)]
+                return FileConfigSource(rest, priority=priority, environment=known)
             case "env":
-                return [
-                    EnvironmentConfigSource(
-                        rest or _PREFIX,
-                        priority=priority,
-                        secret_files=True,
-                        ignore=_OWN,
-                        environment=known,
-                    )
-                ]
+                return EnvironmentConfigSource(
+                    rest or _PREFIX,
+                    priority=priority,
+                    secret_files=True,
+                    ignore=_OWN,
+                    environment=known,
+                )
             case "http" | "https":
-                return [RemoteConfigSource(text, priority=priority)]
+                return RemoteConfigSource(text, priority=priority)
             case "pilothouse":
-                return [
-                    PilothouseConfigSource(
-                        _needed(known, "PILOTHOUSE_URL"),
-                        _needed(known, "PILOTHOUSE_SERVICE"),
-                        known.get("PILOTHOUSE_ENVIRONMENT", "default"),
-                        _token(known, "PILOTHOUSE_TOKEN"),
-                        priority=priority,
-                    )
-                ]
+                return PilothouseConfigSource(
+                    _needed(known, "PILOTHOUSE_URL"),
+                    _needed(known, "PILOTHOUSE_SERVICE"),
+                    known.get("PILOTHOUSE_ENVIRONMENT", "default"),
+                    _token(known, "PILOTHOUSE_TOKEN"),
+                    priority=priority,
+                )
             case "vault":
                 token = _token(known, "VAULT_TOKEN")
                 address = _needed(known, "VAULT_ADDR")
-                return [VaultConfigSource(address, rest, token, priority=priority)]
+                return VaultConfigSource(address, rest, token, priority=priority)
     except ValueError as error:
         raise BadConfig(f"{SOURCES}: {kind}: {error}") from None
     raise BadConfig(f"{SOURCES}: {kind!r} is none of dir, file, env, vault, pilothouse and a URL")
 
 
-def _files(known: Mapping[str, str], priority: int) -> list[ConfigSource]:
-    directory = Path(_needed(known, DIRECTORY))
+def _directory(known: Mapping[str, str], priority: int) -> ConfigSource:
+    path = Path(_needed(known, DIRECTORY))
     try:
-        names = sorted(
-            entry.name
-            for entry in directory.iterdir()
-            # ..data and its like are how Kubernetes swaps the files, not files.
-            if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")
-        )
-    except OSError as error:
-        raise BadConfig(f"{DIRECTORY}: cannot be read: {error.strerror}") from None
-    return [
-        FileConfigSource(directory / name, priority=priority, environment=known) for name in names
-    ]
+        file_names(path)
+    except SourceUnavailable as error:
+        raise BadConfig(f"{DIRECTORY}: {error}") from None
+    return DirectoryConfigSource(path, priority=priority, environment=known)
 
 
 def _needed(known: Mapping[str, str], variable: str) -> str:
