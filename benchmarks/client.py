@@ -2,11 +2,14 @@
 
 import json
 import logging
+import os
 from array import array
 from collections.abc import Callable
 from os import pread
 from pathlib import Path
 from queue import Queue
+from subprocess import run
+from sys import executable
 from tempfile import TemporaryDirectory
 from threading import get_native_id
 from time import perf_counter, sleep
@@ -21,6 +24,21 @@ READS = 100_000
 EVALUATIONS = 100_000
 AWAY = 5.0  # seconds
 COLD_STARTS = 50
+NEW_PROCESSES = 20
+_PROGRAM = """
+import sys
+from time import perf_counter
+
+began = perf_counter()
+from pilothouse import Pilothouse
+
+imported = perf_counter()
+with Pilothouse(*sys.argv[1:4], snapshot=sys.argv[4]) as client:
+    assert client.config.get("section1.key1") == "value 1"
+    assert client.flags.details("flag-1", user_id="ana", country="DE").bucket is not None
+    print(imported - began, perf_counter() - imported)
+    assert client.config.source == "snapshot"
+"""
 _BLOCKED = 0.001  # seconds
 _KEYS = 1000  # of the configuration that is held
 _FLAGS = 100
@@ -38,7 +56,7 @@ def clients(service: ServiceProcess) -> list[Row]:
         with Pilothouse(service.url, _SERVICE, _ENVIRONMENT, snapshot=file) as client:
             rows = [*_heard(service, client), _reads(client), *_evaluations(service, client)]
             rows += _without_the_service(service, client)
-        return [*rows, _cold_starts(service.url, file)]
+        return [*rows, _cold_starts(service.url, file), *_new_processes(service.url, file)]
 
 
 def _heard(service: ServiceProcess, client: Pilothouse) -> list[Row]:
@@ -173,3 +191,23 @@ def _cold_starts(url: str, file: Path) -> Row:
     what = f"{_KEYS:,} keys and {_FLAGS} flags, slowest {max(seconds) * 1000:.1f} ms"
     name = f"client: cold start from the snapshot ({what})"
     return Row(name, Figures(seconds, COLD_STARTS / sum(seconds)), None)
+
+
+def _new_processes(url: str, file: Path) -> list[Row]:
+    """Begin as above, but each time in a process that has done nothing yet."""
+    program = (executable, "-W", "ignore", "-c", _PROGRAM, url, _SERVICE, _ENVIRONMENT, str(file))
+    bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(file.with_suffix(".pyc"))}
+    environment = {**os.environ, **bytecode}  # as a package that was installed has it
+
+    def ran() -> list[float]:
+        told = run(program, env=environment, check=True, capture_output=True).stdout
+        return [float(seconds) for seconds in told.split()]
+
+    ran()  # writes the bytecode
+    times = [ran() for _ in range(NEW_PROCESSES)]
+    rows = []
+    for what, seconds in zip(("imports", "cold start"), zip(*times, strict=True), strict=True):
+        figures = Figures(list(seconds), NEW_PROCESSES / sum(seconds))
+        slowest = f"slowest {max(seconds) * 1000:.1f} ms"
+        rows.append(Row(f"client: {what} in a new process ({slowest})", figures, None))
+    return rows
