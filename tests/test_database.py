@@ -1,4 +1,5 @@
 import asyncio
+import gc
 from time import monotonic
 
 import pytest
@@ -60,6 +61,31 @@ async def test_a_failure_after_the_caller_has_left_disturbs_nobody() -> None:
     async with asyncio.timeout(1):
         await failed.wait()
     await asyncio.sleep(0)  # lets the task end, and be collected
+
+    asyncio.get_running_loop().set_exception_handler(None)
+    assert disturbances == []
+
+
+async def test_a_failure_while_the_caller_is_cancelled_disturbs_nobody() -> None:
+    disturbances: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, facts: disturbances.append(facts))
+    begun, away = asyncio.Event(), asyncio.Event()
+
+    async def fail() -> None:
+        begun.set()
+        await away.wait()
+        raise ConnectionError
+
+    caller = asyncio.create_task(within(10, fail()))
+    await begun.wait()
+    away.set()
+    await asyncio.sleep(0)  # it fails, and nobody was told yet
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    del caller
+    await asyncio.sleep(0)  # lets the task end, and be collected
+    gc.collect()
 
     asyncio.get_running_loop().set_exception_handler(None)
     assert disturbances == []
