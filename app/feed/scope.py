@@ -33,7 +33,8 @@ def kinds_heard(
     where, whose = environment or "*", service_name or "*"
     needed: dict[str, tuple[Right, str, str]] = {
         "config": (Right.READ_CONFIGS, where, whose),
-        "flag": (Right.EVALUATE, where, ""),
+        # Not to evaluate, which a browser may: these events name who has changed a flag.
+        "flag": (Right.READ_FLAGS, where, ""),
         "segment": (Right.READ_FLAGS, where, ""),
         "instance": (Right.DISCOVER, "", ""),
     }

@@ -184,6 +184,7 @@ ASKS: tuple[Ask, ...] = (
     # That somebody else writes there is told to nobody: it is found by nobody.
     Ask("GET /api/v1/writes/{intent}", "known", _fixed(f"/api/v1/writes/{'0' * 32}")),
     Ask("GET /api/v1/stream", "config:read", _key("/api/v1/stream?kinds=config")),
+    Ask("GET /api/v1/stream", "flag:read", _key("/api/v1/stream?kinds=flag")),
     Ask(f"GET {_FLAGS}", "flag:read", _flag(_FLAGS)),
     Ask(f"POST {_FLAGS}", "flag:write", _fixed(_FLAGS), _in(name="f")),
     Ask(f"GET {_FLAGS}/{{name}}", "flag:read", _flag(f"{_FLAGS}/f")),

@@ -307,6 +307,15 @@ def test_a_client_hears_of_flags_by_the_address_that_it_was_given(service: Servi
         assert any(event.data["type"] == "refetchEvaluation" for event in events if event.data)
 
 
+def test_a_client_does_not_hear_who_has_changed_a_flag(service: ServiceProcess) -> None:
+    headers = bearer(made(service, "page", **{"class": "client"})["token"])
+    way = "/api/v1/stream?environment=staging&service_name=shop"
+
+    for kinds in ("", "&kinds=flag", "&kinds=segment,flag"):
+        answer = service.request("GET", way + kinds, headers=headers)
+        assert (answer.status, answer.json()["code"]) == (403, "denied")
+
+
 def test_a_ticket_opens_nothing_else(service: ServiceProcess) -> None:
     token = made(service, "ticket", **{"class": "client"})
     answer = told(service.request("POST", _EVALUATE, {}, headers=bearer(token["token"])))
