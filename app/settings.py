@@ -201,6 +201,9 @@ class Settings(BaseSettings):
         pattern=r"^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$",
         description="Where instances stand in ZooKeeper.",
     )
+    zookeeper_connection_timeout: float = Field(
+        1.0, ge=0.1, le=30, description="Seconds for one attempt to connect to ZooKeeper."
+    )
     zookeeper_session_timeout: float = Field(
         4.0, ge=1, le=120, description="Seconds after which a silent replica's nodes vanish."
     )

@@ -331,6 +331,7 @@ def _nodes(settings: Settings, stack: AsyncExitStack) -> ServiceRegistryClient:
                 base=settings.zookeeper_base_path,
                 fences=_fences(settings.zookeeper_base_path),
                 session_seconds=settings.zookeeper_session_timeout,
+                connection_seconds=settings.zookeeper_connection_timeout,
             )
             stack.push_async_callback(nodes.close)
             return nodes

@@ -14,7 +14,12 @@ from kazoo.exceptions import NodeExistsError, NoNodeError
 from app.patience import within
 from app.registry.errors import NodesUnavailable, Superseded
 from app.registry.port import Node, Session, Wanted
-from app.registry.zookeeper_session import CALL_SECONDS, SESSION_SECONDS, ZooKeeperSession
+from app.registry.zookeeper_session import (
+    CALL_SECONDS,
+    CONNECTION_SECONDS,
+    SESSION_SECONDS,
+    ZooKeeperSession,
+)
 from app.registry.zookeeper_view import ZooKeeperView, node_of
 from pilothouse_core.curator import MAX_NODE_BYTES
 from pilothouse_core.instances import Tag
@@ -48,9 +53,15 @@ class ZooKeeperServiceRegistryClient:
         base: str,
         fences: str = FENCES,
         session_seconds: float = SESSION_SECONDS,
+        connection_seconds: float = CONNECTION_SECONDS,
     ) -> None:
         self._base, self._fences = base, fences
-        self._session = ZooKeeperSession(hosts, self._connection_moved, seconds=session_seconds)
+        self._session = ZooKeeperSession(
+            hosts,
+            self._connection_moved,
+            seconds=session_seconds,
+            connection_seconds=connection_seconds,
+        )
         self._view = ZooKeeperView(self._session, base)
         self._making: dict[str, asyncio.Task[None]] = {}  # where a service's nodes will be
 

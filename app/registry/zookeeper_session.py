@@ -21,6 +21,7 @@ from kazoo.exceptions import (
     NoNodeError,
     NotEmptyError,
 )
+from kazoo.handlers.threading import SequentialThreadingHandler
 from kazoo.protocol.states import KazooState
 from kazoo.retry import KazooRetry
 
@@ -31,6 +32,7 @@ from app.registry.zookeeper_reading import Reading
 
 CALL_SECONDS = 2.0
 SESSION_SECONDS = 10.0
+CONNECTION_SECONDS = 1.0
 _CLOSE_SECONDS = 3.0
 # kazoo wakes its thread by a byte in a pipe, which blocks the caller when 270 lie there unread.
 _IN_FLIGHT = 100
@@ -45,9 +47,17 @@ class ZooKeeperSession:
     """Begins to connect when it is made, inside a running loop, and goes on until it is closed."""
 
     def __init__(
-        self, hosts: str, moved: Callable[[], None], *, seconds: float = SESSION_SECONDS
+        self,
+        hosts: str,
+        moved: Callable[[], None],
+        *,
+        seconds: float = SESSION_SECONDS,
+        connection_seconds: float = CONNECTION_SECONDS,
     ) -> None:
-        """Call `moved` whenever the connection was made or lost."""
+        """Call `moved` whenever the connection was made or lost.
+
+        An attempt to make it takes `connection_seconds`, or less where a session is short.
+        """
         self._loop = asyncio.get_running_loop()
         self._moved = moved
         self._lifetime = seconds
@@ -58,7 +68,13 @@ class ZooKeeperSession:
         self._turns = asyncio.Semaphore(_IN_FLIGHT)
         self._closed: asyncio.Event | None = None  # while it is not asked for
         retry = KazooRetry(max_tries=-1, max_delay=_LONGEST_PAUSE_SECONDS)
-        self._client = KazooClient(_often(hosts), timeout=seconds, connection_retry=retry)
+        attempts = max(_ATTEMPTS, ceil(seconds / connection_seconds))
+        self._client = KazooClient(
+            _often(hosts, attempts),
+            timeout=seconds,
+            connection_retry=retry,
+            handler=_Handler(seconds / attempts),
+        )
         self._client.add_listener(self._noticed)
         self._client.start_async()
 
@@ -169,14 +185,25 @@ class ZooKeeperSession:
             self.hand_over(self._closed.set)
 
 
-def _often(hosts: str) -> str:
-    """Name hosts again until there are some.
+class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has no types
+    """Turns to the next host in time: for one that is silent kazoo waits as long as a session."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    def create_connection(self, *words: Any, **more: Any) -> Any:
+        return super().create_connection(*words, **{**more, "timeout": self._seconds})
+
+
+def _often(hosts: str, attempts: int) -> str:
+    """Name hosts again until there are so many.
 
     For the answer to a new connection kazoo waits as long as a session lasts, divided by the number
     of hosts: a server that starts, and is silent once, would cost the whole session.
     """
     names, slash, chroot = hosts.partition("/")
-    times = ceil(_ATTEMPTS / len(names.split(",")))
+    times = ceil(attempts / len(names.split(",")))
     return ",".join([names] * times) + slash + chroot
 
 
