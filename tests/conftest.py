@@ -2,14 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+from app.cache import redis
 from tests.servers.kafka import KafkaServer, start_kafka
 from tests.servers.postgres import PostgresServer, start_postgres
+from tests.servers.process import PATIENCE_SECONDS
 from tests.servers.redis import RedisServer, start_redis
 from tests.servers.vault import VaultServer, start_vault
 from tests.servers.zookeeper import ZooKeeperServer, start_zookeeper
+from tests.trials import load_profile
+
+load_profile()
 
 SERVERS = frozenset(
     {"vault_server", "postgres_server", "kafka_server", "redis_server", "zookeeper_server"}
@@ -22,17 +28,21 @@ LONG = (
     "tests/access/test_canaries.py",
     "tests/access/test_mass_assignment.py",
     "tests/access/test_matrix.py",
+    "tests/docs/test_examples.py",
     "tests/e2e/test_access.py",
     "tests/e2e/test_any_flags.py",
     "tests/e2e/test_audit.py",
     "tests/e2e/test_bad_",
+    "tests/e2e/test_concurrency.py",
     "tests/e2e/test_discovery.py",
     "tests/e2e/test_full_service.py",
     "tests/e2e/test_hot_registry.py",
+    "tests/e2e/test_import_export.py",
     "tests/e2e/test_openapi.py",
     "tests/e2e/test_people.py",
     "tests/e2e/test_plain_values.py",
     "tests/e2e/test_registry.py",
+    "tests/e2e/test_secrets.py",
     "tests/e2e/test_token_commands.py",
     "tests/e2e/test_tokens.py",
     "tests/house/test_server_",
@@ -46,13 +56,23 @@ SHORT = (
 )
 
 
+def is_long(file: str) -> bool:
+    return file.startswith(LONG) and file not in SHORT
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Collecting what is left out anyway would take as long as the rest: most tests are long."""
+    if collection_path.suffix != ".py" or "not slow" not in config.option.markexpr:
+        return None
+    return is_long(collection_path.relative_to(config.rootpath).as_posix()) or None
+
+
 @pytest.hookimpl(tryfirst=True)  # before `-m "not servers"` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SERVERS.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("servers")
-        file = item.nodeid.partition("::")[0]
-        if file.startswith(LONG) and file not in SHORT:
+        if is_long(item.nodeid.partition("::")[0]):
             item.add_marker("slow")
 
 
@@ -83,6 +103,12 @@ def kafka_server() -> Iterator[KafkaServer]:
 def redis_server() -> Iterator[RedisServer]:
     with closing(start_redis()) as server:
         yield server
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine Redis may take longer to answer than the service waits for it."""
+    monkeypatch.setattr(redis, "CALL_SECONDS", PATIENCE_SECONDS)
 
 
 @pytest.fixture(scope="session")

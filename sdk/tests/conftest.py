@@ -6,6 +6,9 @@ import pytest
 
 from sdk.tests.scripted import ScriptedServer
 from tests.servers.service import ServiceProcess
+from tests.trials import load_profile
+
+load_profile()
 
 ADMIN = "the-first-token-of-an-administrator"
 

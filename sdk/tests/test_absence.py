@@ -181,7 +181,7 @@ def arrival(pause: Callable[[int], float], back_at: float) -> float:
     return moment
 
 
-@settings(max_examples=trials(20), deadline=None)
+@settings(max_examples=trials(20))
 @given(seed=st.integers(), away=st.floats(0, _TEN_MINUTES))
 def test_two_hundred_clients_come_back_spread_however_long_it_took(seed: int, away: float) -> None:
     random.seed(seed)

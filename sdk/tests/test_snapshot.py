@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pilothouse.errors import SnapshotRefused
 from pilothouse.snapshot import Snapshot
+from tests.trials import trials
 
 OWNER = {"environment": "production", "service_name": "orders"}
 PARTS: dict[str, Any] = {"configuration": {"db": {"host": "é"}}, "flags": [1, 2.5, None]}
@@ -46,7 +47,7 @@ def test_a_file_is_refused_wherever_it_ends_and_whatever_byte_is_another(
             snapshot.read()
 
 
-@settings(max_examples=50)
+@settings(max_examples=trials(50))
 @given(content=st.binary(max_size=60) | st.text(max_size=40).map(str.encode))
 def test_nonsense_is_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     snapshot = Snapshot(tmp_path_factory.getbasetemp() / "nonsense", OWNER)

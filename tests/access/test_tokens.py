@@ -32,6 +32,7 @@ from app.access.tokens import (
     principal_of,
 )
 from tests.access.tokens import KEY, NOW, minted
+from tests.trials import trials
 
 CHARACTERS = string.ascii_letters + string.digits + "_-. \0é"
 PATTERNS = st.text("ab*", min_size=1, max_size=5)
@@ -55,7 +56,7 @@ def test_no_two_tokens_are_alike() -> None:
 
 
 @given(st.data())
-@settings(max_examples=300)
+@settings(max_examples=trials(300))
 def test_a_single_wrong_character_is_noticed_without_any_store(data: st.DataObject) -> None:
     _, text = mint(data.draw(st.sampled_from(CLASSES)))
     place = data.draw(st.integers(0, len(text) - 1))
@@ -182,7 +183,7 @@ def test_rights_of_several_grants_add_up_only_where_each_covers_everything() -> 
 
 
 @given(PATTERNS, PATTERNS)
-@settings(max_examples=300)
+@settings(max_examples=trials(300))
 def test_a_pattern_that_lies_within_another_means_nothing_else(narrow: str, wide: str) -> None:
     own = admin(Grant(EVERY_RIGHT, (wide,), ALL))
     given = Grant(frozenset({Right.READ_CONFIGS}), (narrow,), ALL)

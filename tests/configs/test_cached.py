@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from app.access.fingerprints import Fingerprints
 from app.access.model import ANYBODY, Caller
+from app.cache import redis
 from app.cache.absent import AbsentCache
 from app.cache.port import Cache
 from app.cache.provenance import CacheHeader
@@ -36,6 +37,7 @@ from app.configs.writing import Write, Writer
 from app.state import State
 from pilothouse_core.layers import merge
 from pilothouse_core.trees import leaves
+from tests.servers.process import PATIENCE_SECONDS
 from tests.servers.redis import RedisServer
 from tests.trials import trials
 
@@ -43,7 +45,7 @@ CHECKOUT = document_id("staging", "checkout")
 ANN = document_id("staging", "checkout", "ann@example.org")
 CANARY = "canary-in-the-mine"
 NOW = datetime(2030, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
-quick = settings(max_examples=trials(20), deadline=None)
+quick = settings(max_examples=trials(20))
 
 names = st.from_regex(r"[A-Za-z0-9_-]{1,6}", fullmatch=True)
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
@@ -262,7 +264,7 @@ class Installation:
 
 
 @pytest.fixture
-async def cache(redis_server: RedisServer) -> AsyncIterator[RedisCache]:
+async def cache(redis_server: RedisServer, patience: None) -> AsyncIterator[RedisCache]:
     server = redis_server
     address = RedisAddress(server.host, server.port, server.password, server.db)
     opened = RedisCache(address, prefix=server.fresh_prefix())
@@ -280,7 +282,7 @@ async def installation(tmp_path: Path, cache: RedisCache) -> AsyncIterator[Insta
 
 async def until(holds: Callable[[], Any]) -> None:
     """Wait for what happens in the background."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             if await holds():
                 return
@@ -433,6 +435,7 @@ async def test_what_becomes_a_secret_is_taken_away_where_it_was_plain(
 
     if at_first == "away":
         redis_server.freeze()
+        monkeypatch.setattr(redis, "CALL_SECONDS", 0.5)
     try:
         await replica.write(patch(KeyPatch(encrypt=("password",))))
     finally:

@@ -15,10 +15,11 @@ from app.configs.formats import (
     render,
 )
 from pilothouse_core.trees import expanded, leaves
+from tests.trials import trials
 
 PETCLINIC = Path(__file__).parents[1] / "data" / "petclinic"
 
-quick = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=trials(100))
 
 # What other readers of YAML take for something else, and what a line-based format trips over.
 _TRAPS = [

@@ -18,8 +18,9 @@ from pilothouse_core.balancing import (
     pool,
     share,
 )
+from tests.trials import trials
 
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=trials(60))
 ids = st.sampled_from([f"i-{number}" for number in range(12)])
 shares = st.dictionaries(ids, st.integers(1, 12), min_size=1, max_size=6)
 candidates = st.lists(

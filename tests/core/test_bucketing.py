@@ -23,8 +23,9 @@ from pilothouse_core.bucketing import (
 from pilothouse_core.evaluation import EMPTY
 from pilothouse_core.flags import Flag, Rollout, flag_json, read_flag, renamed
 from tests.core.drawn import VARIANTS, boolean, rollout, texts, weights
+from tests.trials import trials
 
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=trials(60))
 VECTORS = json.loads(Path(__file__).with_name("vectors").joinpath("bucketing.json").read_text())
 HASH = HASHES[DEFAULT_HASH]
 SUBJECTS = [f"user-{number}" for number in range(100_000)]

@@ -24,8 +24,9 @@ from pilothouse_core.definitions import Place
 from pilothouse_core.evaluation import EMPTY, FlagSet
 from pilothouse_core.flags import read_segment
 from tests.core.drawn import SEGMENTS, conditions, contexts, json_values
+from tests.trials import trials
 
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=trials(60))
 Json = Any
 NOTHING = object()
 
@@ -192,7 +193,7 @@ def test_the_reference_knows_every_operator() -> None:
     assert set(OPERATORS) == {*MEANT, *NEGATED}
 
 
-@settings(quick, max_examples=200)
+@settings(quick, max_examples=trials(200))
 @given(conditions(SEGMENTS), contexts, conditions(), st.none() | conditions(("beta",)))
 def test_a_condition_holds_as_the_reference_says(
     condition: Json, context: Json, beta: Json, staff: Json

@@ -18,8 +18,9 @@ from pilothouse_core.curator import (
 from pilothouse_core.instances import STATUSES, Tag, Url, read_registration
 from tests.core.drawn import json_values
 from tests.core.drawn_instances import registrations
+from tests.trials import trials
 
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=trials(60))
 NOW = 1_700_000_000_123
 LAST_MOMENT = 253_402_300_799_999
 tags = st.builds(Tag, st.integers(1, 2**40), st.integers(1, 2**40))

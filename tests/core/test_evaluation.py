@@ -32,9 +32,10 @@ from tests.core.drawn import (
     rollout,
     texts,
 )
+from tests.trials import trials
 
 Json = Any
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=trials(40))
 START, END = "2026-01-01T00:00:00Z", "2026-01-03T00:00:00Z"
 T0 = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 DAY = 86_400.0
@@ -331,7 +332,7 @@ def test_answers_change_with_the_epoch_alone(
 # Any context at all.
 
 
-@settings(quick, max_examples=120)
+@settings(quick, max_examples=trials(120))
 @given(definitions(), contexts, st.sampled_from(MOMENTS), st.none() | conditions(("staff",)))
 def test_any_context_gets_an_answer(
     definition: Json, context: Json, now: float, beta: Json

@@ -8,9 +8,10 @@ from pilothouse_core.evaluation import EMPTY, SPLIT, TARGETING_MATCH, FlagSet
 from pilothouse_core.explaining import explained
 from pilothouse_core.flags import read_flag, read_segment
 from tests.core.drawn import MOMENTS, boolean, conditions, contexts, definitions, rollout
+from tests.trials import trials
 
 Json = Any
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=trials(60))
 NOW = MOMENTS[1]
 STAFF = {"attribute": "plan", "op": "eq", "values": ["staff"]}
 DEEP = {"not": {"all": [{"any": [STAFF, {"segment": "staff"}]}]}}

@@ -22,9 +22,10 @@ from pilothouse_core.flags import (
     simple_rules,
 )
 from tests.core.drawn import SEGMENTS, boolean, conditions, definitions, flags, rollout, texts
+from tests.trials import trials
 
 Json = Any
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=trials(60))
 NAN, INFINITE, HUGE = float("nan"), float("inf"), 10**400
 RULE, WHEN, SERVE = "/rules/0", "/rules/0/when", "/rules/0/serve"
 ROLLOUT, WEIGHTS = "/rules/0/serve/rollout", "/rules/0/serve/rollout/weights"

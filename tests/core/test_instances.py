@@ -18,8 +18,9 @@ from pilothouse_core.instances import (
 )
 from tests.core.drawn import json_values
 from tests.core.drawn_instances import registrations
+from tests.trials import trials
 
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=trials(60))
 
 
 def registration(**members: Any) -> dict[str, Any]:

@@ -18,10 +18,11 @@ from pilothouse_core.references import (
     check_references,
 )
 from tests.core.drawn import boolean
+from tests.trials import trials
 
 Json = Any
 Named = TypeVar("Named", Flag, Segment)
-quick = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=trials(100))
 
 
 def flag(

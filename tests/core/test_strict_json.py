@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilothouse_core.strict_json import BadJson, loads
+from tests.trials import trials
 
-quick = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=trials(100))
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 scalars = (

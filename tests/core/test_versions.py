@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilothouse_core.versions import version_key
+from tests.trials import trials
 
-quick = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=trials(100))
 numbers = st.integers(0, 12).map(str) | st.integers(0, 10**30).map(str)
 identifiers = numbers | st.from_regex(r"[0-9]*[a-zA-Z-][0-9a-zA-Z-]{0,4}", fullmatch=True)
 builds = st.from_regex(r"[0-9A-Za-z-]{1,4}(\.[0-9A-Za-z-]{1,4})?", fullmatch=True)

@@ -12,7 +12,6 @@ import pytest
 from tests.servers.program import INTEROP
 from tests.servers.service import ROOT, ServiceProcess
 
-pytestmark = pytest.mark.slow
 PAGES = (
     "README.md",
     "docs/quickstart.md",

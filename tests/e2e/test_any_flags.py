@@ -98,7 +98,7 @@ def sent(service: ServiceProcess, method: str, path: str, body: Any, **headers: 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_any_json_is_answered(service: ServiceProcess, method: str, path: str) -> None:
-    @settings(max_examples=trials(20), deadline=None)
+    @settings(max_examples=trials(20))
     @given(anything | members | definitions())
     @example([[]] * 1000)
     @example({"name": {"$ref": "#"}, "rules": [[]], "variants": {"\ud800": "\0"}})
@@ -111,7 +111,7 @@ def test_any_json_is_answered(service: ServiceProcess, method: str, path: str) -
     assert service.request("GET", "/live").status == 200
 
 
-@settings(max_examples=trials(40), deadline=None)
+@settings(max_examples=trials(40))
 @given(context=contexts | st.dictionaries(st.sampled_from(["a", "user_id", "b"]), anything))
 @example(context={"a": {"b": {"c": [None]}}})
 @example(context={"a": "a" * 100_000 + "!"})

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 CORPUS = list(cases())
 PLACES = [(member, what) for member, flaws in FLAWS.items() for what in flaws]
-many = settings(max_examples=trials(40), deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=trials(40), suppress_health_check=list(HealthCheck))
 
 
 class Stand:

@@ -11,8 +11,6 @@ from tests.e2e.client import Layer, Service, told
 from tests.servers.answer import Answer
 from tests.servers.service import ServiceProcess
 
-pytestmark = pytest.mark.slow
-
 WRITERS = 50
 T = TypeVar("T")
 

@@ -19,6 +19,7 @@ from tests.servers.answer import Answer
 from tests.servers.process import frozen, wait_until
 from tests.servers.service import ServiceProcess
 from tests.servers.vault import VaultServer
+from tests.trials import trials
 
 ONE, BATCH = "/api/v1/feature-flags/evaluate", "/api/v1/feature-flags/evaluate/batch"
 ALL, KEY = "/ofrep/v1/evaluate/flags", "/ofrep/v1/evaluate/flags/ramp"
@@ -265,7 +266,7 @@ def test_what_the_client_knows_is_not_sent_again(doors: Doors) -> None:
     assert doors.both(ALL, other, {"If-None-Match": tag})[1].status == 200
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=trials(60))
 @given(path=st.sampled_from(PATHS), context=contexts, spaced=st.booleans())
 def test_any_context_is_answered_the_same(
     doors: Doors, *, path: str, context: dict[str, Any], spaced: bool

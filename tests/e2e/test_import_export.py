@@ -13,8 +13,6 @@ import yaml
 from tests.e2e.client import MASK, Layer, Service, fresh_name, fresh_secret, told
 from tests.servers.service import ROOT
 
-pytestmark = pytest.mark.slow
-
 PETCLINIC = Path(__file__).parents[1] / "data" / "petclinic"
 PROFILE = "spring.config.activate.on-profile"
 

@@ -67,7 +67,6 @@ examples = settings(
     max_examples=trials(8),
     derandomize=True,
     database=None,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -10,8 +10,6 @@ from tests.e2e.client import MASK, Layer, Service, fresh_secret, told
 from tests.e2e.conftest import RealBackend
 from tests.servers.answer import Answer
 
-pytestmark = pytest.mark.slow
-
 
 def revealed(layer: Layer, key: str, **query: Any) -> Any:
     return told(layer.get(key, reveal=True, **query))["value"]

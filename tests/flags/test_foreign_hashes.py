@@ -15,11 +15,12 @@ from tests.flags.judges import (
     unleash_bucket,
     unleash_variant_bucket,
 )
+from tests.trials import trials
 
 VECTORS = Path(__file__).parents[1] / "core" / "vectors"
 FOREIGN = ("flagd-2", "flagd-2-value", "unleash-1", "unleash-variants-1")
 
-some = settings(max_examples=40, deadline=None)
+some = settings(max_examples=trials(40))
 # They are given JSON or C texts: no zero character, and no halves of surrogate pairs.
 texts = st.text(st.characters(exclude_characters='\0"\\', exclude_categories=["Cs"]), max_size=40)
 totals = st.integers(1, 1000)

@@ -12,6 +12,7 @@ from app.registry.view import Seen, View
 from pilothouse_core.instances import instance_json, read_registration
 from tests.core.drawn_instances import registrations
 from tests.registry.bench import MOMENT, SERVICE, foreign, row_of, view_of
+from tests.trials import trials
 
 LABEL = re.compile("[a-zA-Z_][a-zA-Z0-9_]*")  # Prometheus' own rule
 
@@ -91,7 +92,7 @@ def test_a_foreign_instance_is_shown_by_what_its_node_says() -> None:
     assert (found["weight"], found["zone"], found["tags"]) == (100, None, [])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=trials(80))
 @given(registrations)
 def test_what_was_registered_is_what_is_discovered(drawn: dict[str, Any]) -> None:
     instance = read_registration(drawn)
@@ -106,7 +107,7 @@ def test_what_was_registered_is_what_is_discovered(drawn: dict[str, Any]) -> Non
     json.dumps(found)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=trials(80))
 @given(registrations)
 def test_a_target_holds_nothing_but_texts_that_prometheus_can_read(drawn: dict[str, Any]) -> None:
     seen = seen_of(**{**drawn, "service_name": SERVICE, "instance_id": "i-1"})

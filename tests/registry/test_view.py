@@ -12,6 +12,7 @@ from app.registry.protection import Protection
 from app.registry.view import DISCOVERED, View
 from pilothouse_core.instances import Tag
 from tests.registry.bench import SERVICE, foreign, node_of, row_of, view_of
+from tests.trials import trials
 
 STATES = ("registered", "deregistered", "evicted")
 HEALTHS = ("starting", "up", "suspect", "down")
@@ -122,7 +123,7 @@ rows = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=trials(100))
 @given(st.lists(rows, max_size=12), st.randoms(use_true_random=False))
 def test_whatever_comes_first_the_newest_row_stays(drawn: list[Any], dice: Any) -> None:
     view = View()

@@ -12,7 +12,7 @@ from pilothouse_core import strict_json
 from tests.core.drawn import contexts
 from tests.trials import trials
 
-quick = settings(max_examples=trials(100), deadline=None)
+quick = settings(max_examples=trials(100))
 
 
 def judged(body: bytes) -> None:

@@ -13,6 +13,7 @@ from pilothouse.flags.held import HeldFlags, taken
 from pilothouse.openfeature import PilothouseProvider
 from tests.core.drawn import SEGMENTS, conditions, contexts, definitions
 from tests.servers.service import ServiceProcess
+from tests.trials import trials
 
 _numbers = itertools.count()
 FLAGS = "/api/v1/feature-flags"
@@ -69,7 +70,7 @@ class World:
 
 
 @given(drawn=worlds)
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=trials(30), suppress_health_check=list(HealthCheck))
 def test_evaluations_are_those_of_the_service(service: ServiceProcess, drawn: Any) -> None:
     world = World(service, drawn)
 
@@ -90,7 +91,7 @@ def test_evaluations_are_those_of_the_service(service: ServiceProcess, drawn: An
 
 
 @given(drawn=worlds)
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=trials(20), suppress_health_check=list(HealthCheck))
 def test_the_provider_answers_as_ofrep_does(service: ServiceProcess, drawn: Any) -> None:
     world = World(service, drawn)
     resolve = {
