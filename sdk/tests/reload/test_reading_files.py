@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from pilothouse.reload import BadConfig, MissingVariable, yaml_lines, yaml_text
+from pilothouse.reload import BadConfig, MissingVariable
 from pilothouse.reload.documents import read_document, write_document
 from pilothouse.reload.expansion import expanded
-from tests.trials import trials
 
 NAMES = st.text(
     st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\ufeff"), max_size=8
@@ -44,115 +43,6 @@ def test_yaml_is_read_as_pyyaml_reads_it(tree: dict[str, Any]) -> None:
     text = yaml.safe_dump(tree, allow_unicode=True)
 
     assert read_document(text.encode(), ".yaml") == yaml.safe_load(text)
-
-
-USUAL = """\
----
-# The shop's own.
-database:
-  host: db-1.example.org   # in the cellar
-  port: 5432
-  options:
-  - ssl
-  - "a # b: c"
-  replicas:
-    - name: 'first'
-      tags:
-      - x
-      weight: -0.5
-
-    - name: second
-      url: http://db-2:5432/?a=b#c
-  password: ${DB_PASSWORD:none}
-  empty:
-debug: No
-"""
-
-
-def test_a_usual_file_is_read_without_the_parser() -> None:
-    found = yaml_lines.read(USUAL)
-
-    assert found == {
-        "database": {
-            "host": "db-1.example.org",
-            "port": 5432,
-            "options": ["ssl", "a # b: c"],
-            "replicas": [
-                {"name": "first", "tags": ["x"], "weight": -0.5},
-                {"name": "second", "url": "http://db-2:5432/?a=b#c"},
-            ],
-            "password": "${DB_PASSWORD:none}",
-            "empty": None,
-        },
-        "debug": False,
-    }
-    assert found == yaml_text.parsed(USUAL)
-
-
-def lines(inner: st.SearchStrategy[list[str]]) -> st.SearchStrategy[list[str]]:
-    """Put a mapping or a list of lines below a key, indented as people and programs do."""
-    below = st.tuples(st.sampled_from(["", "  ", "- ", "  - "]), inner).map(
-        lambda drawn: [
-            (drawn[0] if number == 0 else " " * len(drawn[0])) + line
-            for number, line in enumerate(drawn[1])
-        ]
-    )
-    return st.tuples(st.sampled_from(["a:", "b: ", "c:  # c"]), below).map(
-        lambda drawn: [drawn[0], *drawn[1]]
-    )
-
-
-ODDS = "- |  |: |:| #|#|'|\"|[]|{|>|&x|*x|!|%|~|yes|0x1f|.5|1_0|---|...|<<|? |=|\\|é|\t|a|1|-1"
-SCRAPS = st.lists(st.sampled_from([*ODDS.split("|"), "|"]), max_size=5).map("".join)
-WRITTEN = SCRAPS | st.sampled_from(["x y", "x # c", "'q' # r", '"q: #"', "http://h:1/p#f", "1.5"])
-PAIRS = st.tuples(st.sampled_from(["", "  ", "- "]), st.sampled_from("abc"), WRITTEN).map(
-    lambda drawn: [f"{drawn[0]}{drawn[1]}: {drawn[2]}"]
-)
-ENTRIES = st.lists(st.one_of(PAIRS, SCRAPS.map(lambda line: [line])), max_size=3).map(
-    lambda entries: [line for entry in entries for line in entry]
-)
-DOCUMENTS = st.recursive(ENTRIES, lines, max_leaves=4) | st.lists(
-    st.recursive(PAIRS, lines, max_leaves=3), max_size=3
-).map(lambda parts: [line for part in parts for line in part])
-
-
-@settings(max_examples=trials(300), deadline=None)
-@given(DOCUMENTS, st.sampled_from(["", "\n"]))
-def test_what_is_read_without_the_parser_is_what_the_parser_reads(
-    document: list[str], end: str
-) -> None:
-    text = "\n".join(document) + end
-
-    found = yaml_lines.read(text)
-
-    assert found is None or repr(found) == repr(yaml_text.parsed(text))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a: b\n c",
-        "a: b\n  c: d",
-        "a:\n- b\n - c",
-        "a:\n  - b\n  c: d",
-        "a: 1\na: 2",
-        "a: |\n  b",
-        "a: b: c",
-        "a: - b",
-        "- a",
-        "a: [b]",
-        "a: 'b",
-        "a: é",
-        "a:\tb",
-        "a: .inf",
-        "a: &b c",
-        "<<: a",
-        "a: 1\n---\nb: 2",
-        "# nothing",
-    ],
-)
-def test_whatever_is_not_usual_is_left_to_the_parser(text: str) -> None:
-    assert yaml_lines.read(text) is None
 
 
 def test_yaml_knows_aliases_and_merge_keys() -> None:

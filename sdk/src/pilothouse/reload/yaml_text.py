@@ -4,6 +4,8 @@ The values are built from the events of PyYAML's parser. Its own constructor tak
 long, lets members stand twice and turns dates into objects.
 """
 
+import re
+from math import isinf
 from typing import Any, Final
 
 import yaml
@@ -18,17 +20,43 @@ from yaml.events import (
     SequenceStartEvent,
 )
 
-from pilothouse.reload import yaml_lines
 from pilothouse.reload.errors import BadConfig
-from pilothouse.reload.yaml_scalars import TYPED, plain
 from pilothouse_core.trees import shortened
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_DEPTH: Final = 64
+_SHORT: Final = 4300  # digits; CPython refuses to convert more
 _MAX_NODES: Final = 1_000_000  # with every alias expanded
 _TAGS: Final = "tag:yaml.org,2002:"
 _TEXTS: Final = {None, "!", _TAGS + "str"}
 _COLLECTIONS: Final = {None, "!", _TAGS + "map", _TAGS + "seq"}
+_SPELLINGS: Final[dict[str, bool | None]] = {
+    "null": None,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+_WORDS: Final[dict[str, bool | None]] = {
+    "": None,
+    "~": None,
+    **{
+        spelling: value
+        for word, value in _SPELLINGS.items()
+        for spelling in (word, word.capitalize(), word.upper())
+    },
+}
+_NUMERIC: Final = frozenset("+-.0123456789")
+_TYPED: Final = frozenset({word[:1] for word in _WORDS} | _NUMERIC)
+_INTEGER: Final = re.compile(
+    r"[-+]?(?:0b_*[01][01_]*|0x_*[0-9a-fA-F][0-9a-fA-F_]*|0[0-7_]+|0|[1-9][0-9_]*)"
+)
+_FLOAT: Final = re.compile(
+    r"[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?"
+)
+_NOT_FINITE: Final = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _ABSENT: Final[Any] = object()
 
 
@@ -39,13 +67,6 @@ def loads(text: str | bytes) -> Any:
     stands twice, infinity and NaN, keys that are not scalars, tags that JSON has no type for, and
     sizes nobody writes by hand.
     """
-    if isinstance(text, str) and (usual := yaml_lines.read(text)) is not None:
-        return usual
-    return parsed(text)
-
-
-def parsed(text: str | bytes) -> Any:
-    """Do as `loads` does, by the parser alone."""
     parser = _LOADER(text)
     try:
         return _read(parser)
@@ -87,7 +108,7 @@ def _read(parser: Any) -> Any:  # noqa: C901, PLR0912, PLR0915 - one flat loop, 
                     key = _named(text, event, target, merged)
                 continue
             if tag is None and event.implicit[0]:
-                value = text if text[:1] not in TYPED else _plain(text, event)
+                value = text if text[:1] not in _TYPED else _plain(text, event)
             else:
                 value = text if tag is None else _tagged(text, event)
             if anchor is not None:
@@ -177,10 +198,32 @@ def _check_start(event: CollectionStartEvent, depth: int, *, is_key: bool) -> No
 
 
 def _plain(text: str, event: Any) -> Any:
+    if text in _WORDS:
+        return _WORDS[text]
+    if text[0] not in _NUMERIC:
+        return text
+    if text.isascii() and text.isdecimal() and text[0] != "0" and len(text) < _SHORT:
+        return int(text)
+    if _INTEGER.fullmatch(text):
+        return _integer(text, event)
+    if _FLOAT.fullmatch(text):
+        number = float(text.replace("_", ""))
+        if isinf(number):
+            raise _bad("a number beyond every double", event)
+        return number
+    if _NOT_FINITE.fullmatch(text):
+        raise _bad("infinity and NaN are no values of a configuration", event)
+    return text
+
+
+def _integer(text: str, event: Any) -> int:
+    digits = text.lstrip("+-").replace("_", "")
+    base = {"0x": 16, "0b": 2}.get(digits[:2], 8 if digits[0] == "0" else 10)
     try:
-        return plain(text)
-    except BadConfig as error:
-        raise _bad(str(error), event) from None
+        number = int(digits, base)
+    except ValueError:
+        raise _bad("an integer of more than 4300 digits", event) from None
+    return -number if text[0] == "-" else number
 
 
 def _tagged(text: str, event: Any) -> Any:
