@@ -74,7 +74,7 @@ def test_a_change_is_heard_of_however_changes_are_followed(orders: Orders, pace:
         client.on_change("db", heard.put)
         for number in range(3):
             orders.set("db.host", f"new{number}")
-            change = heard.get(timeout=10)
+            change = heard.get(timeout=30)
 
             assert (change.path, change.new_value) == ("db.host", f"new{number}")
             assert client.config.get("db.host") == f"new{number}"
@@ -88,7 +88,7 @@ def test_a_layer_below_is_heard_of_and_other_services_are_not(orders: Orders) ->
         orders.set("shared", 1, "someone-else")
         orders.set("shared", 2, "_shared")
 
-        assert heard.get(timeout=10).new_value == 2
+        assert heard.get(timeout=30).new_value == 2
         assert heard.empty()
 
 
@@ -117,7 +117,7 @@ def test_secrets_are_read_when_asked_for_and_left_out_of_the_file(
         assert client.config.get("db.password") == "hunter2"
         client.on_change("db.password", heard.put)
         orders.set("db.password", "hunter3", secret=True)
-        assert heard.get(timeout=10).new_value == "hunter3"
+        assert heard.get(timeout=30).new_value == "hunter3"
 
     assert b"db1" in file.read_bytes()
     assert b"hunter" not in file.read_bytes()

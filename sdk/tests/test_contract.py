@@ -59,11 +59,11 @@ def test_a_change_is_told_by_path_with_both_values(rig: Rig) -> None:
         end = client.on_change("db", heard.put)
         rig.set("other", 1)
         rig.set("db.host", "db2")
-        modified = heard.get(timeout=10)
+        modified = heard.get(timeout=30)
         rig.set("db.port", 1)
-        added = heard.get(timeout=10)
+        added = heard.get(timeout=30)
         rig.unset("db.port")
-        removed = heard.get(timeout=10)
+        removed = heard.get(timeout=30)
         end()
         rig.set("db.host", "db3")
         wait_until(lambda: client.config.get("db.host") == "db3", "the change is there")
@@ -84,7 +84,7 @@ def test_a_callback_that_fails_stops_nobody(rig: Rig, caplog: pytest.LogCaptureF
         client.on_change("", fail)
         client.on_change("", heard.put)
         rig.set("a", 1)
-        assert heard.get(timeout=10).path == "a"
+        assert heard.get(timeout=30).path == "a"
 
     assert "a callback failed" in caplog.text
 
@@ -154,13 +154,13 @@ def test_a_changed_flag_is_told_with_all_that_need_it(rig: Rig) -> None:
     with rig.open() as client:
         client.flags.on_update(heard.put)
         rig.define_flag(switch("gate"))
-        assert heard.get(timeout=10) == {"gate"}
+        assert heard.get(timeout=30) == {"gate"}
         needs = [{"flag": "gate", "variants": ["on"]}]
         rig.define_flag(switch("new", default_variant="on", prerequisites=needs))
-        assert heard.get(timeout=10) == {"new"}
+        assert heard.get(timeout=30) == {"new"}
         assert client.flags.details("new").prerequisite == "gate"
         rig.define_flag(switch("gate", default_variant="on"))
-        assert heard.get(timeout=10) == {"gate", "new"}
+        assert heard.get(timeout=30) == {"gate", "new"}
         assert client.flags.is_on("new")
 
 

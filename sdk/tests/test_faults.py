@@ -22,7 +22,7 @@ from sdk.tests.scripted import (
     of_json,
     problem,
 )
-from tests.servers.process import wait_until
+from tests.servers.process import SLACK_SECONDS, wait_until
 from tests.servers.service import ServiceProcess
 
 EFFECTIVE, STREAM = "/api/v1/effective", "/api/v1/stream"
@@ -218,7 +218,7 @@ def test_a_constructor_does_not_raise_and_the_service_is_found_later(tmp_path: P
         assert provider.get_bool("a") is False
         assert provider.refresh() is False
 
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
 
 
 def test_the_snapshot_is_there_while_the_service_is_not(held: Held, tmp_path: Path) -> None:
@@ -313,6 +313,6 @@ def test_a_killed_service_is_missed_by_nobody_who_reads(mortal: ServiceProcess) 
     watcher.stop()
     watcher.stop()
 
-    assert slowest < 0.5  # a look into memory; what is above are other processes
+    assert slowest < SLACK_SECONDS  # a look into memory; what is above are other processes
     assert threading.active_count() < threads
     assert not watcher.is_running

@@ -13,6 +13,7 @@ from app.background import running
 from app.changes.follower import Follower
 from app.changes.port import ChangeLog
 from tests.access.tokens import KEY, NOW, minted
+from tests.servers.process import PATIENCE_SECONDS
 
 EVENT = Event("ana", "request-1")
 
@@ -64,7 +65,7 @@ async def replica(
         yield made
 
 
-async def until(holds: Callable[[], bool], within: float = 10) -> None:
+async def until(holds: Callable[[], bool], within: float = PATIENCE_SECONDS) -> None:
     async with asyncio.timeout(within):
         while not holds():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.005)

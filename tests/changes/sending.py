@@ -14,6 +14,7 @@ from app.changes.port import EventPublisher
 from app.changes.postgres import PostgresChangeLog
 from app.changes.relay import Relay
 from app.database import open_engine
+from tests.servers.process import PATIENCE_SECONDS
 
 
 @asynccontextmanager
@@ -51,7 +52,9 @@ async def write_many(log: PostgresChangeLog, *, services: int = 5, rounds: int =
     return [revision for revisions in written for revision in revisions]
 
 
-async def until(holds: Callable[[], Awaitable[bool]], what: str, within: float = 10) -> float:
+async def until(
+    holds: Callable[[], Awaitable[bool]], what: str, within: float = PATIENCE_SECONDS
+) -> float:
     """Wait for a condition, and tell how many seconds it took."""
     began = monotonic()
     while not await holds():
@@ -60,7 +63,7 @@ async def until(holds: Callable[[], Awaitable[bool]], what: str, within: float =
     return monotonic() - began
 
 
-async def drained(log: PostgresChangeLog, within: float = 10) -> float:
+async def drained(log: PostgresChangeLog, within: float = PATIENCE_SECONDS) -> float:
     async def nothing_waits() -> bool:
         return not await log.unsent(1)
 

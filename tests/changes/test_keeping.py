@@ -17,6 +17,7 @@ from app.changes.keeping import LastPointers, packed, unpacked
 from app.changes.model import Change, Entity, Intent, Pointer, Snapshot, Written
 from app.state import State
 from app.vitals import Vitals
+from tests.servers.process import PATIENCE_SECONDS
 from tests.servers.redis import RedisServer
 
 CHECKOUT = Entity("config", "staging", "checkout/ann", "users/staging/checkout/ann")
@@ -29,7 +30,7 @@ POINTERS = [
 
 
 @pytest.fixture
-async def cache(redis_server: RedisServer) -> AsyncIterator[RedisCache]:
+async def cache(redis_server: RedisServer, patience: None) -> AsyncIterator[RedisCache]:
     server = redis_server
     address = RedisAddress(server.host, server.port, server.password, server.db)
     opened = RedisCache(address, prefix=server.fresh_prefix())
@@ -228,7 +229,7 @@ async def test_it_is_saved_again_after_it_has_moved_and_not_while_the_log_is_awa
     last = LastPointers(follower, cache)
     keeping = asyncio.create_task(last.keep())
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             for base in range(3):
                 pointer = await write(log, base=base)
                 while True:

@@ -25,7 +25,7 @@ from tests.changes.heard import Heard, doubles, hear, hear_revisions, inversions
 from tests.changes.sending import drained, of_service, replica, until, write, write_many
 from tests.servers.kafka import KafkaServer
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import frozen, reserve_port, wait_until
+from tests.servers.process import SLACK_SECONDS, frozen, reserve_port, wait_until
 from tests.servers.service import ServiceProcess
 from tests.servers.vault import VaultServer
 
@@ -178,7 +178,7 @@ async def test_a_change_is_heard_of_at_once(bench: Bench) -> None:
             await write(bench.log, of_service(1), base)
             waits.append(await drained(bench.log))
 
-    assert sorted(waits)[5] < 0.1
+    assert sorted(waits)[5] < 0.5  # half of what it takes to find it without being told
 
 
 async def test_a_backlog_larger_than_a_batch_is_drained(bench: Bench) -> None:
@@ -313,7 +313,7 @@ async def test_a_replica_knows_when_it_leads_no_longer(url: str, log: PostgresCh
         async def is_lost() -> bool:
             return not lead.is_held
 
-        assert await until(is_lost, "the lead is lost") < 1
+        assert await until(is_lost, "the lead is lost") < 1 + SLACK_SECONDS
 
 
 async def test_a_relay_that_lost_its_lead_says_so(
@@ -450,8 +450,8 @@ async def test_a_kafka_that_was_away_hears_all_that_was_written_meanwhile(
     assert writing.cancelled()  # and not failed: every write succeeded
     assert told in {"Kafka cannot be reached", "Kafka does not answer"}
     assert backlog > 100
-    assert seconds < 2
-    assert writer.slowest < 1
+    assert seconds < 2 + SLACK_SECONDS
+    assert writer.slowest < 1 + SLACK_SECONDS
     assert set(writer.written) <= set(every)
     assert inversions(heard) == []
 

@@ -24,6 +24,7 @@ from app.changes.postgres import PostgresChangeLog
 from app.database import open_engine
 from app.errors import Unavailable
 from app.state import State
+from tests.servers.process import SLACK_SECONDS
 
 NOW = datetime.now(UTC).replace(microsecond=123456)
 DAY = 24 * 3600
@@ -754,7 +755,7 @@ async def test_a_change_logged_elsewhere_wakes_who_waits(rig: Rig) -> None:
         await write(rig.elsewhere, base=base)
         logged = monotonic()
         await waiting
-        assert monotonic() - logged < 0.25
+        assert monotonic() - logged < SLACK_SECONDS
 
 
 async def test_a_change_logged_between_two_waits_is_not_slept_over(rig: Rig) -> None:
@@ -762,7 +763,7 @@ async def test_a_change_logged_between_two_waits_is_not_slept_over(rig: Rig) -> 
         await write(rig.log, base=base)
         began = monotonic()
         await rig.log.changed(within=10)
-        assert monotonic() - began < 0.25
+        assert monotonic() - began < SLACK_SECONDS
 
 
 async def test_waiting_ends_when_nothing_happens(rig: Rig) -> None:
@@ -771,7 +772,7 @@ async def test_waiting_ends_when_nothing_happens(rig: Rig) -> None:
     began = monotonic()
     await rig.log.changed(within=0.1)
 
-    assert 0.05 < monotonic() - began < 0.5
+    assert 0.05 < monotonic() - began < SLACK_SECONDS
 
 
 # Sending
@@ -1093,7 +1094,7 @@ async def test_the_log_answers_a_ping(rig: Rig) -> None:
     await rig.log.ping()
 
 
-async def test_every_call_names_an_outage_within_a_second(rig: Rig) -> None:
+async def test_every_call_names_an_outage_in_time(rig: Rig) -> None:
     await rig.log.ping()
 
     await rig.cut()
@@ -1102,7 +1103,7 @@ async def test_every_call_names_an_outage_within_a_second(rig: Rig) -> None:
         began = monotonic()
         with pytest.raises(Unavailable):
             await call
-        assert monotonic() - began < 1
+        assert monotonic() - began < 1 + SLACK_SECONDS
 
 
 async def test_waiting_for_changes_outlasts_an_outage(rig: Rig) -> None:
@@ -1113,4 +1114,4 @@ async def test_waiting_for_changes_outlasts_an_outage(rig: Rig) -> None:
     await rig.log.changed(within=0.1)
     await rig.log.changed(within=0.1)
 
-    assert monotonic() - began < 1
+    assert monotonic() - began < 1 + SLACK_SECONDS

@@ -26,6 +26,7 @@ from app.flags.model import Commit, Edit, Item, Kind, Usage, entity
 from app.flags.port import FlagStore
 from app.flags.postgres import PostgresFlagStore
 from app.state import State
+from tests.servers.process import SLACK_SECONDS
 
 NOW = datetime.now(UTC).replace(microsecond=123456)
 DAY = 24 * 3600
@@ -643,7 +644,7 @@ async def test_a_commit_wakes_who_waits_for_changes(rig: Rig) -> None:
         base = await write(rig.elsewhere, edit(), base=base)
         committed = monotonic()
         await waiting
-        assert monotonic() - committed < 0.25
+        assert monotonic() - committed < SLACK_SECONDS
 
 
 async def test_old_changes_of_flags_are_trimmed_and_their_versions_stay(rig: Rig) -> None:
@@ -733,7 +734,7 @@ async def test_the_store_answers_a_ping(rig: Rig) -> None:
     await rig.store.ping()
 
 
-async def test_every_call_names_an_outage_within_a_second(rig: Rig) -> None:
+async def test_every_call_names_an_outage_in_time(rig: Rig) -> None:
     await rig.store.ping()
 
     await rig.cut()
@@ -742,4 +743,4 @@ async def test_every_call_names_an_outage_within_a_second(rig: Rig) -> None:
         began = monotonic()
         with pytest.raises(FlagsUnavailable):
             await call
-        assert monotonic() - began < 1
+        assert monotonic() - began < 1 + SLACK_SECONDS

@@ -17,10 +17,11 @@ from app.registry.port import Node, ServiceRegistryClient, Wanted
 from app.registry.zookeeper import ZooKeeperServiceRegistryClient
 from pilothouse_core.curator import MAX_NODE_BYTES
 from pilothouse_core.instances import Tag
+from tests.servers.process import PATIENCE_SECONDS
 from tests.servers.proxy import LossyProxy
 from tests.servers.zookeeper import ZooKeeperServer
 
-SESSION_SECONDS = 1.0
+SESSION_SECONDS = 6.0  # a busy machine stands still for seconds, which loses a shorter one
 BILLING = ("billing", "i-1")
 
 
@@ -98,7 +99,7 @@ async def zookeeper(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Ri
     return Rig(here, there, lose_session, here.close, place, take)
 
 
-async def until(holds: Callable[[], bool], within: float = 10) -> None:
+async def until(holds: Callable[[], bool], within: float = PATIENCE_SECONDS) -> None:
     deadline = monotonic() + within
     while not holds():
         assert monotonic() < deadline, "waited in vain"

@@ -83,7 +83,7 @@ class Service:
     def wait_until_ready(self) -> None:
         # Other tests of the same run may have stopped the servers below for a moment.
         wait_until(
-            lambda: self.get("/ready").json()["status"] == "ready", "every port of it is up", 20
+            lambda: self.get("/ready").json()["status"] == "ready", "every port of it is up", 60
         )
 
     def metric(self, name: str) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.e2e.client import Headers, Service, fresh_name, told
 from tests.servers.answer import Answer
-from tests.servers.process import wait_until
+from tests.servers.process import PATIENCE_SECONDS, wait_until
 
 REGISTRY = "/api/v1/registry"
 URL = "http://10.0.0.7:8080"
@@ -56,7 +56,7 @@ class Registered:
     def statuses(self) -> dict[str, str]:
         return {id_: item["status"] for id_, item in self.shown().items()}
 
-    def wait_for(self, within: float = 10, /, **statuses: str) -> None:
+    def wait_for(self, within: float = PATIENCE_SECONDS, /, **statuses: str) -> None:
         """Wait until these and no others are registered, with these statuses."""
         wait_until(lambda: self.statuses() == statuses, f"{self.name} is {statuses}", within)
 

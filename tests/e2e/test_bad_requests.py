@@ -14,6 +14,7 @@ import pytest
 from tests.e2e import bad_bodies, bad_files, bad_names, bad_questions
 from tests.e2e.bad_requests import VALUE, BadRequest, encoded, sending
 from tests.servers.answer import Answer
+from tests.servers.process import SLACK_SECONDS
 from tests.servers.service import ServiceProcess
 
 pytestmark = pytest.mark.slow
@@ -115,7 +116,7 @@ def test_a_revision_to_come_is_waited_for_and_then_refused(service: Watched) -> 
     future = f"/api/v1/effective?min_revision={2**63 - 1}"
     answer = refused(service, BadRequest("", 503, "revision_not_reached", "GET", future))
 
-    assert 1.9 < time.monotonic() - started < 3
+    assert 1.9 < time.monotonic() - started < 2 + SLACK_SECONDS
     assert int(answer.headers["Retry-After"]) > 0
 
 
@@ -177,7 +178,7 @@ def test_a_wish_that_cannot_be_read_is_no_reason_to_wait(service: Watched, wish:
     answer = service.sent(BadRequest("", 304, "", "GET", target, b"", headers).wire())
 
     assert answer.status == 304
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < SLACK_SECONDS
 
 
 def test_an_idempotency_key_stands_for_one_request(service: Watched) -> None:

@@ -150,5 +150,5 @@ def test_a_running_service_on_postgres_takes_a_new_token_at_once(
         made = told(service.request("POST", "/api/v1/tokens", body, headers=headers), 201)
 
         assert token(settings, "revoke", str(parse(text))).code == 0
-        wait_until(lambda: listed(service, text) == 401, "the first token is refused", 2)
+        wait_until(lambda: listed(service, text) == 401, "the first token is refused")
         assert listed(service, made["token"]) == 200

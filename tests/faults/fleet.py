@@ -17,7 +17,7 @@ from tests.faults.checker_registry import NodeFact, RowFact, check_history, chec
 from tests.faults.history import History
 from tests.faults.stage import LAUNCH, NEVER
 from tests.servers.answer import Answer
-from tests.servers.process import wait_until
+from tests.servers.process import SLACK_SECONDS, wait_until
 from tests.servers.proxy import LossyProxy
 from tests.servers.service import ServiceProcess
 from tests.servers.zookeeper import ZooKeeperServer
@@ -221,7 +221,7 @@ class Fleet:
             return not flaws
 
         try:
-            wait_until(agree, "nodes and rows agree", within)
+            wait_until(agree, "nodes and rows agree", within + SLACK_SECONDS)
         except TimeoutError as late:
             raise AssertionError(f"{late}: {len(flaws)} flaws, {flaws[:3]}") from late
         return monotonic() - began

@@ -119,7 +119,7 @@ class Audience:
         wait_until(
             lambda: all((listener.last or 0) >= revision for listener in self._listeners),
             f"everybody has heard of revision {revision}",
-            within=20,
+            within=60,
         )
 
     def _hear(self, listener: Listener, chance: Random) -> None:

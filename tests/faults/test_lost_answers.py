@@ -10,14 +10,13 @@ import pytest
 from tests.faults.history import Asked, Client, Told
 from tests.faults.launcher import WAIT, Failpoint
 from tests.faults.stage import FOLDER, Stage, reading, writing
-from tests.servers.process import wait_until
+from tests.servers.process import SLACK_SECONDS, wait_until
 from tests.servers.proxy import LossyProxy, http_answer
 from tests.servers.service import ServiceProcess
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 UNKNOWN_SECONDS = 2.0
-SLACK_SECONDS = 0.5  # for a machine with two cores that also runs the servers
 BEFORE_SENT = Failpoint("before_store", WAIT)
 
 

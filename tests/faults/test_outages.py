@@ -13,7 +13,7 @@ from tests.faults.history import Told
 from tests.faults.stage import Stage
 from tests.servers.answer import Answer
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import frozen, wait_until
+from tests.servers.process import SLACK_SECONDS, frozen, wait_until
 from tests.servers.proxy import LossyProxy, http_answer
 from tests.servers.service import ServiceProcess
 from tests.servers.vault import VaultServer
@@ -27,8 +27,6 @@ UNKNOWN_SECONDS = 2.0
 LOG_AWAY_SECONDS = 2.0
 LIVE_SECONDS = 0.1
 HEALED_SECONDS = 2.0
-# For a machine with two cores that also runs the servers and the clients.
-SLACK_SECONDS = 0.5
 
 TOKEN = "a-token-of-the-service"
 WARM = "/api/configs/warm?environment=default"

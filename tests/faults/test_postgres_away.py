@@ -17,13 +17,13 @@ from app.changes.model import Disclosure, Entity, Intent, Written
 from app.changes.postgres import PostgresChangeLog
 from app.database import close_engine, open_engine
 from tests.servers.postgres import PostgresServer
+from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS
 from tests.servers.proxy import LossyProxy
 
 pytestmark = pytest.mark.faults
 
 CHECKOUT = Entity("config", "staging", "checkout", "staging/checkout")
 ONE_BUSY_REPLICA = 9
-_ATTEMPTS = 20
 
 Call = Callable[[PostgresChangeLog], Coroutine[Any, Any, object]]
 
@@ -94,10 +94,10 @@ async def open_connections(log: PostgresChangeLog) -> None:
 
 async def open_patiently(log: PostgresChangeLog) -> None:
     """The same, while the server may still be busy with what was done to it before."""
-    for _ in range(_ATTEMPTS):
-        with suppress(LogUnavailable):
-            return await open_connections(log)
-    return await open_connections(log)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            with suppress(LogUnavailable):
+                return await open_connections(log)
 
 
 @pytest.mark.usefixtures("known")
@@ -109,7 +109,7 @@ async def test_a_frozen_server_is_named_in_time_and_forgotten_when_it_thaws(
     await call(log)
 
     async with frozen(postgres_server):
-        assert await seconds_until_refused(call(log)) < 1.2
+        assert await seconds_until_refused(call(log)) < 1 + SLACK_SECONDS
 
     await call(log)
 
@@ -125,7 +125,7 @@ async def test_a_frozen_server_is_named_in_time_to_all_callers_at_once(
             refused = await asyncio.gather(
                 *(seconds_until_refused(call(log)) for call in CALLS.values())
             )
-            assert max(refused) < 1.2
+            assert max(refused) < 1 + SLACK_SECONDS
 
     for call in CALLS.values():
         await call(log)
@@ -135,7 +135,7 @@ async def test_a_server_frozen_before_the_first_call_is_named_in_time(
     log: PostgresChangeLog, postgres_server: PostgresServer
 ) -> None:
     async with frozen(postgres_server):
-        assert await seconds_until_refused(log.ping()) < 1.2
+        assert await seconds_until_refused(log.ping()) < 1 + SLACK_SECONDS
 
     await log.ping()
 
@@ -147,7 +147,7 @@ async def test_waiting_for_changes_lasts_no_longer_while_the_server_is_frozen(
         for _ in range(3):
             began = monotonic()
             await log.changed(within=0.25)
-            assert monotonic() - began < 0.5
+            assert monotonic() - began < 0.25 + SLACK_SECONDS
 
 
 async def test_closing_does_not_wait_for_a_frozen_server(
@@ -161,7 +161,7 @@ async def test_closing_does_not_wait_for_a_frozen_server(
         await seconds_until_refused(log.ping())
         began = monotonic()
         await log.close()
-        assert monotonic() - began < 4
+        assert monotonic() - began < 4 + SLACK_SECONDS
 
 
 async def test_a_restart_costs_the_next_caller_nothing(
@@ -204,7 +204,7 @@ async def test_a_server_that_is_gone_is_named_at_once_and_found_again(
 
     postgres_server.stop()
     try:
-        assert await seconds_until_refused(log.ping()) < 0.5
+        assert await seconds_until_refused(log.ping()) < SLACK_SECONDS
     finally:
         postgres_server.restart()
 
@@ -218,7 +218,7 @@ async def test_listening_begins_again_after_a_restart(
     await log.advance(CHECKOUT, [Written(1, None)])
     postgres_server.restart()
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while await seconds_until_woken(log) > 0.5:
             pass
 
@@ -287,9 +287,12 @@ async def test_a_replica_that_stops_in_the_middle_does_not_lock_out_the_others(
     engine = open_engine(url)
     async with engine.connect() as stopped:
         await stopped.exec_driver_sql("SELECT pg_advisory_xact_lock(7310011)")
-        assert await seconds_until_refused(log.advance(CHECKOUT, [Written(1, None)])) < 1.2
+        assert (
+            await seconds_until_refused(log.advance(CHECKOUT, [Written(1, None)]))
+            < 1 + SLACK_SECONDS
+        )
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 with suppress(LogUnavailable):
                     assert (await log.advance(CHECKOUT, [Written(1, None)])).version == 1

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from tests.servers.answer import Answer
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import frozen, wait_until
+from tests.servers.process import SLACK_SECONDS, frozen, wait_until
 from tests.servers.redis import RedisServer
 from tests.servers.service import ServiceProcess
 from tests.servers.vault import VaultServer
@@ -355,7 +355,7 @@ def test_no_client_sees_an_error_or_a_wrong_answer_whatever_redis_does(
     record_property("in_fault_ms", figures)
     print(f"{fault.__name__} {memory}: {len(in_fault)} reads, ms {figures}")  # noqa: T201
     assert clients.wrong == []
-    assert max(in_fault) < SLOWEST_SECONDS
+    assert max(in_fault) < SLOWEST_SECONDS + SLACK_SECONDS
     if is_whole and memory == "remembering":
         # Others may keep this machine busy: then what counts is what it was like before.
         assert figures["p99"] <= max(25, 2 * percentile(quiet, 0.99))

@@ -11,7 +11,7 @@ import pytest
 from tests.faults.checker_registry import SPREAD_SECONDS
 from tests.faults.fleet import API, INTERVAL_SECONDS, SESSION_SECONDS, Fleet, Registered
 from tests.faults.watching import Callers, Health, Heartbeats
-from tests.servers.process import wait_until
+from tests.servers.process import SLACK_SECONDS, wait_until
 from tests.servers.service import ServiceProcess
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
@@ -102,7 +102,9 @@ def _wait_until_protected(fleet: Fleet, *, protected: bool) -> None:
         return bool(told) is protected
 
     for replica in fleet.replicas:
-        wait_until(partial(is_told, replica), f"protected: {protected}", TTL_SECONDS + 2)
+        wait_until(
+            partial(is_told, replica), f"protected: {protected}", TTL_SECONDS + 2 + SLACK_SECONDS
+        )
 
 
 def test_what_an_older_registration_says_late_does_nothing(fleet: Fleet) -> None:

@@ -15,7 +15,7 @@ from app.database import open_engine
 from tests.access.replica import EVENT, Replica, replica, until
 from tests.access.tokens import minted
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import frozen
+from tests.servers.process import SLACK_SECONDS, frozen
 
 pytestmark = pytest.mark.faults
 
@@ -59,7 +59,7 @@ async def test_a_change_counts_on_every_replica_within_a_second(
         await until(lambda text=text: not finds(here, text))  # type: ignore[misc]
         took.append(monotonic() - began)
 
-    assert max(took) < 1
+    assert max(took) < 1 + SLACK_SECONDS
 
 
 async def test_while_postgres_is_frozen_known_tokens_go_on_and_unknown_ones_are_not_judged(
@@ -101,4 +101,4 @@ async def test_what_was_revoked_during_an_outage_of_one_replica_counts_when_it_i
 
     await here.revoke(token)
 
-    await until(lambda: not finds(there, text), within=3)
+    await until(lambda: not finds(there, text))

@@ -49,7 +49,7 @@ class Replica:
 
 
 @pytest.fixture
-async def cache(redis_server: RedisServer) -> AsyncIterator[RedisCache]:
+async def cache(redis_server: RedisServer, patience: None) -> AsyncIterator[RedisCache]:
     server = redis_server
     address = RedisAddress(server.host, server.port, server.password, server.db)
     opened = RedisCache(address, prefix=server.fresh_prefix())

@@ -18,6 +18,7 @@ from app.registry.probing import Prober, SystemResolver
 from app.registry.rows import Row
 from app.registry.view import View
 from tests.registry.bench import Store, row_of, stored
+from tests.servers.process import PATIENCE_SECONDS
 
 
 @dataclass
@@ -93,7 +94,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         yield made
 
 
-async def until(holds: Callable[[], bool], within: float = 10) -> None:
+async def until(holds: Callable[[], bool], within: float = PATIENCE_SECONDS) -> None:
     deadline = monotonic() + within
     while not holds():
         assert monotonic() < deadline, "waited in vain"

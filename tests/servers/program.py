@@ -7,6 +7,8 @@ from pathlib import Path
 from threading import Condition, Thread
 from typing import Any, Self
 
+from tests.servers.process import PATIENCE_SECONDS
+
 INTEROP = Path(__file__).parents[1] / "interop"
 Event = Mapping[str, Any]
 
@@ -60,7 +62,9 @@ class Program:
             raise ProgramFailed(f"{question}: {answer['error']}")
         return answer["answer"]
 
-    def until(self, holds: Callable[[Event], bool], *, within: float = 10) -> list[Event]:
+    def until(
+        self, holds: Callable[[Event], bool], *, within: float = PATIENCE_SECONDS
+    ) -> list[Event]:
         """Return the events up to the first one for which `holds`; none is returned twice."""
         self._wait(lambda: any(map(holds, self._events)), "told what was waited for", within)
         with self._said:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.servers.answer import Answer, request
-from tests.servers.process import Berth, ChildProcess, Command
+from tests.servers.process import PATIENCE_SECONDS, Berth, ChildProcess, Command
 from tests.servers.warm import inherited
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +45,7 @@ class ServiceProcess:
         *,
         headers: Mapping[str, str] | None = None,
         data: bytes | None = None,
-        timeout: float = 10,
+        timeout: float = PATIENCE_SECONDS,
     ) -> Answer:
         url = self.url + path
         return request(method, url, json=json, headers=headers, data=data, timeout=timeout)
@@ -55,7 +55,7 @@ class ServiceProcess:
         """Tell the exit code, minus the signal that ended it, or None while it runs."""
         return self._child.exit_code
 
-    def wait_for_exit(self, within: float = 10) -> int:
+    def wait_for_exit(self, within: float = PATIENCE_SECONDS) -> int:
         return self._child.wait_for_exit(within)
 
     def log(self) -> str:

@@ -116,4 +116,4 @@ def _fetched(environment: Mapping[str, str]) -> ZooKeeperServer:
     file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
     command = Command(argv=(*program, MAIN, file), environment={}, folder=berth.folder)
     ready = partial(_is_serving, "127.0.0.1", berth.port)
-    return ZooKeeperServer("127.0.0.1", berth.port, ChildProcess(command, berth, ready, within=60))
+    return ZooKeeperServer("127.0.0.1", berth.port, ChildProcess(command, berth, ready, within=120))

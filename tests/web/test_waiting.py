@@ -1,6 +1,6 @@
 """`Prefer: wait=N` is a wish: honoured when it can be read, ignored when it cannot."""
 
-from time import perf_counter
+from time import process_time
 
 import httpx
 import pytest
@@ -74,11 +74,11 @@ def test_no_header_fails(prefer: str) -> None:
 
 
 def test_a_long_header_is_read_in_no_time() -> None:
-    started = perf_counter()
+    started = process_time()
 
     requested_wait('"\\' * 50_000)
 
-    assert perf_counter() - started < 1
+    assert process_time() - started < 1
 
 
 async def test_the_wish_reaches_the_route(client: httpx.AsyncClient) -> None:

@@ -149,7 +149,7 @@ def test_no_evaluation_is_wrong_or_waits_while_the_service_is_away(server: Scrip
         client.flags.on_status(heard.put)
         for reply in (problem(503, "away"), html(), problem(503, "away"), html(502)):
             server.answers[SET] = lambda _, reply=reply: reply  # type: ignore[misc]
-            assert heard.get(timeout=10) is not None
+            assert heard.get(timeout=30) is not None
             for _ in range(2000):
                 began = time.perf_counter()
                 wrong += answers(client) != (True, False)

@@ -172,7 +172,7 @@ def test_a_change_is_told_by_name(client: OpenFeatureClient, fake: FakePilothous
 
     fake.set_flag("string", "red")
 
-    assert heard.get(timeout=10).flags_changed == ["string"]
+    assert heard.get(timeout=30).flags_changed == ["string"]
     api.shutdown()
     fake.set_flag("string", "blue")
     assert heard.empty()
@@ -191,7 +191,7 @@ def test_a_service_away_makes_the_provider_stale_until_it_is_back(
         assert client.get_provider_status() == ProviderStatus.READY
         scripted.answers["/api/v1/flag-set"] = lambda _: problem(503, "away")
 
-        assert heard.get(timeout=10) == "stale"
+        assert heard.get(timeout=30) == "stale"
         assert client.get_provider_status() == ProviderStatus.STALE
         assert client.get_boolean_details("new", default_value=True).value is False
         scripted.answers["/api/v1/flag-set"] = lambda _: flag_set({**switch("new"), "version": 1})

@@ -14,7 +14,7 @@ from pilothouse.errors import Unavailable
 from pilothouse.registry import NoInstance, NothingKnown
 from sdk.tests.registry.conftest import QUICK
 from sdk.tests.scripted import ScriptedServer, configuration, html, of_json
-from tests.servers.process import wait_until
+from tests.servers.process import SLACK_SECONDS, wait_until
 from tests.servers.service import ServiceProcess
 
 ITEM: dict[str, Any] = {
@@ -148,7 +148,7 @@ def test_the_first_use_waits_no_longer_than_the_start(scripted: ScriptedServer) 
         for _ in range(50):
             with pytest.raises(NothingKnown) as raised:
                 client.registry.url("billing")
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 1 + SLACK_SECONDS  # and not fifty times 0.2 s
         assert isinstance(raised.value, Unavailable)
         assert "cannot be reached" in str(raised.value)
 

@@ -11,12 +11,12 @@ from kazoo.exceptions import NoNodeError
 
 from pilothouse.registry.zookeeper import ZooKeeperRegistration
 from pilothouse_core.curator import read_node
-from tests.servers.process import frozen, wait_until
+from tests.servers.process import SLACK_SECONDS, frozen, wait_until
 from tests.servers.proxy import LossyProxy
 from tests.servers.zookeeper import ZooKeeperServer
 
 URL = "http://10.0.0.5:8080/base"
-SECONDS = 1.0
+SECONDS = 10.0  # a busy machine stands still for seconds, which loses a short one
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_lost_session_gets_its_node_back(
     with (
         LossyProxy(zookeeper_server.host, zookeeper_server.port) as proxy,
         ZooKeeperRegistration(
-            f"127.0.0.1:{proxy.port}", "billing", URL, base_path=base, session_seconds=SECONDS
+            f"127.0.0.1:{proxy.port}", "billing", URL, base_path=base, session_seconds=4
         ) as registration,
     ):
         owner = owner_of(zookeeper, registration.path)
@@ -142,7 +142,7 @@ def test_neither_beginning_nor_end_waits_for_a_zookeeper_that_is_away(
         began = time.monotonic()
         with late:
             assert not late.is_registered
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 4 + SLACK_SECONDS
     away = ZooKeeperRegistration("127.0.0.1:1", "billing", URL, start_timeout=0.2)
     with away:
         wait_until(lambda: away.last_error is not None, "it says so")

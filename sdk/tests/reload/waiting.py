@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from pilothouse.changes import ConfigChange
-
-SECONDS = 10.0
+from tests.servers.process import PATIENCE_SECONDS
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -15,7 +14,7 @@ async def until(holds: Callable[[], bool]) -> None:
         while not holds():  # noqa: ASYNC110 - see above
             await asyncio.sleep(0.005)
 
-    await asyncio.wait_for(look(), SECONDS)
+    await asyncio.wait_for(look(), PATIENCE_SECONDS)
 
 
 class Heard:
@@ -38,4 +37,4 @@ class Heard:
                 await self._heard.wait()
                 self._heard.clear()
 
-        await asyncio.wait_for(wait(), SECONDS)
+        await asyncio.wait_for(wait(), PATIENCE_SECONDS)
