@@ -17,6 +17,7 @@ from app.flags.tallies import Tally, tallies, usages
 from app.state import State, StateUnavailable
 
 _KEY_LIFE: Final = timedelta(hours=24)
+_FORGET_AT_MOST: Final = 1000
 
 T = TypeVar("T")
 
@@ -34,6 +35,9 @@ class EmbeddedFlagStore:
 
     async def repeated(self, idempotency_key: str) -> Repeated | None:
         return await self._read(partial(_repeated, key=idempotency_key))
+
+    async def forget(self) -> int:
+        return await self._write(_forget)
 
     async def newer(self, after: int, limit: int) -> Sequence[Item]:
         return await self._found(
@@ -194,6 +198,15 @@ def _request(connection: sqlite3.Connection, key: str) -> _Request | None:
         (key, stamp(datetime.now(UTC) - _KEY_LIFE)),
     ).fetchone()
     return None if row is None else _Request(*row)
+
+
+def _forget(connection: sqlite3.Connection) -> int:
+    gone = connection.execute(
+        "DELETE FROM flag_requests WHERE idempotency_key IN"
+        " (SELECT idempotency_key FROM flag_requests WHERE at <= ? LIMIT ?)",
+        (stamp(datetime.now(UTC) - _KEY_LIFE), _FORGET_AT_MOST),
+    )
+    return gone.rowcount
 
 
 def _repeated(connection: sqlite3.Connection, key: str) -> Repeated | None:

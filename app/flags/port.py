@@ -25,6 +25,13 @@ class FlagStore(Protocol):
         """Return what was written under this key within the last 24 hours."""
         ...
 
+    async def forget(self) -> int:
+        """Delete idempotency keys that were used longer ago than that; return how many.
+
+        Some at a time, 0 when no more are to be deleted now.
+        """
+        ...
+
     async def newer(self, after: int, limit: int) -> Sequence[Item]:
         """Return the newest version of every item that changed after this revision, ascending.
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import Any, Final
 
-from sqlalchemy import Row, and_, func, select, text, true
+from sqlalchemy import Row, and_, delete, func, select, text, true
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.database import Calls, flag_items, flag_requests, flag_usage, flag_versions
@@ -18,6 +18,7 @@ from app.flags.tallies import Tally, tallies, usages
 _COMMIT_SECONDS: Final = 2.0
 _PING_SECONDS: Final = 0.8
 _KEY_LIFE: Final = timedelta(hours=24)
+_FORGET_AT_MOST: Final = 1000
 
 _COMMIT: Final = text(
     "SELECT * FROM commit_flags(:environment, :base, CAST(:edits AS jsonb), :actor, :comment,"
@@ -85,6 +86,14 @@ class PostgresFlagStore:
         if not rows:
             return None
         return Repeated(rows[0].digest, [_item(row) for row in rows if row.revision is not None])
+
+    async def forget(self) -> int:
+        worn_out = flag_requests.c.at <= func.now() - _KEY_LIFE
+        key = flag_requests.c.idempotency_key
+        doomed = select(key).where(worn_out).limit(_FORGET_AT_MOST)
+        # Asked twice: of a key that is used anew meanwhile, the second sees the new row.
+        gone = delete(flag_requests).where(key.in_(doomed), worn_out)
+        return (await self._calls.run("flags_forget", gone)).rowcount
 
     async def newer(self, after: int, limit: int) -> Sequence[Item]:
         found = (

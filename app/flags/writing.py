@@ -87,6 +87,11 @@ class FlagWriter:
             raise BadEnvironment(environment)
         return (await self._planned(environment, plan))[1]
 
+    async def forget(self) -> None:
+        """Delete every idempotency key that has outlived its day; raises FlagsUnavailable."""
+        while await self._store.forget():
+            pass
+
     async def _earlier(self, idempotency: Idempotency | None) -> Sequence[Item] | None:
         earlier = idempotency and await self._store.repeated(idempotency.key)
         if not earlier or idempotency is None:

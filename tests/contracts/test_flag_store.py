@@ -568,6 +568,37 @@ async def test_a_key_is_free_after_a_day(rig: Rig) -> None:
     assert (repeated.digest, repeated.items) == ("two", again)
 
 
+async def test_keys_that_have_outlived_their_day_are_forgotten(rig: Rig) -> None:
+    base = 0
+    for number in range(3):
+        base = (await rig.store.commit(keyed(base, edit(), key=f"old-{number}")))[-1].revision
+    await rig.age(DAY + 60)
+    items = await rig.store.commit(keyed(base, edit(), key="old-2"))
+
+    assert await rig.store.forget() == 2
+    assert await rig.elsewhere.forget() == 0
+    repeated = await rig.store.repeated("old-2")
+    assert repeated is not None
+    assert repeated.items == items
+    assert len(await rig.store.history("flag", "staging", "banner", limit=10)) == 4
+
+
+async def test_a_key_is_not_forgotten_within_its_day(rig: Rig) -> None:
+    await rig.store.commit(keyed(0, edit()))
+    await rig.age(DAY - 60)
+
+    assert await rig.store.forget() == 0
+    assert await rig.store.repeated("key") is not None
+
+
+async def test_a_thousand_keys_are_forgotten_at_a_time(rig: Rig) -> None:
+    for number in range(1001):  # each without an edit, which is remembered too
+        await rig.store.commit(keyed(0, key=str(number)))
+    await rig.age(DAY + 60)
+
+    assert [await rig.store.forget() for _ in range(3)] == [1000, 1, 0]
+
+
 async def test_commits_without_a_key_stay_apart(rig: Rig) -> None:
     base = await write(rig.store, edit())
 
@@ -722,6 +753,7 @@ def every_call(store: FlagStore) -> Sequence[Coroutine[Any, Any, object]]:
     return (
         store.commit(keyed(0, edit())),
         store.repeated("key"),
+        store.forget(),
         store.newer(0, 10),
         store.history("flag", "staging", "banner", 10),
         store.count({("staging", "a"): {"on": 1}}, NOW),
