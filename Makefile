@@ -7,7 +7,7 @@ NODE_PACKAGES := tests/interop/node_modules/.package-lock.json
 export PYTHONPATH := .
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check contracts faults bench up format lock docs audit sbom clean
+.PHONY: help run test check static quick contracts faults bench up format lock docs audit sbom clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,14 +20,19 @@ run: .venv/app ## serve on http://127.0.0.1:8082 with everything embedded
 test: .venv/dev ## run every test, with real servers
 	$(BIN)/python -m pytest -q --durations=10
 
-check: export PYTHONDONTWRITEBYTECODE :=# rewriting the assertions anew is a third of collecting
 check: .venv/dev ## format, lint, types, imports, spelling, tests without servers (under a minute)
+	@$(MAKE) --no-print-directory -j 2 static quick
+
+static:
 	$(BIN)/ruff format --check -q .
 	$(BIN)/ruff check -q .
 	$(BIN)/mypy
 	$(BIN)/mypy --python-version 3.10 core/src sdk/src
 	$(BIN)/lint-imports > /dev/null || $(BIN)/lint-imports
 	$(BIN)/codespell
+
+quick: export PYTHONDONTWRITEBYTECODE :=# rewriting the assertions anew is a third of collecting
+quick:
 	PILOTHOUSE_TRIALS=few $(BIN)/python -m pytest -q -m 'not servers and not slow and not faults'
 
 contracts: .venv/dev ## run the contract suites that every adapter passes

@@ -167,6 +167,7 @@ async def test_before_the_store_was_read_nobody_can_tell(state: State) -> None:
     assert not known.is_read
 
 
+@pytest.mark.slow
 async def test_while_the_log_is_away_known_tokens_go_on_and_of_others_nobody_can_tell(
     here: Replica, state: State
 ) -> None:

@@ -197,6 +197,7 @@ async def test_a_token_that_names_no_key_is_tried_with_each(people: People, issu
     assert (await people.principal(token)).name == "user:ana"
 
 
+@pytest.mark.slow
 async def test_made_up_key_ids_do_not_make_it_ask_the_issuer_each_time(
     people: People, issuer: Issuer
 ) -> None:

@@ -210,6 +210,7 @@ async def test_a_client_that_keeps_up_is_pushed_to_and_one_that_does_not_is_woke
     assert revisions(subscription.taken()) == [2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_thousand_clients_hear_all_in_order_and_hold_nobody_up() -> None:
     hub = Hub(limit=1000)

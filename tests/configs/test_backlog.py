@@ -34,6 +34,7 @@ class SlowLog(EmbeddedChangeLog):
         return await super().advance(entity, written)
 
 
+@pytest.mark.slow
 async def test_thousands_of_versions_are_logged_in_portions(tmp_path: Path) -> None:
     state = State(tmp_path)
     log, store = SlowLog(state), EmbeddedConfigStore(state, max_versions=10)

@@ -275,6 +275,7 @@ def test_a_rollback_to_a_version_that_never_was_writes_nothing(layer: Layer) -> 
     assert told(layer.document())["version"] == 1
 
 
+@pytest.mark.slow
 def test_versions_beyond_those_that_are_kept_are_gone(fresh: Service) -> None:
     layer = fresh.layer()
     layer.create("old", "gone")
@@ -299,6 +300,7 @@ def test_versions_beyond_those_that_are_kept_are_gone(fresh: Service) -> None:
     assert told(layer.get("old"))["version"] == 1
 
 
+@pytest.mark.slow
 def test_a_full_document_takes_no_more_and_can_still_be_emptied(layer: Layer) -> None:
     keys = {f"k{number:04}": number for number in range(8250)}
     told(layer.load(json.dumps(keys), format="json"))

@@ -205,6 +205,7 @@ EITHER = [{"==": [VAR, "a"]}, {"$ref": "loop"}, {"$ref": "loop"}]  # two of each
 CHOICE = [{"if": [{"==": [VAR, "a"]}, "a", "b"]}, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "targeting",
     [

@@ -300,6 +300,7 @@ def nested(depth: int) -> Json:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["name", "description", "strategies", "variants", "dependencies"])
 def test_a_deep_document_is_reported(name: str) -> None:
     deep = nested(100_000)
@@ -364,6 +365,7 @@ def children(count: int, variants: int) -> Json:
     return {"features": [parent, *others]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "document",
     [

@@ -124,6 +124,7 @@ async def test_rows_of_the_release_before_are_chained_and_it_goes_on_writing(url
     assert (found.broken, found.rows) == (None, 7)
 
 
+@pytest.mark.slow
 def test_the_command_line_asks_which_database() -> None:
     asked = subprocess.run(
         (sys.executable, "-m", "alembic", "upgrade", "head"),

@@ -189,6 +189,7 @@ async def test_no_more_than_so_many_are_asked_at_once(desk: Desk) -> None:
     assert sum(check.probe.is_healthy for _, check in found) == len(rows)
 
 
+@pytest.mark.slow
 async def test_a_replica_checks_what_it_keeps_for_as_long_as_it_keeps_it(tmp_path: Path) -> None:
     async with desk_of(tmp_path, interval=0.2) as desk:
         own, theirs = await desk.register("own"), await desk.register("theirs", owner="there")
@@ -209,6 +210,7 @@ async def test_a_replica_checks_what_it_keeps_for_as_long_as_it_keeps_it(tmp_pat
     assert set(desk.instances.asked[asked:]) == {"theirs"}
 
 
+@pytest.mark.slow
 async def test_a_store_that_is_away_ends_no_checks(tmp_path: Path) -> None:
     async with desk_of(tmp_path, interval=0.2) as desk:
         row = await desk.register("i-1")

@@ -54,6 +54,7 @@ class Served:
         await self.app({**scope, "state": state}, receive, send)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "status"), [("good", 200), ("bad", 500)])
 async def test_where_the_hot_door_fails_fastapi_answers(name: str, status: int) -> None:
     app = HotFastAPI()

@@ -353,6 +353,7 @@ async def test_a_crash_is_logged_and_says_nothing(client: httpx.AsyncClient, pat
     assert isinstance(lines[0]["exc_info"], Exception)
 
 
+@pytest.mark.slow
 async def test_a_crash_outside_the_middleware_is_a_problem_too() -> None:
     bare = FastAPI()
     problem.install(bare)
