@@ -80,6 +80,7 @@ from app.web.head import as_get
 from app.web.health import router as health_router
 from app.web.hot import HotFastAPI, HotPost, HotRead
 from app.web.middleware import Edge, cors
+from app.web.parameters import knows_parameters
 from app.wiring import Backends, StartRefused, Task, open_backends, refuse_unsafe
 
 VERSION = "0.1.0"
@@ -183,7 +184,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         audit_router,
         stats_router,
     ):
-        app.include_router(router, dependencies=[lets_in])
+        writes = router is not evaluation_router  # all but one of its routes, which says so
+        app.include_router(router, dependencies=[lets_in, *[knows_parameters] * writes])
     # OpenFeature's streams may be opened by a ticket, and health by anybody.
     for router in (ofrep_router, health_router):
         app.include_router(router)

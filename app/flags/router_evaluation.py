@@ -26,6 +26,7 @@ from app.web.bodies import StrictRoute
 from app.web.conditional import Known, etag, matches, not_modified
 from app.web.freshness import Fresh, carried, marked_when_stale
 from app.web.openapi import READ, TAGGED, UNCHANGED
+from app.web.parameters import knows_parameters
 from app.web.problem import PROBLEMS
 from app.web.state import from_state
 from app.web.waiting import Wait
@@ -123,6 +124,7 @@ async def flag_set(
 @router.post(
     "/api/v1/flag-usage",
     status_code=204,
+    dependencies=[knows_parameters],
     summary="Tell what a client has evaluated by itself",
 )
 async def flag_usage(body: UsageIn, flags: Flags, caller: Calling) -> Response:

@@ -264,10 +264,16 @@ def _record(scope: Scope, status: int, seconds: float) -> None:
 
 
 def _route_template(scope: Scope) -> str:
-    # FastAPI keeps the route without the prefixes of the routers around it in `route`, and with
-    # them, undocumented, here.
-    route: Any = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
-    return getattr(route, "path_format", "") or "unmatched"
+    return getattr(route_of(scope), "path_format", "") or "unmatched"
+
+
+def route_of(scope: Scope) -> Any:
+    """Return the route that was found, with what the routers around it add; None if none was.
+
+    FastAPI keeps it without prefixes and dependencies of those in `route`, and with them,
+    undocumented, here.
+    """
+    return scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
 
 
 def _raw_path(scope: Scope) -> bytes:

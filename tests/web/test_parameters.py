@@ -1,0 +1,87 @@
+"""A write that is asked by a parameter nobody knows is refused, and told which."""
+
+from typing import Annotated
+
+import httpx
+import pytest
+from fastapi import APIRouter, Depends, FastAPI, Query
+
+from app.web import problem
+from app.web.middleware import Edge
+from app.web.parameters import knows_parameters
+
+pytestmark = pytest.mark.anyio
+WRITES = ("POST", "PUT", "PATCH", "DELETE")
+
+
+def _revised(min_revision: int = 0) -> int:
+    return min_revision
+
+
+async def _addressed(
+    environment: str = "default", revision: Annotated[int, Depends(_revised)] = 0
+) -> str:
+    return f"{environment}@{revision}"
+
+
+@pytest.fixture
+def app() -> FastAPI:
+    router = APIRouter(prefix="/things")
+
+    async def thing(
+        name: str,
+        where: Annotated[str, Depends(_addressed)],
+        form: Annotated[str, Query(alias="format")] = "json",
+        keys: Annotated[list[str] | None, Query(alias="keys[]")] = None,
+    ) -> str:
+        return f"{name} {where} {form} {keys}"
+
+    router.add_api_route("/{name}", thing, methods=["GET", *WRITES])
+    app = FastAPI()
+    problem.install(app)
+    app.add_middleware(Edge)
+    app.include_router(router, prefix="/api", dependencies=[knows_parameters])
+    return app
+
+
+@pytest.mark.parametrize("method", WRITES)
+async def test_a_write_is_told_each_parameter_that_nobody_knows(
+    client: httpx.AsyncClient, method: str
+) -> None:
+    query = "env=hunter2&environment=a&form=yaml&env=again"
+
+    for _ in range(2):  # what a route knows is found out once
+        answer = await client.request(method, f"/api/things/a?{query}")
+
+        assert answer.status_code == 422
+        assert answer.json()["code"] == "invalid"
+        said = {"detail": "Extra inputs are not permitted", "code": "extra_forbidden"}
+        assert answer.json()["errors"] == [
+            {"parameter": "env", **said},
+            {"parameter": "form", **said},
+        ]
+        assert "hunter2" not in answer.text
+
+
+@pytest.mark.parametrize("method", WRITES)
+async def test_a_write_knows_what_its_dependencies_take_and_names_in_the_query(
+    client: httpx.AsyncClient, method: str
+) -> None:
+    query = "environment=staging&min_revision=7&format=yaml&keys[]=a&keys[]=b"
+
+    answer = await client.request(method, f"/api/things/a?{query}")
+
+    assert answer.json() == "a staging@7 yaml ['a', 'b']"
+
+
+async def test_a_parameter_of_the_path_is_none_of_the_query(client: httpx.AsyncClient) -> None:
+    assert (await client.put("/api/things/a?name=b")).status_code == 422
+
+
+@pytest.mark.parametrize("query", ["env", "=", "%E2%80%93environment=a", "Environment=a"])
+async def test_a_name_that_is_nearly_right_is_wrong(client: httpx.AsyncClient, query: str) -> None:
+    assert (await client.put(f"/api/things/a?{query}")).status_code == 422
+
+
+async def test_a_read_passes_it_over(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/api/things/a?env=staging")).json() == "a default@0 json None"
