@@ -305,6 +305,7 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
         "reconcile": lambda: _repeated(log, "reconcile", RECONCILE_SECONDS, reconciler.reconcile),
         "scan": lambda: _repeated(log, "scan", settings.vault_scan_interval, scanner.scan),
         "trim": lambda: _repeated(log, "trim", TRIM_SECONDS, retention.trim),
+        "forget": lambda: _repeated(log, "forget", TRIM_SECONDS, flag_writer.forget),
         "reap_instances": lambda: _repeated(log, "reap", _REAP_EVERY_SECONDS, registry.keeper.reap),
         "record": recorder.run,
         "seal": lambda: _repeated(log, "seal", SEAL_SECONDS, sealer.seal),

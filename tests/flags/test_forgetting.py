@@ -1,0 +1,37 @@
+"""Idempotency keys that have outlived their day are deleted, however many there are."""
+
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from app.access.fingerprints import Fingerprints
+from app.changes.rows import stamp
+from app.flags.embedded import EmbeddedFlagStore
+from app.flags.sets import FlagSets
+from app.flags.writing import FlagWriter
+from app.state import State
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_all_keys_that_are_older_than_a_day_are_forgotten_in_one_go(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    store = EmbeddedFlagStore(state, lambda: None)
+    writer = FlagWriter(store, FlagSets(store), Fingerprints(b"pepper"))
+    old, young = (stamp(datetime.now(UTC) - timedelta(hours=hours)) for hours in (25, 23))
+
+    def fill(connection: sqlite3.Connection) -> None:
+        rows = [*((f"old-{number}", old) for number in range(2500)), ("young", young)]
+        connection.executemany("INSERT INTO flag_requests VALUES (?, '', ?, 'staging', 0, 0)", rows)
+
+    def left(connection: sqlite3.Connection) -> list[str]:
+        return [row[0] for row in connection.execute("SELECT idempotency_key FROM flag_requests")]
+
+    await state.run(fill)
+
+    await writer.forget()
+
+    assert await state.read(left) == ["young"]
+    await state.close()
