@@ -60,16 +60,17 @@ class ServiceRegistryClient(Protocol):
     async def put(self, wanted: Wanted) -> None:
         """Put a node in place, as one of our session, and move the fence to its tag.
 
-        Whatever stands there is replaced, unless it is the very same of our session. Raises
-        Superseded if the fence is newer.
+        Whatever stands there is replaced, unless it is the very same of our session. It is among
+        `nodes` at once where they are current. Raises Superseded if the fence is newer.
         """
         ...
 
     async def put_all(self, wanted: Iterable[Wanted]) -> Sequence[Superseded]:
         """Put many nodes, as `put` does, at a bounded rate; return those that came too late.
 
-        The only call that may take long, and of several transactions. Raises NodesUnavailable
-        when one of them fails; others may be in place then.
+        They are among `nodes` when those are read next. The only call that may take long, and of
+        several transactions. Raises NodesUnavailable when one of them fails; others may be in place
+        then.
         """
         ...
 

@@ -75,6 +75,7 @@ class ZooKeeperServiceRegistryClient:
     async def put(self, wanted: Wanted) -> None:
         if len(wanted.data) >= MAX_NODE_BYTES:
             raise ValueError("the data of a node is too large")
+        session, connections = self.session.id, self._view.connections
         is_new = self._is_new(wanted)
 
         async def attempt() -> bool | None:
@@ -90,6 +91,7 @@ class ZooKeeperServiceRegistryClient:
             return await self._try_to_put(wanted, fence, node)
 
         await self._until_done(attempt)
+        self._view.tell(Node(wanted.service, wanted.name, wanted.data, session), connections)
 
     async def put_all(self, wanted: Iterable[Wanted]) -> Sequence[Superseded]:
         late: list[Superseded] = []

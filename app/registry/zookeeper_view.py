@@ -49,6 +49,8 @@ class ZooKeeperView:
         self._session = session
         self._base = base
         self._listed: dict[str, _Listed] = {}
+        # Put by us since the names were read: shown as well, but nothing is concluded from it.
+        self._told: dict[str, dict[str, Node]] = {}
         self._nodes: dict[str, Mapping[str, Node]] = {}
         self._debounce = DEBOUNCE_SECONDS
         self._turn = asyncio.Lock()  # an older answer must not come after a newer one
@@ -56,7 +58,7 @@ class ZooKeeperView:
         self._watches: dict[str, Callable[[object], None]] = {}
         self._fired: set[str] = set()  # services, or "" for the base
         self._woken = asyncio.Event()
-        self._connections = 0  # how often the connection was made or lost
+        self.connections = 0  # how often the connection was made or lost
         self._read_over = -1  # as it was when everything was read
 
     @property
@@ -65,14 +67,25 @@ class ZooKeeperView:
 
     @property
     def is_current(self) -> bool:
-        return self._session.is_connected and self._read_over == self._connections
+        return self._session.is_connected and self._read_over == self.connections
 
     def listen(self, heard: Callable[[str], None]) -> None:
         self._listeners.append(heard)
 
     def connection_moved(self) -> None:
-        self._connections += 1
+        self.connections += 1
         self._woken.set()
+
+    def tell(self, node: Node, connections: int) -> None:
+        """Show a node that we have just put, until its service is read anew.
+
+        `connections` as they were before it was put: its session may be over since.
+        """
+        if self.is_current and self.connections == connections:
+            self._told.setdefault(node.service, {})[node.name] = node
+            self._show(node.service)
+            # Somebody may have replaced or deleted it already, while there was no watch.
+            self._fire(node.service)
 
     async def read(self, service: str, name: str) -> Node | None:
         try:
@@ -121,11 +134,9 @@ class ZooKeeperView:
 
     async def refresh(self) -> None:
         async with self._turn:
-            connections = self._connections
-            self._woken.clear()
-            self._fired.clear()
+            connections = self.connections
             services = await self._list_services()
-            for service in sorted(services | self._listed.keys()):
+            for service in sorted(services | self._listed.keys() | self._told.keys()):
                 await self._list(service, anew=True)
             self._read_over = connections
 
@@ -149,22 +160,33 @@ class ZooKeeperView:
         except NoNodeError:
             # Its watch is gone with it; that of the base tells when it is there again.
             self._watches.pop(service, None)
-            self._take(service, None)
+            self._take(service, None, self._told.get(service, {}))
             return
+        older = dict(self._told.get(service, {}))  # what is told from now on may not be in names
         here = set(names)
         kept: Mapping[str, Node] = {}
         if not anew and known.may_hold(here, stat.czxid, stat.cversion):
             kept = {name: node for name, node in known.nodes.items() if name in here}
         read = await self._read_many(service, sorted(here - kept.keys()))
-        self._take(service, _Listed(stat.czxid, stat.cversion, {**kept, **read}))
+        self._take(service, _Listed(stat.czxid, stat.cversion, {**kept, **read}), older)
 
-    def _take(self, service: str, listed: _Listed | None) -> None:
-        before = self._nodes.get(service, {})
+    def _take(self, service: str, listed: _Listed | None, older: Mapping[str, Node]) -> None:
+        told = self._told.pop(service, {})
+        newer = {name: node for name, node in told.items() if older.get(name) is not node}
+        if newer:
+            self._told[service] = newer
         if listed is None:
             self._listed.pop(service, None)
         else:
             self._listed[service] = listed
+        self._show(service)
+
+    def _show(self, service: str) -> None:
+        before = self._nodes.get(service, {})
+        listed = self._listed.get(service)
         now = {} if listed is None else listed.nodes
+        if service in self._told:
+            now = {**now, **self._told[service]}
         if now == before:
             return
         if now:

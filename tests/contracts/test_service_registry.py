@@ -372,6 +372,16 @@ async def test_everybody_sees_what_comes_changes_and_goes(rig: Rig) -> None:
     assert rig.there.is_current
 
 
+async def test_who_puts_a_node_sees_it_when_it_is_done(rig: Rig) -> None:
+    for epoch in range(1, 11):
+        for of in BILLING, ("billing", "i-2"), ("orders", "o-1"):
+            data = b"%d" % epoch
+            await rig.here.put(wanted(epoch, 1, data, of))
+
+            service, name = of
+            assert rig.here.nodes[service][name] == Node(*of, data, rig.here.session.id)
+
+
 async def test_those_who_listen_hear_of_the_service_after_it_was_seen(rig: Rig) -> None:
     heard: list[tuple[str, dict[str, bytes]]] = []
     rig.there.listen(lambda service: heard.append((service, seen(rig.there).get(service, {}))))
