@@ -38,7 +38,9 @@ class EmbeddedBackend:
         uri = f"file:{self._folder / 'pilothouse.db'}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True)) as connection:
             connection.row_factory = sqlite3.Row
-            rows = connection.execute("SELECT * FROM audit WHERE request_id = ?", (request_id,))
+            rows = connection.execute(
+                "SELECT * FROM audit WHERE request_id = ? ORDER BY id", (request_id,)
+            )
             return [{**row, "facts": json.loads(row["facts"] or "{}")} for row in map(dict, rows)]
 
 
@@ -69,7 +71,7 @@ class RealBackend:
         )
 
     def audit(self, request_id: str) -> Sequence[Mapping[str, Any]]:
-        rows = self._select("* FROM audit WHERE request_id = $1", request_id)
+        rows = self._select("* FROM audit WHERE request_id = $1 ORDER BY id", request_id)
         return [{**row, "facts": json.loads(row["facts"] or "{}")} for row in map(dict, rows)]
 
     def _select(self, rest: str, *values: object) -> list[Any]:
