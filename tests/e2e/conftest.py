@@ -71,6 +71,7 @@ class RealBackend:
         )
 
     def audit(self, request_id: str) -> Sequence[Mapping[str, Any]]:
+        # What several connections inserted stands in the table in any order.
         rows = self._select("* FROM audit WHERE request_id = $1 ORDER BY id", request_id)
         return [{**row, "facts": json.loads(row["facts"] or "{}")} for row in map(dict, rows)]
 
