@@ -135,17 +135,17 @@ async def get_url(
 
 @router.post("/services/{service}/health", summary="Check all instances of a service now")
 async def check_service(service: ServiceName, registry: Registry, caller: Calling) -> CheckedOut:
-    """Only those with a `health_check_url`; each by one probe of at most 2 s."""
+    """Each with a `health_check_url` by one probe of at most 2 s; the others as they are known."""
     caller.demand(Right.REGISTER, service=service)
     results = [
         ResultOut(
             instance_id=seen.id,
-            healthy=check.probe.is_healthy,
-            reason=check.probe.reason,
-            milliseconds=round(check.probe.seconds * 1000, 1),
+            healthy=probe.is_healthy,
+            reason=probe.reason,
+            milliseconds=round(probe.seconds * 1000, 1),
             status=seen.status,
         )
-        for seen, check in await registry.check(service)
+        for seen, probe in await registry.check(service)
     ]
     return CheckedOut(service_name=service, results=results)
 

@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from app.access.fingerprints import Fingerprints
 from app.registry.balancing import Balancer, Choice, Strategy
-from app.registry.checking import Check, Checker
+from app.registry.checking import Checker
 from app.registry.errors import (
     BadInstance,
     BadServiceName,
@@ -22,7 +22,7 @@ from app.registry.following import RowFollower
 from app.registry.heartbeats import Heartbeats
 from app.registry.keeping import Keeper
 from app.registry.port import ServiceRegistryClient
-from app.registry.probing import Prober
+from app.registry.probing import Probe, Prober
 from app.registry.rows import Beat, InstanceRows, Registered, Registration, Row
 from app.registry.view import Seen, ServiceView, View
 from pilothouse_core.definitions import DefinitionError
@@ -34,6 +34,8 @@ from pilothouse_core.instances import (
     read_url,
 )
 from pilothouse_core.names import is_name
+
+_ALIVE: Final = frozenset({"up", "draining"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,20 +184,20 @@ class RegistryService:
             raise NoInstance(name)
         return found
 
-    async def check(self, name: str) -> Sequence[tuple[Seen, Check]]:
-        """Probe all instances of a service that have a URL for it, now."""
-        found = {seen.id: seen for seen in self.service(name).seen}
-        rows = [
-            seen.row
-            for seen in found.values()
-            if seen.row is not None and seen.row.lease == "probe"
-        ]
-        checked = await self.checker.check(rows)
+    async def check(self, name: str) -> Sequence[tuple[Seen, Probe]]:
+        """Probe all instances of a service that can be, now; of the others tell how they are."""
+        seen = self.service(name).seen
+        rows = [one.row for one in seen if one.row is not None and one.row.lease == "probe"]
+        probes = {row.instance_id: check.probe for row, check in await self.checker.check(rows)}
         now = self.view.service(name)
-        return [
-            (now.instance(row.instance_id) or found[row.instance_id], check)
-            for row, check in checked
-        ]
+        told = [now.instance(one.id) or one for one in seen]
+        return [(one, probes.get(one.id) or _unprobed(one)) for one in told]
+
+
+def _unprobed(seen: Seen) -> Probe:
+    judge = "node" if seen.row is None else "heartbeats"
+    reason = f"has no health_check_url; by its {judge} it is {seen.status}"
+    return Probe(seen.status in _ALIVE, reason, 0.0)
 
 
 def _read(body: Mapping[str, Any]) -> Instance:

@@ -200,6 +200,7 @@ def test_health_checks_follow_a_real_server(registered: Registered) -> None:
 
 def test_all_instances_are_checked_on_request(registered: Registered) -> None:
     registered.register("i-1")
+    registered.wait_for(**{"i-1": "up"})
     registered.register("i-2", health_check_url="http://127.0.0.1:1/")
     registered.register("i-3", "grpc://10.0.0.1:1", health_check_url="http://no-such-host.invalid")
     with running_instance() as instance:
@@ -208,10 +209,12 @@ def test_all_instances_are_checked_on_request(registered: Registered) -> None:
         results = {result.pop("instance_id"): result for result in registered.check()}
 
     assert {id_: result["healthy"] for id_, result in results.items()} == {
+        "i-1": True,
         "i-2": False,
         "i-3": False,
         "i-4": True,
     }
+    assert results["i-1"]["reason"] == "has no health_check_url; by its heartbeats it is up"
     assert results["i-4"]["reason"] == "answered 200"
     assert results["i-4"]["status"] == "up"
     assert results["i-3"]["reason"] == "does not resolve"
