@@ -15,7 +15,8 @@ from app.settings import Settings
 from app.wiring import Backends
 
 FLAG_BUGS = ("forgets_keys", "hides_deletes", "unlogged_flags", "rewrites_history")
-_UNLOGGED = "DELETE FROM changes WHERE revision = $1"
+# Without the row, no replica that has not read it yet would ever reach its revision.
+_UNLOGGED = "UPDATE changes SET environment = 'another' WHERE revision = $1"
 _REWRITTEN = "DELETE FROM flag_versions WHERE revision = $1"
 
 
