@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -59,6 +59,20 @@ async def listening(
     listener.port = server.sockets[0].getsockname()[1]
     async with server:
         yield listener
+
+
+@asynccontextmanager
+async def both_listening(first: str, second: str) -> AsyncIterator[tuple[Listener, Listener]]:
+    """Listen at one port of two addresses: what is free at one may be taken at the other."""
+    one, other = Listener(), Listener()
+    async with AsyncExitStack() as stack:
+        while not other.port:
+            async with AsyncExitStack() as attempt:
+                await attempt.enter_async_context(listening(one, first))
+                with suppress(OSError):
+                    await attempt.enter_async_context(listening(other, second, one.port))
+                    await stack.enter_async_context(attempt.pop_all())
+        yield one, other
 
 
 class Answers:
@@ -127,8 +141,7 @@ async def test_a_name_that_moves_is_resolved_once_and_leads_nowhere_else() -> No
     resolve = Answers([HERE], [CANARY])
     async with (
         probing(resolve) as prober,
-        listening(Listener()) as instance,
-        listening(Listener(), CANARY, instance.port) as canary,
+        both_listening(HERE, CANARY) as (instance, canary),
     ):
         first = await prober.probe(f"http://moving.example:{instance.port}")
         asked = len(resolve.asked)
@@ -149,8 +162,7 @@ async def test_a_name_that_moves_is_resolved_once_and_leads_nowhere_else() -> No
 async def test_what_is_not_allowed_is_not_even_connected_to(address: str) -> None:
     async with (
         probing(Answers([address])) as prober,
-        listening(Listener(), "0.0.0.0") as canary,
-        listening(Listener(), "::1", canary.port) as other,
+        both_listening("0.0.0.0", "::1") as (canary, other),
     ):
         by_name = await prober.probe(f"http://a:{canary.port}")
         host = f"[{address}]" if ":" in address else address
@@ -165,8 +177,7 @@ async def test_what_is_not_allowed_is_not_even_connected_to(address: str) -> Non
 async def test_among_several_addresses_one_that_may_be_probed_is_chosen() -> None:
     async with (
         probing(Answers([CANARY, "::1", HERE])) as prober,
-        listening(Listener()) as instance,
-        listening(Listener(), CANARY, instance.port) as canary,
+        both_listening(HERE, CANARY) as (instance, canary),
     ):
         probe = await prober.probe(f"http://a:{instance.port}")
 
