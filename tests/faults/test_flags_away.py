@@ -15,7 +15,7 @@ from app.flags.errors import FlagsUnavailable
 from app.flags.model import Commit, Edit
 from app.flags.postgres import PostgresFlagStore
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import SLACK_SECONDS
+from tests.servers.process import SLACK_SECONDS, patiently
 
 pytestmark = pytest.mark.faults
 
@@ -76,7 +76,7 @@ async def seconds_until_refused(call: Awaitable[object]) -> float:
 async def test_a_frozen_server_is_named_in_time_to_all_callers_at_once(
     store: PostgresFlagStore, postgres_server: PostgresServer
 ) -> None:
-    await asyncio.gather(*(store.ping() for _ in CALLS))
+    await patiently(lambda: asyncio.gather(*(store.ping() for _ in CALLS)), FlagsUnavailable)
 
     async with frozen(postgres_server):
         refused = await asyncio.gather(
@@ -85,6 +85,7 @@ async def test_a_frozen_server_is_named_in_time_to_all_callers_at_once(
 
     limits = [limit for _, limit in CALLS.values()]
     assert [took < limit for took, limit in zip(refused, limits, strict=True)] == [True] * 7
+    await patiently(store.ping, FlagsUnavailable)
     await store.commit(commit())
 
 
@@ -101,6 +102,7 @@ async def test_a_server_that_is_gone_is_named_at_once_and_found_again(
     finally:
         postgres_server.restart()
 
+    await patiently(store.ping, FlagsUnavailable)
     await store.commit(commit(written[-1].revision))
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ from app.changes.model import Disclosure, Entity, Intent, Written
 from app.changes.postgres import PostgresChangeLog
 from app.database import close_engine, open_engine
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS
+from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS, patiently
 from tests.servers.proxy import LossyProxy
 
 pytestmark = pytest.mark.faults
@@ -93,11 +94,7 @@ async def open_connections(log: PostgresChangeLog) -> None:
 
 
 async def open_patiently(log: PostgresChangeLog) -> None:
-    """The same, while the server may still be busy with what was done to it before."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while True:
-            with suppress(LogUnavailable):
-                return await open_connections(log)
+    await patiently(lambda: open_connections(log), LogUnavailable)
 
 
 @pytest.mark.usefixtures("known")
@@ -111,7 +108,7 @@ async def test_a_frozen_server_is_named_in_time_and_forgotten_when_it_thaws(
     async with frozen(postgres_server):
         assert await seconds_until_refused(call(log)) < 1 + SLACK_SECONDS
 
-    await call(log)
+    await patiently(lambda: call(log), LogUnavailable)
 
 
 @pytest.mark.usefixtures("known")
@@ -128,7 +125,7 @@ async def test_a_frozen_server_is_named_in_time_to_all_callers_at_once(
             assert max(refused) < 1 + SLACK_SECONDS
 
     for call in CALLS.values():
-        await call(log)
+        await patiently(partial(call, log), LogUnavailable)
 
 
 async def test_a_server_frozen_before_the_first_call_is_named_in_time(
@@ -137,7 +134,7 @@ async def test_a_server_frozen_before_the_first_call_is_named_in_time(
     async with frozen(postgres_server):
         assert await seconds_until_refused(log.ping()) < 1 + SLACK_SECONDS
 
-    await log.ping()
+    await patiently(log.ping, LogUnavailable)
 
 
 async def test_waiting_for_changes_lasts_no_longer_while_the_server_is_frozen(
@@ -208,7 +205,7 @@ async def test_a_server_that_is_gone_is_named_at_once_and_found_again(
     finally:
         postgres_server.restart()
 
-    await log.ping()
+    await patiently(log.ping, LogUnavailable)
 
 
 async def test_listening_begins_again_after_a_restart(

@@ -16,7 +16,7 @@ from app.registry.rows import Beat, Registration, Tag
 from app.registry.rows_postgres import PostgresInstanceRows
 from app.registry.view import View
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import SLACK_SECONDS
+from tests.servers.process import SLACK_SECONDS, patiently
 
 pytestmark = pytest.mark.faults
 
@@ -82,7 +82,7 @@ async def seconds_until_refused(call: Awaitable[object]) -> float:
 async def test_a_frozen_server_is_named_in_time_to_all_callers_at_once(
     rows: PostgresInstanceRows, postgres_server: PostgresServer
 ) -> None:
-    await asyncio.gather(*(rows.ping() for _ in CALLS))
+    await patiently(lambda: asyncio.gather(*(rows.ping() for _ in CALLS)), RegistryUnavailable)
 
     async with frozen(postgres_server):
         refused = await asyncio.gather(
@@ -92,6 +92,7 @@ async def test_a_frozen_server_is_named_in_time_to_all_callers_at_once(
     limits = [limit for _, limit in CALLS.values()]
     late = [took for took, limit in zip(refused, limits, strict=True) if took >= limit]
     assert late == []
+    await patiently(rows.ping, RegistryUnavailable)
     assert (await rows.register(INSTANCE)).row.state == "registered"
 
 
@@ -108,6 +109,7 @@ async def test_a_heartbeat_that_waits_for_those_before_it_is_refused_in_time(
         second = await seconds_until_refused(heartbeats.beat(Beat("billing", "one")))
         await first
 
+    await patiently(rows.ping, RegistryUnavailable)
     assert second < MANY
     assert await heartbeats.beat(Beat("billing", "one")) is not None
 
@@ -123,6 +125,7 @@ async def test_a_server_that_is_gone_is_named_at_once_and_found_again(
     finally:
         postgres_server.restart()
 
+    await patiently(rows.ping, RegistryUnavailable)
     assert await rows.row("billing", "one") == made.row
 
 

@@ -1,5 +1,6 @@
 """A process of this run: its own folder and port, its log, and ways to stop, kill and freeze it."""
 
+import asyncio
 import os
 import shutil
 import socket
@@ -7,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,15 @@ def frozen(server: Freezable) -> Iterator[None]:
         yield
     finally:  # a failed test must not leave the next one a frozen server
         server.thaw()
+
+
+async def patiently(ask: Callable[[], Awaitable[object]], away: type[Exception]) -> None:
+    """Ask until it is answered in time: a server may be busy with what was done to it before."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            with suppress(away):
+                await ask()
+                return
 
 
 def wait_until(holds: Callable[[], bool], what: str, within: float = PATIENCE_SECONDS) -> None:
