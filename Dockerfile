@@ -14,8 +14,9 @@ RUN /opt/pilothouse/bin/pip install --no-build-isolation --no-deps ./core \
 FROM python:3.11-slim
 RUN python -m pip uninstall --yes setuptools wheel \
     && python -m pip uninstall --yes pip \
-    && useradd --system --user-group --uid 10001 --no-create-home --shell /usr/sbin/nologin pilothouse \
-    && install --directory --owner=pilothouse --group=pilothouse --mode=700 /var/lib/pilothouse
+    && groupadd --system --gid 10001 pilothouse \
+    && useradd --system --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin pilothouse \
+    && install --directory --owner=10001 --group=10001 --mode=700 /var/lib/pilothouse
 COPY --from=build /opt/pilothouse /opt/pilothouse
 WORKDIR /srv/pilothouse
 COPY app app
@@ -26,7 +27,8 @@ ENV PATH=/opt/pilothouse/bin:$PATH \
     HOST=0.0.0.0 \
     PORT=8082 \
     PILOTHOUSE_DATA_DIR=/var/lib/pilothouse
-USER pilothouse
+# By number: an orchestrator that demands a user who is not root cannot look names up.
+USER 10001:10001
 EXPOSE 8082
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["python", "-c", \
     "import os; from urllib.request import urlopen; urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/live', timeout=2)"]

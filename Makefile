@@ -1,9 +1,10 @@
-# Every target explains itself: make help
+# `make help` lists the targets.
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 AT_RANDOM = $(shell grep -rl "import trials" tests)
 NODE_PACKAGES := tests/interop/node_modules/.package-lock.json
+FLAGD_CORE_1 := .venv/flagd-core-1/.installed
 export PYTHONPATH := .
 
 .DEFAULT_GOAL := help
@@ -13,12 +14,11 @@ help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: .venv/app ## serve on http://127.0.0.1:8082 with everything embedded
-	@echo "Pilothouse serves at http://127.0.0.1:$${PORT:-8082} (try /docs); stop it with Ctrl-C. From another terminal:"
-	@echo "  curl -X POST http://127.0.0.1:$${PORT:-8082}/api/v1/config -d '{\"key\":\"database.host\",\"value\":\"db1\"}'"
 	@LOG_FORMAT=$${LOG_FORMAT:-text} $(BIN)/python -m app serve
 
 test: .venv/dev ## run every test, with real servers
-	$(BIN)/python -m pytest -q --durations=10
+	$(BIN)/python -m tests.servers.prepare
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=20
 
 check: .venv/dev ## format, lint, types, imports, spelling, tests without servers (under a minute)
 	@$(MAKE) --no-print-directory -j 2 static quick
@@ -38,34 +38,34 @@ quick:
 contracts: .venv/dev ## run the contract suites that every adapter passes
 	$(BIN)/python -m pytest -q tests/contracts
 
-faults: .venv/dev ## kill, freeze and cut real processes, in full, check every model, and try more at random
+faults: .venv/dev ## kill, freeze and cut off real processes, check every model, and run more random examples
 	PILOTHOUSE_FAULTS=whole $(BIN)/python -m pytest -q tests/faults tests/models $(AT_RANDOM)
 
-bench: .venv/dev ## measure, and print a table
+bench: .venv/dev ## run the benchmarks and print a table
 	$(BIN)/python -m benchmarks
 
 up: ## start the service with Vault, Postgres, Redis, Kafka and ZooKeeper in containers
 	docker compose up --build --wait
 
-format: .venv/dev ## lay the code out
+format: .venv/dev ## format the code
 	$(BIN)/ruff format -q .
 	$(BIN)/ruff check -q --fix .
 
 docs: .venv/dev ## write the generated reference pages
 	$(BIN)/python -m tests.docs.generate
 
-lock: .venv/dev ## pin what requirements/*.in ask for
+lock: .venv/dev ## pin the packages of requirements/*.in
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --upgrade requirements/app.in -o requirements/app.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements/dev.in -c requirements/app.txt -o requirements/dev.txt
 
-audit: .venv/dev ## look for known weaknesses in what is pinned; requirements/waivers.json names those waived
+audit: .venv/dev ## check the pinned packages for known vulnerabilities; requirements/waivers.json lists waived ones
 	$(BIN)/python -m tests.house.weaknesses
 
-sbom: .venv/dev ## write what the service is made of as CycloneDX, dist/sbom.json
+sbom: .venv/dev ## write the bill of materials (CycloneDX) to dist/sbom.json
 	mkdir -p dist
 	$(BIN)/cyclonedx-py requirements --output-reproducible --output-file dist/sbom.json requirements/app.txt
 
-clean: ## remove what make made here
+clean: ## remove what make created
 	rm -rf .venv tests/interop/node_modules .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
 
 .venv/app: requirements/app.txt core/pyproject.toml
@@ -75,7 +75,7 @@ clean: ## remove what make made here
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e core
 	@touch $@
 
-.venv/dev: requirements/dev.txt sdk/pyproject.toml .venv/app $(NODE_PACKAGES)
+.venv/dev: requirements/dev.txt sdk/pyproject.toml .venv/app $(NODE_PACKAGES) | $(FLAGD_CORE_1)
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e sdk
 	@touch $@
@@ -83,4 +83,8 @@ clean: ## remove what make made here
 $(NODE_PACKAGES): tests/interop/package.json tests/interop/package-lock.json
 	@command -v npm > /dev/null || { echo "Node 20 or newer with npm is needed for the tests"; exit 1; }
 	npm ci --prefix tests/interop --prefer-offline --no-audit --no-fund --ignore-scripts --loglevel=error
+	@touch $@
+
+$(FLAGD_CORE_1): requirements/flagd-core-1.txt | .venv/app
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-deps --target $(@D) --upgrade -r $<
 	@touch $@

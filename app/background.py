@@ -1,4 +1,4 @@
-"""Tasks that run as long as the service: each is called again when it fails."""
+"""Runs background tasks as long as the service, and restarts those that fail."""
 
 import asyncio
 import random
@@ -15,9 +15,11 @@ _log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def running(tasks: Mapping[str, Callable[[], Awaitable[None]]]) -> AsyncIterator[None]:
+async def run_background_tasks(
+    tasks: Mapping[str, Callable[[], Awaitable[None]]],
+) -> AsyncIterator[None]:
     """Run the tasks by name until the block is left."""
-    started = [asyncio.create_task(_kept_alive(name, task)) for name, task in tasks.items()]
+    started = [asyncio.create_task(_supervise(name, task)) for name, task in tasks.items()]
     try:
         yield
     finally:
@@ -26,13 +28,13 @@ async def running(tasks: Mapping[str, Callable[[], Awaitable[None]]]) -> AsyncIt
         await asyncio.gather(*started, return_exceptions=True)
 
 
-async def _kept_alive(name: str, task: Callable[[], Awaitable[None]]) -> None:
+async def _supervise(name: str, task: Callable[[], Awaitable[None]]) -> None:
     silent = False
     while True:
         try:
             await task()
         except Unavailable as error:
-            if not silent:  # an outage is told once, not twice a second
+            if not silent:  # an outage is logged once, not twice a second
                 _log.warning("background_task_waits", task=name, reason=str(error))
             silent = True
         except Exception:  # noqa: BLE001 - a bug in one round must not end all rounds

@@ -1,13 +1,29 @@
-"""Kinds of failure, in the words of the domain; `app.web.problem` alone knows their HTTP status."""
+"""The kinds of failure; `app.web.problem` alone knows their HTTP status.
+
+PilothouseError
+    Invalid                 the request breaks a rule
+        Unparsable          the request cannot be parsed
+    TooLarge                a documented size is exceeded
+    Unauthenticated         the caller is not authenticated
+    Forbidden               the caller may not do this
+    NotFound                the resource does not exist
+        Gone                it existed and has been removed
+    Conflict                the request contradicts what is stored
+        PreconditionFailed  `If-Match` names another version
+    TooMany                 a rate limit is exceeded
+    Unavailable             a server behind a port is unavailable
+    OutcomeUnknown          a write may or may not have happened
+    InDoubt                 an answer would be incomplete
+"""
 
 from collections.abc import Mapping, Sequence
 
 
 class PilothouseError(Exception):
-    """A failure this service expects and can name.
+    """An expected failure.
 
-    A feature subclasses one of the kinds below and gives it a stable `code`; `facts` become
-    members of the problem document, so they never hold a configuration value.
+    Features subclass one of the kinds below and give it a stable `code`; `facts` become members of
+    the problem document, so they never hold a configuration value.
     """
 
     code: str
@@ -18,9 +34,9 @@ class PilothouseError(Exception):
 
 
 class Invalid(PilothouseError):
-    """The request is understood and breaks a rule of its shape.
+    """The request is readable but breaks a rule.
 
-    `flaws` say where in the body: `{"pointer", "detail", "code"}` each.
+    `flaws` are the places in the body: `{"pointer", "detail", "code"}` each.
     """
 
     code = "invalid"
@@ -28,37 +44,37 @@ class Invalid(PilothouseError):
 
 
 class Unparsable(Invalid):
-    """The request cannot be read at all."""
+    """The request cannot be parsed."""
 
     code = "unparsable"
 
 
 class TooLarge(PilothouseError):
-    """The request or what it would create exceeds a documented size."""
+    """The request, or the resource it would create, exceeds a documented size."""
 
     code = "too_large"
 
 
 class Unauthenticated(PilothouseError):
-    """The caller is not known."""
+    """The caller is not authenticated."""
 
     code = "unauthenticated"
 
 
 class Forbidden(PilothouseError):
-    """The caller is known and may not do this."""
+    """The caller is authenticated but may not do this."""
 
     code = "forbidden"
 
 
 class NotFound(PilothouseError):
-    """The named thing does not exist."""
+    """The resource does not exist."""
 
     code = "not_found"
 
 
 class Gone(NotFound):
-    """The named thing did exist and is no longer kept."""
+    """The resource existed but has been removed."""
 
     code = "gone"
 
@@ -76,7 +92,7 @@ class PreconditionFailed(Conflict):
 
 
 class TooMany(PilothouseError):
-    """The caller asks for more than one caller may; retry later."""
+    """Rate limit exceeded; retry later."""
 
     code = "too_many"
     retry_after: int = 1
@@ -90,12 +106,12 @@ class Unavailable(PilothouseError):
 
 
 class OutcomeUnknown(PilothouseError):
-    """The write was sent and nobody can say yet whether it happened."""
+    """The write was sent, and it is not known yet whether it happened."""
 
     code = "outcome_unknown"
 
 
 class InDoubt(PilothouseError):
-    """An answer could be given, and whoever takes it for the whole truth would be misled."""
+    """The answer would be incomplete, and incomplete is worse than an error here."""
 
     code = "in_doubt"

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from ssl import SSLContext
 from typing import TypedDict
 from uuid import uuid4
 
@@ -12,111 +13,133 @@ from pydantic import SecretStr
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Message, Receive, Scope, Send
 
-from app.access import refusals
-from app.access.auditing import AuditLog
-from app.access.caller import caller_of, lets_in
-from app.access.fingerprints import PURPOSE as FINGERPRINTS
-from app.access.fingerprints import Fingerprints
-from app.access.gate import Gate, GuardedGate, OpenGate
-from app.access.known import KnownTokens
-from app.access.limits import Rates
-from app.access.people import People, RoleMapping
-from app.access.pepper import TOKENS, derived
-from app.access.recorder import Recorder
-from app.access.router_audit import router as audit_router
-from app.access.router_tokens import router as tokens_router
-from app.access.sealing import SEAL_SECONDS, Sealer
-from app.access.service import TokenService
-from app.access.tickets import Tickets
-from app.access.uses import LastUses
-from app.background import running
+from app.access.authentication import Authenticator, OpenAccess
+from app.access.caller import authenticate_request, requires_authentication
+from app.access.limits import RateLimiter
+from app.access.oidc.authenticator import OidcAuthenticator, RoleMapping
+from app.access.root_secret import TOKENS, derive_key
+from app.access.tickets import StreamTickets
+from app.access.tokens.authenticator import TokenAuthenticator
+from app.access.tokens.cache import TokenCache
+from app.access.tokens.last_used import LastUsedRecorder
+from app.access.tokens.router import router as tokens_router
+from app.access.tokens.service import TokenService
+from app.audit import denials
+from app.audit.aggregation import EventAggregator
+from app.audit.fingerprints import PURPOSE as FINGERPRINTS
+from app.audit.fingerprints import Fingerprints
+from app.audit.head_signing import SIGN_SECONDS, HeadSigner
+from app.audit.port import AuditLog
+from app.audit.recorder import AuditRecorder
+from app.audit.router import router as audit_router
+from app.background import run_background_tasks
 from app.cache.provenance import CacheHeader
+from app.changes.events.relay import Relay
 from app.changes.follower import Follower
-from app.changes.keeping import LastPointers
-from app.changes.port import ChangeLog
-from app.changes.relay import Relay
+from app.changes.log.port import ChangeLog
 from app.changes.retention import KEPT_OF_EACH, TRIM_SECONDS, Retention
-from app.changes.stream import Hub
-from app.configs.cached import CachedDocuments
-from app.configs.documents import DocumentService
-from app.configs.hot import HotConfigs, HotEffective, HotKey
-from app.configs.keys import KeyService
-from app.configs.plain_values import Allowance, PlainValues
-from app.configs.reading import Reader
-from app.configs.recovery import RECONCILE_SECONDS, Reconciler, Scanner
-from app.configs.router_documents import router as documents_router
-from app.configs.router_keys import router as keys_router
-from app.configs.router_transfer import router as transfer_router
-from app.configs.transfer import TransferService
-from app.configs.writing import Writer
+from app.changes.stream.hub import Hub
+from app.changes.warm_start.pointers import PointerSnapshots
+from app.configs.api.fast_path import HotConfigs, HotEffective, HotKey
+from app.configs.api.router_copy import router as copy_router
+from app.configs.api.router_documents import router as documents_router
+from app.configs.api.router_keys import router as keys_router
+from app.configs.api.router_transfer import router as transfer_router
+from app.configs.checks.credentials import CredentialPolicy, Exemption
+from app.configs.documents.cache import DocumentCache
+from app.configs.documents.reader import DocumentReader
+from app.configs.documents.recovery import RECONCILE_SECONDS, Reconciler, Scanner
+from app.configs.documents.writer import DocumentWriter
+from app.configs.formats import yaml_text
+from app.configs.services.documents import DocumentService
+from app.configs.services.keys import KeyService
+from app.configs.services.transfer import TransferService
+from app.errors import Unavailable
 from app.feed.router import router as changes_router
 from app.feed.router_stream import router as stream_router
-from app.flags.evaluating import Evaluator
-from app.flags.hot import HotFlags, hot_posts
-from app.flags.keeping import LastFlags
-from app.flags.router import router as flags_router
-from app.flags.router_evaluation import router as evaluation_router
-from app.flags.router_ofrep import router as ofrep_router
-from app.flags.router_transfer import router as flag_transfer_router
+from app.flags.api.fast_path import FastFlags, fast_posts
+from app.flags.api.router import router as flags_router
+from app.flags.api.router_evaluation import router as evaluation_router
+from app.flags.api.router_lifecycle import router as flag_lifecycle_router
+from app.flags.api.router_ofrep import router as ofrep_router
+from app.flags.api.router_targets import LARGER_LIST
+from app.flags.api.router_targets import router as flag_targets_router
+from app.flags.api.router_transfer import LARGER_IMPORT
+from app.flags.api.router_transfer import router as flag_transfer_router
+from app.flags.cache import FlagCache
+from app.flags.evaluation.evaluator import FlagEvaluator
+from app.flags.evaluation.usage import UsageCounter
 from app.flags.service import FlagService
-from app.flags.sets import FlagSets
 from app.flags.transfer import FlagTransfer
-from app.flags.usage import UsageCounter
-from app.flags.writing import FlagWriter
-from app.registry.assembling import assembled, tasks_of
-from app.registry.hot import HotDiscover, HotRegistry, HotUrl
-from app.registry.own import OwnRegistration
-from app.registry.router import router as registry_router
-from app.registry.router_discovery import router as discovery_router
+from app.flags.warm_start import FlagSnapshots
+from app.flags.writer import FlagWriter
+from app.production_checks import StartRefused, find_waived, refuse_unsafe
+from app.registry.api.fast_path import FastDiscover, FastUrl, RegistryFastPath
+from app.registry.api.router import router as registry_router
+from app.registry.api.router_discovery import router as discovery_router
+from app.registry.health.probe import trusting_context
+from app.registry.self_registration import SelfRegistration
 from app.registry.service import RegistryService
-from app.settings import Settings
-from app.stats import Stats
-from app.stats import router as stats_router
-from app.telemetry import configure_logging
-from app.vitals import Vitals
+from app.registry.wiring import background_tasks, build_registry
+from app.settings import Settings, load_settings
+from app.status.monitor import HealthMonitor
+from app.status.router import router as health_router
+from app.status.stats import Stats
+from app.status.stats import router as stats_router
+from app.telemetry import CHECKS_WAIVED, configure_logging
 from app.web import problem
-from app.web.bodies import Doorkeeper
-from app.web.head import as_get
-from app.web.health import router as health_router
-from app.web.hot import HotFastAPI, HotPost, HotRead
-from app.web.middleware import Edge, cors
-from app.web.parameters import knows_parameters
-from app.wiring import Backends, StartRefused, Task, open_backends, refuse_unsafe
+from app.web.bodies import Authenticate
+from app.web.boundary import RequestBoundary, cors_options
+from app.web.fast_path import FastGet, FastPathApp, FastPost
+from app.web.head_requests import as_get
+from app.web.pages import router as pages_router
+from app.web.parameters import rejects_unknown_parameters
+from app.web.proxies import TrustedProxies
+from app.web.sites import SitePolicy
+from app.wiring import Backends, Task, open_backends
 
 VERSION = "0.1.0"
 _REAP_EVERY_SECONDS = 600.0
 _log = structlog.get_logger(__name__)
 
 
-class State(TypedDict):
+class AppState(TypedDict):
     keys: KeyService
     documents: DocumentService
     transfer: TransferService
     log: ChangeLog
     follower: Follower
-    health: Vitals
-    collect_metrics: Callable[[], None]  # what is counted elsewhere first, to be fast
+    health: HealthMonitor
+    collect_metrics: Callable[[], None]  # adds counts that are kept elsewhere for speed
     stats: Stats
     hub: Hub
     flags: FlagService
     flag_transfer: FlagTransfer
-    evaluator: Evaluator
+    evaluator: FlagEvaluator
     registry: RegistryService
-    gate: Gate
-    doorkeeper: Doorkeeper
-    own: OwnRegistration | None
-    known: KnownTokens
+    sites: SitePolicy
+    authenticator: Authenticator
+    authenticate: Authenticate
+    read_yaml: Callable[[str], list[dict[str, object]]]
+    own: SelfRegistration | None
+    token_cache: TokenCache
     tokens: TokenService
     audit: AuditLog
-    recorder: Recorder
-    hot: tuple[HotRead, ...]
-    hot_posts: Mapping[bytes, HotPost]
+    recorder: AuditRecorder
+    tally: EventAggregator
+    unknown_rates: RateLimiter
+    hot: tuple[FastGet, ...]
+    hot_posts: Mapping[bytes, FastPost]
 
 
-class _Application(HotFastAPI):
-    """Tells a refusal to start in one line; a traceback would hide the reason."""
+class _Application(FastPathApp):
+    """Reports a refused start in one line; a traceback would hide the reason."""
+
+    proxies: TrustedProxies | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.proxies is not None and scope["type"] == "http":
+            scope = self.proxies.resolve(scope)
         if scope["type"] == "http" and scope["method"] == "HEAD":
             scope, send = as_get(scope, send)
 
@@ -132,28 +155,35 @@ class _Application(HotFastAPI):
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the application; nothing is opened before its lifespan starts."""
-    settings = settings or Settings()
-    configure_logging(settings.log_level, json=settings.log_format == "json")
+    settings = settings or load_settings()
+    configure_logging(
+        settings.log_level,
+        json=settings.log_format == "json",
+        has_colors=not settings.no_color,
+        secrets=settings.secrets,
+    )
     refuse_unsafe(settings)
+    _log_settings(settings)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[State]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[AppState]:
         async with AsyncExitStack() as stack:
             try:
                 backends = await stack.enter_async_context(open_backends(settings))
             except StartRefused as refused:
                 app.state.refused = refused
                 raise
-            state, tasks = _assembled(settings, backends)
+            state, tasks = _build_state(settings, backends)
             app.state.opened = state
-            await _first_contact(backends, state["follower"])
-            _warn_of_no_admin(settings, state["known"])
+            await _contact_log(backends, state["follower"])
+            _warn_without_admin(settings, state["token_cache"])
             stack.push_async_callback(state["recorder"].flush)
+            stack.callback(state["tally"].flush)  # before that, since the last is called first
             stack.push_async_callback(state["registry"].prober.close)
-            await stack.enter_async_context(running(tasks))
+            await stack.enter_async_context(run_background_tasks(tasks))
             _log.info("started", mode=settings.pilothouse_mode, access=settings.pilothouse_access)
             yield state
-            release(app)
+            begin_shutdown(app)
 
     app = _Application(
         title="Pilothouse",
@@ -161,20 +191,27 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description="Configurations, feature flags and service discovery behind one API.",
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,  # with assets of our own: see app.web.pages
+        redoc_url=None,
     )
+    if settings.proxies:
+        app.proxies = TrustedProxies(settings.proxies)
     problem.install(app)
-    refusals.install(app)
+    denials.install_handlers(app)
     if settings.pilothouse_mode == "development":
         app.add_middleware(CacheHeader)
     if settings.allowed_origins:
-        app.add_middleware(CORSMiddleware, **cors(settings.allowed_origins))
-    app.add_middleware(Edge)
+        app.add_middleware(CORSMiddleware, **cors_options(settings.allowed_origins))
+    app.add_middleware(RequestBoundary, larger=(LARGER_IMPORT, LARGER_LIST))
     for router in (
         keys_router,
         documents_router,
         transfer_router,
+        copy_router,
         evaluation_router,
         flag_transfer_router,
+        flag_lifecycle_router,
+        flag_targets_router,
         flags_router,
         changes_router,
         stream_router,
@@ -185,52 +222,92 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         stats_router,
     ):
         writes = router is not evaluation_router  # all but one of its routes, which says so
-        app.include_router(router, dependencies=[lets_in, *[knows_parameters] * writes])
-    # OpenFeature's streams may be opened by a ticket, and health by anybody.
-    for router in (ofrep_router, health_router):
+        app.include_router(
+            router, dependencies=[requires_authentication, *[rejects_unknown_parameters] * writes]
+        )
+    # OpenFeature's streams accept tickets; health and the pages need no authentication.
+    for router in (ofrep_router, health_router, pages_router):
         app.include_router(router)
     return app
 
 
-def release(app: FastAPI) -> None:
-    """Begin the shutdown: no longer ready, and nobody is kept waiting for a change."""
-    opened: State | None = getattr(app.state, "opened", None)
+def announce_shutdown(app: FastAPI) -> None:
+    """Report to load balancers and discovery that this replica is stopping, and keep serving."""
+    opened: AppState | None = getattr(app.state, "opened", None)
     if opened is not None:
-        opened["health"].serving = False
-        opened["follower"].release()
-        opened["hub"].drain()
-        opened["registry"].view.release()
+        opened["health"].is_leaving = True
         if opened["own"] is not None:
             opened["own"].leave()
 
 
-def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[str, Task]]:
+def _log_settings(settings: Settings) -> None:
+    """Log ignored variables, and the checks of production mode that are waived."""
+    for unheeded in settings.ignored_variables:
+        facts = {} if unheeded.nearest is None else {"nearest": unheeded.nearest}
+        _log.warning("setting_ignored", name=unheeded.name, reason=unheeded.reason, **facts)
+    if settings.pilothouse_mode != "production":
+        return
+    found = find_waived(settings)
+    for check, reason in settings.waivers.items():
+        accepted = [str(one.reason) for one in found if one.check == check]
+        _log.warning("production_check_waived", check=check, reason=reason, accepted=accepted)
+        CHECKS_WAIVED.labels(check).set(len(accepted))
+
+
+def begin_shutdown(app: FastAPI) -> None:
+    """Begin the shutdown: not ready any more, and waiting requests are answered."""
+    opened: AppState | None = getattr(app.state, "opened", None)
+    if opened is not None:
+        opened["health"].serving = False
+        opened["follower"].wake_waiters()
+        opened["hub"].drain()
+        opened["registry"].view.wake_waiters()
+        if opened["own"] is not None:
+            opened["own"].leave()
+
+
+def _health_check_trust(settings: Settings) -> SSLContext | None:
+    try:
+        return trusting_context(settings.health_check_ca_file)
+    except OSError as error:  # what ssl raises for a file without certificates is one as well
+        raise StartRefused([f"HEALTH_CHECK_CA_FILE: {error}"]) from error
+
+
+def _build_state(settings: Settings, backends: Backends) -> tuple[AppState, Mapping[str, Task]]:
     store, log, cipher = backends.store, backends.log, backends.cipher
     follower = Follower(log)
     keep = settings.vault_max_versions
     memory_bytes = settings.cache_memory_bytes
-    cached = CachedDocuments(backends.cache, max_versions=keep)
-    reader = Reader(store, follower, cached, max_versions=keep, memory_bytes=memory_bytes)
-    allowances = [Allowance(*parts) for parts in settings.allowances]
-    plain_values = PlainValues(settings.production_patterns, allowances)
-    fingerprints = Fingerprints(derived(backends.pepper, FINGERPRINTS))
-    writer = Writer(
+    cached = DocumentCache(backends.cache, max_versions=keep)
+    reader = DocumentReader(
+        store,
+        follower,
+        cached,
+        max_versions=keep,
+        memory_bytes=memory_bytes,
+        seconds=settings.read_seconds,
+    )
+    allowances = [Exemption(*parts) for parts in settings.allowances]
+    credential_policy = CredentialPolicy(settings.production_patterns, allowances)
+    fingerprints = Fingerprints(derive_key(backends.pepper, FINGERPRINTS))
+    writer = DocumentWriter(
         store,
         log,
         cipher,
         reader,
         max_versions=keep,
         fingerprints=fingerprints,
-        plain_values=plain_values,
+        credential_policy=credential_policy,
+        seconds=settings.write_seconds,
     )
-    sets = FlagSets(backends.flags)
-    follower.prepare(sets.prepare)
-    last_flags = LastFlags(sets, backends.cache)
-    last_pointers = LastPointers(follower, backends.cache, [last_flags])
+    sets = FlagCache(backends.flags)
+    follower.before_apply(sets.prepare)
+    last_flags = FlagSnapshots(sets, backends.cache)
+    last_pointers = PointerSnapshots(follower, backends.cache, [last_flags])
     flag_writer = FlagWriter(backends.flags, sets, fingerprints)
-    evaluator = Evaluator(sets)
+    evaluator = FlagEvaluator(sets)
     counter = UsageCounter(backends.flags, evaluator)
-    registry = assembled(
+    registry = build_registry(
         backends.rows,
         backends.nodes,
         backends.resolve,
@@ -238,32 +315,40 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
         interval=settings.service_health_check_interval,
         allowed_networks=settings.allowed_networks,
         fingerprints=fingerprints,
+        patience=settings.registry_seconds,
+        tls=_health_check_trust(settings),
     )
-    follower.prepare(registry.follower.prepare)
-    key = derived(backends.pepper, TOKENS)
-    known = KnownTokens(backends.tokens, follower, key, _plain(settings.pilothouse_admin_token))
-    hub = Hub(settings.stream_limit, settings.caller_stream_limit, known.has_ended)
-    follower.prepare(known.prepare)
-    known.listen(hub.dismiss)
-    gate = _gate(settings, backends, known)
-    follower.listen(hub.publish)
+    follower.before_apply(registry.follower.prepare)
+    key = derive_key(backends.pepper, TOKENS)
+    token_cache = TokenCache(
+        backends.tokens, follower, key, _secret_text(settings.pilothouse_admin_token)
+    )
+    hub = Hub(settings.stream_limit, settings.caller_stream_limit, token_cache.is_ended)
+    follower.before_apply(token_cache.prepare)
+    token_cache.listen(hub.close_streams_of)
+    authenticator = _build_authenticator(settings, backends, token_cache)
+    follower.on_change(hub.publish)
     relay = Relay(log, backends.publisher, follower) if backends.publisher else None
     retention = Retention(
         log, settings.change_retention_days, max(keep, KEPT_OF_EACH), relayed=relay is not None
     )
-    recorder = Recorder(backends.audit)
-    sealer = Sealer(backends.audit, backends.signer, backends.publisher)
-    vitals = Vitals(backends.watched, follower, VERSION, relay)
+    recorder = AuditRecorder(backends.audit)
+    tally = EventAggregator(recorder)
+    head_signer = HeadSigner(backends.audit, backends.signer, backends.publisher)
+    waived = tuple(settings.waivers) if settings.pilothouse_mode == "production" else ()
+    health = HealthMonitor(
+        backends.monitored, follower, VERSION, relay, registry.view, waived=waived
+    )
     tells_source = settings.pilothouse_mode == "development"
-    hot = HotConfigs.over(reader, vitals, memory_bytes // 4, tells_source=tells_source)
-    hot_registry = HotRegistry(registry, follower, vitals)
-    state = State(
+    hot = HotConfigs.over(reader, health, memory_bytes // 4, tells_source=tells_source)
+    hot_registry = RegistryFastPath(registry, follower, health)
+    state = AppState(
         keys=KeyService(reader, writer, cipher, log),
         documents=DocumentService(reader, writer, log),
         transfer=TransferService(reader, writer),
         log=log,
         follower=follower,
-        health=vitals,
+        health=health,
         collect_metrics=counter.collect,
         stats=Stats(reader, log, sets, registry.view),
         hub=hub,
@@ -271,67 +356,94 @@ def _assembled(settings: Settings, backends: Backends) -> tuple[State, Mapping[s
         flag_transfer=FlagTransfer(sets, flag_writer),
         evaluator=evaluator,
         registry=registry,
-        gate=gate,
-        doorkeeper=lambda request: caller_of(request, gate),
-        known=known,
-        tokens=TokenService(backends.tokens, known, key),
+        sites=_build_site_policy(settings),
+        authenticator=authenticator,
+        authenticate=lambda request: authenticate_request(request, authenticator),
+        read_yaml=yaml_text.read,
+        token_cache=token_cache,
+        tokens=TokenService(backends.tokens, token_cache, key),
         audit=backends.audit,
         recorder=recorder,
-        own=_own(settings, registry),
+        tally=tally,
+        unknown_rates=RateLimiter(settings.unknown_caller_limit),
+        own=_build_self_registration(settings, registry),
         hot=(
             HotKey(hot),
             HotEffective(hot),
-            HotDiscover(hot_registry),
-            HotUrl(hot_registry),
+            FastDiscover(hot_registry),
+            FastUrl(hot_registry),
         ),
-        hot_posts=hot_posts(HotFlags(evaluator, follower, vitals, gate.ticket)),
+        hot_posts=fast_posts(FastFlags(evaluator, follower, health, authenticator.issue_ticket)),
     )
     reconciler = Reconciler(store, log, writer)
     scanner = Scanner(store, reader, writer)
+    health.count_documents = lambda: {
+        "malformed_documents": reader.malformed_count,
+        "expiring_documents": scanner.expiring,
+    }
 
     async def follow() -> None:
         if not follower.is_following:  # once: a migration waits far longer than a replica may lag
-            await last_pointers.adopt()  # nothing is known yet if the log is away
+            await last_pointers.adopt()  # nothing is token_cache yet if the log is away
             await backends.prepare()
         await follower.follow()
 
     tasks: dict[str, Task] = {
         "follow": follow,
-        "keep_pointers": last_pointers.keep,
-        "watch": vitals.watch,
-        "count_evaluations": counter.keep,
-        "note_uses_of_tokens": LastUses(backends.tokens, known).keep,
-        "expire_tokens": known.watch,
-        "reconcile": lambda: _repeated(log, "reconcile", RECONCILE_SECONDS, reconciler.reconcile),
-        "scan": lambda: _repeated(log, "scan", settings.vault_scan_interval, scanner.scan),
-        "trim": lambda: _repeated(log, "trim", TRIM_SECONDS, retention.trim),
-        "forget": lambda: _repeated(log, "forget", TRIM_SECONDS, flag_writer.forget),
-        "reap_instances": lambda: _repeated(log, "reap", _REAP_EVERY_SECONDS, registry.keeper.reap),
+        "tidy": lambda: _tidy_memory(reader, hot, settings.vault_scan_interval),
+        "keep_pointers": last_pointers.keep_saving,
+        "watch": health.run,
+        "count_evaluations": counter.flush_periodically,
+        "note_uses_of_tokens": LastUsedRecorder(backends.tokens, token_cache).run,
+        "expire_tokens": token_cache.watch_expiry,
+        "reconcile": lambda: _run_periodically(
+            log, "reconcile", RECONCILE_SECONDS, reconciler.reconcile
+        ),
+        "scan": lambda: _run_periodically(log, "scan", settings.vault_scan_interval, scanner.scan),
+        "trim": lambda: _run_periodically(log, "trim", TRIM_SECONDS, retention.trim),
+        "forget": lambda: _run_periodically(
+            log, "forget", TRIM_SECONDS, flag_writer.delete_expired_keys
+        ),
+        "reap_instances": lambda: _run_periodically(
+            log, "reap", _REAP_EVERY_SECONDS, registry.reconciler.reap
+        ),
         "record": recorder.run,
-        "seal": lambda: _repeated(log, "seal", SEAL_SECONDS, sealer.seal),
-        **tasks_of(registry),
+        "tally": tally.run,
+        "seal": lambda: _run_periodically(log, "seal", SIGN_SECONDS, head_signer.sign_head),
+        **background_tasks(registry),
         **backends.tasks,
     }
     if (own := state["own"]) is not None:
-        tasks["register_itself"] = own.keep
+        tasks["register_itself"] = own.run
     if relay is not None:
         tasks |= {"relay": relay.run, "watch_relay": relay.watch}
     return state, tasks
 
 
-def _plain(secret: SecretStr | None) -> str | None:
+async def _tidy_memory(reader: DocumentReader, hot: HotConfigs, every: float) -> None:
+    """Drop superseded documents from memory, and find malformed ones, for ever."""
+    while True:
+        await asyncio.sleep(every)
+        await reader.forget_superseded()
+        await hot.forget_superseded()
+        await reader.find_malformed()
+
+
+def _secret_text(secret: SecretStr | None) -> str | None:
     return None if secret is None else secret.get_secret_value()
 
 
-def _gate(settings: Settings, backends: Backends, known: KnownTokens) -> Gate:
+def _build_authenticator(
+    settings: Settings, backends: Backends, token_cache: TokenCache
+) -> Authenticator:
     if settings.pilothouse_access == "open":
-        return OpenGate()
+        return OpenAccess()
     protected = settings.protected_environments
     people = None
     if backends.issuer is not None:
         assert settings.oidc_issuer is not None
         assert settings.oidc_audience is not None  # refuse_unsafe has seen to it
-        people = People(
+        people = OidcAuthenticator(
             backends.issuer,
             settings.oidc_issuer,
             settings.oidc_audience,
@@ -339,39 +451,57 @@ def _gate(settings: Settings, backends: Backends, known: KnownTokens) -> Gate:
             roles_claim=settings.oidc_roles_claim,
             roles=[RoleMapping(**found.model_dump()) for found in settings.roles_of_claims],
             protected=protected,
+            clients=settings.allowed_clients,
         )
-    tickets = Tickets(derived(backends.pepper, "tickets"))
-    return GuardedGate(known, people, tickets, Rates(settings.caller_request_limit), protected)
+    tickets = StreamTickets(derive_key(backends.pepper, "tickets"))
+    return TokenAuthenticator(
+        token_cache, people, tickets, RateLimiter(settings.caller_request_limit), protected
+    )
 
 
-def _own(settings: Settings, registry: RegistryService) -> OwnRegistration | None:
+def _build_site_policy(settings: Settings) -> SitePolicy:
+    if settings.pilothouse_access == "required":
+        return SitePolicy.of_required_access(settings.allowed_origins)
+    return SitePolicy.of_open_access(
+        settings.host, settings.allowed_host_names, settings.allowed_origins
+    )
+
+
+def _build_self_registration(
+    settings: Settings, registry: RegistryService
+) -> SelfRegistration | None:
     if not settings.service_registry_enabled:
         return None
     url = settings.service_url or f"http://{settings.host}:{settings.port}"
-    return OwnRegistration(registry, url, settings.service_instance_id, VERSION)
+    return SelfRegistration(registry, url, settings.service_instance_id, VERSION)
 
 
-async def _repeated(log: ChangeLog, name: str, every: float, task: Task) -> None:
-    """Do `task` for ever, once in `every` seconds over all replicas."""
+async def _run_periodically(log: ChangeLog, name: str, every: float, task: Task) -> None:
+    """Run `task` for ever, once in `every` seconds over all replicas."""
     while True:
         await asyncio.sleep(every)
-        if await log.claim(name, every * 0.9):
+        if await log.acquire_turn(name, every * 0.9):
             await task()
 
 
-def _warn_of_no_admin(settings: Settings, known: KnownTokens) -> None:
-    if settings.pilothouse_access == "required" and known.is_read and not known.has_admin:
+def _warn_without_admin(settings: Settings, token_cache: TokenCache) -> None:
+    if (
+        settings.pilothouse_access == "required"
+        and token_cache.is_loaded
+        and not token_cache.has_admin
+    ):
         _log.warning(
             "no_admin_token",
-            note="nobody can make tokens: set PILOTHOUSE_ADMIN_TOKEN, or run"
+            note="nobody can create tokens: set PILOTHOUSE_ADMIN_TOKEN, or run"
             " `python -m app token create --class admin --name NAME`",
         )
 
 
-async def _first_contact(backends: Backends, follower: Follower) -> None:
-    """Read the log before the first request if it can be had; the background goes on trying."""
+async def _contact_log(backends: Backends, follower: Follower) -> None:
+    """Read the log before the first request; if that fails, a background task retries."""
     try:
         await backends.prepare()
         await follower.start()
-    except Exception:  # noqa: BLE001 - the same is tried, and told, by the background task
-        _log.warning("log_away_at_start")
+    except Exception as error:  # noqa: BLE001 - the same is tried, and told, by the background task
+        reason = str(error) if isinstance(error, Unavailable) else type(error).__name__
+        _log.warning("log_away_at_start", reason=reason)

@@ -1,12 +1,12 @@
-"""What operators see: the shape of a log line and every metric of the service.
+"""The format of log lines, and every metric of the service.
 
-Nothing here knows who logs or counts; values of configurations reach neither.
+Configuration values reach neither.
 """
 
 import logging
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import structlog
 from prometheus_client import (
@@ -20,6 +20,8 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from app.redaction import Redactor
 
 # A `_created` series beside every counter would double what is scraped, and nobody reads it.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -36,22 +38,28 @@ _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 
 # Calls to a server behind a port are cut after two seconds.
 _CALL_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5)
 
+CHECKS_WAIVED = Gauge(
+    "pilothouse_production_checks_waived",
+    "Settings that production mode accepts because a check is waived.",
+    ["check"],
+    registry=REGISTRY,
+)
 HTTP_REQUESTS = Counter(
     "pilothouse_http_requests_total",
-    "HTTP requests answered; 499 stands for a caller who left before the answer began.",
+    "Answered HTTP requests; 499 if the caller disconnected before the answer began.",
     ["method", "route", "status"],
     registry=REGISTRY,
 )
 HTTP_REQUEST_DURATION = Histogram(
     "pilothouse_http_request_duration_seconds",
-    "From the first byte read to the last byte sent; a stream counts until it ends.",
+    "Time from the first byte read to the last byte sent; a stream counts until it ends.",
     ["method", "route"],
     buckets=_REQUEST_SECONDS,
     registry=REGISTRY,
 )
 HTTP_REQUESTS_IN_PROGRESS = Gauge(
     "pilothouse_http_requests_in_progress",
-    "HTTP requests being answered now, streams and waiting reads included.",
+    "HTTP requests in progress, including streams and waiting reads.",
     registry=REGISTRY,
 )
 VAULT_REQUESTS = Counter(
@@ -62,7 +70,7 @@ VAULT_REQUESTS = Counter(
 )
 VAULT_REQUEST_DURATION = Histogram(
     "pilothouse_vault_request_duration_seconds",
-    "How long Vault took to answer or to fail.",
+    "Time until Vault answered or the request failed.",
     ["operation"],
     buckets=_CALL_SECONDS,
     registry=REGISTRY,
@@ -75,51 +83,51 @@ DATABASE_CALLS = Counter(
 )
 DATABASE_CALL_DURATION = Histogram(
     "pilothouse_database_call_duration_seconds",
-    "How long the database took to answer or to fail.",
+    "Time until the database answered or the call failed.",
     ["operation"],
     buckets=_CALL_SECONDS,
     registry=REGISTRY,
 )
 CACHE_REQUESTS = Counter(
     "pilothouse_cache_requests_total",
-    "What was asked of Redis: hit, miss, done, older (a newer one is kept), refused, failed, "
-    "busy (no connection free), skipped (the breaker is open).",
+    "Requests to Redis: hit, miss, done, older (a newer one is kept), refused, failed, "
+    "busy (no connection free), skipped (the circuit breaker is open).",
     ["operation", "outcome"],
     registry=REGISTRY,
 )
 CACHE_BREAKER_OPEN = Gauge(
     "pilothouse_cache_breaker_open",
-    "1 while Redis is not asked because it failed several times in a row.",
+    "1 while Redis is not called because it failed several times in a row.",
     registry=REGISTRY,
 )
 CONFIG_READS = Counter(
     "pilothouse_config_reads_total",
-    "Configuration documents read, by where they came from: memory, redis or store.",
+    "Configuration documents read, by source: memory, redis or store.",
     ["source"],
     registry=REGISTRY,
 )
 CONFIG_WRITES = Counter(
     "pilothouse_config_writes_total",
-    "Configuration writes, by what became of them.",
+    "Configuration writes, by outcome.",
     ["outcome"],
     registry=REGISTRY,
 )
 CONFIG_WRITE_DURATION = Histogram(
     "pilothouse_config_write_duration_seconds",
-    "A configuration write from its intent to its logged change.",
+    "Time of a configuration write from its intent to its logged change.",
     buckets=_CALL_SECONDS,
     registry=REGISTRY,
 )
 PLAIN_CREDENTIALS = Counter(
     "pilothouse_plain_credentials_total",
-    "Credentials found in plain values that were to be written, by rule and by what became of "
-    "them: refused, warned of or allowed.",
+    "Credentials found in plain values of writes, by rule and by outcome: refused, warned of or "
+    "allowed.",
     ["rule", "outcome"],
     registry=REGISTRY,
 )
 LOG_REVISION = Gauge(
     "pilothouse_log_revision",
-    "The revision of the change log this replica has reached.",
+    "Revision of the change log that this replica has reached.",
     registry=REGISTRY,
 )
 LOG_LAST_CONTACT = Gauge(
@@ -129,17 +137,32 @@ LOG_LAST_CONTACT = Gauge(
 )
 OPEN_INTENTS = Gauge(
     "pilothouse_open_intents",
-    "Configuration writes that were begun and whose outcome is not yet known.",
+    "Configuration writes whose outcome is not known yet.",
     registry=REGISTRY,
 )
 VERSION_REGRESSIONS = Counter(
     "pilothouse_version_regressions_total",
-    "Documents found at a lower version than the change log knows.",
+    "Documents found at a lower version than in the change log.",
+    registry=REGISTRY,
+)
+VERSIONS_UNREADABLE = Counter(
+    "pilothouse_versions_unreadable_total",
+    "Versions found deleted or destroyed in the store.",
+    registry=REGISTRY,
+)
+DOCUMENTS_EXPIRING = Gauge(
+    "pilothouse_documents_expiring",
+    "Documents whose versions the store deletes by itself (delete_version_after).",
+    registry=REGISTRY,
+)
+DOCUMENTS_MALFORMED = Gauge(
+    "pilothouse_documents_malformed",
+    "Documents whose current version is malformed: the last good one is served.",
     registry=REGISTRY,
 )
 EXTERNAL_EDITS = Counter(
     "pilothouse_external_edits_total",
-    "Changes found in the store that no write of ours had made.",
+    "Changes found in the store that were not written by Pilothouse.",
     registry=REGISTRY,
 )
 EVENTS_SENT = Counter(
@@ -154,28 +177,28 @@ EVENT_FAILURES = Counter(
 )
 AUDIT_EVENTS_LOST = Counter(
     "pilothouse_audit_events_lost_total",
-    "Denied attempts that were counted in the audit, but not told: too many at once.",
+    "Denied attempts that the audit has only as a number, because there were too many at once.",
     registry=REGISTRY,
 )
 EVENT_DURATION = Histogram(
     "pilothouse_event_publish_duration_seconds",
-    "From handing events to Kafka to the last acknowledgement or the first failure.",
+    "Time from sending events to Kafka to the last acknowledgement or the first failure.",
     buckets=_CALL_SECONDS,
     registry=REGISTRY,
 )
 OLDEST_UNSENT = Gauge(
     "pilothouse_oldest_unsent_event_seconds",
-    "For how long the oldest change in the log has been waiting to be sent to Kafka.",
+    "Seconds for which the oldest unsent change has been waiting to be sent to Kafka.",
     registry=REGISTRY,
 )
 STREAMS = Gauge(
     "pilothouse_streams",
-    "Clients that listen to the event stream of this replica.",
+    "Clients connected to the event stream of this replica.",
     registry=REGISTRY,
 )
 STREAM_EVENTS = Counter(
     "pilothouse_stream_events_total",
-    "Events handed to stream clients.",
+    "Events sent to stream clients.",
     registry=REGISTRY,
 )
 STREAMS_CLOSED = Counter(
@@ -226,15 +249,19 @@ BACKGROUND_FAILURES = Counter(
 _threshold = logging.INFO
 
 
-def configure_logging(level: str, json: bool) -> None:  # noqa: FBT001 (read as `json=settings.log_json`)
-    """Send every log line, ours and the libraries', to stdout in one format.
+def configure_logging(
+    level: str, *, json: bool, has_colors: bool = True, secrets: Iterable[str] = ()
+) -> None:
+    """Write every log line, ours and the libraries', to stdout in one format, without credentials.
+
+    Text on a terminal may have colours; `secrets` are removed everywhere.
 
     To be called after uvicorn has set up its own loggers, for example in the application factory.
     """
     threshold = logging.getLevelNamesMapping()[level.upper()]
     global _threshold  # noqa: PLW0603 - one process, one log
     _threshold = threshold
-    lines = _processors(json=json)
+    lines = _processors(Redactor(secrets), json=json, has_colors=has_colors)
     # Straight to stdout: the detour through the standard library costs three times as much, and
     # there is a line for every request. Not cached, because a cached logger keeps its first level.
     structlog.configure(
@@ -248,18 +275,30 @@ def configure_logging(level: str, json: bool) -> None:  # noqa: FBT001 (read as 
 
 
 def tells_requests() -> bool:
-    """Tell whether access lines are written, for code that would not even like to make them."""
+    """Tell whether access lines are written, so that callers can skip composing them."""
     return _threshold <= logging.INFO
 
 
-def _processors(*, json: bool) -> list[Processor]:
-    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+def _processors(redactor: Redactor, *, json: bool, has_colors: bool) -> list[Processor]:
+    plain = structlog.dev.ConsoleRenderer(
+        colors=has_colors and sys.stdout.isatty(),
+        exception_formatter=structlog.dev.plain_traceback,
+    )
+    render = structlog.processors.JSONRenderer() if json else plain
+
+    def render_redacted(logger: WrappedLogger, name: str, event: EventDict) -> str:
+        # Our line of a request is made of routes and numbers, and there is one for each.
+        is_safe = event.get("event") == "request" and "logger" not in event
+        line = render(logger, name, event)
+        assert isinstance(line, str)
+        return line if is_safe else redactor.redact(line)
+
     return [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _tell_exception,
-        structlog.processors.JSONRenderer() if json else plain,
+        _render_exception,
+        render_redacted,
     ]
 
 
@@ -275,7 +314,7 @@ def _take_over_libraries(lines: list[Processor]) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [*(other for other in root.handlers if other.name != _HANDLER), handler]
-    # At lower levels libraries tell headers and parameters: tokens and values are among them.
+    # At lower levels libraries log headers and parameters, with tokens and values.
     root.setLevel(logging.WARNING)
 
 
@@ -284,24 +323,24 @@ def _take_over_uvicorn(threshold: int) -> None:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
         logging.getLogger(name).setLevel(threshold)
-    # uvicorn skips its access line when nobody listens; ours is written by `app.web.middleware`.
+    # uvicorn skips its access line when nobody listens; ours is written by `app.web.boundary`.
     logging.getLogger("uvicorn.access").handlers.clear()
     logging.getLogger("uvicorn.access").propagate = False
 
 
-def _tell_exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+def _render_exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     error = event.pop("exc_info", None)
     if error is True:
         error = sys.exception()
     elif isinstance(error, tuple):
         error = error[1]
     if isinstance(error, BaseException):
-        event["exception"] = "\n".join(_story(error, told=set()))
+        event["exception"] = "\n".join(_exception_lines(error, told=set()))
     return event
 
 
-def _story(error: BaseException, *, told: set[int]) -> Iterator[str]:
-    """Tell a failure from its outermost exception to its first cause.
+def _exception_lines(error: BaseException, *, told: set[int]) -> Iterator[str]:
+    """Yield a failure's lines from its outermost exception to its first cause.
 
     Not the traceback module's own text: that has no way to withhold a message.
     """
@@ -310,11 +349,11 @@ def _story(error: BaseException, *, told: set[int]) -> Iterator[str]:
     if isinstance(error, BaseExceptionGroup):
         for part in error.exceptions:
             yield "One of them:"
-            yield from _story(part, told=told)
+            yield from _exception_lines(part, told=told)
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if cause is not None and id(cause) not in told:
         yield "Caused by:"
-        yield from _story(cause, told=told)
+        yield from _exception_lines(cause, told=told)
 
 
 def _headline(error: BaseException) -> str:
@@ -326,12 +365,22 @@ def _headline(error: BaseException) -> str:
 
 INSTANCES_ADOPTED = Counter(
     "pilothouse_instances_adopted_total",
-    "Instances whose nodes this replica took over from one that is gone.",
+    "Instances whose nodes this replica took over from a dead replica.",
     registry=REGISTRY,
 )
 INSTANCES_EVICTED = Counter(
     "pilothouse_instances_evicted_total",
     "Instances that this replica removed because they were silent for two of their ttl.",
+    registry=REGISTRY,
+)
+SERVICES_PROTECTED = Gauge(
+    "pilothouse_registry_protected_services",
+    "Services of which so many instances fell silent at once that self-preservation keeps them.",
+    registry=REGISTRY,
+)
+INSTANCES_PROTECTED = Gauge(
+    "pilothouse_registry_protected_instances",
+    "Silent instances that are still discovered because self-preservation keeps them.",
     registry=REGISTRY,
 )
 PROBES = Counter(

@@ -1,62 +1,60 @@
-"""Which adapter stands behind each port: the only file that knows adapters."""
+"""Chooses the adapter of each port: the only module that knows adapters."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
-from app.access.audit_embedded import EmbeddedAuditLog
-from app.access.audit_postgres import PostgresAuditLog
-from app.access.auditing import AuditLog
-from app.access.embedded import EmbeddedTokenStore
-from app.access.jwks import IssuerKeys
-from app.access.people import KeySource
-from app.access.pepper import TOKENS, PepperUnusable, derived, pepper_of
-from app.access.port import TokenStore
-from app.access.postgres import PostgresTokenStore
-from app.access.signing import KeyUnusable, Signer, signer_of
+from app.access.oidc.authenticator import KeySource
+from app.access.oidc.jwks import IssuerKeys
+from app.access.root_secret import TOKENS, RootSecretUnusable, derive_key, load_root_secret
+from app.access.tokens.embedded import EmbeddedTokenStore
+from app.access.tokens.port import TokenStore
+from app.access.tokens.postgres import PostgresTokenStore
+from app.audit.embedded import EmbeddedAuditLog
+from app.audit.keys import SigningKey, SigningKeyUnusable, load_signing_key
+from app.audit.port import AuditLog
+from app.audit.postgres import PostgresAuditLog
 from app.cache.absent import AbsentCache
+from app.cache.guarded import PURPOSE as SIGNATURES
+from app.cache.guarded import GuardedCache
 from app.cache.port import Cache
 from app.cache.redis import RedisAddress, RedisCache
-from app.changes.embedded import EmbeddedChangeLog
 from app.changes.errors import LogUnavailable
-from app.changes.kafka import KafkaPublisher
-from app.changes.port import ChangeLog, EventPublisher
-from app.changes.postgres import PostgresChangeLog
-from app.configs.embedded import EmbeddedCipher, EmbeddedConfigStore
+from app.changes.events.kafka import KafkaPublisher
+from app.changes.events.port import EventPublisher
+from app.changes.log.embedded import EmbeddedChangeLog
+from app.changes.log.port import ChangeLog
+from app.changes.log.postgres import PostgresChangeLog
 from app.configs.errors import StoreUnavailable
-from app.configs.port import Cipher, ConfigStore
-from app.configs.vault import KvVersionRefused, VaultCipher, VaultConfigStore
-from app.configs.vault_client import AppRoleLogin, TokenLogin, VaultClient
-from app.database import FAILURES, close_engine, migrate, open_engine
-from app.flags.embedded import EmbeddedFlagStore
-from app.flags.port import FlagStore
-from app.flags.postgres import PostgresFlagStore
-from app.registry.embedded import EmbeddedNodes, EmbeddedServiceRegistryClient
-from app.registry.port import ServiceRegistryClient
-from app.registry.probing import Resolve, SystemResolver
-from app.registry.rows import InstanceRows
-from app.registry.rows_embedded import EmbeddedInstanceRows
-from app.registry.rows_postgres import PostgresInstanceRows
-from app.registry.zookeeper import FENCES, ZooKeeperServiceRegistryClient
+from app.configs.store.embedded import EmbeddedCipher, EmbeddedConfigStore
+from app.configs.store.port import Cipher, ConfigStore
+from app.configs.store.vault import KvVersionRefused, VaultCipher, VaultConfigStore
+from app.configs.store.vault_client import AppRoleLogin, TokenLogin, VaultClient
+from app.flags.store.embedded import EmbeddedFlagStore
+from app.flags.store.port import FlagStore
+from app.flags.store.postgres import PostgresFlagStore
+from app.postgres.engine import FAILURES, close_engine, open_engine
+from app.postgres.failures import explain_failure
+from app.postgres.migration import migrate
+from app.production_checks import StartRefused, refuse_unsafe
+from app.registry.health.probe import Resolve, SystemResolver
+from app.registry.instances.embedded import EmbeddedInstanceStore
+from app.registry.instances.port import InstanceStore
+from app.registry.instances.postgres import PostgresInstanceStore
+from app.registry.nodes.embedded import EmbeddedNodes, EmbeddedServiceRegistryClient
+from app.registry.nodes.port import ServiceRegistryClient
+from app.registry.nodes.zookeeper.client import FENCES, ZooKeeperServiceRegistryClient
 from app.settings import Settings
-from app.state import State, StateInUse, StateUnavailable
-from app.vitals import Watched
+from app.sqlite.state import SQLiteState, StateInUse, StateUnavailable
+from app.status.monitor import MonitoredPort
 
 _log = structlog.get_logger(__name__)
 Task = Callable[[], Awaitable[None]]
-# Of 32 hexadecimal digits that were drawn, fewer are different in one of ten million cases.
-_FEWEST_CHARACTERS = 8
-
-
-class StartRefused(RuntimeError):
-    """The settings ask for something this service must not do; every reason is named."""
-
-    def __init__(self, reasons: list[str]) -> None:
-        super().__init__("; ".join(reasons))
-        self.reasons = reasons
+# A silent server is reported after this time, however long its callers may wait.
+_MAX_PROBE_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,62 +63,19 @@ class Backends:
     cipher: Cipher
     log: ChangeLog
     flags: FlagStore
-    rows: InstanceRows
+    rows: InstanceStore
     tokens: TokenStore
     audit: AuditLog
-    signer: Signer
+    signer: SigningKey
     nodes: ServiceRegistryClient
     resolve: Resolve
-    issuer: KeySource | None  # None: only machines have tokens
+    issuer: KeySource | None  # None: only tokens of machines are accepted
     pepper: bytes  # what every secret of this installation is derived from
     cache: Cache
-    publisher: EventPublisher | None  # None: nobody is told of changes
-    watched: Mapping[str, Watched]
-    tasks: Mapping[str, Task]  # what the adapters need done in the background
-    prepare: Task  # to be done once before the log is followed, as soon as it can be
-
-
-def refuse_unsafe(settings: Settings) -> None:
-    """Raise StartRefused for what production mode does not allow."""
-    reasons = []
-    if settings.pilothouse_mode == "production":
-        if settings.vault_addr is None:
-            reasons.append("VAULT_ADDR is not set: documents would be embedded")
-        if settings.database_url is None:
-            reasons.append("DATABASE_URL is not set: the change log would be embedded")
-        if settings.zookeeper_hosts is None:
-            reasons.append("ZOOKEEPER_HOSTS is not set: instances would be embedded")
-        reasons += _unsafe_access(settings)
-        if settings.audit_signing_key_file is None:
-            reasons.append("AUDIT_SIGNING_KEY_FILE is not set: nobody could trust the audit")
-        if settings.vault_token and settings.vault_token.get_secret_value() == "root":
-            reasons.append("VAULT_TOKEN is a development default")
-    if settings.oidc_issuer is not None and settings.oidc_audience is None:
-        reasons.append("OIDC_ISSUER needs OIDC_AUDIENCE: tokens for anybody would be let in")
-    if settings.vault_addr is not None and not _has_login(settings):
-        reasons.append("VAULT_ADDR needs VAULT_TOKEN, or VAULT_ROLE_ID with VAULT_SECRET_ID")
-    if reasons:
-        raise StartRefused(reasons)
-
-
-def _has_login(settings: Settings) -> bool:
-    return bool(settings.vault_token or (settings.vault_role_id and settings.vault_secret_id))
-
-
-def _unsafe_access(settings: Settings) -> list[str]:
-    reasons = []
-    if settings.pilothouse_access == "open":
-        reasons.append("PILOTHOUSE_ACCESS is open: anybody could read and change everything")
-    elif settings.pilothouse_token_pepper is None:
-        reasons.append("PILOTHOUSE_TOKEN_PEPPER is not set: replicas could not share tokens")
-    for url in (settings.oidc_issuer, settings.oidc_jwks_url):
-        if url is not None and not url.startswith("https://"):
-            reasons.append("OIDC_ISSUER and OIDC_JWKS_URL must be https: keys could be exchanged")
-            break
-    token = settings.pilothouse_admin_token
-    if token is not None and len(set(token.get_secret_value())) < _FEWEST_CHARACTERS:
-        reasons.append("PILOTHOUSE_ADMIN_TOKEN repeats itself: it could be guessed")
-    return reasons
+    publisher: EventPublisher | None  # None: changes are not published
+    monitored: Mapping[str, MonitoredPort]
+    tasks: Mapping[str, Task]  # background tasks of the adapters
+    prepare: Task  # runs once before the log is followed
 
 
 @asynccontextmanager
@@ -128,30 +83,49 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
     """Open every adapter the settings name; raises StartRefused."""
     refuse_unsafe(settings)
     async with AsyncExitStack() as stack:
-        state = await _opened_state(settings, stack)
-        pepper = _pepper(settings)
-        store, cipher, vault_tasks = await _configs(settings, state, stack)
-        log, flags, rows, tokens, audit, prepare = await _log_of(settings, state, stack)
-        nodes = _nodes(settings, stack)
+        state = await _open_state(settings, stack)
+        pepper = _load_root_secret(settings)
+        store, cipher, vault_tasks = await _open_config_store(settings, state, stack)
+        log, flags, rows, tokens, audit, prepare = await _open_log(settings, state, stack)
+        nodes = _open_nodes(settings, stack)
         resolver = SystemResolver()
         stack.callback(resolver.close)
-        cache = _cache(settings, stack)
-        publisher = _publisher(settings, stack)
-        watched = {
-            "configs": Watched("vault" if settings.vault_addr else "embedded", store),
-            "flags": Watched("postgres" if settings.database_url else "embedded", flags),
-            "changes": Watched("postgres" if settings.database_url else "embedded", log),
-            "registry": Watched(
-                "zookeeper" if settings.zookeeper_hosts else "embedded", nodes, serves_reads=False
+        cache = _open_cache(settings, pepper, stack)
+        publisher = _open_publisher(settings, stack)
+        database = "postgres" if settings.database_url else "embedded"
+        ask_database = _probe_seconds(settings.database_timeout_seconds / 2)
+        embedded_writes = _no_failure if state is None else state.write_failure
+        log_writes = _no_failure if settings.database_url else embedded_writes
+        # Each a little longer than the port's own time-out, whose error names the cause.
+        monitored = {
+            "configs": MonitoredPort(
+                "vault" if settings.vault_addr else "embedded",
+                store,
+                seconds=_probe_seconds(settings.vault_timeout_seconds + 0.2),
+                write_failure=_no_failure if settings.vault_addr else embedded_writes,
             ),
-            "cache": Watched(
-                "redis" if settings.redis_host else "absent", cache, serves_reads=False
+            "flags": MonitoredPort(database, flags, seconds=ask_database, write_failure=log_writes),
+            "changes": MonitoredPort(database, log, seconds=ask_database, write_failure=log_writes),
+            "registry": MonitoredPort(
+                "zookeeper" if settings.zookeeper_hosts else "embedded",
+                nodes,
+                serves_reads=False,
+                seconds=_probe_seconds(settings.zookeeper_timeout_seconds * 0.45),
             ),
-            "events": Watched(
-                "kafka" if publisher else "absent", publisher or _Absent(), serves_reads=False
+            "cache": MonitoredPort(
+                "redis" if settings.redis_host else "absent",
+                cache,
+                serves_reads=False,
+                seconds=_probe_seconds(settings.redis_timeout_seconds + 0.85),
+            ),
+            "events": MonitoredPort(
+                "kafka" if publisher else "absent",
+                publisher or _AbsentPort(),
+                serves_reads=False,
+                seconds=_probe_seconds(settings.kafka_timeout_seconds * 0.3),
             ),
         }
-        embedded = [name for name, port in watched.items() if port.adapter == "embedded"]
+        embedded = [name for name, port in monitored.items() if port.adapter == "embedded"]
         if embedded:
             _log.warning(
                 "embedded_adapters", ports=embedded, note="one replica only; not for production"
@@ -164,47 +138,51 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
             rows=rows,
             tokens=tokens,
             audit=audit,
-            signer=_signer(settings),
+            signer=_load_signing_key(settings),
             nodes=nodes,
             resolve=resolver,
-            issuer=_issuer(settings, stack),
+            issuer=_open_issuer(settings, stack),
             pepper=pepper,
             cache=cache,
             publisher=publisher,
-            watched=watched,
+            monitored=monitored,
             tasks=vault_tasks,
             prepare=prepare,
         )
 
 
-def _signer(settings: Settings) -> Signer:
+def _probe_seconds(seconds: float) -> float:
+    return min(seconds, _MAX_PROBE_SECONDS)
+
+
+def _load_signing_key(settings: Settings) -> SigningKey:
     try:
-        return signer_of(settings.audit_signing_key_file, Path(settings.pilothouse_data_dir))
-    except KeyUnusable as error:
+        return load_signing_key(settings.audit_signing_key_file, Path(settings.pilothouse_data_dir))
+    except SigningKeyUnusable as error:
         raise StartRefused([f"AUDIT_SIGNING_KEY_FILE: {error}"]) from error
 
 
-def _issuer(settings: Settings, stack: AsyncExitStack) -> KeySource | None:
+def _open_issuer(settings: Settings, stack: AsyncExitStack) -> KeySource | None:
     match settings.oidc_issuer:
         case None:
             return None
         case issuer:
-            keys = IssuerKeys(issuer, settings.oidc_jwks_url)
+            keys = IssuerKeys(issuer, settings.oidc_jwks_url, settings.oidc_timeout_seconds)
             stack.push_async_callback(keys.close)
             return keys
 
 
 @asynccontextmanager
-async def open_tokens(settings: Settings) -> AsyncIterator[tuple[TokenStore, bytes]]:
-    """Open the store of tokens alone, and tell the key of digests, for a command.
+async def open_token_store(settings: Settings) -> AsyncIterator[tuple[TokenStore, bytes]]:
+    """Open only the token store, for a command; yield it with the key for digests.
 
     Raises StartRefused, also while a service runs on the embedded state, and LogUnavailable.
     """
-    key = derived(_pepper(settings), TOKENS)
+    key = derive_key(_load_root_secret(settings), TOKENS)
     async with AsyncExitStack() as stack:
         if settings.database_url is None:
             try:
-                state = State(Path(settings.pilothouse_data_dir))
+                state = SQLiteState(Path(settings.pilothouse_data_dir))
             except StateInUse as error:
                 raise StartRefused(
                     [f"PILOTHOUSE_DATA_DIR: {error}: ask that service, at /api/v1/tokens"]
@@ -216,37 +194,38 @@ async def open_tokens(settings: Settings) -> AsyncIterator[tuple[TokenStore, byt
         else:
             url = settings.database_url.get_secret_value()
             if settings.pilothouse_mode != "production":
-                await _migrated(url)
-            engine = open_engine(url)
+                await _migrate_or_raise(url)
+            engine = open_engine(url, settings.database_timeout_seconds)
             stack.push_async_callback(close_engine, engine)
             yield PostgresTokenStore(engine), key
 
 
-def _pepper(settings: Settings) -> bytes:
+def _load_root_secret(settings: Settings) -> bytes:
     setting = settings.pilothouse_token_pepper
-    if setting is None and settings.database_url is not None:
-        _log.warning("pepper_not_set", note="replicas share tokens only if they share the pepper")
+    if setting is None and (settings.database_url is not None or settings.redis_host is not None):
+        note = "replicas share tokens, and what is in Redis, only if they share the pepper"
+        _log.warning("pepper_not_set", note=note)
     try:
-        return pepper_of(
+        return load_root_secret(
             setting.get_secret_value() if setting else None, Path(settings.pilothouse_data_dir)
         )
-    except PepperUnusable as error:
+    except RootSecretUnusable as error:
         raise StartRefused([f"PILOTHOUSE_TOKEN_PEPPER: {error}"]) from error
 
 
-async def _opened_state(settings: Settings, stack: AsyncExitStack) -> State | None:
+async def _open_state(settings: Settings, stack: AsyncExitStack) -> SQLiteState | None:
     if settings.vault_addr is not None and settings.database_url is not None:
         return None
     try:
-        state = State(Path(settings.pilothouse_data_dir))
+        state = SQLiteState(Path(settings.pilothouse_data_dir))
     except (StateUnavailable, OSError) as error:
         raise StartRefused([f"PILOTHOUSE_DATA_DIR: {error}"]) from error
     stack.push_async_callback(state.close)
     return state
 
 
-async def _configs(
-    settings: Settings, state: State | None, stack: AsyncExitStack
+async def _open_config_store(
+    settings: Settings, state: SQLiteState | None, stack: AsyncExitStack
 ) -> tuple[ConfigStore, Cipher, Mapping[str, Task]]:
     match settings.vault_addr:
         case None:
@@ -260,9 +239,10 @@ async def _configs(
         case address:
             vault = VaultClient(
                 address,
-                _login(settings),
+                _vault_login(settings),
                 namespace=settings.vault_namespace,
                 ca_file=settings.vault_cacert,
+                seconds=settings.vault_timeout_seconds,
             )
             stack.push_async_callback(vault.close)
             store = VaultConfigStore(
@@ -279,16 +259,20 @@ async def _configs(
 
 
 async def _check_mount(store: VaultConfigStore) -> None:
-    """Refuse a mount of the wrong kind now; a Vault that is away is asked again at first use."""
+    """Refuse a mount of the wrong kind now; an unavailable Vault is checked at first use."""
     try:
         await store.check_mount()
     except KvVersionRefused as error:
         raise StartRefused([str(error)]) from error
     except StoreUnavailable as error:
         _log.warning("vault_away_at_start", reason=str(error))
+        return
+    with suppress(StoreUnavailable):
+        if expiry := await store.find_expiry():
+            _log.warning("vault_mount_expires_versions", delete_version_after=expiry)
 
 
-def _login(settings: Settings) -> TokenLogin | AppRoleLogin:
+def _vault_login(settings: Settings) -> TokenLogin | AppRoleLogin:
     if settings.vault_role_id and settings.vault_secret_id:
         secret = settings.vault_secret_id.get_secret_value()
         return AppRoleLogin(settings.vault_role_id, secret, settings.vault_approle_mount)
@@ -296,32 +280,32 @@ def _login(settings: Settings) -> TokenLogin | AppRoleLogin:
     return TokenLogin(settings.vault_token.get_secret_value())
 
 
-async def _log_of(
-    settings: Settings, state: State | None, stack: AsyncExitStack
-) -> tuple[ChangeLog, FlagStore, InstanceRows, TokenStore, AuditLog, Task]:
+async def _open_log(
+    settings: Settings, state: SQLiteState | None, stack: AsyncExitStack
+) -> tuple[ChangeLog, FlagStore, InstanceStore, TokenStore, AuditLog, Task]:
     match settings.database_url:
         case None:
             assert state is not None
             embedded = EmbeddedChangeLog(state)
             flag_store = EmbeddedFlagStore(state, embedded.wake)
             token_store = EmbeddedTokenStore(state, embedded.wake)
-            instance_rows = EmbeddedInstanceRows(state, embedded.wake)
+            instance_rows = EmbeddedInstanceStore(state, embedded.wake)
             audit_log = EmbeddedAuditLog(state)
-            return embedded, flag_store, instance_rows, token_store, audit_log, _nothing
+            return embedded, flag_store, instance_rows, token_store, audit_log, _do_nothing
         case secret:
             url = secret.get_secret_value()
-            engine = open_engine(url)
+            engine = open_engine(url, settings.database_timeout_seconds)
             log = PostgresChangeLog(engine, url)
-            flags, rows = PostgresFlagStore(engine), PostgresInstanceRows(engine)
+            flags, rows = PostgresFlagStore(engine), PostgresInstanceStore(engine)
             tokens, audit = PostgresTokenStore(engine), PostgresAuditLog(engine)
             stack.push_async_callback(log.close)
             if settings.pilothouse_mode == "production":
                 # `python -m app migrate` is a step of its own there.
-                return log, flags, rows, tokens, audit, _nothing
-            return log, flags, rows, tokens, audit, lambda: _migrated(url)
+                return log, flags, rows, tokens, audit, _do_nothing
+            return log, flags, rows, tokens, audit, lambda: _migrate_or_raise(url)
 
 
-def _nodes(settings: Settings, stack: AsyncExitStack) -> ServiceRegistryClient:
+def _open_nodes(settings: Settings, stack: AsyncExitStack) -> ServiceRegistryClient:
     match settings.zookeeper_hosts:
         case None:
             return EmbeddedServiceRegistryClient(EmbeddedNodes())
@@ -329,20 +313,21 @@ def _nodes(settings: Settings, stack: AsyncExitStack) -> ServiceRegistryClient:
             nodes = ZooKeeperServiceRegistryClient(
                 hosts,
                 base=settings.zookeeper_base_path,
-                fences=_fences(settings.zookeeper_base_path),
+                fences=_fences_path(settings.zookeeper_base_path),
                 session_seconds=settings.zookeeper_session_timeout,
                 connection_seconds=settings.zookeeper_connection_timeout,
+                call_seconds=settings.zookeeper_timeout_seconds,
             )
             stack.push_async_callback(nodes.close)
             return nodes
 
 
-def _fences(base: str) -> str:
-    """Installations with bases of their own share no fences either."""
+def _fences_path(base: str) -> str:
+    """Return the path of fences, different for each base path."""
     return FENCES if base == "/services" else FENCES + base.replace("/", "-")
 
 
-def _publisher(settings: Settings, stack: AsyncExitStack) -> EventPublisher | None:
+def _open_publisher(settings: Settings, stack: AsyncExitStack) -> EventPublisher | None:
     match settings.kafka_bootstrap_servers:
         case None:
             return None
@@ -351,12 +336,13 @@ def _publisher(settings: Settings, stack: AsyncExitStack) -> EventPublisher | No
                 servers,
                 settings.kafka_topic_config_updates,
                 may_create=settings.kafka_topic_auto_create,
+                seconds=settings.kafka_timeout_seconds,
             )
             stack.push_async_callback(publisher.close)
             return publisher
 
 
-def _cache(settings: Settings, stack: AsyncExitStack) -> Cache:
+def _open_cache(settings: Settings, pepper: bytes, stack: AsyncExitStack) -> Cache:
     match settings.redis_host:
         case None:
             return AbsentCache()
@@ -369,22 +355,28 @@ def _cache(settings: Settings, stack: AsyncExitStack) -> Cache:
                 settings.redis_db,
                 settings.redis_tls,
             )
-            cache = RedisCache(address, prefix=settings.redis_prefix)
+            cache = RedisCache(
+                address, prefix=settings.redis_prefix, seconds=settings.redis_timeout_seconds
+            )
             stack.push_async_callback(cache.close)
-            return cache
+            return GuardedCache(cache, derive_key(pepper, SIGNATURES))
 
 
-class _Absent:
+class _AbsentPort:
     async def ping(self) -> None:
-        """Do nothing: what is not there cannot be away."""
+        """Do nothing: the port is not configured."""
 
 
-async def _migrated(url: str) -> None:
+async def _migrate_or_raise(url: str) -> None:
     try:
         await migrate(url)
     except FAILURES as error:
-        raise LogUnavailable("Postgres cannot be reached") from error
+        raise LogUnavailable(explain_failure(error)) from error
 
 
-async def _nothing() -> None:
+async def _do_nothing() -> None:
     return
+
+
+def _no_failure() -> str | None:
+    return None

@@ -6,8 +6,8 @@ from time import perf_counter
 
 import asyncpg
 
-from app.database import migrate
-from app.verifying import postgres_trail, verify
+from app.audit.verification import open_postgres_snapshot, verify
+from app.postgres.migration import migrate
 from tests.servers.postgres import start_postgres
 
 _ROWS = 200_000
@@ -70,7 +70,7 @@ async def _measured(url: str) -> str:
 
 
 async def _verified(url: str) -> float:
-    async with postgres_trail(url) as trail:
+    async with open_postgres_snapshot(url) as trail:
         began = perf_counter()
         found = await verify(trail, 0, None)
         assert found.broken is None

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from time import perf_counter
 
-from app.flags.embedded import EmbeddedFlagStore
+from app.flags.cache import FlagCache
 from app.flags.model import Item
-from app.flags.sets import FlagSets
+from app.flags.store.embedded import EmbeddedFlagStore
 from benchmarks.changes import Kept, header
 from benchmarks.configurations import CONNECTIONS
 from benchmarks.load import Figures
@@ -69,22 +69,22 @@ def large_set() -> str:
         return Item("flag", "e", name, version, text, "created", "a", "", at, at, version)
 
     items = [item(number, 1) for number in range(_LARGE)]
-    all_seconds = min(_seconds(lambda: _sets().learn(items)) for _ in range(5))
+    all_seconds = min(_seconds(lambda: _sets().apply_items_at_once(items)) for _ in range(5))
     tracemalloc.start()
     sets = _sets()
-    sets.learn(items)
+    sets.apply_items_at_once(items)
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     changes = [item(7, version) for version in range(2, 202)]
-    one_seconds = min(_seconds(lambda: sets.learn([change])) for change in changes)  # noqa: B023
+    one_seconds = min(_seconds(lambda: sets.apply_items_at_once([change])) for change in changes)  # noqa: B023
     return (
         f"{_LARGE:,} flags: compiled in {all_seconds * 1000:.0f} ms, one changed in "
         f"{one_seconds * 1000:.2f} ms, {kept / 2**20:.1f} MiB compiled (tracemalloc)"
     )
 
 
-def _sets() -> FlagSets:
-    return FlagSets(EmbeddedFlagStore(None, lambda: None))  # type: ignore[arg-type] # never asked
+def _sets() -> FlagCache:
+    return FlagCache(EmbeddedFlagStore(None, lambda: None))  # type: ignore[arg-type] # never asked
 
 
 def _seconds(call: Callable[[], object]) -> float:

@@ -16,7 +16,7 @@ from openfeature.evaluation_context import EvaluationContext
 from yggdrasil_engine.engine import UnleashEngine
 
 from pilothouse_core.evaluation import EMPTY, with_subject
-from pilothouse_core.flags import read_flag
+from pilothouse_core.flags.reading import read_flag
 
 _USERS = 1000
 _ROUNDS = 15
@@ -39,7 +39,7 @@ def ours() -> Evaluate:
         "enabled": True,
         "rules": [rule],
     }
-    flags = EMPTY.changed([("ramp", read_flag(definition), 1)])
+    flags = EMPTY.with_changes([("ramp", read_flag(definition), 1)])
     contexts = [with_subject({"country": "DE"}, f"u{n}") for n in range(_USERS)]
     return lambda n: flags.evaluate("ramp", contexts[n], time()).value is True
 

@@ -6,7 +6,8 @@ from alembic import context
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
-from app.database import lock_migrations, metadata, open_migration_engine
+from app.postgres.migration import LOCK_MIGRATIONS, open_migration_engine
+from app.postgres.tables import metadata
 
 
 def _run(connection: Connection) -> None:
@@ -18,7 +19,7 @@ def _run(connection: Connection) -> None:
 async def _run_with_url(url: str) -> None:
     engine = open_migration_engine(url)
     async with engine.begin() as connection:
-        await connection.execute(lock_migrations)
+        await connection.execute(LOCK_MIGRATIONS)
         await connection.run_sync(_run)
     await engine.dispose()
 

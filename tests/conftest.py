@@ -1,15 +1,15 @@
 """What every test may ask for: real servers, started when the first test needs them."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import structlog
 
-from app.cache import redis
 from tests.servers.kafka import KafkaServer, start_kafka
 from tests.servers.postgres import PostgresServer, start_postgres
-from tests.servers.process import PATIENCE_SECONDS
 from tests.servers.redis import RedisServer, start_redis
 from tests.servers.vault import VaultServer, start_vault
 from tests.servers.zookeeper import ZooKeeperServer, start_zookeeper
@@ -35,6 +35,7 @@ LONG = (
     "tests/e2e/test_any_flags.py",
     "tests/e2e/test_audit.py",
     "tests/e2e/test_bad_",
+    "tests/e2e/test_caching.py",
     "tests/e2e/test_concurrency.py",
     "tests/e2e/test_conventions.py",
     "tests/e2e/test_discovery.py",
@@ -43,6 +44,7 @@ LONG = (
     "tests/e2e/test_import_export.py",
     "tests/e2e/test_limits.py",
     "tests/e2e/test_ofrep_javascript.py",
+    "tests/e2e/test_open_access.py",
     "tests/e2e/test_openapi.py",
     "tests/e2e/test_people.py",
     "tests/e2e/test_plain_values.py",
@@ -51,6 +53,7 @@ LONG = (
     "tests/e2e/test_stream.py",
     "tests/e2e/test_token_commands.py",
     "tests/e2e/test_tokens.py",
+    "tests/e2e/test_unknown_parameters.py",
     "tests/house/test_server",
     "tests/web/test_connection.py",
 )
@@ -83,6 +86,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
 
 
+@pytest.fixture
+def logs_as_before() -> Iterator[None]:
+    """Undo what a command that is run inside the test makes of the logs."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
@@ -110,12 +125,6 @@ def kafka_server() -> Iterator[KafkaServer]:
 def redis_server() -> Iterator[RedisServer]:
     with closing(start_redis()) as server:
         yield server
-
-
-@pytest.fixture
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine Redis may take longer to answer than the service waits for it."""
-    monkeypatch.setattr(redis, "CALL_SECONDS", PATIENCE_SECONDS)
 
 
 @pytest.fixture(scope="session")

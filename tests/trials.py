@@ -4,7 +4,7 @@ five times as much.
 
 import os
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 IS_WHOLE = os.environ.get("PILOTHOUSE_FAULTS") == "whole"
 IS_QUICK = os.environ.get("PILOTHOUSE_TRIALS") == "few"
@@ -18,6 +18,11 @@ def trials(count: int) -> int:
 
 
 def load_profile() -> None:
-    """How long one example takes says how busy the machine is, and nothing about what is tried."""
-    settings.register_profile("pilothouse", max_examples=trials(100), deadline=None)
+    """How long examples take says how busy the machine is, and nothing about what is tried."""
+    settings.register_profile(
+        "pilothouse",
+        max_examples=trials(100),
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
     settings.load_profile("pilothouse")

@@ -1,4 +1,4 @@
-"""Who is asking, taken from a request."""
+"""The caller of a request, as a dependency of routes."""
 
 from functools import partial
 from typing import Annotated
@@ -6,60 +6,59 @@ from typing import Annotated
 import structlog
 from fastapi import Depends, Query, Request
 
-from app.access.gate import Gate
+from app.access.authentication import Authenticator
 from app.access.model import Caller, Principal
-from app.web.hot import COUNTED
-from app.web.state import from_state
+from app.web.fast_path import COUNTED
+from app.web.request_state import CALLER, from_state
 
-CALLER = "caller"  # where the request's state says who asked, for whoever tells of a refusal
-AccessGate = Annotated[Gate, from_state("gate")]
+CurrentAuthenticator = Annotated[Authenticator, from_state("authenticator")]
 
 
-async def _caller(request: Request, gate: AccessGate) -> Caller:
+async def _current_caller(request: Request, authenticator: CurrentAuthenticator) -> Caller:
     """Return the caller; raises an Unauthenticated, TooManyRequests or an Unavailable."""
-    return await caller_of(request, gate)
+    return await authenticate_request(request, authenticator)
 
 
-async def caller_of(request: Request, gate: Gate) -> Caller:
-    """Return who asks this request, and find that out once; raises as `_caller`."""
+async def authenticate_request(request: Request, authenticator: Authenticator) -> Caller:
+    """Return the caller of a request, authenticated once; raises as `_current_caller`."""
     found: Caller | None = getattr(request.state, CALLER, None)
     if found is not None:
         return found
     is_counted = request.scope.get(COUNTED, False)
-    principal = await gate.principal(request.scope["headers"], is_counted=is_counted)
-    return _let_in(request, gate, principal)
+    principal = await authenticator.authenticate(request.scope["headers"], is_counted=is_counted)
+    return _attach_caller(request, authenticator, principal)
 
 
-def _let_in(request: Request, gate: Gate, principal: Principal) -> Caller:
-    stays = partial(gate.is_still_let_in, principal)
-    caller = Caller(principal, request_id_of(), source_of(request), stays)
+def _attach_caller(request: Request, authenticator: Authenticator, principal: Principal) -> Caller:
+    stays = partial(authenticator.is_still_valid, principal)
+    caller = Caller(principal, current_request_id(), client_address(request), stays)
     setattr(request.state, CALLER, caller)
     return caller
 
 
-async def _listener(
+async def _stream_caller(
     request: Request,
-    gate: AccessGate,
+    authenticator: CurrentAuthenticator,
     ticket: Annotated[
         str | None, Query(description="What an evaluation's answer gave with this address.")
     ] = None,
 ) -> Caller:
-    """Return who opens a stream, by a ticket in its URL if there is one; raises as `_caller`."""
+    """Return the caller who opens a stream, by a ticket if stated; raises as `_current_caller`."""
     if ticket is None:
-        return await _caller(request, gate)
-    return _let_in(request, gate, gate.holder(ticket))
+        return await _current_caller(request, authenticator)
+    return _attach_caller(request, authenticator, authenticator.authenticate_ticket(ticket))
 
 
-def request_id_of() -> str:
+def current_request_id() -> str:
     return str(structlog.contextvars.get_contextvars().get("request_id", ""))
 
 
-def source_of(request: Request) -> str:
+def client_address(request: Request) -> str:
     """Return the address that a request came from."""
     return request.client.host if request.client is not None else ""
 
 
-Calling = Annotated[Caller, Depends(_caller)]
-# Before anything else that a router does: nobody who is not known has it wait for a revision.
-lets_in = Depends(_caller)
-Listening = Annotated[Caller, Depends(_listener)]
+CurrentCaller = Annotated[Caller, Depends(_current_caller)]
+# Runs before all else in a router: an unauthenticated request must not wait for a revision.
+requires_authentication = Depends(_current_caller)
+StreamCaller = Annotated[Caller, Depends(_stream_caller)]

@@ -1,4 +1,4 @@
-"""Why a caller is not let in."""
+"""Failures of access control."""
 
 from app.errors import (
     Forbidden,
@@ -7,7 +7,6 @@ from app.errors import (
     TooMany,
     Unauthenticated,
     Unavailable,
-    Unparsable,
 )
 
 
@@ -19,7 +18,7 @@ class TokenMissing(Unauthenticated):
 
 
 class TokenRefused(Unauthenticated):
-    """One sentence for every reason: which part of a token is wrong is nobody's business."""
+    """One sentence for every reason: a caller must not learn which part of a token is wrong."""
 
     code = "token_refused"
 
@@ -31,7 +30,7 @@ class TokensUnavailable(Unavailable):
     code = "tokens_unavailable"
 
     def __init__(self) -> None:
-        super().__init__("the token is not known here, and the store of tokens is away")
+        super().__init__("unknown token, and the token store is unavailable")
 
 
 class Denied(Forbidden):
@@ -45,11 +44,33 @@ class Denied(Forbidden):
         self.right, self.environment, self.service = str(right), environment, service
 
 
+class AccessOpen(Forbidden):
+    code = "access_open"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "tokens are created only where access is required: set PILOTHOUSE_ACCESS=required,"
+            " and create the first with PILOTHOUSE_ADMIN_TOKEN or `python -m app token create`"
+        )
+
+
 class TooManyRequests(TooMany):
     code = "too_many_requests"
 
     def __init__(self, per_second: float) -> None:
         super().__init__(f"more than {per_second:g} requests a second", per_second=per_second)
+
+
+class TooManyRefusals(TooMany):
+    """Limits only answers 401: authenticated callers at the same address are not affected."""
+
+    code = "too_many_refusals"
+
+    def __init__(self, per_second: float) -> None:
+        super().__init__(
+            f"more than {per_second:g} requests a second without a valid token from this address",
+            per_second=per_second,
+        )
 
 
 class TooManyStreamsOfCaller(TooMany):
@@ -64,7 +85,7 @@ class CredentialsContradict(Unauthenticated):
     code = "credentials_contradict"
 
     def __init__(self) -> None:
-        super().__init__("more than one token is stated")
+        super().__init__("the request has more than one token")
 
 
 class IssuerUnavailable(Unavailable):
@@ -78,26 +99,15 @@ class TokenStoreUnavailable(Unavailable):
     code = "token_store_unavailable"
 
 
-class AuditUnavailable(Unavailable):
-    code = "audit_unavailable"
-
-
-class BadMoment(Unparsable):
-    code = "bad_moment"
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name!r} is no RFC 3339 time")
-
-
 class TokenNotFound(NotFound):
     code = "token_not_found"
 
     def __init__(self, token_id: str) -> None:
-        super().__init__("there is no token of this id", token=token_id)
+        super().__init__("no token has this id", token=token_id)
 
 
 class BadToken(Invalid):
-    """What is asked of a new token breaks a rule; `flaws` says where."""
+    """The request for a new token is invalid; `flaws` says where."""
 
     code = "bad_token"
 

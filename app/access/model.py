@@ -1,4 +1,4 @@
-"""Who is asking, and what they may do where. Pure."""
+"""Principals, their grants, and the rights that routes demand. Pure."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -7,13 +7,14 @@ from math import inf
 from typing import Final, Literal
 
 from app.access.errors import Denied, TokenRefused
+from app.actors import stored_actor
 
 TokenClass = Literal["service", "client", "operator", "admin"]
 Role = Literal["viewer", "editor", "publisher", "admin", "secrets:reveal"]
 
 
 class Right(StrEnum):
-    """What a route asks for; the values stand in the audit and in problems."""
+    """A right that routes demand; the values appear in the audit and in problem details."""
 
     READ_CONFIGS = "config:read"
     WRITE_CONFIGS = "config:write"
@@ -54,21 +55,21 @@ SERVICE_RIGHTS: Final = frozenset(
 CLIENT_RIGHTS: Final = frozenset({Right.EVALUATE})
 EVERY_RIGHT: Final = frozenset(Right)
 
-# Rights over what belongs to no service are tested by the environment alone, and these by the
-# service alone.
+# Rights over what belongs to no service are tested by the environment alone. Those over instances
+# are tested by the service, and by the environment where an instance states one.
 _OF_ENVIRONMENTS: Final = frozenset(
     {Right.EVALUATE, Right.READ_FLAGS, Right.WRITE_FLAGS, Right.PUBLISH_FLAGS}
 )
 _OF_SERVICES: Final = frozenset({Right.REGISTER})
-# Addresses of peers are for everybody who may discover at all: whoever calls `payments` need not be
-# allowed to read its configuration.
+# Every caller who may discover sees the addresses of all services: a client of `payments` need not
+# be allowed to read its configuration.
 _OF_NEITHER: Final = frozenset({Right.DISCOVER, Right.READ_STATS, Right.MANAGE_TOKENS})
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Tell whether a pattern means a name: `*` stands for any characters, all else for itself.
+    """Tell whether a pattern matches a name: `*` matches any characters, all else itself.
 
-    Written out and linear for the patterns there are: `fnmatch` knows classes that no name has.
+    Linear in the length of the name; `fnmatch` would also support classes, which no name has.
     """
     first, *rest = pattern.split("*")
     if not rest:
@@ -85,21 +86,28 @@ def matches(pattern: str, name: str) -> bool:
     return len(name) - position >= len(last) and name.endswith(last)
 
 
+def is_protected(patterns: Iterable[str], environment: str) -> bool:
+    """Tell whether a pattern matches an environment, ignoring case: `Production` is production."""
+    name = environment.lower()
+    return any(matches(pattern.lower(), name) for pattern in patterns)
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Rights in every environment and over every service that one of the patterns means."""
+    """Rights in the environments and over the services that the patterns match."""
 
     rights: frozenset[Right]
     environments: tuple[str, ...]
     services: tuple[str, ...]
 
     def covers(self, right: Right, environment: str, service: str) -> bool:
-        """Tell whether this grant holds `right` over the addressed (environment, service)."""
+        """Tell whether this grant includes `right` over (environment, service)."""
         if right not in self.rights:
             return False
         if right in _OF_NEITHER:
             return True
-        is_there = right in _OF_SERVICES or _is_meant(self.environments, environment)
+        is_of_none = not environment and right in _OF_SERVICES
+        is_there = is_of_none or _is_meant(self.environments, environment)
         return is_there and (right in _OF_ENVIRONMENTS or _is_meant(self.services, service))
 
 
@@ -109,11 +117,10 @@ def _is_meant(patterns: Iterable[str], name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """One who is known: a token, or a person with what their claims say.
+    """An authenticated token or person, with their grants.
 
-    `name` is the actor of what they change, None where access is open and nobody is known;
-    `protected` are the environments that only a publisher changes; `expires_at` is in seconds since
-    the epoch.
+    `name` is the actor of their changes, None where access is open; `protected` are the
+    environments that only a publisher changes; `expires_at` is in seconds since the epoch.
     """
 
     name: str | None
@@ -127,13 +134,13 @@ class Principal:
     )
 
     def may(self, right: Right, environment: str = "", service: str = "") -> bool:
-        """Tell whether they may do it there; whatever is not granted is denied."""
+        """Tell whether they have the right there; everything that is not granted is denied."""
         asked = right, environment, service
         try:
             return self._decided[asked]
         except KeyError:
-            needed = self.needed(right, environment)
-            may = any(grant.covers(needed, environment, service) for grant in self.grants)
+            required = self.required_right(right, environment)
+            may = any(grant.covers(required, environment, service) for grant in self.grants)
             if len(environment) + len(service) <= _LONGEST_KEPT:  # no name is longer
                 if len(self._decided) >= _DECISIONS_KEPT:
                     self._decided.clear()
@@ -141,14 +148,19 @@ class Principal:
             return may
 
     @property
-    def home(self) -> str | None:
-        """Return the one environment that there is for them, None if there are several."""
+    def actor(self) -> str | None:
+        """The actor in the log and the audit; tokens of one name differ by their ids."""
+        return None if self.name is None else stored_actor(self.name, self.token_id)
+
+    @property
+    def only_environment(self) -> str | None:
+        """The only environment of the principal, None if there are several."""
         found = {pattern for grant in self.grants for pattern in grant.environments}
         return found.pop() if len(found) == 1 and "*" not in "".join(found) else None
 
-    def needed(self, right: Right, environment: str) -> Right:
-        """Return the right that a change needs there: in some environments, to publish."""
-        if right in _PUBLISHED and _is_meant(self.protected, environment):
+    def required_right(self, right: Right, environment: str) -> Right:
+        """Return the right that a change needs there: in protected environments, to publish."""
+        if right in _PUBLISHED and is_protected(self.protected, environment):
             return _PUBLISHED[right]
         return right
 
@@ -164,41 +176,45 @@ ANYBODY: Final = Principal(None, (Grant(EVERY_RIGHT, ("*",), ("*",)),))
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A principal who asks something now, from the address `source`.
+    """The principal of one request, which came from the address `source`.
 
-    `is_still_let_in` is asked by whoever has waited since.
+    Code that has waited since the authentication calls `is_still_valid`.
     """
 
     principal: Principal
     request_id: str
     source: str = ""
-    is_still_let_in: Callable[[], bool] = field(default=lambda: True, repr=False, compare=False)
+    is_still_valid: Callable[[], bool] = field(default=lambda: True, repr=False, compare=False)
 
     def actor(self, remark: str | None = None) -> str:
-        """Return who stands in the log: the caller, else whom the request names."""
-        return self.principal.name or remark or "anonymous"
+        """Return the actor for the log: the caller, else the name in the request."""
+        return self.principal.actor or remark or "anonymous"
 
     @property
     def is_known(self) -> bool:
-        """Whether access is controlled: else everybody may do everything, and nobody is known."""
+        """Whether the caller is authenticated; where access is open, nobody is."""
         return self.principal.name is not None
 
     def may(self, right: Right, environment: str = "", service: str = "") -> bool:
         return self.principal.may(right, environment, service)
 
+    def has_right_anywhere(self, right: Right) -> bool:
+        """Tell whether the caller has this right anywhere at all."""
+        return any(right in grant.rights for grant in self.principal.grants)
+
     def demand(self, right: Right, environment: str = "", service: str = "") -> None:
         """Raise Denied unless the caller may do it there."""
         if not self.may(right, environment, service):
-            raise Denied(self.principal.needed(right, environment), environment, service)
+            raise Denied(self.principal.required_right(right, environment), environment, service)
 
-    def stay(self) -> None:
-        """Raise TokenRefused if the caller has expired or was revoked since they were let in."""
-        if not self.is_still_let_in():
+    def require_still_valid(self) -> None:
+        """Raise TokenRefused if the token has expired or was revoked since the authentication."""
+        if not self.is_still_valid():
             raise TokenRefused
 
-    def sees_fingerprints(self, environment: str, service: str) -> bool:
-        """Tell whether digests of secrets may be shown: to those who were given the right by name.
+    def can_see_fingerprints(self, environment: str, service: str) -> bool:
+        """Tell whether the caller may see fingerprints of secrets, which let one test guesses.
 
-        They let one test guesses.
+        Only callers to whom the right was granted by name may.
         """
         return self.is_known and self.may(Right.REVEAL, environment, service)

@@ -1,4 +1,4 @@
-"""What opens one stream by its URL: a browser's EventSource can send no header."""
+"""Tickets that open one stream by its URL, since a browser's EventSource sends no header."""
 
 import hashlib
 import hmac
@@ -10,28 +10,30 @@ from time import time
 from app.access.errors import TokenRefused
 from app.access.model import Grant, Principal, Right
 
-TICKET_SECONDS = 3600.0
-_STEP_SECONDS = 600  # tickets of the same ten minutes are the same, so that answers can be kept
+TICKET_SECONDS = 3600  # the longest life of a ticket
+# Tickets issued within the same ten minutes are equal, so that responses can be cached; the
+# shortest life is fifty minutes.
+STEP_SECONDS = 600
 _LONGEST = 2000
 
 
-class Tickets:
-    """Signed by the installation's own key, and good for the flags' events of one environment."""
+class StreamTickets:
+    """Tickets signed with the installation's key, for the flag events of one environment."""
 
     def __init__(self, key: bytes, clock: Callable[[], float] = time) -> None:
         self._key = key
         self._clock = clock
 
-    def issued(self, principal: Principal, environment: str) -> str:
-        """Return a ticket that ends with the principal's own time, or after an hour."""
-        begun = int(self._clock()) // _STEP_SECONDS * _STEP_SECONDS
-        until = min(begun + TICKET_SECONDS + _STEP_SECONDS, principal.expires_at)
+    def issue(self, principal: Principal, environment: str) -> str:
+        """Return a ticket that expires with the principal, and within an hour."""
+        begun = int(self._clock()) // STEP_SECONDS * STEP_SECONDS
+        until = min(begun + TICKET_SECONDS, principal.expires_at)
         text = json.dumps([principal.name, principal.token_id, environment, until])
         body = urlsafe_b64encode(text.encode()).rstrip(b"=")
         return f"{body.decode()}.{self._signature(body)}"
 
-    def holder(self, ticket: str) -> Principal:
-        """Return who was given the ticket, with the one right it gives; raises TokenRefused."""
+    def verify(self, ticket: str) -> Principal:
+        """Return the ticket's principal with the one right it grants; raises TokenRefused."""
         body, _, signature = ticket.partition(".")
         encoded = body.encode(errors="replace")
         given = signature.encode(errors="replace")

@@ -1,0 +1,1 @@
+"""The cache that replicas share, and its adapters."""

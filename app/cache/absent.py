@@ -1,4 +1,4 @@
-"""No cache: what stands behind the port when REDIS_HOST is not set."""
+"""The cache adapter without a cache, for when REDIS_HOST is not set."""
 
 from collections.abc import Sequence
 
@@ -22,4 +22,4 @@ class AbsentCache:
         """Forget it at once."""
 
     async def ping(self) -> None:
-        """Nothing can be away."""
+        """Do nothing: there is no server."""

@@ -1,4 +1,4 @@
-"""A breaker: after some failures in a row nobody waits for a server again until it is tried."""
+"""A circuit breaker: after consecutive failures, calls are skipped except for trials."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -30,26 +30,26 @@ class Breaker:
         """Whether the next call would be let through."""
         return not self.is_open or self._clock() - self._tried >= self._pause
 
-    def lets_through(self) -> bool:
+    def try_call(self) -> bool:
         """Tell whether to ask now; while open that is one caller in each pause."""
         if not self.is_due:
             return False
-        self.note_trial()
+        self.record_trial()
         return True
 
-    def note_trial(self) -> None:
-        """Take note that somebody asks in any case, and spare the next caller the trial."""
+    def record_trial(self) -> None:
+        """Record a call that is made in any case, and spare the next caller the trial."""
         # Noted now and not when it ends: a trial that is given up must not block the next one.
         self._tried = self._clock()
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
         self._failures = 0
 
-    def failed(self, began: float) -> None:
+    def record_failure(self, began: float) -> None:
         """Count a failure of a call that began then; those under way together count as one.
 
-        A crowd of callers, or a moment in which this process did not get to run, would else look
-        like a server that fails again and again.
+        Otherwise many concurrent callers, or a pause of this process, would look like repeated
+        failures of the server.
         """
         if began < self._failed:
             return

@@ -1,7 +1,7 @@
-"""The port: what may be forgotten at any moment, in front of what may not.
+"""The port for the shared cache, whose entries may vanish at any time.
 
 Adapters: `redis` and `absent`. No call but `ping` raises, and each ends within 50 ms: a server that
-is away, frozen, full or refuses, and whatever else a key may hold, is a miss or a value not kept.
+is unavailable, frozen, full or refuses, or a key of another type, is a miss or a value not kept.
 """
 
 from collections.abc import Sequence

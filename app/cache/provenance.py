@@ -1,4 +1,4 @@
-"""Where an answer came from: the header `X-Cache`, for whoever develops against this service."""
+"""The header `X-Cache`: where an answer came from, for developers."""
 
 from contextvars import ContextVar
 from typing import Literal
@@ -7,14 +7,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 Source = Literal["hit-local", "hit-redis", "miss"]
 _FARTHEST_FIRST: tuple[Source, ...] = ("miss", "hit-redis", "hit-local")
-_told: ContextVar[set[Source] | None] = ContextVar("sources", default=None)
+_sources: ContextVar[set[Source] | None] = ContextVar("sources", default=None)
 
 
-def tell(source: Source) -> None:
-    """Note that something came from there, if anybody wants to know about this request."""
-    told = _told.get()
-    if told is not None:
-        told.add(source)
+def note_source(source: Source) -> None:
+    """Record a source of this request's answer, if sources are recorded."""
+    sources = _sources.get()
+    if sources is not None:
+        sources.add(source)
 
 
 class CacheHeader:
@@ -27,21 +27,21 @@ class CacheHeader:
         if scope["type"] != "http" or scope["method"] != "GET":
             await self.app(scope, receive, send)
             return
-        told: set[Source] = set()
-        before = _told.set(told)
+        sources: set[Source] = set()
+        before = _sources.set(sources)
 
-        async def telling(message: Message) -> None:
-            if message["type"] == "http.response.start" and told:
-                headers = [*message.get("headers", ()), header(told)]
+        async def send_with_header(message: Message) -> None:
+            if message["type"] == "http.response.start" and sources:
+                headers = [*message.get("headers", ()), x_cache_header(sources)]
                 message = {**message, "headers": headers}
             await send(message)
 
         try:
-            await self.app(scope, receive, telling)
+            await self.app(scope, receive, send_with_header)
         finally:
-            _told.reset(before)
+            _sources.reset(before)
 
 
-def header(told: set[Source]) -> tuple[bytes, bytes]:
-    farthest = next(source for source in _FARTHEST_FIRST if source in told)
+def x_cache_header(sources: set[Source]) -> tuple[bytes, bytes]:
+    farthest = next(source for source in _FARTHEST_FIRST if source in sources)
     return b"x-cache", farthest.encode()

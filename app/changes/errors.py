@@ -1,15 +1,16 @@
-"""What can be wrong with what is asked of the change log."""
+"""Errors of the change log."""
 
 from collections.abc import Collection
 
 from app.errors import Invalid, NotFound, Unavailable
+from pilothouse_core.names import NAME_GRAMMAR
 
 
 class IntentNotFound(NotFound):
     code = "write_not_found"
 
     def __init__(self, intent: str) -> None:
-        super().__init__(f"no write has the id {intent!r}")
+        super().__init__(f"there is no write with the id {intent!r}")
 
 
 class IdempotencyKeyReused(Invalid):
@@ -25,7 +26,7 @@ class LogUnavailable(Unavailable):
 
 class LeadLost(LogUnavailable):
     def __init__(self) -> None:
-        super().__init__("another replica may lead now")
+        super().__init__("another replica may be the leader now")
 
 
 class EventsUnavailable(Unavailable):
@@ -33,7 +34,7 @@ class EventsUnavailable(Unavailable):
 
 
 class NotPublished(EventsUnavailable):
-    """Some events are not known to be kept; never leaves the relay."""
+    """Some events are not acknowledged. Never leaves the relay."""
 
     def __init__(self, reason: str, acknowledged: Collection[int]) -> None:
         super().__init__(reason)
@@ -45,7 +46,7 @@ class RevisionNotReached(Unavailable):
 
     def __init__(self, wanted: int, reached: int) -> None:
         super().__init__(
-            f"this replica has not seen revision {wanted} yet", wanted=wanted, reached=reached
+            f"this replica has not followed revision {wanted} yet", wanted=wanted, reached=reached
         )
 
 
@@ -53,7 +54,9 @@ class BadFilter(Invalid):
     code = "bad_filter"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"{name[:80]!r} names no environment and no service")
+        super().__init__(
+            f"{name[:80]!r} is not a valid name of an environment or service: {NAME_GRAMMAR}"
+        )
 
 
 class BadKind(Invalid):
@@ -68,7 +71,7 @@ class TooManyStreams(Unavailable):
     retry_after = 5
 
     def __init__(self, streams: int) -> None:
-        super().__init__(f"this replica serves {streams} streams already; try another")
+        super().__init__(f"this replica already serves {streams} streams; try another one")
 
 
 class Gap(Exception):

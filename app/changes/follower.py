@@ -8,8 +8,8 @@ from time import monotonic
 import structlog
 
 from app.changes.errors import LogUnavailable, RevisionNotReached
+from app.changes.log.port import ChangeLog
 from app.changes.model import Change, Entity, Pointer, Snapshot
-from app.changes.port import ChangeLog
 
 POLL_SECONDS = 0.25
 READ_YOUR_WRITES_SECONDS = 2.0
@@ -24,14 +24,14 @@ class Follower:
     def __init__(self, log: ChangeLog) -> None:
         self._log = log
         self._pointers: dict[str, Pointer] = {}
-        self._listeners: list[Callable[[Change], None]] = []
-        self._preparing: list[Prepare] = []
+        self._on_change: list[Callable[[Change], None]] = []
+        self._before_apply: list[Prepare] = []
         self._adopted: Snapshot | None = None
-        self._doubters: list[Callable[[], None]] = []
+        self._on_log_replaced: list[Callable[[], None]] = []
         self._moved = asyncio.Event()
         self._started = False
-        self._contact = monotonic()
-        self._complete = -inf
+        self._last_contact = monotonic()
+        self._followed_until = -inf
         self.revision = 0
         self.generation = 0  # moves with every pointer, to tell cheaply that none has moved
 
@@ -40,8 +40,8 @@ class Follower:
         return self._pointers
 
     @property
-    def started(self) -> bool:
-        """Whether pointers were read, be it from elsewhere: before, absence means nothing."""
+    def has_pointers(self) -> bool:
+        """Whether pointers were read, from the log or a snapshot: before, absence means nothing."""
         return self._started or self._adopted is not None
 
     @property
@@ -52,18 +52,18 @@ class Follower:
     @property
     def silence(self) -> float:
         """Seconds since the log was last read."""
-        return monotonic() - self._contact
+        return monotonic() - self._last_contact
 
-    def knows_all_before(self, moment: float) -> bool:
-        """Whether all that was committed before `moment` (of `monotonic`) was followed."""
-        return self._complete >= moment
+    def has_followed_until(self, time: float) -> bool:
+        """Tell whether all commits before `time` (of `monotonic`) were followed."""
+        return self._followed_until >= time
 
     def pointer(self, key: str) -> Pointer | None:
-        if not self.started:
+        if not self.has_pointers:
             raise LogUnavailable("the change log has not been read since this replica started")
         return self._pointers.get(key)
 
-    def learn(self, pointer: Pointer) -> None:
+    def advance_pointer(self, pointer: Pointer) -> None:
         """Move one pointer ahead of the followed revision: this replica's own write."""
         present = self._pointers.get(pointer.entity.key)
         if present is None or present.version < pointer.version:
@@ -72,51 +72,51 @@ class Follower:
             self._wake()
 
     async def follow(self) -> None:
-        """Follow for ever; raises LogUnavailable when the log is away, to be called again."""
+        """Keep following; raises LogUnavailable when the log is unavailable; call it again."""
         if not self._started:
             await self.start()
         while True:
             await self.catch_up()
-            await self._log.changed(POLL_SECONDS)
+            await self._log.wait_for_change(POLL_SECONDS)
 
-    def adopt(self, snapshot: Snapshot, age: float) -> None:
-        """Read by what was known elsewhere `age` seconds ago, until the log can be read."""
-        if self.started:
+    def adopt_snapshot(self, snapshot: Snapshot, age: float) -> None:
+        """Serve from a snapshot that is `age` seconds old until the log can be read."""
+        if self.has_pointers:
             return
         for pointer in snapshot.pointers.values():
-            self.learn(pointer)
+            self.advance_pointer(pointer)
         self.revision = snapshot.revision
-        self._contact = monotonic() - age
+        self._last_contact = monotonic() - age
         self._adopted = snapshot
         self._wake()
 
-    def doubt(self, forget: Callable[[], None]) -> None:
-        """Call `forget` if what was adopted proves to be of another log."""
-        self._doubters.append(forget)
+    def on_log_replaced(self, forget: Callable[[], None]) -> None:
+        """Call `forget` if the adopted snapshot proves to be of another log."""
+        self._on_log_replaced.append(forget)
 
     async def start(self) -> None:
         """Take the snapshot to follow from."""
         if self._adopted is not None:
             await self.catch_up()  # those who listen already must not miss what lies between
-        asked = monotonic()
+        asked_at = monotonic()
         snapshot = await self._log.snapshot()
-        await self._prepare(pointer.entity for pointer in snapshot.pointers.values())
+        await self._run_preparations(pointer.entity for pointer in snapshot.pointers.values())
         if self._adopted is not None:
-            self._compare(self._adopted, snapshot)
+            self._drop_denied_pointers(self._adopted, snapshot)
         for pointer in snapshot.pointers.values():
-            self.learn(pointer)
+            self.advance_pointer(pointer)
         self.revision = snapshot.revision
-        self._contact = monotonic()
-        self._complete = asked
+        self._last_contact = monotonic()
+        self._followed_until = asked_at
         self._started = True
         self._adopted = None
         self._wake()
 
-    def _compare(self, adopted: Snapshot, snapshot: Snapshot) -> None:
-        """Let go of adopted pointers that the log denies.
+    def _drop_denied_pointers(self, adopted: Snapshot, snapshot: Snapshot) -> None:
+        """Drop adopted pointers that contradict the log.
 
-        In one log versions only rise, so it can be behind none of them. If it is, it was made
-        anew or lost its end, and nothing that was read by those pointers holds.
+        In one log versions only rise, so it cannot be behind any of them. If it is, it was
+        replaced or lost its end, and nothing that was read by those pointers is valid.
         """
         denied = [
             key
@@ -130,64 +130,66 @@ class Follower:
         for key in denied:
             del self._pointers[key]
         self.generation += 1
-        for forget in self._doubters:
+        for forget in self._on_log_replaced:
             forget()
 
     async def catch_up(self) -> None:
         while True:
-            asked = monotonic()
+            asked_at = monotonic()
             changes = await self._log.since(self.revision, _BATCH)
-            await self._prepare(change.entity for change in changes)
+            await self._run_preparations(change.entity for change in changes)
             for change in changes:
                 self._apply(change)
-            self._contact = monotonic()
+            self._last_contact = monotonic()
             if len(changes) < _BATCH:
-                self._complete = max(self._complete, asked)
+                self._followed_until = max(self._followed_until, asked_at)
                 return
 
-    def prepare(self, prepare: Prepare) -> None:
+    def before_apply(self, prepare: Prepare) -> None:
         """Await `prepare` with the kinds of what changed, before any answer claims its revision."""
-        self._preparing.append(prepare)
+        self._before_apply.append(prepare)
 
-    async def _prepare(self, changed: Iterable[Entity]) -> None:
+    async def _run_preparations(self, changed: Iterable[Entity]) -> None:
         kinds = frozenset(entity.kind for entity in changed)
         if kinds or not self._started:
-            for prepare in self._preparing:
+            for prepare in self._before_apply:
                 await prepare(kinds)
 
-    def listen(self, heard: Callable[[Change], None]) -> None:
-        """Call `heard` with every change, once and in order, after its pointer has moved."""
-        self._listeners.append(heard)
+    def on_change(self, callback: Callable[[Change], None]) -> None:
+        """Call `callback` with every change, once and in order, after its pointer has moved."""
+        self._on_change.append(callback)
 
     def _apply(self, change: Change) -> None:
         # The pointer moves first: an answer must never claim a revision it does not reflect.
-        self.learn(pointer_of(change))
+        self.advance_pointer(pointer_of(change))
         # Two callers may catch up at once, and the slower one brings what is known already.
         if change.revision > self.revision:
             self.revision = change.revision
-            for heard in self._listeners:
-                heard(change)
+            for callback in self._on_change:
+                callback(change)
         self._wake()
 
-    def release(self) -> None:
-        """Let everybody who waits look again: the service stops."""
+    def wake_waiters(self) -> None:
+        """Wake all waiters: the service stops."""
         self._wake()
 
     def _wake(self) -> None:
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 
-    async def reach(self, revision: int, within: float = READ_YOUR_WRITES_SECONDS) -> None:
+    async def wait_for_revision(
+        self, revision: int, within: float = READ_YOUR_WRITES_SECONDS
+    ) -> None:
         """Wait until this replica has seen `revision`, or raise RevisionNotReached."""
         try:
             async with asyncio.timeout(within):
                 while self.revision < revision:
                     await self._moved.wait()
         except TimeoutError:
-            if self.revision < revision:  # it may have come in the very last moment
+            if self.revision < revision:  # it may have arrived just now
                 raise RevisionNotReached(revision, self.revision) from None
 
-    async def moved(self, within: float) -> None:
+    async def wait_for_change(self, within: float) -> None:
         """Return when any pointer moves, at the latest after `within` seconds."""
         try:
             async with asyncio.timeout(within):

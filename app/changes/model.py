@@ -1,6 +1,6 @@
-"""What the change log holds: intents, changes and the pointer of every document."""
+"""The contents of the change log: intents, changes and the pointer of every document."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
@@ -44,13 +44,13 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """A client's key, scoped to caller and route, and the request it stands for."""
+    """A client's key, scoped to caller and route, and the request that it identifies."""
 
     key: str
     request: str = field(repr=False)
 
     def by(self, caller: str | None) -> "Idempotency":
-        """Return the same for one caller: who chooses the same key is not shown their answer."""
+        """Scope the key to one caller: callers with equal keys do not share answers."""
         return self if caller is None else replace(self, key=f"{caller}\n{self.key}")
 
 
@@ -59,7 +59,7 @@ class Written:
     """A version found in the store, as much of it as the log needs."""
 
     version: int
-    change_id: str | None  # None when it cannot be read any more or is not ours
+    change_id: str | None  # None if it cannot be read any more or is not ours
     at: datetime | None = None
     comment: str = ""
     deleted: bool = False
@@ -94,7 +94,7 @@ class Pointer:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All pointers as they stood at `revision`."""
+    """All pointers as of `revision`."""
 
     revision: int
     pointers: Mapping[str, Pointer]
@@ -102,10 +102,21 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Disclosure:
-    """The fact that somebody saw secrets: written before they are handed out."""
+    """The record that a caller saw secrets, written before they are returned.
+
+    `entity` is the layer that was addressed; `inherited` are the keys that came from others, by
+    `environment/service` or `environment/service/user`.
+    """
 
     entity: Entity
     keys: tuple[str, ...]
     actor: str
     request_id: str
     source: str | None = None
+    inherited: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """Return the facts for the audit."""
+        keys = {"keys": list(self.keys)}
+        return {**keys, "inherited": dict(self.inherited)} if self.inherited else keys

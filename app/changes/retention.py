@@ -1,8 +1,8 @@
-"""How long changes and the intents that led to them are kept in the log."""
+"""Retention of changes and intents in the log."""
 
 from dataclasses import dataclass
 
-from app.changes.port import ChangeLog
+from app.changes.log.port import ChangeLog
 
 TRIM_SECONDS = 600.0
 _DAY_SECONDS = 24 * 3600.0

@@ -1,0 +1,1 @@
+"""Configurations: layered documents of keys and values, their versions and secrets."""

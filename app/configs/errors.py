@@ -1,4 +1,4 @@
-"""What can be wrong with a configuration, or with what is asked of it."""
+"""Errors of configurations."""
 
 from collections.abc import Sequence
 
@@ -12,8 +12,11 @@ from app.errors import (
     TooLarge,
     Unavailable,
 )
-from pilothouse_core.credentials import RULES, Rule
+from pilothouse_core.credentials import RULES, CredentialRule
+from pilothouse_core.keys import KEY_GRAMMAR
+from pilothouse_core.names import NAME_GRAMMAR, USER_GRAMMAR
 
+_MOST_LINKS = 60  # of a cycle of placeholders
 MOST_FOUND = 100  # credentials that one answer tells of
 
 
@@ -21,18 +24,42 @@ class BadName(Invalid):
     code = "bad_name"
 
     def __init__(self, what: str, text: str) -> None:
-        super().__init__(f"{text[:80]!r} cannot name {what}")
+        grammar = USER_GRAMMAR if what == "a user" else NAME_GRAMMAR
+        super().__init__(f"{text[:80]!r} is not a valid name of {what}: {grammar}")
+
+
+class AddressContradicts(Invalid):
+    """Query and body name two layers."""
+
+    code = "address_contradicts"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name!r} of the body contradicts the query: name one layer")
+        detail = "This contradicts the query"
+        self.flaws = [{"pointer": f"#/{name}", "detail": detail, "code": "contradiction"}]
+
+
+class CopyOntoItself(Invalid):
+    code = "copy_onto_itself"
+
+    def __init__(self, where: str) -> None:
+        super().__init__(f"{where} is both the source and the target of the copy")
 
 
 class BadKey(Invalid):
     code = "bad_key"
 
     def __init__(self, key: str) -> None:
-        super().__init__(
-            f"{key[:80]!r} is not a key: dotted segments of [A-Za-z0-9_-]{{1,64}}, "
-            "at most 256 characters in all",
-            key=key[:80],
-        )
+        super().__init__(f"{key[:80]!r} is not a valid key: {KEY_GRAMMAR}", key=key[:80])
+
+
+class KeyTwice(Invalid):
+    """One body gives one key two values, in two spellings."""
+
+    code = "key_twice"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{key[:80]!r} is given twice, with different values", key=key[:80])
 
 
 class BadMember(Invalid):
@@ -40,8 +67,9 @@ class BadMember(Invalid):
 
     def __init__(self, key: str) -> None:
         super().__init__(
-            f"at {key[:80]!r}: members that start with '$' are kept for "
-            '{"$secret": {"value": ...}} and {"$secret": "masked"} as the whole value of a key',
+            f"at {key[:80]!r}: the members `$secret` and `$value` are reserved; a secret is "
+            '{"$secret": {"value": ...}} or {"$secret": "masked"}, and `$value` is a '
+            "section's own value, never an object",
             key=key[:80],
         )
 
@@ -51,16 +79,18 @@ class NothingMasked(Invalid):
 
     def __init__(self, key: str) -> None:
         super().__init__(
-            f"{key!r} is sent as a masked secret, but this layer holds no secret there", key=key
+            f"{key!r} is sent as a masked secret, but this layer holds no secret there, or none "
+            "that can be identified: send its value",
+            key=key,
         )
 
 
 class CredentialInPlainValue(Invalid):
-    """What is found: (document, key, rule, where in the body, as a pointer) each."""
+    """Each item of `found` is (document, key, rule, JSON pointer into the body)."""
 
     code = "credential_in_plain_value"
 
-    def __init__(self, found: Sequence[tuple[str, str, Rule, str]]) -> None:
+    def __init__(self, found: Sequence[tuple[str, str, CredentialRule, str]]) -> None:
         where, key, rule, _ = found[0]
         others = f" ({len(found)} are found in all)" if len(found) > 1 else ""
         super().__init__(
@@ -90,11 +120,47 @@ class KeyConflict(Conflict):
         )
 
 
+class PlaceholderCycle(Conflict):
+    """Placeholders refer to each other in a cycle."""
+
+    code = "placeholder_cycle"
+
+    def __init__(self, where: str, keys: Sequence[str]) -> None:
+        chain = " -> ".join(key[:80] for key in keys[:_MOST_LINKS])
+        super().__init__(
+            f"the placeholders of {where} form a cycle: {chain}", keys=list(keys[:_MOST_LINKS])
+        )
+
+
+class PlaceholderLimit(Conflict):
+    """Resolving would nest too deeply, or expand to too much text."""
+
+    code = "placeholder_limit"
+
+    def __init__(self, where: str, key: str, reason: str) -> None:
+        super().__init__(f"in {where}: {reason}", key=key[:80])
+
+
+class ContradictoryOptions(Invalid):
+    code = "contradictory_options"
+
+
+class ListItem(Conflict):
+    code = "list_item"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"{key[:80]!r} is an item of a list; items cannot be removed or restored alone: "
+            "write the whole list",
+            key=key[:80],
+        )
+
+
 class KeyExists(Conflict):
     code = "key_exists"
 
     def __init__(self, key: str, where: str) -> None:
-        super().__init__(f"{key!r} exists in {where} already", key=key)
+        super().__init__(f"{key!r} already exists in {where}", key=key)
 
 
 class KeyNotFound(NotFound):
@@ -108,7 +174,7 @@ class DocumentExists(Conflict):
     code = "document_exists"
 
     def __init__(self, where: str) -> None:
-        super().__init__(f"{where} exists already")
+        super().__init__(f"{where} already exists")
 
 
 class DocumentNotFound(NotFound):
@@ -144,13 +210,16 @@ class VersionIsDeletion(Gone):
 class DocumentMalformed(Conflict):
     code = "document_malformed"
 
-    def __init__(self, where: str, version: int) -> None:
+    def __init__(self, where: str, version: int, reason: str, key: str | None = None) -> None:
+        at = "" if key is None else f"at {key[:80]!r}: "
         super().__init__(
-            f"version {version} of {where} was written past this service and is no document of "
-            "its own: replace it or roll back",
+            f"version {version} of {where} was not written by Pilothouse and cannot "
+            f"be parsed ({at}{reason}): replace it or roll back",
             version=version,
+            reason=reason,
+            **({} if key is None else {"key": key[:80]}),
         )
-        self.version = version
+        self.version, self.reason, self.key = version, reason, key
 
 
 class DocumentTooLarge(TooLarge):
@@ -160,11 +229,21 @@ class DocumentTooLarge(TooLarge):
         super().__init__(f"the document would take {size} bytes, {limit} are allowed")
 
 
+class TooManyKeys(TooLarge):
+    code = "too_many_keys"
+
+    def __init__(self, keys: int, sections: int) -> None:
+        super().__init__(
+            f"a document holds at most {keys} keys, in at most {sections} sections",
+            limit_keys=keys,
+        )
+
+
 class WriteConflict(Conflict):
     code = "write_conflict"
 
     def __init__(self, where: str) -> None:
-        super().__init__(f"others kept writing {where}; nothing was changed")
+        super().__init__(f"{where} is being written concurrently; nothing was changed")
 
 
 class StaleWrite(PreconditionFailed):
@@ -179,7 +258,7 @@ class WriteOutcomeUnknown(OutcomeUnknown):
 
     def __init__(self, intent: str) -> None:
         super().__init__(
-            "the write was sent and not answered; ask /api/v1/writes for its outcome",
+            "the store did not answer the write; read its outcome from /api/v1/writes",
             intent=intent,
         )
 
@@ -202,11 +281,11 @@ class SecretUnreadable(Unavailable):
 
 
 class VersionTaken(Exception):
-    """Compare-and-set failed: somebody wrote base + 1; never leaves the write path."""
+    """Compare-and-set failed: version base + 1 exists already. Never leaves the write path."""
 
 
 class WriteUnanswered(Exception):
-    """The write may or may not have landed; never leaves the write path."""
+    """The write may or may not have been stored. Never leaves the write path."""
 
 
 class VersionUnreadable(Exception):

@@ -8,7 +8,7 @@ from typing import Any
 from app.changes.model import Action, Entity
 from app.configs.errors import BadName
 from pilothouse_core import strict_json
-from pilothouse_core.credentials import Rule
+from pilothouse_core.credentials import CredentialRule
 from pilothouse_core.names import is_name, is_user
 from pilothouse_core.trees import Tree
 
@@ -16,6 +16,9 @@ SHARED = "_shared"
 BASE = "default"
 KIND = "config"
 MAX_DOCUMENT_BYTES = 768 * 1024  # Vault answers 500 above 1 MiB of JSON string
+# No more keys fit: each key takes more than 64 bytes, and each section it lies in two more and six.
+MAX_KEYS = MAX_DOCUMENT_BYTES // 64
+MAX_SECTIONS = MAX_DOCUMENT_BYTES // 8
 _FORMAT = 1
 _MAX_DEPTH = 256  # a key has up to 128 segments, and what it holds up to 64 levels
 
@@ -49,7 +52,7 @@ class Finding:
     """A key whose plain value is a credential by a rule; `allowed` says why it may be one."""
 
     key: str
-    rule: Rule
+    rule: CredentialRule
     allowed: str = ""
 
 
@@ -103,18 +106,22 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class KeyFact:
-    """When a key last changed. `secret_until`: the last version in which it was a secret."""
+    """When a key last changed. `secret_until`: the last version in which it was a secret.
+
+    `places_until`: the same for places in the list that it was, see `app.configs.secrets`.
+    """
 
     version: int
     actor: str
     at: str
     removed: bool = False
     secret_until: int = 0
+    places_until: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What one version of a document says."""
+    """The content of one version of a document."""
 
     version: int
     change: Stamp
@@ -123,8 +130,20 @@ class Body:
     deleted: bool = False
     data: Tree = field(default_factory=dict)
     keys: Mapping[str, KeyFact] = field(default_factory=dict)
-    size: int = 0  # characters of the stored text, for whoever must bound memory
-    hollow: bool = False  # masks stand where its secrets were: nothing to reveal or to write from
+    size: int = 0  # characters of the stored text, to bound memory
+    without_secrets: bool = (
+        False  # secrets are replaced by masks: cannot be revealed or written from
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The data a write wants to store, or None when there is nothing to change."""
+
+    action: Action
+    data: Tree | None
+    deleted: bool = False
+    findings: tuple[Finding, ...] = ()
 
 
 def encode(body: Body) -> str:
@@ -151,18 +170,26 @@ def encode(body: Body) -> str:
     )
 
 
+def fact_size(key: str, fact: KeyFact) -> int:
+    """Return the bytes that one fact takes in the stored text, with the comma before it."""
+    text = json.dumps({key: _encoded_fact(fact)}, ensure_ascii=False, separators=(",", ":"))
+    return len(text.encode()) - 1
+
+
 def _encoded_fact(fact: KeyFact) -> dict[str, object]:
     encoded: dict[str, object] = {"version": fact.version, "actor": fact.actor, "at": fact.at}
     if fact.removed:
         encoded["removed"] = True
     if fact.secret_until:
         encoded["secret_until"] = fact.secret_until
+    if fact.places_until:
+        encoded["places_until"] = dict(fact.places_until)
     return encoded
 
 
 def decode(text: str) -> Body:
-    """Read a stored text; raises ValueError, KeyError or TypeError if it is no document of ours."""
-    raw: Any = strict_json.loads(text, max_depth=_MAX_DEPTH)
+    """Read a stored text; raises ValueError, KeyError or TypeError if it is not one of ours."""
+    raw: Any = strict_json.loads(text, max_depth=_MAX_DEPTH, exact=True)
     if raw["format"] != _FORMAT or not isinstance(raw["data"], dict):
         raise ValueError("an unknown format")
     change, created = raw["change"], raw["created"]
@@ -186,6 +213,9 @@ def decode(text: str) -> Body:
                 at=str(fact["at"]),
                 removed=bool(fact.get("removed", False)),
                 secret_until=int(fact.get("secret_until", 0)),
+                places_until={
+                    place: int(until) for place, until in fact.get("places_until", {}).items()
+                },
             )
             for key, fact in raw["keys"].items()
         },

@@ -1,0 +1,1 @@
+"""The change feed over HTTP: the log, the stream and the outcomes of writes."""

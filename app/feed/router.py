@@ -1,15 +1,19 @@
-"""What was changed, and what became of a write that was not answered."""
+"""The change log, and the outcomes of unanswered writes."""
 
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
-from app.access.caller import Calling
+from app.access.caller import CurrentCaller
+from app.access.model import Caller
 from app.changes.errors import IntentNotFound
-from app.changes.revisions import REVISION_HEADER, Following, Log, reaches_revision
+from app.changes.model import Change
+from app.changes.revisions import REVISION_HEADER, Following, Log, min_revision_dependency
 from app.feed.schemas import ChangeOut, WriteStateOut
-from app.feed.scope import may_see
-from app.web.freshness import marked_when_stale
+from app.feed.scope import may_see, may_see_any
+from app.web.freshness import adds_stale_header
 from app.web.openapi import READ
 from app.web.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
 from app.web.problem import PROBLEMS
@@ -18,18 +22,27 @@ router = APIRouter(
     prefix="/api/v1",
     tags=["changes"],
     responses=PROBLEMS,
-    dependencies=[reaches_revision, marked_when_stale],
+    dependencies=[min_revision_dependency, adds_stale_header],
 )
 
+_SPAN = 5000  # revisions that one page looks through at most
+_AT_ONCE = 1000
+_LAST_REVISION = 2**63 - 1
 Filter = Annotated[str | None, Query(max_length=140)]
 
 
-@router.get("/changes", responses=READ, summary="The change log, ascending, without values")
+@router.get(
+    "/changes",
+    responses=READ,
+    summary="The change log, ascending, without values",
+    description="Only what the caller may see; a page may be short, or empty, although there is a "
+    "next: one looks through 5,000 revisions at most.",
+)
 async def list_changes(
     response: Response,
     log: Log,
     follower: Following,
-    caller: Calling,
+    caller: CurrentCaller,
     since: Annotated[int, Query(ge=0, lt=2**63, description="Only later revisions.")] = 0,
     environment: Filter = None,
     kind: Filter = None,
@@ -38,11 +51,43 @@ async def list_changes(
     cursor: Cursor = None,
 ) -> Page[ChangeOut]:
     after = max(since, decode_cursor(cursor, int)[0]) if cursor else since
-    response.headers[REVISION_HEADER] = str(follower.revision)
-    changes = await log.since(after, limit, environment=environment, kind=kind, name=entity)
-    more = encode_cursor(changes[-1].revision) if len(changes) == limit else None
-    shown = [ChangeOut.of(change) for change in changes if may_see(caller, change.entity)]
-    return Page(items=shown, next=more)
+    revision = follower.revision
+    response.headers[REVISION_HEADER] = str(revision)
+    end = min(after + _SPAN, _LAST_REVISION)
+    shown: list[Change] = []
+    if may_see_any(caller, environment, kind, entity):
+        read = partial(log.since, environment=environment, kind=kind, name=entity)
+        shown = await _visible(read, caller, after, end, limit)
+    # Only the visible changes and the newest revision, which is public, may decide whether there
+    # is more: anything else would reveal changes that the caller may not see.
+    more = None
+    if len(shown) == limit:
+        more = encode_cursor(shown[-1].revision)
+    elif end < revision:
+        more = encode_cursor(end)
+    return Page(items=[ChangeOut.of(change) for change in shown], next=more)
+
+
+async def _visible(
+    read: Callable[[int, int], Awaitable[Sequence[Change]]],
+    caller: Caller,
+    after: int,
+    end: int,
+    limit: int,
+) -> list[Change]:
+    """Return the first `limit` changes with `after` < revision <= `end` that a caller may see."""
+    shown: list[Change] = []
+    count = limit  # to whom everything is shown, the first call returns all
+    while after < end and len(shown) < limit:
+        changes = await read(after, count)
+        shown += (
+            change
+            for change in changes
+            if change.revision <= end and may_see(caller, change.entity)
+        )
+        after = changes[-1].revision if len(changes) == count else end
+        count = _AT_ONCE
+    return shown[:limit]
 
 
 @router.get("/writes/{intent}", responses=READ, summary="What became of a write answered 504")
@@ -51,10 +96,10 @@ async def get_write(
     log: Log,
     follower: Following,
     intent: Annotated[str, Path(pattern="^[0-9a-f]{32}$")],
-    caller: Calling,
+    caller: CurrentCaller,
 ) -> WriteStateOut:
     response.headers[REVISION_HEADER] = str(follower.revision)
     found = await log.intent(intent)
     if not may_see(caller, found.entity):
-        raise IntentNotFound(intent)  # that somebody else writes there is told to nobody
+        raise IntentNotFound(intent)  # do not reveal that other callers write there
     return WriteStateOut.of(found)

@@ -5,19 +5,19 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response
 
-from app.access.caller import Calling
-from app.access.limits import leave_of
+from app.access.caller import CurrentCaller
+from app.access.limits import stream_grant
 from app.changes.errors import BadFilter, BadKind, TooManyStreams
-from app.changes.event_stream import EventStream
-from app.changes.revisions import Following, Log, Streams, reaches_revision
-from app.changes.stream import Selection
+from app.changes.revisions import Following, Log, Streams, min_revision_dependency
+from app.changes.stream.event_stream import EventStream
+from app.changes.stream.hub import Selection
 from app.feed.scope import KINDS, kinds_heard
 from app.web.openapi import NAME
 from app.web.problem import PROBLEMS
 from pilothouse_core.names import is_name
 
 router = APIRouter(
-    prefix="/api/v1", tags=["changes"], responses=PROBLEMS, dependencies=[reaches_revision]
+    prefix="/api/v1", tags=["changes"], responses=PROBLEMS, dependencies=[min_revision_dependency]
 )
 Contributing = Annotated[
     str | None,
@@ -44,7 +44,7 @@ async def stream(
     hub: Streams,
     log: Log,
     follower: Following,
-    caller: Calling,
+    caller: CurrentCaller,
     environment: Contributing = None,
     service_name: Contributing = None,
     kinds: Annotated[
@@ -65,4 +65,4 @@ async def stream(
     heard = kinds_heard(caller, environment, service_name, asked)
     selection = Selection(environment, service_name, heard)
     after = int(last_event_id) if last_event_id else None
-    return EventStream(hub, log, follower, selection, after, leave_of(caller, hub))
+    return EventStream(hub, log, follower, selection, after, stream_grant(caller, hub))

@@ -1,11 +1,14 @@
-"""The change log as it is answered."""
+"""Response schemas of the change log."""
 
 from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from app.actors import split_actor
 from app.changes.model import Action, Change, Intent
+
+ACTOR_ID = "The id of the caller's token; null for people and for the service itself."
 
 
 class ChangeOut(BaseModel):
@@ -19,9 +22,11 @@ class ChangeOut(BaseModel):
     actor: str
     comment: str
     at: datetime
+    actor_id: str | None = Field(description=ACTOR_ID)
 
     @classmethod
     def of(cls, change: Change) -> "ChangeOut":
+        actor, actor_id = split_actor(change.actor)
         return cls(
             revision=change.revision,
             id=change.id,
@@ -30,9 +35,10 @@ class ChangeOut(BaseModel):
             name=change.entity.name,
             version=change.version,
             action=change.action,
-            actor=change.actor,
+            actor=actor,
             comment=change.comment,
             at=change.at,
+            actor_id=actor_id,
         )
 
 

@@ -1,4 +1,4 @@
-"""Which changes a caller may hear of."""
+"""Visibility of changes to callers."""
 
 from typing import Final
 
@@ -6,6 +6,13 @@ from app.access.model import Caller, Right
 from app.changes.model import Entity
 
 KINDS: Final = ("config", "flag", "segment", "instance")
+TOKEN: Final = "token"  # noqa: S105 - no secret
+_RIGHTS: Final = {
+    "config": Right.READ_CONFIGS,
+    "flag": Right.READ_FLAGS,
+    "segment": Right.READ_FLAGS,
+    "instance": Right.DISCOVER,
+}
 
 
 def may_see(caller: Caller, entity: Entity) -> bool:
@@ -22,6 +29,19 @@ def may_see(caller: Caller, entity: Entity) -> bool:
             return caller.may(Right.MANAGE_TOKENS)
 
 
+def may_see_any(
+    caller: Caller, environment: str | None, kind: str | None, name: str | None
+) -> bool:
+    """Tell whether a caller could be shown anything of what is asked for; None is everything.
+
+    If not, nothing is read: the time that takes would reveal what exists.
+    """
+    kinds = (*KINDS, TOKEN) if kind is None else (kind,)
+    if environment is not None and name is not None:
+        return any(may_see(caller, Entity(each, environment, name, "")) for each in kinds)
+    return any(caller.has_right_anywhere(_RIGHTS.get(each, Right.MANAGE_TOKENS)) for each in kinds)
+
+
 def kinds_heard(
     caller: Caller, environment: str | None, service_name: str | None, asked: frozenset[str] | None
 ) -> frozenset[str]:
@@ -29,7 +49,7 @@ def kinds_heard(
 
     Raises Denied where one is asked for by name, or none is left.
     """
-    # Only the pattern `*` means the name `*`: whoever selects everything needs a right to it.
+    # Only the pattern `*` means the name `*`: selecting everything needs a right to it.
     where, whose = environment or "*", service_name or "*"
     needed: dict[str, tuple[Right, str, str]] = {
         "config": (Right.READ_CONFIGS, where, whose),

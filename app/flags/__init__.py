@@ -1,0 +1,1 @@
+"""Feature flags: definitions, storage, evaluation and the HTTP API."""

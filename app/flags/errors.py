@@ -1,10 +1,14 @@
-"""What can be wrong with a flag or a segment, or with what is asked of it."""
+"""Errors of flags and segments."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Self
 
-from app.errors import Conflict, Invalid, NotFound, PreconditionFailed, Unavailable
+from app.errors import Conflict, Invalid, NotFound, PreconditionFailed, TooLarge, Unavailable
+from pilothouse_core.contexts import MAX_CONTEXT_BYTES
 from pilothouse_core.definitions import DefinitionError
+from pilothouse_core.names import NAME_GRAMMAR
+from pilothouse_core.suggestions import did_you_mean
 
 _FLAWS_SHOWN = 100
 
@@ -13,8 +17,27 @@ class FlagsUnavailable(Unavailable):
     code = "flags_unavailable"
 
 
+class ContextTooLarge(TooLarge):
+    code = "context_too_large"
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"an evaluation context has at most {MAX_CONTEXT_BYTES} bytes as JSON",
+            limit_bytes=MAX_CONTEXT_BYTES,
+        )
+
+
+class EvaluationTooLong(Unavailable):
+    """Evaluating the flags for this context takes longer than a request may."""
+
+    code = "evaluation_too_long"
+
+    def __init__(self) -> None:
+        super().__init__("the flags that were asked for could not be evaluated in time")
+
+
 class SetMoved(Conflict):
-    """Somebody else committed first; nothing was written, and it may be tried again."""
+    """Another writer committed first; nothing was written, and the commit may be tried again."""
 
     code = "flag_set_moved"
 
@@ -24,7 +47,7 @@ class SetMoved(Conflict):
 
 
 class KeyTaken(Conflict):
-    """A commit under this idempotency key was made meanwhile."""
+    """Another request committed under this idempotency key."""
 
     code = "idempotency_key_taken"
 
@@ -35,16 +58,24 @@ class KeyTaken(Conflict):
 class FlagNotFound(NotFound):
     code = "flag_not_found"
 
-    def __init__(self, name: str, environment: str) -> None:
-        super().__init__(f"{environment} has no flag {name!r}", flag=name, environment=environment)
+    def __init__(self, name: str, environment: str, known: Iterable[str] = ()) -> None:
+        """`known`: the names of the flags that there are."""
+        super().__init__(
+            f"{environment} has no flag {name!r}{did_you_mean(name, known)}",
+            flag=name,
+            environment=environment,
+        )
 
 
 class SegmentNotFound(NotFound):
     code = "segment_not_found"
 
-    def __init__(self, name: str, environment: str) -> None:
+    def __init__(self, name: str, environment: str, known: Iterable[str] = ()) -> None:
+        """`known`: the names of the segments that there are."""
         super().__init__(
-            f"{environment} has no segment {name!r}", segment=name, environment=environment
+            f"{environment} has no segment {name!r}{did_you_mean(name, known)}",
+            segment=name,
+            environment=environment,
         )
 
 
@@ -53,6 +84,61 @@ class FlagExists(Conflict):
 
     def __init__(self, kind: str, name: str, environment: str) -> None:
         super().__init__(f"{environment} has a {kind} {name!r} already", name=name)
+
+
+class FlagArchived(Conflict):
+    """A flag is to be written that is archived; nothing was changed."""
+
+    code = "flag_archived"
+
+    def __init__(self, name: str, environment: str) -> None:
+        super().__init__(
+            f"the flag {name!r} of {environment} is archived: restore it, or delete it for good",
+            name=name,
+        )
+
+
+class FlagNotArchived(Conflict):
+    code = "flag_not_archived"
+
+    def __init__(self, name: str, environment: str) -> None:
+        super().__init__(f"the flag {name!r} of {environment} is not archived", name=name)
+
+
+class FlagVersionNotFound(NotFound):
+    code = "flag_version_not_found"
+
+    def __init__(self, name: str, environment: str, version: int) -> None:
+        super().__init__(
+            f"the flag {name!r} of {environment} has no version {version}", version=version
+        )
+
+
+class FlagVersionIsDeletion(Conflict):
+    """The version to roll back to is a deletion; nothing was changed."""
+
+    code = "flag_version_is_deletion"
+
+    def __init__(self, name: str, environment: str, version: int) -> None:
+        super().__init__(
+            f"in version {version} the flag {name!r} of {environment} was deleted", version=version
+        )
+
+
+class ReferencesMissing(Invalid):
+    """A flag needs flags or segments that its new environment does not have."""
+
+    code = "flag_references_missing"
+
+    def __init__(self, name: str, environment: str, missing: Sequence[tuple[str, str]]) -> None:
+        """`missing` has pointers into the flag, with the reason for each."""
+        super().__init__(
+            f"{environment} does not have what {name!r} needs (see `errors`); nothing was changed"
+        )
+        self.flaws = tuple(
+            {"pointer": f"#{pointer}", "detail": detail, "code": "missing_reference"}
+            for pointer, detail in missing[:_FLAWS_SHOWN]
+        )
 
 
 class FlagInUse(Conflict):
@@ -64,6 +150,19 @@ class FlagInUse(Conflict):
         super().__init__(reason, users=list(users)[:100])
 
 
+class FlagTypeInUse(Conflict):
+    """A flag that programs evaluate was to get another type; nothing was changed."""
+
+    code = "flag_type_in_use"
+
+    def __init__(self, name: str, present: str, last_evaluated_at: datetime) -> None:
+        super().__init__(
+            f"{name!r} is evaluated as {present}: programs that use it would get their own default "
+            "once it has another type. Make a new flag, or repeat the request with force=true",
+            last_evaluated_at=last_evaluated_at.isoformat(),
+        )
+
+
 class FlagStale(PreconditionFailed):
     code = "flag_version_mismatch"
 
@@ -72,9 +171,15 @@ class FlagStale(PreconditionFailed):
 
 
 class FlagContended(Unavailable):
-    """Other writers of the environment were faster every time; nothing was changed."""
+    """Other writers of the environment took all the time there was; nothing was changed."""
 
     code = "flag_set_contended"
+
+    def __init__(self, environment: str, seconds: float) -> None:
+        super().__init__(
+            f"the write waited for {seconds:g} s for other writers of {environment}; "
+            "nothing was changed"
+        )
 
 
 class BadDefinition(Invalid):
@@ -116,4 +221,4 @@ class BadEnvironment(Invalid):
     code = "bad_environment"
 
     def __init__(self, text: str) -> None:
-        super().__init__(f"{text[:80]!r} cannot name an environment")
+        super().__init__(f"{text[:80]!r} is not a valid name of an environment: {NAME_GRAMMAR}")

@@ -1,4 +1,4 @@
-"""What is stored of flags and segments: versions of definitions. What they mean is in the core."""
+"""Stored versions of flags and segments; their meaning is defined in the core."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ from typing import Literal
 from app.changes.model import Action, Entity
 
 Kind = Literal["flag", "segment"]
+# What a version of an item is called; the log calls these two `deleted` and `created`.
+VersionAction = Action | Literal["archived", "restored"]
 
 
 def entity(kind: Kind, environment: str, name: str) -> Entity:
@@ -16,7 +18,10 @@ def entity(kind: Kind, environment: str, name: str) -> Entity:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One version of a flag or a segment; `definition` is JSON text, "" where it was deleted."""
+    """One version of a flag or a segment; `definition` is JSON text, "" where it was deleted.
+
+    An archived flag is deleted for everybody who evaluates, and keeps its definition.
+    """
 
     kind: Kind
     environment: str
@@ -31,13 +36,25 @@ class Item:
     revision: int  # of the change that made it
 
     @property
-    def deleted(self) -> bool:
+    def is_deleted(self) -> bool:
         return self.action == "deleted"
+
+    @property
+    def is_archived(self) -> bool:
+        return self.is_deleted and self.definition != ""
+
+
+def version_action(item: Item, former: Item | None) -> VersionAction:
+    """Return the action that led from the version before to this one."""
+    if item.is_archived:
+        return "archived"
+    is_restored = item.action == "created" and former is not None and former.is_archived
+    return "restored" if is_restored else item.action
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What becomes of one flag or segment; "" deletes it."""
+    """An edit of one flag or segment; a deletion with a definition archives it."""
 
     kind: Kind
     name: str
@@ -62,15 +79,15 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
-class Repeated:
-    """What a commit under an idempotency key has written."""
+class RecordedCommit:
+    """The items that a commit under an idempotency key wrote."""
 
     digest: str
     items: Sequence[Item]
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class FlagUsage:
     """How often a flag was evaluated, by variant, and when last (as far as it is known)."""
 
     counts: Mapping[str, int]

@@ -1,29 +1,41 @@
-"""Flags of other systems in, and out again: each import is one commit, or nothing."""
+"""Import and export of flags; each import is one commit."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from app.changes.model import Action
-from app.flags.errors import BadEnvironment, NotExpressed
-from app.flags.formats.flagd import read_flagd, write_flagd
-from app.flags.formats.model import Imported, Unexpressed
-from app.flags.formats.unleash import read_unleash
-from app.flags.model import Item, Kind
-from app.flags.sets import Environment, FlagSets
-from app.flags.writing import Change, Definition, FlagWriter, Request
+from app.flags.cache import EnvironmentFlags, FlagCache
+from app.flags.definitions.representations import members_of
+from app.flags.errors import BadDefinition, BadEnvironment, NotExpressed
+from app.flags.model import Edit, Item, Kind
+from app.flags.writer import Definition, FlagWriter, PlannedChange, PlannedDefinition, WriteRequest
+from app.importers.flagd import read_flagd, write_flagd
+from app.importers.model import (
+    DEFAULT_FLAGD_HASH,
+    FlagdHash,
+    ImportedFlags,
+    UnexpressedNote,
+)
+from app.importers.pilothouse import read_own, write_own
+from app.importers.unleash import read_unleash
 from app.telemetry import FLAG_WRITES
-from pilothouse_core.flags import read_flag, read_segment
+from app.workers import LARGE_TEXT, in_slices
+from pilothouse_core.definitions import DefinitionError
+from pilothouse_core.flags.reading import read_flag, read_segment
 from pilothouse_core.names import is_name
 
-Format = Literal["flagd", "unleash"]
-Status = Action | Literal["unchanged"]
+Format = Literal["flagd", "unleash", "pilothouse"]
+ExportFormat = Literal["flagd", "pilothouse"]
+Status = Action | Literal["archived", "unchanged"]
+_MANY_ITEMS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
-    """What became, or would become, of one imported flag or segment."""
+class ImportedItem:
+    """The result of importing one flag or segment, or its preview."""
 
     kind: Kind
     name: str
@@ -32,101 +44,165 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
-class Import:
-    arrivals: Sequence[Arrival]
+class ImportResult:
+    arrivals: Sequence[ImportedItem]
     revision: int  # of the last change that was made; 0 where none was
 
 
 @dataclass(frozen=True, slots=True)
 class FlagTransfer:
-    sets: FlagSets
+    sets: FlagCache
     writer: FlagWriter
 
     async def read(
-        self, document: Any, form: Format, source_environment: str | None, *, partly: bool
-    ) -> Imported:
-        """Read a file; raises NotExpressed for what has no equal here, unless `partly` will do."""
+        self,
+        document: Any,
+        form: Format,
+        source_environment: str | None,
+        hash_version: FlagdHash = DEFAULT_FLAGD_HASH,
+        *,
+        partly: bool,
+    ) -> ImportedFlags:
+        """Read a file; raises NotExpressed for what has no equal here, unless `partly` will do.
+
+        One of our own is read whole: BadDefinition says where it cannot be.
+        """
         # A large file takes long, and others want to be served meanwhile.
-        read = await asyncio.to_thread(_read, document, form, source_environment)
+        read = await asyncio.to_thread(_read, document, form, source_environment, hash_version)
         if not partly or any(not note.flag for note in read.report):
             _refuse_partial(read.report)
         return read
 
-    async def preview(self, environment: str, read: Imported) -> Import:
-        """Return what importing would do; raises what it would raise."""
+    async def preview(self, environment: str, read: ImportedFlags) -> ImportResult:
+        """Return the result of an import without writing; raises as the import does."""
         change = await asyncio.to_thread(_change, read)
         edits = await self.writer.preview(environment, lambda _: change)
         known = self.sets.environment(environment).items
-        made = [
-            Arrival(edit.kind, edit.name, edit.action, _next(known.get((edit.kind, edit.name))))
-            for edit in edits
-        ]
-        return Import(self._all(environment, change, made), 0)
+        made = await in_slices(
+            edits,
+            lambda edit: ImportedItem(
+                edit.kind,
+                edit.name,
+                _status(edit),
+                _next_version(known.get((edit.kind, edit.name))),
+            ),
+        )
+        return ImportResult(await self._with_unchanged(environment, change, made), 0)
 
-    async def imported(self, environment: str, read: Imported, request: Request) -> Import:
+    async def import_flags(
+        self, environment: str, read: ImportedFlags, request: WriteRequest
+    ) -> ImportResult:
         """Put flags into an environment in one commit; nothing is removed from it.
 
         Raises what `FlagWriter.write` raises.
         """
         change = await asyncio.to_thread(_change, read)
         items = await self.writer.write(environment, lambda _: change, request)
-        for item in items:
-            FLAG_WRITES.labels(item.kind).inc()
-        made = [Arrival(item.kind, item.name, item.action, item.version) for item in items]
+        for kind, count in Counter(item.kind for item in items).items():
+            FLAG_WRITES.labels(kind).inc(count)
         revision = max((item.revision for item in items), default=0)
-        return Import(self._all(environment, change, made), revision)
+        made = await in_slices(
+            items, lambda item: ImportedItem(item.kind, item.name, _status(item), item.version)
+        )
+        return ImportResult(await self._with_unchanged(environment, change, made), revision)
 
-    def _all(self, environment: str, change: Change, made: Sequence[Arrival]) -> Sequence[Arrival]:
-        """Add to what was made what stood there so already; flags first, in the file's order."""
+    async def _with_unchanged(
+        self, environment: str, change: PlannedChange, made: Sequence[ImportedItem]
+    ) -> Sequence[ImportedItem]:
+        """Add the unchanged items to the imported ones; flags first, in the order of the file."""
         moved = {(arrival.kind, arrival.name): arrival for arrival in made}
         found = self.sets.environment(environment)
-        arrivals = []
-        for kind, name in change:
-            item = found.live(kind, name)
+
+        def arrival(key: tuple[Kind, str]) -> ImportedItem:
+            item = found.live_item(*key) or found.archived_item(*key)
             version = 0 if item is None else item.version
-            arrivals.append(moved.get((kind, name)) or Arrival(kind, name, "unchanged", version))
-        return arrivals
+            return moved.get(key) or ImportedItem(*key, "unchanged", version)
+
+        return await in_slices(change, arrival)
 
     def revision(self, environment: str) -> int:
         """Return the revision an export reflects."""
         return self._environment(environment).revision
 
-    def _environment(self, name: str) -> Environment:
+    def _environment(self, name: str) -> EnvironmentFlags:
         if not is_name(name):
             raise BadEnvironment(name)
         return self.sets.environment(name)
 
-    def exported(self, environment: str, *, leave_out: bool = False) -> dict[str, Any]:
-        """Return an environment's flags as flagd's definitions.
+    def is_large(self, environment: str) -> bool:
+        """Tell whether exporting an environment's flags takes long."""
+        items = self._environment(environment).items.values()
+        return len(items) > _MANY_ITEMS or sum(len(i.definition) for i in items) > LARGE_TEXT
+
+    def export_flagd(
+        self,
+        environment: str,
+        hash_version: FlagdHash = DEFAULT_FLAGD_HASH,
+        *,
+        leave_out: bool = False,
+        redraws: bool = False,
+    ) -> dict[str, Any]:
+        """Return an environment's flags as definitions of a flagd that hashes by `hash_version`.
 
         Raises NotExpressed where flagd has no words for one of them, unless it may be left out.
         """
         found = self._environment(environment).flags
         flags = [found.flags[name].flag for name in sorted(found.flags)]
-        document, report = write_flagd(flags, found.segment_definitions.values())
+        segments = found.segment_definitions.values()
+        document, report = write_flagd(flags, segments, hash_version, redraws=redraws)
         if not leave_out:
             _refuse_partial(report)
         return document
 
+    def export_pilothouse(self, environment: str) -> bytes:
+        """Return the flags and segments of an environment, archived ones too, for an import."""
+        found = self._environment(environment)
+        by_name = sorted(found.items.values(), key=lambda item: item.name)
+        items = [item for item in by_name if item.definition]
+        flags = [
+            {**members_of(item, found.flag(item.name)), "archived": item.is_archived}
+            for item in items
+            if item.kind == "flag"
+        ]
+        segments = [members_of(item) for item in items if item.kind == "segment"]
+        return write_own(environment, flags, segments)
 
-def _refuse_partial(report: Sequence[Unexpressed]) -> None:
+
+def _status(written: Edit | Item) -> Status:
+    if written.action == "deleted" and written.definition:
+        return "archived"
+    return written.action
+
+
+def _refuse_partial(report: Sequence[UnexpressedNote]) -> None:
     if report:
         raise NotExpressed([(note.flag, note.pointer, note.reason) for note in report])
 
 
-def _next(item: Item | None) -> int:
+def _next_version(item: Item | None) -> int:
     return 1 if item is None else item.version + 1
 
 
-def _read(document: Any, form: Format, source_environment: str | None) -> Imported:
+def _read(
+    document: Any, form: Format, source_environment: str | None, hash_version: FlagdHash
+) -> ImportedFlags:
     if form == "flagd":
-        return read_flagd(document)
+        return read_flagd(document, hash_version)
+    if form == "pilothouse":
+        try:
+            return read_own(document)
+        except DefinitionError as error:
+            raise BadDefinition.of(error) from error
     return read_unleash(document, source_environment)
 
 
-def _change(read: Imported) -> dict[tuple[Kind, str], Definition | None]:
+def _change(read: ImportedFlags) -> dict[tuple[Kind, str], Definition | PlannedDefinition | None]:
     flags = [read_flag(definition) for definition in read.flags]
     segments = [read_segment(definition) for definition in read.segments]
-    return {("flag", flag.name): flag for flag in flags} | {
-        ("segment", segment.name): segment for segment in segments
-    }
+    archived = read.archived
+    return {
+        ("flag", flag.name): flag
+        if archived is None
+        else PlannedDefinition(flag, flag.name in archived)
+        for flag in flags
+    } | {("segment", segment.name): segment for segment in segments}

@@ -1,0 +1,1 @@
+"""The service registry: instances, their health, discovery and load balancing."""

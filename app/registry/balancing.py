@@ -1,4 +1,4 @@
-"""One instance for a caller: the strategies of the core, over what is known of a service."""
+"""Load balancing: chooses one instance of a service for a caller."""
 
 import random
 from collections.abc import Callable
@@ -7,36 +7,42 @@ from math import inf
 from time import time
 from typing import Literal, TypeVar
 
-from app.registry.view import DISCOVERED, Seen, ServiceView
-from pilothouse_core.balancing import Candidate, LeastRecent, Pool, RoundRobin, pool
+from app.registry.view import DISCOVERABLE, InstanceView, ServiceView
+from pilothouse_core.balancing import Candidate, LeastRecent, Pool, RoundRobin, choose_pool
 
 Strategy = Literal["round_robin", "random", "least_recent", "hash"]
-_POOLS_AT_MOST = 100  # of one service; who asks can invent any number of zones
-_WARMER_SECONDS = 0.5  # until the shares of those that warm up are counted again
-_NOBODY = Pool({})
+_POOLS_AT_MOST = 100  # for each service; callers can send any number of zones
+_WARMER_SECONDS = 0.5  # until the shares of instances in warm-up are computed again
+_EMPTY_POOL = Pool({})
 _S = TypeVar("_S", RoundRobin, LeastRecent)
+_Series = tuple[str, str | None, str | None]  # service, zone and environment
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    seen: Seen
+    instance: InstanceView
     pool: Pool
 
 
 class Balancer:
-    """Keeps whose turn it is, for each service and zone."""
+    """Keeps the state of each strategy by service, zone and environment."""
 
     def __init__(self, series_at_most: int = 10_000) -> None:
         self._at_most = series_at_most  # of each strategy
-        self._turns: dict[tuple[str, str | None], RoundRobin] = {}
-        self._recent: dict[tuple[str, str | None], LeastRecent] = {}
+        self._turns: dict[_Series, RoundRobin] = {}
+        self._recent: dict[_Series, LeastRecent] = {}
 
     def choose(
-        self, service: ServiceView, strategy: Strategy, zone: str | None, key: str | None
+        self,
+        service: ServiceView,
+        strategy: Strategy,
+        zone: str | None,
+        key: str | None,
+        environment: str | None = None,
     ) -> Choice | None:
-        """Return one of a service, None if there is nobody to be used."""
-        found = pooled(service, zone)
-        series = service.name, zone if found.is_local else None
+        """Return one instance of a service, None if there is no usable one."""
+        found = candidate_pool(service, zone, environment)
+        series = service.name, zone if found.is_local else None, environment
         chosen = self._next(strategy, series, found, key or "")
         instance = None if chosen is None else service.instance(chosen)
         return None if instance is None else Choice(instance, found)
@@ -44,7 +50,7 @@ class Balancer:
     def _next(
         self,
         strategy: Strategy,
-        series: tuple[str, str | None],
+        series: _Series,
         among: Pool,
         key: str,
     ) -> str | None:
@@ -52,58 +58,64 @@ class Balancer:
             return None
         match strategy:
             case "round_robin":
-                return self._kept(self._turns, series, RoundRobin).next(among.shares)
+                return self._series_state(self._turns, series, RoundRobin).next(among.shares)
             case "least_recent":
-                return self._kept(self._recent, series, LeastRecent).next(among.shares)
+                return self._series_state(self._recent, series, LeastRecent).next(among.shares)
             case "random":
                 return among.lottery.owner(random.random())  # noqa: S311 - spreads load
             case "hash":
                 return among.rendezvous.owner(key)
 
-    def _kept(
+    def _series_state(
         self,
-        series: dict[tuple[str, str | None], _S],
-        of: tuple[str, str | None],
+        series: dict[_Series, _S],
+        of: _Series,
         make: Callable[[], _S],
     ) -> _S:
         if of not in series and len(series) >= self._at_most:
-            series.pop(next(iter(series)))  # services come and go; the oldest series begins anew
+            series.pop(next(iter(series)))  # bounded: the oldest series is dropped
         return series.setdefault(of, make())
 
 
-def pooled(service: ServiceView, zone: str | None) -> Pool:
-    """Choose who takes part; those that drain never do."""
-    now = time()
-    until, known = service.pools.get(zone, (0.0, _NOBODY))
+def candidate_pool(service: ServiceView, zone: str | None, environment: str | None = None) -> Pool:
+    """Return the candidates; draining instances and those of other environments are excluded."""
+    now, asked = time(), (zone, environment)
+    until, known = service.pools.get(asked, (0.0, _EMPTY_POOL))
     if now < until:
         return known
-    candidates = [_candidate(one, now) for one in service.seen if one.status != "draining"]
-    found = pool(candidates, zone=zone)
+    candidates = [
+        _candidate(one, now)
+        for one in service.instances
+        if one.status != "draining" and environment in {None, one.environment}
+    ]
+    found = choose_pool(candidates, zone=zone)
     if zone is not None and not found.is_local:
-        found = pooled(service, None)  # the same one: taking turns begins anew with other shares
+        found = candidate_pool(
+            service, None, environment
+        )  # the same object: a new pool would restart the round robin
     warms = any(one.age < one.warmup_seconds for one in candidates)
     if len(service.pools) < _POOLS_AT_MOST:
-        service.pools[zone] = now + _WARMER_SECONDS if warms else inf, found
+        service.pools[asked] = now + _WARMER_SECONDS if warms else inf, found
     return found
 
 
-def _candidate(seen: Seen, now: float) -> Candidate:
+def _candidate(seen: InstanceView, now: float) -> Candidate:
     if seen.instance is None:
-        return Candidate(seen.id, is_healthy=seen.status in DISCOVERED)
+        return Candidate(seen.id, is_healthy=seen.status in DISCOVERABLE)
     return Candidate(
         seen.id,
         weight=seen.instance.weight,
         zone=seen.instance.zone,
-        is_healthy=seen.status in DISCOVERED,
+        is_healthy=seen.status in DISCOVERABLE,
         age=now - registered_at(seen, now),
         warmup_seconds=seen.instance.warmup_seconds,
     )
 
 
-def registered_at(seen: Seen, default: float) -> float:
+def registered_at(seen: InstanceView, default: float) -> float:
     """Return when an instance was registered, in seconds since 1970."""
     if seen.row is not None:
         return seen.row.registered_at.timestamp()
-    if seen.found is not None and seen.found.registered_at is not None:
-        return seen.found.registered_at / 1000
+    if seen.node is not None and seen.node.registered_at is not None:
+        return seen.node.registered_at / 1000
     return default

@@ -1,10 +1,11 @@
-"""What can be wrong with an instance, or with what is asked of it."""
+"""Errors of the service registry."""
 
 from typing import Self
 
 from app.errors import Conflict, InDoubt, Invalid, NotFound, Unavailable
 from pilothouse_core.definitions import DefinitionError
-from pilothouse_core.instances import Tag
+from pilothouse_core.instances import FencingToken
+from pilothouse_core.names import NAME_GRAMMAR
 
 
 class RegistryUnavailable(Unavailable):
@@ -12,17 +13,17 @@ class RegistryUnavailable(Unavailable):
 
 
 class NodesUnavailable(Unavailable):
-    """ZooKeeper did not answer; what was asked of it may still happen, and may be asked again."""
+    """ZooKeeper did not answer; the operation may still happen and can be repeated."""
 
     code = "registry_nodes_unavailable"
 
 
 class Superseded(Conflict):
-    """A later registration or claim of the instance was there first; nothing was changed."""
+    """A later registration or claim of the instance exists; nothing was changed."""
 
     code = "instance_superseded"
 
-    def __init__(self, service: str, instance_id: str, newest: Tag) -> None:
+    def __init__(self, service: str, instance_id: str, newest: FencingToken) -> None:
         super().__init__(
             f"{service} has a later registration or owner of {instance_id!r}",
             service_name=service,
@@ -43,7 +44,7 @@ class InstanceNotFound(NotFound):
 
 
 class OldEpoch(Conflict):
-    """The instance was registered anew; who asks speaks of a registration that is over."""
+    """The instance was registered again; the request names a registration that has ended."""
 
     code = "old_epoch"
 
@@ -57,7 +58,7 @@ class TooManyInstances(Conflict):
 
     def __init__(self, service: str) -> None:
         super().__init__(
-            f"{service} has as many registered instances as a service may have",
+            f"{service} has the maximum number of registered instances",
             service_name=service,
         )
 
@@ -80,26 +81,36 @@ class BadServiceName(Invalid):
     code = "bad_service_name"
 
     def __init__(self, text: str) -> None:
-        super().__init__(f"{text[:80]!r} cannot name a service or an instance")
+        super().__init__(f"{text[:80]!r} is not a valid service name: {NAME_GRAMMAR}")
+
+
+class BadInstanceEnvironment(Invalid):
+    """The requested environment is not a valid environment name."""
+
+    code = "bad_instance_environment"
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{text[:80]!r} is not a valid environment name: {NAME_GRAMMAR}")
 
 
 class KeyMissing(Invalid):
     code = "key_missing"
 
     def __init__(self) -> None:
-        super().__init__("the strategy `hash` needs `key`: what shall stay with one instance")
+        super().__init__("the strategy `hash` requires `key`: equal keys go to the same instance")
 
 
 class NoInstance(Unavailable):
-    """Nobody can be sent anywhere; with `Retry-After`, as for anything that may come back."""
+    """No instance can be used; the response has `Retry-After`, since one may return."""
 
     code = "no_instance"
 
-    def __init__(self, service: str) -> None:
-        super().__init__(f"{service} has no instance to send anybody to", service_name=service)
+    def __init__(self, service: str, environment: str | None = None) -> None:
+        of = "" if environment is None else f" in the environment {environment}"
+        super().__init__(f"{service} has no usable instance{of}", service_name=service)
 
 
 class RegistryInDoubt(InDoubt):
-    """The whole list cannot be told; a shorter one would be taken for the truth."""
+    """The list may be incomplete, and an incomplete list is worse than an error here."""
 
     code = "registry_in_doubt"

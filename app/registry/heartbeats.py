@@ -1,36 +1,41 @@
-"""Heartbeats of many instances, noted together."""
+"""Records heartbeats of many instances in batches."""
 
 from collections.abc import Sequence
 
-from app.patience import within
+from app.registry.batching import Batcher
 from app.registry.errors import RegistryUnavailable
-from app.registry.gathering import Gathering
-from app.registry.rows import AT_ONCE, Beat, InstanceRows, Row
-from app.registry.view import View
+from app.registry.instances.port import InstanceStore
+from app.registry.model import MAX_ROWS_PER_CALL, Heartbeat, InstanceRow
+from app.registry.view import RegistryView
+from app.timeouts import timeout_while_running
 
-_ANSWER_SECONDS = 2.0  # to wait for a batch under way, and for the next one, included
+ANSWER_SECONDS = 2.0  # including the wait for a running batch and the next one
 
 
-class Heartbeats:
-    def __init__(self, rows: InstanceRows, view: View) -> None:
+class HeartbeatRecorder:
+    def __init__(
+        self, rows: InstanceStore, view: RegistryView, seconds: float = ANSWER_SECONDS
+    ) -> None:
+        """Record each heartbeat within `seconds`, or raise."""
         self._rows = rows
         self._view = view
-        self._gathering = Gathering(self._write, AT_ONCE)
+        self._seconds = seconds
+        self._batcher = Batcher(self._write, MAX_ROWS_PER_CALL)
 
-    async def beat(self, beat: Beat) -> Row | None:
-        """Note a heartbeat; returns the row, None if there is no such registration.
+    async def record(self, beat: Heartbeat) -> InstanceRow | None:
+        """Record a heartbeat; returns the row, None if there is no such registration.
 
-        Raises RegistryUnavailable where it was not noted: other replicas, which may evict, would
-        not know of it, and the instance had better ask one of them.
+        Raises RegistryUnavailable if it was not recorded: other replicas, which may evict, would
+        not know of it, so that the instance has to call another replica.
         """
         try:
-            async with within(_ANSWER_SECONDS):
-                return await self._gathering.add(beat)
+            async with timeout_while_running(self._seconds):
+                return await self._batcher.submit(beat)
         except TimeoutError as error:
             raise RegistryUnavailable("the store of the registry does not answer") from error
 
-    async def _write(self, beats: Sequence[Beat]) -> Sequence[Row | None]:
-        found = await self._rows.beat(list(dict.fromkeys(beats)))
+    async def _write(self, beats: Sequence[Heartbeat]) -> Sequence[InstanceRow | None]:
+        found = await self._rows.record_heartbeats(list(dict.fromkeys(beats)))
         self._view.learn(found.values())
         rows = [found.get((beat.service, beat.instance_id)) for beat in beats]
         return [

@@ -1,8 +1,8 @@
-"""What this replica knows of all instances: rows of desired state beside ZooKeeper's nodes."""
+"""Local view of all instances: rows of the desired state joined with ZooKeeper's nodes."""
 
 import asyncio
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,35 +11,40 @@ from typing import Literal
 
 import structlog
 
-from app.registry.protection import Protection
-from app.registry.rows import Row
+from app.registry.model import InstanceRow
+from app.registry.self_preservation import Protection
 from pilothouse_core.balancing import Pool
-from pilothouse_core.curator import Found
+from pilothouse_core.curator import DiscoveredInstance
 from pilothouse_core.definitions import DefinitionError
-from pilothouse_core.instances import Instance, Tag, read_registration
+from pilothouse_core.instances import FencingToken, Instance, environment_in, read_registration
 
 Status = Literal["starting", "up", "suspect", "down", "draining"]
-DISCOVERED = frozenset({"up", "suspect"})
+DISCOVERABLE = frozenset({"up", "suspect"})
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """One instance as clients see it: registered here (`row`), or by others (`found`)."""
+class InstanceView:
+    """One instance as clients see it: registered here (`row`), or in ZooKeeper only (`node`)."""
 
     service: str
     id: str
     status: Status
     url: str
-    instance: Instance | None = None  # None: foreign, and not written by this project
-    row: Row | None = None
-    found: Found | None = None
+    instance: Instance | None = None  # None: foreign, not written by Pilothouse
+    row: InstanceRow | None = None
+    node: DiscoveredInstance | None = None
 
     @property
     def metadata(self) -> Mapping[str, str]:
         if self.instance is not None:
             return self.instance.metadata
-        return {} if self.found is None else self.found.metadata
+        return {} if self.node is None else self.node.metadata
+
+    @property
+    def environment(self) -> str | None:
+        """The environment in its metadata, None if there is none."""
+        return environment_in(self.metadata)
 
 
 @dataclass(frozen=True)
@@ -47,88 +52,92 @@ class ServiceView:
     """All instances of one service, by id."""
 
     name: str
-    seen: tuple[Seen, ...]
-    # What was answered of it, by what was asked: it stays true as long as this view does.
+    instances: tuple[InstanceView, ...]
+    # Cached responses by query; valid as long as this view.
     answers: dict[Hashable, tuple[bytes, str]] = field(default_factory=dict, compare=False)
-    pools: dict[str | None, tuple[float, Pool]] = field(default_factory=dict, compare=False)
+    pools: dict[tuple[str | None, str | None], tuple[float, Pool]] = field(
+        default_factory=dict, compare=False
+    )
 
     @cached_property
-    def by_id(self) -> Mapping[str, Seen]:
-        return {one.id: one for one in self.seen}
+    def by_id(self) -> Mapping[str, InstanceView]:
+        return {one.id: one for one in self.instances}
 
     @cached_property
-    def discovered(self) -> tuple[Seen, ...]:
-        return tuple(one for one in self.seen if one.status in DISCOVERED)
+    def discoverable(self) -> tuple[InstanceView, ...]:
+        return tuple(one for one in self.instances if one.status in DISCOVERABLE)
 
-    def instance(self, id_: str) -> Seen | None:
+    def instance(self, id_: str) -> InstanceView | None:
         return self.by_id.get(id_)
 
 
-class View:
+class RegistryView:
     def __init__(self) -> None:
-        self._rows: defaultdict[str, dict[str, tuple[Row, Instance | None]]] = defaultdict(dict)
-        self._nodes: dict[str, Mapping[str, Found]] = {}
+        self._rows: defaultdict[str, dict[str, tuple[InstanceRow, Instance | None]]] = defaultdict(
+            dict
+        )
+        self._nodes: dict[str, Mapping[str, DiscoveredInstance]] = {}
         self._services: dict[str, ServiceView] = {}
         self._moved = asyncio.Event()
         self.protection = Protection()
-        self.revision = 0  # of the newest change that is in it
+        self.revision = 0  # of the newest change in it
 
     @property
     def services(self) -> list[str]:
         """Return the names of all services that have an instance, in order."""
         names = {*self._rows, *self._nodes}
-        return sorted(name for name in names if self.service(name).seen)
+        return sorted(name for name in names if self.service(name).instances)
 
     def service(self, name: str) -> ServiceView:
-        found = self._services.get(name)
-        if found is None:
-            seen = seen_of(name, self._rows.get(name, {}), self._nodes.get(name, {}))
-            found = ServiceView(name, seen)
+        view = self._services.get(name)
+        if view is None:
+            seen = instance_views(name, self._rows.get(name, {}), self._nodes.get(name, {}))
+            view = ServiceView(name, seen)
             if seen:
-                self._services[name] = found
-        return found
+                self._services[name] = view
+        return view
 
-    def row(self, service: str, id_: str) -> Row | None:
+    def row(self, service: str, id_: str) -> InstanceRow | None:
         found = self._rows.get(service, {}).get(id_)
         return None if found is None else found[0]
 
-    def instance(self, row: Row) -> Instance | None:
-        """Return what a row describes; None if this release cannot read it."""
+    def instance(self, row: InstanceRow) -> Instance | None:
+        """Return the instance of a row; None if this release cannot read it."""
         found = self._rows.get(row.service, {}).get(row.instance_id)
         known = found is not None and found[0].definition == row.definition
-        return found[1] if known and found is not None else _instance(row)
+        return found[1] if known and found is not None else _read_instance(row)
 
-    def rows(self) -> Iterable[Row]:
+    def rows(self) -> Iterable[InstanceRow]:
         return [row for rows in self._rows.values() for row, _ in rows.values()]
 
-    def node(self, service: str, id_: str) -> Found | None:
+    def node(self, service: str, id_: str) -> DiscoveredInstance | None:
         return self._nodes.get(service, {}).get(id_)
 
-    def learn(self, rows: Iterable[Row]) -> None:
-        """Take over rows, newer ones of a tag and a version win; a heartbeat moves nothing."""
+    def learn(self, rows: Iterable[InstanceRow]) -> None:
+        """Store rows that are newer by token and version; a heartbeat alone wakes no waiter."""
         moved = False
         for row in rows:
             known, instance = self._rows.get(row.service, {}).get(row.instance_id, (None, None))
-            if known is not None and _order(known) >= _order(row):
-                if _order(known) == _order(row) and row.heartbeat_at > known.heartbeat_at:
+            if known is not None and _row_order(known) >= _row_order(row):
+                if _row_order(known) == _row_order(row) and row.heartbeat_at > known.heartbeat_at:
                     self._rows[row.service][row.instance_id] = row, instance
                 continue
             moved = True
             self.revision = max(self.revision, row.revision)
-            self._rows[row.service][row.instance_id] = row, _instance(row)
+            self._rows[row.service][row.instance_id] = row, _read_instance(row)
             self._services.pop(row.service, None)
         if moved:
             self._wake()
 
     def forget(self, service: str, id_: str) -> None:
-        """Let go of a row that is not kept any more."""
+        """Forget a deleted row."""
         self._rows.get(service, {}).pop(id_, None)
         if not self._rows.get(service):
             self._rows.pop(service, None)
         self._services.pop(service, None)
 
-    def found(self, service: str, nodes: Mapping[str, Found]) -> None:
-        """Take over what stands in ZooKeeper for a service now, by node name."""
+    def set_nodes(self, service: str, nodes: Mapping[str, DiscoveredInstance]) -> None:
+        """Replace the nodes of a service, by node name."""
         if self._nodes.get(service, {}) == nodes:
             return
         if nodes:
@@ -138,25 +147,22 @@ class View:
         self._services.pop(service, None)
         self._wake()
 
-    def protect(self, protection: Protection) -> None:
-        """Take over where nobody is evicted now."""
+    def set_protection(self, protection: Protection) -> None:
+        """Replace the current protection."""
         if protection != self.protection:
-            _log.warning(
-                "self_preservation",
-                everywhere=protection.everywhere,
-                services=sorted(protection.services),
-            )
+            _log.warning("self_preservation", services=sorted(protection.services))
             self.protection = protection
             self._wake()
+        self.protection = protection  # equal, but with the current number of instances
 
-    async def moved(self, seconds: float) -> None:
-        """Return when anything has moved, at the latest after `seconds`."""
+    async def wait_for_change(self, seconds: float) -> None:
+        """Wait for a change, at most `seconds`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._moved.wait()
 
-    def release(self) -> None:
-        """Let everybody go who waits."""
+    def wake_waiters(self) -> None:
+        """Wake all waiters."""
         self._wake()
 
     def _wake(self) -> None:
@@ -164,75 +170,93 @@ class View:
         self._moved = asyncio.Event()
 
 
-def _order(row: Row) -> tuple[int, int, int]:
+def _row_order(row: InstanceRow) -> tuple[int, int, int]:
     return row.epoch, row.term, row.version
 
 
-def _instance(row: Row) -> Instance | None:
+def _read_instance(row: InstanceRow) -> Instance | None:
     try:
         return read_registration(json.loads(row.definition))
     except (DefinitionError, ValueError):
-        # Written by a newer release, perhaps: this replica must go on with all the others.
+        # Perhaps written by a newer release: this replica continues with all other instances.
         _log.error("instance_unreadable", service=row.service, instance=row.instance_id)
         return None
 
 
-def seen_of(
-    service: str, rows: Mapping[str, tuple[Row, Instance | None]], nodes: Mapping[str, Found]
-) -> tuple[Seen, ...]:
-    """Put rows and nodes together.
+def instance_views(
+    service: str,
+    rows: Mapping[str, tuple[InstanceRow, Instance | None]],
+    nodes: Mapping[str, DiscoveredInstance],
+) -> tuple[InstanceView, ...]:
+    """Join rows and nodes.
 
-    A registered row without its node is suspect; a node that is left over of a registration is
-    hidden; a node without a row is foreign, and so is one of somebody who took an id later.
+    A registered row without its node is suspect; a node left over from a registration is hidden; a
+    node without a row is foreign, and so is one that took over an id later.
     """
-    seen: dict[str, Seen] = {}
+    seen: dict[str, InstanceView] = {}
     for id_, (row, instance) in rows.items():
         if row.state == "registered" and instance is not None:
-            status = status_of(row, nodes.get(id_))
-            seen[id_] = Seen(service, id_, status, instance.service_url, instance, row)
-    for name, found in nodes.items():
-        known = rows.get(name) or rows.get(found.id)
-        if found.id in seen or (known is not None and _is_of(known[0], found)):
-            continue
-        seen[found.id] = Seen(
+            status = effective_status(row, nodes.get(id_))
+            seen[id_] = InstanceView(service, id_, status, instance.service_url, instance, row)
+    foreign = [
+        found for name, found in nodes.items() if not _is_hidden(rows.get(name), rows, found)
+    ]
+    ids = Counter([*seen, *(found.id for found in foreign)])
+    for found in foreign:
+        # Two live nodes may state the same id: then each is identified by the name of its node.
+        is_unique = ids[found.id] == 1 and (found.id == found.node or found.id not in nodes)
+        id_ = found.id if is_unique else found.node
+        seen[id_] = InstanceView(
             service,
-            found.id,
+            id_,
             found.status,  # type: ignore[arg-type]
             str(found.url) if found.instance is None else found.instance.service_url,
             found.instance,
-            found=found,
+            node=found,
         )
     return tuple(seen[id_] for id_ in sorted(seen))
 
 
-def _is_of(row: Row, node: Found) -> bool:
-    """Tell whether a node belongs to a row, or to one of its registrations that are over.
+def _is_hidden(
+    named: tuple[InstanceRow, Instance | None] | None,
+    rows: Mapping[str, tuple[InstanceRow, Instance | None]],
+    found: DiscoveredInstance,
+) -> bool:
+    """Whether a row already represents this node; `named` is the row with the node's name."""
+    known = named
+    if known is None and found.tag is not None:
+        known = rows.get(found.id)
+    return known is not None and _belongs_to(known[0], found)
 
-    An instance that was deregistered may come again on its own, without the service.
+
+def _belongs_to(row: InstanceRow, node: DiscoveredInstance) -> bool:
+    """Whether a node belongs to a row, or to an earlier registration of it.
+
+    A deregistered instance may register directly in ZooKeeper, without the service.
     """
     if row.state == "registered":
         return True
     if node.tag is None:
         return False
     if node.tag.epoch > row.epoch or node.registered_at is None:
-        return True  # registered again: its row is on its way
-    # Whoever writes nodes with the client library counts no epochs.
+        return True  # registered again: its row has not arrived yet
+    # Nodes written by the client library have no epochs.
     return node.registered_at <= int(row.registered_at.timestamp() * 1000)
 
 
-def status_of(row: Row, node: Found | None) -> Status:
+def effective_status(row: InstanceRow, node: DiscoveredInstance | None) -> Status:
     if row.draining_until is not None:
         return "draining"
     if row.health != "up":
         return row.health
-    # Whose owner died, for as long as nobody has adopted it; it may well be alive.
-    return "up" if node is not None and is_its(row, node) else "suspect"
+    # Suspect: its owner died and no replica has adopted it yet; it may be alive.
+    return "up" if node is not None and is_node_of(row, node) else "suspect"
 
 
-def is_its(row: Row, node: Found) -> bool:
-    """Tell whether a node is of this registration; a term ago is as good for those who look."""
+def is_node_of(row: InstanceRow, node: DiscoveredInstance) -> bool:
+    """Whether a node is of this registration; an earlier term is as good for clients."""
     return node.tag is not None and node.tag.epoch == row.epoch
 
 
-def tag_of(row: Row) -> Tag:
-    return Tag(row.epoch, row.term)
+def fencing_token(row: InstanceRow) -> FencingToken:
+    return FencingToken(row.epoch, row.term)

@@ -12,7 +12,7 @@ from app.errors import Unparsable
 
 # One element of a list; RFC 9110 lets a list have empty ones.
 _ELEMENT = re.compile(r'[ \t]*(?:((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*)?(?:,|\Z)')
-# The version of the addressed layer; 0 where it holds nothing yet and others contribute.
+# The version of the addressed layer; 0 if it is empty and others contribute.
 _OUR_TAG = re.compile(r'"(0|[1-9][0-9]{0,17})(?:-[A-Za-z0-9_-]+)?"')
 
 
@@ -36,7 +36,7 @@ class IfMatch:
     versions: frozenset[int] = frozenset()
 
     def allows(self, version: int) -> bool:
-        """Say whether a layer at `version` (0: it holds nothing) may be replaced."""
+        """Whether a layer at `version` (0: empty) may be replaced."""
         if not self.is_stated:
             return True
         return version in self.versions or (self.any_existing and version > 0)
@@ -47,7 +47,7 @@ def etag(value: str) -> str:
 
 
 def matches(if_none_match: str | None, tag: str) -> bool:
-    """Compare weakly; a malformed header matches nothing, and the caller gets a full answer."""
+    """Compare weakly; a malformed header matches nothing, so the response is complete."""
     if if_none_match is None:
         return False
     if if_none_match.strip() == "*":
@@ -60,9 +60,9 @@ def matches(if_none_match: str | None, tag: str) -> bool:
 
 
 def expected_versions(if_match: str | None) -> IfMatch:
-    """Read `If-Match`; raise `BadIfMatch` when it is malformed.
+    """Parse `If-Match`; raises `BadIfMatch` if it is malformed.
 
-    Weak tags and tags of another shape than ours are valid and match no version.
+    Weak tags and tags of another form are valid and match no version.
     """
     if if_match is None:
         return IfMatch()
@@ -101,7 +101,7 @@ async def _if_match(
         WithJsonSchema({"type": "string"}),
         Header(
             alias="If-Match",
-            description="Write only over the version with one of these tags, else 412.",
+            description="Replace only a version with one of these tags; otherwise 412.",
         ),
     ] = None,
 ) -> IfMatch:
@@ -114,12 +114,12 @@ async def _if_none_match(
         WithJsonSchema({"type": "string"}),
         Header(
             alias="If-None-Match",
-            description="Answer 304 while the resource still has one of these tags.",
+            description="304 while the resource has one of these tags.",
         ),
     ] = None,
 ) -> str | None:
     return None if if_none_match is None else ",".join(if_none_match)
 
 
-Expected = Annotated[IfMatch, Depends(_if_match)]
-Known = Annotated[str | None, Depends(_if_none_match)]
+ExpectedVersions = Annotated[IfMatch, Depends(_if_match)]
+IfNoneMatch = Annotated[str | None, Depends(_if_none_match)]

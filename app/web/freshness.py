@@ -1,37 +1,37 @@
-"""How old an answer may be, said on every read that was served from the last known state."""
+"""Marks reads served from the last known state with their age (`X-Stale`)."""
 
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Response
 
-from app.web.state import from_state
+from app.web.request_state import from_state
 
 
 class Freshness(Protocol):
-    """What `app.main` puts into the lifespan state as `health`, as far as reads need it."""
+    """The part of the lifespan state's `health` that reads need."""
 
     @property
     def serving(self) -> bool:
-        """False from the moment a shutdown begins: nothing is waited for any more."""
+        """False once a shutdown has begun: waiting reads end."""
         ...
 
     def stale_seconds(self) -> int | None:
-        """Return for how long a server that reads rely on has been away, None if none is."""
+        """Return for how long a backend of reads has been unavailable, None if none is."""
         ...
 
 
 Fresh = Annotated[Freshness, from_state("health")]
 
 
-async def _mark(response: Response, fresh: Fresh) -> None:
+async def _add_stale_header(response: Response, fresh: Fresh) -> None:
     age = fresh.stale_seconds()
     if age is not None:
         response.headers["X-Stale"] = str(age)
 
 
-marked_when_stale = Depends(_mark)
+adds_stale_header = Depends(_add_stale_header)
 
 
-def carried(response: Response) -> dict[str, str]:
-    """Return the headers set so far, such as `X-Stale`: FastAPI drops them from other answers."""
+def headers_so_far(response: Response) -> dict[str, str]:
+    """Return the headers set so far, such as `X-Stale`: FastAPI omits them in other responses."""
     return dict(response.headers)

@@ -1,21 +1,67 @@
-"""What OpenAPI is told beyond what FastAPI finds out: the grammar of names, headers of answers.
+"""Additions to FastAPI's OpenAPI document: grammars, headers, access and examples.
 
-Nothing here is enforced: `pilothouse_core.names` judges names, and the routes set the headers.
+Nothing here is enforced: `pilothouse_core.names` validates names, and the routes set the headers.
 """
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-_SEGMENT = "[A-Za-z0-9_-]{1,64}"
+from app.web.descriptions import TAGS, describe
+from pilothouse_core.keys import MAX_KEY_LENGTH
+
+_EXAMPLES = Path(__file__).with_name("examples.json")  # recorded by `make docs`
+_PATH_EXAMPLES = {
+    "instance_id": "billing-1",
+    "intent": "0123456789abcdef0123456789abcdef",
+    "key": "database.host",
+    "name": "new-checkout",
+    "service": "billing",
+    "token_id": "XIpqpoVdUegVADZf",
+}
+# Responses without an end, or of varying content.
+_TEXT_EXAMPLES = {
+    "GET /api/v1/stream": "id: 42\nevent: config.changed\n"
+    'data: {"revision":42,"kind":"config","environment":"production","name":"billing",'
+    '"version":7,"action":"updated"}\n\n',
+    "GET /metrics": "# HELP pilothouse_http_requests_total Requests.\n"
+    "# TYPE pilothouse_http_requests_total counter\n"
+    'pilothouse_http_requests_total{method="GET",route="/ready",status="200"} 12.0\n',
+    "GET /ofrep/v1/stream": 'id: 42\nevent: refetchEvaluation\ndata: {"type":'
+    '"refetchEvaluation"}\n\n',
+}
+# Either one, or none while `PILOTHOUSE_ACCESS` is `open`.
+SECURITY_SCHEMES: dict[str, Any] = {
+    "Bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token of this service, or of a person from the OpenID Connect issuer.",
+    },
+    "ApiKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "A token of this service.",
+    },
+}
 NAME: dict[str, Any] = {
     "maxLength": 63,
     "pattern": r"^[A-Za-z0-9_](\.?(-\.?)*[A-Za-z0-9_])*$",
+}
+INSTANCE_ID: dict[str, Any] = {
+    "maxLength": 128,
+    "pattern": r"^[A-Za-z0-9_]([A-Za-z0-9._:@-]{0,126}[A-Za-z0-9_])?$",
 }
 USER: dict[str, Any] = {
     "maxLength": 63,
     "pattern": r"^[A-Za-z0-9_](\.?([@+-]\.?)*[A-Za-z0-9_])*$",
 }
-KEY: dict[str, Any] = {"maxLength": 256, "pattern": rf"^{_SEGMENT}(\.{_SEGMENT})*$"}
+KEY: dict[str, Any] = {
+    "minLength": 1,
+    "maxLength": MAX_KEY_LENGTH,
+    "pattern": "^[^\\u0000-\\u001f\\u007f]+$",
+}
 KEYED: dict[str, Any] = {"propertyNames": {"type": "string", **KEY}}
 
 REQUEST_ID = "X-Request-Id"
@@ -25,23 +71,27 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "string", "pattern": '^"[!-~]+"$'},
     },
     "Location": {
-        "description": "Where it can be read.",
+        "description": "URL of the created resource.",
         "schema": {"type": "string", "format": "uri-reference"},
     },
     "Retry-After": {
         "description": "Seconds after which to try again.",
         "schema": {"type": "integer", "minimum": 1},
     },
+    "X-Flagd-Hash": {
+        "description": "The hash of flagd by which the rollouts of the document assign buckets.",
+        "schema": {"type": "string", "enum": ["v2", "v3"]},
+    },
     "X-Revision": {
-        "description": "The revision a read reflects, or the one a write became.",
+        "description": "The revision that a read reflects or a write has created.",
         "schema": {"type": "integer", "minimum": 0},
     },
     "X-Stale": {
-        "description": "Seconds for which a server this answer relies on has been away.",
+        "description": "Seconds for which a backend of this response has been unavailable.",
         "schema": {"type": "integer", "minimum": 0},
     },
     REQUEST_ID: {
-        "description": "The caller's if it sent one of its form; stands in every line of the log.",
+        "description": "The id sent by the caller if it is valid; part of every log line.",
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
     },
 }
@@ -53,31 +103,66 @@ def headers(*always: str, sometimes: Iterable[str] = ()) -> dict[str, dict[str, 
     return named | {name: _HEADERS[name] for name in sometimes}
 
 
-def carrying(
+def with_headers(
     *always: str, sometimes: Iterable[str] = (), status: int = 200
 ) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` of a route whose answer has these headers."""
+    """Return the `responses` of a route with these headers."""
     return {status: {"headers": headers(*always, sometimes=sometimes)}}
 
 
-# Every read may say that it is stale; a revealed one has no tag.
-READ = carrying("X-Revision", sometimes=["X-Stale"])
-TAGGED = carrying("ETag", "X-Revision", sometimes=["X-Stale"])
-TAGGED_UNLESS_REVEALED = carrying("X-Revision", sometimes=["ETag", "X-Stale"])
+# Every read may be stale; a read that reveals secrets has no tag.
+READ = with_headers("X-Revision", sometimes=["X-Stale"])
+TAGGED = with_headers("ETag", "X-Revision", sometimes=["X-Stale"])
+TAGGED_UNLESS_REVEALED = with_headers("X-Revision", sometimes=["ETag", "X-Stale"])
 UNCHANGED: dict[int | str, dict[str, Any]] = {
     304: {
-        "description": "As the client knows it.",
+        "description": "Not modified.",
         "headers": headers("ETag", "X-Revision", sometimes=["X-Stale"]),
     }
 }
-CREATED = carrying("ETag", "Location", "X-Revision", status=201)
-WRITTEN = carrying("ETag", "X-Revision")
-DELETED = carrying("X-Revision", status=204)
+CREATED = with_headers("ETag", "Location", "X-Revision", status=201)
+WRITTEN = with_headers("ETag", "X-Revision")
+DELETED = with_headers("X-Revision", status=204)
 
 
-def complete(document: dict[str, Any]) -> None:
-    """Add to every answer of an OpenAPI document what the edge adds to every answer."""
-    for path in document["paths"].values():
-        for operation in path.values():
+def complete_document(document: dict[str, Any]) -> None:
+    """Add access, descriptions, an example and the request id to every operation."""
+    document["components"]["securitySchemes"] = SECURITY_SCHEMES
+    document["security"] = [{}, *({name: []} for name in SECURITY_SCHEMES)]
+    document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
+    describe(document)
+    examples = json.loads(_EXAMPLES.read_text(encoding="utf-8"))
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if operation.get("tags") == ["health"]:
+                operation["security"] = []
+            name = f"{method.upper()} {path}"
+            _add_example(operation, examples.get(name) or _text_example(name))
             for response in operation["responses"].values():
                 response["headers"] = headers(REQUEST_ID) | response.get("headers", {})
+
+
+def _add_example(operation: dict[str, Any], example: Mapping[str, Any]) -> None:
+    if "request" in example:
+        for name, media in operation["requestBody"]["content"].items():
+            if not _is_text(name):
+                media.setdefault("example", example["request"])
+    if "response" in example:
+        is_text = isinstance(example["response"], str)
+        for name, media in operation["responses"][str(example["status"])]["content"].items():
+            if _is_text(name) == is_text:
+                media.setdefault("example", example["response"])
+    for parameter in operation.get("parameters", ()):
+        if parameter["in"] == "path" and parameter["name"] in _PATH_EXAMPLES:
+            is_segment = operation.get("tags") == ["segments"]
+            text = "testers" if is_segment else _PATH_EXAMPLES[parameter["name"]]
+            parameter.setdefault("example", text)
+
+
+def _is_text(media_type: str) -> bool:
+    return media_type == "application/x-ndjson" or not media_type.endswith(("json", "yaml"))
+
+
+def _text_example(name: str) -> Mapping[str, Any]:
+    text = _TEXT_EXAMPLES.get(name)
+    return {} if text is None else {"status": 200, "response": text}

@@ -1,25 +1,25 @@
-"""Query parameters that no one knows: refused where something is written.
+"""Rejects unknown query parameters.
 
-Passed over, `?service=billing` instead of `?service_name=billing` would write the layer that all
-services share. A read only answers more than was asked for.
+If ignored, `?service=billing` instead of `?service_name=billing` would write or read the layer that
+all services share.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 
-from app.web.middleware import route_of
+from app.web.routes import route_of
+from pilothouse_core.suggestions import did_you_mean
 
-_READS = frozenset({"GET", "HEAD"})
 _known: WeakKeyDictionary[Any, frozenset[str]] = WeakKeyDictionary()  # by endpoint
 
 
-async def _knows_all(request: Request) -> None:
-    """Raise what an unknown member of a body raises for each unknown parameter of a write."""
-    if request.method in _READS or not request.query_params:
+async def _reject_unknown(request: Request) -> None:
+    """Raise a validation error for each unknown parameter."""
+    if not request.query_params:
         return
     endpoint = request.scope["endpoint"]
     known = _known.get(endpoint)
@@ -30,7 +30,7 @@ async def _knows_all(request: Request) -> None:
         {
             "type": "extra_forbidden",
             "loc": ("query", name),
-            "msg": "Extra inputs are not permitted",
+            "msg": unknown_parameter(name, known),
         }
         for name in request.query_params
         if name not in known
@@ -39,12 +39,22 @@ async def _knows_all(request: Request) -> None:
         raise RequestValidationError(flaws)
 
 
+def unknown_parameter(name: str, known: Collection[str]) -> str:
+    """Return the message for a query parameter that is not in `known`."""
+    suggestion = did_you_mean(name, sorted(known))
+    return f"Unknown parameter{suggestion or _list_of_known(known)}"
+
+
+def _list_of_known(known: Collection[str]) -> str:
+    return f"; known parameters: {', '.join(sorted(known))}" if known else "; this route has none"
+
+
 def _names(call: Any) -> Iterator[str]:
-    """Yield the parameters of a route or dependency, as FastAPI sees them, and of what it needs."""
+    """Yield the query parameters of a route or dependency, including nested dependencies."""
     for parameter in call.query_params:
         yield parameter.alias
     for needed in call.dependencies:
         yield from _names(needed)
 
 
-knows_parameters = Depends(_knows_all)
+rejects_unknown_parameters = Depends(_reject_unknown)

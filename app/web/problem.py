@@ -1,10 +1,10 @@
-"""The one place where a failure becomes an HTTP answer: an RFC 9457 problem document.
+"""Turns errors into RFC 9457 problem documents, the only form of an error response.
 
-No answer made here holds a traceback or quotes a value that was sent.
+No problem contains a traceback or quotes a value that was sent.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
@@ -14,7 +14,6 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
@@ -35,6 +34,10 @@ from app.errors import (
     Unparsable,
 )
 from app.web import openapi
+from app.web.known_members import known_members
+from app.web.problem_codes import add_codes
+from app.web.routes import allowed_methods, body_annotation, nearest_path
+from pilothouse_core.suggestions import did_you_mean
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -57,8 +60,12 @@ class HeadersTooLarge(TooLarge):
     code = "headers_too_large"
 
 
+class RequestTooSlow(PilothouseError):
+    code = "request_too_slow"
+
+
 class Refused(PilothouseError):
-    """The framework refused a request for a reason that has no kind of its own."""
+    """The framework rejected a request for a reason without a code of its own."""
 
     code = "refused"
 
@@ -74,6 +81,7 @@ STATUS: dict[type[PilothouseError], int] = {
     Forbidden: 403,
     NotFound: 404,
     MethodNotAllowed: 405,
+    RequestTooSlow: 408,
     Conflict: 409,
     Gone: 410,
     PreconditionFailed: 412,
@@ -88,27 +96,29 @@ STATUS: dict[type[PilothouseError], int] = {
     OutcomeUnknown: 504,
 }
 
-_BY_FRAMEWORK: dict[int, PilothouseError] = {
+_HTTP_EXCEPTIONS: dict[int, PilothouseError] = {
     400: Unparsable("the request cannot be read"),
-    401: Unauthenticated("the caller is not known"),
+    401: Unauthenticated("the caller is not authenticated"),
     403: Forbidden("the caller may not do this"),
-    404: NoSuchRoute("there is nothing at this address"),
-    405: MethodNotAllowed("this address does not answer to this method"),
+    404: NoSuchRoute("no such route"),
+    405: MethodNotAllowed("this method is not allowed here"),
     413: TooLarge("the body is too large"),
-    415: UnsupportedMediaType("this media type is not understood here"),
-    503: Unavailable("the service cannot answer now"),
+    415: UnsupportedMediaType("this media type is not supported here"),
+    503: Unavailable("the service is unavailable"),
 }
 
+_OFREP, _OFREP_FLAGS = "/ofrep/", "/ofrep/v1/evaluate/flags/"
 _LONGEST_ECHO = 120
 _LONGEST_DETAIL = 600
 _MOST_ERRORS = 50
+_QUOTED = re.compile(r"'([^']*)'")
 _LONG_WORD = re.compile(rf"\S{{{_LONGEST_ECHO + 1},}}")
-# Parts of Pydantic's messages that repeat or describe what was sent.
+# Parts of Pydantic's messages that quote or describe the value sent.
 _QUOTING = frozenset({"error", "tag", "encoding_error", "tz_actual"})
 
 
 class ProblemDetail(BaseModel):
-    """One thing that is wrong: in the body (`pointer`) or beside it (`parameter`)."""
+    """One error: in the body (`pointer`) or in a parameter (`parameter`)."""
 
     detail: str
     code: str
@@ -117,7 +127,7 @@ class ProblemDetail(BaseModel):
 
 
 class Problem(BaseModel):
-    """An RFC 9457 problem; members beyond these are facts of the particular `code`."""
+    """An RFC 9457 problem; additional members are facts of the `code`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -125,7 +135,7 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    code: str = Field(description="Stable; made for programs, as `detail` is for people.")
+    code: str = Field(description="Stable, for programs; `detail` is for people.")
     request_id: str | None = None
     errors: list[ProblemDetail] | None = None
 
@@ -134,12 +144,12 @@ _STANDARD = frozenset({*Problem.model_fields, "instance"})
 _REFERENCE: dict[str, Any] = {
     MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}
 }
-# To be handed to routers as `responses=PROBLEMS`; `install` defines the schema referred to.
+# For routers as `responses=PROBLEMS`; `install` defines the referenced schema.
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "The request was refused.", "content": _REFERENCE},
     "5XX": {"description": "The request could not be served.", "content": _REFERENCE},
     503: {
-        "description": "A server behind a port, or the log up to `min_revision`, is away.",
+        "description": "A backend, or the log up to `min_revision`, is unavailable.",
         "content": _REFERENCE,
         "headers": openapi.headers("Retry-After"),
     },
@@ -156,8 +166,12 @@ def problem_response(
     status: int | None = None,
     errors: Sequence[Mapping[str, str]] = (),
     headers: Mapping[str, str] | None = None,
+    path: str = "",
 ) -> JSONResponse:
-    """Build the answer for a failure; the status is that of its kind unless stated."""
+    """Return the response for an error; the status is that of its kind by default.
+
+    Below `/ofrep/` it is also a valid response of that protocol.
+    """
     status = status or status_of(type(error))
     context = structlog.contextvars.get_contextvars()
     document: dict[str, Any] = {
@@ -172,122 +186,149 @@ def problem_response(
     if errors:
         document["errors"] = list(errors)
     facts = {name: fact for name, fact in error.facts.items() if name not in _STANDARD}
-    # So that the access line says not only that a request failed, but why.
+    # So that the access log contains the reason of a failure.
     structlog.contextvars.bind_contextvars(problem=error.code)
     return JSONResponse(
-        {**document, **_plain(facts)},
+        {**document, **_plain_value(facts), **_ofrep_members(path, error)},
         status_code=status,
         headers={**_headers(error), **(headers or {})},
         media_type=MEDIA_TYPE,
     )
 
 
-def answer_crash(error: Exception) -> JSONResponse:
-    """Log a failure nobody expected, and build an answer that says nothing about it."""
+def _ofrep_members(path: str, error: PilothouseError) -> dict[str, Any]:
+    """Return the members that tell OpenFeature clients why there is no evaluation."""
+    if not path.startswith(_OFREP):
+        return {}
+    key = path.removeprefix(_OFREP_FLAGS) if path.startswith(_OFREP_FLAGS) else ""
+    members = {"key": _shorten(key)} if key else {}
+    # Nearly the whole body is the context.
+    code = "INVALID_CONTEXT" if isinstance(error, TooLarge) else "GENERAL"
+    return {**members, "errorCode": code, "errorDetails": str(error)}
+
+
+def crash_response(error: Exception, path: str = "") -> JSONResponse:
+    """Log an unexpected error, and return a response without details."""
     _log.error("request_failed", exc_info=error)
-    return problem_response(InternalError("the service failed to answer this request"))
+    failure = InternalError("the service failed to answer this request")
+    return problem_response(failure, path=path)
 
 
 def install(app: FastAPI) -> None:
-    """Answer every failure of `app` with a problem, and define the problem in its OpenAPI."""
-    app.add_exception_handler(PilothouseError, _on_named)
+    """Make `app` answer every error with a problem, and define its OpenAPI schema."""
+    app.add_exception_handler(PilothouseError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_exception_handler(HTTPException, _on_refused)
+    app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_crash)
     _define_schema(app)
 
 
-async def _on_named(_: Request, error: Exception) -> Response:
+async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PilothouseError)
-    return problem_response(error, errors=error.flaws if isinstance(error, Invalid) else ())
+    flaws = error.flaws if isinstance(error, Invalid) else ()
+    return problem_response(error, errors=flaws, path=route_path(request.scope))
 
 
-async def _on_crash(_: Request, error: Exception) -> Response:
-    return answer_crash(error)
+async def _on_crash(request: Request, error: Exception) -> Response:
+    return crash_response(error, route_path(request.scope))
 
 
-async def _on_refused(request: Request, error: Exception) -> Response:
+def route_path(scope: Mapping[str, Any]) -> str:
+    """Return the path without the prefix of a reverse proxy."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code < HTTPStatus.BAD_REQUEST:
         return Response(status_code=error.status_code, headers=error.headers)
     headers = dict(error.headers or {})
+    problem = _HTTP_EXCEPTIONS.get(error.status_code) or _error_for_status(error.status_code)
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = ", ".join(sorted(_allowed(request)))
-    named = _BY_FRAMEWORK.get(error.status_code) or _unnamed(error.status_code)
-    return problem_response(named, status=error.status_code, headers=headers)
+        allowed = sorted(allowed_methods(request))
+        headers["Allow"] = ", ".join(allowed)
+        problem = MethodNotAllowed(f"allowed here: {headers['Allow']}", allowed=allowed)
+    elif error.status_code == HTTPStatus.NOT_FOUND and (near := nearest_path(request)) is not None:
+        problem = NoSuchRoute(f"no such route; did you mean {near}?", suggestion=near)
+    path = route_path(request.scope)
+    return problem_response(problem, status=error.status_code, headers=headers, path=path)
 
 
-def _unnamed(status: int) -> PilothouseError:
+def _error_for_status(status: int) -> PilothouseError:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return InternalError("the service failed to answer this request")
     return Refused("the request was refused")
 
 
-def _allowed(request: Request) -> Iterable[str]:
-    """Collect the methods of all routes at this address: the framework names those of the first."""
-    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-    methods = {
-        method
-        for route in iter_route_contexts(request.app.routes)
-        if route.methods and route.path_regex.match(path)
-        for method in route.methods
-    }
-    return methods | {"HEAD"} if "GET" in methods else methods  # see app.web.head
-
-
-async def _on_invalid(_: Request, error: Exception) -> Response:
+async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    found = error.errors()
-    told = [_told(flaw, error.body) for flaw in found[:_MOST_ERRORS]]
-    detail = "the request breaks a rule of its shape"
-    if len(found) > len(told):
-        detail += f"; the first {len(told)} of {len(found)} errors are listed"
-    return problem_response(Invalid(detail), errors=told)
+    flaws = error.errors()
+    body_type = body_annotation(request)
+    details = [_problem_detail(flaw, error.body, body_type) for flaw in flaws[:_MOST_ERRORS]]
+    summary = "the request is invalid"
+    if len(flaws) > len(details):
+        summary += f"; the first {len(details)} of {len(flaws)} errors are listed"
+    return problem_response(Invalid(summary), errors=details)
 
 
-def _told(flaw: Mapping[str, Any], body: object) -> dict[str, str]:
+def _problem_detail(flaw: Mapping[str, Any], body: object, body_type: Any) -> dict[str, str]:
     where, *path = flaw["loc"]
     if where == "body":
         is_absent = flaw["type"] == "missing"
         place = {"pointer": _pointer(path, body, is_absent=is_absent)}
     else:
-        place = {"parameter": _shortened(str(path[0])) if path else where}
-    return {**place, "detail": _message(flaw), "code": flaw["type"]}
+        place = {"parameter": _shorten(str(path[0])) if path else where}
+    return {**place, "detail": _message(flaw, body_type), "code": flaw["type"]}
 
 
-def _message(flaw: Mapping[str, Any]) -> str:
-    # A rule of ours that wants to be heard raises PydanticCustomError; the text of a ValueError
-    # often comes from a library and quotes the value (`invalid literal for int(): 'hunter2'`).
+def _message(flaw: Mapping[str, Any], body_type: Any) -> str:
+    where, *path = flaw["loc"]
+    if where == "body" and not path and flaw["type"] == "missing":
+        return "The request has no body: send JSON"
+    if where == "body" and path and flaw["type"] == "extra_forbidden":
+        known = known_members(body_type, path[:-1])
+        return f"Unknown member{did_you_mean(str(path[-1]), known)}"
+    if flaw["type"] == "literal_error" and isinstance(flaw.get("input"), str):
+        allowed = _QUOTED.findall(flaw["ctx"]["expected"])
+        return f"{_sentence(flaw['msg'])}{did_you_mean(flaw['input'], allowed)}"
+    # Our own rules raise PydanticCustomError; the text of a ValueError often comes from a library
+    # and quotes the value (`invalid literal for int(): 'hunter2'`).
     if _QUOTING & flaw.get("ctx", {}).keys():
-        return "The value is not valid here"
+        return "The value is invalid"
     return _sentence(flaw["msg"])
 
 
 def _pointer(path: Sequence[str | int], body: Any, *, is_absent: bool) -> str:
-    """Point into what was sent; Pydantic's own path also names branches of unions."""
+    """Return a JSON pointer into the body; Pydantic's path also names branches of unions."""
     steps: list[str | int] = []
     for position, step in enumerate(path, start=1):
-        if _holds(body, step):
+        if _contains(body, step):
             body = body[step]
         elif not (is_absent and position == len(path)):
             continue
         steps.append(step)
-    return "#" + "".join(f"/{_escaped(step)}" for step in steps)
+    return pointer_to(steps)
 
 
-def _holds(body: Any, step: str | int) -> bool:
+def pointer_to(steps: Sequence[str | int]) -> str:
+    """Return the JSON pointer of these members and indexes, as a fragment."""
+    return "#" + "".join(f"/{_escape(step)}" for step in steps)
+
+
+def _contains(body: Any, step: str | int) -> bool:
     if isinstance(body, list):
         return isinstance(step, int) and step < len(body)
     return isinstance(body, dict) and step in body
 
 
-def _escaped(step: str | int) -> str:
-    pointed = _shortened(str(step)).replace("~", "~0").replace("/", "~1")
+def _escape(step: str | int) -> str:
+    pointed = _shorten(str(step)).replace("~", "~0").replace("/", "~1")
     return quote(pointed, safe="!$&'()*+,;=:@~")
 
 
 def _headers(error: PilothouseError) -> dict[str, str]:
-    # A stored 404 or 410 would outlive what it says.
+    # A cached 404 or 410 would become wrong.
     headers = {"Cache-Control": "no-store"}
     match error:
         case Unavailable() | TooMany():
@@ -297,42 +338,54 @@ def _headers(error: PilothouseError) -> dict[str, str]:
     return headers
 
 
-def _plain(fact: object) -> Any:
-    """Turn a fact into JSON that any parser takes, whatever a feature put into it."""
+def _plain_value(fact: object) -> Any:
+    """Turn a fact of any type into plain JSON."""
     match fact:
         case None | bool() | int():
             return fact
         case Mapping():
-            return {_shortened(str(name)): _plain(value) for name, value in fact.items()}
+            return {_shorten(str(name)): _plain_value(value) for name, value in fact.items()}
         case list() | tuple() | set() | frozenset():
-            return [_plain(value) for value in fact]
+            return [_plain_value(value) for value in fact]
         case datetime():
             return fact.isoformat()
         case _:
-            return _shortened(str(fact))
+            return _shorten(str(fact))
 
 
 def _sentence(text: str) -> str:
-    words = _LONG_WORD.sub(lambda word: _shortened(word[0]), text)
-    return _shortened(words, _LONGEST_DETAIL)
+    words = _LONG_WORD.sub(lambda word: _shorten(word[0]), text)
+    return _shorten(words, _LONGEST_DETAIL)
 
 
-def _shortened(text: str, longest: int = _LONGEST_ECHO) -> str:
-    # Half of a surrogate pair cannot be encoded, and the answer would become a 500.
+def _shorten(text: str, longest: int = _LONGEST_ECHO) -> str:
+    # A lone surrogate cannot be encoded, and the response would become a 500.
     text = text.encode(errors="replace").decode()
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
+def _statuses() -> dict[str, int]:
+    """Return the HTTP status of every problem code, of all loaded features."""
+    waiting, statuses = [PilothouseError], {}
+    while waiting:
+        error = waiting.pop()
+        waiting += error.__subclasses__()
+        if error is not PilothouseError:
+            statuses[error.code] = status_of(error)
+    return statuses
+
+
 def _define_schema(app: FastAPI) -> None:
-    # Named as a `model` of each response, FastAPI would add it under application/json as well.
+    # As a `model` of each response, FastAPI would also add it as application/json.
     generate = app.openapi
     schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     definitions = {**schema.pop("$defs"), Problem.__name__: schema}
 
-    def described() -> dict[str, Any]:
+    def generate_with_problems() -> dict[str, Any]:
         document = generate()
         document.setdefault("components", {}).setdefault("schemas", {}).update(definitions)
-        openapi.complete(document)
+        openapi.complete_document(document)
+        add_codes(document, _statuses())
         return document
 
-    app.openapi = described  # type: ignore[method-assign]
+    app.openapi = generate_with_problems  # type: ignore[method-assign]

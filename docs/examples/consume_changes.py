@@ -1,10 +1,11 @@
-"""Hears of every configuration change and handles each once, though it may come more than once.
+"""Consumes every configuration change and handles each once, although it may be repeated.
 
     pip install aiokafka
     KAFKA_BOOTSTRAP_SERVERS=localhost:9092 python docs/examples/consume_changes.py
 
-What was handled is remembered in a SQLite file (HANDLED_FILE), in the same transaction as what
-handling it did; a service keeps both in its own database. Stop it and start it again as you like.
+The ids of handled changes are stored in a SQLite file (HANDLED_FILE), in the same transaction as
+the effect of the handler; a service keeps both in its own database. It may be stopped and started
+again at any time.
 """
 
 import asyncio
@@ -24,9 +25,9 @@ FILE = os.environ.get("HANDLED_FILE", "handled.db")
 
 
 def handle(event: dict[str, Any]) -> None:
-    """Do what has to be done; here the place to read the new version from the service."""
+    """Handle a change, for example by reading the new version from the service."""
     if event["type"] == "pilothouse.audit.head":
-        return  # of no change
+        return  # not a change
     change = event["data"]
     print(f"{event['type']} {event['subject']} version {change['version']}", flush=True)
 
@@ -43,7 +44,7 @@ async def consume(database: sqlite3.Connection) -> None:
         TOPIC,
         bootstrap_servers=SERVERS,
         group_id=GROUP,
-        enable_auto_commit=False,  # it would commit what is not handled yet
+        enable_auto_commit=False,  # it would commit events that are not handled yet
         auto_offset_reset="earliest",  # a new group misses nothing
     )
     await consumer.start()

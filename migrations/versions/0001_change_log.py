@@ -15,8 +15,8 @@ _UNDECIDED = sa.text("state IN ('open', 'expired')")
 # logged_version being lower than the last version it gave.
 #
 # Two locks, always in this order. The document's row makes the writers of one document take turns.
-# The advisory lock (LOG_LOCK in app/database.py; every writer of `changes` takes it) is held from
-# the first revision to the commit, so that commit order is revision order and a reader of
+# The advisory lock (LOG_LOCK in app/postgres/locks.py; every writer of `changes` takes it) is held
+# from the first revision to the commit, so that commit order is revision order and a reader of
 # `revision > last` loses nothing; it comes as late as possible because everybody waits for it.
 _ADVANCE_DOCUMENT = """
 CREATE FUNCTION advance_document(

@@ -80,8 +80,8 @@ $$
 
 # The outcome is `created`, `updated` (it was registered just before), or `full` if the service has
 # as many registered instances as it may: nothing is written then. Those who register instances of
-# one service take turns (7310014 is REGISTER_LOCK in app/database.py; services of one hash share a
-# turn), or they would count past each other.
+# one service take turns (7310014 is REGISTER_LOCK in app/postgres/locks.py; services of one hash
+# share a turn), or they would count past each other.
 #
 # An epoch never comes again, though the row was reaped: each registration is one version of many,
 # and the pointer remembers the last version.

@@ -12,7 +12,7 @@ down_revision: str | None = "0004"
 branch_labels: str | None = None
 depends_on: str | None = None
 
-# The hash of a row, as app/links.py makes it: `length:text` of each field, `-` where it is null.
+# The hash of a row, as in app/hash_chain.py: `length:text` of each field, `-` where it is null.
 _AUDIT_LINK = """
 CREATE FUNCTION audit_link(p_previous bytea, p_row audit) RETURNS bytea
 LANGUAGE plpgsql STABLE AS $$

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pilothouse import AsyncPilothouse, ConfigChange, Pace, Pilothouse, PilothouseError
+from pilothouse import AsyncPilothouse, ConfigChange, Pilothouse, PilothouseError, RefreshPolicy
 from pilothouse.errors import Unavailable
 from sdk.tests.reload.waiting import until
 from tests.servers.process import wait_until
@@ -114,7 +114,7 @@ class Reading:
             thread.join()
 
 
-def compressed(pace: Pace) -> Pace:
+def compressed(pace: RefreshPolicy) -> RefreshPolicy:
     return replace(
         pace,
         poll_interval=pace.poll_interval / _TIMES,
@@ -132,7 +132,7 @@ def test_ten_minutes_without_the_service_change_no_answer(shop: Shop) -> None:
         """Nobody needs one here; it is asked for at each request."""
         requests.append(time.monotonic())
 
-    with Pilothouse(*shop.address, token, pace=compressed(Pace())) as client:
+    with Pilothouse(*shop.address, token, pace=compressed(RefreshPolicy())) as client:
         client.on_change("a.left", changes.append)
         before = set(observations(client))
         with Reading(client) as reading:
@@ -156,7 +156,7 @@ def test_ten_minutes_without_the_service_change_no_answer(shop: Shop) -> None:
             shop.set_values(2)
             shop.roll_out(60)
             wait_until(lambda: client.config.get("a.left") == 2, "it catches up")
-            wait_until(lambda: client.flags.held.revision > client.config.revision, "flags too")
+            wait_until(lambda: client.flags.state.revision > client.config.revision, "flags too")
             wait_until(lambda: client.last_error is None, "nothing is wrong any more")
 
     after = set(observations(client))
@@ -186,13 +186,13 @@ def arrival(pause: Callable[[int], float], back_at: float) -> float:
 def test_two_hundred_clients_come_back_spread_however_long_it_took(seed: int, away: float) -> None:
     random.seed(seed)
 
-    arrivals = [arrival(Pace().after_failures, away) for _ in range(200)]
+    arrivals = [arrival(RefreshPolicy().after_failures, away) for _ in range(200)]
 
     # Evenly over the shortest of the pauses, half a second, they would be 20.
     assert crowd(arrivals) < 60
     if away > 60:  # the pauses are up to 30 s, and they would be less than one
         assert crowd(arrivals) < 15
-    assert max(arrivals) - away <= Pace().longest_backoff
+    assert max(arrivals) - away <= RefreshPolicy().longest_backoff
 
 
 async def test_twenty_clients_that_were_cut_at_once_come_back_one_by_one(shop: Shop) -> None:

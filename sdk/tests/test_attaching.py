@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from pilothouse import AsyncPilothouse, Pace, Pilothouse
+from pilothouse import AsyncPilothouse, Pilothouse, RefreshPolicy
 from pilothouse.errors import NotFound
-from pilothouse.following import Resource
+from pilothouse.sync import Resource
 from pilothouse.transport import Answer
 from sdk.tests.scripted import ScriptedServer, configuration, of_json
 from tests.servers.process import wait_until
 from tests.servers.service import ServiceProcess
 
-QUICK = Pace(backoff=0.01, longest_backoff=0.05)
+QUICK = RefreshPolicy(backoff=0.01, longest_backoff=0.05)
 _numbers = itertools.count()
 
 
@@ -61,8 +61,8 @@ async def test_what_is_attached_late_is_held_and_told_by_the_same_stream(
     flags = Copy("/api/v1/flag-set", "flag", "segment", environment="default")
     peers = Copy("/api/v1/registry/discover/billing", "instance")
 
-    await client.attached(flags.resource)
-    await client.attached(peers.resource)
+    await client.attach_and_wait(flags.resource)
+    await client.attach_and_wait(peers.resource)
     assert flags.resource.is_ready
     assert peers.resource.is_ready
     assert client.age_of(peers.resource) < 10
@@ -85,7 +85,7 @@ async def test_what_is_attached_late_is_held_and_told_by_the_same_stream(
 async def test_what_is_not_there_is_told_and_the_rest_goes_on(client: AsyncPilothouse) -> None:
     copy = Copy("/api/v1/nowhere")
 
-    await client.attached(copy.resource)
+    await client.attach_and_wait(copy.resource)
 
     assert isinstance(copy.resource.last_error, NotFound)
     assert isinstance(client.last_error, NotFound)
@@ -120,13 +120,13 @@ def test_the_snapshot_holds_every_part_though_one_is_not_answered(
     scripted.answers["/api/v1/effective"] = lambda _: configuration({"a": 1})
     scripted.answers["/flags"] = lambda _: of_json({"flag": True}, ETag='"1"')
     with Pilothouse(scripted.url, "orders", **more) as first:
-        first.run(first.client.attached(Copy("/flags").resource))
+        first.run(first.client.attach_and_wait(Copy("/flags").resource))
     scripted.answers.pop("/flags")
     scripted.answers["/api/v1/effective"] = lambda _: configuration({"a": 2})
     with Pilothouse(scripted.url, "orders", **more) as second:
         wait_until(lambda: b'"a":2' in file.read_bytes(), "the configuration is written")
         copy = Copy("/flags")
-        second.run(second.client.attached(copy.resource))
+        second.run(second.client.attach_and_wait(copy.resource))
 
         assert copy.held == {"flag": True}
         assert second.client.age_of(copy.resource) < 60
@@ -138,11 +138,11 @@ async def test_reads_that_wait_leave_connections_for_the_others(scripted: Script
     for copy in copies:
         scripted.answers[copy.resource.path] = lambda _: of_json({}, ETag='"1"')
     scripted.answers["/api/v1/effective"] = lambda _: configuration({"a": 1})
-    pace = Pace("waiting", poll_interval=0.05, backoff=0.01)
+    pace = RefreshPolicy("waiting", poll_interval=0.05, backoff=0.01)
 
     async with AsyncPilothouse(scripted.url, "orders", pace=pace) as client:
         for copy in copies:
-            await client.attached(copy.resource)
+            await client.attach_and_wait(copy.resource)
         await client.refresh()
 
         assert all(copy.resource.is_ready for copy in copies)

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from pilothouse import AsyncPilothouse, ConfigChange, Pace, Pilothouse
+from pilothouse import AsyncPilothouse, ConfigChange, Pilothouse, RefreshPolicy
 from pilothouse.errors import PilothouseError
 from tests.servers.process import wait_until
 from tests.servers.service import ServiceProcess
 
 _numbers = itertools.count()
-QUICK = Pace(backoff=0.01, longest_backoff=0.1)
+QUICK = RefreshPolicy(backoff=0.01, longest_backoff=0.1)
 
 
 class Orders:
@@ -48,9 +48,9 @@ def orders(service: ServiceProcess) -> Orders:
 
 
 @pytest.fixture(params=["stream", "waiting", "polling"])
-def pace(request: pytest.FixtureRequest) -> Pace:
+def pace(request: pytest.FixtureRequest) -> RefreshPolicy:
     interval = 0.05 if request.param == "polling" else 30.0
-    return Pace(request.param, poll_interval=interval, backoff=0.01, longest_backoff=0.1)
+    return RefreshPolicy(request.param, poll_interval=interval, backoff=0.01, longest_backoff=0.1)
 
 
 def test_what_is_configured_is_there_at_once(orders: Orders) -> None:
@@ -66,7 +66,9 @@ def test_what_is_configured_is_there_at_once(orders: Orders) -> None:
         assert client.last_error is None
 
 
-def test_a_change_is_heard_of_however_changes_are_followed(orders: Orders, pace: Pace) -> None:
+def test_a_change_is_heard_of_however_changes_are_followed(
+    orders: Orders, pace: RefreshPolicy
+) -> None:
     orders.set("db.host", "db1")
     heard: Queue[ConfigChange] = Queue()
 
@@ -101,6 +103,44 @@ async def test_the_asynchronous_client_holds_the_same(orders: Orders) -> None:
         await client.refresh()
         assert client.config.get("db.host") == "db2"
     assert client.config.get("db.host") == "db2"
+
+
+def test_a_key_with_a_value_and_keys_below_it_is_read_as_its_value(orders: Orders) -> None:
+    level = {"com": {"$value": "INFO", "acme": {"$value": "WARN", "billing": "DEBUG"}}}
+    orders.set("logging.level", level)
+
+    with Pilothouse(*orders.address) as client:
+        assert client.config.get("logging.level.com") == "INFO"
+        assert client.config.get("logging.level.com.acme") == "WARN"
+        assert client.config.get("logging.level.com.acme.billing") == "DEBUG"
+        assert client.config.section("logging.level") == level
+
+        heard: Queue[ConfigChange] = Queue()
+        client.on_change("logging.level.com.acme", heard.put)
+        orders.set("logging.level.com.acme", "ERROR")
+        change = heard.get(timeout=30)
+        assert (change.path, change.old_value, change.new_value) == (
+            "logging.level.com.acme",
+            "WARN",
+            "ERROR",
+        )
+
+
+def test_a_secret_in_a_list_is_read_when_asked_for_and_left_out_of_the_file(
+    orders: Orders, tmp_path: Path
+) -> None:
+    orders.set("users", [{"name": "ana", "password": "plain"}, {"name": "ben"}])
+    orders.set("users[0].password", "hunter2", secret=True)
+    snapshot = tmp_path / "snapshot"
+
+    with Pilothouse(*orders.address) as client:
+        assert client.config.get("users")[0] == {"name": "ana"}
+        assert client.config.get("users")[1] == {"name": "ben"}
+    with Pilothouse(*orders.address, reveal_secrets=True, snapshot=snapshot) as client:
+        assert client.config.get("users[0].password") == "hunter2"
+        assert client.config.get("users")[0]["password"] == "hunter2"
+    assert b"ben" in snapshot.read_bytes()
+    assert b"hunter2" not in snapshot.read_bytes()
 
 
 def test_secrets_are_read_when_asked_for_and_left_out_of_the_file(

@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from pilothouse import ChangeType, ConfigChange, Configuration
-from pilothouse.configuration import held_of
+from pilothouse.configuration import state_of
 
 DATA: dict[str, Any] = {
     "db": {
@@ -27,7 +27,7 @@ DATA: dict[str, Any] = {
 
 def configuration(data: dict[str, Any], defaults: dict[str, Any] | None = None) -> Configuration:
     config = Configuration(defaults)
-    config.swap(held_of(data, config.defaults, source="service", revision=7, version='"7"'))
+    config.swap(state_of(data, config.defaults, source="service", revision=7, version='"7"'))
     return config
 
 
@@ -120,7 +120,9 @@ def test_listeners_hear_of_their_key_and_of_their_section() -> None:
     config.on_change("db", of_section.append)
     config.on_change("", of_all.append)
 
-    config.swap(held_of({"db": {"host": "b", "port": 1}, "dbx": 2, "new": 1}, {}, source="service"))
+    config.swap(
+        state_of({"db": {"host": "b", "port": 1}, "dbx": 2, "new": 1}, {}, source="service")
+    )
 
     assert of_key == []
     assert of_section == [ConfigChange("db.host", "a", "b", ChangeType.MODIFIED)]
@@ -143,9 +145,9 @@ def test_a_callback_that_raises_is_logged_and_stops_nobody(
 
     config.on_change("a", failing)
     end = config.on_change("a", lambda change: heard.append(change.new_value))
-    config.swap(held_of({"a": 1}, {}, source="service"))
+    config.swap(state_of({"a": 1}, {}, source="service"))
     end()
-    config.swap(held_of({"a": 2}, {}, source="service"))
+    config.swap(state_of({"a": 2}, {}, source="service"))
 
     assert heard == [1]
     assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
@@ -159,7 +161,7 @@ async def test_a_callback_may_be_a_coroutine_function() -> None:
         heard.append(change.new_value)
 
     config.on_change("", hear)
-    config.swap(held_of({"a": 1}, {}, source="service"))
+    config.swap(state_of({"a": 1}, {}, source="service"))
     await asyncio.sleep(0)
 
     assert heard == [1]

@@ -25,7 +25,7 @@ from pilothouse.errors import Unauthenticated
 from sdk.tests.cli.terminal import Terminal
 from sdk.tests.conftest import ADMIN
 from sdk.tests.reload.waiting import until
-from tests.servers.process import wait_until
+from tests.servers.process import PATIENCE_SECONDS, wait_until
 from tests.servers.service import ServiceProcess
 
 PAGES = Path(__file__).parents[2] / "docs/client"
@@ -254,13 +254,12 @@ app.conf.update(
     result_backend="file://queue",
 )
 """
-SENDING = """
-import os
+SENDING = f"""
 from queues import send
 
 told = ""
 while told != "old template from second@example.org":
-    found = send.delay("ann").get(timeout=20, interval=0.02)
+    found = send.delay("ann").get(timeout={PATIENCE_SECONDS}, interval=0.02)
     if found != told:
         told = found
         print(told, flush=True)
@@ -285,7 +284,7 @@ def test_celery_runs_tasks_in_forked_processes_that_hear_of_changes(page: Exampl
         finally:
             sender.terminate()
             worker.terminate()
-        output = worker.communicate(timeout=20)[0]
+        output = worker.communicate(timeout=PATIENCE_SECONDS)[0]
 
     assert worker.returncode == 0, output
     assert "ForkPoolWorker" in output

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from pilothouse import Pace, Pilothouse
+from pilothouse import Pilothouse, RefreshPolicy
 from pilothouse.errors import Unauthenticated
 from sdk.tests.conftest import ADMIN
 from tests.servers.process import wait_until
 from tests.servers.service import ServiceProcess
 
-QUICK = Pace(backoff=0.01, longest_backoff=0.1)
+QUICK = RefreshPolicy(backoff=0.01, longest_backoff=0.1)
 
 
 class Operator:

@@ -160,11 +160,43 @@ async def test_a_token_that_cannot_be_had_is_told_as_that(
 
 
 @pytest.mark.parametrize(
-    "url", ["", "orders:8082", "ftp://host", "http://", "//host", "http://a:b@host"]
+    "url",
+    [
+        "",
+        "orders:8082",
+        "ftp://host",
+        "http://",
+        "//host",
+        "http://a:b@host",
+        "http://host\n",
+        "http://ho\nst",
+        "http://host /a",
+        "\thttp://host",
+        "http://host:port",
+        "http://host:99999",
+        "http://host:0",
+        "http://host:-1",
+        "http://[::1",
+        "http://host\\@other",
+        "http://host?environment=prod",
+        "http://host/#a",
+        "http://host?",
+    ],
 )
 def test_a_url_that_is_none_is_an_error_of_the_program(url: str) -> None:
     with pytest.raises(ValueError, match="URL"):
         Transport(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://ann:sesame@host:port", "http://ann:sesame@ho st", "http://h?key=sesame#a\n"]
+)
+def test_a_url_that_is_refused_is_told_without_what_is_secret_in_it(url: str) -> None:
+    for is_document in (False, True):
+        with pytest.raises(ValueError, match="URL") as caught:
+            Transport(url, is_document=is_document)
+
+        assert "sesame" not in str(caught.value)
 
 
 async def test_html_instead_of_a_stream_is_refused(scripted: ScriptedServer) -> None:

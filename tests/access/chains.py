@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from app.access.chain import BEGINNING, WINDOW, Broken, Checker, Head, Row
-from app.links import link
+from app.audit.chain import BEGINNING, WINDOW, BrokenRow, ChainHead, ChainRow, ChainVerifier
+from app.hash_chain import hash_row
 
 Fields = tuple[str | int | None, ...]
 
@@ -15,33 +15,36 @@ def fields(number: int, name: str = "billing") -> Fields:
     return (1_700_000_000_000_000 + number, *about, number, number, f"r-{number}", None, facts)
 
 
-def chained(many: Sequence[Fields], after: Head = BEGINNING) -> list[Row]:
+def chained(many: Sequence[Fields], after: ChainHead = BEGINNING) -> list[ChainRow]:
     """Write rows as the store does."""
-    rows: list[Row] = []
+    rows: list[ChainRow] = []
     seq, previous = after
     for one in many:
         seq += 1
-        rows.append(Row(seq, previous, link(previous, (seq, *one)), one))
+        rows.append(ChainRow(seq, previous, hash_row(previous, (seq, *one)), one))
         previous = rows[-1].hash
     return rows
 
 
-def chain(rows: int) -> list[Row]:
+def chain(rows: int) -> list[ChainRow]:
     return chained([fields(number) for number in range(1, rows + 1)])
 
 
-def head(rows: Sequence[Row]) -> Head:
-    return Head(rows[-1].seq, rows[-1].hash)
+def head(rows: Sequence[ChainRow]) -> ChainHead:
+    return ChainHead(rows[-1].seq, rows[-1].hash)
 
 
 def checked(
-    rows: Sequence[Row], last: Head | None = None, signed: Sequence[Head] = (), batch: int = 7
-) -> Broken | None:
+    rows: Sequence[ChainRow],
+    last: ChainHead | None = None,
+    signed: Sequence[ChainHead] = (),
+    batch: int = 7,
+) -> BrokenRow | None:
     """Look through stored rows as `audit verify` does."""
-    checker = Checker(heads=signed)
+    checker = ChainVerifier(heads=signed)
     stored = sorted(rows, key=lambda row: row.seq)
     for start in range(0, len(stored), batch):
-        index = checker.take(stored[start : start + batch])
+        index = checker.verify_rows(stored[start : start + batch])
         if index is not None:
-            return checker.fault(stored[start + index :][:WINDOW])
-    return checker.end(last)
+            return checker.diagnose(stored[start + index :][:WINDOW])
+    return checker.finish(last)

@@ -71,6 +71,14 @@ MAY: Mapping[str, Mapping[str, frozenset[str]]] = {
     "registry:write": _table(
         (("service", *_WRITERS), _SHOP), (("editor of all", *_PUBLISHERS_OF_ALL), _EVERYWHERE)
     ),
+    # Of instances that state an environment: no more of another one than of another service.
+    "registry:write there": _table(
+        (("service", *_WRITERS), _OWN), (("editor of all", *_PUBLISHERS_OF_ALL), _EVERYWHERE)
+    ),
+    # To give up the silent: of all environments, so that nobody does it to those of another.
+    "registry:write everywhere": _table(
+        (("editor of all", *_PUBLISHERS_OF_ALL), _EVERYWHERE),
+    ),
     "stats:read": _table(((*_READERS, *_READERS_OF_ALL), _EVERYWHERE)),
     "audit:read": _table((("administrator",), _OWN), (("administrator of all",), _EVERYWHERE)),
     "token:manage": _table((("administrator", "administrator of all"), _EVERYWHERE)),
@@ -134,6 +142,14 @@ def _of(**members: Any) -> Callable[[str, str], Any]:
 _FLAGS, _SEGMENTS, _REGISTRY = "/api/v1/feature-flags", "/api/v1/segments", "/api/v1/registry"
 _SERVICE = f"{_REGISTRY}/services/{{service}}"
 _INSTANCE = f"{_SERVICE}/instances/i1"
+
+
+def _kept(rest: str) -> Callable[[str, str], str]:
+    return lambda environment, service: (
+        f"{_REGISTRY}/services/{service}/instances/kept-{environment}/{rest}"
+    )
+
+
 _VALUE = {"value": 1}
 _MINE = {"name": "ghost", "class": "client", "environments": ["staging"], "services": ["shop"]}
 
@@ -178,8 +194,18 @@ ASKS: tuple[Ask, ...] = (
     ),
     Ask("GET /api/v1/effective", "config:read", _key("/api/v1/effective")),
     Ask("GET /api/v1/effective", "secrets:reveal", _key("/api/v1/effective?reveal=true")),
+    Ask(
+        "POST /api/v1/copy",
+        "config:write",
+        _fixed("/api/v1/copy"),
+        lambda environment, service: {
+            "from": {"environment": environment, "service_name": service},
+            "to": {"environment": environment, "service_name": service, "user": "ann"},
+        },
+    ),
     Ask("GET /api/v1/export", "config:read", _key("/api/v1/export")),
-    Ask("POST /api/v1/import", "config:write", _key("/api/v1/import"), _always({})),
+    Ask("GET /api/v1/export", "secrets:reveal", _key("/api/v1/export?secrets=revealed")),
+    Ask("POST /api/v1/import", "config:write", _key("/api/v1/import?format=json"), _always({})),
     Ask("GET /api/v1/changes", "known", _fixed("/api/v1/changes")),
     # That somebody else writes there is told to nobody: it is found by nobody.
     Ask("GET /api/v1/writes/{intent}", "known", _fixed(f"/api/v1/writes/{'0' * 32}")),
@@ -193,6 +219,39 @@ ASKS: tuple[Ask, ...] = (
     Ask(f"DELETE {_FLAGS}/{{name}}", "flag:write", _flag(f"{_FLAGS}/f")),
     Ask(f"GET {_FLAGS}/{{name}}/history", "flag:read", _flag(f"{_FLAGS}/f/history")),
     Ask(f"GET {_FLAGS}/{{name}}/usage", "flag:read", _flag(f"{_FLAGS}/f/usage")),
+    Ask(
+        f"PUT {_FLAGS}/{{name}}/targets",
+        "flag:write",
+        _flag(f"{_FLAGS}/f/targets"),
+        _always(["ann"]),
+    ),
+    Ask(
+        f"POST {_FLAGS}/{{name}}/targets",
+        "flag:write",
+        _flag(f"{_FLAGS}/f/targets"),
+        _always(["ann"]),
+    ),
+    Ask(
+        f"DELETE {_FLAGS}/{{name}}/targets",
+        "flag:write",
+        _flag(f"{_FLAGS}/f/targets"),
+        _always(["ann"]),
+    ),
+    Ask(f"POST {_FLAGS}/{{name}}/archive", "flag:write", _flag(f"{_FLAGS}/f/archive")),
+    Ask(f"POST {_FLAGS}/{{name}}/restore", "flag:write", _flag(f"{_FLAGS}/f/restore")),
+    Ask(
+        f"POST {_FLAGS}/{{name}}/rollback",
+        "flag:write",
+        _flag(f"{_FLAGS}/f/rollback"),
+        _always({"version": 1}),
+    ),
+    # To itself, so that one place decides; tests/e2e/test_flag_lifecycle.py has two.
+    Ask(
+        f"POST {_FLAGS}/{{name}}/copy",
+        "flag:write",
+        _flag(f"{_FLAGS}/f/copy"),
+        lambda environment, _: {"to": environment},
+    ),
     Ask(f"GET {_FLAGS}/export", "flag:read", _flag(f"{_FLAGS}/export?format=flagd")),
     Ask(
         f"POST {_FLAGS}/import",
@@ -263,7 +322,56 @@ ASKS: tuple[Ask, ...] = (
         "registry:write",
         _service(f"{_INSTANCE}/drain"),
     ),
+    Ask(
+        f"POST {_REGISTRY}/register",
+        "registry:write there",
+        _fixed(f"{_REGISTRY}/register"),
+        lambda environment, service: {
+            "service_name": service,
+            "service_url": "http://192.0.2.1:80",
+            "instance_id": f"new-{environment}",
+            "metadata": {"environment": environment},
+        },
+    ),
+    # With an epoch that is over: who may is told so, and all others find the instance there.
+    Ask(
+        f"POST {_REGISTRY}/deregister",
+        "registry:write there",
+        _fixed(f"{_REGISTRY}/deregister"),
+        lambda environment, service: {
+            "service_name": service,
+            "instance_id": f"kept-{environment}",
+            "epoch": 0,
+        },
+    ),
+    Ask(
+        f"POST {_REGISTRY}/deregister",
+        "registry:write there",
+        _fixed(f"{_REGISTRY}/deregister"),
+        lambda environment, service: {
+            "service_name": service,
+            "service_url": f"http://kept-{environment}.example:80",
+            "epoch": 0,
+        },
+    ),
+    Ask(
+        f"PUT {_SERVICE}/instances/{{instance_id}}/heartbeat",
+        "registry:write there",
+        _kept("heartbeat"),
+    ),
+    Ask(
+        f"POST {_SERVICE}/instances/{{instance_id}}/drain",
+        "registry:write there",
+        _kept("drain"),
+        _always({"epoch": 0}),
+    ),
     Ask(f"POST {_SERVICE}/health", "registry:write", _service(f"{_SERVICE}/health")),
+    Ask(f"POST {_SERVICE}/release", "registry:write everywhere", _service(f"{_SERVICE}/release")),
+    Ask(
+        f"POST {_REGISTRY}/release",
+        "registry:write everywhere",
+        _fixed(f"{_REGISTRY}/release"),
+    ),
     Ask(
         "POST /ofrep/v1/evaluate/flags",
         "flag:evaluate",

@@ -6,16 +6,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.access.known import KnownTokens
-from app.access.port import Event, TokenStore
-from app.access.tokens import Token
-from app.background import running
+from app.access.tokens.cache import TokenCache
+from app.access.tokens.model import Token
+from app.access.tokens.port import ChangeOrigin, TokenStore
+from app.background import run_background_tasks
 from app.changes.follower import Follower
-from app.changes.port import ChangeLog
+from app.changes.log.port import ChangeLog
 from tests.access.tokens import KEY, NOW, minted
 from tests.servers.process import PATIENCE_SECONDS
 
-EVENT = Event("ana", "request-1")
+EVENT = ChangeOrigin("ana", "request-1")
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Clock:
 @dataclass
 class Replica:
     store: TokenStore
-    known: KnownTokens
+    known: TokenCache
     follower: Follower
     clock: Clock
     ended: list[str] = field(default_factory=list)
@@ -40,14 +40,14 @@ class Replica:
         """Make a token here; others hear of it."""
         token, text = minted(**members)
         kept = await self.store.create(token, EVENT)
-        self.known.take([kept])
+        self.known.update([kept])
         return kept, text
 
     async def revoke(self, token: Token) -> None:
-        self.known.take([await self.store.revoke(token.id, EVENT)])
+        self.known.update([await self.store.revoke(token.id, EVENT)])
 
     async def caught_up(self, revision: int) -> None:
-        await self.follower.reach(revision, within=10)
+        await self.follower.wait_for_revision(revision, within=PATIENCE_SECONDS)
 
 
 @asynccontextmanager
@@ -56,12 +56,12 @@ async def replica(
 ) -> AsyncIterator[Replica]:
     """Follow the log as long as the block lasts, from before it begins if the log is there."""
     follower, clock = Follower(log), Clock()
-    known = KnownTokens(store, follower, KEY, admin, clock)
+    known = TokenCache(store, follower, KEY, admin, clock)
     made = Replica(store, known, follower, clock)
     known.listen(made.ended.append)
-    follower.prepare(known.prepare)
+    follower.before_apply(known.prepare)
     await follower.start()
-    async with running({"follow": follower.follow}):
+    async with run_background_tasks({"follow": follower.follow}):
         yield made
 
 

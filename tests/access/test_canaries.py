@@ -22,7 +22,7 @@ from tests.faults.topic import Topic
 from tests.servers.answer import Answer
 from tests.servers.kafka import KafkaServer
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import wait_until
+from tests.servers.process import PATIENCE_SECONDS, wait_until
 from tests.servers.redis import RedisServer
 from tests.servers.service import SERVE, ServiceProcess
 from tests.servers.vault import VaultServer
@@ -55,7 +55,9 @@ class Birds:
         named = {name.replace("_", "-"): text for name, text in headers.items()}
         named["Authorization"] = f"Bearer {token}"
         with suppress(OSError, HTTPException):
-            answer = self.service.request(method, path, body, headers=named, timeout=5)
+            answer = self.service.request(
+                method, path, body, headers=named, timeout=PATIENCE_SECONDS
+            )
             told = str(answer.headers).encode() + b"\n" + answer.body
             self.seen.append((f"the answer of {method} {path}", told))
             return answer
@@ -86,7 +88,9 @@ def store(birds: Birds, token: str) -> None:
                 way = f"/api/configs/bird{number}?environment=staging"
                 birds.ask(token, "POST", way, body)
             case 3:
-                file = {key: {"$secret": {"value": secret}}, "port": 1}
+                sealed = {"$secret": {"value": secret}}
+                in_list = {f"flock{number}": [{"name": "a"}, {"password": sealed}]}
+                file = {**(in_list if number % 2 else {key: sealed}), "port": 1}
                 birds.ask(token, "POST", f"/api/v1/import?{PLACE}&format=json", file)
             case _:
                 birds.ask(token, "POST", "/api/v1/config", {**write, "user": "ana"})
@@ -265,7 +269,7 @@ def _tables(backend: RealBackend) -> Iterator[tuple[str, bytes]]:
 
 def _nodes(server: ZooKeeperServer, folder: str) -> list[bytes]:
     client = KazooClient(server.hosts, read_only=True)
-    client.start(timeout=10)
+    client.start(timeout=PATIENCE_SECONDS)
     try:
         return list(_below(client, folder))
     finally:

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.access.chain import BEGINNING, Checker, Head, Row
-from app.links import FIELDS, FIRST, link, microseconds
+from app.audit.chain import BEGINNING, ChainHead, ChainRow, ChainVerifier
+from app.hash_chain import FIRST_HASH, HASHED_FIELDS, epoch_microseconds, hash_row
 from tests.access.chains import Fields, chain, chained, checked, fields, head
 
 FIELD = st.none() | st.text(max_size=8) | st.integers()
-ROW = st.tuples(*[FIELD] * (len(FIELDS) - 1))
+ROW = st.tuples(*[FIELD] * (len(HASHED_FIELDS) - 1))
 
 
-def renumbered(rows: list[Row], by: int) -> list[Row]:
+def renumbered(rows: list[ChainRow], by: int) -> list[ChainRow]:
     return [row._replace(seq=row.seq + by) for row in rows]
 
 
@@ -24,9 +24,9 @@ def renumbered(rows: list[Row], by: int) -> list[Row]:
 
 
 def test_a_hash_is_made_of_the_length_and_the_text_of_each_field() -> None:
-    told = FIRST + b"1:1" + b"3:ana" + b"-" + b"0:" + b"2:" + "é".encode()
+    told = FIRST_HASH + b"1:1" + b"3:ana" + b"-" + b"0:" + b"2:" + "é".encode()
 
-    assert link(FIRST, (1, "ana", None, "", "é")) == hashlib.sha256(told).digest()
+    assert hash_row(FIRST_HASH, (1, "ana", None, "", "é")) == hashlib.sha256(told).digest()
 
 
 @given(st.lists(FIELD, max_size=6), st.lists(FIELD, max_size=6))
@@ -34,12 +34,14 @@ def test_no_two_rows_have_one_hash(one: list[str | int | None], other: list[str 
     def said(row: list[str | int | None]) -> list[str | None]:
         return [None if field is None else str(field) for field in row]
 
-    assert (link(FIRST, one) == link(FIRST, other)) == (said(one) == said([*other]))
+    assert (hash_row(FIRST_HASH, one) == hash_row(FIRST_HASH, other)) == (
+        said(one) == said([*other])
+    )
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
 def test_a_moment_is_told_to_the_microsecond(at: datetime) -> None:
-    assert datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds(at)) == at
+    assert datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=epoch_microseconds(at)) == at
 
 
 # A chain as it was written
@@ -57,17 +59,17 @@ def test_who_trusts_a_row_begins_after_it() -> None:
     rows = chain(20)
     changed = rows[3]._replace(fields=fields(99))
 
-    checker = Checker(after=head(rows[:9]), heads=[head(rows[:3]), head(rows[:12])])
+    checker = ChainVerifier(after=head(rows[:9]), heads=[head(rows[:3]), head(rows[:12])])
 
     assert checked([*rows[:3], changed, *rows[4:]]) is not None
-    assert checker.take(rows[9:]) is None
-    assert (checker.end(head(rows)), checker.rows, checker.last) == (None, 11, head(rows))
+    assert checker.verify_rows(rows[9:]) is None
+    assert (checker.finish(head(rows)), checker.rows, checker.last) == (None, 11, head(rows))
 
 
 # What is done to it
 
 
-@pytest.mark.parametrize("place", range(len(FIELDS) - 1))
+@pytest.mark.parametrize("place", range(len(HASHED_FIELDS) - 1))
 def test_a_row_that_says_something_else_is_changed(place: int) -> None:
     rows = chain(20)
     said = list(rows[8].fields)
@@ -123,7 +125,7 @@ def test_the_first_row_can_be_missed() -> None:
 
 def test_rows_that_nobody_wrote_were_inserted() -> None:
     rows = chain(20)
-    new = Row(9, rows[7].hash, bytes(32), fields(99))
+    new = ChainRow(9, rows[7].hash, bytes(32), fields(99))
     linked = chained([fields(99)], head(rows[:8]))[0]
     beside = [*rows, new], [new, *rows], [*rows, linked], [linked, *rows]
     between = [[*rows[:8], one, *renumbered(rows[8:], 1)] for one in (new, linked)]
@@ -184,7 +186,7 @@ def test_of_several_heads_at_one_row_each_is_compared() -> None:
     rows = chain(5)
 
     assert checked(rows, head(rows), [head(rows[:3]), head(rows[:3])]) is None
-    assert checked(rows, head(rows), [head(rows[:3]), Head(3, bytes(32))]) is not None
+    assert checked(rows, head(rows), [head(rows[:3]), ChainHead(3, bytes(32))]) is not None
 
 
 # Anything at all, drawn from a seed
@@ -192,7 +194,7 @@ def test_of_several_heads_at_one_row_each_is_compared() -> None:
 DONE = ("changed", "deleted", "inserted", "reordered", "truncated")
 
 
-def tampered(draw: Random, rows: list[Row], what: str) -> tuple[list[Row], int]:
+def tampered(draw: Random, rows: list[ChainRow], what: str) -> tuple[list[ChainRow], int]:
     """Do something to a chain; returns it and the first row that it was done to."""
     number = draw.randrange(1, len(rows) + 1)
     before, row, behind = rows[: number - 1], rows[number - 1], rows[number:]
@@ -205,7 +207,7 @@ def tampered(draw: Random, rows: list[Row], what: str) -> tuple[list[Row], int]:
         case "deleted" if behind:
             return [*before, *behind], number
         case "inserted":
-            new = Row(number, row.previous, draw.randbytes(32), fields(draw.randrange(10**6)))
+            new = ChainRow(number, row.previous, draw.randbytes(32), fields(draw.randrange(10**6)))
             return [*before, new, *renumbered([row, *behind], 1)], number
         case "reordered" if behind:
             other = draw.choice(behind)

@@ -8,16 +8,18 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from app.access.audit_postgres import PostgresAuditLog
-from app.access.auditing import AuditEvent, SignedHead, Wanted
-from app.audit_commands import grants
+from app.audit.port import AuditEvent, AuditFilter, SignedHead
+from app.audit.postgres import PostgresAuditLog
+from app.changes.log.postgres import PostgresChangeLog
 from app.changes.model import Disclosure, Entity, Intent, Written
-from app.changes.postgres import PostgresChangeLog
-from app.database import close_engine, migrate, open_engine
+from app.commands.audit import grant_statements
 from app.flags.model import Commit, Edit
-from app.flags.postgres import PostgresFlagStore
-from app.registry.rows import Registration
-from app.registry.rows_postgres import PostgresInstanceRows
+from app.flags.store.postgres import PostgresFlagStore
+from app.postgres.engine import close_engine, open_engine
+from app.postgres.migration import migrate
+from app.registry.instances.postgres import PostgresInstanceStore
+from app.registry.model import Registration
+from tests.servers.deadlines import PATIENT_SECONDS
 from tests.servers.postgres import PostgresServer
 
 pytestmark = pytest.mark.anyio
@@ -35,7 +37,7 @@ async def url(postgres_server: PostgresServer) -> AsyncIterator[str]:
     role, password = f"Role {uuid4().hex}", uuid4().hex
     owner = await asyncpg.connect(owners)
     await owner.execute(f"CREATE ROLE \"{role}\" LOGIN PASSWORD '{password}'")
-    for statement in grants(role):
+    for statement in grant_statements(role):
         await owner.execute(statement)
     parts = urlsplit(owners)
     host = f"{parts.hostname}:{parts.port}"
@@ -47,20 +49,20 @@ async def url(postgres_server: PostgresServer) -> AsyncIterator[str]:
 
 async def test_the_service_runs_under_it(url: str) -> None:
     await migrate(url)  # as the service does at its start where there is nothing left to do
-    engine = open_engine(url)
+    engine = open_engine(url, PATIENT_SECONDS)
     log, audit = PostgresChangeLog(engine, url), PostgresAuditLog(engine)
     await log.begin(Intent("i-1", ABOUT, 0, "created", "ana", "", "r-1", NOW))
     await log.advance(ABOUT, [Written(1, "i-1", NOW)])
-    await log.disclose(Disclosure(ABOUT, ("key",), "ana", "r-2"))
+    await log.record_disclosure(Disclosure(ABOUT, ("key",), "ana", "r-2"))
     edit = Edit("flag", "beta", "{}", "created", {"after": "0f"})
     await PostgresFlagStore(engine).commit(Commit("staging", 0, [edit], "ana", "", "r-3"))
     asked = Registration("billing", "one", "{}", "heartbeat", 30, "here", "ana", "r-4", "::1", "0f")
-    await PostgresInstanceRows(engine).register(asked)
-    await PostgresInstanceRows(engine).deregister("billing", "one", None, "bob", "r-5", "::2")
+    await PostgresInstanceStore(engine).register(asked)
+    await PostgresInstanceStore(engine).deregister("billing", "one", None, "bob", "r-5", "::2")
     await audit.record([EVENT])
-    await audit.keep(SignedHead(*await audit.head(), NOW, "k", b"signature"))
+    await audit.store_signed_head(SignedHead(*await audit.head(), NOW, "k", b"signature"))
 
-    rows = await audit.rows(0, 100, Wanted())
+    rows = await audit.rows(0, 100, AuditFilter())
 
     assert [row.seq for row in rows] == [1, 2, 3, 4, 5, 6]
     assert [row.request_id for row in rows] == ["r-1", "r-2", "r-3", "r-4", "r-5", None]
@@ -110,7 +112,7 @@ async def test_it_can_take_nothing_back(url: str, statement: str) -> None:
 
 
 async def test_what_it_says_of_the_chain_is_not_listened_to(url: str) -> None:
-    engine = open_engine(url)
+    engine = open_engine(url, PATIENT_SECONDS)
     audit = PostgresAuditLog(engine)
     await audit.record([EVENT])
     before = await audit.head()
@@ -125,7 +127,7 @@ async def test_what_it_says_of_the_chain_is_not_listened_to(url: str) -> None:
 
     await connection.close()
     after = await audit.head()
-    (row,) = await audit.rows(before.seq, 10, Wanted())
+    (row,) = await audit.rows(before.seq, 10, AuditFilter())
     assert (after.seq, row.seq, row.actor) == (before.seq + 1, before.seq + 1, "eve")
     assert row.hash == after.hash
     await close_engine(engine)

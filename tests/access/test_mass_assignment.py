@@ -32,7 +32,11 @@ def _own(ask: Ask) -> frozenset[str]:
 
 
 BODIES = [
-    ask for ask in ASKS if ask.body is not None and not any(path in ask.route for path in FOREIGN)
+    ask
+    for ask in ASKS
+    if ask.body is not None
+    and not any(path in ask.route for path in FOREIGN)
+    and not ask.route.endswith("/targets")  # a list has no attributes
 ]
 
 

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from http.client import HTTPConnection
+from http.client import HTTPConnection, RemoteDisconnected
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.access.matrix import ASKS, CALLERS, MAY, PLACES, Ask
+from tests.servers.process import PATIENCE_SECONDS
 from tests.servers.service import ServiceProcess
 
 ADMIN = "matrix-admin-token-of-32-characters-or-more"
@@ -24,7 +25,9 @@ class Session:
 
     def __init__(self, url: str, token: str | None) -> None:
         target = urlsplit(url)
-        self._connection = HTTPConnection(target.hostname or "", target.port, timeout=10)
+        self._connection = HTTPConnection(
+            target.hostname or "", target.port, timeout=PATIENCE_SECONDS
+        )
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
 
     def ask(
@@ -32,8 +35,14 @@ class Session:
     ) -> tuple[int, Any]:
         sent = None if body is None else json.dumps(body)
         typed = {"Content-Type": "application/json"} if sent is not None else {}
-        self._connection.request(method, path, sent, {**self._headers, **typed, **(headers or {})})
-        answer = self._connection.getresponse()
+        stated = {**self._headers, **typed, **(headers or {})}
+        try:
+            self._connection.request(method, path, sent, stated)
+            answer = self._connection.getresponse()
+        except RemoteDisconnected:  # the service ends what was idle for seconds, on a busy machine
+            self.close()
+            self._connection.request(method, path, sent, stated)
+            answer = self._connection.getresponse()
         if answer.headers.get_content_type() == "text/event-stream":
             answer.close()
             self.close()
@@ -58,9 +67,17 @@ def service() -> Iterator[ServiceProcess]:
 @pytest.fixture(scope="module")
 def admin(service: ServiceProcess) -> Iterator[Session]:
     admin = Session(service.url, ADMIN)
-    for environment, _ in PLACES.values():
+    for environment, name in PLACES.values():
         body = {**_KEPT, "environment": environment}
         assert admin.ask("POST", "/api/v1/feature-flags", body)[0] in {201, 409}
+        instance = {
+            "service_name": name,
+            "service_url": f"http://kept-{environment}.example:80",
+            "instance_id": f"kept-{environment}",
+            "ttl_seconds": 86_400,
+            "metadata": {"environment": environment},
+        }
+        assert admin.ask("POST", "/api/v1/registry/register", instance)[0] == 201
     yield admin
     admin.close()
 

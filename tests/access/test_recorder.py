@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from app.access.audit_embedded import EmbeddedAuditLog
-from app.access.auditing import AT_ONCE, AuditEvent, AuditRow, Wanted
-from app.access.errors import AuditUnavailable
-from app.access.recorder import FEW, Recorder, coalesced
-from app.state import State
+from app.audit.embedded import EmbeddedAuditLog
+from app.audit.errors import AuditUnavailable
+from app.audit.port import MAX_BATCH, AuditEvent, AuditFilter, AuditRow
+from app.audit.recorder import COALESCE_ABOVE, AuditRecorder, coalesce_events
+from app.sqlite.state import SQLiteState
+from tests.servers.process import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +30,7 @@ def named(number: int) -> AuditEvent:
 class Wire(EmbeddedAuditLog):
     """The way to the embedded audit, which can be cut."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: SQLiteState) -> None:
         super().__init__(state)
         self.is_cut = False
         self.calls: list[int] = []  # how many events each had
@@ -45,13 +46,13 @@ class Wire(EmbeddedAuditLog):
 
 @pytest.fixture
 async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
-    state = State(tmp_path)
+    state = SQLiteState(tmp_path)
     yield Wire(state)
     await state.close()
 
 
 @asynccontextmanager
-async def running(recorder: Recorder) -> AsyncIterator[asyncio.Task[None]]:
+async def running(recorder: AuditRecorder) -> AsyncIterator[asyncio.Task[None]]:
     task = asyncio.create_task(recorder.run())
     try:
         yield task
@@ -62,19 +63,19 @@ async def running(recorder: Recorder) -> AsyncIterator[asyncio.Task[None]]:
 
 
 async def written(wire: Wire, many: int) -> Sequence[AuditRow]:
-    async with asyncio.timeout(5):
-        while len(rows := await wire.rows(0, 1000, Wanted())) < many:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while len(rows := await wire.rows(0, 1000, AuditFilter())) < many:
             await wire.called.wait()
     return rows
 
 
 async def test_what_is_noted_is_written_soon(wire: Wire) -> None:
-    recorder = Recorder(wire, every=0.01)
+    recorder = AuditRecorder(wire, every=0.01)
 
     async with running(recorder):
-        recorder.note(EVENT)
+        recorder.record(EVENT)
         (first,) = await written(wire, 1)
-        recorder.note(named(2))
+        recorder.record(named(2))
         _, second = await written(wire, 2)
 
     assert (first.at, first.name, first.request_id) == (NOW, "billing", "r-1")
@@ -86,7 +87,7 @@ def test_what_differs_in_nothing_but_time_and_request_is_one() -> None:
     elsewhere = replace(EVENT, source="::2")
     reasoned = replace(EVENT, name="other", facts={"right": "config:read"})
 
-    told = coalesced([EVENT, reasoned, again, elsewhere, again, reasoned])
+    told = coalesce_events([EVENT, reasoned, again, elsewhere, again, reasoned])
 
     assert told == [
         replace(EVENT, facts={"count": 3}),
@@ -96,39 +97,39 @@ def test_what_differs_in_nothing_but_time_and_request_is_one() -> None:
 
 
 async def test_no_call_has_more_than_it_may(wire: Wire) -> None:
-    recorder = Recorder(wire, every=0.01)
+    recorder = AuditRecorder(wire, every=0.01)
     for number in range(1200):
-        recorder.note(named(number))
+        recorder.record(named(number))
 
     await recorder.flush()
 
     assert sum(wire.calls) == 1200
-    assert max(wire.calls) <= AT_ONCE
+    assert max(wire.calls) <= MAX_BATCH
 
 
 async def test_what_is_too_much_is_counted_and_told(wire: Wire) -> None:
-    recorder = Recorder(wire, most=3)
+    recorder = AuditRecorder(wire, most=3)
     for number in range(5):
-        recorder.note(named(number))
+        recorder.record(named(number))
 
     await recorder.flush()
-    recorder.note(EVENT)
+    recorder.record(EVENT)
     await recorder.flush()
 
-    rows = await wire.rows(0, 10, Wanted())
+    rows = await wire.rows(0, 10, AuditFilter())
     assert [row.name for row in rows] == ["s-0", "s-1", "s-2", "*", "billing"]
     assert (rows[3].actor, rows[3].action, rows[3].kind) == ("pilothouse", "events_lost", "audit")
     assert rows[3].facts == {"count": 2}
 
 
 async def test_an_outage_loses_nothing(wire: Wire) -> None:
-    recorder = Recorder(wire, every=0.01)
+    recorder = AuditRecorder(wire, every=0.01)
     wire.is_cut = True
-    recorder.note(EVENT)
+    recorder.record(EVENT)
     async with running(recorder) as failed:
         with pytest.raises(AuditUnavailable):
             await failed
-    recorder.note(named(2))
+    recorder.record(named(2))
     wire.is_cut = False
 
     async with running(recorder):
@@ -138,8 +139,8 @@ async def test_an_outage_loses_nothing(wire: Wire) -> None:
 
 
 async def test_what_cannot_be_written_at_the_end_is_counted_in_the_log(wire: Wire) -> None:
-    recorder = Recorder(wire)
-    recorder.note(EVENT)
+    recorder = AuditRecorder(wire)
+    recorder.record(EVENT)
     wire.is_cut = True
 
     with capture_logs() as logs:
@@ -149,25 +150,25 @@ async def test_what_cannot_be_written_at_the_end_is_counted_in_the_log(wire: Wir
 
 
 async def test_whatever_somebody_sends_can_be_written(wire: Wire) -> None:
-    recorder = Recorder(wire)
-    recorder.note(replace(EVENT, name="a\0b\udc80" + "x" * 10_000, actor="\ud800"))
+    recorder = AuditRecorder(wire)
+    recorder.record(replace(EVENT, name="a\0b\udc80" + "x" * 10_000, actor="\ud800"))
 
     await recorder.flush()
 
-    (row,) = await wire.rows(0, 10, Wanted())
+    (row,) = await wire.rows(0, 10, AuditFilter())
     assert row.name.startswith("a\ufffdb?xxx")
     assert len(row.name) == 500
 
 
 async def test_a_few_are_written_one_by_one_and_a_flood_is_counted(wire: Wire) -> None:
-    recorder = Recorder(wire)
-    for number in range(FEW):
-        recorder.note(replace(EVENT, request_id=f"r-{number}"))
+    recorder = AuditRecorder(wire)
+    for number in range(COALESCE_ABOVE):
+        recorder.record(replace(EVENT, request_id=f"r-{number}"))
     await recorder.flush()
-    for _ in range(FEW + 1):
-        recorder.note(EVENT)
+    for _ in range(COALESCE_ABOVE + 1):
+        recorder.record(EVENT)
     await recorder.flush()
 
-    *each, flood = await wire.rows(0, 1000, Wanted())
-    assert [row.request_id for row in each] == [f"r-{number}" for number in range(FEW)]
-    assert flood.facts == {"count": FEW + 1}
+    *each, flood = await wire.rows(0, 1000, AuditFilter())
+    assert [row.request_id for row in each] == [f"r-{number}" for number in range(COALESCE_ABOVE)]
+    assert flood.facts == {"count": COALESCE_ABOVE + 1}

@@ -6,26 +6,28 @@ from pathlib import Path
 
 import pytest
 
-from app.access.embedded import EmbeddedTokenStore
-from app.access.errors import Denied
-from app.access.minting import Wanted
+from app.access.errors import AccessOpen, Denied
 from app.access.model import ANYBODY, Caller
-from app.access.service import TokenService
-from app.access.tokens import principal_of
-from app.changes.embedded import EmbeddedChangeLog
-from app.state import State
+from app.access.tokens.creation import TokenRequest
+from app.access.tokens.embedded import EmbeddedTokenStore
+from app.access.tokens.model import principal_of
+from app.access.tokens.service import TokenService
+from app.changes.log.embedded import EmbeddedChangeLog
+from app.sqlite.state import SQLiteState
 from tests.access.replica import replica
 from tests.access.tokens import KEY, minted
 
 ADMIN, _ = minted("admin", name="ops", environments=("staging", "test-*"), services=("*",))
 CALLER = Caller(principal_of(ADMIN, ()), "request-1", "10.0.0.7")
-ANYONE = Caller(ANYBODY, "request-2")
-WANTED = Wanted("deploys", "operator", ["staging", "test-1"], ["*"], ["publisher"])
+_EVERYWHERE = {"environments": ("*",), "services": ("*",), "roles": ("secrets:reveal",)}
+OWNER = Caller(principal_of(minted("admin", name="owner", **_EVERYWHERE)[0], ()), "request-2")
+ANYONE = Caller(ANYBODY, "request-3")
+WANTED = TokenRequest("deploys", "operator", ["staging", "test-1"], ["*"], ["publisher"])
 
 
 @pytest.fixture
 async def tokens(tmp_path: Path) -> AsyncIterator[TokenService]:
-    state = State(tmp_path)
+    state = SQLiteState(tmp_path)
     log = EmbeddedChangeLog(state)
     store = EmbeddedTokenStore(state, log.wake)
     async with replica(store, log) as here:
@@ -36,7 +38,7 @@ async def tokens(tmp_path: Path) -> AsyncIterator[TokenService]:
 async def test_an_admin_gives_what_they_have(tokens: TokenService) -> None:
     made, text = await tokens.create(WANTED, CALLER)
 
-    assert tokens.known.find(text) == made
+    assert tokens.cache.authenticate(text) == made
     assert made.created_by == "token:ops"
 
 
@@ -51,9 +53,16 @@ async def test_an_admin_gives_what_they_have(tokens: TokenService) -> None:
         replace(WANTED, token_class="client", environments=["test*"], roles=[]),
     ],
 )
-async def test_an_admin_gives_nothing_else(tokens: TokenService, wanted: Wanted) -> None:
+async def test_an_admin_gives_nothing_else(tokens: TokenService, wanted: TokenRequest) -> None:
     with pytest.raises(Denied):
         await tokens.create(wanted, CALLER)
+
+    assert not await tokens.page(None, 10)
+
+
+async def test_where_nobody_is_known_no_token_is_made(tokens: TokenService) -> None:
+    with pytest.raises(AccessOpen):
+        await tokens.create(WANTED, ANYONE)
 
     assert not await tokens.page(None, 10)
 
@@ -61,18 +70,18 @@ async def test_an_admin_gives_nothing_else(tokens: TokenService, wanted: Wanted)
 async def test_an_admin_revokes_within_their_scope_even_what_they_could_not_give(
     tokens: TokenService,
 ) -> None:
-    made, _ = await tokens.create(replace(WANTED, roles=["secrets:reveal"]), ANYONE)
+    made, _ = await tokens.create(replace(WANTED, roles=["secrets:reveal"]), OWNER)
 
     revoked = await tokens.revoke(made.id, CALLER)
 
     assert revoked.revoked_at is not None
-    assert not tokens.known.is_live(made.id)
+    assert not tokens.cache.is_live(made.id)
 
 
 async def test_an_admin_revokes_nothing_beyond_their_scope(tokens: TokenService) -> None:
-    made, text = await tokens.create(replace(WANTED, environments=["production"]), ANYONE)
+    made, text = await tokens.create(replace(WANTED, environments=["production"]), OWNER)
 
     with pytest.raises(Denied):
         await tokens.revoke(made.id, CALLER)
 
-    assert tokens.known.find(text) == made
+    assert tokens.cache.authenticate(text) == made

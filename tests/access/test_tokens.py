@@ -21,15 +21,15 @@ from app.access.model import (
     Right,
     matches,
 )
-from app.access.tokens import (
+from app.access.tokens.model import (
     CLASSES,
     LONGEST,
-    digest,
+    generate_token,
     grants_of,
-    lacks,
-    mint,
-    parse,
+    missing_grant,
+    parse_token_id,
     principal_of,
+    token_digest,
 )
 from tests.access.tokens import KEY, NOW, minted
 from tests.trials import trials
@@ -41,16 +41,16 @@ NAMES = ["".join(letters) for length in range(1, 6) for letters in product("ab",
 
 @pytest.mark.parametrize("token_class", CLASSES)
 def test_what_is_minted_is_told_from_its_text_alone(token_class: str) -> None:
-    token_id, text = mint(token_class)  # type: ignore[arg-type]
+    token_id, text = generate_token(token_class)  # type: ignore[arg-type]
 
-    assert parse(text) == token_id
+    assert parse_token_id(text) == token_id
     assert text.split("_")[:3] == ["plh", token_class, token_id]
     assert len(text) <= LONGEST
-    assert len(mint(token_class)[1]) == len(text)  # type: ignore[arg-type]
+    assert len(generate_token(token_class)[1]) == len(text)  # type: ignore[arg-type]
 
 
 def test_no_two_tokens_are_alike() -> None:
-    texts = [mint("client")[1].split("_") for _ in range(1000)]
+    texts = [generate_token("client")[1].split("_") for _ in range(1000)]
 
     assert len({text[2] for text in texts}) == len({text[3] for text in texts}) == 1000
 
@@ -58,33 +58,36 @@ def test_no_two_tokens_are_alike() -> None:
 @given(st.data())
 @settings(max_examples=trials(300))
 def test_a_single_wrong_character_is_noticed_without_any_store(data: st.DataObject) -> None:
-    _, text = mint(data.draw(st.sampled_from(CLASSES)))
+    _, text = generate_token(data.draw(st.sampled_from(CLASSES)))
     place = data.draw(st.integers(0, len(text) - 1))
     wrong = data.draw(st.sampled_from(CHARACTERS).filter(lambda found: found != text[place]))
 
-    assert parse(text[:place] + wrong + text[place + 1 :]) is None
+    assert parse_token_id(text[:place] + wrong + text[place + 1 :]) is None
 
 
 @given(st.data())
 def test_a_token_that_is_cut_off_or_has_something_more_is_none(data: st.DataObject) -> None:
-    _, text = mint("operator")
+    _, text = generate_token("operator")
     more = data.draw(st.text(min_size=1))
 
-    assert parse(text[: data.draw(st.integers(0, len(text) - 1))]) is None
-    assert parse(text + more) is None
-    assert parse(more + text) is None
-    assert parse(text + "\n") is None
+    assert parse_token_id(text[: data.draw(st.integers(0, len(text) - 1))]) is None
+    assert parse_token_id(text + more) is None
+    assert parse_token_id(more + text) is None
+    assert parse_token_id(text + "\n") is None
 
 
 @given(st.text())
 def test_any_other_text_is_no_token(text: str) -> None:
-    assert parse(text) is None
-    assert parse(f"plh_service_{text}") is None
+    assert parse_token_id(text) is None
+    assert parse_token_id(f"plh_service_{text}") is None
 
 
 def test_a_digest_is_an_hmac_and_takes_any_text() -> None:
-    assert digest(KEY, "text") == hmac.new(KEY, b"text", hashlib.sha256).digest()
-    assert len({digest(KEY, "\ud800"), digest(KEY, "é"), digest(b"x" * 32, "é")}) == 3
+    assert token_digest(KEY, "text") == hmac.new(KEY, b"text", hashlib.sha256).digest()
+    assert (
+        len({token_digest(KEY, "\ud800"), token_digest(KEY, "é"), token_digest(b"x" * 32, "é")})
+        == 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,7 +121,7 @@ def test_who_shows_a_token_is_named_after_it() -> None:
     assert principal.expires_at == NOW.timestamp() + 5
     assert principal.may(Right.WRITE_CONFIGS, "staging", "invoice-7")
     assert not principal.may(Right.WRITE_CONFIGS, "production", "billing")
-    assert principal.needed(Right.WRITE_CONFIGS, "default") is Right.PUBLISH_CONFIGS
+    assert principal.required_right(Right.WRITE_CONFIGS, "default") is Right.PUBLISH_CONFIGS
 
 
 def test_a_token_lives_until_it_expires_or_is_revoked() -> None:
@@ -149,7 +152,10 @@ STAGING = Grant(RIGHTS_OF_ROLE["admin"], ("staging", "test-*"), ALL)
 
 
 def test_anybody_may_give_everything_where_access_is_open() -> None:
-    assert lacks(ANYBODY, grants_of(minted("admin", environments=ALL, services=ALL)[0])) is None
+    assert (
+        missing_grant(ANYBODY, grants_of(minted("admin", environments=ALL, services=ALL)[0]))
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -170,7 +176,7 @@ def test_nobody_gives_more_than_they_have(
 ) -> None:
     token, _ = minted("operator", environments=environments, roles=roles)
 
-    assert (lacks(admin(STAGING), grants_of(token)) is None) is is_within
+    assert (missing_grant(admin(STAGING), grants_of(token)) is None) is is_within
 
 
 def test_rights_of_several_grants_add_up_only_where_each_covers_everything() -> None:
@@ -178,8 +184,8 @@ def test_rights_of_several_grants_add_up_only_where_each_covers_everything() -> 
     token, _ = minted("operator", roles=("viewer", "secrets:reveal"), services=("billing",))
     wider, _ = minted("operator", roles=("viewer", "secrets:reveal"), services=ALL)
 
-    assert lacks(admin(STAGING, reveal), grants_of(token)) is None
-    assert lacks(admin(STAGING, reveal), grants_of(wider)) is not None
+    assert missing_grant(admin(STAGING, reveal), grants_of(token)) is None
+    assert missing_grant(admin(STAGING, reveal), grants_of(wider)) is not None
 
 
 @given(PATTERNS, PATTERNS)
@@ -188,5 +194,5 @@ def test_a_pattern_that_lies_within_another_means_nothing_else(narrow: str, wide
     own = admin(Grant(EVERY_RIGHT, (wide,), ALL))
     given = Grant(frozenset({Right.READ_CONFIGS}), (narrow,), ALL)
 
-    if lacks(own, (given,)) is None:
+    if missing_grant(own, (given,)) is None:
         assert all(matches(wide, name) for name in NAMES if matches(narrow, name))

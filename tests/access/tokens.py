@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.access.model import TokenClass
-from app.access.tokens import Token, digest, mint
+from app.access.tokens.model import Token, generate_token, token_digest
 
 KEY = b"k" * 32
 NOW = datetime.now(UTC).replace(microsecond=123456)
@@ -13,7 +13,7 @@ NOW = datetime.now(UTC).replace(microsecond=123456)
 
 def minted(token_class: TokenClass = "service", **members: Any) -> tuple[Token, str]:
     """Return what is kept of a new token, and its text."""
-    token_id, text = mint(token_class)
+    token_id, text = generate_token(token_class)
     token = Token(
         id=token_id,
         name="billing",
@@ -23,6 +23,6 @@ def minted(token_class: TokenClass = "service", **members: Any) -> tuple[Token, 
         roles=("viewer",) if token_class == "operator" else (),
         created_at=NOW,
         created_by="ana",
-        digest=digest(KEY, text),
+        digest=token_digest(KEY, text),
     )
     return replace(token, **members), text

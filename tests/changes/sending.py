@@ -7,25 +7,26 @@ from datetime import UTC, datetime
 from time import monotonic
 from uuid import uuid4
 
-from app.background import running
+from app.background import run_background_tasks
+from app.changes.events.port import EventPublisher
+from app.changes.events.relay import Relay
 from app.changes.follower import Follower
+from app.changes.log.postgres import PostgresChangeLog
 from app.changes.model import Entity, Intent, Written
-from app.changes.port import EventPublisher
-from app.changes.postgres import PostgresChangeLog
-from app.changes.relay import Relay
-from app.database import open_engine
+from app.postgres.engine import open_engine
+from tests.servers.deadlines import PATIENT_SECONDS
 from tests.servers.process import PATIENCE_SECONDS
 
 
 @asynccontextmanager
 async def replica(url: str, publisher: EventPublisher) -> AsyncIterator[Relay]:
     """Run all that relays in one replica until the block is left, as a kill would end it."""
-    log = PostgresChangeLog(open_engine(url), url)
+    log = PostgresChangeLog(open_engine(url, PATIENT_SECONDS), url)
     follower = Follower(log)
     relay = Relay(log, publisher, follower)
     tasks = {"follow": follower.follow, "relay": relay.run, "watch": relay.watch}
     try:
-        async with running(tasks):
+        async with run_background_tasks(tasks):
             yield relay
     finally:
         await log.close()
@@ -65,6 +66,6 @@ async def until(
 
 async def drained(log: PostgresChangeLog, within: float = PATIENCE_SECONDS) -> float:
     async def nothing_waits() -> bool:
-        return not await log.unsent(1)
+        return not await log.unsent_changes(1)
 
     return await until(nothing_waits, "all is sent", within)

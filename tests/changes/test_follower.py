@@ -11,12 +11,12 @@ from uuid import uuid4
 import pytest
 
 from app.changes import follower as module
-from app.changes.embedded import EmbeddedChangeLog
 from app.changes.errors import LogUnavailable, RevisionNotReached
 from app.changes.follower import Follower
+from app.changes.log.embedded import EmbeddedChangeLog
+from app.changes.log.port import ChangeLog
 from app.changes.model import Entity, Intent, Pointer, Written
-from app.changes.port import ChangeLog
-from app.state import State
+from app.sqlite.state import SQLiteState
 from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS
 
 CHECKOUT = Entity("config", "staging", "checkout", "staging/checkout")
@@ -25,7 +25,7 @@ PAYMENTS = Entity("config", "staging", "payments", "staging/payments")
 
 @pytest.fixture
 async def log(tmp_path: Path) -> AsyncIterator[ChangeLog]:
-    state = State(tmp_path)
+    state = SQLiteState(tmp_path)
     yield EmbeddedChangeLog(state)
     await state.close()
 
@@ -77,7 +77,7 @@ class Wire:
 
 
 async def test_before_the_log_was_read_absence_means_nothing(follower: Follower) -> None:
-    assert not follower.started
+    assert not follower.has_pointers
 
     with pytest.raises(LogUnavailable):
         follower.pointer(CHECKOUT.key)
@@ -87,9 +87,9 @@ async def test_a_follower_starts_from_the_snapshot(log: ChangeLog, follower: Fol
     checkout, payments = await write(log), await write(log, PAYMENTS)
 
     async with following(follower):
-        await follower.reach(payments.revision)
+        await follower.wait_for_revision(payments.revision)
 
-    assert follower.started
+    assert follower.has_pointers
     assert follower.pointer(CHECKOUT.key) == checkout
     assert follower.pointers == {CHECKOUT.key: checkout, PAYMENTS.key: payments}
     assert follower.pointer("nobody/wrote/this") is None
@@ -100,10 +100,10 @@ async def test_a_logged_change_moves_the_pointer_at_once(
 ) -> None:
     monkeypatch.setattr(module, "POLL_SECONDS", 10)
     async with following(follower):
-        await follower.moved(1)
+        await follower.wait_for_change(1)
         for base in range(3):
             pointer = await write(log, base=base)
-            await follower.reach(pointer.revision, within=5)
+            await follower.wait_for_revision(pointer.revision, within=PATIENCE_SECONDS)
             assert follower.pointer(CHECKOUT.key) == pointer
 
 
@@ -124,10 +124,10 @@ async def test_a_reader_waits_for_the_revision_it_asked_for(
 ) -> None:
     first = await write(log)
     async with following(follower):
-        await follower.reach(first.revision)
-        waiting = asyncio.create_task(follower.reach(first.revision + 2))
+        await follower.wait_for_revision(first.revision)
+        waiting = asyncio.create_task(follower.wait_for_revision(first.revision + 2))
 
-        await follower.reach((await write(log, base=1)).revision)
+        await follower.wait_for_revision((await write(log, base=1)).revision)
         assert not waiting.done()
 
         second = await write(log, PAYMENTS)
@@ -140,16 +140,16 @@ async def test_a_revision_that_does_not_come_is_told_with_the_one_reached(
 ) -> None:
     pointer = await write(log)
     async with following(follower):
-        await follower.reach(pointer.revision)
+        await follower.wait_for_revision(pointer.revision)
 
         with pytest.raises(RevisionNotReached) as failure:
-            await follower.reach(pointer.revision + 1, within=0.05)
+            await follower.wait_for_revision(pointer.revision + 1, within=0.05)
 
     assert failure.value.facts == {"wanted": pointer.revision + 1, "reached": pointer.revision}
 
 
 async def test_a_revision_already_reached_costs_no_wait(follower: Follower) -> None:
-    await follower.reach(0, within=0)
+    await follower.wait_for_revision(0, within=0)
 
 
 async def test_the_revision_never_runs_ahead_of_the_pointers(
@@ -167,12 +167,12 @@ async def test_the_revision_never_runs_ahead_of_the_pointers(
 
 async def test_a_replicas_own_write_is_visible_at_once(log: ChangeLog, follower: Follower) -> None:
     async with following(follower):
-        await follower.moved(1)
-    moved = asyncio.create_task(follower.moved(60))
+        await follower.wait_for_change(1)
+    moved = asyncio.create_task(follower.wait_for_change(60))
     await asyncio.sleep(0)  # lets it begin to wait
     pointer = await write(log)
 
-    follower.learn(pointer)
+    follower.advance_pointer(pointer)
 
     assert follower.pointer(CHECKOUT.key) == pointer
     assert follower.revision == 0  # changes of others before ours may still be on their way
@@ -185,8 +185,8 @@ async def test_a_replicas_own_write_is_visible_at_once(log: ChangeLog, follower:
 async def test_a_pointer_never_goes_back(log: ChangeLog, follower: Follower) -> None:
     first, second = await write(log), await write(log, base=1)
 
-    follower.learn(second)
-    follower.learn(first)
+    follower.advance_pointer(second)
+    follower.advance_pointer(first)
 
     assert follower.pointers == {CHECKOUT.key: second}
 
@@ -212,7 +212,7 @@ async def test_after_an_outage_it_goes_on_where_it_was(log: ChangeLog) -> None:
     follower = Follower(cast("ChangeLog", wire))
     first = await write(log)
     async with following(follower) as outage:
-        await follower.reach(first.revision)
+        await follower.wait_for_revision(first.revision)
         wire.is_cut = True
         with pytest.raises(LogUnavailable):
             await outage
@@ -221,7 +221,7 @@ async def test_after_an_outage_it_goes_on_where_it_was(log: ChangeLog) -> None:
 
     wire.is_cut = False
     async with following(follower):
-        await follower.reach(third.revision)
+        await follower.wait_for_revision(third.revision)
 
     assert follower.pointers == {CHECKOUT.key: second, PAYMENTS.key: third}
 
@@ -234,11 +234,11 @@ async def test_a_log_that_is_away_at_the_start_is_asked_again(log: ChangeLog) ->
 
     with pytest.raises(LogUnavailable):
         await follower.follow()
-    assert not follower.started
+    assert not follower.has_pointers
 
     wire.is_cut = False
     async with following(follower):
-        await follower.reach(pointer.revision)
+        await follower.wait_for_revision(pointer.revision)
     assert follower.pointer(CHECKOUT.key) == pointer
 
 
@@ -258,7 +258,7 @@ async def test_silence_grows_while_the_log_is_not_read(
 async def test_waiting_for_a_move_ends_without_one(follower: Follower) -> None:
     began = monotonic()
 
-    await follower.moved(within=0.05)
+    await follower.wait_for_change(within=0.05)
 
     assert 0.03 < monotonic() - began < SLACK_SECONDS
 
@@ -274,8 +274,8 @@ async def test_what_was_committed_before_a_look_began_is_known_after_it(log: Cha
     moment = monotonic()
     wire.release.set()
     await looking
-    knew = follower.knows_all_before(moment)
+    knew = follower.has_followed_until(moment)
     await follower.catch_up()
 
     assert not knew
-    assert follower.knows_all_before(moment)
+    assert follower.has_followed_until(moment)

@@ -9,14 +9,15 @@ from uuid import uuid4
 import pytest
 
 from app.cache.redis import RedisAddress, RedisCache
-from app.changes import keeping as module
-from app.changes.embedded import EmbeddedChangeLog
 from app.changes.errors import LogUnavailable
 from app.changes.follower import Follower
-from app.changes.keeping import LastPointers, packed, unpacked
+from app.changes.log.embedded import EmbeddedChangeLog
 from app.changes.model import Change, Entity, Intent, Pointer, Snapshot, Written
-from app.state import State
-from app.vitals import Vitals
+from app.changes.warm_start import pointers as module
+from app.changes.warm_start.pointers import PointerSnapshots, decode_snapshot, encode_snapshot
+from app.sqlite.state import SQLiteState
+from app.status.monitor import HealthMonitor
+from tests.servers.deadlines import PATIENT_SECONDS
 from tests.servers.process import PATIENCE_SECONDS
 from tests.servers.redis import RedisServer
 
@@ -30,17 +31,17 @@ POINTERS = [
 
 
 @pytest.fixture
-async def cache(redis_server: RedisServer, patience: None) -> AsyncIterator[RedisCache]:
+async def cache(redis_server: RedisServer) -> AsyncIterator[RedisCache]:
     server = redis_server
     address = RedisAddress(server.host, server.port, server.password, server.db)
-    opened = RedisCache(address, prefix=server.fresh_prefix())
+    opened = RedisCache(address, prefix=server.fresh_prefix(), seconds=PATIENT_SECONDS)
     yield opened
     await opened.close()
 
 
 @pytest.fixture
 async def log(tmp_path: Path) -> AsyncIterator[EmbeddedChangeLog]:
-    state = State(tmp_path)
+    state = SQLiteState(tmp_path)
     yield EmbeddedChangeLog(state)
     await state.close()
 
@@ -56,23 +57,23 @@ async def saved(log: EmbeddedChangeLog, cache: RedisCache) -> Follower:
     """Let a replica follow the log and save what it knows."""
     follower = Follower(log)
     await follower.start()
-    await LastPointers(follower, cache).save()
+    await PointerSnapshots(follower, cache).save()
     return follower
 
 
 async def test_what_comes_back_is_what_was_written() -> None:
-    found = unpacked(await packed(7, 1234.5, POINTERS))
+    found = decode_snapshot(await encode_snapshot(7, 1234.5, POINTERS))
 
     assert found == (Snapshot(7, {pointer.entity.key: pointer for pointer in POINTERS}), 1234.5)
 
 
 async def test_anything_else_is_nothing() -> None:
-    value = await packed(7, 1234.5, POINTERS)
+    value = await encode_snapshot(7, 1234.5, POINTERS)
 
-    assert unpacked(None) is None
+    assert decode_snapshot(None) is None
     for end in range(len(value)):
-        assert unpacked(value[:end]) is None
-        assert unpacked(value[:end] + bytes([value[end] ^ 1]) + value[end + 1 :]) is None
+        assert decode_snapshot(value[:end]) is None
+        assert decode_snapshot(value[:end] + bytes([value[end] ^ 1]) + value[end + 1 :]) is None
 
 
 async def test_others_go_on_while_many_pointers_are_written() -> None:
@@ -89,11 +90,11 @@ async def test_others_go_on_while_many_pointers_are_written() -> None:
             await asyncio.sleep(0)
 
     counting = asyncio.create_task(count())
-    value = await packed(5_000, 0, many)
+    value = await encode_snapshot(5_000, 0, many)
     counting.cancel()
 
     assert turns > 5
-    found = unpacked(value)
+    found = decode_snapshot(value)
     assert found is not None
     assert list(found[0].pointers.values()) == many
 
@@ -105,13 +106,13 @@ async def test_a_replica_that_starts_blind_reads_by_what_another_saved(
     await saved(log, cache)
     follower = Follower(log)
 
-    await LastPointers(follower, cache).adopt()
+    await PointerSnapshots(follower, cache).adopt()
 
     assert follower.pointer(CHECKOUT.key) == pointer
     assert follower.revision == pointer.revision
-    assert follower.started
+    assert follower.has_pointers
     assert not follower.is_following
-    assert Vitals({}, follower, "0").stale_seconds() is not None
+    assert HealthMonitor({}, follower, "0").stale_seconds() is not None
 
 
 async def test_where_nothing_was_saved_it_knows_nothing(
@@ -119,7 +120,7 @@ async def test_where_nothing_was_saved_it_knows_nothing(
 ) -> None:
     follower = Follower(log)
 
-    await LastPointers(follower, cache).adopt()
+    await PointerSnapshots(follower, cache).adopt()
 
     with pytest.raises(LogUnavailable):
         follower.pointer(CHECKOUT.key)
@@ -131,9 +132,9 @@ async def test_it_follows_the_log_from_there_and_those_who_listen_miss_nothing(
     await write(log)
     await saved(log, cache)
     follower = Follower(log)
-    await LastPointers(follower, cache).adopt()
+    await PointerSnapshots(follower, cache).adopt()
     heard: list[Change] = []
-    follower.listen(heard.append)
+    follower.on_change(heard.append)
     missed = [await write(log, base=1), await write(log, PAYMENTS), await write(log, base=2)]
 
     await follower.start()
@@ -141,7 +142,7 @@ async def test_it_follows_the_log_from_there_and_those_who_listen_miss_nothing(
     assert [change.revision for change in heard] == [pointer.revision for pointer in missed]
     assert follower.pointer(CHECKOUT.key) == missed[-1]
     assert follower.is_following
-    assert Vitals({}, follower, "0").stale_seconds() is None
+    assert HealthMonitor({}, follower, "0").stale_seconds() is None
 
 
 async def test_a_replica_behind_does_not_take_back_what_another_saved(
@@ -153,10 +154,10 @@ async def test_a_replica_behind_does_not_take_back_what_another_saved(
     newest = await write(log, base=1)
     await saved(log, cache)
 
-    await LastPointers(behind, cache).save()
+    await PointerSnapshots(behind, cache).save()
 
     starting = Follower(log)
-    await LastPointers(starting, cache).adopt()
+    await PointerSnapshots(starting, cache).adopt()
     assert starting.pointer(CHECKOUT.key) == newest
 
 
@@ -169,7 +170,7 @@ async def test_what_is_followed_is_not_replaced_by_what_was_saved(
     follower = Follower(log)
     await follower.start()
 
-    await LastPointers(follower, cache).adopt()
+    await PointerSnapshots(follower, cache).adopt()
 
     assert follower.pointer(CHECKOUT.key) == newest
     assert follower.is_following
@@ -181,9 +182,9 @@ async def test_a_log_that_was_made_anew_is_believed_and_what_was_read_forgotten(
 ) -> None:
     follower = Follower(log)
     forgotten: list[bool] = []
-    follower.doubt(lambda: forgotten.append(True))
+    follower.on_log_replaced(lambda: forgotten.append(True))
     adopted = Pointer(CHECKOUT, 2, 9, deleted=False, at=NOW, actor="of another log")
-    follower.adopt(Snapshot(9, {CHECKOUT.key: adopted}), age=5)
+    follower.adopt_snapshot(Snapshot(9, {CHECKOUT.key: adopted}), age=5)
     for base in range(logged):
         await write(log, base=base)
     generation = follower.generation
@@ -202,7 +203,7 @@ async def test_an_own_write_is_not_denied_by_a_snapshot_taken_before_it(
 ) -> None:
     first = await write(log)
     follower = Follower(log)
-    follower.adopt(Snapshot(first.revision, {CHECKOUT.key: first}), age=0)
+    follower.adopt_snapshot(Snapshot(first.revision, {CHECKOUT.key: first}), age=0)
     before = await log.snapshot()
     own = await write(log, base=1)
 
@@ -211,7 +212,7 @@ async def test_an_own_write_is_not_denied_by_a_snapshot_taken_before_it(
             return getattr(log, name)
 
         async def snapshot(self) -> Snapshot:
-            follower.learn(own)
+            follower.advance_pointer(own)
             return before
 
     follower._log = Slow()  # type: ignore[assignment]  # noqa: SLF001 - an answer that is late
@@ -226,15 +227,15 @@ async def test_it_is_saved_again_after_it_has_moved_and_not_while_the_log_is_awa
     monkeypatch.setattr(module, "SAVE_SECONDS", 0.02)
     follower = Follower(log)
     await follower.start()
-    last = LastPointers(follower, cache)
-    keeping = asyncio.create_task(last.keep())
+    last = PointerSnapshots(follower, cache)
+    keeping = asyncio.create_task(last.keep_saving())
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             for base in range(3):
                 pointer = await write(log, base=base)
                 while True:
                     await follower.catch_up()
-                    found = unpacked(await cache.get_newest(module.NAME))
+                    found = decode_snapshot(await cache.get_newest(module.NAME))
                     if found is not None and found[0].pointers == {CHECKOUT.key: pointer}:
                         break
                     await asyncio.sleep(0.005)
@@ -252,7 +253,7 @@ async def test_too_many_pointers_are_not_kept_and_that_is_told_once(
     await write(log)
     follower = Follower(log)
     await follower.start()
-    last = LastPointers(follower, cache)
+    last = PointerSnapshots(follower, cache)
 
     await last.save()
     await last.save()

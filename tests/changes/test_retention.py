@@ -6,11 +6,11 @@ from uuid import uuid4
 
 import pytest
 
-from app.changes.embedded import EmbeddedChangeLog
 from app.changes.errors import IntentNotFound
+from app.changes.log.embedded import EmbeddedChangeLog
 from app.changes.model import Entity, Intent, Written
 from app.changes.retention import Retention
-from app.state import State
+from app.sqlite.state import SQLiteState
 
 pytestmark = pytest.mark.anyio
 CHECKOUT = Entity("config", "staging", "checkout", "staging/checkout")
@@ -19,7 +19,7 @@ CHECKOUT = Entity("config", "staging", "checkout", "staging/checkout")
 async def test_writes_that_are_decided_are_forgotten_with_the_changes_of_their_age(
     tmp_path: Path,
 ) -> None:
-    state = State(tmp_path)
+    state = SQLiteState(tmp_path)
     log = EmbeddedChangeLog(state)
     now = datetime.now(UTC)
     young, old = (

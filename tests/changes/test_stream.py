@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.changes.model import Change, Entity
-from app.changes.stream import (
+from app.changes.stream.hub import (
     PENDING_AT_MOST,
     Hub,
     Selection,
     Subscription,
-    encoded,
-    missed,
-    refetching,
+    encode_event,
+    encode_refetch,
+    encode_reset,
 )
 
 
@@ -43,7 +43,7 @@ def revisions(text: bytes) -> list[int]:
 
 
 def test_an_event_names_the_change_and_nothing_else() -> None:
-    lines = encoded(change(7)).decode().split("\n")
+    lines = encode_event(change(7)).decode().split("\n")
 
     assert lines[0] == "id: 7"
     assert lines[1] == "event: config.changed"
@@ -59,17 +59,26 @@ def test_an_event_names_the_change_and_nothing_else() -> None:
     }
 
 
+def test_an_event_tells_tokens_of_one_name_apart() -> None:
+    told = encode_event(replace(change(7), actor="token:ci#0123456789abcdef")).decode()
+
+    data = json.loads(told.split("\n")[2].removeprefix("data: "))
+    assert (data["actor"], data["actor_id"]) == ("token:ci", "0123456789abcdef")
+
+
 def test_what_was_missed_is_told_in_the_words_that_the_client_knows() -> None:
-    lines = missed(Selection(refetch=True), 7).decode().split("\n")
+    lines = encode_reset(Selection(refetch=True), 7).decode().split("\n")
 
     assert (
-        lines[:2] == refetching(change(7)).decode().split("\n")[:2] == ["id: 7", "event: message"]
+        lines[:2]
+        == encode_refetch(change(7)).decode().split("\n")[:2]
+        == ["id: 7", "event: message"]
     )
     assert json.loads(lines[2].removeprefix("data: ")) == {
         "type": "refetchEvaluation",
         "etag": "r7",
     }
-    assert missed(Selection(), 7).startswith(b"id: 7\nevent: reset\n")
+    assert encode_reset(Selection(), 7).startswith(b"id: 7\nevent: reset\n")
 
 
 def test_a_service_hears_of_every_layer_that_contributes_to_it() -> None:
@@ -109,8 +118,8 @@ def test_of_one_entity_only_the_latest_change_waits() -> None:
     for revision, name in enumerate(["api", "other", "api"], start=1):
         hub.publish(change(revision, name))
 
-    assert revisions(subscription.taken()) == [2, 3]
-    assert subscription.taken() == b""
+    assert revisions(subscription.pop_events()) == [2, 3]
+    assert subscription.pop_events() == b""
 
 
 @given(st.lists(st.sampled_from("abcdef"), max_size=60), st.data())
@@ -126,8 +135,8 @@ def test_revisions_ascend_and_every_final_state_is_sent(
         hub.publish(change(revision, name))
         last[name] = revision
         if data.draw(st.booleans()):
-            seen += revisions(subscription.taken())
-    seen += revisions(subscription.taken())
+            seen += revisions(subscription.pop_events())
+    seen += revisions(subscription.pop_events())
 
     assert seen == sorted(set(seen))
     assert set(last.values()) <= set(seen)
@@ -141,7 +150,7 @@ def test_what_the_client_was_sent_from_the_log_is_not_sent_again() -> None:
 
     subscription.sent_revision = 4
 
-    assert revisions(subscription.taken()) == [5]
+    assert revisions(subscription.pop_events()) == [5]
 
 
 def test_a_client_that_falls_too_far_behind_is_told_and_costs_nothing() -> None:
@@ -152,7 +161,7 @@ def test_a_client_that_falls_too_far_behind_is_told_and_costs_nothing() -> None:
         hub.publish(change(revision, f"service{revision}"))
 
     assert subscription.overrun
-    assert subscription.taken() == b""
+    assert subscription.pop_events() == b""
 
 
 def test_a_full_hub_and_a_draining_one_take_nobody() -> None:
@@ -207,7 +216,7 @@ async def test_a_client_that_keeps_up_is_pushed_to_and_one_that_does_not_is_woke
     await waiting
 
     assert revisions(b"".join(pushed)) == [1]
-    assert revisions(subscription.taken()) == [2, 3]
+    assert revisions(subscription.pop_events()) == [2, 3]
 
 
 @pytest.mark.slow
@@ -224,7 +233,7 @@ async def test_a_thousand_clients_hear_all_in_order_and_hold_nobody_up() -> None
         turns += 1
 
     assert turns > 10
-    assert {tuple(revisions(found.taken())) for found in subscriptions} == {(1, 2)}
+    assert {tuple(revisions(found.pop_events())) for found in subscriptions} == {(1, 2)}
 
 
 def has_both(subscription: Subscription) -> bool:

@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from app.access.fingerprints import Fingerprints
+from app.audit.fingerprints import Fingerprints
 from app.cache.absent import AbsentCache
-from app.changes.embedded import EmbeddedChangeLog
 from app.changes.errors import LogUnavailable
 from app.changes.follower import Follower
+from app.changes.log.embedded import EmbeddedChangeLog
 from app.changes.model import Entity, Pointer, Written
-from app.configs.cached import CachedDocuments
-from app.configs.embedded import EmbeddedCipher, EmbeddedConfigStore
+from app.configs.documents.cache import DocumentCache
+from app.configs.documents.reader import DocumentReader
+from app.configs.documents.recovery import Scanner
+from app.configs.documents.writer import DocumentWriter
 from app.configs.model import document_id
-from app.configs.reading import Reader
-from app.configs.recovery import Scanner
-from app.configs.writing import Writer
-from app.state import State
+from app.configs.store.embedded import EmbeddedCipher, EmbeddedConfigStore
+from app.sqlite.state import SQLiteState
 
 pytestmark = pytest.mark.anyio
 CHECKOUT = document_id("staging", "checkout")
@@ -36,16 +36,16 @@ class SlowLog(EmbeddedChangeLog):
 
 @pytest.mark.slow
 async def test_thousands_of_versions_are_logged_in_portions(tmp_path: Path) -> None:
-    state = State(tmp_path)
+    state = SQLiteState(tmp_path)
     log, store = SlowLog(state), EmbeddedConfigStore(state, max_versions=10)
     for base in range(BACKLOG):
         await store.write(CHECKOUT, f"written by hand {base}", base=base)
     follower = Follower(log)
     await follower.start()
-    cached = CachedDocuments(AbsentCache(), max_versions=10)
-    reader = Reader(store, follower, cached, max_versions=10, memory_bytes=2**20)
+    cached = DocumentCache(AbsentCache(), max_versions=10)
+    reader = DocumentReader(store, follower, cached, max_versions=10, memory_bytes=2**20)
     cipher = EmbeddedCipher(tmp_path / "secrets.key")
-    writer = Writer(
+    writer = DocumentWriter(
         store, log, cipher, reader, max_versions=10, fingerprints=Fingerprints(bytes(32))
     )
 

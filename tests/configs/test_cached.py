@@ -13,30 +13,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.access.fingerprints import Fingerprints
 from app.access.model import ANYBODY, Caller
-from app.cache import redis
+from app.audit.fingerprints import Fingerprints
 from app.cache.absent import AbsentCache
 from app.cache.port import Cache
 from app.cache.provenance import CacheHeader
 from app.cache.redis import RedisAddress, RedisCache
-from app.changes.embedded import EmbeddedChangeLog
 from app.changes.follower import Follower
+from app.changes.log.embedded import EmbeddedChangeLog
 from app.changes.model import Pointer
-from app.configs import cached as module
-from app.configs.cached import CachedDocuments, packed, unpacked
-from app.configs.documents import DocumentService
-from app.configs.edits import Edit, create_key, patch, replace_key
-from app.configs.edits import Patch as KeyPatch
-from app.configs.embedded import EmbeddedCipher, EmbeddedConfigStore
-from app.configs.keys import KeyService
+from app.configs.documents import cache as module
+from app.configs.documents.cache import DocumentCache, decode_entry, encode_entry
+from app.configs.documents.edits import Edit, create_key, patch, replace_key
+from app.configs.documents.edits import Patch as KeyPatch
+from app.configs.documents.reader import DocumentReader
+from app.configs.documents.writer import DocumentWriter, Write
 from app.configs.model import Body, DocumentId, KeyFact, Stamp, document_id
-from app.configs.reading import Reader
-from app.configs.secrets import hidden, mask_history, masked, stored
-from app.configs.writing import Write, Writer
-from app.state import State
+from app.configs.secrets import hidden_keys, mask_history, mask_secrets, stored_secret
+from app.configs.services.documents import DocumentService
+from app.configs.services.keys import KeyService
+from app.configs.store.embedded import EmbeddedCipher, EmbeddedConfigStore
+from app.sqlite.state import SQLiteState
 from pilothouse_core.layers import merge
 from pilothouse_core.trees import leaves
+from tests.servers.deadlines import PATIENT_SECONDS
 from tests.servers.process import PATIENCE_SECONDS
 from tests.servers.redis import RedisServer
 from tests.trials import trials
@@ -50,7 +50,9 @@ quick = settings(max_examples=trials(20))
 names = st.from_regex(r"[A-Za-z0-9_-]{1,6}", fullmatch=True)
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
-secrets = st.builds(lambda n: stored(f"vault:v1:{CANARY}{n}", f"{CANARY}{n}"), st.integers(0, 9))
+secrets = st.builds(
+    lambda n: stored_secret(f"vault:v1:{CANARY}{n}", f"{CANARY}{n}"), st.integers(0, 9)
+)
 odd_secrets = st.fixed_dictionaries(
     {"$secret": st.just(CANARY) | st.just({"value": CANARY}) | st.just([CANARY])},
     optional={"other": st.just(CANARY)},
@@ -87,18 +89,20 @@ def pointer_to(
 @quick
 @given(trees)
 def test_what_comes_back_shows_the_same_and_holds_no_secret(data: dict[str, Any]) -> None:
-    whole = body_of(data)
-    entry = packed(CHECKOUT, pointer_to(), whole)
+    with_secrets = body_of(data)
+    entry = encode_entry(CHECKOUT, pointer_to(), with_secrets)
     if entry is None:
         return  # infinite numbers, or what looks like a secret where no mask reaches
-    hollow = unpacked(entry, CHECKOUT, pointer_to())
+    without_secrets = decode_entry(entry, CHECKOUT, pointer_to())
 
     assert CANARY.encode() not in entry
-    assert hollow is not None
-    assert hollow.hollow
-    shown = masked(whole.data, fingerprints=False) if whole.data else {}
-    assert repr(hollow.data) == repr(shown)
-    assert replace(hollow, data={}, size=0) == replace(whole, data={}, size=0, hollow=True)
+    assert without_secrets is not None
+    assert without_secrets.without_secrets
+    shown = mask_secrets(with_secrets.data, fingerprints=False) if with_secrets.data else {}
+    assert repr(without_secrets.data) == repr(shown)
+    assert replace(without_secrets, data={}, size=0) == replace(
+        with_secrets, data={}, size=0, without_secrets=True
+    )
 
 
 @quick
@@ -107,16 +111,20 @@ def test_hollow_layers_merge_to_what_whole_ones_do(
     below: dict[str, Any], above: dict[str, Any]
 ) -> None:
     wholes = [body_of(below), body_of(above)]
-    entries = [packed(CHECKOUT, pointer_to(), body) for body in wholes]
+    entries = [encode_entry(CHECKOUT, pointer_to(), body) for body in wholes]
     if None in entries:
         return
-    hollows = [unpacked(entry or b"", CHECKOUT, pointer_to()) for entry in entries]
+    hollows = [decode_entry(entry or b"", CHECKOUT, pointer_to()) for entry in entries]
 
-    whole = merge((layer, body.data) for layer, body in enumerate(wholes))
-    hollow = merge((layer, body.data) for layer, body in enumerate(hollows) if body is not None)
+    with_secrets = merge((layer, body.data) for layer, body in enumerate(wholes))
+    without_secrets = merge(
+        (layer, body.data) for layer, body in enumerate(hollows) if body is not None
+    )
 
-    assert masked(hollow.data, fingerprints=False) == masked(whole.data, fingerprints=False)
-    assert hollow.sources == whole.sources
+    assert mask_secrets(without_secrets.data, fingerprints=False) == mask_secrets(
+        with_secrets.data, fingerprints=False
+    )
+    assert without_secrets.sources == with_secrets.sources
 
 
 @quick
@@ -126,16 +134,16 @@ def test_history_hides_the_same_whether_bodies_are_hollow_or_whole(
 ) -> None:
     before, current = body_of(earlier, 2), body_of(now, 3)
     entries = [
-        packed(CHECKOUT, pointer_to(version=body.version), body) for body in (before, current)
+        encode_entry(CHECKOUT, pointer_to(version=body.version), body) for body in (before, current)
     ]
     if None in entries:
         return
-    hollow_before = unpacked(entries[0] or b"", CHECKOUT, pointer_to(version=2))
-    hollow_current = unpacked(entries[1] or b"", CHECKOUT, pointer_to(version=3))
+    hollow_before = decode_entry(entries[0] or b"", CHECKOUT, pointer_to(version=2))
+    hollow_current = decode_entry(entries[1] or b"", CHECKOUT, pointer_to(version=3))
     assert hollow_before is not None
     assert hollow_current is not None
 
-    assert hidden(hollow_before, hollow_current) == hidden(before, current)
+    assert hidden_keys(hollow_before, hollow_current) == hidden_keys(before, current)
     assert mask_history(hollow_before, hollow_current, fingerprints=False) == mask_history(
         before, current, fingerprints=False
     )
@@ -144,44 +152,59 @@ def test_history_hides_the_same_whether_bodies_are_hollow_or_whole(
 @pytest.mark.parametrize(
     "data",
     [
-        {"list": [{"$secret": CANARY}]},
-        {"list": [[{"deep": {"$secret": CANARY}}]]},
-        {"section": {"list": [{"$secret": "masked"}]}},
         {"$secret": CANARY},
         {"number": float("inf")},
         {"text": "\ud800"},
     ],
 )
 def test_what_no_mask_reaches_does_not_go_there(data: dict[str, Any]) -> None:
-    assert packed(CHECKOUT, pointer_to(), body_of(data)) is None
+    assert encode_entry(CHECKOUT, pointer_to(), body_of(data)) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        ([{"$secret": CANARY}], [{"$secret": "masked"}]),
+        ([[{"deep": {"$secret": CANARY}}]], [[{"deep": {"$secret": "masked"}}]]),
+        ([{"a": 1}, {"b": {"c": [{"$secret": CANARY}]}}], None),
+    ],
+)
+def test_masks_reach_into_lists(data: Any, shown: Any) -> None:
+    entry = encode_entry(CHECKOUT, pointer_to(), body_of({"list": data}))
+
+    assert entry is not None
+    assert CANARY.encode() not in entry
+    body = decode_entry(entry, CHECKOUT, pointer_to())
+    assert body is not None
+    assert shown is None or body.data == {"list": shown}
 
 
 def entry_of(data: dict[str, Any]) -> bytes:
-    entry = packed(CHECKOUT, pointer_to(), body_of(data))
+    entry = encode_entry(CHECKOUT, pointer_to(), body_of(data))
     assert entry is not None
     return entry
 
 
-ENTRY = entry_of({"a": 1, "b": {"c": stored("x", "y")}})
+ENTRY = entry_of({"a": 1, "b": {"c": stored_secret("x", "y")}})
 
 
 def test_an_entry_cut_anywhere_is_a_miss() -> None:
     for end in range(len(ENTRY)):
-        assert unpacked(ENTRY[:end], CHECKOUT, pointer_to()) is None
+        assert decode_entry(ENTRY[:end], CHECKOUT, pointer_to()) is None
 
 
 def test_an_entry_with_any_bit_turned_is_a_miss() -> None:
     for place in range(len(ENTRY)):
         for bit in (1, 32, 128):
             turned = ENTRY[:place] + bytes([ENTRY[place] ^ bit]) + ENTRY[place + 1 :]
-            assert unpacked(turned, CHECKOUT, pointer_to()) is None
+            assert decode_entry(turned, CHECKOUT, pointer_to()) is None
 
 
 @quick
 @given(st.binary(min_size=1, max_size=200))
 def test_garbage_is_a_miss(garbage: bytes) -> None:
-    assert unpacked(garbage, CHECKOUT, pointer_to()) is None
-    assert unpacked(ENTRY + garbage, CHECKOUT, pointer_to()) is None
+    assert decode_entry(garbage, CHECKOUT, pointer_to()) is None
+    assert decode_entry(ENTRY + garbage, CHECKOUT, pointer_to()) is None
 
 
 @pytest.mark.parametrize(
@@ -196,19 +219,19 @@ def test_garbage_is_a_miss(garbage: bytes) -> None:
     ],
 )
 def test_an_entry_of_anything_else_is_a_miss(document: DocumentId, pointer: Pointer) -> None:
-    assert unpacked(ENTRY, document, pointer) is None
+    assert decode_entry(ENTRY, document, pointer) is None
 
 
 def test_an_entry_whose_text_tells_of_another_version_is_a_miss() -> None:
-    entry = packed(CHECKOUT, pointer_to(), body_of({"a": 1}, version=4))
+    entry = encode_entry(CHECKOUT, pointer_to(), body_of({"a": 1}, version=4))
 
-    assert unpacked(entry or b"", CHECKOUT, pointer_to()) is None
+    assert decode_entry(entry or b"", CHECKOUT, pointer_to()) is None
 
 
 def test_the_same_moment_in_another_zone_is_the_same_entry() -> None:
     there = NOW.astimezone(datetime.fromisoformat("2030-01-01T00:00:00+05:30").tzinfo)
 
-    assert unpacked(ENTRY, CHECKOUT, pointer_to(at=there)) is not None
+    assert decode_entry(ENTRY, CHECKOUT, pointer_to(at=there)) is not None
 
 
 class Counted:
@@ -230,7 +253,7 @@ class Counted:
 class Replica:
     store: Counted
     follower: Follower
-    reader: Reader
+    reader: DocumentReader
     keys: KeyService
     documents: DocumentService
 
@@ -245,7 +268,7 @@ class Installation:
     """Replicas over one store, one log and one Redis, in this process."""
 
     folder: Path
-    state: State
+    state: SQLiteState
     cache: Cache
 
     async def replica(self, cache: Cache | None = None, memory_bytes: int = 2**20) -> Replica:
@@ -253,9 +276,9 @@ class Installation:
         store = Counted(EmbeddedConfigStore(self.state, max_versions=50))
         cipher = EmbeddedCipher(self.folder / "secrets.key")
         follower = Follower(log)
-        cached = CachedDocuments(cache or self.cache, max_versions=50)
-        reader = Reader(store, follower, cached, max_versions=50, memory_bytes=memory_bytes)
-        writer = Writer(
+        cached = DocumentCache(cache or self.cache, max_versions=50)
+        reader = DocumentReader(store, follower, cached, max_versions=50, memory_bytes=memory_bytes)
+        writer = DocumentWriter(
             store, log, cipher, reader, max_versions=50, fingerprints=Fingerprints(bytes(32))
         )
         keys = KeyService(reader, writer, cipher, log)
@@ -264,10 +287,10 @@ class Installation:
 
 
 @pytest.fixture
-async def cache(redis_server: RedisServer, patience: None) -> AsyncIterator[RedisCache]:
+async def cache(redis_server: RedisServer) -> AsyncIterator[RedisCache]:
     server = redis_server
     address = RedisAddress(server.host, server.port, server.password, server.db)
-    opened = RedisCache(address, prefix=server.fresh_prefix())
+    opened = RedisCache(address, prefix=server.fresh_prefix(), seconds=PATIENT_SECONDS)
     yield opened
     await opened.close()
 
@@ -275,7 +298,7 @@ async def cache(redis_server: RedisServer, patience: None) -> AsyncIterator[Redi
 @pytest.fixture
 async def installation(tmp_path: Path, cache: RedisCache) -> AsyncIterator[Installation]:
     async with AsyncExitStack() as stack:
-        state = State(tmp_path)
+        state = SQLiteState(tmp_path)
         stack.push_async_callback(state.close)
         yield Installation(tmp_path, state, cache)
 
@@ -305,9 +328,11 @@ async def test_a_written_version_is_read_by_another_replica_without_the_store(
     found = await other.reader.current(CHECKOUT)
 
     assert found is not None
-    assert (found.hollow, other.store.reads) == (True, 0)
+    assert (found.without_secrets, other.store.reads) == (True, 0)
     assert found.keys == written.keys
-    assert masked(found.data, fingerprints=False) == masked(written.data, fingerprints=False)
+    assert mask_secrets(found.data, fingerprints=False) == mask_secrets(
+        written.data, fingerprints=False
+    )
 
 
 async def test_a_version_read_from_the_store_is_put_there(installation: Installation) -> None:
@@ -336,10 +361,10 @@ async def test_what_needs_the_secret_asks_the_store_and_keeps_what_it_got(
     again = await other.reader.current(CHECKOUT)
 
     assert shown.is_encrypted
-    assert masked(shown.value, fingerprints=True) == {"$secret": "masked"}
+    assert mask_secrets(shown.value, fingerprints=True) == {"$secret": "masked"}
     assert (answer.is_encrypted, value) == (True, CANARY)
     assert again is not None
-    assert (again.hollow, other.store.reads) == (False, 1)
+    assert (again.without_secrets, other.store.reads) == (False, 1)
 
 
 async def test_a_write_on_a_replica_that_knows_it_hollow_keeps_every_secret(
@@ -349,12 +374,12 @@ async def test_a_write_on_a_replica_that_knows_it_hollow_keeps_every_secret(
     before = await one.write(create_key("password", CANARY, is_encrypted=True))
     await until(lambda: installation.cache.get(key_of(1)))
     other = await installation.replica()
-    hollow = await other.reader.current(CHECKOUT)
-    assert hollow is not None
-    assert hollow.hollow
+    without_secrets = await other.reader.current(CHECKOUT)
+    assert without_secrets is not None
+    assert without_secrets.without_secrets
 
     after = await other.write(create_key("host", "db1", is_encrypted=False))
-    rolled_back = await other.write(await other.documents.restoring(CHECKOUT, 1))
+    rolled_back = await other.write(await other.documents.edit_to_restore(CHECKOUT, 1))
 
     assert after.data["password"] == before.data["password"]
     assert rolled_back.data == before.data
@@ -399,12 +424,12 @@ async def test_reading_the_whole_and_the_hollow_at_once_leaves_the_whole(
     for _ in range(20):
         replica = await installation.replica()
         read = partial(replica.reader.current, CHECKOUT)
-        await asyncio.gather(read(), read(whole=True), read(), read(whole=True))
+        await asyncio.gather(read(), read(with_secrets=True), read(), read(with_secrets=True))
 
         found = await replica.reader.current(CHECKOUT)
 
         assert found is not None
-        assert not found.hollow
+        assert not found.without_secrets
         assert replica.store.reads == 1
 
 
@@ -435,7 +460,7 @@ async def test_what_becomes_a_secret_is_taken_away_where_it_was_plain(
 
     if at_first == "away":
         redis_server.freeze()
-        monkeypatch.setattr(redis, "CALL_SECONDS", 0.5)
+        monkeypatch.setattr(installation.cache, "_seconds", 0.5)
     try:
         await replica.write(patch(KeyPatch(encrypt=("password",))))
     finally:
@@ -458,14 +483,14 @@ async def test_what_was_adopted_from_another_log_is_forgotten_with_all_that_was_
     await old.write(create_key("host", "of another log", is_encrypted=False))
     await until(lambda: installation.cache.get(key_of(1)))
     lost = await old.keys.log.snapshot()
-    state = State(tmp_path / "made-anew")
+    state = SQLiteState(tmp_path / "made-anew")
     try:
         anew = Installation(tmp_path, state, installation.cache)
         writing = await anew.replica(AbsentCache())
         late = Follower(EmbeddedChangeLog(state))
-        cached = CachedDocuments(installation.cache, max_versions=50)
-        reader = Reader(writing.store, late, cached, max_versions=50, memory_bytes=2**20)
-        late.adopt(lost, age=5)
+        cached = DocumentCache(installation.cache, max_versions=50)
+        reader = DocumentReader(writing.store, late, cached, max_versions=50, memory_bytes=2**20)
+        late.adopt_snapshot(lost, age=5)
         adopted = await reader.effective(CHECKOUT)
         await writing.write(create_key("host", "of this log", is_encrypted=False))
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.configs.edits import (
+from app.configs.documents.edits import (
     Edit,
     Patch,
     create_document,
@@ -39,35 +39,35 @@ from app.configs.errors import (
     VersionIsDeletion,
 )
 from app.configs.model import Body, DocumentId, Stamp, decode, encode
+from app.configs.removals import DROPPED, REMOVALS_ROOM, removals_size
 from app.configs.secrets import (
     MASK,
     ToSeal,
-    hidden,
+    hidden_keys,
     holds_secret,
     mask_history,
-    masked,
+    mask_secrets,
     masked_diff,
-    received,
-    stored,
-    to_seal,
+    put_sealed,
+    receive_tree,
+    stored_secret,
+    values_to_seal,
 )
 from app.errors import PilothouseError
-from pilothouse_core.trees import SECRET, Tree, at, copied, has, is_secret, leaves
+from pilothouse_core.trees import SECRET, Tree, contains_key, is_secret, leaves, node_at
 
 DOCUMENT = DocumentId("production", "orders")
 MASKED = {SECRET: MASK}
-SEALED = stored("sealed-text", "mark")
+SEALED = stored_secret("sealed-text", "mark")
 
 
 def sealed(data: Tree) -> Tree:
     """Put a ciphertext where the write path would."""
-    result = copied(data)
-    for key, leaf in list(to_seal(data)):
-        *outer, last = key.split(".")
-        tree = result
-        for name in outer:
-            tree = tree[name]
-        tree[last] = stored(f"sealed-{json.dumps(leaf.value)}", "mark")
+    texts = [
+        stored_secret(f"sealed-{json.dumps(leaf.value)}", "mark")
+        for *_, leaf in values_to_seal(data)
+    ]
+    result: Tree = put_sealed(data, iter(texts))
     return result
 
 
@@ -77,6 +77,7 @@ class Ledger:
 
     bodies: list[Body] = field(default_factory=list)
     keep: int = 200
+    room: int = REMOVALS_ROOM
 
     @property
     def current(self) -> Body | None:
@@ -92,7 +93,7 @@ class Ledger:
         if draft.data is None:
             return None
         data, version = sealed(draft.data), len(self.bodies) + 1
-        facts = key_facts(base, data, version, "ann", f"t{version}", keep=self.keep)
+        facts = key_facts(base, data, version, "ann", f"t{version}", self.keep, room=self.room)
         stamp = Stamp(f"i{version}", draft.action, "ann", "", f"t{version}")
         body = Body(version, stamp, "ann", "t1", draft.deleted, data, facts)
         self.bodies.append(body)
@@ -162,9 +163,10 @@ STEPS = st.lists(
 )
 
 
-def after(steps: Sequence[Edit | Rollback]) -> Ledger:
+def after(steps: Sequence[Edit | Rollback], room: int = REMOVALS_ROOM) -> Ledger:
     """Make a document by these steps, of which those that are refused change nothing."""
-    made = ledger(create_document({"a.b": 1, "b": {}}))
+    made = Ledger(room=room)
+    made.apply(create_document({"a.b": 1, "b": {}}))
     for step in steps:
         with suppress(PilothouseError):
             made.apply(step.edit(made) if isinstance(step, Rollback) else step)
@@ -172,6 +174,8 @@ def after(steps: Sequence[Edit | Rollback]) -> Ledger:
 
 
 LEDGERS = STEPS.map(after)
+# Whose room for removed keys holds none of them, one or a few.
+CRAMPED = st.builds(after, STEPS, st.sampled_from([0, 1080, 1200]))
 
 
 def outcome(edit: Edit, body: Body | None) -> object:
@@ -229,7 +233,63 @@ def test_a_plain_value_is_masked_once_its_key_is_a_secret_and_only_then(made: Le
 
         expected = {key for key in plain if any(are_related(key, secret) for secret in later)}
 
-        assert hidden(body, made.current) == expected
+        assert hidden_keys(body, made.current) == expected
+
+
+@given(CRAMPED)
+def test_what_was_a_secret_is_masked_though_its_removal_is_no_longer_remembered(
+    made: Ledger,
+) -> None:
+    assert made.current is not None
+    for body in made.bodies:
+        shown = flat(mask_history(body, made.current, fingerprints=False))
+        secrets = {
+            key
+            for other in made.bodies[body.version - 1 :]
+            for key, leaf in leaves(other.data)
+            if is_secret(leaf)
+        }
+        for key, leaf in shown.items():
+            is_protected = any(are_related(key, secret) for secret in secrets)
+            assert leaf == MASKED or not is_protected, (body.version, key)
+
+
+@given(CRAMPED)
+def test_the_facts_of_removed_keys_stay_in_their_room(made: Ledger) -> None:
+    for body in made.bodies:
+        others = {key: fact for key, fact in body.keys.items() if key != DROPPED}
+        assert removals_size(others) <= made.room
+        assert {key for key, fact in others.items() if not fact.removed} == flat(body.data).keys()
+
+
+def test_removals_of_former_secrets_are_remembered_longest() -> None:
+    numbers = range(60)
+    made = Ledger(room=2200)
+    made.apply(create_document({f"k{number}": {SECRET: {"value": 1}} for number in numbers[:3]}))
+    made.apply(replace_document({f"k{number}": number for number in numbers[3:]}))
+    made.apply(replace_document({"last": 1}))
+
+    assert made.current is not None
+    facts = made.current.keys
+    assert {key for key, fact in facts.items() if fact.secret_until} == {"k0", "k1", "k2"}
+    assert facts[DROPPED].version == 3
+    assert 4 < len(facts) < 60
+    assert hidden_keys(made.version(2), made.current) == set()
+
+
+def test_one_fact_stands_for_former_secrets_that_found_no_room() -> None:
+    made = Ledger(room=0)
+    made.apply(create_document({"a": {SECRET: {"value": 1}}, "b": 1}))
+    made.apply(replace_document({"a": 1, "b": 2}))
+    made.apply(patch(Patch(set={"a": 2}, encrypt=("a",))))
+    made.apply(replace_document({"b": 3}))
+    made.apply(replace_document({"b": 4}))
+
+    assert made.current is not None
+    assert made.current.keys.keys() == {"b", DROPPED}
+    assert made.current.keys[DROPPED].secret_until == 3
+    masked_in = [bool(hidden_keys(body, made.current)) for body in made.bodies]
+    assert masked_in == [True, True, True, False, False]
 
 
 @given(LEDGERS)
@@ -238,7 +298,7 @@ def test_history_shows_no_ciphertext_and_no_value_that_is_masked(made: Ledger) -
     for body in made.bodies:
         shown = flat(mask_history(body, made.current, fingerprints=False))
 
-        masks = hidden(body, made.current)
+        masks = hidden_keys(body, made.current)
         assert shown.keys() == flat(body.data).keys()
         for key, leaf in leaves(body.data):
             assert shown[key] == (MASKED if is_secret(leaf) or key in masks else leaf)
@@ -249,7 +309,7 @@ def test_history_shows_no_ciphertext_and_no_value_that_is_masked(made: Ledger) -
 def test_a_rollback_makes_no_secret_plain(made: Ledger, data: st.DataObject) -> None:
     assert made.current is not None
     old = data.draw(st.sampled_from([body for body in made.bodies if not body.deleted]))
-    secret = hidden(old, made.current)
+    secret = hidden_keys(old, made.current)
 
     draft = restore_document(old)(DOCUMENT, made.current)
 
@@ -264,7 +324,7 @@ def test_a_rollback_makes_no_secret_plain(made: Ledger, data: st.DataObject) -> 
 def test_nor_does_the_rollback_of_a_key(made: Ledger, key: str, data: st.DataObject) -> None:
     assert made.current is not None
     old = data.draw(st.sampled_from([body for body in made.bodies if not body.deleted]))
-    secret = hidden(old, made.current)
+    secret = hidden_keys(old, made.current)
 
     found = outcome(restore_key(key, old), made.current)
 
@@ -297,13 +357,13 @@ def test_a_difference_names_what_differs_and_shows_what_may_be_shown(made: Ledge
 
 @given(STORED)
 def test_what_is_shown_and_sent_back_is_what_was_stored(data: Tree) -> None:
-    assert received(masked(data, fingerprints=True), data) == data
-    assert received(masked(data, fingerprints=False), data) == data
+    assert receive_tree(mask_secrets(data, fingerprints=True), data) == data
+    assert receive_tree(mask_secrets(data, fingerprints=False), data) == data
 
 
 @given(STORED)
 def test_a_mask_shows_only_that_there_is_a_secret(data: Tree) -> None:
-    shown = flat(masked(data, fingerprints=False))
+    shown = flat(mask_secrets(data, fingerprints=False))
 
     assert {key: leaf == MASKED for key, leaf in shown.items()} == {
         key: is_secret(leaf) for key, leaf in flat(data).items()
@@ -334,7 +394,7 @@ def test_a_file_merged_twice_changes_nothing_the_second_time(
     except KeyConflict:
         return
     assert made.current is not None
-    if any(is_secret(at(made.current.data, key)) for key in members):
+    if any(is_secret(node_at(made.current.data, key)) for key in members):
         return  # a plain value sent for a secret is sealed anew
 
     assert made.apply(merge_in(members)) is None
@@ -351,7 +411,7 @@ def test_what_was_a_secret_once_stays_masked_through_all_that_follows() -> None:
     )
 
     assert made.current is not None
-    masks = [bool(hidden(body, made.current)) for body in made.bodies]
+    masks = [bool(hidden_keys(body, made.current)) for body in made.bodies]
 
     assert masks == [True, False, False, False, False, False]
 
@@ -409,7 +469,7 @@ def create(members: Mapping[str, Any]) -> Tree:
         (create_key("z", MASKED, is_encrypted=False), NothingMasked),
         (create_key("z", {"x": MASKED}, is_encrypted=True), NothingMasked),
         (create_key("z", {SECRET: "vault:v1:x"}, is_encrypted=True), BadMember),
-        (create_key("z", [{"$x": 1}], is_encrypted=False), BadMember),
+        (create_key("z", [{"$value": 1}], is_encrypted=False), BadMember),
         (replace_key("z", 1, is_encrypted=None), KeyNotFound),
         (replace_key("s", 1, is_encrypted=None), KeyConflict),
         (replace_key("a", {"b": 1}, is_encrypted=None), KeyConflict),
@@ -447,7 +507,7 @@ def test_a_deletion_is_nothing_to_roll_back_to() -> None:
         made.apply(restore_document(made.version(2)))
 
 
-@pytest.mark.parametrize("key", ["", "a..b", "a b", "$a", "x" * 257])
+@pytest.mark.parametrize("key", ["", "a\n", "\x7f", "x y" * 100, "a." * 600 + "a"])
 def test_a_patch_takes_only_what_is_a_key(key: str) -> None:
     for changes in (Patch(set={key: 1}), Patch(unset=(key,)), Patch(encrypt=(key,))):
         with pytest.raises(BadKey):
@@ -531,7 +591,7 @@ def test_removing_the_last_key_of_a_section_removes_the_section() -> None:
 
     assert made.current is not None
     assert made.current.data == {"d": 1}
-    assert not has(made.current.data, "a")
+    assert not contains_key(made.current.data, "a")
 
 
 def test_what_is_to_be_sealed_shows_itself_in_no_message() -> None:

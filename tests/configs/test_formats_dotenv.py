@@ -1,6 +1,7 @@
 import pytest
 
-from app.configs.formats import BadFile, NameClash, parse, render
+from app.configs.formats import BadFile, NameClash, NotExpressible, parse, render
+from pilothouse_core.trees import nested_tree
 
 
 def single(text: str) -> dict[str, object]:
@@ -39,7 +40,7 @@ def test_dotenv_is_read(line: str, data: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("A=1\nB='\n'\nA=2", "line 4: the name 'A' stands in line 1 already"),
+        ("A=1\nB='\n'\nA=2", "line 4: the name 'A' is already set in line 1"),
         ("A=1\nnothing", "line 2: neither NAME=value nor a comment"),
         ("export A", "line 1: neither NAME=value nor a comment"),
         ("A B=1", "line 1: neither NAME=value nor a comment"),
@@ -60,21 +61,82 @@ def test_dotenv_is_rendered_with_shell_names() -> None:
         "db": {"pool-size": 5, "url": "jdbc:h2://h:1/a?b", "host": "h"},
         "list": [1, {"a": "é"}],
         "none": None,
-        "text": 'two "lines"\nof it\'s $',
-        "expression": "${random.uuid}",
+        "text": 'two "lines"\nof $',
+        "path": "C:\\new\\table",
+        "share": "\\\\server\\share",
         "secret": {"$secret": "masked"},
+        "shown": {"$secret": {"value": "hunter2"}},
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "x" * 70: 1,
     }
 
     assert render(data, "dotenv").splitlines() == [
         "DB_POOL_SIZE=5",
-        'DB_URL="jdbc:h2://h:1/a?b"',
+        "DB_URL='jdbc:h2://h:1/a?b'",
         "DB_HOST=h",
-        'LIST="[1,{\\"a\\":\\"é\\"}]"',
-        "NONE=null",
-        r'TEXT="two \"lines\"\nof it' + "'" + r's \$"',
-        "EXPRESSION='${random.uuid}'",
+        """LIST='[1,{"a":"é"}]'""",
+        "# none is null and left out",
+        """TEXT='two "lines\"""",
+        "of $'",
+        "PATH='C:\\new\\table'",
+        "SHARE=\\\\server\\share",
         "# secret is a secret and left out",
+        "SHOWN=hunter2",
+        "NODESELECTOR_KUBERNETES_IO_OS=linux",
+        f"{'X' * 70}=1",
     ]
+
+
+@pytest.mark.parametrize(
+    "text", ["${HOME}", "a${B:-c}", "it's $5", "'\"", "a\\\\ b", "\\'\\", '"\r']
+)
+def test_a_value_that_readers_would_read_differently_is_refused(text: str) -> None:
+    with pytest.raises(NotExpressible) as refused:
+        render({"a": {"b": text}, "c": text, "d": 1}, "dotenv")
+
+    assert refused.value.facts == {"keys": ["a.b", "c"]}
+    assert text not in str(refused.value) or text == "'\""
+
+
+def test_types_say_the_keys_and_types_of_variables() -> None:
+    data = {
+        "db": {"port": 5, "host": "h", "none": None, "odd\u2028A=1": True},
+        "A": [],
+        "B": {},
+        "s": {"$secret": {"value": 1}},
+    }
+
+    text = render(data, "dotenv", types=True)
+
+    assert text.splitlines()[:2] == ["# key: db.port", "# type: number"]
+    assert '# key: "db[odd\\u2028A=1]"' in text
+    assert "# type: secret number" in text
+    assert single(text) == {"DB_PORT": "5", "DB_HOST": "h", "DB_ODD_A_1": "true"} | {
+        "A": "[]",
+        "B": "{}",
+        "S": "1",
+    }
+    (section,) = parse(text, "dotenv", types=True)
+    assert nested_tree(section.data) == data
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("# type: integer\nA=1", "line 1: the type 'integer' is not known"),
+        ("\n# type: number\nA=x", "line 3: the value is not of the type number"),
+        ("# type: number\nA=1e-400", "line 2: the value is not of the type number: a number that"),
+        ("# type: boolean\nA=1", "line 2: the value is not of the type boolean"),
+        ("# key: b\nA=1\n# key: b\nC=1", "line 4: the key 'b' is given twice"),
+        ('# key: "b\nA=1', "line 1: the key in a comment is not JSON"),
+    ],
+)
+def test_types_that_are_wrong_are_refused_with_their_line(text: str, reason: str) -> None:
+    with pytest.raises(BadFile) as refused:
+        parse(text, "dotenv", types=True)
+
+    assert str(refused.value).startswith(reason)
+    assert parse(text, "dotenv")
 
 
 def test_two_keys_in_one_dotenv_name_are_refused() -> None:

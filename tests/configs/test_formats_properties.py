@@ -28,7 +28,14 @@ def refusal(text: str) -> str:
         ("a=1\rb=2\r\n\r\nc=3  ", {"a": "1", "b": "2", "c": "3  "}),
         ("a.b=1\na.c=2", {"a.b": "1", "a.c": "2"}),
         ("a[1]=y\na[0]=x", {"a": ["x", "y"]}),
-        ("a.b[0].c.d=1\na.b[0].e=2\na.b[1].e=3", {"a.b": [{"c.d": "1", "e": "2"}, {"e": "3"}]}),
+        (
+            "a.b[0].c.d=1\na.b[0].e=2\na.b[1].e=3",
+            {"a.b": [{"c": {"d": "1"}, "e": "2"}, {"e": "3"}]},
+        ),
+        (
+            "a[0][c.d]=1\na[0].c.d=2\na[0].0=3\na[0].e\\ f=4\na[0][/x]=5",
+            {"a": [{"c.d": "1", "c": {"d": "2"}, "0": "3", "e f": "4", "/x": "5"}]},
+        ),
         ("a[0][0]=1\na[0][1]=2\na[1][0]=3", {"a": [["1", "2"], ["3"]]}),
         ("a[b.c]=1", {"a[b.c]": "1"}),
     ],
@@ -40,14 +47,14 @@ def test_properties_are_read_as_java_reads_them(text: str, data: dict[str, objec
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("a=1\n\na = 2", "line 3: the key 'a' stands in line 1 already"),
-        ("a=1\n\\u0061=2", "line 2: the key 'a' stands in line 1 already"),
-        ("a=1\na[0]=2", "line 2: the key 'a[0]' lies where an earlier one has its value"),
-        ("a[0]=1\na=2", "line 2: the key 'a' lies where an earlier one has its value"),
-        ("a[0]=1\na[0].b=2", "line 2: the key 'a[0].b' lies where an earlier one has its value"),
-        ("a[0].b=1\na[0][0]=2", "line 2: the key 'a[0][0]' lies where an earlier one has its"),
-        ("a[0]=1\na[2]=2", "the list 'a' has items, but none at [1]"),
-        ("a.b[0].c[1]=2", "the list 'a.b[0].c' has items, but none at [0]"),
+        ("a=1\n\na = 2", "line 3: the key 'a' is already set in line 1"),
+        ("a=1\n\\u0061=2", "line 2: the key 'a' is already set in line 1"),
+        ("a=1\na[0]=2", "line 2: the key 'a[0]' conflicts with an earlier key"),
+        ("a[0]=1\na=2", "line 2: the key 'a' conflicts with an earlier key"),
+        ("a[0]=1\na[0].b=2", "line 2: the key 'a[0].b' conflicts with an earlier key"),
+        ("a[0].b=1\na[0][0]=2", "line 2: the key 'a[0][0]' conflicts with an earlier key"),
+        ("a[0]=1\na[2]=2", "the list 'a' has no item [1]"),
+        ("a.b[0].c[1]=2", "the list 'a.b[0].c' has no item [0]"),
         ("a[0]b=2", "line 1: the key 'a[0]b' has an index without meaning"),
         ("[0]=2", "line 1: the key '[0]' has an index without meaning"),
         (f"a[{'9' * 5000}]=2", "has an index without meaning"),
@@ -87,7 +94,7 @@ def test_properties_are_rendered_flat_and_in_ascii() -> None:
     }
 
     assert render(data, "properties").splitlines() == [
-        r"a.b\ c=\ \u00e9\ud83d\ude00",
+        r"a[b\ c]=\ \u00e9\ud83d\ude00",
         r"a.d=x=y: #z\\\n",
         "list[0]=x",
         "list[1].y=true",

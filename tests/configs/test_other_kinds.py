@@ -6,28 +6,29 @@ from pathlib import Path
 
 import pytest
 
-from app.access.fingerprints import Fingerprints
+from app.access.model import ANYBODY, Caller
+from app.audit.fingerprints import Fingerprints
 from app.cache.absent import AbsentCache
-from app.changes.embedded import EmbeddedChangeLog
 from app.changes.follower import Follower
+from app.changes.log.embedded import EmbeddedChangeLog
 from app.changes.model import Entity, Written
-from app.configs.cached import CachedDocuments
-from app.configs.documents import DocumentService
-from app.configs.edits import create_key
-from app.configs.embedded import EmbeddedCipher, EmbeddedConfigStore
+from app.configs.documents.cache import DocumentCache
+from app.configs.documents.edits import create_key
+from app.configs.documents.reader import DocumentReader
+from app.configs.documents.recovery import Scanner
+from app.configs.documents.writer import DocumentWriter, Write
 from app.configs.model import document_id
-from app.configs.reading import Reader
-from app.configs.recovery import Scanner
-from app.configs.writing import Write, Writer
-from app.flags.embedded import EmbeddedFlagStore
+from app.configs.services.documents import DocumentService
+from app.configs.store.embedded import EmbeddedCipher, EmbeddedConfigStore
+from app.flags.cache import FlagCache
 from app.flags.model import Commit, Edit, entity
-from app.flags.sets import FlagSets
-from app.registry.rows import Registration
-from app.registry.rows import entity as instance
-from app.registry.rows_embedded import EmbeddedInstanceRows
-from app.registry.view import View
-from app.state import State
-from app.stats import Stats
+from app.flags.store.embedded import EmbeddedFlagStore
+from app.registry.instances.embedded import EmbeddedInstanceStore
+from app.registry.model import Registration
+from app.registry.model import instance_entity as instance
+from app.registry.view import RegistryView
+from app.sqlite.state import SQLiteState
+from app.status.stats import Stats
 from app.telemetry import REGISTRY
 
 CHECKOUT = document_id("staging", "checkout")
@@ -55,14 +56,14 @@ class Bench:
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     """One of each kind, and a flag whose key looks like a document's."""
-    state = State(tmp_path)
+    state = SQLiteState(tmp_path)
     log = EmbeddedChangeLog(state)
     store = EmbeddedConfigStore(state, max_versions=50)
     follower = Follower(log)
-    cached = CachedDocuments(AbsentCache(), max_versions=50)
-    reader = Reader(store, follower, cached, max_versions=50, memory_bytes=2**20)
+    cached = DocumentCache(AbsentCache(), max_versions=50)
+    reader = DocumentReader(store, follower, cached, max_versions=50, memory_bytes=2**20)
     cipher = EmbeddedCipher(tmp_path / "secrets.key")
-    writer = Writer(
+    writer = DocumentWriter(
         store, log, cipher, reader, max_versions=50, fingerprints=Fingerprints(bytes(32))
     )
     await follower.start()
@@ -70,28 +71,28 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     edits = [Edit("flag", "banner", "{}", "created"), Edit("segment", "beta", "{}", "created")]
     flags = EmbeddedFlagStore(state, log.wake)
     await flags.commit(Commit("production", 0, edits, actor="ana", comment="", request_id="r"))
-    await EmbeddedInstanceRows(state, log.wake).register(INSTANCE)
+    await EmbeddedInstanceStore(state, log.wake).register(INSTANCE)
     await log.advance(DISGUISED, [Written(1, None)])
     await follower.catch_up()
     others = {BANNER.key, DISGUISED.key, instance("checkout", "one").key}
     assert {*others, CHECKOUT.path} <= follower.pointers.keys()
-    sets = FlagSets(flags)
+    sets = FlagCache(flags)
     await sets.refresh()
     yield Bench(
         DocumentService(reader, writer, log),
         Scanner(store, reader, writer),
-        Stats(reader, log, sets, View()),
+        Stats(reader, log, sets, RegistryView()),
     )
     await state.close()
 
 
 async def test_the_list_of_documents_has_no_others(bench: Bench) -> None:
-    assert [pointer.entity for pointer in bench.documents.listed(None)] == [CHECKOUT.entity]
-    assert bench.documents.listed("production") == []
+    assert [pointer.entity for pointer in bench.documents.list_documents(None)] == [CHECKOUT.entity]
+    assert bench.documents.list_documents("production") == []
 
 
 async def test_the_numbers_for_people_count_no_other_as_a_document(bench: Bench) -> None:
-    numbers = await bench.stats.now()
+    numbers = await bench.stats.now(Caller(ANYBODY, "request"))
 
     assert (numbers.documents, numbers.environments, numbers.services) == (1, 1, 1)
     assert (numbers.flags, numbers.segments) == (1, 1)

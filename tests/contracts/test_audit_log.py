@@ -11,22 +11,23 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.access.audit_embedded import EmbeddedAuditLog
-from app.access.audit_postgres import PostgresAuditLog
-from app.access.auditing import SPAN, AuditEvent, AuditLog, AuditRow, SignedHead, Wanted
-from app.access.chain import BEGINNING, Head
-from app.access.errors import AuditUnavailable
-from app.changes.embedded import EmbeddedChangeLog
+from app.audit.chain import BEGINNING, ChainHead
+from app.audit.embedded import EmbeddedAuditLog
+from app.audit.errors import AuditUnavailable
+from app.audit.port import SCAN_SPAN, AuditEvent, AuditFilter, AuditLog, AuditRow, SignedHead
+from app.audit.postgres import PostgresAuditLog
+from app.changes.log.embedded import EmbeddedChangeLog
+from app.changes.log.port import ChangeLog
+from app.changes.log.postgres import PostgresChangeLog
 from app.changes.model import Disclosure, Entity, Intent, Written
-from app.changes.port import ChangeLog
-from app.changes.postgres import PostgresChangeLog
-from app.database import close_engine, open_engine
-from app.links import FIELDS, FIRST, link, microseconds
-from app.state import State
+from app.hash_chain import FIRST_HASH, HASHED_FIELDS, epoch_microseconds, hash_row
+from app.postgres.engine import close_engine, open_engine
+from app.sqlite.state import SQLiteState
+from tests.servers.deadlines import PATIENT_SECONDS
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 890123, UTC)
 EVENT = AuditEvent(NOW, "ana", "denied", "config", "staging", "billing")
-ALL = Wanted()
+ALL = AuditFilter()
 REFUSED = ("UPDATE audit SET actor = 'bob'", "DELETE FROM audit", "DELETE FROM audit_heads")
 
 
@@ -43,7 +44,7 @@ class Rig:
 
 
 async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
-    state = State(request.getfixturevalue("tmp_path"))
+    state = SQLiteState(request.getfixturevalue("tmp_path"))
     stack.push_async_callback(state.close)
 
     def facts(connection: sqlite3.Connection) -> list[str | None]:
@@ -63,9 +64,9 @@ async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
     server = request.getfixturevalue("postgres_server")
     url = server.migrated_database()
     stack.callback(server.drop, url)
-    engine = open_engine(url)
+    engine = open_engine(url, PATIENT_SECONDS)
     stack.push_async_callback(close_engine, engine)
-    log = PostgresChangeLog(open_engine(url), url)
+    log = PostgresChangeLog(open_engine(url, PATIENT_SECONDS), url)
     stack.push_async_callback(log.close)
     bench = await asyncpg.connect(url)
     stack.push_async_callback(bench.close)
@@ -105,7 +106,7 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
 pytestmark = pytest.mark.anyio
 
 
-async def every(rig: Rig, wanted: Wanted = ALL) -> Sequence[AuditRow]:
+async def every(rig: Rig, wanted: AuditFilter = ALL) -> Sequence[AuditRow]:
     return await rig.audit.rows(0, 1000, wanted)
 
 
@@ -114,9 +115,9 @@ async def links(rig: Rig) -> list[bytes]:
     made: list[bytes] = []
     stored = zip(await every(rig), await rig.facts(), strict=True)
     for row, facts in stored:
-        said = {name: getattr(row, name) for name in FIELDS}
-        said |= {"at": microseconds(row.at), "facts": facts}
-        made.append(link(made[-1] if made else FIRST, said.values()))
+        said = {name: getattr(row, name) for name in HASHED_FIELDS}
+        said |= {"at": epoch_microseconds(row.at), "facts": facts}
+        made.append(hash_row(made[-1] if made else FIRST_HASH, said.values()))
     return made
 
 
@@ -148,16 +149,16 @@ async def test_to_record_nothing_is_nothing(rig: Rig) -> None:
 @pytest.mark.parametrize(
     "wanted",
     [
-        Wanted(actor="bob"),
-        Wanted(action="b"),
-        Wanted(kind="b"),
-        Wanted(environment="b"),
-        Wanted(name="b"),
-        Wanted(since=NOW + timedelta(microseconds=1)),
-        Wanted(actor="bob", action="b", kind="b", since=NOW, until=NOW + timedelta(days=1)),
+        AuditFilter(actor="bob"),
+        AuditFilter(action="b"),
+        AuditFilter(kind="b"),
+        AuditFilter(environment="b"),
+        AuditFilter(name="b"),
+        AuditFilter(since=NOW + timedelta(microseconds=1)),
+        AuditFilter(actor="bob", action="b", kind="b", since=NOW, until=NOW + timedelta(days=1)),
     ],
 )
-async def test_only_wanted_rows_are_read(rig: Rig, wanted: Wanted) -> None:
+async def test_only_wanted_rows_are_read(rig: Rig, wanted: AuditFilter) -> None:
     other = AuditEvent(NOW + timedelta(microseconds=1), "bob", "b", "b", "b", "b")
     await rig.audit.record([EVENT, other, EVENT])
 
@@ -168,7 +169,7 @@ async def test_only_wanted_rows_are_read(rig: Rig, wanted: Wanted) -> None:
 async def test_rows_are_read_in_parts(rig: Rig) -> None:
     await rig.audit.record([EVENT] * 5)
 
-    found = [await rig.audit.rows(after, 2, Wanted()) for after in (0, 2, 4, 5, SPAN)]
+    found = [await rig.audit.rows(after, 2, AuditFilter()) for after in (0, 2, 4, 5, SCAN_SPAN)]
 
     assert [[row.seq for row in part] for part in found] == [[1, 2], [3, 4], [5], [], []]
 
@@ -182,14 +183,14 @@ async def test_whatever_writes_a_row_it_follows_the_one_before(rig: Rig) -> None
     intent = Intent("i-1", about, 0, "created", "ana", "", "r-1", NOW, source="::1", facts=facts)
     await rig.log.begin(intent)
     await rig.log.advance(about, [Written(1, "i-1", NOW), Written(2, None), Written(3, None)])
-    await rig.log.disclose(Disclosure(about, ("é", "b"), "bob", "r-2", "10.0.0.7"))
+    await rig.log.record_disclosure(Disclosure(about, ("é", "b"), "bob", "r-2", "10.0.0.7"))
     await rig.audit.record([EVENT, replace(EVENT, facts={"count": 3})])
 
     rows = await every(rig)
 
     assert [row.seq for row in rows] == [1, 2, 3, 4, 5, 6]
     assert [row.hash for row in rows] == await links(rig)
-    assert await rig.audit.head() == Head(6, rows[-1].hash)
+    assert await rig.audit.head() == ChainHead(6, rows[-1].hash)
     assert [row.action for row in rows[:4]] == ["created", "external", "external", "revealed"]
     assert [row.source for row in rows] == ["::1", None, None, "10.0.0.7", None, None]
     assert [row.facts for row in rows[:4]] == [facts, None, None, {"keys": ["é", "b"]}]
@@ -200,7 +201,7 @@ async def test_many_who_write_at_once_leave_one_chain(rig: Rig) -> None:
         about = Entity("config", "staging", f"s{number}", f"layers/staging/s{number}")
         for version in range(1, 6):
             await rig.log.advance(about, [Written(version, None)])
-            await rig.log.disclose(Disclosure(about, ("a",), "bob", "r"))
+            await rig.log.record_disclosure(Disclosure(about, ("a",), "bob", "r"))
             await rig.audit.record([EVENT, EVENT])
 
     await asyncio.gather(*(change(number) for number in range(4)))
@@ -210,32 +211,32 @@ async def test_many_who_write_at_once_leave_one_chain(rig: Rig) -> None:
     assert [row.hash for row in rows] == await links(rig)
     revisions = [row.revision for row in rows if row.revision is not None]
     assert revisions == sorted(revisions)
-    assert await rig.audit.head() == Head(80, rows[-1].hash)
+    assert await rig.audit.head() == ChainHead(80, rows[-1].hash)
 
 
 @pytest.mark.parametrize("statement", REFUSED)
 async def test_what_is_written_stays(rig: Rig, statement: str) -> None:
     await rig.audit.record([EVENT])
     signed = SignedHead(*await rig.audit.head(), NOW, "k", b"s")
-    await rig.audit.keep(signed)
+    await rig.audit.store_signed_head(signed)
 
     with pytest.raises(rig.refusals, match="append-only"):
         await rig.execute(statement)
 
     assert len(await every(rig)) == 1
-    assert await rig.audit.signed() == signed
+    assert await rig.audit.last_signed_head() == signed
 
 
 # Signed heads
 
 
 async def test_the_last_signed_head_is_told(rig: Rig) -> None:
-    assert await rig.audit.signed() is None
+    assert await rig.audit.last_signed_head() is None
     heads = [SignedHead(n, bytes([n]) * 32, NOW, "k", b"signature") for n in (3, 7, 5)]
     for signed in (*heads, heads[1]):
-        await rig.audit.keep(signed)
+        await rig.audit.store_signed_head(signed)
 
-    assert await rig.audit.signed() == heads[1]
+    assert await rig.audit.last_signed_head() == heads[1]
 
 
 # Outages
@@ -244,8 +245,13 @@ async def test_the_last_signed_head_is_told(rig: Rig) -> None:
 async def test_an_audit_that_is_away_says_so(rig: Rig) -> None:
     await rig.cut()
 
-    for asked in (rig.audit.record([EVENT]), every(rig), rig.audit.head(), rig.audit.signed()):
+    for asked in (
+        rig.audit.record([EVENT]),
+        every(rig),
+        rig.audit.head(),
+        rig.audit.last_signed_head(),
+    ):
         with pytest.raises(AuditUnavailable):
             await asked
     with pytest.raises(AuditUnavailable):
-        await rig.audit.keep(SignedHead(1, bytes(32), NOW, "k", b""))
+        await rig.audit.store_signed_head(SignedHead(1, bytes(32), NOW, "k", b""))

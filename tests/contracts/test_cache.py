@@ -1,7 +1,7 @@
 """What a cache promises: it keeps what it can, and it never fails or delays a caller."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import cycle
 from time import monotonic
@@ -14,6 +14,7 @@ from app.cache.port import Cache
 from app.cache.redis import CALL_SECONDS, KEPT_SECONDS, RedisAddress, RedisCache
 from app.errors import Unavailable
 from app.telemetry import REGISTRY
+from tests.servers.deadlines import PATIENT_SECONDS
 from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS, frozen, reserve_port
 from tests.servers.redis import RedisServer
 
@@ -22,10 +23,15 @@ LATEST = "pointers"
 
 @asynccontextmanager
 async def opened(
-    server: RedisServer, prefix: str, *, password: str | None = None, port: int | None = None
+    server: RedisServer,
+    prefix: str,
+    *,
+    password: str | None = None,
+    port: int | None = None,
+    seconds: float = CALL_SECONDS,
 ) -> AsyncIterator[RedisCache]:
     address = RedisAddress(server.host, port or server.port, password or server.password, server.db)
-    cache = RedisCache(address, prefix=prefix)
+    cache = RedisCache(address, prefix=prefix, seconds=seconds)
     try:
         yield cache
     finally:
@@ -38,8 +44,8 @@ def prefix(redis_server: RedisServer) -> str:
 
 
 @pytest.fixture
-async def cache(redis_server: RedisServer, prefix: str, patience: None) -> AsyncIterator[Cache]:
-    async with opened(redis_server, prefix) as opened_cache:
+async def cache(redis_server: RedisServer, prefix: str) -> AsyncIterator[Cache]:
+    async with opened(redis_server, prefix, seconds=PATIENT_SECONDS) as opened_cache:
         yield opened_cache
 
 
@@ -227,10 +233,11 @@ async def test_a_crowd_before_a_healthy_server_opens_no_breaker(
 
 @each
 async def test_a_server_that_is_gone_is_a_miss(
-    redis_server: RedisServer, prefix: str, patience: None, call: Call
+    redis_server: RedisServer, prefix: str, call: Call
 ) -> None:
     with reserve_port() as nobody:
-        async with opened(redis_server, prefix, port=nobody.getsockname()[1]) as cache:
+        port = nobody.getsockname()[1]
+        async with opened(redis_server, prefix, port=port, seconds=PATIENT_SECONDS) as cache:
             assert await longest(10, lambda: call(cache)) < CALL_SECONDS + SLACK_SECONDS
             assert not cache.is_usable
             with pytest.raises(Unavailable, match="cannot be reached"):
@@ -239,11 +246,11 @@ async def test_a_server_that_is_gone_is_a_miss(
 
 @each
 async def test_a_wrong_password_is_a_miss(
-    redis_server: RedisServer, prefix: str, patience: None, call: Call
+    redis_server: RedisServer, prefix: str, call: Call
 ) -> None:
-    async with opened(redis_server, prefix, password="wrong") as cache:
+    async with opened(redis_server, prefix, password="wrong", seconds=PATIENT_SECONDS) as cache:
         assert await longest(10, lambda: call(cache)) < CALL_SECONDS + SLACK_SECONDS
-        with pytest.raises(Unavailable, match="refused") as refused:
+        with pytest.raises(Unavailable, match="refuses") as refused:
             await cache.ping()
 
     assert "wrong" not in str(refused.value)
@@ -264,6 +271,62 @@ async def test_a_full_server_keeps_nothing_more_and_still_answers(
         assert await cache.get("config:e:s:2") is None
         assert await cache.get_newest(LATEST) is None
         assert cache.is_usable
+
+
+REFUSALS: dict[str, tuple[Sequence[Sequence[str]], Sequence[Sequence[str]], str]] = {
+    "full": (
+        [("CONFIG", "SET", "maxmemory-policy", "noeviction"), ("CONFIG", "SET", "maxmemory", "1")],
+        [("CONFIG", "SET", "maxmemory", "0")],
+        "out of memory",
+    ),
+    "a replica": (
+        [("REPLICAOF", "127.0.0.1", "1")],
+        [("REPLICAOF", "NO", "ONE")],
+        "read-only",
+    ),
+    "forbidden": (
+        [("ACL", "SETUSER", "default", "-set")],
+        [("ACL", "SETUSER", "default", "+@all")],
+        "may not write",
+    ),
+    "without scripts": (
+        [("ACL", "SETUSER", "default", "-eval")],
+        [("ACL", "SETUSER", "default", "+@all")],
+        "may not write",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+async def test_a_server_that_refuses_writes_is_told_of_and_still_read(
+    cache: Cache, redis_server: RedisServer, kind: str
+) -> None:
+    begin, end, reason = REFUSALS[kind]
+    await cache.put("config:e:s:1", b"old")
+    await answered(cache)
+    for command in begin:
+        redis_server.command(*command)
+    try:
+        with pytest.raises(Unavailable, match=reason):
+            await told_of(cache)
+        assert await cache.get("config:e:s:1") == b"old"
+        assert cache.is_usable
+    finally:
+        for command in end:
+            redis_server.command(*command)
+
+    await answered(cache)
+
+
+async def told_of(cache: Cache) -> None:
+    """Ping until it says that something is wrong other than an answer that comes late."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            try:
+                await cache.ping()
+            except Unavailable as error:
+                if "refuses" in str(error):
+                    raise
 
 
 async def test_a_server_that_was_killed_is_used_again_when_it_is_back(
@@ -346,28 +409,28 @@ def clock() -> Clock:
 
 def fail(breaker: Breaker, clock: Clock, times: int = 1) -> None:
     for _ in range(times):
-        breaker.failed(clock())
+        breaker.record_failure(clock())
 
 
 def test_a_breaker_opens_after_failures_in_a_row_only(clock: Clock) -> None:
     breaker = Breaker(failures=3, clock=clock)
     fail(breaker, clock, times=2)
-    breaker.succeeded()
+    breaker.record_success()
     fail(breaker, clock, times=2)
-    assert breaker.lets_through()
+    assert breaker.try_call()
 
     fail(breaker, clock)
 
     assert breaker.is_open
-    assert not breaker.lets_through()
+    assert not breaker.try_call()
 
 
 def test_failures_of_calls_under_way_together_count_as_one(clock: Clock) -> None:
     breaker = Breaker(failures=2, clock=clock)
     together = [clock() for _ in range(20)]
     for began in together:
-        breaker.failed(began)
-    assert breaker.lets_through()
+        breaker.record_failure(began)
+    assert breaker.try_call()
 
     fail(breaker, clock)
 
@@ -379,14 +442,14 @@ def test_an_open_breaker_lets_one_trial_through_in_each_pause(clock: Clock) -> N
     fail(breaker, clock)
 
     clock.now = 1.1
-    assert [breaker.lets_through() for _ in range(3)] == [True, False, False]
+    assert [breaker.try_call() for _ in range(3)] == [True, False, False]
     clock.now = 2.0
-    assert not breaker.lets_through()
+    assert not breaker.try_call()
     clock.now = 2.2
-    assert breaker.lets_through()  # though nobody told what became of the first trial
-    breaker.succeeded()
+    assert breaker.try_call()  # though nobody told what became of the first trial
+    breaker.record_success()
 
-    assert all(breaker.lets_through() for _ in range(3))
+    assert all(breaker.try_call() for _ in range(3))
 
 
 def test_while_others_try_no_caller_has_to(clock: Clock) -> None:
@@ -395,8 +458,8 @@ def test_while_others_try_no_caller_has_to(clock: Clock) -> None:
 
     for half_second in range(1, 10):
         clock.now = half_second / 2
-        assert not breaker.lets_through()
-        breaker.note_trial()
+        assert not breaker.try_call()
+        breaker.record_trial()
         fail(breaker, clock)
 
 

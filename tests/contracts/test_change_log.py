@@ -16,14 +16,15 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from app.changes.embedded import EmbeddedChangeLog
 from app.changes.errors import Gap, IntentNotFound
+from app.changes.log.embedded import EmbeddedChangeLog
+from app.changes.log.port import ChangeLog
+from app.changes.log.postgres import PostgresChangeLog
 from app.changes.model import Action, Change, Disclosure, Entity, Intent, Pointer, Written
-from app.changes.port import ChangeLog
-from app.changes.postgres import PostgresChangeLog
-from app.database import open_engine
 from app.errors import Unavailable
-from app.state import State
+from app.postgres.engine import open_engine
+from app.sqlite.state import SQLiteState
+from tests.servers.deadlines import PATIENT_SECONDS
 from tests.servers.process import SLACK_SECONDS
 
 NOW = datetime.now(UTC).replace(microsecond=123456)
@@ -55,13 +56,13 @@ class Rig:
 
 async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
     folder: Path = request.getfixturevalue("tmp_path")
-    state = State(folder)
+    state = SQLiteState(folder)
     stack.push_async_callback(state.close)
     log = EmbeddedChangeLog(state)
 
     async def reopen() -> ChangeLog:
         await state.close()
-        reopened = State(folder)
+        reopened = SQLiteState(folder)
         stack.push_async_callback(reopened.close)
         return EmbeddedChangeLog(reopened)
 
@@ -106,7 +107,7 @@ async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
     stack.push_async_callback(bench.close)
 
     async def reopen() -> ChangeLog:
-        log = PostgresChangeLog(open_engine(url), url)
+        log = PostgresChangeLog(open_engine(url, PATIENT_SECONDS), url)
         stack.push_async_callback(log.close)
         return log
 
@@ -199,7 +200,7 @@ async def changes_of(log: ChangeLog, about: Entity = CHECKOUT) -> list[Change]:
 
 
 async def due(log: ChangeLog) -> list[str]:
-    return [found.id for found in await log.overdue(100)]
+    return [found.id for found in await log.overdue_intents(100)]
 
 
 # Intents
@@ -231,7 +232,7 @@ async def test_a_retry_under_the_same_key_joins_the_first_intent(rig: Rig) -> No
     first = await rig.log.begin(keyed("key"))
 
     assert await rig.log.begin(keyed("key")) == first
-    assert await rig.log.joined("key") == first
+    assert await rig.log.intent_by_idempotency_key("key") == first
 
 
 async def test_an_intent_of_another_request_under_the_key_is_told_by_its_digest(rig: Rig) -> None:
@@ -243,7 +244,7 @@ async def test_an_intent_of_another_request_under_the_key_is_told_by_its_digest(
 async def test_nobody_joins_a_key_never_used(rig: Rig) -> None:
     await rig.log.begin(intent())
 
-    assert await rig.log.joined("key") is None
+    assert await rig.log.intent_by_idempotency_key("key") is None
 
 
 async def test_intents_without_a_key_stay_apart(rig: Rig) -> None:
@@ -258,7 +259,7 @@ async def test_a_key_is_remembered_for_a_day(rig: Rig) -> None:
     await rig.age(DAY - 3600)  # the intent is as old as this module
 
     assert (await rig.log.begin(keyed("key"))).id == first.id
-    joined = await rig.log.joined("key")
+    joined = await rig.log.intent_by_idempotency_key("key")
     assert joined is not None
     assert joined.id == first.id
 
@@ -266,12 +267,12 @@ async def test_a_key_is_remembered_for_a_day(rig: Rig) -> None:
 async def test_a_key_is_free_after_a_day(rig: Rig) -> None:
     first = await rig.log.begin(keyed("key"))
     await rig.age(DAY + 60)
-    assert await rig.log.joined("key") is None
+    assert await rig.log.intent_by_idempotency_key("key") is None
 
     second = keyed("key")
 
     assert await rig.log.begin(second) == second
-    assert await rig.log.joined("key") == second
+    assert await rig.log.intent_by_idempotency_key("key") == second
     assert (await rig.log.intent(first.id)).idempotency_key is None
 
 
@@ -555,7 +556,7 @@ async def test_overdue_intents_come_oldest_first_and_not_all_at_once(rig: Rig) -
     await rig.age(4)
 
     assert await due(rig.log) == [old.id, middle.id, young.id]
-    assert [found.id for found in await rig.log.overdue(2)] == [old.id, middle.id]
+    assert [found.id for found in await rig.log.overdue_intents(2)] == [old.id, middle.id]
 
 
 async def test_decided_intents_are_not_overdue(rig: Rig) -> None:
@@ -596,20 +597,20 @@ async def test_expiring_an_unknown_intent_does_nothing(rig: Rig) -> None:
 
 
 async def test_a_task_is_claimed_once_in_its_time(rig: Rig) -> None:
-    assert await rig.log.claim("scan", every=10)
-    assert not await rig.elsewhere.claim("scan", every=10)
-    assert await rig.elsewhere.claim("reconcile", every=10)
+    assert await rig.log.acquire_turn("scan", every=10)
+    assert not await rig.elsewhere.acquire_turn("scan", every=10)
+    assert await rig.elsewhere.acquire_turn("reconcile", every=10)
 
     await rig.age(9)
-    assert not await rig.log.claim("scan", every=10)
+    assert not await rig.log.acquire_turn("scan", every=10)
 
     await rig.age(2)
-    assert await rig.elsewhere.claim("scan", every=10)
-    assert not await rig.log.claim("scan", every=10)
+    assert await rig.elsewhere.acquire_turn("scan", every=10)
+    assert not await rig.log.acquire_turn("scan", every=10)
 
 
 async def test_of_many_who_claim_at_once_one_is_told_yes(rig: Rig) -> None:
-    claims = [log.claim("scan", every=10) for log in (rig.log, rig.elsewhere) * 5]
+    claims = [log.acquire_turn("scan", every=10) for log in (rig.log, rig.elsewhere) * 5]
 
     assert sum(await asyncio.gather(*claims)) == 1
 
@@ -684,8 +685,8 @@ async def test_recent_changes_are_counted(rig: Rig) -> None:
     await rig.age(100)
     await rig.log.advance(CHECKOUT, [Written(3, None)])
 
-    assert await rig.log.recent(60) == 1
-    assert await rig.log.recent(200) == 3
+    assert await rig.log.count_recent(60) == 1
+    assert await rig.log.count_recent(200) == 3
 
 
 async def test_the_snapshot_of_an_empty_log_is_empty(rig: Rig) -> None:
@@ -751,7 +752,7 @@ def busy_writers(rig: Rig, *, tasks: int, rounds: int) -> asyncio.Future[list[No
 
 async def test_a_change_logged_elsewhere_wakes_who_waits(rig: Rig) -> None:
     for base in range(5):  # more than once: the first may end for having just begun to listen
-        waiting = asyncio.create_task(rig.log.changed(within=10))
+        waiting = asyncio.create_task(rig.log.wait_for_change(within=10))
         await write(rig.elsewhere, base=base)
         logged = monotonic()
         await waiting
@@ -762,15 +763,15 @@ async def test_a_change_logged_between_two_waits_is_not_slept_over(rig: Rig) -> 
     for base in range(5):
         await write(rig.log, base=base)
         began = monotonic()
-        await rig.log.changed(within=10)
+        await rig.log.wait_for_change(within=10)
         assert monotonic() - began < SLACK_SECONDS
 
 
 async def test_waiting_ends_when_nothing_happens(rig: Rig) -> None:
-    await rig.log.changed(within=0.5)  # may end for having just begun to listen
+    await rig.log.wait_for_change(within=0.5)  # may end for having just begun to listen
 
     began = monotonic()
-    await rig.log.changed(within=0.1)
+    await rig.log.wait_for_change(within=0.1)
 
     assert 0.05 < monotonic() - began < SLACK_SECONDS
 
@@ -779,7 +780,7 @@ async def test_waiting_ends_when_nothing_happens(rig: Rig) -> None:
 
 
 async def unsent(log: ChangeLog, limit: int = 100) -> list[int]:
-    return [change.revision for change in await log.unsent(limit)]
+    return [change.revision for change in await log.unsent_changes(limit)]
 
 
 async def test_changes_wait_to_be_sent_in_the_order_of_the_log(rig: Rig) -> None:
@@ -788,8 +789,8 @@ async def test_changes_wait_to_be_sent_in_the_order_of_the_log(rig: Rig) -> None
         await write(rig.log, entity("payments"), base=base)
     every = await rig.log.since(0, limit=100)
 
-    assert await rig.log.unsent(limit=100) == every
-    assert await rig.log.unsent(limit=2) == every[:2]
+    assert await rig.log.unsent_changes(limit=100) == every
+    assert await rig.log.unsent_changes(limit=2) == every[:2]
 
 
 async def test_what_is_marked_as_sent_is_sent_for_ever(rig: Rig) -> None:
@@ -971,7 +972,7 @@ async def test_an_intent_that_is_young_or_undecided_is_not_forgotten(rig: Rig) -
     await rig.log.expire(undecided[0].id)
 
     assert await rig.log.forget(DAY) == 0
-    assert (await rig.log.joined("key") or young).state == "applied"
+    assert (await rig.log.intent_by_idempotency_key("key") or young).state == "applied"
     pointer = await rig.log.advance(CHECKOUT, [version_of(undecided[0])])
     assert (await rig.log.intent(undecided[0].id)).revision == pointer.revision
 
@@ -980,7 +981,7 @@ async def test_an_intent_that_is_young_or_undecided_is_not_forgotten(rig: Rig) -
 
 
 async def test_a_disclosure_is_audited(rig: Rig) -> None:
-    await rig.log.disclose(
+    await rig.log.record_disclosure(
         Disclosure(CHECKOUT, keys=("database.password", "token"), actor="ana", request_id="r-7")
     )
 
@@ -1071,21 +1072,21 @@ def every_call(log: ChangeLog) -> Sequence[Coroutine[Any, Any, object]]:
         log.advance(CHECKOUT, [Written(1, None)]),
         log.pointer(CHECKOUT.key),
         log.intent("ghost"),
-        log.joined("key"),
-        log.overdue(10),
+        log.intent_by_idempotency_key("key"),
+        log.overdue_intents(10),
         log.expire("ghost"),
         log.snapshot(),
         log.since(0, 10),
         log.history(CHECKOUT.key, 10),
-        log.recent(60),
-        log.unsent(10),
+        log.count_recent(60),
+        log.unsent_changes(10),
         log.mark_sent([1]),
         log.oldest_unsent(),
         log.trim(60, 1, relayed=True),
         log.forget(60),
         log.horizon(),
-        log.disclose(Disclosure(CHECKOUT, ("key",), "ana", "r-1")),
-        log.claim("scan", 10),
+        log.record_disclosure(Disclosure(CHECKOUT, ("key",), "ana", "r-1")),
+        log.acquire_turn("scan", 10),
         log.ping(),
     )
 
@@ -1107,11 +1108,11 @@ async def test_every_call_names_an_outage_in_time(rig: Rig) -> None:
 
 
 async def test_waiting_for_changes_outlasts_an_outage(rig: Rig) -> None:
-    await rig.log.changed(within=0.1)
+    await rig.log.wait_for_change(within=0.1)
     await rig.cut()
 
     began = monotonic()
-    await rig.log.changed(within=0.1)
-    await rig.log.changed(within=0.1)
+    await rig.log.wait_for_change(within=0.1)
+    await rig.log.wait_for_change(within=0.1)
 
     assert monotonic() - began < 1 + SLACK_SECONDS

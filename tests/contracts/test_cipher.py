@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from app.configs.embedded import EmbeddedCipher
 from app.configs.errors import SecretUnreadable
-from app.configs.port import Cipher, Sealed
-from app.configs.vault import VaultCipher
-from app.configs.vault_client import TokenLogin, VaultClient
+from app.configs.store.embedded import EmbeddedCipher
+from app.configs.store.port import Cipher, Sealed
+from app.configs.store.vault import VaultCipher
+from app.configs.store.vault_client import TokenLogin, VaultClient
+from tests.servers.deadlines import PATIENT_SECONDS
 from tests.servers.vault import VaultServer
 
 STAGING, PRODUCTION = "staging", "production"
@@ -51,7 +52,7 @@ async def vault(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
         assert status == 200, answer
 
     async def reopen() -> Cipher:
-        client = VaultClient(server.address, TokenLogin(server.root_token))
+        client = VaultClient(server.address, TokenLogin(server.root_token), seconds=PATIENT_SECONDS)
         stack.push_async_callback(client.close)
         return VaultCipher(client, mount="transit", prefix=prefix)
 

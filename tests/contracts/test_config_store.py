@@ -9,18 +9,20 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.configs.embedded import EmbeddedConfigStore
 from app.configs.errors import StoreUnavailable, VersionMissing, VersionTaken, WriteUnanswered
 from app.configs.model import MAX_DOCUMENT_BYTES, DocumentId, document_id
-from app.configs.port import ConfigStore, Head
-from app.configs.vault import VaultConfigStore
-from app.configs.vault_client import TokenLogin, VaultClient
-from app.state import State
+from app.configs.store.embedded import EmbeddedConfigStore
+from app.configs.store.port import ConfigStore, Head
+from app.configs.store.vault import VaultConfigStore
+from app.configs.store.vault_client import TokenLogin, VaultClient
+from app.sqlite.state import SQLiteState
+from tests.servers.deadlines import PATIENT_SECONDS
+from tests.servers.process import SLACK_SECONDS
 from tests.servers.proxy import LossyProxy
 from tests.servers.vault import VaultServer
 
 MAX_VERSIONS = 10
-DEADLINE_SECONDS = 1.0
+DEADLINE_SECONDS = 1.0 + SLACK_SECONDS
 CHECKOUT = document_id("staging", "checkout")
 
 
@@ -35,7 +37,7 @@ class Rig:
 
 async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
     folder: Path = request.getfixturevalue("tmp_path")
-    state = State(folder)
+    state = SQLiteState(folder)
     stack.push_async_callback(state.close)
 
     async def leave(path: str) -> None:
@@ -52,7 +54,8 @@ async def vault(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
     server: VaultServer = request.getfixturevalue("vault_server")
     parts, prefix = urlsplit(server.address), server.fresh_prefix()
     proxy = stack.enter_context(LossyProxy(parts.hostname or "", parts.port or 0))
-    client = VaultClient(f"http://127.0.0.1:{proxy.port}", TokenLogin(server.root_token))
+    address = f"http://127.0.0.1:{proxy.port}"
+    client = VaultClient(address, TokenLogin(server.root_token), seconds=PATIENT_SECONDS)
     stack.push_async_callback(client.close)
 
     async def leave(path: str) -> None:

@@ -15,17 +15,18 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.changes.embedded import EmbeddedChangeLog
+from app.changes.log.embedded import EmbeddedChangeLog
+from app.changes.log.port import ChangeLog
+from app.changes.log.postgres import PostgresChangeLog
 from app.changes.model import Action, Entity
-from app.changes.port import ChangeLog
-from app.changes.postgres import PostgresChangeLog
-from app.database import open_engine
-from app.flags.embedded import EmbeddedFlagStore
 from app.flags.errors import FlagsUnavailable, KeyTaken, SetMoved
-from app.flags.model import Commit, Edit, Item, Kind, Usage, entity
-from app.flags.port import FlagStore
-from app.flags.postgres import PostgresFlagStore
-from app.state import State
+from app.flags.model import Commit, Edit, FlagUsage, Item, Kind, entity
+from app.flags.store.embedded import EmbeddedFlagStore
+from app.flags.store.port import FlagStore
+from app.flags.store.postgres import PostgresFlagStore
+from app.postgres.engine import open_engine
+from app.sqlite.state import SQLiteState
+from tests.servers.deadlines import PATIENT_SECONDS
 from tests.servers.process import SLACK_SECONDS
 
 NOW = datetime.now(UTC).replace(microsecond=123456)
@@ -47,14 +48,14 @@ class Rig:
 
 async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
     folder: Path = request.getfixturevalue("tmp_path")
-    state = State(folder)
+    state = SQLiteState(folder)
     stack.push_async_callback(state.close)
     log = EmbeddedChangeLog(state)
     store = EmbeddedFlagStore(state, log.wake)
 
     async def reopen() -> FlagStore:
         await state.close()
-        reopened = State(folder)
+        reopened = SQLiteState(folder)
         stack.push_async_callback(reopened.close)
         return EmbeddedFlagStore(reopened, EmbeddedChangeLog(reopened).wake)
 
@@ -88,7 +89,7 @@ async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
     stack.push_async_callback(bench.close)
 
     async def replica() -> tuple[FlagStore, ChangeLog]:
-        engine = open_engine(url)
+        engine = open_engine(url, PATIENT_SECONDS)
         log = PostgresChangeLog(engine, url)
         stack.push_async_callback(log.close)
         return PostgresFlagStore(engine), log
@@ -163,7 +164,7 @@ async def write(store: FlagStore, *edits: Edit, base: int = 0) -> int:
 
 
 async def everything(store: FlagStore) -> Sequence[Item]:
-    return await store.newer(0, limit=100_000)
+    return await store.items_after(0, limit=100_000)
 
 
 # Committing
@@ -264,7 +265,7 @@ async def test_environments_have_their_own_items_and_bases(rig: Rig) -> None:
 async def test_a_definition_is_kept_to_the_character(rig: Rig, definition: str) -> None:
     written = await rig.store.commit(keyed(0, edit(definition=definition)))
 
-    repeated = await rig.store.repeated("key")
+    repeated = await rig.store.commit_by_idempotency_key("key")
 
     assert repeated is not None
     for found in (
@@ -351,7 +352,7 @@ async def test_a_refused_commit_leaves_nothing_behind(rig: Rig) -> None:
     assert await rig.log.since(0, 10) == changes
     assert await rig.log.snapshot() == snapshot
     assert await rig.audit() == audited
-    assert await rig.store.repeated("key") is None
+    assert await rig.store.commit_by_idempotency_key("key") is None
     assert await write(rig.store, edit("one"), base=base) > base
 
 
@@ -399,10 +400,10 @@ async def test_a_deleted_item_is_told_without_a_definition(rig: Rig) -> None:
 
     (second,) = await rig.store.commit(commit(first.revision, deletion()))
 
-    assert second.deleted
-    assert not first.deleted
+    assert second.is_deleted
+    assert not first.is_deleted
     assert (second.version, second.definition, second.action) == (2, "", "deleted")
-    assert await rig.store.newer(first.revision, limit=10) == [second]
+    assert await rig.store.items_after(first.revision, limit=10) == [second]
     assert await rig.store.history("flag", "staging", "banner", limit=10) == [second, first]
 
 
@@ -412,7 +413,7 @@ async def test_the_versions_of_a_deleted_item_go_on(rig: Rig) -> None:
 
     (third,) = await rig.store.commit(commit(base, edit(definition="3", action="created")))
 
-    assert (third.version, third.action, third.deleted) == (3, "created", False)
+    assert (third.version, third.action, third.is_deleted) == (3, "created", False)
     assert third.created_at == first.created_at
 
 
@@ -425,7 +426,7 @@ async def test_what_changed_is_read_on_from_a_revision_in_batches(rig: Rig) -> N
     await rig.store.commit(commit(0, edit("flag-1"), environment="production"))
 
     read: list[Item] = []
-    while page := await rig.store.newer(read[-1].revision if read else 0, limit=2):
+    while page := await rig.store.items_after(read[-1].revision if read else 0, limit=2):
         assert len(page) <= 2
         read += page
 
@@ -437,12 +438,12 @@ async def test_what_changed_is_read_on_from_a_revision_in_batches(rig: Rig) -> N
         ("staging", "flag-3", 2),
         ("production", "flag-1", 1),
     ]
-    assert [item.deleted for item in read] == [False, False, False, True, False, False]
-    assert await rig.store.newer(read[2].revision, limit=100) == read[3:]
+    assert [item.is_deleted for item in read] == [False, False, False, True, False, False]
+    assert await rig.store.items_after(read[2].revision, limit=100) == read[3:]
 
 
 async def test_nothing_written_is_nothing_new(rig: Rig) -> None:
-    assert await rig.store.newer(0, limit=10) == []
+    assert await rig.store.items_after(0, limit=10) == []
     assert await rig.store.history("flag", "staging", "banner", limit=10) == []
 
 
@@ -458,7 +459,7 @@ async def test_who_reads_what_changed_loses_nothing_of_many_writers(rig: Rig) ->
     newest: dict[tuple[str, str], Item] = {}
     last = 0
     while not (writing.done() and last == (await rig.log.snapshot()).revision):
-        for item in await rig.elsewhere.newer(last, limit=3):
+        for item in await rig.elsewhere.items_after(last, limit=3):
             newest[item.environment, item.name] = item
             last = item.revision
     await writing
@@ -493,7 +494,7 @@ async def test_what_was_written_under_a_key_is_found_by_it(rig: Rig) -> None:
     items = await rig.store.commit(keyed(0, edit("b"), deletion("a"), edit("b"), digest="one"))
     await write(rig.store, edit("b"), base=items[-1].revision)
 
-    repeated = await rig.elsewhere.repeated("key")
+    repeated = await rig.elsewhere.commit_by_idempotency_key("key")
 
     assert repeated is not None
     assert repeated.digest == "one"
@@ -503,13 +504,13 @@ async def test_what_was_written_under_a_key_is_found_by_it(rig: Rig) -> None:
 async def test_a_key_never_used_has_written_nothing(rig: Rig) -> None:
     await write(rig.store, edit())
 
-    assert await rig.store.repeated("key") is None
+    assert await rig.store.commit_by_idempotency_key("key") is None
 
 
 async def test_a_commit_of_no_edits_is_remembered_too(rig: Rig) -> None:
     await rig.store.commit(keyed(0, digest="one"))
 
-    repeated = await rig.store.repeated("key")
+    repeated = await rig.store.commit_by_idempotency_key("key")
 
     assert repeated is not None
     assert (repeated.digest, repeated.items) == ("one", [])
@@ -525,7 +526,7 @@ async def test_a_key_is_used_once(rig: Rig) -> None:
 
     assert await rig.log.since(0, 10) == changes
     assert len(await everything(rig.store)) == 1
-    repeated = await rig.store.repeated("key")
+    repeated = await rig.store.commit_by_idempotency_key("key")
     assert repeated is not None
     assert repeated.digest == "digest"
 
@@ -542,7 +543,7 @@ async def test_a_key_is_used_once_over_all_environments(rig: Rig) -> None:
     assert sum(isinstance(outcome, KeyTaken) for outcome in outcomes) == 7
     assert len(await everything(rig.store)) == 1
     (written,) = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
-    repeated = await rig.store.repeated("key")
+    repeated = await rig.store.commit_by_idempotency_key("key")
     assert repeated is not None
     assert repeated.items == written
 
@@ -551,7 +552,7 @@ async def test_a_key_is_remembered_for_a_day(rig: Rig) -> None:
     base = (await rig.store.commit(keyed(0, edit())))[-1].revision
     await rig.age(DAY - 60)
 
-    assert await rig.store.repeated("key") is not None
+    assert await rig.store.commit_by_idempotency_key("key") is not None
     with pytest.raises(KeyTaken):
         await rig.store.commit(keyed(base, edit()))
 
@@ -559,11 +560,11 @@ async def test_a_key_is_remembered_for_a_day(rig: Rig) -> None:
 async def test_a_key_is_free_after_a_day(rig: Rig) -> None:
     base = (await rig.store.commit(keyed(0, edit(), digest="one")))[-1].revision
     await rig.age(DAY + 60)
-    assert await rig.store.repeated("key") is None
+    assert await rig.store.commit_by_idempotency_key("key") is None
 
     again = await rig.store.commit(keyed(base, edit("new"), digest="two"))
 
-    repeated = await rig.store.repeated("key")
+    repeated = await rig.store.commit_by_idempotency_key("key")
     assert repeated is not None
     assert (repeated.digest, repeated.items) == ("two", again)
 
@@ -575,9 +576,9 @@ async def test_keys_that_have_outlived_their_day_are_forgotten(rig: Rig) -> None
     await rig.age(DAY + 60)
     items = await rig.store.commit(keyed(base, edit(), key="old-2"))
 
-    assert await rig.store.forget() == 2
-    assert await rig.elsewhere.forget() == 0
-    repeated = await rig.store.repeated("old-2")
+    assert await rig.store.delete_expired_keys() == 2
+    assert await rig.elsewhere.delete_expired_keys() == 0
+    repeated = await rig.store.commit_by_idempotency_key("old-2")
     assert repeated is not None
     assert repeated.items == items
     assert len(await rig.store.history("flag", "staging", "banner", limit=10)) == 4
@@ -587,8 +588,8 @@ async def test_a_key_is_not_forgotten_within_its_day(rig: Rig) -> None:
     await rig.store.commit(keyed(0, edit()))
     await rig.age(DAY - 60)
 
-    assert await rig.store.forget() == 0
-    assert await rig.store.repeated("key") is not None
+    assert await rig.store.delete_expired_keys() == 0
+    assert await rig.store.commit_by_idempotency_key("key") is not None
 
 
 async def test_a_thousand_keys_are_forgotten_at_a_time(rig: Rig) -> None:
@@ -596,7 +597,7 @@ async def test_a_thousand_keys_are_forgotten_at_a_time(rig: Rig) -> None:
         await rig.store.commit(keyed(0, key=str(number)))
     await rig.age(DAY + 60)
 
-    assert [await rig.store.forget() for _ in range(3)] == [1000, 1, 0]
+    assert [await rig.store.delete_expired_keys() for _ in range(3)] == [1000, 1, 0]
 
 
 async def test_commits_without_a_key_stay_apart(rig: Rig) -> None:
@@ -629,7 +630,7 @@ async def test_a_commit_is_logged_in_its_order(rig: Rig) -> None:
     }
     assert len({change.id for change in changes}) == 3
     assert await rig.log.since(base, 100, kind="segment") == changes[:1]
-    assert await rig.log.unsent(100) == await rig.log.since(0, 100)
+    assert await rig.log.unsent_changes(100) == await rig.log.since(0, 100)
 
 
 async def test_a_snapshot_holds_the_pointers_of_flags(rig: Rig) -> None:
@@ -671,7 +672,7 @@ async def test_a_commit_is_audited(rig: Rig) -> None:
 async def test_a_commit_wakes_who_waits_for_changes(rig: Rig) -> None:
     base = 0
     for _ in range(5):  # more than once: the first may end for having just begun to listen
-        waiting = asyncio.create_task(rig.log.changed(within=10))
+        waiting = asyncio.create_task(rig.log.wait_for_change(within=10))
         base = await write(rig.elsewhere, edit(), base=base)
         committed = monotonic()
         await waiting
@@ -701,10 +702,10 @@ async def test_evaluations_add_up(rig: Rig) -> None:
     )
 
     assert await rig.store.usage("staging") == {
-        "a": Usage({"on": 42, "off": 1, "half": 5}, later),
-        "b": Usage({"": 7}, NOW),
+        "a": FlagUsage({"on": 42, "off": 1, "half": 5}, later),
+        "b": FlagUsage({"": 7}, NOW),
     }
-    assert await rig.store.usage("production") == {"a": Usage({"on": 1}, later)}
+    assert await rig.store.usage("production") == {"a": FlagUsage({"on": 1}, later)}
     assert await rig.store.usage("nowhere") == {}
 
 
@@ -713,7 +714,7 @@ async def test_the_last_moment_never_goes_back(rig: Rig) -> None:
 
     await rig.store.count({("staging", "a"): {"on": 1}}, NOW - timedelta(hours=1))
 
-    assert await rig.store.usage("staging") == {"a": Usage({"on": 2}, NOW)}
+    assert await rig.store.usage("staging") == {"a": FlagUsage({"on": 2}, NOW)}
 
 
 async def test_more_evaluations_are_counted_than_fit_into_32_bits(rig: Rig) -> None:
@@ -752,9 +753,9 @@ async def test_many_who_count_at_once_lose_nothing(rig: Rig) -> None:
 def every_call(store: FlagStore) -> Sequence[Coroutine[Any, Any, object]]:
     return (
         store.commit(keyed(0, edit())),
-        store.repeated("key"),
-        store.forget(),
-        store.newer(0, 10),
+        store.commit_by_idempotency_key("key"),
+        store.delete_expired_keys(),
+        store.items_after(0, 10),
         store.history("flag", "staging", "banner", 10),
         store.count({("staging", "a"): {"on": 1}}, NOW),
         store.usage("staging"),

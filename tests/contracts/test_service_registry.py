@@ -10,13 +10,14 @@ from time import monotonic
 import pytest
 from kazoo.client import KazooClient
 
-from app.background import running
-from app.registry.embedded import EmbeddedNodes, EmbeddedServiceRegistryClient
+from app.background import run_background_tasks
 from app.registry.errors import Superseded
-from app.registry.port import Node, ServiceRegistryClient, Wanted
-from app.registry.zookeeper import ZooKeeperServiceRegistryClient
+from app.registry.nodes.embedded import EmbeddedNodes, EmbeddedServiceRegistryClient
+from app.registry.nodes.port import Node, NodeSpec, ServiceRegistryClient
+from app.registry.nodes.zookeeper.client import ZooKeeperServiceRegistryClient
 from pilothouse_core.curator import MAX_NODE_BYTES
-from pilothouse_core.instances import Tag
+from pilothouse_core.instances import FencingToken
+from tests.servers.deadlines import PATIENT_SECONDS
 from tests.servers.process import PATIENCE_SECONDS
 from tests.servers.proxy import LossyProxy
 from tests.servers.zookeeper import ZooKeeperServer
@@ -66,11 +67,15 @@ async def zookeeper(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Ri
 
     async def client(hosts: str) -> ZooKeeperServiceRegistryClient:
         made = ZooKeeperServiceRegistryClient(
-            hosts, base=base, fences=fences, session_seconds=SESSION_SECONDS
+            hosts,
+            base=base,
+            fences=fences,
+            session_seconds=SESSION_SECONDS,
+            call_seconds=PATIENT_SECONDS,
         )
         stack.push_async_callback(made.close)
         await until(lambda: made.session.state == "connected")
-        await stack.enter_async_context(running({"follow": made.follow}))
+        await stack.enter_async_context(run_background_tasks({"follow": made.follow}))
         await until(lambda: made.is_current)
         return made
 
@@ -79,7 +84,7 @@ async def zookeeper(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Ri
 
     async def lose_session() -> None:
         session = here.session
-        await here.put(Wanted("marker", "m", Tag(1, 1), b""))
+        await here.put(NodeSpec("marker", "m", FencingToken(1, 1), b""))
         proxy.refuse()
         proxy.cut()
         await until(lambda: not other.exists(f"{base}/marker/m"))
@@ -114,8 +119,8 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
 
 def wanted(
     epoch: int = 1, term: int = 1, data: bytes = b"one", of: tuple[str, str] = BILLING
-) -> Wanted:
-    return Wanted(*of, Tag(epoch, term), data)
+) -> NodeSpec:
+    return NodeSpec(*of, FencingToken(epoch, term), data)
 
 
 async def data_of(client: ServiceRegistryClient, of: tuple[str, str] = BILLING) -> bytes | None:
@@ -137,7 +142,7 @@ async def test_what_was_put_is_there_and_belongs_to_the_session(rig: Rig) -> Non
     await rig.here.put(wanted())
 
     assert await rig.there.node(*BILLING) == Node(*BILLING, b"one", rig.here.session.id)
-    assert await rig.there.fence(*BILLING) == Tag(1, 1)
+    assert await rig.there.fence(*BILLING) == FencingToken(1, 1)
     assert rig.here.session.id != rig.there.session.id
 
 
@@ -160,10 +165,10 @@ async def test_data_may_change_under_the_same_tag(rig: Rig) -> None:
     assert await data_of(rig.there) == b"two"
 
 
-@pytest.mark.parametrize("tag", [Tag(1, 2), Tag(2, 1)])
-async def test_a_newer_one_replaces_that_of_another_session(rig: Rig, tag: Tag) -> None:
+@pytest.mark.parametrize("tag", [FencingToken(1, 2), FencingToken(2, 1)])
+async def test_a_newer_one_replaces_that_of_another_session(rig: Rig, tag: FencingToken) -> None:
     await rig.here.put(wanted(1, 1))
-    await rig.there.put(Wanted(*BILLING, tag, b"two"))
+    await rig.there.put(NodeSpec(*BILLING, tag, b"two"))
 
     assert await rig.here.node(*BILLING) == Node(*BILLING, b"two", rig.there.session.id)
     assert await rig.here.fence(*BILLING) == tag
@@ -177,34 +182,34 @@ async def test_a_node_of_our_own_former_session_is_replaced(rig: Rig) -> None:
     assert await rig.here.node(*BILLING) == Node(*BILLING, b"one", rig.here.session.id)
 
 
-@pytest.mark.parametrize("late", [Tag(2, 1), Tag(1, 9)])
-async def test_an_older_one_changes_nothing(rig: Rig, late: Tag) -> None:
+@pytest.mark.parametrize("late", [FencingToken(2, 1), FencingToken(1, 9)])
+async def test_an_older_one_changes_nothing(rig: Rig, late: FencingToken) -> None:
     await rig.there.put(wanted(2, 2))
 
     with pytest.raises(Superseded) as refused:
-        await rig.here.put(Wanted(*BILLING, late, b"late"))
+        await rig.here.put(NodeSpec(*BILLING, late, b"late"))
     with pytest.raises(Superseded):
         await rig.here.remove(*BILLING, late)
 
-    assert refused.value.newest == Tag(2, 2)
+    assert refused.value.newest == FencingToken(2, 2)
     assert await data_of(rig.here) == b"one"
-    assert await rig.here.fence(*BILLING) == Tag(2, 2)
+    assert await rig.here.fence(*BILLING) == FencingToken(2, 2)
 
 
 async def test_what_was_removed_stays_away_from_late_ones(rig: Rig) -> None:
     await rig.here.put(wanted(1, 1))
-    await rig.there.remove(*BILLING, Tag(1, 2))
+    await rig.there.remove(*BILLING, FencingToken(1, 2))
 
     with pytest.raises(Superseded):
         await rig.here.put(wanted(1, 1))
 
     assert await rig.here.node(*BILLING) is None
-    assert await rig.here.fence(*BILLING) == Tag(1, 2)
+    assert await rig.here.fence(*BILLING) == FencingToken(1, 2)
 
 
 async def test_what_was_never_there_is_removed_for_those_who_come_late(rig: Rig) -> None:
-    await rig.here.remove(*BILLING, Tag(3, 2))
-    await rig.here.remove(*BILLING, Tag(3, 2))
+    await rig.here.remove(*BILLING, FencingToken(3, 2))
+    await rig.here.remove(*BILLING, FencingToken(3, 2))
 
     with pytest.raises(Superseded):
         await rig.there.put(wanted(3, 1))
@@ -227,16 +232,16 @@ async def test_only_a_node_of_our_session_is_dropped_and_the_fence_stays(rig: Ri
     assert not await rig.here.drop(*BILLING)
 
     assert await rig.there.node(*BILLING) is None
-    assert await rig.there.fence(*BILLING) == Tag(4, 2)
+    assert await rig.there.fence(*BILLING) == FencingToken(4, 2)
 
 
 async def test_of_many_who_put_at_once_the_newest_stays(rig: Rig) -> None:
-    tags = [Tag(n * 7 % 5, n) for n in range(1, 21)]
+    tags = [FencingToken(n * 7 % 5, n) for n in range(1, 21)]
     clients = [rig.here, rig.there]
 
     await asyncio.gather(
         *(
-            clients[n % 2].put(Wanted(*BILLING, tag, str(tag).encode()))
+            clients[n % 2].put(NodeSpec(*BILLING, tag, str(tag).encode()))
             for n, tag in enumerate(tags)
         ),
         return_exceptions=True,
@@ -257,7 +262,7 @@ async def test_of_two_who_put_many_at_once_the_newer_stays_everywhere(rig: Rig) 
         *(rig.there.put(one) for one in newer[60:]),
     )
 
-    assert [await rig.here.fence(*name) for name in names] == [Tag(1, 2)] * 120
+    assert [await rig.here.fence(*name) for name in names] == [FencingToken(1, 2)] * 120
     assert [await data_of(rig.here, name) for name in names] == [b"newer"] * 120
 
 
@@ -265,23 +270,23 @@ async def test_who_puts_and_who_removes_at_once_agree(rig: Rig) -> None:
     for round_ in range(1, 11):
         await asyncio.gather(
             rig.here.put(wanted(round_, 1)),
-            rig.there.remove(*BILLING, Tag(round_, 2)),
+            rig.there.remove(*BILLING, FencingToken(round_, 2)),
             return_exceptions=True,
         )
 
         assert await rig.here.node(*BILLING) is None
-        assert await rig.here.fence(*BILLING) == Tag(round_, 2)
+        assert await rig.here.fence(*BILLING) == FencingToken(round_, 2)
 
 
 async def test_the_fence_of_one_that_is_gone_is_reaped(rig: Rig) -> None:
-    assert await rig.here.reap(*BILLING, Tag(1, 1))
+    assert await rig.here.reap(*BILLING, FencingToken(1, 1))
     await rig.here.put(wanted(1, 1))
-    assert not await rig.here.reap(*BILLING, Tag(1, 1))
-    await rig.here.remove(*BILLING, Tag(1, 2))
+    assert not await rig.here.reap(*BILLING, FencingToken(1, 1))
+    await rig.here.remove(*BILLING, FencingToken(1, 2))
 
-    assert not await rig.here.reap(*BILLING, Tag(1, 1))
-    assert await rig.here.fence(*BILLING) == Tag(1, 2)
-    assert await rig.here.reap(*BILLING, Tag(1, 2))
+    assert not await rig.here.reap(*BILLING, FencingToken(1, 1))
+    assert await rig.here.fence(*BILLING) == FencingToken(1, 2)
+    assert await rig.here.reap(*BILLING, FencingToken(1, 2))
     assert await rig.here.fence(*BILLING) is None
 
 
@@ -299,7 +304,9 @@ async def test_many_are_put_and_those_too_late_are_told(rig: Rig) -> None:
 
     late = await rig.here.put_all(many)
 
-    assert [(error.facts["instance_id"], error.newest) for error in late] == [("i-7", Tag(2, 2))]
+    assert [(error.facts["instance_id"], error.newest) for error in late] == [
+        ("i-7", FencingToken(2, 2))
+    ]
     await until(lambda: len(rig.there.nodes.get("billing", {})) == 120)
     assert seen(rig.there)["billing"] == {
         f"i-{n}": b"newer" if n == 7 else b"%d" % n for n in range(120)
@@ -325,7 +332,7 @@ async def test_nodes_end_with_a_session_that_is_closed_and_fences_do_not(rig: Ri
 
     await until(lambda: seen(rig.there) == {"billing": {"i-2": b"one"}})
     assert await rig.there.node(*BILLING) is None
-    assert await rig.there.fence(*BILLING) == Tag(1, 1)
+    assert await rig.there.fence(*BILLING) == FencingToken(1, 1)
 
 
 async def test_nodes_end_with_a_session_that_is_lost_and_can_be_put_again(rig: Rig) -> None:
@@ -365,7 +372,7 @@ async def test_everybody_sees_what_comes_changes_and_goes(rig: Rig) -> None:
     await rig.there.put(wanted(1, 2, b"three"))
     await until(lambda: seen(rig.here) == seen(rig.there) == {"billing": {"i-1": b"three"}})
     assert rig.here.nodes["billing"]["i-1"].session == rig.there.session.id
-    await rig.here.remove(*BILLING, Tag(1, 3))
+    await rig.here.remove(*BILLING, FencingToken(1, 3))
     await until(lambda: seen(rig.here) == seen(rig.there) == {})
 
     assert rig.here.is_current
@@ -384,7 +391,7 @@ async def test_who_puts_a_node_sees_it_when_it_is_done(rig: Rig) -> None:
 
 async def test_those_who_listen_hear_of_the_service_after_it_was_seen(rig: Rig) -> None:
     heard: list[tuple[str, dict[str, bytes]]] = []
-    rig.there.listen(lambda service: heard.append((service, seen(rig.there).get(service, {}))))
+    rig.there.on_change(lambda service: heard.append((service, seen(rig.there).get(service, {}))))
 
     await rig.here.put(wanted())
     await until(lambda: heard == [("billing", {"i-1": b"one"})])
@@ -420,7 +427,7 @@ async def test_a_storm_of_changes_is_seen_as_it_ends(rig: Rig) -> None:
         for epoch in range(1, 11):
             await client.put(wanted(epoch, 1, b"%d" % epoch, ("billing", name)))
             if epoch % 3 == 0:
-                await client.remove("billing", name, Tag(epoch, 2))
+                await client.remove("billing", name, FencingToken(epoch, 2))
 
     await asyncio.gather(*(churn([rig.here, rig.there][n % 2], f"i-{n}") for n in range(20)))
 

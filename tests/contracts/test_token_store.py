@@ -14,22 +14,23 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.access.embedded import EmbeddedTokenStore
 from app.access.errors import TokenNotFound, TokenStoreUnavailable
-from app.access.port import Event, TokenStore
-from app.access.postgres import PostgresTokenStore
-from app.access.tokens import Token, mint
-from app.changes.embedded import EmbeddedChangeLog
+from app.access.tokens.embedded import EmbeddedTokenStore
+from app.access.tokens.model import Token, generate_token
+from app.access.tokens.port import ChangeOrigin, TokenStore
+from app.access.tokens.postgres import PostgresTokenStore
+from app.changes.log.embedded import EmbeddedChangeLog
+from app.changes.log.port import ChangeLog
+from app.changes.log.postgres import PostgresChangeLog
 from app.changes.model import Change, Entity
-from app.changes.port import ChangeLog
-from app.changes.postgres import PostgresChangeLog
-from app.database import open_engine
-from app.state import State
+from app.postgres.engine import open_engine
+from app.sqlite.state import SQLiteState
 from tests.access.tokens import NOW, minted
+from tests.servers.deadlines import PATIENT_SECONDS
 from tests.servers.process import SLACK_SECONDS
 
-EVENT = Event("ana", "request-1", "10.0.0.7")
-UNKNOWN = mint("service")[0]
+EVENT = ChangeOrigin("ana", "request-1", "10.0.0.7")
+UNKNOWN = generate_token("service")[0]
 
 
 @dataclass
@@ -46,14 +47,14 @@ class Rig:
 
 async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
     folder: Path = request.getfixturevalue("tmp_path")
-    state = State(folder)
+    state = SQLiteState(folder)
     stack.push_async_callback(state.close)
     log = EmbeddedChangeLog(state)
     store = EmbeddedTokenStore(state, log.wake)
 
     async def reopen() -> TokenStore:
         await state.close()
-        reopened = State(folder)
+        reopened = SQLiteState(folder)
         stack.push_async_callback(reopened.close)
         return EmbeddedTokenStore(reopened, EmbeddedChangeLog(reopened).wake)
 
@@ -78,7 +79,7 @@ async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
     stack.push_async_callback(bench.close)
 
     async def replica() -> tuple[TokenStore, ChangeLog]:
-        engine = open_engine(url)
+        engine = open_engine(url, PATIENT_SECONDS)
         log = PostgresChangeLog(engine, url)
         stack.push_async_callback(log.close)
         return PostgresTokenStore(engine), log
@@ -135,8 +136,8 @@ async def test_a_token_is_read_back_as_it_was_created(rig: Rig) -> None:
 
     assert made == replace(token, created_at=made.created_at, revision=made.revision)
     assert abs(made.created_at - datetime.now(UTC)) < timedelta(minutes=5)
-    assert await rig.elsewhere.one(token.id) == made
-    assert await rig.elsewhere.newer(0, 10) == [made]
+    assert await rig.elsewhere.get(token.id) == made
+    assert await rig.elsewhere.changed_after(0, 10) == [made]
     assert await rig.elsewhere.page(None, 10) == [made]
 
 
@@ -173,19 +174,19 @@ async def test_names_need_not_differ(rig: Rig) -> None:
 async def test_a_revoked_token_stays_with_the_time_of_its_revocation(rig: Rig) -> None:
     made = await create(rig)
 
-    revoked = await rig.elsewhere.revoke(made.id, Event("bob", "request-2"))
+    revoked = await rig.elsewhere.revoke(made.id, ChangeOrigin("bob", "request-2"))
 
     assert revoked.revoked_at is not None
     assert revoked.revoked_at >= made.created_at
     assert revoked == replace(made, revoked_at=revoked.revoked_at, revision=revoked.revision)
-    assert await rig.store.one(made.id) == revoked
-    assert await rig.store.newer(made.revision, 10) == [revoked]
+    assert await rig.store.get(made.id) == revoked
+    assert await rig.store.changed_after(made.revision, 10) == [revoked]
 
 
 async def test_a_revocation_is_logged_and_audited(rig: Rig) -> None:
     made = await create(rig)
 
-    revoked = await rig.store.revoke(made.id, Event("bob", "request-2", "10.0.0.8"))
+    revoked = await rig.store.revoke(made.id, ChangeOrigin("bob", "request-2", "10.0.0.8"))
 
     _, change = await logged(rig)
     assert (change.version, change.action, change.actor) == (2, "deleted", "bob")
@@ -212,7 +213,7 @@ async def test_what_was_never_created_cannot_be_revoked_or_read(rig: Rig) -> Non
     with pytest.raises(TokenNotFound):
         await rig.store.revoke(UNKNOWN, EVENT)
     with pytest.raises(TokenNotFound):
-        await rig.store.one(UNKNOWN)
+        await rig.store.get(UNKNOWN)
 
     assert not await rig.audit()
 
@@ -224,9 +225,9 @@ async def test_what_is_newer_comes_in_the_order_of_its_last_change(rig: Rig) -> 
     first, second, third = [await create(rig) for _ in range(3)]
     revoked = await rig.store.revoke(first.id, EVENT)
 
-    assert await rig.elsewhere.newer(0, 2) == [second, third]
-    assert await rig.elsewhere.newer(third.revision, 2) == [revoked]
-    assert await rig.elsewhere.newer(revoked.revision, 2) == []
+    assert await rig.elsewhere.changed_after(0, 2) == [second, third]
+    assert await rig.elsewhere.changed_after(third.revision, 2) == [revoked]
+    assert await rig.elsewhere.changed_after(revoked.revision, 2) == []
 
 
 async def test_pages_go_on_after_the_last_token(rig: Rig) -> None:
@@ -248,22 +249,22 @@ async def test_the_last_use_is_noted_and_never_moves_back(rig: Rig) -> None:
     first, second, unused = [await create(rig) for _ in range(3)]
     later = NOW + timedelta(minutes=1)
 
-    await rig.store.used({first.id: later, second.id: NOW, UNKNOWN: NOW})
-    await rig.elsewhere.used({first.id: NOW, second.id: later})
+    await rig.store.record_uses({first.id: later, second.id: NOW, UNKNOWN: NOW})
+    await rig.elsewhere.record_uses({first.id: NOW, second.id: later})
 
-    assert (await rig.store.one(first.id)).last_used_at == later
-    assert (await rig.store.one(second.id)).last_used_at == later
-    assert (await rig.store.one(unused.id)).last_used_at is None
+    assert (await rig.store.get(first.id)).last_used_at == later
+    assert (await rig.store.get(second.id)).last_used_at == later
+    assert (await rig.store.get(unused.id)).last_used_at is None
 
 
 async def test_a_use_is_no_change(rig: Rig) -> None:
     made = await create(rig)
 
-    await rig.store.used({made.id: NOW})
-    await rig.store.used({})
+    await rig.store.record_uses({made.id: NOW})
+    await rig.store.record_uses({})
 
     assert len(await logged(rig)) == len(await rig.audit()) == 1
-    assert (await rig.store.one(made.id)).revision == made.revision
+    assert (await rig.store.get(made.id)).revision == made.revision
 
 
 async def test_many_replicas_note_uses_at_once(rig: Rig) -> None:
@@ -271,7 +272,7 @@ async def test_many_replicas_note_uses_at_once(rig: Rig) -> None:
 
     await asyncio.gather(
         *(
-            store.used({token_id: NOW + timedelta(seconds=n) for token_id in order})
+            store.record_uses({token_id: NOW + timedelta(seconds=n) for token_id in order})
             for n, (store, order) in enumerate([(rig.store, ids), (rig.elsewhere, ids[::-1])] * 4)
         )
     )
@@ -287,7 +288,7 @@ async def test_many_replicas_note_uses_at_once(rig: Rig) -> None:
 async def test_tokens_outlive_a_restart(rig: Rig) -> None:
     made = await create(rig)
 
-    assert await (await rig.reopen()).newer(0, 10) == [made]
+    assert await (await rig.reopen()).changed_after(0, 10) == [made]
 
 
 async def test_a_store_that_is_away_is_told_in_time(rig: Rig) -> None:
@@ -297,10 +298,10 @@ async def test_a_store_that_is_away_is_told_in_time(rig: Rig) -> None:
     calls: list[Coroutine[Any, Any, object]] = [
         rig.store.create(new(), EVENT),
         rig.store.revoke(made.id, EVENT),
-        rig.store.newer(0, 1),
+        rig.store.changed_after(0, 1),
         rig.store.page(None, 1),
-        rig.store.one(made.id),
-        rig.store.used({made.id: NOW}),
+        rig.store.get(made.id),
+        rig.store.record_uses({made.id: NOW}),
     ]
     for call in calls:
         began = monotonic()

@@ -4,7 +4,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from pilothouse_core.flags import Flag, read_flag
+from pilothouse_core.flags.model import Flag
+from pilothouse_core.flags.reading import read_flag
 
 Json = Any
 

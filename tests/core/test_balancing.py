@@ -15,8 +15,8 @@ from pilothouse_core.balancing import (
     Lottery,
     Rendezvous,
     RoundRobin,
-    pool,
-    share,
+    choose_pool,
+    effective_share,
 )
 from tests.trials import trials
 
@@ -62,7 +62,7 @@ def test_a_pool_holds_some_of_those_that_may_be_used(
     used = {one.id: one for one in drawn if one.weight}
     healthy = {one.id for one in used.values() if one.is_healthy}
 
-    chosen = pool(drawn, zone=zone, panic_threshold=threshold)
+    chosen = choose_pool(drawn, zone=zone, panic_threshold=threshold)
 
     assert list(chosen.shares) == sorted(chosen.shares)
     assert all(count > 0 for count in chosen.shares.values())
@@ -75,14 +75,14 @@ def test_a_pool_holds_some_of_those_that_may_be_used(
 
 @pytest.mark.parametrize(("healthy", "panicked"), [(0, True), (4, True), (5, False), (10, False)])
 def test_below_half_healthy_all_are_used(healthy: int, panicked: bool) -> None:  # noqa: FBT001
-    chosen = pool([*of(healthy), *of(10 - healthy, is_healthy=False)], zone="a")
+    chosen = choose_pool([*of(healthy), *of(10 - healthy, is_healthy=False)], zone="a")
 
     assert chosen.panicked == panicked
     assert len(chosen.shares) == (10 if panicked else healthy)
 
 
 def test_a_weight_of_zero_keeps_an_instance_out_even_in_panic() -> None:
-    chosen = pool([*of(1, weight=0), *of(2, is_healthy=False)])
+    chosen = choose_pool([*of(1, weight=0), *of(2, is_healthy=False)])
 
     assert chosen.panicked
     assert len(chosen.shares) == 2
@@ -95,7 +95,7 @@ def test_a_zone_keeps_its_callers_if_it_holds_half_of_an_even_share(
     local: int,
     is_local: bool,  # noqa: FBT001
 ) -> None:
-    chosen = pool([*of(local, zone="a"), *of(8, zone="b")], zone="a")
+    chosen = choose_pool([*of(local, zone="a"), *of(8, zone="b")], zone="a")
 
     assert chosen.is_local == is_local
     assert len(chosen.shares) == (local if is_local else local + 8)
@@ -104,7 +104,7 @@ def test_a_zone_keeps_its_callers_if_it_holds_half_of_an_even_share(
 def test_a_zone_that_is_mostly_ill_sends_its_callers_elsewhere() -> None:
     ill = [*of(1, zone="a"), *of(3, zone="a", is_healthy=False)]
 
-    assert not pool([*ill, *of(4, zone="b")], zone="a").is_local
+    assert not choose_pool([*ill, *of(4, zone="b")], zone="a").is_local
 
 
 @quick
@@ -112,7 +112,10 @@ def test_a_zone_that_is_mostly_ill_sends_its_callers_elsewhere() -> None:
 def test_a_share_grows_linearly_over_the_warm_up(
     weight: int, warmup: float, ages: list[float]
 ) -> None:
-    found = [share(Candidate("i", weight, age=age * warmup, warmup_seconds=warmup)) for age in ages]
+    found = [
+        effective_share(Candidate("i", weight, age=age * warmup, warmup_seconds=warmup))
+        for age in ages
+    ]
 
     for age, count in zip(ages, found, strict=True):
         assert count == pytest.approx(weight * 1000 * min(1, age), abs=2)
@@ -120,11 +123,11 @@ def test_a_share_grows_linearly_over_the_warm_up(
 
 
 def test_instances_that_all_just_began_are_used_by_weight() -> None:
-    chosen = pool([Candidate("a", 10, age=0, warmup_seconds=9), Candidate("b", 30, age=-1)])
+    chosen = choose_pool([Candidate("a", 10, age=0, warmup_seconds=9), Candidate("b", 30, age=-1)])
 
     assert chosen.shares == {"b": 30_000}
     new = [Candidate(id_, 10, age=0, warmup_seconds=9) for id_ in "ab"]
-    assert pool(new).shares == {"a": 10_000, "b": 10_000}
+    assert choose_pool(new).shares == {"a": 10_000, "b": 10_000}
 
 
 @quick

@@ -14,14 +14,16 @@ from pilothouse_core.bucketing import (
     DEFAULT_HASH,
     HASHES,
     Range,
-    laid,
-    moved,
-    owner,
+    allocate_ranges,
     percent,
+    range_lookup,
+    reallocate_ranges,
     shares_of,
 )
 from pilothouse_core.evaluation import EMPTY
-from pilothouse_core.flags import Flag, Rollout, flag_json, read_flag, renamed
+from pilothouse_core.flags.model import Flag, Rollout, with_name
+from pilothouse_core.flags.reading import read_flag
+from pilothouse_core.flags.serialization import flag_json
 from tests.core.drawn import VARIANTS, boolean, rollout, texts, weights
 from tests.trials import trials
 
@@ -140,9 +142,9 @@ def test_a_percentage_outside_of_0_to_100_is_refused(value: float) -> None:
 @quick
 @given(weights(), st.integers(0, 99_999))
 def test_a_bucket_belongs_to_the_range_that_holds_it(drawn: dict[str, float], bucket: int) -> None:
-    ranges = laid(HASH.shares(drawn))
+    ranges = allocate_ranges(HASH.shares(drawn))
 
-    found = ranges[owner(ranges)(bucket)]
+    found = ranges[range_lookup(ranges)(bucket)]
 
     assert found.start <= bucket < found.end
     assert_a_partition(ranges, 100_000)
@@ -150,20 +152,20 @@ def test_a_bucket_belongs_to_the_range_that_holds_it(drawn: dict[str, float], bu
 
 @pytest.mark.parametrize("variants", [VARIANTS[:1], VARIANTS[:2], VARIANTS])
 def test_both_ends_of_every_range_are_its_own(variants: tuple[str, ...]) -> None:
-    ranges = laid(dict.fromkeys(variants, 10))
+    ranges = allocate_ranges(dict.fromkeys(variants, 10))
 
     for number, found in enumerate(ranges):
-        assert owner(ranges)(found.start) == owner(ranges)(found.end - 1) == number
+        assert range_lookup(ranges)(found.start) == range_lookup(ranges)(found.end - 1) == number
 
 
 @quick
 @given(st.lists(weights(), min_size=2, max_size=6))
 def test_editing_weights_moves_exactly_the_least(edits: list[dict[str, float]]) -> None:
-    ranges = laid(HASH.shares(edits[0]))
+    ranges = allocate_ranges(HASH.shares(edits[0]))
     for edit in edits[1:]:
         shares, former = HASH.shares(edit), shares_of(ranges)
 
-        after = moved(ranges, shares)
+        after = reallocate_ranges(ranges, shares)
 
         assert_a_partition(after, 100_000)
         assert shares_of(after) == {name: share for name, share in shares.items() if share}
@@ -187,15 +189,15 @@ def overlap(before: tuple[Range, ...], after: tuple[Range, ...], variant: str) -
 @quick
 @given(weights())
 def test_weights_that_stay_move_nobody(drawn: dict[str, float]) -> None:
-    ranges = laid(HASH.shares(drawn))
+    ranges = allocate_ranges(HASH.shares(drawn))
 
-    assert moved(ranges, HASH.shares(drawn)) == ranges
+    assert reallocate_ranges(ranges, HASH.shares(drawn)) == ranges
 
 
 def test_a_variant_that_is_gone_leaves_its_buckets_to_the_others() -> None:
-    ranges = laid({"a": 30, "b": 30, "c": 40})
+    ranges = allocate_ranges({"a": 30, "b": 30, "c": 40})
 
-    assert moved(ranges, {"a": 50, "c": 50}) == (Range(0, 50, "a"), Range(50, 100, "c"))
+    assert reallocate_ranges(ranges, {"a": 50, "c": 50}) == (Range(0, 50, "a"), Range(50, 100, "c"))
 
 
 @quick
@@ -267,7 +269,7 @@ def test_a_share_of_the_subjects_is_what_the_percentage_says(share: float) -> No
 
 @pytest.mark.parametrize("share", [0.5, 12.345, 50.0])
 def test_an_evaluation_serves_the_variant_that_owns_the_bucket(share: float) -> None:
-    flags = EMPTY.changed([("new-checkout", read_flag(boolean(rollout(share))), 1)])
+    flags = EMPTY.with_changes([("new-checkout", read_flag(boolean(rollout(share))), 1)])
 
     for subject, bucket in zip(SUBJECTS[:2000], buckets("new-checkout"), strict=False):
         answer = flags.evaluate("new-checkout", {"user_id": subject}, 0)
@@ -289,10 +291,10 @@ def test_who_is_in_one_flag_says_nothing_about_another() -> None:
 
 def test_a_rename_changes_nobodys_bucket() -> None:
     flag = read_flag(boolean(rollout(50)))
-    other = renamed(flag, "checkout")
+    other = with_name(flag, "checkout")
     edited = read_flag({**flag_json(other), "description": "edited"}, other)
 
-    flags = EMPTY.changed([("new-checkout", flag, 1), ("checkout", edited, 1)])
+    flags = EMPTY.with_changes([("new-checkout", flag, 1), ("checkout", edited, 1)])
 
     for subject in SUBJECTS[:500]:
         before = flags.evaluate("new-checkout", {"user_id": subject}, 0)

@@ -12,17 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilothouse_core.bucketing import DEFAULT_HASH, HASHES
-from pilothouse_core.conditions import (
-    MAX_MATCHED,
-    OPERATORS,
-    Holds,
-    compiled,
-    read_condition,
-    written,
-)
+from pilothouse_core.conditions.compiler import compile_condition
+from pilothouse_core.conditions.model import MAX_TEXT, OPERATORS, Matcher
+from pilothouse_core.conditions.reading import read_condition
+from pilothouse_core.conditions.serialization import condition_json
 from pilothouse_core.definitions import Place
 from pilothouse_core.evaluation import EMPTY, FlagSet
-from pilothouse_core.flags import read_segment
+from pilothouse_core.flags.reading import read_segment
 from tests.core.drawn import SEGMENTS, conditions, contexts, json_values
 from tests.trials import trials
 
@@ -33,11 +29,11 @@ NOTHING = object()
 
 def with_segments(**segments: Json) -> FlagSet:
     read = {name: read_segment({"name": name, "when": when}) for name, when in segments.items()}
-    return EMPTY.changed(segments=read.items())
+    return EMPTY.with_changes(segments=read.items())
 
 
 def holds(condition: Json, context: Mapping[str, Json], flags: FlagSet = EMPTY) -> bool:
-    return compiled(read_condition(Place(condition)))(context, flags)
+    return compile_condition(read_condition(Place(condition)))(context, flags)
 
 
 def compare(attribute: str, op: str, *values: Json, **members: Json) -> Json:
@@ -210,7 +206,7 @@ def test_a_condition_holds_as_the_reference_says(
 def test_a_condition_that_is_written_is_read_again(condition: Json) -> None:
     read = read_condition(Place(condition))
 
-    assert read_condition(Place(written(read))) == read
+    assert read_condition(Place(condition_json(read))) == read
 
 
 @quick
@@ -260,8 +256,8 @@ def test_not_in_and_neq_are_exactly_the_negation(value: Json) -> None:
         (compare("a", "matches", "B", case_insensitive=True), {"a": "abc"}, True),
         (compare("a", "matches", "."), {"a": "\ud800"}, False),
         (compare("a", "matches", "a.c"), {"a": "a\0c"}, True),
-        (compare("a", "matches", "b$"), {"a": "a" * (MAX_MATCHED - 1) + "b"}, True),
-        (compare("a", "matches", "b$"), {"a": "a" * MAX_MATCHED + "b"}, False),
+        (compare("a", "matches", "b$"), {"a": "a" * (MAX_TEXT - 1) + "b"}, True),
+        (compare("a", "matches", "b$"), {"a": "a" * MAX_TEXT + "b"}, False),
         (compare("a", "cidr", "10.0.0.0/8"), {"a": "10.255.0.1"}, True),
         (compare("a", "cidr", "10.0.0.0/8"), {"a": "::ffff:10.1.1.1"}, True),
         (compare("a", "cidr", "10.0.0.7/8"), {"a": "10.1.1.1"}, True),
@@ -294,7 +290,7 @@ HOSTILE = ("(a+)+$", "(a|aa)+$", "(a*)*b", "(.*)*(.*)*x", "^(([a-z])+.)+[A-Z]$",
 
 @pytest.mark.parametrize("pattern", HOSTILE)
 def test_a_hostile_pattern_takes_no_longer_than_a_friendly_one(pattern: str) -> None:
-    assert not holds(compare("a", "matches", pattern), {"a": "a" * (MAX_MATCHED - 1) + "!"})
+    assert not holds(compare("a", "matches", pattern), {"a": "a" * (MAX_TEXT - 1) + "!"})
 
 
 @quick
@@ -317,10 +313,47 @@ def test_ten_thousand_identifiers_are_one_look_up() -> None:
 
 
 def test_a_segment_is_asked_in_the_set_that_is_evaluated() -> None:
-    condition: Holds = compiled(read_condition(Place({"segment": "beta"})))
+    condition: Matcher = compile_condition(read_condition(Place({"segment": "beta"})))
     first = with_segments(beta=compare("a", "eq", 1))
     second = with_segments(beta=compare("a", "eq", 2))
 
     assert [condition({"a": 1}, flags) for flags in (first, second)] == [True, False]
     assert condition({}, with_segments(beta=None))
     assert not condition({}, EMPTY)
+
+
+def _holds_for(attribute: str, found: Any, op: str, *values: Any, **modifiers: Any) -> bool:
+    condition = {"attribute": attribute, "op": op, "values": list(values), **modifiers}
+    return compile_condition(read_condition(Place(condition)))({attribute: found}, EMPTY)
+
+
+@pytest.mark.parametrize("attribute", ["user_id", "targetingKey"])
+def test_a_subject_is_one_whether_it_is_a_number_or_its_decimals(attribute: str) -> None:
+    def holds(found: Any, op: str, *values: Any, **modifiers: Any) -> bool:
+        return _holds_for(attribute, found, op, *values, **modifiers)
+
+    for found, value in ((101, "101"), ("101", 101), (101, 101), ("101", "101")):
+        assert holds(found, "in", value, "x")
+        assert holds(found, "eq", value)
+        assert holds(found, "in", value, case_insensitive=True)
+        assert not holds(found, "not_in", value, "x")
+        assert not holds(found, "neq", value)
+    assert holds(101, "starts_with", "10")
+    assert holds(101, "matches", "^1.1$")
+    assert holds(101.0, "in", 101)
+    assert holds(101, "gt", 100)
+
+
+@pytest.mark.parametrize("attribute", ["user_id", "targetingKey"])
+def test_nothing_else_becomes_a_subject(attribute: str) -> None:
+    for found, value in ((True, "True"), (True, 1), (1, True), (1.5, "1.5"), (101, "0101")):
+        assert not _holds_for(attribute, found, "in", value)
+    assert not _holds_for(attribute, 10**5000, "in", "1")
+    assert _holds_for(attribute, 10**5000, "neq", "1")
+    assert not _holds_for(attribute, "101", "gt", 100)
+
+
+def test_other_attributes_keep_numbers_and_texts_apart() -> None:
+    assert not _holds_for("plan", 101, "in", "101")
+    assert not _holds_for("plan", "101", "eq", 101)
+    assert not _holds_for("plan", 101, "starts_with", "10")

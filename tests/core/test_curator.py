@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from pilothouse_core.curator import (
     MAX_NODE_BYTES,
-    Found,
+    DiscoveredInstance,
     UnreadableNode,
     node_data,
     read_node,
     read_nodes,
 )
-from pilothouse_core.instances import STATUSES, Tag, Url, read_registration
+from pilothouse_core.instances import STATUSES, FencingToken, Url, read_registration
 from tests.core.drawn import json_values
 from tests.core.drawn_instances import registrations
 from tests.trials import trials
@@ -23,7 +23,7 @@ from tests.trials import trials
 quick = settings(max_examples=trials(60))
 NOW = 1_700_000_000_123
 LAST_MOMENT = 253_402_300_799_999
-tags = st.builds(Tag, st.integers(1, 2**40), st.integers(1, 2**40))
+tags = st.builds(FencingToken, st.integers(1, 2**40), st.integers(1, 2**40))
 
 # As Curator 5.4 writes one; `@class` and the payload are Spring Cloud ZooKeeper's.
 SPRING = {
@@ -59,7 +59,7 @@ def data(**changed: Any) -> bytes:
 def written(**members: Any) -> dict[str, Any]:
     registration = {"service_name": "billing", "service_url": "http://10.0.0.7:8080", **members}
     found: dict[str, Any] = json.loads(
-        node_data(read_registration(registration), Tag(3, 2), NOW, "up")
+        node_data(read_registration(registration), FencingToken(3, 2), NOW, "up")
     )
     return found
 
@@ -107,7 +107,7 @@ def test_curator_can_build_the_url_again(
 @quick
 @given(registrations, tags, st.integers(0, LAST_MOMENT), st.sampled_from(STATUSES))
 def test_what_was_written_is_read_as_it_was(
-    drawn: dict[str, Any], tag: Tag, registered_at: int, status: str
+    drawn: dict[str, Any], tag: FencingToken, registered_at: int, status: str
 ) -> None:
     instance = read_registration(drawn)
     node = node_data(instance, tag, registered_at, status)
@@ -124,7 +124,7 @@ def test_what_was_written_is_read_as_it_was(
 @quick
 @given(registrations, tags)
 def test_somebody_who_reads_as_curator_does_finds_the_same_url(
-    drawn: dict[str, Any], tag: Tag
+    drawn: dict[str, Any], tag: FencingToken
 ) -> None:
     instance = read_registration(drawn)
     node = json.loads(node_data(instance, tag, NOW))
@@ -173,13 +173,17 @@ def test_the_largest_registration_fits_into_a_node() -> None:
     ],
 )
 def test_what_curator_5_4_0_wrote_is_read(node: str, url: Url) -> None:
-    assert read_node("legacy", "c-1", node.encode()) == Found(
+    assert read_node("legacy", "c-1", node.encode()) == DiscoveredInstance(
         "legacy", "c-1", "c-1", url, registered_at=1_795_279_482_664
     )
 
 
+def _springs(status: str | None) -> dict[str, Any]:
+    return {"payload": {"metadata": {} if status is None else {"instance_status": status}}}
+
+
 def test_an_instance_of_somebody_else_is_foreign() -> None:
-    assert read_node("billing", "node-1", data()) == Found(
+    assert read_node("billing", "node-1", data()) == DiscoveredInstance(
         service="billing",
         node="node-1",
         id="e1f6a1f0-65cc-4d1b-9a0c-3b8a5f9c1b8e",
@@ -205,6 +209,25 @@ def test_an_instance_of_somebody_else_is_foreign() -> None:
         ({"registrationTimeUTC": LAST_MOMENT}, {"registered_at": LAST_MOMENT}),
         ({"registrationTimeUTC": LAST_MOMENT + 1}, {"registered_at": None}),
         ({"registrationTimeUTC": 2**53 - 1}, {"registered_at": None}),
+        ({"port": "8081"}, {"url": Url("http", "10.0.0.7", 8081)}),
+        ({"port": "8081", "uriSpec": None}, {"url": Url("http", "10.0.0.7", 8081)}),
+        ({"port": 8081.0}, {"url": Url("http", "10.0.0.7", 8081)}),
+        ({"port": None}, {"url": Url("http", "10.0.0.7", 80)}),
+        ({"port": None, "uriSpec": None}, {"url": Url("http", "10.0.0.7", 80)}),
+        ({"port": None, "uriSpec": None, "address": "::1"}, {"url": Url("http", "::1", 80)}),
+        ({"port": None, "sslPort": 8443}, {"url": Url("https", "10.0.0.7", 8443)}),
+        ({"port": None, "sslPort": "8443"}, {"url": Url("https", "10.0.0.7", 8443)}),
+        (
+            {"port": None, "sslPort": 8443, "uriSpec": None},
+            {"url": Url("https", "10.0.0.7", 8443)},
+        ),
+        (_springs("OUT_OF_SERVICE"), {"status": "down"}),
+        (_springs("out_of_service"), {"status": "down"}),
+        (_springs("DOWN"), {"status": "down"}),
+        (_springs("STARTING"), {"status": "starting"}),
+        (_springs("up"), {"status": "up"}),
+        (_springs("up") | {"enabled": False}, {"status": "down"}),
+        (_springs(None), {"status": "up"}),
         ({"payload": "text"}, {"metadata": {}}),
         ({"payload": {"metadata": []}}, {"metadata": {}}),
         ({"epoch": 1}, {"tag": None}),
@@ -242,9 +265,16 @@ def test_a_url_of_more_than_curators_usual_parts_is_built() -> None:
         b"null",
         b"{}",
         b'{"address": 7}',
-        b'{"address": "a"}',
+        b'{"address": "a", "port": "x"}',
+        b'{"address": "a", "port": ""}',
+        b'{"address": "a", "port": 80.5}',
+        b'{"address": "a", "port": -1}',
+        b'{"address": "a", "port": true}',
+        b'{"address": "a", "port": [80]}',
+        b'{"address": "a", "sslPort": "x"}',
         b'{"address": "a", "port": 70000}',
-        b'{"address": "a", "port": "80"}',
+        b'{"address": "a", "port": "70000"}',
+        b'{"address": "a", "port": 0}',
         b'{"address": "a", "port": 80, "port": 81}',
         b'{"address": "", "port": 80}',
         b'{"address": "10.0.0.7/health?", "port": 80}',

@@ -3,7 +3,7 @@ from typing import Any
 from hypothesis import given
 
 from pilothouse_core.diff import diff
-from pilothouse_core.trees import expanded, leaves
+from pilothouse_core.trees import leaves, nested_tree
 from tests.core.test_trees import trees
 
 
@@ -29,4 +29,4 @@ def test_a_diff_leads_from_the_old_leaves_to_the_new(
     moved = {k: v for k, v in leaves(old) if k not in found.removed} | found.added
     moved |= {key: after for key, (_, after) in found.changed.items()}
     assert moved == dict(leaves(new))
-    assert expanded(moved) == expanded(dict(leaves(new)))
+    assert nested_tree(moved) == nested_tree(dict(leaves(new)))

@@ -21,7 +21,8 @@ from pilothouse_core.evaluation import (
     FlagSet,
     with_subject,
 )
-from pilothouse_core.flags import Flag, Segment, read_flag, read_segment
+from pilothouse_core.flags.model import Flag, Progressive, Rollout, Segment
+from pilothouse_core.flags.reading import read_flag, read_segment
 from tests.core.drawn import (
     MOMENTS,
     SEGMENTS,
@@ -45,7 +46,7 @@ STAFF = {"attribute": "plan", "op": "eq", "values": ["staff"]}
 
 def flag_set(*definitions: Json, **segments: Json) -> FlagSet:
     read = [read_flag(definition) for definition in definitions]
-    return EMPTY.changed(
+    return EMPTY.with_changes(
         [(flag.name, flag, 1) for flag in read],
         [(name, segment(name, when)) for name, when in segments.items()],
     )
@@ -92,7 +93,7 @@ def test_where_there_is_no_variant_the_callers_default_holds(*, enabled: bool) -
     answer = evaluated(definition, {})
 
     assert (answer.variant, answer.value) == (None, None)
-    assert answer.reason == (STATIC if enabled else DISABLED)
+    assert answer.reason == (DEFAULT if enabled else DISABLED)
     assert answer.error_code is None
 
 
@@ -136,7 +137,7 @@ NO_SUBJECTS: tuple[Json, ...] = (None, True, 1.0, [], {}, ["u1"], 10**5000, -(10
 
 
 @pytest.mark.parametrize("subject", NO_SUBJECTS, ids=range(len(NO_SUBJECTS)))
-@pytest.mark.parametrize("share", [rollout(100), {**moving(100, 100), "id": "share"}])
+@pytest.mark.parametrize("share", [rollout(50), {**moving(50, 50), "id": "share"}])
 def test_a_rollout_without_its_subject_does_not_match(subject: Json, share: Json) -> None:
     context = {"user_id": subject}
 
@@ -151,11 +152,38 @@ def test_a_rollout_without_its_subject_does_not_match(subject: Json, share: Json
     assert not first.lacks_targeting_key
 
 
-def test_every_rule_that_was_skipped_is_told() -> None:
-    by_org = {**rollout(100, by="org.id"), "id": "org"}
+@pytest.mark.parametrize("subject", NO_SUBJECTS, ids=range(len(NO_SUBJECTS)))
+@pytest.mark.parametrize("percent", [0, 100])
+def test_a_variant_that_owns_all_buckets_is_served_without_a_subject(
+    subject: Json, percent: int
+) -> None:
+    variant = "on" if percent else "off"
+    expected = (variant, SPLIT, None, ())
 
-    answer = evaluated(boolean(by_org, rollout(100)), {"org": {"id": None}})
-    served = evaluated(boolean(by_org, rollout(100)), {"user_id": "u1"})
+    for share in (rollout(percent), moving(percent, percent)):
+        for rules in ([share], [{"when": STAFF, **ON}, share]):
+            answer = evaluated(boolean(*rules), {"user_id": subject})
+
+            assert (answer.variant, answer.reason, answer.bucket, answer.skipped) == expected
+    condition = {"rollout": {"by": "user_id", "salt": "s", "percent": percent}}
+    matched = evaluated(boolean({"when": condition, **ON}), {"user_id": subject})
+    assert matched.variant == variant
+
+
+def test_a_moving_share_needs_a_subject_only_on_its_way() -> None:
+    flag = boolean(moving(0, 100))
+
+    found = [evaluated(flag, {}, now) for now in (T0, T0 + DAY, T0 + 2 * DAY)]
+
+    assert [answer.variant for answer in found] == ["off", "off", "on"]
+    assert [answer.lacks_targeting_key for answer in found] == [False, True, False]
+
+
+def test_every_rule_that_was_skipped_is_told() -> None:
+    by_org = {**rollout(50, by="org.id"), "id": "org"}
+
+    answer = evaluated(boolean(by_org, rollout(50)), {"org": {"id": None}})
+    served = evaluated(boolean(by_org, rollout(50)), {"user_id": "u1"})
 
     assert answer.skipped == (("org", "org.id"), ("share", "user_id"))
     assert (served.skipped, served.reason) == ((("org", "org.id"),), SPLIT)
@@ -225,7 +253,7 @@ def test_a_prerequisite_that_serves_no_variant_or_is_gone_is_not_met() -> None:
     flags = flag_set(boolean(name="base", default_variant=None), needing("next", "base", "on"))
 
     assert flags.evaluate("next", {}, T0).reason == DISABLED
-    assert flags.changed([("base", None, 2)]).evaluate("next", {}, T0).prerequisite == "base"
+    assert flags.with_changes([("base", None, 2)]).evaluate("next", {}, T0).prerequisite == "base"
 
 
 # Time.
@@ -346,13 +374,21 @@ def test_any_context_gets_an_answer(
     assert answer.variant is None or answer.value is flag.variants[answer.variant]
     assert answer.reason in expected_reasons(flag)
     assert (answer.rule_id is not None) == (answer.reason in {SPLIT, TARGETING_MATCH})
-    assert (answer.bucket is not None) == (answer.reason == SPLIT)
+    # Only a variant that owns all buckets is served without one.
+    assert answer.bucket is None or answer.reason == SPLIT
+    if answer.reason == SPLIT and answer.bucket is None:
+        rule = next(rule for rule in flag.rules if rule.id == answer.rule_id)
+        assert isinstance(rule.serve, Progressive) or (
+            isinstance(rule.serve, Rollout) and len(rule.serve.ranges) == 1
+        )
 
 
 def expected_reasons(flag: Flag) -> set[str]:
     if not flag.enabled:
         return {DISABLED}
-    return {DEFAULT, SPLIT, TARGETING_MATCH} if flag.rules else {STATIC}
+    if flag.rules:
+        return {DEFAULT, SPLIT, TARGETING_MATCH}
+    return {DEFAULT if flag.default_variant is None else STATIC}
 
 
 def deep(levels: int) -> Json:
@@ -404,7 +440,7 @@ def test_a_context_may_be_as_deep_as_it_likes() -> None:
     path = ".".join(["a"] * 500)
     found = {"attribute": path, "op": "exists"}
     definition = boolean(
-        {"when": found, "serve": {"rollout": {"by": path, "weights": {"on": 100}}}}
+        {"when": found, "serve": {"rollout": {"by": path, "weights": {"on": 99.999, "off": 0.001}}}}
     )
 
     assert evaluated(definition, deep(500)).value is True
@@ -420,7 +456,7 @@ def test_a_changed_set_leaves_the_one_before_as_it_was() -> None:
     before = flag_set(*definitions, beta=STAFF, staff=None)
     moment = before.epoch(T0)
 
-    after = before.changed(
+    after = before.with_changes(
         [
             ("a", read_flag(boolean(moving(0, 100), name="a")), 2),
             ("b", None, 3),
@@ -445,7 +481,7 @@ def test_a_changed_set_leaves_the_one_before_as_it_was() -> None:
 def test_a_change_compiles_nothing_else() -> None:
     before = flag_set(*(boolean(rollout(50), name=f"f{n}") for n in range(50)), beta=STAFF)
 
-    after = before.changed([("f7", before.flags["f7"].flag, 2)])
+    after = before.with_changes([("f7", before.flags["f7"].flag, 2)])
 
     assert {n for n in before.flags if after.flags[n] is not before.flags[n]} == {"f7"}
     assert after.segments["beta"] is before.segments["beta"]
@@ -453,7 +489,7 @@ def test_a_change_compiles_nothing_else() -> None:
 
 def test_a_flag_asks_for_the_segments_of_the_set_it_is_evaluated_in() -> None:
     before = flag_set(boolean({"when": {"segment": "beta"}, **ON}), beta=STAFF)
-    after = before.changed(segments=[("beta", segment("beta", None))])
+    after = before.with_changes(segments=[("beta", segment("beta", None))])
 
     assert before.evaluate("new-checkout", {}, T0).value is False
     assert after.evaluate("new-checkout", {}, T0).value is True
@@ -468,8 +504,8 @@ def test_a_set_is_the_same_however_it_came_to_be(
     steps, last = EMPTY, dict[str, Flag | None]()
     for name, definition in edits:
         flag = None if definition is None else read_flag({**definition, "name": name})
-        steps, last[name] = steps.changed([(name, flag, 1)]), flag
-    at_once = EMPTY.changed([(name, flag, 1) for name, flag in last.items()])
+        steps, last[name] = steps.with_changes([(name, flag, 1)]), flag
+    at_once = EMPTY.with_changes([(name, flag, 1) for name, flag in last.items()])
 
     for name in "abc":
         context = {"user_id": subject}

@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from pilothouse_core.layers import merge
 from pilothouse_core.trees import leaves
-from tests.core.test_trees import trees
+from tests.core.test_trees import trees, valued_trees
 
 
 def test_objects_merge_and_scalars_and_lists_replace() -> None:
@@ -42,7 +42,7 @@ def test_a_secret_is_one_value() -> None:
     assert merged.sources == {"a": "high"}
 
 
-@given(st.lists(trees, min_size=1, max_size=4))
+@given(st.lists(trees | valued_trees, min_size=1, max_size=4))
 def test_every_leaf_has_the_value_of_the_layer_it_names(layers: list[dict[str, object]]) -> None:
     merged = merge(list(enumerate(layers)))
 
@@ -50,6 +50,32 @@ def test_every_leaf_has_the_value_of_the_layer_it_names(layers: list[dict[str, o
     assert found.keys() == merged.sources.keys()
     for key, value in found.items():
         assert dict(leaves(layers[merged.sources[key]]))[key] == value
+
+
+def test_a_value_of_its_own_keeps_what_lies_below() -> None:
+    both = {"a": {"$value": 1, "b": 2}}
+    for low, high, expected in (
+        (both, {"a": 5}, {"a": {"$value": 5, "b": 2}}),
+        (both, {"a": {"b": 5}}, {"a": {"$value": 1, "b": 5}}),
+        ({"a": {"b": 1}}, {"a": {"$value": 5}}, {"a": {"b": 1, "$value": 5}}),
+        ({"a": 1}, {"a": {"$value": 5, "c": 6}}, {"a": {"$value": 5, "c": 6}}),
+        ({"a": {"$value": 1}}, {"a": {"b": 5}}, {"a": {"$value": 1, "b": 5}}),
+        ({"a": {"$value": 1}}, {}, {"a": 1}),
+        (both, {"a": None}, {"a": None}),
+        (both, {"a": {"$value": None}}, {"a": {"$value": None, "b": 2}}),
+    ):
+        merged = merge([("low", low), ("high", high)])
+        assert merged.data == expected
+        assert merged.sources.keys() == dict(leaves(expected)).keys()
+
+
+@given(valued_trees, valued_trees)
+def test_no_merge_changes_its_layers(low: dict[str, object], high: dict[str, object]) -> None:
+    before = (dict(leaves(low)), dict(leaves(high)))
+
+    merge([("a", low), ("b", high), ("c", low)])
+
+    assert (dict(leaves(low)), dict(leaves(high))) == before
 
 
 @given(trees)

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from pilothouse_core.conditions import compiled, read_condition, written
+from pilothouse_core.conditions.compiler import compile_condition
+from pilothouse_core.conditions.reading import read_condition
+from pilothouse_core.conditions.serialization import condition_json
 from pilothouse_core.definitions import DefinitionError, Place
 from pilothouse_core.evaluation import EMPTY
 
@@ -13,8 +15,8 @@ def holds(value: Any, op: str, *values: Any, **modifiers: Any) -> bool:
     condition = read_condition(
         Place({"attribute": "x", "op": op, "values": list(values), **modifiers})
     )
-    assert read_condition(Place(written(condition))) == condition
-    return compiled(condition)({"x": value}, EMPTY)
+    assert read_condition(Place(condition_json(condition))) == condition
+    return compile_condition(condition)({"x": value}, EMPTY)
 
 
 @pytest.mark.parametrize("text", ["5", "+5", "5.", "5.0", ".5e1", "50E-1", "05"])
@@ -44,6 +46,32 @@ def test_a_loose_comparison_fills_up_a_version(text: str) -> None:
     assert holds(text, "semver_eq", "1.2.0") is (text == "1.2.0")
 
 
+@pytest.mark.parametrize("text", ["v10.1", "V10.1.0", "10.1", "10.1.0"])
+def test_a_loose_comparison_takes_the_same_spellings_in_the_rule(text: str) -> None:
+    for found in ("v10.1", "10.1.0", "10.1"):
+        assert holds(found, "semver_eq", text, loose=True)
+    assert holds("v10.0.9", "semver_lt", text, loose=True)
+    if text != "10.1.0":
+        with pytest.raises(DefinitionError):
+            holds("10.1.0", "semver_eq", text)
+
+
+@pytest.mark.parametrize("text", ["5", "+5", "5.0", ".5e1"])
+def test_a_loose_rule_takes_a_text_that_spells_a_number(text: str) -> None:
+    assert holds(6, "gt", text, loose=True)
+    assert holds("6", "gt", text, loose=True)
+    assert not holds("5", "gt", text, loose=True)
+    with pytest.raises(DefinitionError):
+        holds(6, "gt", text)
+
+
+@pytest.mark.parametrize("text", ["", "five", "nan", "inf", "1e999", " 5", "v1.2.3.4"])
+def test_a_loose_rule_takes_nothing_else(text: str) -> None:
+    for op in ("gt", "semver_gt"):
+        with pytest.raises(DefinitionError):
+            holds("1", op, text, loose=True)
+
+
 @pytest.mark.parametrize("text", ["", "v", "vv1", "1.2.3.4", "1.", "one", "1.2-"])
 def test_a_loose_comparison_does_not_make_up_versions(text: str) -> None:
     assert not holds(text, "semver_gte", "0.0.0-0", loose=True)
@@ -66,3 +94,14 @@ def test_only_numbers_and_versions_can_be_compared_loosely(op: str) -> None:
 
     with pytest.raises(DefinitionError):
         read_condition(Place(condition))
+
+
+@pytest.mark.parametrize(("value", "says"), [(1.2, True), (1, False), (2, False), (2.0, False)])
+def test_a_loose_comparison_takes_a_number_for_a_version(value: float, says: bool) -> None:  # noqa: FBT001
+    assert holds(value, "semver_eq", "1.2.0", loose=True) is says
+    assert not holds(value, "semver_eq", "1.2.0")
+
+
+def test_what_is_no_number_of_a_version_is_none() -> None:
+    for value in (True, False, float("inf"), float("nan"), 10**5000, -1, 1e300):
+        assert not holds(value, "semver_gte", "0.0.0-0", loose=True)

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pilothouse_core.conditions import MAX_DEPTH
+from pilothouse_core.conditions.reading import MAX_DEPTH
 from pilothouse_core.evaluation import EMPTY, FlagSet
-from pilothouse_core.explaining import explained
-from pilothouse_core.flags import Flag, Segment, read_flag, read_segment
+from pilothouse_core.explanation import explain_flag
+from pilothouse_core.flags.model import Flag, Segment
+from pilothouse_core.flags.reading import read_flag, read_segment
 from pilothouse_core.references import (
     MAX_CHAIN,
     MAX_NESTING,
@@ -55,7 +56,7 @@ def check(flags: Mapping[str, Flag], segments: Mapping[str, Segment] | None = No
 
 
 def flag_set(flags: Mapping[str, Flag], segments: Mapping[str, Segment] | None = None) -> FlagSet:
-    return EMPTY.changed(
+    return EMPTY.with_changes(
         [(name, flag, 1) for name, flag in flags.items()], (segments or {}).items()
     )
 
@@ -172,7 +173,7 @@ def test_the_deepest_set_that_is_accepted_is_evaluated_and_explained() -> None:
     deepest = flag_set(flags, segments)
 
     assert deepest.evaluate("f0", {}, 0).reason
-    assert explained(deepest, last.name, {}, 0)["rules"][0]["when"]["holds"] in {True, False}
+    assert explain_flag(deepest, last.name, {}, 0)["rules"][0]["when"]["holds"] in {True, False}
 
 
 def test_a_chain_of_diamonds_is_refused_before_it_doubles_too_often() -> None:

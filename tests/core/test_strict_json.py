@@ -68,10 +68,10 @@ def test_what_json_refuses_is_refused(text: str) -> None:
         ('["abc', "Unterminated string at line 1, column 2"),
         ('["a\x07c"]', "Invalid control character at line 1, column 4"),
         ("1 2", "Extra data at line 1, column 3"),
-        ('{"a": 1,\n "a": 2}', "the member 'a' stands twice in one object at line 2, column 2"),
+        ('{"a": 1,\n "a": 2}', "the member 'a' occurs twice in one object at line 2, column 2"),
         (
             '{"a": {"x": 1}, "x": [{"a": 1, "\\u0061": 2}]}',
-            "the member 'a' stands twice in one object at line 1, column 32",
+            "the member 'a' occurs twice in one object at line 1, column 32",
         ),
         ("[1, NaN]", "NaN is not JSON at line 1, column 5"),
         ("[-Infinity]", "-Infinity is not JSON at line 1, column 2"),
@@ -89,7 +89,7 @@ def test_what_json_refuses_is_refused(text: str) -> None:
         ('{"a":' * 100_000, "nested more than 64 levels deep at line 1, column 321"),
         (b'["\xff"]', "not UTF-8 at byte 2"),
         (b'"\xed\xa0\x80"', "not UTF-8 at byte 1"),
-        (b"\xef\xbb\xbf{}", "a byte order mark stands before the JSON text"),
+        (b"\xef\xbb\xbf{}", "the JSON text begins with a byte order mark"),
     ],
 )
 def test_a_flaw_is_named_with_its_position(text: str | bytes, reason: str) -> None:
@@ -97,6 +97,35 @@ def test_a_flaw_is_named_with_its_position(text: str | bytes, reason: str) -> No
         loads(text)
 
     assert refusal.value.reason == str(refusal.value) == reason
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("1e-400", ()),
+        ("[1e400]", (0,)),
+        ('{"a": 1, "b": [2, [], {"c.d": [true, 0.1234567890123456789]}]}', ("b", 2, "c.d", 1)),
+        ('{"a": {"b": [1, 2]}, "c": 9007199254740993.0}', ("c",)),
+        ('{"a,b": "1,2", "c": [",", 1e-400]}', ("c", 1)),
+    ],
+)
+def test_a_number_that_would_be_changed_is_refused_and_its_place_is_named(
+    text: str, place: tuple[str | int, ...]
+) -> None:
+    with pytest.raises(BadJson) as refusal:
+        loads(text, exact=True)
+
+    assert refusal.value.place == place
+
+
+def test_a_number_may_be_rounded_where_nothing_is_kept() -> None:
+    assert loads("[1e-400, 0.1234567890123456789]") == [0.0, 0.12345678901234568]
+
+
+@quick
+@given(values)
+def test_what_programs_write_is_exact(value: object) -> None:
+    assert loads(json.dumps(value), exact=True) == value
 
 
 def test_a_long_name_is_shortened_in_the_message() -> None:

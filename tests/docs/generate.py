@@ -18,6 +18,7 @@ from app import telemetry
 from app.errors import PilothouseError
 from app.settings import Settings
 from app.web.problem import status_of
+from tests.docs import record_examples
 from tests.docs.meanings import MEANINGS
 
 ROOT = Path(__file__).parents[2]
@@ -26,8 +27,8 @@ NOTE = "<!-- Written by `make docs`; a test compares it with the code. -->\n\n"
 
 
 def openapi() -> str:
-    """Return what the command prints, whatever is set in the shell of whoever runs this."""
-    told = subprocess.run(
+    """Return the output of the command, run without the settings of the caller's shell."""
+    printed = subprocess.run(
         (sys.executable, "-m", "app", "openapi"),
         cwd=ROOT,
         env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
@@ -35,7 +36,7 @@ def openapi() -> str:
         capture_output=True,
         text=True,
     )
-    return told.stdout
+    return printed.stdout
 
 
 def settings() -> str:
@@ -46,9 +47,9 @@ def settings() -> str:
     return (
         "# Settings\n\n"
         + NOTE
-        + "Read once at start, from the environment of the process. An empty address, token or id\n"
-        "means the same as leaving it out. [`env.template`](../../env.template) has them all,\n"
-        "to be copied and changed.\n\n" + _table(("Name", "Default", "What it is"), rows)
+        + "Settings are read once at start from the environment of the process. An empty address,\n"
+        "token or id means the same as an unset one. [`env.template`](../../env.template) lists\n"
+        "all settings, ready to copy.\n\n" + _table(("Name", "Default", "Description"), rows)
     )
 
 
@@ -72,10 +73,10 @@ def errors() -> str:
     return (
         "# Errors\n\n"
         + NOTE
-        + "Every failure is answered as `application/problem+json` (RFC 9457). `code` is stable\n"
-        "and made for programs; `detail` is for people and may change. `request_id` stands in\n"
-        "every line of the log that belongs to the request. Other members are facts of the\n"
-        "code.\n\n" + _table(("Status", "Code", "What it means"), sorted(rows))
+        + "Every error is returned as `application/problem+json` (RFC 9457). `code` is stable and\n"
+        "made for programs; `detail` is for people and may change. Every log line of the request\n"
+        "has the same `request_id`. Other members depend on the code.\n\n"
+        + _table(("Status", "Code", "Meaning"), sorted(rows))
     )
 
 
@@ -95,18 +96,18 @@ def _below(kind: type[PilothouseError]) -> Iterator[type[PilothouseError]]:
 
 
 def meaning(error: type[PilothouseError]) -> str:
-    """Return what a client is told of a code: the table first, then the kind's docstring."""
+    """Return the meaning of a code: that of the table, else the docstring of the error."""
     return MEANINGS.get(error.code) or (error.__doc__ or "").strip().partition("\n")[0]
 
 
 def metrics() -> str:
-    rows = ((f"`{name}`", kind, labels, told) for name, kind, labels, told in _metrics())
+    rows = ((f"`{name}`", kind, labels, text) for name, kind, labels, text in _metrics())
     return (
         "# Metrics\n\n"
         + NOTE
-        + "`GET /metrics` answers in the text format of Prometheus. Beside these there are those\n"
-        "of the process (`process_*`) and of Python (`python_*`).\n\n"
-        + _table(("Name", "Type", "Labels", "What it counts"), rows)
+        + "`GET /metrics` returns the text format of Prometheus. It also has the metrics of the\n"
+        "process (`process_*`) and of Python (`python_*`).\n\n"
+        + _table(("Name", "Type", "Labels", "Description"), rows)
     )
 
 
@@ -137,6 +138,7 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 def main() -> None:
+    record_examples.write()
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, page in PAGES.items():
         (FOLDER / name).write_text(page(), encoding="utf-8")

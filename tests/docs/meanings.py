@@ -1,98 +1,160 @@
-"""What each code of an error means to whoever calls the service, one sentence a code."""
+"""The meaning of each error code for a caller, one sentence a code."""
 
 MEANINGS = {
-    "audit_unavailable": "The store of the audit is away. Try again.",
-    "backend_unavailable": "A server behind the service is away. Nothing was changed; try again.",
-    "bad_content_length": "`Content-Length` is not one whole number.",
-    "bad_cursor": "The cursor is not one that this list has given out.",
+    "access_open": "Tokens can be created only while access is required.",
+    "audit_unavailable": "The audit store is unavailable. Try again.",
+    "backend_unavailable": (
+        "A server behind the service is unavailable. Nothing was changed; try again."
+    ),
+    "bad_content_length": "`Content-Length` is not a single whole number.",
+    "bad_cursor": "The cursor was not issued by this list.",
     "bad_environment": "An environment of flags has a name outside the grammar.",
-    "bad_file": "An imported file cannot be read as what it is said to be; nothing was written.",
-    "bad_filter": "A stream is asked for an environment or service outside the grammar of names.",
+    "bad_file": "An imported file cannot be parsed as the stated format; nothing was written.",
+    "bad_filter": "A stream filter names an environment or service outside the grammar of names.",
     "bad_flag": "A flag or segment breaks a rule; `errors` names the place. Nothing was changed.",
+    "bad_host": "`Host` is missing, repeated, or not a name with an optional port.",
+    "bad_http": "The request is not valid HTTP/1.1, or the framing of its body is too long.",
     "bad_idempotency_key": "`Idempotency-Key` is not 1 to 200 printable characters.",
     "bad_if_match": "`If-Match` is neither `*` nor a list of entity tags in double quotes.",
     "bad_instance": "A registration breaks a rule; `errors` names the place.",
-    "bad_json": "The body is not JSON, or JSON that two parsers read differently.",
-    "bad_key": "A key is outside the grammar: dotted segments, at most 256 characters.",
-    "bad_kind": "A stream is asked for a kind of change that there is not.",
-    "bad_member": "A member that starts with `$` stands where none may.",
-    "bad_moment": "A time in the query is none; see RFC 3339.",
+    "bad_instance_environment": "An environment of instances has a name outside the grammar.",
+    "address_contradicts": "The body and the query name different layers.",
+    "copy_onto_itself": "The source and the target of a copy are the same layer.",
+    "bad_json": "The body is not JSON, or is JSON that parsers read differently.",
+    "bad_key": "A key is outside the grammar: it is empty, too long, or has a control character.",
+    "bad_kind": "A stream filter names an unknown kind of change.",
+    "bad_member": "A reserved member, `$secret` or `$value`, is used for something else.",
+    "bad_moment": "A time in the query is not a valid RFC 3339 timestamp.",
     "bad_name": "An environment, a service or a user has a name outside the grammar.",
-    "bad_path": "The path means different things to different servers, such as `..` or `%2F`.",
+    "bad_path": "Servers interpret the path differently, for example because of `..` or `%2F`.",
     "bad_query": "The query is not UTF-8, or has a NUL character.",
     "bad_service_name": "A service or an instance has a name outside the grammar.",
     "bad_text": "The body is not UTF-8 text, or has a NUL character.",
-    "change_log_unavailable": "The change log is away. Nothing was changed; try again.",
-    "config_store_unavailable": "The store of configurations is away. Nothing was changed.",
-    "credentials_contradict": "`Authorization` and `X-API-Key` state two different tokens.",
-    "denied": "The caller is known and lacks the right that `right` names, there.",
-    "credential_in_plain_value": "A plain value is a credential: `errors` names keys and rules.",
-    "document_exists": "A document is created that exists already.",
-    "document_lost": "The store no longer has the current version of a document.",
-    "document_malformed": "The current version was written past the service and is not readable.",
-    "document_not_found": "There is no such document, or it is deleted.",
-    "document_too_large": "The document would take more than 768 KiB as it is stored.",
-    "events_unavailable": "Events were not taken by the broker; they are sent again.",
-    "file_too_complex": "An imported file is short, and what its aliases expand to is not.",
-    "flag_exists": "A flag or segment is created that exists already.",
-    "flag_in_use": "A flag, variant or segment that others need would go; `users` names them.",
-    "flag_not_found": "There is no such flag in this environment.",
-    "flag_set_contended": "Too many others write to the environment at once. Try again.",
-    "flag_set_moved": "Others changed the flags meanwhile. Nothing was changed; try again.",
-    "flag_version_mismatch": "`If-Match` names a version that is not the current one.",
-    "flags_not_expressed": (
-        "Flags of another system have no equal here, or ours there; `errors` names each. "
-        "Nothing was changed."
+    "change_log_unavailable": "The change log is unavailable. Nothing was changed; try again.",
+    "config_store_unavailable": "The configuration store is unavailable. Nothing was changed.",
+    "credentials_contradict": "`Authorization` and `X-API-Key` carry two different tokens.",
+    "denied": "The caller lacks the right named in `right` for this environment or service.",
+    "credential_in_plain_value": (
+        "A plain value looks like a credential; `errors` names keys and rules."
     ),
-    "flags_unavailable": "The store of flags is away. Try again.",
+    "document_exists": "The document to be created exists already.",
+    "context_too_large": "The evaluation context takes more than 64 KiB as JSON.",
+    "document_lost": "The store no longer has the current version of a document.",
+    "document_malformed": "The current version was not written by Pilothouse and cannot be parsed.",
+    "document_not_found": "The document does not exist, or is deleted.",
+    "too_many_keys": "The document would have more keys than it may; none was checked.",
+    "workers_busy": "Too many large requests are waiting to be processed. Try again.",
+    "document_too_large": "The document would take more than 768 KiB in the store.",
+    "events_unavailable": "Kafka did not accept the events; they are sent again.",
+    "file_too_complex": "The aliases of an imported file expand to too large a document.",
+    "flag_archived": "The flag is archived; restore it, or delete it permanently.",
+    "flag_exists": "The flag or segment to be created exists already.",
+    "flag_in_use": (
+        "A flag, variant or segment to be removed is still referenced; `users` lists the "
+        "references."
+    ),
+    "flag_not_archived": "The flag to be restored is not archived.",
+    "flag_not_found": "The flag does not exist in this environment.",
+    "flag_references_missing": (
+        "The target environment lacks segments or flags that the copied flag needs; `errors` "
+        "names them. Nothing was changed."
+    ),
+    "flag_set_contended": "The write waited 10 s for other writers of the environment. Try again.",
+    "flag_set_moved": "The flags were changed by another request. Nothing was changed; try again.",
+    "flag_type_in_use": (
+        "The flag was evaluated in the last 24 hours, and its type would change; `force=true` "
+        "changes it."
+    ),
+    "flag_version_is_deletion": "The version to roll back to is a deletion of the flag.",
+    "flag_version_mismatch": "`If-Match` names a version other than the current one.",
+    "flag_version_not_found": "The flag does not have this version.",
+    "flags_not_expressed": (
+        "Flags of another system cannot be expressed here, or flags of Pilothouse cannot be "
+        "expressed there; `errors` names each. Nothing was changed."
+    ),
+    "evaluation_too_long": "The requested flags could not be evaluated within 2 s.",
+    "flags_unavailable": "The flag store is unavailable. Try again.",
+    "foreign_host": "Access is open, and `Host` is neither loopback nor in `ALLOWED_HOSTS`.",
+    "foreign_origin": (
+        "Access is open, and the request comes from a page of another site; see `CORS_ORIGINS`."
+    ),
     "headers_too_large": "The headers of the request take more than 64 KiB.",
-    "idempotency_key_reused": "The `Idempotency-Key` was used with another request before.",
-    "idempotency_key_taken": "A request under the `Idempotency-Key` was answered meanwhile.",
-    "in_doubt": "An answer would mislead whoever takes it for the whole truth.",
-    "instance_not_found": "There is no such registered instance: it has to register again.",
-    "instance_superseded": "A later registration or owner of the instance was there first.",
+    "idempotency_key_reused": "The `Idempotency-Key` was used for another request before.",
+    "idempotency_key_taken": (
+        "Another request with the `Idempotency-Key` was answered in the meantime."
+    ),
+    "in_doubt": "The answer would be incomplete, and incomplete is worse than an error here.",
+    "instance_not_found": "The instance is not registered: it has to register again.",
+    "instance_superseded": "The instance has a later registration or another owner.",
     "internal_error": "The service failed; its log has the reason under the `request_id`.",
-    "invalid": "The request breaks a rule of its shape; `errors` says where.",
-    "issuer_unavailable": "The OpenID Connect issuer's keys were never read; try again.",
-    "key_conflict": "A key would hold a value and be the section of another key at once.",
-    "key_exists": "A key is created that exists in this layer already.",
+    "invalid": "The request is invalid; `errors` names each place.",
+    "issuer_unavailable": (
+        "The keys of the OpenID Connect issuer have not been read yet; try again."
+    ),
+    "placeholder_cycle": "Placeholders refer to each other; `keys` lists the cycle.",
+    "placeholder_limit": "Placeholders nest too deeply, or would expand to too large a value.",
+    "contradictory_options": (
+        "`resolve_placeholders` and `relaxed_names` apply to the merged current layers: they "
+        "cannot be combined with `resolve=false` or `version`."
+    ),
+    "key_conflict": "A key cannot hold a value and be the section of another key at once.",
+    "key_exists": "The key to be created exists in this layer already.",
     "key_missing": "Balancing by `hash` needs `key`.",
-    "key_not_found": "There is no such key in this layer, or in the effective configuration.",
-    "method_not_allowed": "The address does not answer to this method; `Allow` says to which.",
-    "name_clash": "Two keys would get the same name in an exported file.",
-    "no_instance": "The service has no instance to send anybody to. Try again.",
-    "no_such_route": "There is nothing at this address.",
-    "nothing_masked": "A masked secret is sent back where this layer holds no secret.",
-    "old_epoch": "The instance was registered anew since; `current_epoch` names that registration.",
-    "outcome_unknown": "The write was sent, and nobody can say yet whether it happened.",
-    "refused": "The request was refused for a reason that has no code of its own.",
-    "registry_in_doubt": "A server behind the registry is away: the list may lack somebody.",
-    "registry_nodes_unavailable": "ZooKeeper is away. What is registered appears when it returns.",
-    "registry_store_unavailable": "The store of the registry is away. Nothing was changed.",
-    "revision_not_reached": "This replica has not seen `min_revision` within two seconds.",
+    "list_item": "A single item of a list cannot be removed or restored: write the whole list.",
+    "key_twice": "The body gives one key two values, in two spellings.",
+    "key_not_found": "The key does not exist in this layer, or in the effective configuration.",
+    "method_not_allowed": "The route does not support this method; `Allow` lists those it does.",
+    "not_expressible": (
+        "A value cannot be written to a dotenv file so that all readers read it alike."
+    ),
+    "name_clash": "Two keys would get the same name in the exported file.",
+    "no_instance": "The service has no available instance. Try again.",
+    "no_such_route": "The route does not exist.",
+    "nothing_masked": "The mask of a secret was sent for a key that holds no secret in this layer.",
+    "old_epoch": (
+        "The instance was registered again since; `current_epoch` is the number of that "
+        "registration."
+    ),
+    "outcome_unknown": "The write was sent, and its outcome is not known yet.",
+    "request_too_slow": "The request took more than 30 seconds to arrive.",
+    "refused": "The request was refused for a reason without a code of its own.",
+    "registry_in_doubt": "A server behind the registry is unavailable: the list may be incomplete.",
+    "registry_nodes_unavailable": "ZooKeeper is unavailable. Registrations appear when it is back.",
+    "registry_store_unavailable": "The registry store is unavailable. Nothing was changed.",
+    "revision_not_reached": "This replica did not reach `min_revision` within two seconds.",
     "secret_unreadable": "A secret cannot be decrypted now.",
-    "segment_not_found": "There is no such segment in this environment.",
-    "stale_version": "`If-Match` names another version than the current one.",
-    "state_in_use": "Another process uses the folder of the embedded state.",
-    "state_unavailable": "The file of the embedded state cannot be read or written.",
-    "bad_token": "A token cannot be what is asked for; `errors` names the place.",
-    "token_not_found": "There is no token of this id.",
-    "token_store_unavailable": "The store of tokens is away. Try again.",
-    "token_missing": "The request states no token, and access is required.",
+    "segment_not_found": "The segment does not exist in this environment.",
+    "stale_version": "`If-Match` names a version other than the current one.",
+    "state_in_use": "Another process uses the data folder.",
+    "state_unavailable": "The SQLite file of the embedded backends cannot be read or written.",
+    "bad_token": "The requested token is invalid; `errors` names each place.",
+    "token_not_found": "No token has this id.",
+    "token_store_unavailable": "The token store is unavailable. Try again.",
+    "token_missing": "Access is required, and the request carries no token.",
     "token_refused": "The token is not valid, has expired or was revoked.",
-    "tokens_unavailable": "The token is not known here and the store of tokens is away; try again.",
+    "tokens_unavailable": "The token is unknown, and the token store is unavailable; try again.",
+    "trailers_refused": "Header fields after the body are not accepted.",
     "too_large": "The body takes more than 1 MiB.",
-    "too_many": "The caller asks for more than one caller may; try again later.",
-    "too_many_instances": "The service has 10,000 registered instances, the most it may have.",
-    "too_many_requests": "The caller sent more requests a second than `CALLER_REQUEST_LIMIT`.",
-    "too_many_streams": "This replica serves as many streams as it may; try again or elsewhere.",
-    "too_many_streams_of_caller": "The caller has `CALLER_STREAM_LIMIT` streams here already.",
-    "unparsable": "The request cannot be read at all.",
-    "unsupported_media_type": "The body is of a type that is not understood here.",
-    "version_gone": "The version did exist, and the store keeps it no longer.",
-    "version_is_deletion": "The version is the deletion of the document: it has nothing to show.",
-    "version_not_found": "The document has no such version.",
-    "write_conflict": "Others kept writing the document. Nothing was changed; try again.",
+    "too_many": "Rate limit exceeded; try again later.",
+    "too_many_instances": "The service has 10,000 registered instances, the maximum.",
+    "too_many_refusals": (
+        "The address has sent more requests without a valid token than `UNKNOWN_CALLER_LIMIT`."
+    ),
+    "too_many_requests": "The caller has sent more requests a second than `CALLER_REQUEST_LIMIT`.",
+    "too_many_streams": (
+        "This replica serves the maximum number of streams; try again, or another replica."
+    ),
+    "too_many_streams_of_caller": (
+        "The caller has `CALLER_STREAM_LIMIT` open streams on this replica."
+    ),
+    "unparsable": "The request cannot be parsed.",
+    "unsupported_media_type": "The media type of the body is not supported.",
+    "version_gone": "The version existed, and the store no longer has it.",
+    "version_is_deletion": "The version is the deletion of the document and has no content.",
+    "version_not_found": "The document does not have this version.",
+    "write_conflict": "Other callers kept writing the document. Nothing was changed; try again.",
     "write_not_found": "No write has this id.",
-    "write_outcome_unknown": "The write was sent and not answered: ask `/api/v1/writes/{intent}`.",
+    "write_outcome_unknown": (
+        "The write was sent and not answered; `/api/v1/writes/{intent}` shows its outcome."
+    ),
 }

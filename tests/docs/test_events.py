@@ -19,19 +19,22 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jsonschema import Draft202012Validator, ValidationError
 
-from app.access.audit_postgres import PostgresAuditLog
-from app.access.auditing import AuditEvent
-from app.access.sealing import Sealer, head_of
-from app.access.signing import Signer, id_of, is_signed
-from app.changes.kafka import KafkaPublisher
+from app.audit.head_signing import HeadSigner, parse_head_event
+from app.audit.keys import SigningKey, is_signature_valid, key_id_of
+from app.audit.port import AuditEvent
+from app.audit.postgres import PostgresAuditLog
+from app.changes.events.kafka import KafkaPublisher
+from app.changes.log.postgres import PostgresChangeLog
 from app.changes.model import Action, Entity, Intent, Written
-from app.changes.postgres import PostgresChangeLog
-from app.database import close_engine, open_engine
+from app.feed.scope import KINDS
+from app.postgres.engine import close_engine, open_engine
 from tests.changes.heard import Heard, doubles, hear, hear_revisions
 from tests.changes.sending import drained, of_service, replica, write
+from tests.servers.deadlines import PATIENT_SECONDS
 from tests.servers.kafka import KafkaServer
 from tests.servers.postgres import PostgresServer
-from tests.servers.service import ROOT
+from tests.servers.process import PATIENCE_SECONDS
+from tests.servers.service import ROOT, ServiceProcess
 
 pytestmark = pytest.mark.anyio
 
@@ -52,7 +55,7 @@ def url(postgres_server: PostgresServer) -> Iterator[str]:
 
 @pytest.fixture
 async def log(url: str) -> AsyncIterator[PostgresChangeLog]:
-    opened = PostgresChangeLog(open_engine(url), url)
+    opened = PostgresChangeLog(open_engine(url, PATIENT_SECONDS), url)
     yield opened
     await opened.close()
 
@@ -145,22 +148,82 @@ async def one_of_each(log: PostgresChangeLog) -> list[int]:
     return [*revisions, pointer.revision]
 
 
+def _kinds_of_the_page() -> dict[str, str]:
+    """Return the kinds of the table with the beginnings of their keys."""
+    table = PAGE.partition("## The kinds")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([a-z]+)` \| `([a-z]+:[a-z]+/)", table, re.MULTILINE)
+    return dict(rows)
+
+
+def test_the_page_tells_of_every_kind() -> None:
+    kinds = SCHEMA["properties"]["data"]["properties"]["kind"]["enum"]
+
+    assert set(kinds) == {*KINDS, "token"}
+    assert list(_kinds_of_the_page()) == kinds
+
+
+async def test_what_a_service_publishes_of_each_kind_is_on_the_page(
+    kafka_server: KafkaServer, topic: str
+) -> None:
+    admin = "an-admin-token-of-this-test-0123456789"
+    environment = {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka_server.bootstrap,
+        "KAFKA_TOPIC_CONFIG_UPDATES": topic,
+        "PILOTHOUSE_ACCESS": "required",
+        "PILOTHOUSE_ADMIN_TOKEN": admin,
+    }
+    instance = {"service_name": "billing", "instance_id": "host:billing:8080"}
+    in_path = "/api/v1/registry/services/billing/instances/host:billing:8080"
+    staging = {"environment": "staging"}
+    requests = [
+        ("POST", "/api/v1/config", {"key": "a", "value": 1, **staging}),
+        ("POST", "/api/v1/feature-flags", {"name": "checkout", **staging}),
+        ("POST", "/api/v1/segments", {"name": "team", **staging}),
+        ("POST", "/api/v1/registry/register", {**instance, "service_url": "http://10.0.0.7:80"}),
+        ("PUT", f"{in_path}/heartbeat", None),
+        ("POST", f"{in_path}/drain", None),
+        ("POST", "/api/v1/registry/deregister", instance),
+        (
+            "POST",
+            "/api/v1/tokens",
+            {"name": "ci", "class": "client", "environments": ["staging"], "services": ["*"]},
+        ),
+    ]
+    with ServiceProcess(environment) as service:
+        for method, path, body in requests:
+            answer = service.request(
+                method, path, body, headers={"Authorization": f"Bearer {admin}"}
+            )
+            assert answer.status in {200, 201}, (path, answer.json())
+        heard = await hear(kafka_server.bootstrap, topic, lambda heard: len(heard) == 7)
+
+    assert [complaints(one.message) for one in heard] == [[]] * 7
+    beginnings = _kinds_of_the_page()
+    for one in heard:
+        assert one.key.startswith(beginnings[one.message["data"]["kind"]])
+        assert one.message["type"].split(".")[1] == one.message["data"]["kind"]
+    assert {one.message["data"]["kind"] for one in heard} == beginnings.keys()
+    of_instance = [one for one in heard if one.key == "instance:default/billing/host:billing:8080"]
+    said = [(one.message["data"]["action"], one.message["data"]["deleted"]) for one in of_instance]
+    assert said == [("created", False), ("updated", False), ("deleted", True)]
+
+
 # The head of the audit
 
 
 async def test_a_signed_head_keeps_to_its_schema(
     kafka_server: KafkaServer, url: str, topic: str, publisher: KafkaPublisher
 ) -> None:
-    engine = open_engine(url)
+    engine = open_engine(url, PATIENT_SECONDS)
     audit = PostgresAuditLog(engine)
-    signer = Signer(Ed25519PrivateKey.generate())
-    sealer = Sealer(audit, signer, publisher)
-    await sealer.seal()  # nothing is there yet
+    signer = SigningKey(Ed25519PrivateKey.generate())
+    sealer = HeadSigner(audit, signer, publisher)
+    await sealer.sign_head()  # nothing is there yet
     for name in ("first", "second"):
         await audit.record([AuditEvent(datetime.now(UTC), "ana", "a", "k", "e", name)])
-        await sealer.seal()
-        await sealer.seal()  # nothing has moved
-    signed = await audit.signed()
+        await sealer.sign_head()
+        await sealer.sign_head()  # nothing has moved
+    signed = await audit.last_signed_head()
     await close_engine(engine)
 
     heard = await hear(kafka_server.bootstrap, topic, lambda heard: len(heard) == 2, of_heads=True)
@@ -171,9 +234,9 @@ async def test_a_signed_head_keeps_to_its_schema(
     assert [one.message["data"]["seq"] for one in heard] == [1, 2]
     assert [name for name, _ in heard[0].headers] == ["content-type"]
     assert signed is not None
-    assert head_of(heard[1].value.decode()) == signed
-    assert is_signed(signed, {id_of(signer.public): signer.public})
-    assert not is_signed(replace(signed, seq=3), {id_of(signer.public): signer.public})
+    assert parse_head_event(heard[1].value.decode()) == signed
+    assert is_signature_valid(signed, {key_id_of(signer.public): signer.public})
+    assert not is_signature_valid(replace(signed, seq=3), {key_id_of(signer.public): signer.public})
 
 
 # The example
@@ -203,7 +266,7 @@ async def lines(process: subprocess.Popen[str], many: int) -> list[str]:
     """Read that many lines in a thread, which ends with the process at the latest."""
     stdout = process.stdout
     assert stdout is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         return await asyncio.to_thread(lambda: [stdout.readline().rstrip() for _ in range(many)])
 
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
-from tests.docs.generate import FOLDER, openapi
+from tests.docs.generate import FOLDER, named_errors, openapi
 
 METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -77,3 +78,72 @@ def test_every_answer_has_a_request_id(document: Any) -> None:
     for name, operation in operations(document):
         for response in operation["responses"].values():
             assert response["headers"]["X-Request-Id"]["required"], name
+
+
+def test_every_member_and_parameter_is_described(document: Any) -> None:
+    schemas = document["components"]["schemas"].items()
+    members = {
+        f"{schema}.{name}": member
+        for schema, definition in schemas
+        for name, member in definition.get("properties", {}).items()
+    }
+    parameters = {
+        f"{name}: {parameter['name']}": {**parameter["schema"], **parameter}
+        for name, operation in operations(document)
+        for parameter in operation.get("parameters", ())
+    }
+
+    found = members | parameters
+    assert [name for name, part in found.items() if not part.get("description")] == []
+
+
+def test_every_group_is_described(document: Any) -> None:
+    used = {tag for _, operation in operations(document) for tag in operation["tags"]}
+
+    assert {tag["name"] for tag in document["tags"] if tag["description"]} == used
+
+
+def test_every_operation_has_an_example(document: Any) -> None:
+    for name, operation in operations(document):
+        parts = [operation.get("requestBody", {}), *operation["responses"].values()]
+        media = [one for part in parts for one in part.get("content", {}).values()]
+        assert any("example" in one for one in [*media, *operation.get("parameters", ())]), name
+
+
+def test_a_body_that_is_required_has_an_example(document: Any) -> None:
+    for name, operation in operations(document):
+        body = operation.get("requestBody", {})
+        if body.get("required"):
+            assert any("example" in media for media in body["content"].values()), name
+
+
+def test_everything_but_health_takes_a_token(document: Any) -> None:
+    schemes = document["components"]["securitySchemes"]
+    assert schemes["Bearer"]["scheme"] == "bearer"
+    assert schemes["ApiKey"]["name"] == "X-API-Key"
+    assert document["security"] == [{}, {"Bearer": []}, {"ApiKey": []}]  # {}: access is open
+    for name, operation in operations(document):
+        assert ("security" in operation) == (operation["tags"] == ["health"]), name
+
+
+def test_examples_meet_their_schemas(document: Any) -> None:
+    schemas = document["components"]
+    for name, operation in operations(document):
+        parts = [operation.get("requestBody", {}), *operation["responses"].values()]
+        for media in [one for part in parts for one in part.get("content", {}).values()]:
+            if "example" in media and "schema" in media:
+                schema = {**media["schema"], "components": schemas}
+                errors = list(Draft202012Validator(schema).iter_errors(media["example"]))
+                assert not errors, (name, errors[0].message)
+
+
+def test_every_operation_names_its_problem_codes(document: Any) -> None:
+    kinds = {"unparsable", "unauthenticated", "forbidden", "not_found", "conflict", "gone"}
+    kinds |= {"precondition_failed", "too_many", "in_doubt", "backend_unavailable"}
+    inside = {"no_such_route", "events_unavailable", "state_in_use", "outcome_unknown"}
+    named = {code for _, operation in operations(document) for code in operation["x-problem-codes"]}
+
+    assert named == {error.code for error in named_errors()} - kinds - inside
+    for name, operation in operations(document):
+        said = "".join(operation["responses"][family]["description"] for family in ("4XX", "5XX"))
+        assert all(f"`{code}`" in said for code in operation["x-problem-codes"]), name

@@ -312,7 +312,7 @@ SIMPLE_FLAWS: Flaws = {
     "a percentage beyond every double": ({"rollout_percentage": 10**400}, "/rollout_percentage"),
     "a percentage of 1e308": ({"rollout_percentage": 1e308}, "/rollout_percentage"),
     "users as a text": ({"target_users": "ann"}, "/target_users"),
-    "a user that is a number": ({"target_users": ["ann", 5]}, "/target_users/1"),
+    "a user that is a list": ({"target_users": ["ann", []]}, "/target_users/1"),
     "a user of 1,001": ({"target_users": ["x" * 1001]}, "/target_users/0"),
     "100,001 users": ({"target_users": ["u"] * 100_001}, "/target_users"),
 }

@@ -46,10 +46,11 @@ PATHS = {
     "a surrogate": f"{CONFIG}/%ed%a0%80",
     "half of UTF-8": f"{CONFIG}/%e2%82",
 }
-NOWHERE = ["/", "/api", "/api/v2/config", "/api/v1", "/API/v1/config", "//live", "/live/x", "*"]
+NOWHERE = ["/api", "/api/v2/config", "/api/v1", "/API/v1/config", "//live", "/live/x", "*"]
 NOWHERE += [f"{CONFIG}//", f"{CONFIG}/a/b", f"{CONFIG}/a/histories", f"{DOCUMENT}/versions"]
 NOWHERE += ["/api/v1//config", "/api/v1/./config", "/.git/config"]
 METHODS = {
+    "/": {"GET"},
     "/live": {"GET"},
     "/ready": {"GET"},
     "/health": {"GET"},

@@ -67,10 +67,11 @@ NO_NAMES = (
     "a..b",
     "a:b",
 )
+NO_IDS = ("a/b", "..", ".", "", " ", "a b", "ä", "-a", "a.", "x" * 129, "a\n", "%2e", ":a", "a@")
 # By member: what it may not be, and at which place it is told.
 FLAWS: dict[str, dict[str, tuple[Any, str]]] = {
     "service_name": {repr(name): (name, "/service_name") for name in NO_NAMES},
-    "instance_id": {repr(name): (name, "/instance_id") for name in NO_NAMES},
+    "instance_id": {repr(name): (name, "/instance_id") for name in NO_IDS},
     "zone": {repr(name): (name, "/zone") for name in NO_NAMES},
     "service_url": {
         url[:60]: (url, "/service_url")
@@ -81,6 +82,16 @@ FLAWS: dict[str, dict[str, tuple[Any, str]]] = {
             *("http://127.1", "http://0x7f.1", "http://2130706433", "http://0177.0.0.1"),
             *("http://[::1", "http://[1:2]", "http://[fe80::1%25eth0]", "http://256.1.1.1"),
             *("http://ä", "http://a\u0000", "http://a\n", "grpc://a", "://a", "1http://a"),
+            *("javascript:alert(1)", "javascript://a:1/%0aalert(1)", "JAVASCRIPT://a:1/x"),
+            *(
+                "data:text/html,x",
+                "file:///etc/passwd",
+                "file://a:1/x",
+                "vbscript://a:1",
+                "ftp://a",
+            ),
+            *("http://a/%0d%0aX: y", "http://a/%00", "http://a/%7f", "http://a/%c2%85"),
+            *("http://a/%5cb", "http://a/%", "http://a/%zz", "http://@a", "http://a:80:80"),
             f"http://a/{'x' * 1000}",
         )
         if "\0" not in url
@@ -89,6 +100,7 @@ FLAWS: dict[str, dict[str, tuple[Any, str]]] = {
         url[:60]: (url, "/health_check_url")
         for url in (
             *("", "/health", "ftp://a/health", "grpc://a:1", "http://a:0", "http://u:p@a/"),
+            *("tcp://a:1", "ws://a", "javascript://a:1/%0ax", "http://a/%0d%0a", "http://a/#x"),
             *("http://0x7f.1/", "http://127.1/", "http://2852039166/"),
             *("http://169.254.169.254/latest/meta-data", "http://[::ffff:169.254.169.254]/"),
             *("http://[::ffff:a9fe:a9fe]:81/", "http://[::169.254.169.254]/", "http://0.0.0.0/"),
@@ -215,6 +227,8 @@ def _nobody() -> Iterator[BadRequest]:
 
 def _names_in_paths() -> Iterator[BadRequest]:
     code = "bad_service_name"
+    for name in (*("a b", "ä", "-a", "a.", "*"), *("x" * 129, "a:")):
+        yield from _odd_id(name)
     for name in ("a b", "ä", "-a", "a.", "x" * 64, "a:b", "*"):
         path, of = f"{REGISTRY}/services/{in_url(name)}", f"of {name!r}"
         yield BadRequest(f"instances {of}", 422, code, "GET", path)
@@ -222,9 +236,12 @@ def _names_in_paths() -> Iterator[BadRequest]:
         yield BadRequest(f"checks {of}", 422, code, "POST", f"{path}/health")
         discover = f"{REGISTRY}/discover/{in_url(name)}"
         yield BadRequest(f"discovery {of}", 422, code, "GET", discover)
-        for what in (f"{path}/instances/i-1", f"{HERE}/instances/{in_url(name)}"):
-            title = f"a heartbeat {of} in {'id' if what.startswith(HERE) else 'service'}"
-            yield sending(title, 422, code, "PUT", f"{what}/heartbeat", {})
-            yield sending(
-                title.replace("heartbeat", "drain"), 422, code, "POST", f"{what}/drain", {}
-            )
+        instance = f"{path}/instances/i-1"
+        yield sending(f"a heartbeat {of}", 422, code, "PUT", f"{instance}/heartbeat", {})
+        yield sending(f"a drain {of}", 422, code, "POST", f"{instance}/drain", {})
+
+
+def _odd_id(id_: str) -> Iterator[BadRequest]:
+    code, path = "bad_service_name", f"{HERE}/instances/{in_url(id_)}"
+    yield sending(f"a heartbeat of the id {id_!r}", 422, code, "PUT", f"{path}/heartbeat", {})
+    yield sending(f"a drain of the id {id_!r}", 422, code, "POST", f"{path}/drain", {})

@@ -184,8 +184,8 @@ class Layer:
         data = text.encode() if isinstance(text, str) else text
         return self.of.process.request("POST", path, headers=headers, data=data)
 
-    def export(self, form: str = "yaml", *, headers: Headers | None = None) -> Answer:
-        return self.of.get("/api/v1/export", headers=headers, format=form, **self._query)
+    def export(self, form: str = "yaml", *, headers: Headers | None = None, **query: Any) -> Answer:
+        return self.of.get("/api/v1/export", headers=headers, format=form, **self._query, **query)
 
     def changes(self, **query: Any) -> list[Any]:
         """Return what the log says of this layer."""

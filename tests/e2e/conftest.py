@@ -14,16 +14,20 @@ import pytest
 
 from tests.e2e.client import Layer, Service
 from tests.servers.postgres import PostgresServer
+from tests.servers.process import PATIENCE_SECONDS
 from tests.servers.service import ServiceProcess
 from tests.servers.vault import VaultServer
 from tests.servers.zookeeper import ZooKeeperServer
 
 SETTINGS = {
+    "TRUSTED_PROXIES": "127.0.0.1",  # the tests themselves
     "VAULT_MAX_VERSIONS": "60",  # few enough that a test can reach beyond them
     "SERVICE_HEALTH_CHECK_INTERVAL": "0.2",  # frequent enough to be waited for
+    "ALLOWED_HOSTS": "pilothouse,flags.example.org",
 }
-# Frequent enough to be waited for; where there are many documents it would be all that is done.
-SCANNING = {**SETTINGS, "VAULT_SCAN_INTERVAL": "0.3"}
+# Frequent enough to be waited for, and seldom enough to leave others the processor: the service
+# stays for the whole run.
+SCANNING = {**SETTINGS, "VAULT_SCAN_INTERVAL": "1"}
 TABLES = ("changes", "documents", "intents", "audit", "claims", "tokens")
 
 
@@ -77,7 +81,7 @@ class RealBackend:
 
     def _select(self, rest: str, *values: object) -> list[Any]:
         async def ask() -> list[Any]:
-            connection = await asyncpg.connect(self._url, timeout=5)
+            connection = await asyncpg.connect(self._url, timeout=PATIENCE_SECONDS)
             try:
                 return list(await connection.fetch(f"SELECT {rest}", *values))
             finally:

@@ -32,6 +32,8 @@ def main() -> None:
         log_config=None,
         access_log=False,
         http=Protocol,
+        ws="none",
+        proxy_headers=False,
         server_header=False,
     )
     uvicorn.Server(config).run()

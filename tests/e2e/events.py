@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.servers.process import PATIENCE_SECONDS
+
 
 @dataclass(frozen=True)
 class Event:
@@ -75,7 +77,7 @@ def listening(
     path: str = "/api/v1/stream",
     last_event_id: int | None = None,
     token: str | None = None,
-    within: float = 10,
+    within: float = PATIENCE_SECONDS,
 ) -> Iterator[Events]:
     """Open a stream; every read ends within `within` seconds."""
     address = urlsplit(url)

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,11 +16,13 @@ import pytest
 from tests.e2e.client import told
 from tests.e2e.events import listening
 from tests.servers.answer import Answer
-from tests.servers.process import wait_until
+from tests.servers.process import SLACK_SECONDS, wait_until
 from tests.servers.service import ROOT, ServiceProcess
 
 ADMIN = "the-first-token-of-an-administrator"
-_SHOP = "/api/v1/effective?environment=staging&service_name=shop"
+REQUIRED = {"PILOTHOUSE_ACCESS": "required", "PILOTHOUSE_ADMIN_TOKEN": ADMIN}
+SHOP = "environment=staging&service_name=shop"
+_SHOP = f"/api/v1/effective?{SHOP}"
 _EVALUATE = "/ofrep/v1/evaluate/flags"
 
 
@@ -97,7 +100,7 @@ def test_who_is_not_known_is_told_before_anything_is_waited_for(service: Service
     began = time.monotonic()
 
     assert status(service, f"{_SHOP}&min_revision=1000000") == 401
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 1 + SLACK_SECONDS
 
 
 def test_who_is_not_known_is_told_before_a_body_is_judged(service: ServiceProcess) -> None:
@@ -164,12 +167,12 @@ def test_a_revoked_token_ends_at_once_and_so_does_its_stream(service: ServicePro
     assert status(service, **headers) == 200
 
     way = "?environment=staging&service_name=shop"
-    with listening(service.url, way, token=token, within=5) as events:
+    with listening(service.url, way, token=token) as events:
         revoked = service.request("DELETE", f"/api/v1/tokens/{found['id']}", headers=bearer(ADMIN))
         assert revoked.status == 204
         began = time.monotonic()
         assert [event.name for event in events if event.name] == ["drain"]
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 1 + SLACK_SECONDS
 
     assert status(service, **headers) == 401
 
@@ -191,7 +194,7 @@ def test_a_stream_that_waited_while_its_token_was_revoked_ends(service: ServiceP
     with ThreadPoolExecutor(1) as thread:
 
         def heard() -> tuple[int, list[str | None]]:
-            with listening(service.url, way, token=found["token"], within=10) as events:
+            with listening(service.url, way, token=found["token"]) as events:
                 if events.status != 200:
                     return events.status, []
                 return 200, [event.name for event in events if event.name]
@@ -227,7 +230,7 @@ def test_an_expired_token_ends_and_so_does_its_stream(service: ServiceProcess) -
     assert status(service, **headers) == 200
 
     way = "?environment=staging&service_name=shop"
-    with listening(service.url, way, token=token, within=5) as events:
+    with listening(service.url, way, token=token) as events:
         assert [event.name for event in events if event.name] == ["drain"]
 
     assert status(service, **headers) == 401
@@ -239,15 +242,15 @@ def test_a_caller_has_so_many_streams_and_no_more(service: ServiceProcess) -> No
     way = "?environment=staging&service_name=shop"
 
     with (
-        listening(service.url, way, token=token, within=5),
-        listening(service.url, way, token=token, within=5),
+        listening(service.url, way, token=token),
+        listening(service.url, way, token=token),
     ):
         answer = service.request("GET", f"/api/v1/stream{way}", headers=headers)
         assert (answer.status, answer.json()["code"]) == (429, "too_many_streams_of_caller")
         assert int(answer.headers["Retry-After"]) > 0
 
     def is_opened() -> bool:
-        with listening(service.url, way, token=token, within=5) as events:
+        with listening(service.url, way, token=token) as events:
             return events.status == 200
 
     wait_until(is_opened, "the streams that ended are forgotten")
@@ -300,7 +303,7 @@ def test_a_client_hears_of_flags_by_the_address_that_it_was_given(service: Servi
     assert token not in stream["url"]
     path = stream["url"].removeprefix(service.url)
     assert path.startswith("/ofrep/v1/stream?environment=staging&ticket=")
-    with listening(stream["url"].partition("/ofrep")[0], "", path=path, within=5) as events:
+    with listening(stream["url"].partition("/ofrep")[0], "", path=path) as events:
         change = {"description": "changed"}
         way = "/api/v1/feature-flags/new-checkout?environment=staging"
         told(service.request("PATCH", way, change, headers=bearer(ADMIN)))
@@ -348,19 +351,19 @@ def test_pages_of_named_sites_may_call_and_no_others(service: ServiceProcess) ->
     assert "ETag" in read.headers["Access-Control-Expose-Headers"]
 
 
-def test_refusals_stand_in_the_audit(service: ServiceProcess) -> None:
-    token = made(service, "curious", **{"class": "client"})["token"]
-    headers = {**bearer(token), "X-Request-Id": "curious-1"}
+def test_denials_stand_in_the_audit(service: ServiceProcess) -> None:
+    token = made(service, "curious", **{"class": "client"})
+    headers = {**bearer(token["token"]), "X-Request-Id": "curious-1"}
     service.request("GET", _SHOP, headers=headers)
-    service.request("GET", _SHOP, headers={**bearer("plh_ghost"), "X-Request-Id": "ghost-1"})
 
     def found() -> dict[str, Mapping[str, Any]]:
         answer = service.request("GET", "/api/v1/audit?kind=access", headers=bearer(ADMIN))
         return {row["request_id"]: row for row in told(answer)["items"]}
 
-    wait_until(lambda: {"curious-1", "ghost-1"} <= found().keys(), "both are written")
-    denied, refused = found()["curious-1"], found()["ghost-1"]
+    wait_until(lambda: "curious-1" in found(), "it is written")
+    denied = found()["curious-1"]
     assert (denied["actor"], denied["action"]) == ("token:curious", "denied")
+    assert denied["actor_id"] == token["id"]
     assert (denied["environment"], denied["name"]) == ("staging", "shop")
     assert denied["source"] == "127.0.0.1"
     assert denied["facts"] == {
@@ -369,8 +372,187 @@ def test_refusals_stand_in_the_audit(service: ServiceProcess) -> None:
         "right": "config:read",
         "route": "/api/v1/effective",
     }
-    assert (refused["actor"], refused["action"]) == ("anonymous", "refused")
-    assert "plh_ghost" not in str(refused)
+
+
+def test_wrong_tokens_are_one_row_and_slowed_down_and_nobody_else_is() -> None:
+    settings = {**REQUIRED, "UNKNOWN_CALLER_LIMIT": "20"}
+    with ServiceProcess(settings) as service:
+        answers = []
+        for number in range(400):
+            headers = {**bearer(f"plh_ghost_{number}"), "X-Request-Id": f"ghost-{number}"}
+            answers.append(service.request("GET", _SHOP, headers=headers))
+            if number % 20 == 0:  # not counted, and not refused
+                assert service.request("GET", _SHOP, headers=bearer(ADMIN)).status == 200
+                assert service.request("GET", "/live").status == 200
+        nobody = service.request("GET", _SHOP)
+        known = service.request("GET", _SHOP, headers=bearer(ADMIN))
+        service.stop()
+        service.restart()
+        answer = service.request("GET", "/api/v1/audit?action=refused", headers=bearer(ADMIN))
+
+    statuses = [each.status for each in answers]
+    assert statuses[:40] == [401] * 40
+    assert set(statuses) == {401, 429}
+    limited = next(each for each in answers if each.status == 429)
+    assert limited.json()["code"] == "too_many_refusals"
+    assert int(limited.headers["Retry-After"]) >= 1
+    assert (nobody.status, known.status) == (429, 200)
+    rows = told(answer)["items"]
+    # The clock may have come to the next minute in between.
+    assert len(rows) in {1, 2, 3}
+    assert sum(row["facts"]["count"] for row in rows) == 400
+    assert all(row["facts"]["codes"].keys() == {"token_refused"} for row in rows)
+    assert all((row["actor"], row["source"]) == ("anonymous", "127.0.0.1") for row in rows)
+    assert rows[0]["request_id"] == "ghost-0"
+    assert "plh_ghost" not in str(rows)
+
+
+def test_who_has_read_the_audit_stands_in_it() -> None:
+    with ServiceProcess(REQUIRED) as service:
+        for way in ("/api/v1/audit", "/api/v1/audit?limit=1", "/api/v1/audit?environment=staging"):
+            service.request("GET", way, headers=bearer(ADMIN))
+        lines = {**bearer(ADMIN), "Accept": "application/x-ndjson"}
+        service.request("GET", "/api/v1/audit", headers=lines)
+        service.stop()
+        service.restart()
+        answer = service.request("GET", "/api/v1/audit?action=read", headers=bearer(ADMIN))
+
+    rows = told(answer)["items"]
+    counts = Counter[str]()
+    for row in rows:
+        assert (row["actor"], row["actor_id"], row["kind"]) == ("token:admin", "admin", "audit")
+        counts.update(
+            {f"{row['environment']} {code}": n for code, n in row["facts"]["codes"].items()}
+        )
+    assert counts == {"* page": 2, "* export": 1, "staging page": 1}
+
+
+def test_a_token_is_told_from_another_of_its_name_in_every_row(service: ServiceProcess) -> None:
+    members = {"class": "operator", "roles": ["editor"]}
+    first, second = (made(service, "twin", **members) for _ in range(2))
+    for number, token in enumerate((first, second)):
+        flag = {"name": f"twin-{number}", "environment": "staging"}
+        told(
+            service.request("POST", "/api/v1/feature-flags", flag, headers=bearer(token["token"])),
+            201,
+        )
+        key = {"key": f"twin{number}", "value": 1, "environment": "staging", "service_name": "shop"}
+        told(service.request("POST", "/api/v1/config", key, headers=bearer(token["token"])), 201)
+        instance = {"service_name": "shop", "service_url": f"http://192.0.2.1:{80 + number}"}
+        way = "/api/v1/registry/register"
+        told(service.request("POST", way, instance, headers=bearer(token["token"])), 201)
+
+    asked = {
+        "audit": "/api/v1/audit?actor=token:twin&limit=1000",
+        "one of them": f"/api/v1/audit?actor=token:twin%23{first['id']}&limit=1000",
+        "changes": "/api/v1/changes?limit=1000",
+    }
+    found = {
+        what: [
+            row
+            for row in told(service.request("GET", way, headers=bearer(ADMIN)))["items"]
+            if row["actor"] == "token:twin"
+        ]
+        for what, way in asked.items()
+    }
+
+    ids = [first["id"]] * 3 + [second["id"]] * 3
+    assert [row["actor_id"] for row in found["audit"]] == ids
+    assert [row["actor_id"] for row in found["changes"]] == ids
+    assert found["one of them"] == found["audit"][:3]
+    read = service.request("GET", f"/api/v1/config/twin0?{SHOP}", headers=bearer(ADMIN)).json()
+    assert read["updated_by"] == "token:twin"
+    way = f"/api/v1/config/twin0/history?{SHOP}"
+    history = service.request("GET", way, headers=bearer(ADMIN)).json()["items"]
+    assert [item["actor"] for item in history] == ["token:twin"]
+
+
+def test_the_hash_of_a_row_is_for_those_who_read_all_rows(service: ServiceProcess) -> None:
+    """Between two rows that one sees, it would let one test guesses of what one does not."""
+    part = made(service, "of-a-part", **{"class": "admin"})["token"]
+    way = "/api/v1/audit?environment=staging&name=shop&kind=config"
+
+    seen, whole = (
+        told(service.request("GET", way, headers=bearer(token)))["items"] for token in (part, ADMIN)
+    )
+
+    assert seen
+    assert [row["hash"] for row in seen] == [None] * len(seen)
+    assert all(re.fullmatch("[0-9a-f]{64}", row["hash"]) for row in whole)
+    assert [row["seq"] for row in seen] == [row["seq"] for row in whole]
+
+
+def test_guesses_find_no_secret_in_the_audit() -> None:
+    """Nor what a secret was while it was plain, nor from rows that a revealer has caused."""
+    with ServiceProcess(REQUIRED) as service:
+        everything = {"environments": ["*"], "services": ["*"]}
+        admin, revealer = (
+            made(service, name, **{"class": "admin", "roles": roles, **everything})["token"]
+            for name, roles in (("auditor", []), ("revealer", ["secrets:reveal"]))
+        )
+        way = f"/api/v1/config/pin?{SHOP}"
+
+        def put(value: str, service_name: str = "shop", **more: Any) -> None:
+            address = way.replace("service_name=shop", f"service_name={service_name}")
+            body = {"value": value, **more}
+            told(service.request("PUT", address, body, headers=bearer(admin)))
+
+        for place in ("shop", "scratch"):
+            body = {"key": "pin", "value": "0000", "environment": "staging", "service_name": place}
+            told(service.request("POST", "/api/v1/config", body, headers=bearer(admin)), 201)
+        put("4711")  # plain, once
+        put("1234", is_encrypted=True)
+        for guess in ("1233", "1234", "4711"):
+            put(guess)
+            put(guess, "scratch")
+            put(guess, is_encrypted=False)
+            put("1234", is_encrypted=True)
+
+        seen = {
+            caller: told(
+                service.request("GET", "/api/v1/audit?kind=config", headers=bearer(caller))
+            )["items"]
+            for caller in (admin, revealer)
+        }
+
+    assert all(row["facts"] is None for row in seen[admin])
+    for name in ("shop", "scratch"):
+        facts = [row["facts"] for row in seen[revealer] if row["name"] == name]
+        assert [fact["before"] for fact in facts] == [None, *(fact["after"] for fact in facts[:-1])]
+    every = [row["facts"]["after"] for row in seen[revealer]]
+    assert len(set(every)) == len(every)
+
+
+def test_a_reveal_names_the_layers_of_what_was_inherited(service: ServiceProcess) -> None:
+    layers = {"default": "_shared", "staging": "_shared"}
+    for environment, name in layers.items():
+        body = {"set": {f"of.{environment}": "x"}, "encrypt": [f"of.{environment}"]}
+        way = f"/api/v1/config?environment={environment}&service_name={name}"
+        told(service.request("PATCH", way, body, headers=bearer(ADMIN)))
+    own = {"set": {"of.own": "x"}, "encrypt": ["of.own"]}
+    place = "environment=staging&service_name=heir"
+    told(service.request("PATCH", f"/api/v1/config?{place}", own, headers=bearer(ADMIN)))
+
+    for way in (
+        f"/api/v1/effective?{place}&reveal=true",
+        f"/api/v1/config/of.default?{place}&reveal=true",
+        f"/api/v1/config/of.own?{place}&reveal=true",
+    ):
+        told(service.request("GET", way, headers=bearer(ADMIN)))
+
+    way = "/api/v1/audit?action=revealed&environment=staging&name=heir"
+    rows = told(service.request("GET", way, headers=bearer(ADMIN)))["items"]
+    inherited = {"default/_shared": ["of.default"], "staging/_shared": ["of.staging"]}
+    assert [set(row["facts"].pop("keys")) for row in rows] == [
+        {"of.default", "of.own", "of.staging"},
+        {"of.default"},
+        {"of.own"},
+    ]
+    assert [row["facts"] for row in rows] == [
+        {"inherited": inherited},
+        {"inherited": {"default/_shared": ["of.default"]}},
+        {},
+    ]
 
 
 def test_a_folder_is_imported_with_a_token(service: ServiceProcess, tmp_path: Path) -> None:

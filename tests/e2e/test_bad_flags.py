@@ -15,6 +15,7 @@ from tests.e2e.bad_requests import VALUE, BadRequest, sending
 from tests.e2e.client import Service, fresh_name, told
 from tests.e2e.flags import FLAGS, OFREP, SEGMENTS, Flags
 from tests.servers.answer import Answer
+from tests.servers.process import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +49,7 @@ class Stand:
     def sent(self, request: BadRequest) -> Answer:
         """Send the very bytes on a connection of their own."""
         port = urlsplit(self.flags.of.process.url).port or 0
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
             with suppress(ConnectionError):  # a refusal may come before all is sent
                 connection.sendall(request.wire())
             response = HTTPResponse(connection, method=request.method)

@@ -18,6 +18,7 @@ from tests.e2e.bad_registry import BODIES, FLAWS, GOOD, HERE, SERVICE, cases
 from tests.e2e.bad_requests import VALUE, BadRequest, encoded
 from tests.e2e.registry import REGISTRY
 from tests.servers.answer import Answer
+from tests.servers.process import PATIENCE_SECONDS
 from tests.servers.service import ServiceProcess
 from tests.trials import trials
 
@@ -47,7 +48,7 @@ class Stand:
     def sent(self, request: BadRequest) -> Answer:
         """Send the very bytes on a connection of their own."""
         address = ("127.0.0.1", urlsplit(self.process.url).port or 0)
-        with socket.create_connection(address, timeout=10) as connection:
+        with socket.create_connection(address, timeout=PATIENCE_SECONDS) as connection:
             with suppress(ConnectionError):  # a refusal may come before all is sent
                 connection.sendall(request.wire())
             response = HTTPResponse(connection, method=request.method)
@@ -57,7 +58,7 @@ class Stand:
 
 @pytest.fixture(scope="module")
 def stand() -> Iterator[Stand]:
-    with closing(ServiceProcess({})) as process:
+    with closing(ServiceProcess({"ALLOWED_HOSTS": "pilothouse"})) as process:
         yield Stand(process)
 
 

@@ -1,20 +1,23 @@
 """What a client can do wrong, sent byte by byte: it is told so, and nothing is written."""
 
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import cache
 from http.client import HTTPConnection, HTTPResponse
 from urllib.parse import urlsplit
 
 import pytest
 
+from tests.docs.generate import openapi
 from tests.e2e import bad_bodies, bad_files, bad_names, bad_questions
 from tests.e2e.bad_requests import VALUE, BadRequest, encoded, sending
 from tests.servers.answer import Answer
-from tests.servers.process import SLACK_SECONDS
+from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS
 from tests.servers.service import ServiceProcess
 
 pytestmark = pytest.mark.slow
@@ -54,7 +57,7 @@ class Watched:
     def __init__(self, service: ServiceProcess) -> None:
         self.process = service
         self.address = ("127.0.0.1", urlsplit(service.url).port or 0)
-        self._connection = HTTPConnection(*self.address, timeout=10)
+        self._connection = HTTPConnection(*self.address, timeout=PATIENCE_SECONDS)
         for method, target, body in SEEDS:
             self.write(method, target, body)
 
@@ -75,7 +78,7 @@ class Watched:
 
     def sent(self, wire: bytes, method: str = "GET") -> Answer:
         """Send these bytes on a connection of their own and read one answer."""
-        with socket.create_connection(self.address, timeout=10) as connection:
+        with socket.create_connection(self.address, timeout=PATIENCE_SECONDS) as connection:
             with suppress(ConnectionError):  # a refusal may come before all is sent
                 connection.sendall(wire)
             response = HTTPResponse(connection, method=method)
@@ -88,8 +91,33 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Watched]:
-    with ServiceProcess({}) as process, closing(Watched(process)) as watched:
+    operations()  # takes longer the first time than a connection may be idle
+    with (
+        ServiceProcess({"ALLOWED_HOSTS": "pilothouse"}) as process,
+        closing(Watched(process)) as watched,
+    ):
         yield watched
+
+
+@cache
+def operations() -> list[tuple[str, str, frozenset[str]]]:
+    """Return every operation: its method, the pattern of its path and the codes it names."""
+    return [
+        (method.upper(), re.sub(r"\{\w+\}", "[^/]+", path), frozenset(operation["x-problem-codes"]))
+        for path, methods in json.loads(openapi())["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def documented(bad: BadRequest) -> frozenset[str]:
+    """Return the codes that the operation asked for names; of no operation, any."""
+    path = bad.target.partition("?")[0]
+    found = [
+        codes
+        for method, pattern, codes in operations()
+        if method == bad.method and re.fullmatch(pattern, path)
+    ]
+    return frozenset().union(*found) if found else frozenset({bad.code})
 
 
 def refused(service: Watched, bad: BadRequest) -> Answer:
@@ -100,6 +128,7 @@ def refused(service: Watched, bad: BadRequest) -> Answer:
     assert problem["status"] == bad.status
     assert answer.headers.get_content_type() == "application/problem+json"
     assert problem["request_id"] == answer.headers["X-Request-Id"]
+    assert bad.code in documented(bad) | {"no_such_route"}
     assert VALUE not in f"{answer.headers}{answer.body!r}"
     assert service.written() == service.seeded
     return answer
@@ -141,11 +170,17 @@ def test_what_is_no_http_is_answered_without_an_echo(service: Watched, what: str
 
 @pytest.mark.parametrize("part", [b"x" * 65_536, b"x: y\r\n" * 10_000])
 def test_a_head_without_end_is_not_listened_to(service: Watched, part: bytes) -> None:
-    with socket.create_connection(service.address, timeout=10) as connection:
+    with socket.create_connection(service.address, timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(b"GET /api/v1/config/database.host HTTP/1.1\r\nX-A: ")
 
-        with pytest.raises(ConnectionError):
+        with suppress(ConnectionError):  # it may be refused before all is sent
             connection.sendall(part * 1000)  # 64 MiB
+        response = HTTPResponse(connection)
+        response.begin()
+        problem = json.loads(response.read())
+
+        assert (response.status, problem["code"]) == (431, "headers_too_large")
+        assert connection.recv(1) == b""
 
 
 @pytest.mark.parametrize("header", ['"1', "1", ",", '"99"', 'W/"7"', "hunter2", "ä", "", '"1 2"'])
@@ -201,8 +236,10 @@ def test_an_idempotency_key_stands_for_one_request(service: Watched) -> None:
 
 
 def test_nothing_that_was_sent_stands_in_the_log(service: Watched) -> None:
-    bad = sending("", 422, "bad_member", "PUT", "/api/v1/config/database.host", {"value": {"$": 1}})
-    secret = replace(bad, body=encoded({"value": [{"$": VALUE}]}))
+    bad = sending(
+        "", 422, "bad_member", "PUT", "/api/v1/config/database.host", {"value": {"$value": 1}}
+    )
+    secret = replace(bad, body=encoded({"value": [{"$value": VALUE}]}))
     refused(service, secret)
 
     log = service.process.log()

@@ -51,6 +51,7 @@ def test_a_change_tells_no_value(layer: Layer) -> None:
         "version",
         "action",
         "actor",
+        "actor_id",
         "comment",
         "at",
     }

@@ -8,7 +8,7 @@ from kazoo.client import KazooClient
 
 from tests.e2e.client import fresh_name, told
 from tests.servers.curator import start_curator
-from tests.servers.process import wait_until
+from tests.servers.process import PATIENCE_SECONDS, wait_until
 from tests.servers.program import Program, ProgramFailed
 from tests.servers.service import ServiceProcess
 from tests.servers.zookeeper import ZooKeeperServer
@@ -38,6 +38,9 @@ class Registry:
         items = told(self.process.request("GET", f"{REGISTRY}/discover/{service}"))["items"]
         return {item["instance_id"]: item for item in items}
 
+    def url_of(self, service: str, instance: str) -> str:
+        return str(self.discovered(service).get(instance, {}).get("service_url"))
+
     def curators(self, service: str) -> dict[str, Any]:
         return {found["id"]: found for found in self.curator.ask("list", service=service)}
 
@@ -63,7 +66,7 @@ def name() -> str:
 @pytest.fixture
 def zookeeper(zookeeper_server: ZooKeeperServer) -> Iterator[KazooClient]:
     client = KazooClient(zookeeper_server.hosts)
-    client.start(timeout=10)
+    client.start(timeout=PATIENCE_SECONDS)
     try:
         yield client
     finally:
@@ -129,6 +132,65 @@ def test_we_discover_what_curator_registered_as_foreign(registry: Registry, name
     assert chosen["url"] == "http://10.2.3.4:8080"
     registry.curator.ask("unregister", instance="theirs")
     wait_until(lambda: not registry.discovered(name), "it is gone")
+
+
+def test_what_curator_changes_in_place_is_seen_at_once(registry: Registry, name: str) -> None:
+    registry.curator_registers(name, "theirs", 8080)
+    wait_until(lambda: "theirs" in registry.discovered(name), "it is discovered")
+
+    for port in (8081, 8082):
+        facts: dict[str, Any] = {"address": "10.2.3.4", "port": port, "payload": PAYLOAD}
+        registry.curator.ask("update", service=name, instance="theirs", **facts)
+        wait_until(
+            lambda port=port: registry.url_of(name, "theirs") == f"http://10.2.3.4:{port}",  # type: ignore[misc]
+            "the change is seen",
+        )
+    out = {"metadata": {"instance_status": "OUT_OF_SERVICE"}}
+    registry.curator.ask(
+        "update", service=name, instance="theirs", address="10.2.3.4", port=1, payload=out
+    )
+    wait_until(lambda: not registry.discovered(name), "it is out of service")
+    registry.curator.ask("unregister", instance="theirs")
+
+
+def test_a_name_with_a_slash_is_a_service_for_curator_and_for_us(
+    registry: Registry, name: str
+) -> None:
+    nested = f"{name}/orders"
+    registry.curator_registers(nested, "host:app:8080", 8080)
+
+    wait_until(lambda: "host:app:8080" in registry.discovered(nested), "it is discovered")
+
+    found = registry.discovered(nested)["host:app:8080"]
+    assert (found["service_name"], found["service_url"]) == (nested, "http://10.2.3.4:8080")
+    assert list(registry.curators(nested)) == ["host:app:8080"]
+    assert name in registry.curator.ask("names")
+    request = registry.process.request
+    assert (
+        told(request("GET", f"{REGISTRY}/services/{nested}/url"))["instance_id"]
+        == found["instance_id"]
+    )
+    (shown,) = told(request("GET", f"{REGISTRY}/services/{nested}"))["items"]
+    assert shown["service_url"] == "http://10.2.3.4:8080"
+    names = told(request("GET", f"{REGISTRY}/services?limit=1000"))["items"]
+    assert nested in [one["service_name"] for one in names]
+    assert name not in [one["service_name"] for one in names]
+    assert request("POST", f"{REGISTRY}/services/{nested}/health").status == 200
+    assert request("GET", f"{REGISTRY}/services/{nested}/health").status == 405
+    registry.curator.ask("unregister", instance="host:app:8080")
+    wait_until(lambda: not registry.discovered(nested), "it is gone")
+
+
+def test_two_nodes_with_one_id_are_both_discovered(
+    registry: Registry, name: str, zookeeper: KazooClient
+) -> None:
+    for node, port in (("n-1", "8080"), ("n-2", "8081")):
+        data = f'{{"name":"{name}","id":"same","address":"10.0.0.9","port":"{port}"}}'.encode()
+        zookeeper.create(f"{registry.base}/{name}/{node}", data, ephemeral=True, makepath=True)
+
+    wait_until(lambda: set(registry.discovered(name)) == {"n-1", "n-2"}, "both are discovered")
+    urls = {one["service_url"] for one in registry.discovered(name).values()}
+    assert urls == {"http://10.0.0.9:8080", "http://10.0.0.9:8081"}
 
 
 def test_we_skip_and_report_garbage_that_hides_all_others_from_curator(

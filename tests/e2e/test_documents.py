@@ -316,6 +316,22 @@ def test_a_full_document_takes_no_more_and_can_still_be_emptied(layer: Layer) ->
     assert told(layer.diff(1, 3))["removed"] == keys
 
 
+@pytest.mark.slow
+def test_keys_that_are_replaced_again_and_again_do_not_fill_a_document(layer: Layer) -> None:
+    told(layer.create_document({"secret": {"$secret": {"value": "hunter2"}}, "kept": 1}), 201)
+    for turn in range(20):
+        keys = {f"{'k' * 50}-{turn}-{number:03}": number for number in range(400)}
+        told(layer.put_document({**keys, "kept": 1}))
+
+    assert "hunter2" not in str(told(layer.document(version=1)))
+    assert told(layer.history("secret"))["items"][0]["removed"]
+    first = f"{'k' * 50}-0-000"  # whose removal is no longer remembered
+    assert [item["version"] for item in told(layer.history(first))["items"]] == [3, 2]
+    assert layer.history("never-there").status == 404
+    told(layer.rollback_document(2))
+    assert told(layer.get(first))["value"] == 0
+
+
 def test_documents_are_listed_by_environment_and_service(service: Service) -> None:
     environment = fresh_name("e")
     names = [fresh_name() for _ in range(5)]

@@ -6,6 +6,7 @@ import pytest
 from openfeature.contrib.tools.flagd.core.targeting.custom_ops import fractional
 
 from tests.e2e.client import Service, fresh_name, told
+from tests.flags.judges import flagd_core_1
 from tests.servers.answer import Answer
 
 FLAGS = "/api/v1/feature-flags"
@@ -48,6 +49,19 @@ class Environment:
         self._service = service
         self.name = fresh_name("e")
 
+    def imports_text(self, text: str, kind: str = "application/yaml") -> Answer:
+        return self._service.process.request(
+            "POST",
+            f"{FLAGS}/import?format=flagd&environment={self.name}",
+            headers={"Content-Type": kind},
+            data=text.encode(),
+        )
+
+    def ofrep(self, flag: str, **context: Any) -> Answer:
+        headers = {"X-Environment": self.name}
+        path = f"/ofrep/v1/evaluate/flags/{flag}"
+        return self._service.call("POST", path, {"context": context}, headers=headers)
+
     def imports(self, document: Any, form: str = "flagd", **query: Any) -> Answer:
         asked = {"format": form, "environment": self.name, **query}
         return self._service.call("POST", f"{FLAGS}/import", document, **asked)
@@ -73,8 +87,15 @@ def environment(service: Service) -> Environment:
     return Environment(service)
 
 
-def test_flags_of_flagd_keep_every_users_cohort(environment: Environment) -> None:
-    made = environment.imports(FLAGD)
+@pytest.mark.parametrize(
+    ("stated", "used"), [({}, "v2"), ({"hash": "v2"}, "v2"), ({"hash": "v3"}, "v3")]
+)
+def test_flags_of_flagd_keep_every_users_cohort(
+    environment: Environment, stated: dict[str, str], used: str
+) -> None:
+    splits = fractional if used == "v3" else flagd_core_1().fractional
+    made = environment.imports(FLAGD, **stated)
+    assert told(made)["hash"] == used
     assert [(item["kind"], item["name"], item["status"]) for item in told(made)["items"]] == [
         ("flag", "colour", "created"),
         ("flag", "panel", "created"),
@@ -85,10 +106,15 @@ def test_flags_of_flagd_keep_every_users_cohort(environment: Environment) -> Non
     for number in range(40):
         user = f"user-{number}"
         data = {"targetingKey": user, "$flagd": {"flagKey": "colour"}}
-        theirs = fractional(data, ["red", 30], ["blue", 70])
+        theirs = splits(data, ["red", 30], ["blue", 70])
         assert environment.value("colour", user) == SPLIT["variants"][theirs]
     assert environment.value("panel", "ann", email="ann@example.org") is True
     assert environment.value("panel", "bob", email="bob@example.com") is False
+    exported = environment.get("/export", format="flagd", **stated)
+    assert exported.headers["X-Flagd-Hash"] == used
+    assert told(exported)["flags"]["colour"]["targeting"]["if"][1] == SPLIT["targeting"]
+    other = "v2" if used == "v3" else "v3"
+    assert environment.get("/export", format="flagd", hash=other).status == 422
 
 
 def test_a_dry_run_tells_all_and_changes_nothing(environment: Environment) -> None:
@@ -216,3 +242,78 @@ def test_what_flagd_cannot_say_is_told_by_an_export(
 
     partly = told(environment.get("/export", format="flagd", leave_out=True))
     assert list(partly["flags"]) == ["colour"]
+
+
+FLAGD_YAML = """
+$evaluators:
+  staff: &staff
+    ends_with: [{var: email}, "@example.org"]
+---
+metadata: {team: blue}
+flags:
+  panel:
+    state: ENABLED
+    variants: {"on": true, "off": false}
+    defaultVariant: "off"
+    targeting: {if: [{$ref: staff}, "on"]}
+    metadata: {ticket: 42, since: 2026-01-01}
+"""
+
+
+@pytest.mark.parametrize("kind", ["application/yaml", "text/yaml; charset=utf-8"])
+def test_a_document_may_be_yaml_and_several_are_read_as_one(
+    environment: Environment, kind: str
+) -> None:
+    made = environment.imports_text(FLAGD_YAML, kind)
+
+    assert {(one["kind"], one["name"]) for one in told(made)["items"]} == {
+        ("flag", "panel"),
+        ("segment", "staff"),
+    }
+    assert environment.value("panel", "ann", email="ann@example.org") is True
+    metadata = told(environment.ofrep("panel", targetingKey="ann"))["metadata"]
+    assert {name: metadata[name] for name in ("team", "ticket", "since")} == {
+        "team": "blue",
+        "ticket": 42,
+        "since": "2026-01-01",
+    }
+    assert metadata["flagVersion"] == 1
+    exported = told(environment.get("/export", format="flagd"))["flags"]["panel"]["metadata"]
+    assert exported == {"team": "blue", "ticket": 42, "since": "2026-01-01"}
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("flags: {", "bad_file"),
+        ("", "invalid"),
+        ("# nothing", "bad_text"),
+        ("a: 1\na: 2", "bad_file"),
+    ],
+)
+def test_yaml_that_cannot_be_read_is_refused(
+    environment: Environment, text: str, code: str
+) -> None:
+    answer = environment.imports_text(text)
+
+    assert 400 <= answer.status < 500
+    assert answer.json()["code"] == code
+
+
+def test_what_unleash_edge_saved_is_imported_of_one_environment(environment: Environment) -> None:
+    backup = [["development", {"version": 2, "features": []}], ["production", UNLEASH]]
+
+    refused = environment.imports(backup, "unleash")
+    made = environment.imports(backup, "unleash", source_environment="production")
+
+    assert refused.status == 422
+    assert [one["name"] for one in told(made)["items"]] == ["panel"]
+
+
+def test_a_default_of_the_code_has_the_reason_default(environment: Environment) -> None:
+    flag = {**STAFF, "defaultVariant": None, "targeting": {}}
+    told(environment.imports({"flags": {"panel": flag}}))
+
+    answered = told(environment.ofrep("panel", targetingKey="ann"))
+
+    assert (answered["reason"], "value" in answered) == ("DEFAULT", False)

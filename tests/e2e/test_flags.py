@@ -1,6 +1,7 @@
 """Flags and segments through the API: written, refused, evaluated, followed on another replica."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -61,6 +62,101 @@ def test_an_edit_of_the_simple_form_keeps_what_it_does_not_name(flags: Flags) ->
     assert (patched["default_variant"], patched["off_variant"]) == ("on", None)
     assert (sent_back["default_variant"], sent_back["target_users"]) == ("on", ["ann"])
     assert (same["version"], same["rollout_percentage"]) == (4, 30)
+
+
+def test_a_flag_created_by_name_only_is_off_until_it_is_enabled(flags: Flags) -> None:
+    made = told(flags.create("a", description="new"), 201)
+    before = flags.evaluate("a", "ann")
+    told(flags.edit("PATCH", "a", enabled=True))
+
+    assert (made["enabled"], before["enabled"], before["reason"]) == (False, False, "DISABLED")
+    assert flags.evaluate("a", "ann")["enabled"] is True
+    assert told(flags.create("b", enabled=True), 201)["enabled"] is True
+    assert flags.evaluate("b")["enabled"] is True
+    assert told(flags.create("c", rollout_percentage=100), 201)["enabled"] is True
+
+
+def test_a_numeric_user_is_the_one_of_its_decimals_everywhere(flags: Flags) -> None:
+    segment = {"attribute": "targetingKey", "op": "in", "values": ["101"]}
+    body = {"name": "s", "environment": flags.environment, "when": segment}
+    told(flags.of.call("POST", SEGMENTS, body), 201)
+    simple = told(flags.create("simple", target_users=[101, "ann"]), 201)
+    told(flags.create("rule", rules=[{"when": {"segment": "s"}, "serve": {"variant": "on"}}]), 201)
+
+    assert simple["target_users"] == ["101", "ann"]
+    for user in (101, "101"):
+        for name in ("simple", "rule"):
+            assert flags.evaluate(name, user)["enabled"] is True
+            answer = flags.ofrep(f"/{name}", context={"targetingKey": user})
+            assert told(answer)["value"] is True
+    same = told(flags.edit("PUT", "simple", **(simple | {"target_users": [101, "ann"]})))
+    assert same["version"] == 1
+
+
+def test_a_flag_for_everybody_needs_no_user(flags: Flags) -> None:
+    told(flags.create("all", rollout_percentage=100), 201)
+
+    assert flags.evaluate("all")["enabled"] is True
+    assert told(flags.ofrep("/all"))["value"] is True
+    assert told(flags.ofrep())["flags"][0]["value"] is True
+
+
+def test_a_switch_gets_a_percentage_and_target_users(flags: Flags) -> None:
+    told(flags.create("off"), 201)
+    told(flags.create("on", enabled=True), 201)
+
+    off = told(flags.edit("PATCH", "off", target_users=["ann"], enabled=True))
+    on = told(flags.edit("PUT", "on", target_users=["ann"]))
+
+    assert (off["rollout_percentage"], on["rollout_percentage"]) == (0, 100)
+    assert [flags.evaluate("off", user)["enabled"] for user in ("ann", "bob")] == [True, False]
+    assert flags.evaluate("on", "bob")["enabled"] is True
+
+
+def test_put_of_the_simple_form_keeps_what_it_does_not_name(flags: Flags) -> None:
+    facts = {"description": "d", "owner": "o", "tags": ["t"]}
+    told(flags.create("a", rollout_percentage=10, target_users=["ann"], **facts), 201)
+    rule = {"id": "r", "when": None, "serve": {"variant": "on"}}
+    told(flags.create("full", rules=[rule], **facts), 201)
+
+    simple = told(flags.edit("PUT", "a", rollout_percentage=60))
+    disabled = told(flags.edit("PUT", "full", enabled=False))
+    refused = flags.edit("PUT", "full", rollout_percentage=60)
+    whole = told(flags.edit("PUT", "full", rules=[rule]))
+
+    assert {name: simple[name] for name in facts} == facts
+    assert (simple["rollout_percentage"], simple["target_users"]) == (60, ["ann"])
+    assert (disabled["rules"], disabled["owner"]) == ([rule], "o")
+    assert told(refused, 422)["errors"][0]["code"] == "not_simple"
+    assert (whole["enabled"], whole["description"], whole["tags"]) == (True, "", [])
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_a_flag_in_use_gets_another_type_only_by_force(flags: Flags, method: str) -> None:
+    text = {"type": "string", "variants": {"a": "A"}, "default_variant": "a", "off_variant": None}
+    told(flags.create("unused"), 201)
+    told(flags.create("used"), 201)
+    flags.evaluate("used", "ann")
+
+    unused = flags.edit(method, "unused", **text)
+    refused = flags.edit(method, "used", **text)
+    path = f"{FLAGS}/used"
+    forced = flags.of.call(method, path, text, environment=flags.environment, force="true")
+
+    assert told(unused)["type"] == "string"
+    assert told(refused, 409)["code"] == "flag_type_in_use"
+    assert told(refused, 409)["last_evaluated_at"]
+    assert told(forced)["version"] == 2
+
+
+def test_twenty_writers_create_flags_in_one_environment(flags: Flags) -> None:
+    def create(writer: int) -> list[int]:
+        return [flags.create(f"f{writer}-{number}").status for number in range(5)]
+
+    with ThreadPoolExecutor(20) as pool:
+        statuses = [status for found in pool.map(create, range(20)) for status in found]
+
+    assert statuses == [201] * 100
 
 
 def test_rules_and_variants_never_give_way_to_a_percentage(flags: Flags) -> None:
@@ -151,7 +247,7 @@ def test_writes_are_conditional_and_idempotent(flags: Flags) -> None:
 
 
 def test_a_batch_tells_of_every_flag_in_its_place(flags: Flags) -> None:
-    flags.create("a")
+    flags.create("a", enabled=True)
     flags.create("n", type="number", variants={"one": 1}, default_variant="one")
     names = {"flag_names": ["a", "n", "gone"], "user_id": "u"}
 
@@ -174,7 +270,7 @@ def test_an_explanation_tells_every_rule(flags: Flags) -> None:
 
 
 def test_usage_is_counted_and_stale_flags_are_found(flags: Flags) -> None:
-    flags.create("used")
+    flags.create("used", enabled=True)
     flags.create("unused")
     for user in "abc":
         flags.evaluate("used", user)
@@ -297,7 +393,7 @@ def test_a_flag_written_on_one_replica_is_evaluated_on_another(
     flags = Flags(real)
     for version in range(1, 21):
         made = flags.edit("PATCH", "a", enabled=bool(version % 2)) if version > 1 else None
-        made = made or flags.create("a")
+        made = made or flags.create("a", enabled=True)
         revision = made.headers["X-Revision"]
         body = {"flag_name": "a", "environment": flags.environment}
         seen = replica.call("POST", EVALUATE, body, min_revision=revision)

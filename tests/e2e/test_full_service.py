@@ -8,10 +8,11 @@ from contextlib import closing, contextmanager
 import asyncpg
 import pytest
 
-from app.registry.rows import INSTANCES_AT_MOST
-from app.state import FILE
+from app.registry.model import MAX_INSTANCES
+from app.sqlite.state import FILE
 from tests.e2e.client import Service, told
 from tests.e2e.registry import Registered
+from tests.servers.process import PATIENCE_SECONDS
 
 # Behind the back of the service, which counts in the store: thousands of requests take minutes.
 _COPY = """
@@ -20,7 +21,7 @@ _COPY = """
     FROM instances i, generate_series(1, $2::integer) number WHERE i.service = $1
 """
 _CLEAR = "DELETE FROM instances WHERE instance_id LIKE 'copy-%'"
-COPIES = INSTANCES_AT_MOST - 1
+COPIES = MAX_INSTANCES - 1
 
 
 @contextmanager
@@ -51,7 +52,7 @@ def filled(service: Service, name: str) -> Iterator[None]:
 
 
 async def _execute(url: str, statement: str, *values: object) -> None:
-    connection = await asyncpg.connect(url, timeout=5)
+    connection = await asyncpg.connect(url, timeout=PATIENCE_SECONDS)
     try:
         await connection.execute(statement, *values)
     finally:

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.e2e.client import Layer, Service, told
+from tests.servers.process import PATIENCE_SECONDS
 
 # `date`, ids and ages differ from one request to the next.
 SAME = ("content-type", "content-length", "etag", "cache-control", "vary", "allow")
@@ -70,14 +71,14 @@ def test_a_stream_has_a_head_that_ends_and_leaves_the_connection_clean(
     layer: Layer, path: str
 ) -> None:
     url = urlsplit(layer.of.process.url)
-    with socket.create_connection((url.hostname, url.port), timeout=10) as connection:
+    with socket.create_connection((url.hostname, url.port), timeout=PATIENCE_SECONDS) as connection:
         lines = connection.makefile("rb")
-        connection.sendall(f"HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        connection.sendall(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         status = lines.readline()
         while lines.readline().strip():
             pass
         told(layer.create("a", 1), 201)  # of which nobody who listens here must be told
-        connection.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
 
         assert b" 200 " in status
         assert lines.readline().startswith(b"HTTP/1.1 200")

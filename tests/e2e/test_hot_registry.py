@@ -29,6 +29,7 @@ class Fleet:
                 "zone": zone,
                 "tags": ["web"] if number else ["wéb"],
                 "ttl_seconds": 600,
+                "metadata": {"environment": "production" if number else "staging"},
             }
             told(service.call("POST", f"{REGISTRY}/register", body), 201)
         wait_until(self._are_up, "the nodes of all three are seen")
@@ -41,7 +42,7 @@ class Fleet:
         self, path: str, headers: dict[str, str] | None = None, **query: Any
     ) -> tuple[Answer, Answer]:
         hot = self.of.get(REGISTRY + path, headers=headers, **query)
-        other = self.of.get(REGISTRY + path, headers=headers, **query, door="fastapi")
+        other = self.of.get(REGISTRY + path, headers=headers, **query, min_revision=0)
         return hot, other
 
 
@@ -55,7 +56,10 @@ def fleet(service: Service) -> Iterator[Fleet]:
 
 
 @pytest.mark.parametrize(
-    "query", [{}, {"zone": "a"}, {"tag": "wéb"}, {"version": "1"}, {"zone": "a", "tag": "web"}]
+    "query",
+    [{}, {"zone": "a"}, {"tag": "wéb"}, {"version": "1"}, {"zone": "a", "tag": "web"}]
+    + [{"environment": name} for name in ("production", "staging", "default")]
+    + [{"environment": "production", "zone": "a"}],
 )
 def test_both_doors_discover_the_same(fleet: Fleet, query: dict[str, Any]) -> None:
     hot, other = fleet.both(f"/discover/{fleet.name}", **query)
@@ -80,6 +84,19 @@ def test_both_doors_send_a_key_to_the_same_instance(fleet: Fleet, key: str) -> N
     }
 
 
+def test_both_doors_send_only_to_instances_of_the_environment(fleet: Fleet) -> None:
+    path = f"/services/{fleet.name}/url"
+    picked = [
+        told(answer)["instance_id"]
+        for _ in range(3)
+        for answer in fleet.both(path, environment="production")
+    ]
+    hashed = fleet.both(path, strategy="hash", key="ann", environment="staging")
+
+    assert sorted(picked) == ["i1"] * 3 + ["i2"] * 3
+    assert [told(answer)["instance_id"] for answer in hashed] == ["i0", "i0"]
+
+
 def test_both_doors_take_turns_together(fleet: Fleet) -> None:
     path = f"/services/{fleet.name}/url"
     picked = [told(answer)["instance_id"] for _ in range(3) for answer in fleet.both(path)]
@@ -91,10 +108,22 @@ def test_both_doors_take_turns_together(fleet: Fleet) -> None:
     ("path", "query"),
     [
         ("/discover/bad%20name", {}),
+        ("/discover/{name}", {"environment": "a b"}),
+        ("/discover/{name}", {"environment": ""}),
+        ("/services/{name}/url", {"environment": "*"}),
+        ("/services/{name}/url", {"environment": "default"}),
         ("/services/nobody/url", {}),
         ("/services/{name}/url", {"strategy": "best"}),
         ("/services/{name}/url", {"strategy": "hash"}),
         ("/services/bad%20name/url", {}),
+        ("/services/team/orders/url", {}),
+        ("/services/a//url", {}),
+        ("/services/a/url/url", {}),
+        ("/services/a/instances/url", {}),
+        ("/discover/a/url", {}),
+        ("/discover/a/health/b", {}),
+        ("/discover/a//b", {}),
+        ("/discover/a/b%20c", {}),
     ],
 )
 def test_what_is_wrong_is_answered_the_same(fleet: Fleet, path: str, query: dict[str, Any]) -> None:
@@ -102,6 +131,12 @@ def test_what_is_wrong_is_answered_the_same(fleet: Fleet, path: str, query: dict
 
     assert hot.status == other.status >= 400
     assert hot.json()["code"] == other.json()["code"]
+
+
+def test_a_name_of_several_parts_that_nobody_has_is_an_empty_service(fleet: Fleet) -> None:
+    hot, other = fleet.both("/discover/team/orders")
+
+    assert told(hot) == told(other) == {"items": [], "stale": False, "protected": False}
 
 
 def test_the_hot_door_sees_who_comes_and_goes(fleet: Fleet) -> None:

@@ -59,13 +59,14 @@ c: base
 
     report = told(layer.load(text))
 
-    layers = [layer.at(environment=name) for name in (layer.environment, one, two, "default")]
+    layers = [layer.at(environment=name) for name in (layer.environment, one, two)]
     assert [told(each.document())["config_data"] for each in layers] == [
         {"a": "plain"},
         {"a": "one", "spring": {"name": "x"}, "b": "both"},
         {"spring": {"name": "x"}, "b": "both"},
-        {"c": "base"},
     ]
+    assert layer.at(environment="default").document().status == 404
+    assert "section 4" in str(report["notes"])
     assert {each["environment"]: each["version"] for each in report["documents"]} == {
         each.environment: 1 for each in layers
     }
@@ -193,11 +194,10 @@ BAD_FILES = {
     "a scalar": ("yaml", "a: 1\n---\njust text\n", 422, "bad_file"),
     "a member twice": ("yaml", "a: 1\na: 2\n", 422, "bad_file"),
     "a tag": ("yaml", "a: !!python/object:os.system x\n", 422, "bad_file"),
-    "no key": ("yaml", "a: 1\n'b c': 2\n", 422, "bad_key"),
-    "a reserved member": ("yaml", "a: 1\nb: [{$ref: c}]\n", 422, "bad_member"),
+    "no key": ("yaml", 'a: 1\n"b\\tc": 2\n', 422, "bad_key"),
+    "a reserved member": ("yaml", "a: 1\nb: [{$value: c}]\n", 422, "bad_member"),
     "no name": ("yaml", f"a: 1\n---\n{PROFILE}: '../x'\nb: 1\n", 422, "bad_name"),
-    "keys in conflict": ("yaml", "a: 1\na.b: 2\n", 409, "key_conflict"),
-    "sections in conflict": ("yaml", "a: 1\n---\na: {b: 2}\n", 409, "key_conflict"),
+    "a value of its own that is an object": ("yaml", "a: {$value: {b: 1}}\n", 422, "bad_member"),
     "aliases without end": (
         "yaml",
         "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
@@ -229,13 +229,14 @@ def test_a_file_that_is_not_utf8_is_refused(layer: Layer) -> None:
     assert told(layer.load(b"a: \xff\n"), 400)["code"] == "bad_text"
 
 
-def test_a_file_that_conflicts_with_one_layer_is_written_to_none(layer: Layer) -> None:
+def test_a_file_that_cannot_be_merged_into_one_layer_is_written_to_none(layer: Layer) -> None:
     other = layer.at(environment=fresh_name("e"))
     other.create("a.b", 1)
+    mask = "a: {$secret: masked}"
 
-    problem = told(layer.load(f"a: 1\n---\n{PROFILE}: {other.environment}\na: 2\n"), 409)
+    problem = told(layer.load(f"a: 1\n---\n{PROFILE}: {other.environment}\n{mask}\n"), 422)
 
-    assert problem["keys"] == ["a", "a.b"]
+    assert problem["code"] == "nothing_masked"
     assert layer.document().status == 404
 
 
@@ -317,10 +318,87 @@ def test_lines_leave_secrets_out_and_say_so(layer: Layer, form: str, lines: set[
     assert secret not in text
 
 
+FORMS = ("yaml", "json", "properties", "dotenv")
+ANYTHING: dict[str, Any] = {
+    "port": 8080,
+    "on": True,
+    "none": None,
+    "empty": [],
+    "nothing": {},
+    "list": [{"a.b": 1, "a": {"b": 2}}, "x", [], None],
+    "text": "8080",
+    "section": {"pa$$": "C:\\new\\table", "deep": {"er": 0.1}},
+    "lines": "one\u2028two\nthree",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_layer_moves_by_a_file_with_its_types_and_secrets(layer: Layer, form: str) -> None:
+    secret = fresh_secret()
+    secrets = {
+        "token": {"$secret": {"value": secret}},
+        "s": {"t": {"$secret": {"value": [1]}}},
+        "users": [{"name": "ann", "password": {"$secret": {"value": 7}}}],
+    }
+    told(layer.create_document({**ANYTHING, **secrets}), 201)
+
+    exported = layer.export(form, secrets="revealed", types=True)
+    elsewhere = layer.of.layer()
+    told(elsewhere.load(exported.body, format=form, types=True))
+
+    assert exported.headers["Cache-Control"] == "no-store"
+    assert "ETag" not in exported.headers
+    assert told(elsewhere.document())["config_data"] == told(layer.document())["config_data"]
+    revealed = told(elsewhere.effective(reveal=True))["data"]
+    users = [{"name": "ann", "password": 7}]
+    assert revealed == {**ANYTHING, "token": secret, "s": {"t": [1]}, "users": users}
+    again = told(layer.load(layer.export(form, types=True).body, format=form, types=True))
+    assert [document["status"] for document in again["documents"]] == ["unchanged"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_revealed_export_is_audited(layer: Layer, form: str) -> None:
+    layer.patch(set={"a": fresh_secret(), "b": 1}, encrypt=["a"])
+
+    exported = layer.export(form, secrets="revealed")
+
+    (row,) = layer.of.backend.audit(exported.headers["X-Request-Id"])
+    assert (row["action"], row["facts"]["keys"]) == ("revealed", ["a"])
+    plain = layer.of.layer()
+    told(plain.create("a", 1), 201)
+    answer = plain.export(form, secrets="revealed")
+    assert plain.of.backend.audit(answer.headers["X-Request-Id"]) == []
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_export_leaves_secrets_out(layer: Layer, form: str) -> None:
+    layer.patch(
+        set={"a.b": fresh_secret(), "c": {"d": fresh_secret(), "e": 1}}, encrypt=["a", "c.d"]
+    )
+
+    exported = layer.export(form, secrets="left-out")
+
+    assert b"secret" not in exported.body
+    elsewhere = layer.of.layer()
+    told(elsewhere.load(exported.body, format=form, types=True))
+    assert len(told(elsewhere.keys())["items"]) == 1
+
+
+def test_a_value_that_readers_of_dotenv_disagree_about_is_named(layer: Layer) -> None:
+    layer.create_document({"a": {"b": "${HOME}"}, "c": 1})
+
+    for answer in (layer.export("dotenv"), layer.effective(headers={"Accept": "text/x-dotenv"})):
+        problem = told(answer, 409)
+        assert (problem["code"], problem["keys"]) == ("not_expressible", ["a.b"])
+
+
 def test_only_what_exists_is_exported(layer: Layer) -> None:
     assert told(layer.export(), 404)["code"] == "document_not_found"
     layer.create("a", 1)
     assert layer.export("xml").status == 422
+    assert layer.export(secrets="plain").status == 422
+    nobody = layer.of.layer()
+    assert told(nobody.export(secrets="revealed"), 404)["code"] == "document_not_found"
 
 
 def test_an_export_is_of_one_layer_and_not_merged(layer: Layer) -> None:
@@ -371,7 +449,9 @@ def section(name: str, environment: str) -> dict[str, Any]:
     """Read what a file says for one environment; a plain part is for `default`."""
     text = (PETCLINIC / f"{name}.yml").read_text("utf-8-sig")
     parts = [flat(part) for part in yaml.safe_load_all(text) if part]
-    mine = [part for part in parts if part.get(PROFILE, "default") == environment]
+    # A section for `default` is for programs without a profile, and for no environment.
+    wanted = None if environment == "default" else environment
+    mine = [part for part in parts if part.get(PROFILE) == wanted]
     return {key: value for part in mine for key, value in part.items() if key != PROFILE}
 
 
@@ -402,6 +482,7 @@ def test_an_imported_service_sees_what_its_files_say(
 def test_the_command_tells_what_became_of_each_file(moved: Moved) -> None:
     lines = moved.done.stdout.splitlines()
 
+    assert lines.pop(0).startswith("README.md: not imported: its extension is not one of ")
     assert moved.done.returncode == 0
     assert {line.partition(":")[0] for line in lines} == {
         file.name for file in PETCLINIC.glob("*.yml")
@@ -419,7 +500,8 @@ def test_the_command_repeated_changes_nothing(moved: Moved) -> None:
     again = imported(moved.service, PETCLINIC)
 
     assert again.returncode == 0
-    assert all(": unchanged, " in line for line in again.stdout.splitlines())
+    _, *lines = again.stdout.splitlines()
+    assert all(": unchanged, " in line for line in lines if ": section " not in line)
 
 
 def test_no_profile_is_left_in_what_was_imported(moved: Moved) -> None:
@@ -441,8 +523,96 @@ def test_a_folder_with_a_bad_file_imports_the_others_and_says_so(
     assert done.returncode == 1
     assert f"{good}.json: default/{good}: created, 1 added, 0 changed" in done.stdout
     assert f"{bad}.yml: line" in done.stdout
-    assert "notes" not in done.stdout
+    assert "notes.txt: not imported: its extension is not one of" in done.stdout
     assert told(service.get(f"/api/configs/{good}"))["config_data"] == {"a": 1}
+
+
+def test_a_folder_of_spring_is_imported_as_spring_reads_it(
+    service: Service, tmp_path: Path
+) -> None:
+    orders, profile, other = fresh_name(), fresh_name("e"), fresh_name()
+    files = {
+        f"{orders}.yml": "a: 1\nb: 1\n",
+        f"{orders}.properties": "a=2\n",
+        f"{orders}-{profile}.yml": "b: 3\n",
+        f"{other}-{profile}.PROPERTIES": "city=Köln\n",
+        f"{other}-unknown.json": '{"x": 1}',
+        f"{orders}-default.yml": "b: 4\n",
+        ".env.example": "NO=1\n",
+        "logo.svg": "<svg/>",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_bytes(text.encode("iso-8859-1"))
+    (tmp_path / "sub").mkdir()
+
+    lines = imported(service, tmp_path).stdout.splitlines()
+
+    assert told(service.get("/api/v1/effective", service_name=orders))["data"].items() >= {
+        ("a", "2"),
+        ("b", 1),
+    }
+    there: dict[str, Any] = {"service_name": orders, "environment": profile}
+    assert told(service.get("/api/v1/config/b", **there))["value"] == 3
+    there["service_name"] = other
+    assert told(service.get("/api/v1/config/city", **there))["value"] == "Köln"
+    assert told(service.get(f"/api/configs/{other}-unknown"))["config_data"] == {"x": 1}
+    told_of = {line.partition(":")[0]: line for line in lines if "not imported" in line}
+    assert told_of.keys() == {f"{orders}-default.yml", ".env.example", "logo.svg", "sub"}
+    assert f"{other}-unknown.json: taken for the service {other}-unknown" in "\n".join(lines)
+    assert f"taken for the known environment {profile} of {other}" in "\n".join(lines)
+
+
+def test_a_file_called_env_alone_is_for_all_services(service: Service, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("A=1\n")
+
+    done = imported(service, tmp_path, "--dry-run")
+
+    assert done.stdout.startswith(".env: default/_shared: ")
+
+
+def test_sections_that_no_environment_stands_for_are_told(layer: Layer) -> None:
+    base = layer.at(environment="default")
+    env = layer.environment
+    text = f"""\
+a: 1
+---
+spring.config.activate.on-profile: '!api-docs'
+b: 2
+---
+spring.config.activate.on-profile: default
+a: 3
+---
+spring.config.activate.on-profile: '{env} & !other'
+c: 4
+"""
+    answer = told(base.load(text))
+
+    assert [item["environment"] for item in answer["documents"]] == ["default", env]
+    assert [note.partition(":")[0] for note in answer["notes"]] == ["section 2", "section 3"]
+    assert told(layer.effective())["data"] == {"a": 1, "c": 4}
+
+
+def test_a_plain_section_wins_over_those_for_profiles_before_it(layer: Layer) -> None:
+    base = layer.at(environment="default")
+    head = f"---\nspring.config.activate.on-profile: {layer.environment}\n"
+
+    told(base.load(f"a: 1\nb: 1\n{head}a: 2\nb: 2\n---\na: 3\n"))
+
+    assert told(layer.effective())["data"] == {"a": 3, "b": 2}
+    assert told(base.effective())["data"] == {"a": 3, "b": 1}
+
+
+def test_properties_may_be_written_as_java_does(layer: Layer) -> None:
+    text = "greeting=café\n".encode("iso-8859-1")
+
+    assert told(layer.load(text, format="properties"))["documents"][0]["changes"]["added"] == {
+        "greeting": "café"
+    }
+    assert told(layer.load(text, format="properties", charset="utf-8"), 400)["code"] == "bad_text"
+    assert told(layer.load("a: café".encode("iso-8859-1"), charset="iso-8859-1"))["documents"][0][
+        "changes"
+    ]["added"] == {"a": "café"}
+    assert layer.load(text, format="properties", charset="ebcdic").status == 422
 
 
 @pytest.mark.parametrize("name", ["missing", "empty", "file.yml"])

@@ -447,7 +447,7 @@ def test_no_key_is_shadowed_by_an_address(layer: Layer, key: str) -> None:
     assert told(layer.history(key))["items"][0]["value"] == "still"
 
 
-@pytest.mark.parametrize("key", ["", ".", "a.", ".a", "a..b", "a b", "ä", "a/b", "x" * 65, "$a"])
+@pytest.mark.parametrize("key", ["", "a\n", "a\tb", "x y" * 100, "a." * 600 + "a"])
 def test_what_is_no_key_is_refused_before_anything_is_written(layer: Layer, key: str) -> None:
     assert told(layer.create(key, 1), 422)["code"] == "bad_key"
     assert told(layer.patch(set={key: 1}), 422)["code"] == "bad_key"

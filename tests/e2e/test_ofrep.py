@@ -35,7 +35,7 @@ def every_way(flags: Flags) -> Flags:
     numbers: dict[str, Any] = {"type": "number", "variants": {"one": 1}, "default_variant": "one"}
     pro = [{"id": "pro", "when": when, "serve": {"variant": "on"}}]
     made = [
-        flags.create("static"),
+        flags.create("static", enabled=True),
         flags.create("number", **numbers),
         flags.create("targeted", target_users=["ann"], rollout_percentage=0),
         flags.create("split", rollout_percentage=50),
@@ -43,7 +43,9 @@ def every_way(flags: Flags) -> Flags:
         flags.create("disabled", enabled=False),
         flags.create("mute", enabled=False, off_variant=None),
         flags.create("code-default", default_variant=None),
-        flags.create("waits", prerequisites=[{"flag": "disabled", "variants": ["on"]}]),
+        flags.create(
+            "waits", enabled=True, prerequisites=[{"flag": "disabled", "variants": ["on"]}]
+        ),
     ]
     assert {answer.status for answer in made} == {201}, made
     return flags
@@ -135,7 +137,8 @@ def test_one_flag_that_cannot_be_evaluated_is_told_in_its_place(every_way: Flags
     found = {flag["key"]: flag for flag in told(bulk(every_way))["flags"]}
 
     refused = {key: flag["errorCode"] for key, flag in found.items() if "errorCode" in flag}
-    assert refused == {"split": "TARGETING_KEY_MISSING", "targeted": "TARGETING_KEY_MISSING"}
+    assert refused == {"split": "TARGETING_KEY_MISSING"}
+    assert found["targeted"]["value"] is False  # off has all buckets
     assert found["static"]["value"] is True
 
 
@@ -173,7 +176,7 @@ def test_the_order_of_a_context_makes_no_tag_and_each_attribute_does(every_way: 
 def test_a_change_makes_a_tag_and_a_change_elsewhere_does_not(every_way: Flags) -> None:
     tag = bulk(every_way, **ANN).headers["ETag"]
 
-    Flags(every_way.of).create("static")
+    Flags(every_way.of).create("static", enabled=True)
     elsewhere = bulk(every_way, **ANN).headers["ETag"]
     told(every_way.edit("PATCH", "static", enabled=False))
     here = bulk(every_way, **ANN).headers["ETag"]

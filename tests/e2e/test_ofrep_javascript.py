@@ -93,7 +93,7 @@ def test_values_of_every_type_arrive(flags: Flags, server_provider: Program) -> 
         "number": ("Number", 2.0, 0.5),
         "object": ("Object", {"size": [1, {"a": None}]}, {}),
     }
-    flags.create("boolean")
+    flags.create("boolean", enabled=True)
     for kind, (_, value, _) in kinds.items():
         made = flags.create(kind, type=kind, variants={"one": value}, default_variant="one")
         assert made.status == 201, made.body
@@ -155,7 +155,7 @@ def test_the_context_of_each_evaluation_decides(flags: Flags, server_provider: P
 
 
 def test_a_browser_evaluates_from_one_answer(flags: Flags, web: Web) -> None:
-    flags.create("on")
+    flags.create("on", enabled=True)
     flags.create("mute", enabled=False, off_variant=None)
     flags.create("size", type="integer", variants={"s": 7}, default_variant="s")
     web.start(flags, **POLLING)
@@ -171,7 +171,7 @@ def test_a_browser_evaluates_from_one_answer(flags: Flags, web: Web) -> None:
 
 
 def test_one_flag_that_needs_a_key_harms_no_other(flags: Flags, web: Web) -> None:
-    flags.create("on")
+    flags.create("on", enabled=True)
     flags.create("ramp", rollout_percentage=50)
     web.start(flags, {"plan": "pro"}, **POLLING)
 
@@ -180,8 +180,8 @@ def test_one_flag_that_needs_a_key_harms_no_other(flags: Flags, web: Web) -> Non
 
 
 def test_polling_costs_no_evaluation_until_something_changes(flags: Flags, web: Web) -> None:
-    flags.create("a")
-    flags.create("other")
+    flags.create("a", enabled=True)
+    flags.create("other", enabled=True)
     web.start(flags, **POLLING)
     first = web.requests(OFREP)
     again = web.requests(OFREP)
@@ -196,7 +196,7 @@ def test_polling_costs_no_evaluation_until_something_changes(flags: Flags, web: 
 
 
 def test_the_stream_makes_a_browser_evaluate_at_once(flags: Flags, web: Web) -> None:
-    flags.create("a")
+    flags.create("a", enabled=True)
     web.start(flags, **RARELY)
     # What a stream begins with closes the gap between the first evaluation and itself.
     web.requests(OFREP, status=304)
@@ -211,7 +211,7 @@ def test_the_stream_makes_a_browser_evaluate_at_once(flags: Flags, web: Web) -> 
 
 
 def test_changes_of_other_environments_are_not_heard(flags: Flags, web: Web) -> None:
-    flags.create("a")
+    flags.create("a", enabled=True)
     other = Flags(flags.of)
     web.start(flags, **RARELY)
     web.requests(OFREP, status=304)
@@ -253,7 +253,7 @@ def test_a_change_on_one_replica_reaches_a_browser_at_another(real: Service, web
         there.environment = here.environment
         web.start(there, **RARELY)
         web.requests(OFREP, status=304)
-        for enabled in (False, True, False):
+        for enabled in (True, False, True):
             told(here.edit("PATCH", "a", enabled=enabled))
             web.hears(CHANGED)
 
@@ -263,7 +263,7 @@ def test_a_change_on_one_replica_reaches_a_browser_at_another(real: Service, web
 def test_where_no_stream_is_left_a_browser_polls(web: Web) -> None:
     with embedded_service({"STREAM_LIMIT": "1"}) as service:
         flags = Flags(service)
-        flags.create("a")
+        flags.create("a", enabled=True)
         with listening(service.process.url, path=STREAM) as only:
             only.opened()
             web.start(flags, pollInterval=50)
@@ -279,7 +279,7 @@ def test_where_no_stream_is_left_a_browser_polls(web: Web) -> None:
 def test_a_browser_outlives_the_service_and_catches_up(web: Web) -> None:
     with embedded_service({}) as service:
         flags = Flags(service)
-        flags.create("a")
+        flags.create("a", enabled=True)
         web.start(flags, **RARELY)
         web.requests(OFREP, status=304)
 
@@ -302,7 +302,7 @@ def test_a_browser_outlives_the_service_and_catches_up(web: Web) -> None:
 def test_a_browser_begins_with_what_it_has_stored(web: Web) -> None:
     with embedded_service({}) as service:
         flags = Flags(service)
-        flags.create("a")
+        flags.create("a", enabled=True)
         web.start(flags, **POLLING)
         first = web.requests(OFREP, status=200)
         web.stop()

@@ -1,6 +1,9 @@
 """Instances come, live and go: the registry as a client of its REST interface sees it."""
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
+from urllib.parse import quote
 
 import pytest
 
@@ -23,8 +26,8 @@ def test_an_instance_registers_and_again_with_the_next_epoch(registered: Registe
         "heartbeat_url": f"{registered.path}/instances/i-1/heartbeat",
     }
     registration = {"service_name": registered.name, "instance_id": "i-1", "lease": lease}
-    assert told(first, 201) == {**registration, "epoch": 1}
-    assert told(again, 200) == {**registration, "epoch": 2}
+    assert told(first, 201) == {**registration, "epoch": 1, "warnings": []}
+    assert told(again, 200) == {**registration, "epoch": 2, "warnings": []}
     assert int(again.headers["X-Revision"]) > int(first.headers["X-Revision"])
     assert registered.shown()["i-1"]["zone"] == "b"
 
@@ -37,6 +40,46 @@ def test_an_instance_without_an_id_gets_the_same_each_time(registered: Registere
     assert len(first["instance_id"]) == 32
     assert again["instance_id"] == first["instance_id"]
     assert other["instance_id"] != first["instance_id"]
+
+
+@pytest.mark.parametrize("id_", ["host:app:8080", "me@host", "a..b", "_", "x" * 128])
+@pytest.mark.parametrize("spelling", [str, partial(quote, safe="")])
+def test_an_id_as_other_systems_form_it_is_one_everywhere(
+    registered: Registered, id_: str, spelling: Callable[[str], str]
+) -> None:
+    made = told(registered.register(id_), 201)
+    assert made["instance_id"] == id_
+    heartbeat_url = f"{registered.path}/instances/{id_}/heartbeat"
+    assert made["lease"]["heartbeat_url"] == heartbeat_url
+    path = f"{registered.path}/instances/{spelling(id_)}"
+
+    told(registered.of.call("PUT", f"{path}/heartbeat", {"epoch": 1}))
+    assert list(registered.shown()) == [id_]
+    assert [item["instance_id"] for item in told(registered.discover())["items"]] == [id_]
+    assert told(registered.url())["instance_id"] == id_
+    whole = f"{registered.name}/{id_}"
+    changes = told(registered.of.get("/api/v1/changes", kind="instance", limit=1000))["items"]
+    assert whole in [change["name"] for change in changes]
+    rows = told(registered.of.get("/api/v1/audit", kind="instance", name=whole))
+    assert [row["name"] for row in rows["items"]] == [whole]
+    told(registered.of.call("POST", f"{path}/drain", {"epoch": 1}))
+    told(registered.deregister(instance_id=id_))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
+def test_an_address_that_is_none_is_registered_with_a_warning(
+    registered: Registered, host: str
+) -> None:
+    made = told(registered.register("i-1", f"http://{host}:8080"), 201)
+
+    (warning,) = made["warnings"]
+    assert (warning["pointer"], warning["code"]) == ("/service_url", "unspecified_address")
+    assert host.strip("[]") in warning["detail"]
+    assert registered.discovered() == ["i-1"]
+
+
+def test_a_loopback_address_from_this_machine_needs_no_warning(registered: Registered) -> None:
+    assert told(registered.register("i-1", "http://localhost:8080"), 201)["warnings"] == []
 
 
 def test_everything_that_was_registered_is_shown(registered: Registered) -> None:
@@ -68,6 +111,7 @@ def test_everything_that_was_registered_is_shown(registered: Registered) -> None
 
 def test_a_heartbeat_is_answered_with_the_lease(registered: Registered) -> None:
     made = told(registered.register("i-1", ttl_seconds=7), 201)
+    assert made.pop("warnings") == []
     before = registered.shown()["i-1"]["last_heartbeat"]
 
     heard = [registered.heartbeat("i-1", body) for body in (None, {}, {"epoch": 1})]
@@ -199,7 +243,8 @@ def test_services_are_listed_with_what_is_up(service: Service) -> None:
     assert all(one < other for one, other in pairwise(names))
     known = {one.name: (number + 1) for number, one in enumerate(found)}
     assert {item["service_name"]: item["instances"] for item in items}.items() >= known.items()
-    assert {"service_name": found[2].name, "instances": 3, "up": 2} in items
+    summary = {"service_name": found[2].name, "instances": 3, "up": 2, "protected": False}
+    assert summary in items
 
 
 def test_of_an_unknown_service_there_is_nobody(service: Service) -> None:

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from app.__main__ import main
-from app.access.tokens import parse
+from app.access.tokens.model import parse_token_id
 from app.settings import Settings
 from tests.e2e.client import told
 from tests.servers.postgres import PostgresServer
@@ -53,7 +53,7 @@ class Command:
         ran = self(settings, "create", *words)
         assert ran.code == 0, ran.err
         text = ran.out.removesuffix("\n")
-        assert parse(text) is not None
+        assert parse_token_id(text) is not None
         assert text not in ran.err
         return text
 
@@ -102,13 +102,13 @@ def test_a_token_that_was_made_while_no_service_ran_is_taken(
     text = token.created(folder, *FIRST, "--role", "secrets:reveal", "--expires-in", "90d")
     other = token.created(folder, *FIRST)
     known = token(folder, "list").out.splitlines()
-    ran = token(folder, "revoke", str(parse(other)))
+    ran = token(folder, "revoke", str(parse_token_id(other)))
     service.restart()
 
     assert ran.code == 0
     assert len(known) == 3
     assert known[1].split("\t")[:7] == [
-        parse(text), "admin", "live", "first", "*", "*", "secrets:reveal",
+        parse_token_id(text), "admin", "live", "first", "*", "*", "secrets:reveal",
     ]  # fmt: skip
     assert listed(service, text) == 200
     assert listed(service, other) == 401
@@ -119,7 +119,8 @@ def test_a_token_that_was_made_while_no_service_ran_is_taken(
     [
         (("--class", "service", "--name", "x"), "has exactly one"),
         (("--class", "client", "--name", "x", "--role", "viewer"), "has no such role"),
-        (("--class", "admin", "--name", "a b"), "grammar of names"),
+        (("--class", "admin", "--name", "a b"), "is not a valid name"),
+        (("--class", "admin", "--name", "admin"), "is reserved"),
         (("--class", "admin", "--name", "x", "--expires-in", "90"), "not a duration"),
     ],
 )
@@ -149,6 +150,6 @@ def test_a_running_service_on_postgres_takes_a_new_token_at_once(
         headers = {"Authorization": f"Bearer {text}"}
         made = told(service.request("POST", "/api/v1/tokens", body, headers=headers), 201)
 
-        assert token(settings, "revoke", str(parse(text))).code == 0
+        assert token(settings, "revoke", str(parse_token_id(text))).code == 0
         wait_until(lambda: listed(service, text) == 401, "the first token is refused")
         assert listed(service, made["token"]) == 200

@@ -1,13 +1,19 @@
 """Tokens over HTTP: made, shown once, listed, revoked."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from app.access.tokens import parse
+from app.access.tokens.model import parse_token_id
+from tests.e2e.administered import REQUIRED, Administered
 from tests.e2e.client import Service, fresh_name, told
+from tests.e2e.conftest import SERVERS, embedded_service, real_service
 from tests.servers.answer import Answer
+from tests.servers.postgres import PostgresServer
+from tests.servers.vault import VaultServer
+from tests.servers.zookeeper import ZooKeeperServer
 
 TOKENS = "/api/v1/tokens"
 WANTED = {
@@ -16,6 +22,27 @@ WANTED = {
     "services": ["*"],
     "roles": ["editor", "secrets:reveal"],
 }
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Iterator[Service]:
+    with embedded_service(REQUIRED) as found:
+        yield Administered(found.process, found.backend, found.settings)
+
+
+@pytest.fixture(scope="module")
+def real(
+    vault_server: VaultServer, postgres_server: PostgresServer, zookeeper_server: ZooKeeperServer
+) -> Iterator[Service]:
+    with real_service(vault_server, postgres_server, zookeeper_server, REQUIRED) as found:
+        yield Administered(found.process, found.backend, found.settings)
+
+
+@pytest.fixture(scope="module", params=["embedded", pytest.param("real", marks=SERVERS)])
+def service(request: pytest.FixtureRequest) -> Service:
+    found: Service = request.getfixturevalue(request.param)
+    found.wait_until_ready()
+    return found
 
 
 def create(service: Service, **members: Any) -> Any:
@@ -42,7 +69,7 @@ def test_a_token_is_shown_once(service: Service) -> None:
 
     made = told(answer, 201)
     token_id, text = made.pop("id"), made.pop("token")
-    assert parse(text) == token_id
+    assert parse_token_id(text) == token_id
     assert text.startswith(f"plh_operator_{token_id}_")
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["location"] == f"{TOKENS}/{token_id}"
@@ -50,7 +77,7 @@ def test_a_token_is_shown_once(service: Service) -> None:
     assert abs(datetime.fromisoformat(made.pop("created_at")) - datetime.now(UTC)) < timedelta(
         minutes=1
     )
-    assert made == {"name": body["name"], **WANTED, "created_by": "anonymous"}
+    assert made == {"name": body["name"], **WANTED, "created_by": "token:admin"}
 
 
 def test_a_secret_is_stored_nowhere(service: Service) -> None:
@@ -116,7 +143,7 @@ def test_a_token_is_audited_and_logged_without_its_secret(service: Service) -> N
     assert (created["action"], created["kind"], created["name"]) == ("created", "token", token_id)
     assert created["facts"] == {**WANTED, "name": "deploys", "expires_at": None}
     assert created["source"]
-    assert (deleted["action"], deleted["actor"]) == ("deleted", "anonymous")
+    assert (deleted["action"], deleted["actor"]) == ("deleted", "token:admin#admin")
     assert deleted["facts"] == {"name": "deploys", "class": "operator"}
     revision = int(answer.headers["x-revision"])
     items = told(service.get("/api/v1/changes", since=revision - 1, kind="token", entity=token_id))
@@ -139,6 +166,12 @@ def test_a_repeated_request_makes_another_token(service: Service) -> None:
     [
         ({"name": "a b"}, "/name", "bad_name"),
         ({"name": "x" * 64}, "/name", "bad_name"),
+        ({"name": "admin"}, "/name", "reserved_name"),
+        ({"name": "Admin"}, "/name", "reserved_name"),
+        ({"name": "anonymous"}, "/name", "reserved_name"),
+        ({"name": "system"}, "/name", "reserved_name"),
+        ({"name": "token:admin"}, "/name", "reserved_name"),
+        ({"name": "TOKEN:x"}, "/name", "reserved_name"),
         ({"environments": ["ok", "a/*"]}, "/environments/1", "bad_pattern"),
         ({"services": [""]}, "/services/0", "bad_pattern"),
         ({"services": ["a..*"]}, "/services/0", "bad_pattern"),
@@ -193,3 +226,60 @@ def test_each_class_can_be_made(service: Service) -> None:
 @pytest.mark.parametrize("cursor", ["x", "WyJhIiwiYiJd", "WyIyMDI2LTAxLTAxIiwiYiJd"])
 def test_a_cursor_nobody_gave_out_is_refused(service: Service, cursor: str) -> None:
     assert told(service.get(TOKENS, cursor=cursor), 400)["code"] == "bad_cursor"
+
+
+def test_who_copies_secrets_may_reveal_them_at_the_source(service: Service) -> None:
+    """Else whoever may reveal at the target alone would read them there."""
+    source, target = service.layer(), service.layer()
+    told(source.patch(set={"plain": 1, "token": {"$secret": {"value": "hush"}}}))
+    places = {"from": source.names, "to": target.names}
+    rights = {
+        "reader": ["viewer"],
+        "editor": ["editor"],
+        "revealer": ["editor", "secrets:reveal"],
+    }
+    everywhere = {"environments": ["*"], "services": ["*"]}
+    headers = {}
+    for name, roles in rights.items():
+        made = create(service, **{"name": name, "class": "operator", "roles": roles, **everywhere})
+        headers[name] = {"Authorization": f"Bearer {made['token']}"}
+
+    def copy(who: str, **more: Any) -> Any:
+        return service.call("POST", "/api/v1/copy", {**places, **more}, headers=headers[who])
+
+    for refusal in (
+        copy("reader"),
+        copy("editor"),
+        copy("editor", dry_run=True),
+        copy("editor", keys=["token"]),
+    ):
+        assert told(refusal, 403)["code"] == "denied"
+    assert target.document().status == 404
+    assert told(copy("editor", keys=["plain"]))["status"] == "created"
+    assert told(copy("revealer"))["status"] == "updated"
+    scoped = create(
+        service,
+        **{"name": "elsewhere", "class": "operator", "roles": ["editor", "secrets:reveal"]},
+        environments=[target.environment],
+        services=["*"],
+    )
+    headers["elsewhere"] = {"Authorization": f"Bearer {scoped['token']}"}
+    assert told(copy("elsewhere"), 403)["code"] == "denied"
+
+
+def test_an_export_reveals_only_to_who_may(service: Service) -> None:
+    layer = service.layer()
+    told(layer.patch(set={"token": {"$secret": {"value": "hush"}}}))
+    made = create(
+        service,
+        **{"name": "viewer", "class": "operator", "roles": ["viewer"]},
+        environments=["*"],
+        services=["*"],
+    )
+    headers = {"Authorization": f"Bearer {made['token']}"}
+
+    refused_export = layer.export(headers=headers, secrets="revealed")
+
+    assert told(refused_export, 403)["code"] == "denied"
+    assert b"hush" not in layer.export(headers=headers, secrets="left-out").body
+    assert b"hush" in layer.export(secrets="revealed").body

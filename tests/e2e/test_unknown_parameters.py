@@ -1,6 +1,7 @@
-"""No write is carried out that was asked with a parameter it does not know."""
+"""No request is answered that was asked with a query parameter it does not know."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import pytest
 from tests.e2e.client import Layer, Service, told
 from tests.servers.service import ServiceProcess
 
+OPEN_TO_ALL = {"/live", "/ready", "/health", "/metrics"}
 OPENAPI = Path(__file__).parents[2] / "docs" / "reference" / "openapi.json"
-# They write nothing, and what OpenFeature says of its protocol holds for them.
-EVALUATIONS = {
+# What OpenFeature says of its protocol holds for them; the others are for anybody who looks.
+TOLERANT = {
     "/api/v1/feature-flags/evaluate",
     "/api/v1/feature-flags/evaluate/batch",
     "/ofrep/v1/evaluate/flags",
@@ -20,18 +22,18 @@ EVALUATIONS = {
 }
 
 
-def _writes() -> Iterator[tuple[str, str, list[str]]]:
-    """Yield the method and path of every write, and the query parameters it is said to know."""
+def _strict() -> Iterator[tuple[str, str, list[str]]]:
+    """Yield the method and path of each strict route, and its documented query parameters."""
     paths: dict[str, dict[str, Any]] = json.loads(OPENAPI.read_text())["paths"]
     for path, operations in paths.items():
         for method, operation in operations.items():
-            if method != "get" and path not in EVALUATIONS:
+            if path not in TOLERANT | OPEN_TO_ALL and not path.startswith("/ofrep/"):
                 found = operation.get("parameters", [])
                 known = [one["name"] for one in found if one["in"] == "query"]
                 yield method.upper(), path, known
 
 
-WRITES = list(_writes())
+STRICT = list(_strict())
 
 
 def _unknown(problem: Any) -> list[str]:
@@ -40,8 +42,8 @@ def _unknown(problem: Any) -> list[str]:
     return [flaw["parameter"] for flaw in problem["errors"]]
 
 
-@pytest.mark.parametrize(("method", "path", "known"), WRITES, ids=[" ".join(w[:2]) for w in WRITES])
-def test_every_write_refuses_a_parameter_it_does_not_know_and_no_other(
+@pytest.mark.parametrize(("method", "path", "known"), STRICT, ids=[" ".join(w[:2]) for w in STRICT])
+def test_every_request_refuses_a_parameter_it_does_not_know_and_no_other(
     embedded: Service, method: str, path: str, known: list[str]
 ) -> None:
     query: dict[str, Any] = {**dict.fromkeys(known, "1"), "nobody_knows_this": "1"}
@@ -69,8 +71,63 @@ def test_a_misspelt_layer_is_not_written_to_the_one_that_all_share(layer: Layer)
     assert shared.document().status == 404
 
 
-def test_who_is_not_known_hears_of_no_parameter() -> None:
-    with ServiceProcess({"PILOTHOUSE_ACCESS": "required"}) as service:
-        answer = service.request("DELETE", "/api/v1/config/host?nobody_knows_this=1")
+def test_a_misspelt_layer_is_not_read_from_the_one_that_all_share(layer: Layer) -> None:
+    layer.create("host", "db1")
 
-    assert told(answer, 401)["code"] == "token_missing"
+    for path in ("config", "config/host", "effective"):
+        for name in ("env", "service", "Environment"):
+            query: dict[str, Any] = {name: layer.environment}
+            answer = layer.of.call("GET", f"/api/v1/{path}", **query)
+            assert _unknown(told(answer, 422)) == [name]
+    answer = layer.of.call("GET", "/api/v1/effective", env="prod", service_name=layer.service)
+    assert "did you mean 'environment'?" in answer.body.decode()
+
+
+def _guarded() -> Iterator[tuple[str, str]]:
+    paths: dict[str, dict[str, Any]] = json.loads(OPENAPI.read_text())["paths"]
+    for path, operations in paths.items():
+        if path not in OPEN_TO_ALL:
+            for method in operations:
+                yield method.upper(), path
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[ServiceProcess]:
+    with ServiceProcess({"PILOTHOUSE_ACCESS": "required", "UNKNOWN_CALLER_LIMIT": "0"}) as service:
+        yield service
+
+
+BAD_HEADERS = {
+    "If-Match": "no tag",
+    "If-None-Match": "no tag",
+    "Idempotency-Key": "\t",
+    "Prefer": "wait=x",
+    "Last-Event-ID": "x",
+    "X-Environment": "no name",
+    "Accept": "image/png",
+}
+
+
+@pytest.mark.parametrize(("method", "path"), list(_guarded()))
+def test_who_is_not_known_hears_of_nothing_else_that_is_wrong(
+    guarded: ServiceProcess, method: str, path: str
+) -> None:
+    good, bad = (re.sub(r"\{\w+\}", name, path) for name in ("shop", "!no+name!"))
+    everything = "limit=x&version=x&format=x&environment=!&min_revision=x&cursor=x&strategy=x"
+    json_body = {"Content-Type": "application/json"}
+
+    answers = [
+        guarded.request(method, f"{good}?nobody_knows_this=1"),
+        guarded.request(method, f"{good}?{everything}"),
+        guarded.request(method, f"{good}?environment=a&environment=b"),
+        guarded.request(method, f"{good}?min_revision=99999999"),
+        guarded.request(method, bad),
+        guarded.request(method, good, headers=BAD_HEADERS),
+        guarded.request(method, good, data=b"{", headers=json_body),
+        guarded.request(method, good, data=b"\xff", headers=json_body),
+        guarded.request(method, good, data=b"x", headers={"Content-Type": "text/plain"}),
+        guarded.request(method, good, {"nobody": "knows this"}),
+    ]
+
+    assert [answer.status for answer in answers] == [401] * len(answers)
+    assert {answer.json()["code"] for answer in answers} == {"token_missing"}

@@ -7,6 +7,7 @@ import pytest
 
 from tests.e2e.client import MASK, Layer, Service, told
 from tests.e2e.conftest import RealBackend
+from tests.servers.answer import Answer
 from tests.servers.process import wait_until
 
 
@@ -44,6 +45,18 @@ class Stored:
     def destroy(self, *versions: int) -> None:
         self._ask("PUT", "destroy", {"versions": versions})
 
+    def delete_versions(self, *versions: int) -> None:
+        self._ask("POST", "delete", {"versions": versions})
+
+    def configure(self, settings: dict[str, Any]) -> None:
+        self._ask("POST", "metadata", settings)
+
+    def keep_only(self, versions: int) -> None:
+        self.configure({"max_versions": versions})
+
+    def create(self, fields: dict[str, str]) -> None:
+        self._ask("POST", "data", {"data": fields})
+
     def forget(self) -> None:
         self._ask("DELETE", "metadata")
 
@@ -58,6 +71,12 @@ def layer(fresh_real: Service) -> Layer:
 def stored(layer: Layer) -> Stored:
     layer.create_document({"a": 1, "b": {"c": 2}}, created_by="ann")
     return Stored(layer)
+
+
+def own_data(effective: Answer) -> dict[str, Any]:
+    """Return what these tests have written; others share the global layer of this service."""
+    data = told(effective)["data"]
+    return {key: data[key] for key in ("a", "b", "log") if key in data}
 
 
 def wait_for(layer: Layer, version: int) -> None:
@@ -179,16 +198,15 @@ def test_a_secret_moved_to_another_key_is_not_revealed(layer: Layer, stored: Sto
 def test_fields_of_another_kind_are_told_from_a_document(layer: Layer, stored: Stored) -> None:
     wait_for(layer, stored.write({"user": "root", "password": "x"}))
 
-    answers = [
-        layer.document(),
-        layer.get("a"),
-        layer.keys(),
-        layer.effective(),
-        layer.patch(set={"a": 2}),
-        layer.put("a", 2),
-    ]
+    answers = [layer.document(), layer.patch(set={"a": 2}), layer.put("a", 2)]
 
     assert {told(answer, 409)["code"] for answer in answers} == {"document_malformed"}
+    served = [layer.get("a"), layer.keys(), layer.effective()]
+    assert [answer.status for answer in served] == [200] * 3
+    assert {answer.headers["X-Last-Good"] for answer in served} == {
+        f"{layer.environment}/{layer.service}@1"
+    }
+    assert told(served[0])["value"] == 1
     assert told(layer.document(version=1))["config_data"] == {"a": 1, "b": {"c": 2}}
     assert told(layer.get("a", version=1))["value"] == 1
     assert [each["value"] for each in told(layer.history("a"))["items"]] == [1]
@@ -315,15 +333,168 @@ def test_a_destroyed_earlier_version_is_gone(fresh_real: Service) -> None:
     layer.create("a", 1)
     layer.put("a", 2)
     layer.put("a", 3)
+    told(layer.document(version=2))
 
     Stored(layer).destroy(2)
-    fresh_real.process.restart()  # what it has just written it still knows by heart
-    fresh_real.wait_until_ready()
 
     assert told(layer.document(version=2), 410)["code"] == "version_gone"
     assert told(layer.diff(1, 2), 410)["code"] == "version_gone"
     assert [each["value"] for each in told(layer.history("a"))["items"]] == [3, 1]
     assert told(layer.document())["config_data"] == {"a": 3}
+
+
+@pytest.mark.parametrize("kind", ["destroyed", "deleted", "pruned"])
+def test_a_version_that_is_gone_from_vault_does_not_come_back_from_memory(
+    layer: Layer, stored: Stored, kind: str
+) -> None:
+    layer.put("a", "leaked")
+    layer.put("a", 3)
+    assert told(layer.get("a", version=2))["value"] == "leaked"
+
+    if kind == "destroyed":
+        stored.destroy(2)
+    elif kind == "deleted":
+        stored.delete_versions(2)
+    else:
+        stored.keep_only(1)
+        layer.put("a", 4)
+
+    answers = [
+        layer.document(version=2),
+        layer.get("a", version=2),
+        layer.get("a", version=2, reveal=True),
+        layer.rollback("a", 2),
+        layer.rollback_document(2),
+        layer.diff(2, 3),
+    ]
+    assert {told(answer, 410)["code"] for answer in answers} == {"version_gone"}
+    assert b"leaked" not in layer.history("a").body
+
+
+def test_a_deletion_of_versions_in_vault_is_logged(layer: Layer, stored: Stored) -> None:
+    layer.put("a", 2)
+    layer.put("a", 3)
+
+    stored.destroy(2)
+
+    wait_until(lambda: "versions_unreadable" in layer.of.process.log(), "it is logged")
+
+
+def test_a_write_right_after_a_deletion_in_vault_brings_nothing_back(
+    layer: Layer, stored: Stored
+) -> None:
+    stored.delete()
+
+    created = told(layer.patch(set={"e": 1}))
+
+    assert created["version"] == 3
+    assert told(layer.document())["config_data"] == {"e": 1}
+    changes = [(each["action"], each["actor"]) for each in layer.changes()]
+    assert changes[:2] == [("created", "ann"), ("external", "external")]
+    assert changes[2][0] == "created"
+
+
+def test_a_guarded_write_right_after_a_deletion_in_vault_is_refused(
+    layer: Layer, stored: Stored
+) -> None:
+    stored.delete()
+
+    answer = layer.put("a", 2, headers={"If-Match": '"1"'})
+
+    assert answer.status in {404, 412}
+    assert [each["action"] for each in layer.changes()] == ["created", "external"]
+
+
+def test_a_document_whose_versions_vault_deletes_is_told_of(layer: Layer, stored: Stored) -> None:
+    stored.configure({"delete_version_after": "768h"})
+
+    def is_counted() -> bool:
+        return bool(layer.of.get("/health").json()["expiring_documents"])
+
+    wait_until(is_counted, "it is counted in /health")
+    assert "document_expires" in layer.of.process.log()
+    wait_until(
+        lambda: layer.of.metric("pilothouse_documents_expiring") == 1, "the metric counts it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("secret", "reason"),
+    [
+        ({"$secret": "masked"}, "a mask"),
+        ({"$secret": "hunter2"}, "not a ciphertext"),
+        ({"$secret": {"value": "hunter2"}}, "not a ciphertext"),
+        ({"$secret": "vault:v1:eA==", "more": 1}, "other members"),
+    ],
+)
+def test_a_secret_that_cannot_be_opened_is_malformed_and_named(
+    layer: Layer, stored: Stored, secret: dict[str, Any], reason: str
+) -> None:
+    wait_for(layer, stored.edit({"a": 2, "b": {"c": secret}}))
+
+    problem = told(layer.document(), 409)
+
+    assert (problem["code"], problem["key"]) == ("document_malformed", "b.c")
+    assert reason in problem["reason"]
+    assert "hunter2" not in str(problem)
+    revealed = layer.effective(reveal=True)
+    assert own_data(revealed) == {"a": 1, "b": {"c": 2}}
+    assert "X-Last-Good" in revealed.headers
+
+
+@pytest.mark.parametrize("number", ["1e-400", "0.1234567890123456789", "1e400"])
+def test_a_number_that_no_double_holds_is_malformed_and_named(
+    layer: Layer, stored: Stored, number: str
+) -> None:
+    told(layer.put_document({"a": 1, "b": {"c": [1, 2]}}))
+    text = json.dumps(stored.document()).replace("[1, 2]", f"[1, {number}]")
+    wait_for(layer, stored.write({"document": text}))
+
+    problem = told(layer.document(), 409)
+
+    assert (problem["code"], problem["key"]) == ("document_malformed", "b.c")
+    assert "a number" in problem["reason"]
+    assert own_data(layer.effective()) == {"a": 1, "b": {"c": [1, 2]}}
+
+
+def malformed_documents(service: Service) -> int:
+    return int(service.get("/health").json()["malformed_documents"])
+
+
+def test_one_malformed_shared_document_takes_no_service_down(fresh_real: Service) -> None:
+    fresh_real.wait_until_ready()
+    service = fresh_real.layer()
+    shared = service.at(service="_shared")
+    shared.create_document({"log": "info"})
+    service.create_document({"a": 1})
+    stored = Stored(shared)
+    before = malformed_documents(fresh_real)
+
+    wait_for(shared, stored.edit({"log": {"$secret": "masked"}}))
+
+    effective = service.effective()
+    assert own_data(effective) == {"log": "info", "a": 1}
+    assert effective.headers["X-Last-Good"] == f"{service.environment}/_shared@1"
+    assert "X-Last-Good" in service.get("log").headers
+    wait_until(lambda: malformed_documents(fresh_real) == before + 1, "health counts it")
+    assert "document_malformed" in fresh_real.process.log()
+    told(shared.put_document({"log": "debug"}))
+    repaired = service.effective()
+    assert own_data(repaired) == {"log": "debug", "a": 1}
+    assert "X-Last-Good" not in repaired.headers
+
+
+def test_the_first_shared_document_may_be_malformed(fresh_real: Service) -> None:
+    fresh_real.wait_until_ready()
+    service = fresh_real.layer()
+    shared = service.at(service="_shared")
+    service.create_document({"a": 1})
+    Stored(shared).create({"document": "no JSON"})
+
+    wait_for(shared, 1)
+
+    assert own_data(service.effective()) == {"a": 1}
+    assert service.effective().headers["X-Last-Good"] == f"{service.environment}/_shared@0"
 
 
 def test_metadata_deleted_in_vault_is_an_alarm(layer: Layer, stored: Stored) -> None:

@@ -13,12 +13,12 @@ from typing import Any, cast
 
 import asyncpg
 
+from app.changes.log.port import ChangeLog
 from app.changes.model import Entity, Intent, Pointer, Written
-from app.changes.port import ChangeLog
+from app.configs.documents.writer import DocumentWriter, _ReadBack
 from app.configs.errors import VersionMissing, VersionTaken
 from app.configs.model import DocumentId
-from app.configs.port import ConfigStore
-from app.configs.writing import Writer, _Seen
+from app.configs.store.port import ConfigStore
 from app.settings import Settings
 from app.wiring import Backends
 from tests.faults.bugs_flags import FLAG_BUGS, planted_in_flags
@@ -61,9 +61,9 @@ def planted(bug: str, backends: Backends, settings: Settings) -> Backends:
             store = cast("ConfigStore", _Remembering(backends.store))
             return replace(backends, log=cast("ChangeLog", log), store=store)
         case "reads_current":
-            Writer._look = _looks_at_the_current_version  # type: ignore[method-assign]  # noqa: SLF001
+            DocumentWriter._read_back = _looks_at_the_current_version  # type: ignore[method-assign]  # noqa: SLF001
         case "conflict_unread":
-            Writer._sent = _takes_a_400_for_a_conflict  # type: ignore[method-assign]  # noqa: SLF001
+            DocumentWriter._send_once = _takes_a_400_for_a_conflict  # type: ignore[method-assign]  # noqa: SLF001
         case _ if bug in READ_BUGS:
             plant_in_reads(bug)
         case _ if bug in FLAG_BUGS:
@@ -77,25 +77,27 @@ def planted(bug: str, backends: Backends, settings: Settings) -> Backends:
     return backends
 
 
-async def _looks_at_the_current_version(self: Any, intent: Intent, document: DocumentId) -> _Seen:
+async def _looks_at_the_current_version(
+    self: Any, intent: Intent, document: DocumentId
+) -> _ReadBack:
     head = await self._store.head(document)
     if head.version == intent.base:
-        return _Seen.ABSENT
+        return _ReadBack.ABSENT
     try:
         text = await self._store.read(document, head.version)
     except VersionMissing:
-        return _Seen.ABSENT
-    return _Seen.MINE if json.loads(text)["change"]["id"] == intent.id else _Seen.OTHER
+        return _ReadBack.ABSENT
+    return _ReadBack.MINE if json.loads(text)["change"]["id"] == intent.id else _ReadBack.OTHER
 
 
 async def _takes_a_400_for_a_conflict(
     self: Any, intent: Intent, document: DocumentId, text: str, *, doubtful: bool
-) -> tuple[_Seen, bool]:
+) -> tuple[_ReadBack, bool]:
     try:
         await self._store.write(document, text, base=intent.base)
     except VersionTaken:
-        return _Seen.OTHER, doubtful
-    return _Seen.MINE, doubtful
+        return _ReadBack.OTHER, doubtful
+    return _ReadBack.MINE, doubtful
 
 
 class _Remembering:

@@ -1,6 +1,6 @@
 """Seeded bugs: what must not become of flags, done, so that the checker can show its teeth.
 
-Each is a promise of `app/flags/port.py` left out; none is in the service.
+Each is a promise of `app/flags/store/port.py` left out; none is in the service.
 """
 
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import asyncpg
 
-from app.flags.model import Commit, Item, Repeated
-from app.flags.port import FlagStore
+from app.flags.model import Commit, Item, RecordedCommit
+from app.flags.store.port import FlagStore
 from app.settings import Settings
 from app.wiring import Backends
 
@@ -46,12 +46,12 @@ class _Careless:
             await connection.close()
         return items
 
-    async def repeated(self, idempotency_key: str) -> Repeated | None:
-        found = await self._store.repeated(idempotency_key)
+    async def commit_by_idempotency_key(self, idempotency_key: str) -> RecordedCommit | None:
+        found = await self._store.commit_by_idempotency_key(idempotency_key)
         return None if self._bug == "forgets_keys" else found
 
-    async def newer(self, after: int, limit: int) -> Sequence[Item]:
-        found = await self._store.newer(after, limit)
+    async def items_after(self, after: int, limit: int) -> Sequence[Item]:
+        found = await self._store.items_after(after, limit)
         if self._bug == "hides_deletes":
-            return [item for item in found if not item.deleted]
+            return [item for item in found if not item.is_deleted]
         return found

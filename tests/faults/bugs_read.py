@@ -10,9 +10,9 @@ from typing import Any
 
 from app.changes.follower import _BATCH, Follower
 from app.changes.model import Pointer
-from app.configs.cached import CachedDocuments, _begin, packed
+from app.configs.documents.cache import DocumentCache, _start, encode_entry
+from app.configs.documents.reader import DocumentReader
 from app.configs.model import Body, DocumentId, decode
-from app.configs.reading import Reader
 
 READ_BUGS = ("revision_first", "joins_older_fill", "key_without_version")
 JOINED = "joined an older fill"  # what the second of them prints
@@ -23,11 +23,11 @@ def plant_in_reads(bug: str) -> None:
         case "revision_first":
             Follower.catch_up = _moves_the_revision_first  # type: ignore[method-assign]
         case "joins_older_fill":
-            Reader._filling = _joins_any_fill  # type: ignore[method-assign]  # noqa: SLF001
+            DocumentReader._shared_fill = _joins_any_fill  # type: ignore[method-assign]  # noqa: SLF001
         case _:
-            CachedDocuments.get = _gets_what_is_there  # type: ignore[method-assign]
-            CachedDocuments._put = _puts_under_one_key  # type: ignore[method-assign]  # noqa: SLF001
-            CachedDocuments.drop_before = _drops_the_one_key  # type: ignore[method-assign]
+            DocumentCache.get = _gets_what_is_there  # type: ignore[method-assign]
+            DocumentCache._put = _puts_under_one_key  # type: ignore[method-assign]  # noqa: SLF001
+            DocumentCache.drop_before = _drops_the_one_key  # type: ignore[method-assign]
 
 
 async def _moves_the_revision_first(self: Any) -> None:
@@ -39,14 +39,14 @@ async def _moves_the_revision_first(self: Any) -> None:
             self._apply(change)
 
 
-def _joins_any_fill(self: Any, document: DocumentId, version: int, *, whole: bool) -> Any:
+def _joins_any_fill(self: Any, document: DocumentId, version: int, *, with_secrets: bool) -> Any:
     for (filled, older, _), task in self._under_way.items():
         if filled == document:
             if older != version:
                 print(JOINED, flush=True)  # noqa: T201 - the test reads it in the log
             return task
-    name = (document, version, whole)
-    task = asyncio.create_task(self._fill(document, version, whole=whole))
+    name = (document, version, with_secrets)
+    task = asyncio.create_task(self._fill(document, version, with_secrets=with_secrets))
     self._under_way[name] = task
     task.add_done_callback(partial(self._filled, name))
     return task
@@ -58,13 +58,13 @@ def _one_key(document: DocumentId) -> str:
 
 async def _gets_what_is_there(self: Any, document: DocumentId, pointer: Pointer) -> Body | None:
     entry = await self._cache.get(_one_key(document))
-    return entry and replace(decode(entry.partition(b"\n")[2].decode()), hollow=True)
+    return entry and replace(decode(entry.partition(b"\n")[2].decode()), without_secrets=True)
 
 
 async def _puts_under_one_key(self: Any, document: DocumentId, pointer: Pointer, body: Any) -> None:
-    if entry := packed(document, pointer, body):
+    if entry := encode_entry(document, pointer, body):
         await self._cache.put(_one_key(document), entry)
 
 
-def _drops_the_one_key(self: Any, document: DocumentId, body: Body) -> None:
-    _begin(self._drops, self._cache.drop([_one_key(document)]))
+def _drops_the_one_key(self: Any, document: DocumentId, version: int) -> None:
+    _start(self._drops, self._cache.drop([_one_key(document)]))

@@ -12,12 +12,20 @@ from typing import Any, cast
 import asyncpg
 from kazoo.client import TransactionRequest
 
-from app.registry import zookeeper
-from app.registry.keeping import Keeper
-from app.registry.port import Node
-from app.registry.rows import Beat, InstanceRows, Key, Registered, Registration, Row, Tag
-from app.registry.view import View
-from app.registry.zookeeper import ZooKeeperServiceRegistryClient
+from app.registry.instances.port import InstanceStore
+from app.registry.model import (
+    Heartbeat,
+    InstanceKey,
+    InstanceRow,
+    Registration,
+    RegistrationResult,
+    RowToken,
+)
+from app.registry.nodes.port import Node
+from app.registry.nodes.zookeeper import client as zookeeper
+from app.registry.nodes.zookeeper.client import ZooKeeperServiceRegistryClient
+from app.registry.reconciler import NodeReconciler
+from app.registry.view import RegistryView
 
 REGISTRY_BUGS = (
     "claims_without_tag",
@@ -46,32 +54,32 @@ def plant_in_registry(seeded: Seeded) -> None:
 
 
 def _plant_in_sweep(seeded: Seeded) -> None:
-    sweep = Keeper.sweep
+    sweep = NodeReconciler.reconcile
 
-    async def swept(keeper: Any) -> None:
-        rows = keeper._rows  # noqa: SLF001
+    async def swept(reconciler: Any) -> None:
+        rows = reconciler._rows  # noqa: SLF001
         if seeded.has("sweeps_from_memory"):
-            keeper._rows = _Remembered(rows, keeper._view)  # noqa: SLF001
+            reconciler._rows = _Remembered(rows, reconciler._view)  # noqa: SLF001
         try:
-            await sweep(keeper)
+            await sweep(reconciler)
         finally:
-            keeper._rows = rows  # noqa: SLF001
+            reconciler._rows = rows  # noqa: SLF001
 
-    Keeper.sweep = swept  # type: ignore[method-assign, assignment]
+    NodeReconciler.reconcile = swept  # type: ignore[method-assign, assignment]
 
 
 class _Remembered:
     """Rows as they are known here, whatever has become of them."""
 
-    def __init__(self, rows: InstanceRows, view: View) -> None:
+    def __init__(self, rows: InstanceStore, view: RegistryView) -> None:
         self._rows = rows
         self._view = view
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._rows, name)
 
-    async def current(self, keys: Sequence[Key]) -> Mapping[Key, Row]:
-        await self._rows.current(keys)  # so that the sweep can be held up here all the same
+    async def rows_by_key(self, keys: Sequence[InstanceKey]) -> Mapping[InstanceKey, InstanceRow]:
+        await self._rows.rows_by_key(keys)  # so that the sweep can be held up here all the same
         found = ((key, self._view.row(*key)) for key in keys)
         return {key: row for key, row in found if row is not None}
 
@@ -79,7 +87,7 @@ class _Remembered:
 def _plant_in_nodes(seeded: Seeded) -> None:
     """Put and remove nodes without moving or looking at a fence."""
     client = cast("Any", ZooKeeperServiceRegistryClient)
-    replaces, checks = client._replace, zookeeper._check  # noqa: SLF001
+    replaces, checks = client._plan_replacement, zookeeper._check_fence  # noqa: SLF001
 
     def replaced(self: Any, transaction: TransactionRequest, *of: Any) -> None:
         if not seeded.has("no_fence"):
@@ -94,14 +102,14 @@ def _plant_in_nodes(seeded: Seeded) -> None:
         if not seeded.has("no_fence"):
             checks(*of)
 
-    client._replace = replaced
-    zookeeper._check = checked  # type: ignore[assignment] # noqa: SLF001
+    client._plan_replacement = replaced  # noqa: SLF001
+    zookeeper._check_fence = checked  # type: ignore[assignment] # noqa: SLF001
 
 
 class BuggyRows:
     """The rows of one replica, with what is wrong about calling them."""
 
-    def __init__(self, rows: InstanceRows, database: str, seeded: Seeded) -> None:
+    def __init__(self, rows: InstanceStore, database: str, seeded: Seeded) -> None:
         self._rows = rows
         self._database = database
         self._seeded = seeded
@@ -110,15 +118,17 @@ class BuggyRows:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._rows, name)
 
-    async def register(self, registration: Registration) -> Registered:
+    async def register(self, registration: Registration) -> RegistrationResult:
         self._replica = registration.owner
         return await self._rows.register(registration)
 
-    async def claim(self, tags: Sequence[Tag], owner: str, settle_seconds: float) -> Sequence[Row]:
+    async def claim(
+        self, tokens: Sequence[RowToken], owner: str, settle_seconds: float
+    ) -> Sequence[InstanceRow]:
         if self._seeded.has("claims_without_tag"):
-            found = await self._rows.current([tag[:2] for tag in tags])
-            tags = [row.tag for row in found.values()]
-        claimed = await self._rows.claim(tags, owner, settle_seconds)
+            found = await self._rows.rows_by_key([token[:2] for token in tokens])
+            tokens = [row.token for row in found.values()]
+        claimed = await self._rows.claim(tokens, owner, settle_seconds)
         if not self._seeded.has("adoption_moves_epoch"):
             return claimed
         connection = await asyncpg.connect(self._database, timeout=2)
@@ -128,10 +138,12 @@ class BuggyRows:
             await connection.close()
         return [replace(row, epoch=row.epoch + 1) for row in claimed]
 
-    async def beat(self, beats: Sequence[Beat]) -> Mapping[Key, Row]:
+    async def record_heartbeats(
+        self, heartbeats: Sequence[Heartbeat]
+    ) -> Mapping[InstanceKey, InstanceRow]:
         if not self._seeded.has("owner_counts_heartbeats"):
-            return await self._rows.beat(beats)
-        found = await self._rows.current([beat[:2] for beat in beats])
+            return await self._rows.record_heartbeats(heartbeats)
+        found = await self._rows.rows_by_key([beat[:2] for beat in heartbeats])
         known = {key: row for key, row in found.items() if row.state == "registered"}
-        own = [beat for beat in beats if found[beat[:2]].owner == self._replica]
-        return {**known, **await self._rows.beat(own)}
+        own = [beat for beat in heartbeats if found[beat[:2]].owner == self._replica]
+        return {**known, **await self._rows.record_heartbeats(own)}

@@ -8,11 +8,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from app.changes import event_stream
-from app.changes.event_stream import EventStream
+from app.changes.log.port import ChangeLog, Leadership
 from app.changes.model import Change
-from app.changes.port import ChangeLog, Lead
-from app.changes.stream import Selection, Subscription, selected
+from app.changes.stream import event_stream
+from app.changes.stream.event_stream import EventStream
+from app.changes.stream.hub import Selection, Subscription, encode_selected
 from app.wiring import Backends
 
 RELAY_BUGS = ("sent_before_sending", "claims_changes", "newest_first")
@@ -37,8 +37,8 @@ class _Reversed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._log, name)
 
-    async def unsent(self, limit: int) -> Sequence[Change]:
-        return (await self._log.unsent(limit))[::-1]
+    async def unsent_changes(self, limit: int) -> Sequence[Change]:
+        return (await self._log.unsent_changes(limit))[::-1]
 
 
 class _Claiming:
@@ -54,8 +54,8 @@ class _Claiming:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._log, name)
 
-    async def unsent(self, limit: int) -> Sequence[Change]:
-        changes = await self._log.unsent(limit)
+    async def unsent_changes(self, limit: int) -> Sequence[Change]:
+        changes = await self._log.unsent_changes(limit)
         if changes:
             await self._log.mark_sent([change.revision for change in changes])
         return changes
@@ -63,7 +63,7 @@ class _Claiming:
     async def mark_sent(self, _: Sequence[int]) -> None:
         """Do nothing: they are marked."""
 
-    def lead(self) -> AbstractAsyncContextManager[Lead]:
+    def lead(self) -> AbstractAsyncContextManager[Leadership]:
         return _leading() if self._together else self._log.lead()
 
 
@@ -73,7 +73,7 @@ class _Held:
 
 
 @asynccontextmanager
-async def _leading() -> AsyncIterator[Lead]:
+async def _leading() -> AsyncIterator[Leadership]:
     yield _Held()
 
 
@@ -83,11 +83,11 @@ async def _leading() -> AsyncIterator[Lead]:
 def plant_in_stream(bug: str) -> None:
     match bug:
         case "resumes_from_now":
-            EventStream._opening = _begins_now  # type: ignore[method-assign]  # noqa: SLF001
+            EventStream._opening_events = _begins_now  # type: ignore[method-assign]  # noqa: SLF001
         case "hushes_reset":
-            event_stream.missed = _hushes  # type: ignore[attr-defined]
+            event_stream.encode_reset = _hushes  # type: ignore[attr-defined]
         case _:
-            EventStream._opening = _tells_all_that_is_logged  # type: ignore[method-assign]  # noqa: SLF001
+            EventStream._opening_events = _tells_all_that_is_logged  # type: ignore[method-assign]  # noqa: SLF001
 
 
 def _hushes(selection: Selection, revision: int) -> bytes:
@@ -106,7 +106,7 @@ def _goes_on(revision: int) -> bytes:
 async def _tells_all_that_is_logged(self: Any, subscription: Subscription, send: Any) -> bytes:
     after = self._follower.revision if self._after is None else self._after
     while changes := await self._log.since(after, 1000):
-        body = selected(changes, self._selection)
+        body = encode_selected(changes, self._selection)
         await send({"type": "http.response.body", "body": body, "more_body": True})
         after = changes[-1].revision
     subscription.sent_revision = after

@@ -49,7 +49,7 @@ class Crew:
     def lives_through_a_kill(self, after: int) -> None:
         """Kill one replica when that many more writes are answered, and bring it back."""
         enough = self._stage.history.answers + after
-        wait_until(lambda: self._stage.history.answers >= enough, "some are answered", within=30)
+        wait_until(lambda: self._stage.history.answers >= enough, "some are answered", within=60)
         killed = self._chance.choice(self._replicas)
         self._up = tuple(replica for replica in self._replicas if replica is not killed)
         if not self._up:
@@ -65,7 +65,7 @@ class Crew:
             keyed = chance.random() < 0.5
             asked = client.new(f"random-{chance.randrange(self._documents)}", keyed=keyed)
             while self._stage.history.ask(asked, self._replica(chance)).status is None:
-                self._is_up.wait(30)
+                self._is_up.wait(60)
                 if not keyed or self._over.is_set():
                     break
 

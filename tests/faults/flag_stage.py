@@ -15,7 +15,7 @@ import asyncpg
 from tests.faults.checker_flags import FlagTruth, check_flags
 from tests.faults.stage import Stage
 from tests.servers.answer import Answer
-from tests.servers.process import wait_until
+from tests.servers.process import PATIENCE_SECONDS, wait_until
 from tests.servers.service import ServiceProcess
 
 FLAGS = "/api/v1/feature-flags"
@@ -182,7 +182,7 @@ def _flag_set(replica: ServiceProcess, revision: int) -> Mapping[str, int]:
 
 
 async def _fetched(url: str) -> Sequence[Sequence[Mapping[str, Any]]]:
-    connection = await asyncpg.connect(url, timeout=5)
+    connection = await asyncpg.connect(url, timeout=PATIENCE_SECONDS)
     try:
         questions = (_VERSIONS, _CHANGES, _NEWEST)
         return [list(map(dict, await connection.fetch(asked, ENVIRONMENT))) for asked in questions]

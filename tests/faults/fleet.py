@@ -17,7 +17,8 @@ from tests.faults.checker_registry import NodeFact, RowFact, check_history, chec
 from tests.faults.history import History
 from tests.faults.stage import LAUNCH, NEVER
 from tests.servers.answer import Answer
-from tests.servers.process import SLACK_SECONDS, wait_until
+from tests.servers.deadlines import PROMPT
+from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS, wait_until
 from tests.servers.proxy import LossyProxy
 from tests.servers.service import ServiceProcess
 from tests.servers.zookeeper import ZooKeeperServer
@@ -69,6 +70,7 @@ class Fleet:
     @property
     def environment(self) -> Mapping[str, str]:
         return {
+            **PROMPT,
             "DATABASE_URL": self.database,
             "ZOOKEEPER_HOSTS": self.zookeeper.hosts,
             "ZOOKEEPER_BASE_PATH": self.base,
@@ -184,7 +186,7 @@ class Fleet:
 
     def fetch(self, question: str) -> list[Any]:
         async def fetched() -> list[Any]:
-            connection = await asyncpg.connect(self.database, timeout=5)
+            connection = await asyncpg.connect(self.database, timeout=PATIENCE_SECONDS)
             try:
                 return list(await connection.fetch(question))
             finally:
@@ -200,7 +202,7 @@ class Fleet:
                 asked = {n: tool.get_async(f"{folder}/{n}") for n in tool.get_children(folder)}
                 for name, answer in asked.items():
                     with suppress(NoNodeError):
-                        data, stat = answer.get(timeout=5)
+                        data, stat = answer.get(timeout=PATIENCE_SECONDS)
                         found.append(NodeFact.read(service, name, data, stat.ephemeralOwner))
             return found
 
@@ -237,7 +239,7 @@ class Tool(KazooClient):  # type: ignore[misc] # untyped
         super().__init__(hosts, timeout=10)
 
     def __enter__(self) -> Self:
-        self.start(timeout=15)
+        self.start(timeout=PATIENCE_SECONDS)
         return self
 
     def __exit__(self, *_: object) -> None:

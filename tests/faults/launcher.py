@@ -1,9 +1,8 @@
 """`python -m tests.faults.launcher serve`: the real service, which ends, stops or waits at a point.
 
 What it does where is said in the environment: FAILPOINT (see `Failpoint`), SEEDED_BUG (see
-`tests/faults/bugs.py`) and, to make recovery quick or patient, FIRST_LOOK, RECONCILE_EVERY,
-PATIENCE and READ_PATIENCE in seconds. The service itself knows nothing of this: the ports are
-wrapped.
+`tests/faults/bugs.py`) and, to make recovery quick, FIRST_LOOK and RECONCILE_EVERY in seconds. The
+service itself knows nothing of this: the ports are wrapped.
 """
 
 import asyncio
@@ -23,9 +22,10 @@ from unittest.mock import patch
 
 from app.__main__ import main
 from app.cache.port import Cache
-from app.changes.port import ChangeLog, EventPublisher
-from app.configs.port import ConfigStore
-from app.flags.port import FlagStore
+from app.changes.events.port import EventPublisher
+from app.changes.log.port import ChangeLog
+from app.configs.store.port import ConfigStore
+from app.flags.store.port import FlagStore
 from app.settings import Settings
 from app.wiring import Backends, open_backends
 from tests.faults.bugs import planted
@@ -33,18 +33,18 @@ from tests.faults.bugs import planted
 LOG_STEPS = {
     "begin": "begin",
     "advance": "advance",
-    "joined": "join",
+    "intent_by_idempotency_key": "join",
     "expire": "expire",
     "since": "follow",
-    "unsent": "pick",
+    "unsent_changes": "pick",
     "mark_sent": "mark",
 }
 STORE_STEPS = {"write": "store", "read": "look", "head": "head"}
 CACHE_STEPS = {"put": "share"}
-FLAG_STEPS = {"commit": "commit", "repeated": "repeat"}
+FLAG_STEPS = {"commit": "commit", "commit_by_idempotency_key": "repeat"}
 PUBLISHER_STEPS = {"publish": "send"}
 # Who asks these questions is no request but a task in the background, from then on.
-TASKS = {"overdue": "reconcile:", "documents": "scan:", "unsent": "relay:"}
+TASKS = {"overdue_intents": "reconcile:", "documents": "scan:", "unsent_changes": "relay:"}
 WAIT = "wait"
 _POLL_SECONDS = 0.005
 _SPELLING = re.compile(r"((?:\w+:)?(?:before|after)_\w+)(?:#(\d+))?=(\w+)")
@@ -184,17 +184,12 @@ def _paced(environment: Mapping[str, str]) -> Mapping[str, object]:
     """Tell which constants of the service to replace."""
     paced: dict[str, object] = {}
     if look := environment.get("FIRST_LOOK"):
-        paced["app.changes.postgres._FIRST_LOOK"] = timedelta(seconds=float(look))
-        paced["app.changes.embedded._FIRST_LOOK"] = timedelta(seconds=float(look))
+        paced["app.changes.log.postgres._FIRST_LOOK"] = timedelta(seconds=float(look))
+        paced["app.changes.log.embedded._FIRST_LOOK"] = timedelta(seconds=float(look))
     if every := environment.get("RECONCILE_EVERY"):
         paced["app.main.RECONCILE_SECONDS"] = float(every)
-    if patience := environment.get("PATIENCE"):
-        paced["app.configs.writing.STORE_SECONDS"] = float(patience)
-        paced["app.configs.writing.WRITE_SECONDS"] = float(patience) + 1
-    if patience := environment.get("READ_PATIENCE"):
-        paced["app.configs.reading.READ_SECONDS"] = float(patience)
     if missed := environment.get("RESUME_AT_MOST"):
-        paced["app.changes.event_stream._RESUME_AT_MOST"] = int(missed)
+        paced["app.changes.stream.event_stream._RESUME_AT_MOST"] = int(missed)
     return paced
 
 

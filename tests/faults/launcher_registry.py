@@ -15,14 +15,14 @@ from typing import Any, cast
 from unittest.mock import patch
 
 from app.__main__ import main
-from app.registry.rows import InstanceRows
-from app.registry.zookeeper_session import ZooKeeperSession
+from app.registry.instances.port import InstanceStore
+from app.registry.nodes.zookeeper.session import ZooKeeperSession
 from app.settings import Settings
 from app.wiring import Backends, open_backends
 from tests.faults.bugs_registry import BuggyRows, Seeded, plant_in_registry
 from tests.faults.launcher import Failpoints, Tripped
 
-ROW_STEPS = {"claim": "claim", "current": "current"}
+ROW_STEPS = {"claim": "claim", "rows_by_key": "current"}
 
 
 def _trip_commits(failpoints: Failpoints) -> None:
@@ -47,7 +47,7 @@ def launch(environment: Mapping[str, str], words: list[str]) -> int:
         database = settings.database_url.get_secret_value()
         async with open_backends(settings) as backends:
             rows = Tripped(BuggyRows(backends.rows, database, seeded), ROW_STEPS, failpoints)
-            yield replace(backends, rows=cast("InstanceRows", rows))
+            yield replace(backends, rows=cast("InstanceStore", rows))
 
     with patch("app.main.open_backends", opened):
         return main(words)

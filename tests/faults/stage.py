@@ -19,7 +19,8 @@ from tests.faults.checker_kafka import check_events
 from tests.faults.history import ENVIRONMENT, Client, History
 from tests.faults.launcher import Failpoint
 from tests.faults.topic import Topic
-from tests.servers.process import wait_until
+from tests.servers.deadlines import PROMPT
+from tests.servers.process import PATIENCE_SECONDS, wait_until
 from tests.servers.proxy import LossyProxy, Predicate
 from tests.servers.service import ServiceProcess
 from tests.servers.vault import VaultServer
@@ -116,7 +117,7 @@ class RealBackend:
 
     def fetch(self, question: str) -> Sequence[Sequence[Any]]:
         async def fetched() -> Sequence[Sequence[Any]]:
-            connection = await asyncpg.connect(self.database, timeout=5)
+            connection = await asyncpg.connect(self.database, timeout=PATIENCE_SECONDS)
             try:
                 rows: Sequence[Sequence[Any]] = await connection.fetch(question)
                 return rows
@@ -149,7 +150,7 @@ class EmbeddedBackend:
 
     def fetch(self, question: str) -> list[Any]:
         file = f"file:{self.folder() / 'pilothouse.db'}?mode=ro"
-        with closing(sqlite3.connect(file, uri=True, timeout=5)) as connection:
+        with closing(sqlite3.connect(file, uri=True, timeout=PATIENCE_SECONDS)) as connection:
             return connection.execute(question).fetchall()
 
 
@@ -199,6 +200,7 @@ class Stage:
     def start(self, **environment: str) -> ServiceProcess:
         """Start a replica; `environment` goes over what leads it to this stage's servers."""
         common = {
+            **PROMPT,
             "FAILPOINT": f"@{self._failpoints}",
             "VAULT_SCAN_INTERVAL": NEVER,
             "VAULT_MAX_VERSIONS": "10000",

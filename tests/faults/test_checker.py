@@ -16,7 +16,10 @@ from tests.servers.process import wait_until
 from tests.servers.service import ServiceProcess
 
 SHOP = "layers/default/shop"
-PATIENT = {"PATIENCE": "9"}  # nobody gives up while a test holds a process
+PATIENT = {
+    "VAULT_TIMEOUT_SECONDS": "6",
+    "DATABASE_TIMEOUT_SECONDS": "6",
+}  # nobody gives up while a test holds a process
 STOP = "SIGSTOP"
 
 
@@ -323,12 +326,14 @@ def test_a_crash_is_found(ledger: Ledger) -> None:
 class Asking:
     """A client whose request is under way: its replica is held at a step."""
 
-    def __init__(self, stage: Stage, asked: Asked, replica: ServiceProcess, point: str) -> None:
+    def __init__(
+        self, stage: Stage, asked: Asked, replica: ServiceProcess, point: str, at: int = 1
+    ) -> None:
         self._told: list[Told] = []
         self._replica = replica
         self._thread = Thread(target=lambda: self._told.append(stage.history.ask(asked, replica)))
         self._thread.start()
-        reached = f"reached {Failpoint(point, STOP)}"
+        reached = f"reached {Failpoint(point, STOP, at)}"
         wait_until(lambda: reached in replica.log(), f"the replica has {reached}")
 
     def goes_on(self) -> Told:
@@ -341,11 +346,11 @@ Story = Callable[[Stage, str], None]
 
 
 def two_replicas(
-    stage: Stage, bug: str, held: str, **environment: str
+    stage: Stage, bug: str, held: str, at: int = 1, **environment: str
 ) -> tuple[ServiceProcess, ServiceProcess]:
-    """Start two with the bug; the first, with its environment, stops at the step `held`."""
+    """Start two with the bug; the first stops at the step `held`, the `at`-th time it comes by."""
     common = {"SEEDED_BUG": bug, "FIRST_LOOK": NEVER, **PATIENT}
-    stopping = {"FAILPOINT": str(Failpoint(held, STOP))}
+    stopping = {"FAILPOINT": str(Failpoint(held, STOP, at))}
     one, other = stage.start_many({**common, **stopping, **environment}, common)
     return one, other
 
@@ -362,14 +367,15 @@ def committed_by_two(stage: Stage, bug: str) -> None:
 
 def overtaken_before_the_read_back(stage: Stage, bug: str) -> None:
     """The answer was lost, and before the replica looks somebody writes on top."""
-    look = "before_head" if bug else "before_look"  # what it asks for first
+    # With the bug it asks for the head, as it did before the write.
+    look, at = ("before_head", 2) if bug else ("before_look", 1)
     proxy, way = stage.way_to_vault()
-    one, other = two_replicas(stage, bug, look, **way)
+    one, other = two_replicas(stage, bug, look, at, **way)
     assert stage.client().write(other, "shop").version == 1
     wait_until(lambda: version_at(one) == 1, "the first replica follows")
 
     proxy.drop_next_response(when=writing("shop"))
-    first = Asking(stage, stage.client().new("shop", expected=1), one, look)
+    first = Asking(stage, stage.client().new("shop", expected=1), one, look, at)
     assert stage.client().write(other, "shop").version == 3
     first.goes_on()
 

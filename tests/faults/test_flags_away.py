@@ -10,10 +10,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.database import close_engine, open_engine
 from app.flags.errors import FlagsUnavailable
 from app.flags.model import Commit, Edit
-from app.flags.postgres import PostgresFlagStore
+from app.flags.store.postgres import PostgresFlagStore
+from app.postgres.engine import close_engine, open_engine
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import SLACK_SECONDS, patiently
 
@@ -45,15 +45,15 @@ def commit(base: int = 0, *, environment: str = "staging") -> Commit:
 
 CALLS: dict[str, tuple[Call, float]] = {
     "commit": (lambda store: store.commit(commit(environment="frozen")), 2 + SLACK_SECONDS),
-    "repeated": (lambda store: store.repeated("key"), 1 + SLACK_SECONDS),
-    "newer": (lambda store: store.newer(0, 10), 1 + SLACK_SECONDS),
-    "history": (lambda store: store.history("flag", "staging", "banner", 10), 1 + SLACK_SECONDS),
+    "repeated": (lambda store: store.commit_by_idempotency_key("key"), 2 + SLACK_SECONDS),
+    "newer": (lambda store: store.items_after(0, 10), 2 + SLACK_SECONDS),
+    "history": (lambda store: store.history("flag", "staging", "banner", 10), 2 + SLACK_SECONDS),
     "count": (
         lambda store: store.count({("staging", "banner"): {"on": 1}}, NOW),
-        1 + SLACK_SECONDS,
+        2 + SLACK_SECONDS,
     ),
-    "usage": (lambda store: store.usage("staging"), 1 + SLACK_SECONDS),
-    "ping": (lambda store: store.ping(), 1 + SLACK_SECONDS),
+    "usage": (lambda store: store.usage("staging"), 2 + SLACK_SECONDS),
+    "ping": (lambda store: store.ping(), 2 + SLACK_SECONDS),
 }
 
 
@@ -128,4 +128,4 @@ async def test_a_commit_whose_connection_is_lost_is_not_asked_for_twice(
         await committing
 
     await saboteur.close()
-    assert await store.newer(0, 10) == [written]
+    assert await store.items_after(0, 10) == [written]

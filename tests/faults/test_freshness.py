@@ -128,7 +128,7 @@ def test_any_other_refusal_is_found(looks: Looks, code: str) -> None:
 
 CLAIMED = f"was shown version 1 of {SHOP}, revision 2 was asked for and has version 2"
 UNHELD = {"FAILPOINT": ""}
-FORGETFUL = {"CACHE_MEMORY_BYTES": "0", "READ_PATIENCE": "9"}
+FORGETFUL = {"CACHE_MEMORY_BYTES": "0", "VAULT_TIMEOUT_SECONDS": "9"}
 FOLLOWS = Failpoint("before_follow", WAIT)
 FOLLOWS_AGAIN = Failpoint("before_follow", WAIT, at=2)
 FETCHES = Failpoint("before_fetch", WAIT)

@@ -6,6 +6,7 @@ from time import monotonic
 import pytest
 
 from tests.e2e.client import told
+from tests.servers.deadlines import PROMPT
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import wait_until
 from tests.servers.service import ServiceProcess
@@ -27,7 +28,7 @@ def beat(service: ServiceProcess, *, until: float) -> bool:
 
 
 def test_whoever_went_on_while_postgres_was_away_stays(postgres_server: PostgresServer) -> None:
-    with ServiceProcess({"DATABASE_URL": postgres_server.fresh_database()}) as service:
+    with ServiceProcess({**PROMPT, "DATABASE_URL": postgres_server.fresh_database()}) as service:
         facts = {"service_name": "billing", "ttl_seconds": TTL_SECONDS}
         for id_ in IDS:
             body = {**facts, "instance_id": id_, "service_url": f"http://{id_}.example.org"}

@@ -12,6 +12,7 @@ import pytest
 from tests.faults.history import Told
 from tests.faults.stage import Stage
 from tests.servers.answer import Answer
+from tests.servers.deadlines import PATIENT
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import SLACK_SECONDS, frozen, wait_until
 from tests.servers.proxy import LossyProxy, http_answer
@@ -90,7 +91,7 @@ def running(
 ) -> Scene:
     make_token(vault_server)
     stage = open_stage("real")
-    elsewhere = stage.start()
+    elsewhere = stage.start(**PATIENT)
     secret = {"key": "password", "value": "hidden", "is_encrypted": True}
     where = {"environment": "staging", "service_name": "vault"}
     assert elsewhere.request("POST", "/api/v1/config", secret | where).status == 201
@@ -107,7 +108,8 @@ def scene(running: Scene) -> Scene:
         told = running.stage.client().write(running.elsewhere, name)
         assert told.status == 200
     for path in (WARM, SECRET):
-        assert running.asks(f"{path}&min_revision={told.revision}").status == 200
+        at = f"{path}&min_revision={told.revision}"
+        wait_until(lambda: running.asks(at).status == 200, "it is read")  # noqa: B023
     return running
 
 

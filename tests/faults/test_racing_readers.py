@@ -16,6 +16,7 @@ from tests.faults.freshness import stale
 from tests.faults.history import ENVIRONMENT
 from tests.faults.readers import Reader
 from tests.faults.stage import Stage
+from tests.servers.deadlines import PATIENT
 from tests.servers.process import wait_until
 from tests.servers.redis import RedisServer
 from tests.servers.service import ServiceProcess
@@ -132,7 +133,8 @@ class Race:
 @pytest.fixture
 def race(open_stage: Callable[[str], Stage], redis_server: RedisServer, *, is_whole: bool) -> Race:
     stage, prefix = open_stage("real"), redis_server.fresh_prefix()
-    shared = {"REDIS_PREFIX": prefix, "VAULT_SCAN_INTERVAL": "1", **redis_server.settings}
+    own = {"REDIS_PREFIX": prefix, "VAULT_SCAN_INTERVAL": "1"}
+    shared = {**PATIENT, **own, **redis_server.settings}  # nothing is away here
     replicas = stage.start_many(shared, {**shared, **FORGETFUL}, {**shared, **FORGETFUL})
     race = Race(stage, replicas, redis_server, prefix, 1000 if is_whole else 150)
     for service in SERVICES:

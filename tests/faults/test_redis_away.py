@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from http.client import HTTPConnection
 from itertools import count, cycle
 from math import ceil
@@ -19,8 +20,9 @@ import pytest
 from redis.exceptions import RedisError
 
 from tests.servers.answer import Answer
+from tests.servers.deadlines import PROMPT
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import SLACK_SECONDS, frozen, wait_until
+from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS, frozen, wait_until
 from tests.servers.redis import RedisServer
 from tests.servers.service import ServiceProcess
 from tests.servers.vault import VaultServer
@@ -34,7 +36,8 @@ SERVICES = [f"s{n}" for n in range(8)]
 READERS = 4
 FORGETFUL = {"CACHE_MEMORY_BYTES": "0"}  # every read goes past this process's memory
 SLOWEST_SECONDS = 1.0
-CHECKSUM_BYTES = 16
+SIGNATURE_BYTES = 32  # at the beginning of every entry
+CHECKSUM_BYTES = SIGNATURE_BYTES + 16  # what the compressed pointers begin with
 
 
 @dataclass
@@ -72,6 +75,7 @@ def installed(
     vault: VaultServer, postgres: PostgresServer, redis: RedisServer
 ) -> Iterator[Installation]:
     environment = {
+        **PROMPT,
         "VAULT_ADDR": vault.address,
         "VAULT_TOKEN": vault.root_token,
         "VAULT_PREFIX": vault.fresh_prefix(),
@@ -161,7 +165,7 @@ class Clients:
 
     def _read(self, first: int) -> None:
         parts = urlsplit(self.replica.url)
-        connection = HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+        connection = HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE_SECONDS)
         ordered = PATHS[first * 7 :] + PATHS[: first * 7]
         for path in cycle(ordered):
             if self._end.is_set():
@@ -281,6 +285,14 @@ def holds_garbage(installation: Installation) -> AbstractContextManager[None]:
     return again_and_again(spoil)
 
 
+def forged(entry: bytes) -> bytes:
+    """Make an entry tell something else, with the digest that anybody can compute."""
+    head, _, text = entry.partition(b"\n")
+    name = head.rpartition(b" ")[0] + b" "
+    text = text.replace(b"right", b"wrong")
+    return name + blake2b(name + text, digest_size=16).hexdigest().encode() + b"\n" + text
+
+
 def is_poisoned(installation: Installation) -> AbstractContextManager[None]:
     """Cut entries, swap them, and make them tell something else."""
     redis = installation.redis
@@ -294,6 +306,8 @@ def is_poisoned(installation: Installation) -> AbstractContextManager[None]:
             lambda n: values[n - 1],
             lambda n: values[n].replace(b"right", b"wrong"),
             lambda n: values[n].partition(b"\n")[0] + b"\n" + values[n - 1].partition(b"\n")[2],
+            lambda n: values[n][:SIGNATURE_BYTES] + forged(values[n][SIGNATURE_BYTES:]),
+            lambda n: forged(values[n][SIGNATURE_BYTES:]),  # as the release before wrote it
         ]
         way = ways[next(rounds) % len(ways)]
         for n, key in enumerate(keys):
@@ -393,6 +407,27 @@ def test_redis_away_is_told_and_the_replica_stays_ready(
     assert metric(remembering, "pilothouse_cache_breaker_open") == 0
 
 
+def test_a_redis_that_refuses_every_write_is_told_of_and_read_all_the_same(
+    installation: Installation, remembering: ServiceProcess
+) -> None:
+    def cache() -> Mapping[str, Any]:
+        ready = told(remembering.request("GET", "/ready"))
+        (port,) = [port for port in ready["ports"] if port["name"] == "cache"]
+        return {**port, "ready": ready["status"]}
+
+    wait_until_ready(remembering)
+    installation.redis.command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        wait_until(lambda: "read-only" in (cache()["detail"] or ""), "it is told")
+        assert (cache()["status"], cache()["ready"]) == ("down", "degraded")
+        assert metric(remembering, "pilothouse_cache_breaker_open") == 0
+        assert remembering.request("GET", PATHS[0]).status == 200
+    finally:
+        installation.redis.command("REPLICAOF", "NO", "ONE")
+
+    wait_until_ready(remembering)
+
+
 def metric(replica: ServiceProcess, series: str) -> float:
     """Return the sum of all series that begin so."""
     lines = replica.request("GET", "/metrics").body.decode().splitlines()
@@ -411,7 +446,9 @@ async def asked_at_once(replicas: list[ServiceProcess], path: str, many: int) ->
 
     connections = [await opened(number) for number in range(many)]
     for _, writer in connections:
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode())
+        writer.write(
+            f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+        )
     found = await asyncio.gather(*(reader.read() for reader, _ in connections))
     for _, writer in connections:
         writer.close()

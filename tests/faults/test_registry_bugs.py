@@ -13,7 +13,7 @@ from time import monotonic
 
 import pytest
 
-from app.registry.keeping import SETTLE_SECONDS
+from app.registry.reconciler import SETTLE_SECONDS
 from tests.faults.checker_registry import check_quiet
 from tests.faults.fleet import Fleet, Registered
 from tests.faults.launcher import Failpoint

@@ -166,7 +166,7 @@ def test_who_died_while_zookeeper_was_away_is_evicted_afterwards(scene: Scene) -
         assert kept.state == "registered"
         assert shown == [1, 1, 1]
         gone = partial(fleet.are_up, replicas, "mute", 0)
-        wait_until(gone, "it is evicted", 2 * MUTE_TTL_SECONDS + 2)
+        wait_until(gone, "it is evicted", 2 * MUTE_TTL_SECONDS + 2 + SLACK_SECONDS)
         fleet.settle(within=2)
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.database import close_engine, open_engine
+from app.postgres.engine import close_engine, open_engine
 from app.registry.errors import RegistryUnavailable
-from app.registry.heartbeats import Heartbeats
-from app.registry.rows import Beat, Registration, Tag
-from app.registry.rows_postgres import PostgresInstanceRows
-from app.registry.view import View
+from app.registry.heartbeats import HeartbeatRecorder
+from app.registry.instances.postgres import PostgresInstanceStore
+from app.registry.model import Heartbeat, Registration, RowToken
+from app.registry.view import RegistryView
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import SLACK_SECONDS, patiently
 
@@ -30,21 +30,21 @@ INSTANCE = Registration(
     actor="ana",
     request_id="request",
 )
-TAG = Tag("billing", "one", 1, 1)
+TAG = RowToken("billing", "one", 1, 1)
 MANY = 2 + SLACK_SECONDS  # seconds; about thousands of rows, or waiting for others who write
-ONE = 1 + SLACK_SECONDS
+ONE = 2 + SLACK_SECONDS
 
-Call = Callable[[PostgresInstanceRows], Coroutine[Any, Any, object]]
+Call = Callable[[PostgresInstanceStore], Coroutine[Any, Any, object]]
 CALLS: dict[str, tuple[Call, float]] = {
     "register": (lambda rows: rows.register(INSTANCE), MANY),
     "deregister": (lambda rows: rows.deregister("billing", "one", 7, "ana", "request"), MANY),
     "claim": (lambda rows: rows.claim([TAG], "replica", 0), MANY),
-    "beat": (lambda rows: rows.beat([Beat("billing", "one")]), MANY),
-    "overdue": (lambda rows: rows.overdue(), MANY),
+    "beat": (lambda rows: rows.record_heartbeats([Heartbeat("billing", "one")]), MANY),
+    "overdue": (lambda rows: rows.mark_suspects(), MANY),
     "evict": (lambda rows: rows.evict([TAG]), MANY),
-    "current": (lambda rows: rows.current([("billing", "one")]), MANY),
+    "current": (lambda rows: rows.rows_by_key([("billing", "one")]), MANY),
     "row": (lambda rows: rows.row("billing", "one"), ONE),
-    "newer": (lambda rows: rows.newer(0, 10), ONE),
+    "newer": (lambda rows: rows.rows_after(0, 10), ONE),
     "ping": (lambda rows: rows.ping(), ONE),
 }
 
@@ -57,9 +57,9 @@ def url(postgres_server: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture
-async def rows(url: str) -> AsyncIterator[PostgresInstanceRows]:
+async def rows(url: str) -> AsyncIterator[PostgresInstanceStore]:
     engine = open_engine(url)
-    yield PostgresInstanceRows(engine)
+    yield PostgresInstanceStore(engine)
     await close_engine(engine)
 
 
@@ -80,7 +80,7 @@ async def seconds_until_refused(call: Awaitable[object]) -> float:
 
 
 async def test_a_frozen_server_is_named_in_time_to_all_callers_at_once(
-    rows: PostgresInstanceRows, postgres_server: PostgresServer
+    rows: PostgresInstanceStore, postgres_server: PostgresServer
 ) -> None:
     await patiently(lambda: asyncio.gather(*(rows.ping() for _ in CALLS)), RegistryUnavailable)
 
@@ -97,25 +97,27 @@ async def test_a_frozen_server_is_named_in_time_to_all_callers_at_once(
 
 
 async def test_a_heartbeat_that_waits_for_those_before_it_is_refused_in_time(
-    rows: PostgresInstanceRows, postgres_server: PostgresServer
+    rows: PostgresInstanceStore, postgres_server: PostgresServer
 ) -> None:
     await rows.register(INSTANCE)
-    heartbeats = Heartbeats(rows, View())
+    heartbeats = HeartbeatRecorder(rows, RegistryView())
 
     async with frozen(postgres_server):
-        first = asyncio.create_task(seconds_until_refused(heartbeats.beat(Beat("billing", "one"))))
+        first = asyncio.create_task(
+            seconds_until_refused(heartbeats.record(Heartbeat("billing", "one")))
+        )
         for _ in range(10):  # turns of the loop, after which its batch is under way
             await asyncio.sleep(0)
-        second = await seconds_until_refused(heartbeats.beat(Beat("billing", "one")))
+        second = await seconds_until_refused(heartbeats.record(Heartbeat("billing", "one")))
         await first
 
     await patiently(rows.ping, RegistryUnavailable)
     assert second < MANY
-    assert await heartbeats.beat(Beat("billing", "one")) is not None
+    assert await heartbeats.record(Heartbeat("billing", "one")) is not None
 
 
 async def test_a_server_that_is_gone_is_named_at_once_and_found_again(
-    rows: PostgresInstanceRows, postgres_server: PostgresServer
+    rows: PostgresInstanceStore, postgres_server: PostgresServer
 ) -> None:
     made = await rows.register(INSTANCE)
 
@@ -134,11 +136,11 @@ async def test_a_server_that_is_gone_is_named_at_once_and_found_again(
     [
         (lambda rows: rows.evict([TAG]), False),
         (lambda rows: rows.claim([TAG], "replica", 0), False),
-        (lambda rows: rows.beat([Beat("billing", "one")]), True),
+        (lambda rows: rows.record_heartbeats([Heartbeat("billing", "one")]), True),
     ],
 )
 async def test_only_a_heartbeat_whose_connection_is_lost_is_asked_for_twice(
-    url: str, rows: PostgresInstanceRows, call: Call, *, asked_again: bool
+    url: str, rows: PostgresInstanceStore, call: Call, *, asked_again: bool
 ) -> None:
     made = await rows.register(INSTANCE)
     saboteur = await asyncpg.connect(url)
@@ -162,5 +164,5 @@ async def test_only_a_heartbeat_whose_connection_is_lost_is_asked_for_twice(
     assert isinstance(outcome, RegistryUnavailable) is not asked_again
     row = await rows.row("billing", "one")
     assert row is not None
-    assert row.tag == made.row.tag
+    assert row.token == made.row.token
     assert (row.heartbeat_at > made.row.heartbeat_at) is asked_again

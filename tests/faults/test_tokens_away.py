@@ -8,10 +8,10 @@ from time import monotonic
 import pytest
 
 from app.access.errors import TokenRefused, TokenStoreUnavailable, TokensUnavailable
-from app.access.postgres import PostgresTokenStore
-from app.access.tokens import mint
-from app.changes.postgres import PostgresChangeLog
-from app.database import open_engine
+from app.access.tokens.model import generate_token
+from app.access.tokens.postgres import PostgresTokenStore
+from app.changes.log.postgres import PostgresChangeLog
+from app.postgres.engine import open_engine
 from tests.access.replica import EVENT, Replica, replica, until
 from tests.access.tokens import minted
 from tests.servers.postgres import PostgresServer
@@ -39,7 +39,7 @@ async def replicas(postgres_server: PostgresServer) -> AsyncIterator[tuple[Repli
 
 def finds(where: Replica, text: str) -> bool:
     try:
-        return where.known.find(text) is not None
+        return where.known.authenticate(text) is not None
     except TokenRefused:
         return False
 
@@ -71,19 +71,19 @@ async def test_while_postgres_is_frozen_known_tokens_go_on_and_unknown_ones_are_
 
     with frozen(postgres_server):
         await until(lambda: there.follower.silence > 1)
-        assert there.known.find(text) == token
+        assert there.known.authenticate(text) == token
         with pytest.raises(TokensUnavailable):
-            there.known.find(mint("service")[1])
+            there.known.authenticate(generate_token("service")[1])
         refused = await asyncio.gather(
             here.store.create(minted()[0], EVENT),
             here.store.revoke(token.id, EVENT),
-            here.store.used({token.id: token.created_at}),
+            here.store.record_uses({token.id: token.created_at}),
             return_exceptions=True,
         )
         assert {type(error) for error in refused} == {TokenStoreUnavailable}
 
     await until(lambda: there.follower.silence < 1)
-    assert not finds(there, mint("service")[1])
+    assert not finds(there, generate_token("service")[1])
 
 
 async def test_what_was_revoked_during_an_outage_of_one_replica_counts_when_it_is_over(

@@ -1,13 +1,44 @@
 """What the other systems' own packages say, so that nobody here has to be believed."""
 
 import json
+import sys
 from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any
 
 from openfeature.contrib.tools.flagd.core.targeting.custom_ops import fractional
 from yggdrasil_engine.engine import UnleashEngine
 
 Json = Any
+_CORE = "openfeature.contrib.tools.flagd.core"
+_CORE_1 = Path(__file__).parents[2] / ".venv/flagd-core-1"  # installed by make
+
+
+@cache
+def flagd_core_1() -> Any:
+    """Return the core of flagd that hashes as version 2, beside the newest one of this run."""
+    folder = _CORE_1.joinpath(*_CORE.split("."))
+    newest = {name: sys.modules.pop(name) for name in [*sys.modules] if name.startswith(_CORE)}
+    try:
+        spec = spec_from_file_location(
+            _CORE, folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
+        assert spec is not None
+        assert spec.loader is not None
+        core = sys.modules[_CORE] = module_from_spec(spec)
+        spec.loader.exec_module(core)
+        core.fractional = sys.modules[f"{_CORE}.targeting.custom_ops"].fractional  # type: ignore[attr-defined]
+        return core
+    finally:
+        for name in [name for name in sys.modules if name.startswith(_CORE)]:
+            del sys.modules[name]
+        sys.modules.update(newest)
+
+
+def flagd_1_bucket(value: str, total: int) -> int:
+    """flagd of version 2 hashes the key of the flag and the targeting key, joined."""
+    return int(str(flagd_core_1().fractional({}, value, *_each(total))))
 
 
 def flagd_bucket(flag: str, subject: str, total: int) -> int:

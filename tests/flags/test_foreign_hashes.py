@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pilothouse_core.bucketing import HASHES
 from tests.flags.judges import (
+    flagd_1_bucket,
     flagd_bucket,
     flagd_value_bucket,
     unleash_bucket,
@@ -18,7 +19,7 @@ from tests.flags.judges import (
 from tests.trials import trials
 
 VECTORS = Path(__file__).parents[1] / "core" / "vectors"
-FOREIGN = ("flagd-2", "flagd-2-value", "unleash-1", "unleash-variants-1")
+FOREIGN = ("flagd-1", "flagd-2", "flagd-2-value", "unleash-1", "unleash-variants-1")
 
 some = settings(max_examples=trials(40))
 # They are given JSON or C texts: no zero character, and no halves of surrogate pairs.
@@ -47,6 +48,16 @@ def test_the_vectors_know_empty_and_foreign_texts(name: str) -> None:
 
     assert "" in said
     assert any(not str(text).isascii() for text in said)
+
+
+@some
+@given(texts, texts.filter(bool), totals)
+def test_flagd_placed_a_subject_in_the_same_bucket_before_its_hash_was_cbor(
+    salt: str, subject: str, total: int
+) -> None:
+    bucket = HASHES["flagd-1"].bind(salt, total)(subject)
+
+    assert bucket == flagd_1_bucket(salt + subject, total)
 
 
 @some

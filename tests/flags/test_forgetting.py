@@ -6,21 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from app.access.fingerprints import Fingerprints
-from app.changes.rows import stamp
-from app.flags.embedded import EmbeddedFlagStore
-from app.flags.sets import FlagSets
-from app.flags.writing import FlagWriter
-from app.state import State
+from app.audit.fingerprints import Fingerprints
+from app.changes.log.sqlite_log import format_timestamp
+from app.flags.cache import FlagCache
+from app.flags.store.embedded import EmbeddedFlagStore
+from app.flags.writer import FlagWriter
+from app.sqlite.state import SQLiteState
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_all_keys_that_are_older_than_a_day_are_forgotten_in_one_go(tmp_path: Path) -> None:
-    state = State(tmp_path)
+    state = SQLiteState(tmp_path)
     store = EmbeddedFlagStore(state, lambda: None)
-    writer = FlagWriter(store, FlagSets(store), Fingerprints(b"pepper"))
-    old, young = (stamp(datetime.now(UTC) - timedelta(hours=hours)) for hours in (25, 23))
+    writer = FlagWriter(store, FlagCache(store), Fingerprints(b"pepper"))
+    old, young = (
+        format_timestamp(datetime.now(UTC) - timedelta(hours=hours)) for hours in (25, 23)
+    )
 
     def fill(connection: sqlite3.Connection) -> None:
         rows = [*((f"old-{number}", old) for number in range(2500)), ("young", young)]
@@ -31,7 +33,7 @@ async def test_all_keys_that_are_older_than_a_day_are_forgotten_in_one_go(tmp_pa
 
     await state.run(fill)
 
-    await writer.forget()
+    await writer.delete_expired_keys()
 
     assert await state.read(left) == ["young"]
     await state.close()

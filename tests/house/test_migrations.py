@@ -10,16 +10,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
-from app.access.auditing import Wanted
-from app.database import (
-    LOG_LOCK,
-    REGISTER_LOCK,
-    audit,
-    metadata,
-    migrate,
-    open_migration_engine,
-)
-from app.verifying import postgres_trail, verify
+from app.audit.port import AuditFilter
+from app.audit.verification import open_postgres_snapshot, verify
+from app.postgres.locks import LOG_LOCK, REGISTER_LOCK
+from app.postgres.migration import migrate, open_migration_engine
+from app.postgres.tables import audit, metadata
 from tests.servers.postgres import PostgresServer
 
 CHECKOUT = Path(__file__).parents[2]
@@ -45,7 +40,7 @@ async def test_the_migrations_build_what_the_tables_say(url: str) -> None:
 
 
 def test_whatever_the_audit_is_asked_by_has_an_index() -> None:
-    asked = {member.name for member in fields(Wanted)} - {"since", "until"}
+    asked = {member.name for member in fields(AuditFilter)} - {"since", "until"}
     indexed = {tuple(column.name for column in index.columns) for index in audit.indexes}
 
     assert indexed == {("at",), *((name, "seq") for name in asked)}
@@ -119,7 +114,7 @@ async def test_rows_of_the_release_before_are_chained_and_it_goes_on_writing(url
     )
     await connection.execute(old)
     await connection.close()
-    async with postgres_trail(url) as trail:
+    async with open_postgres_snapshot(url) as trail:
         found = await verify(trail, 0, None)
     assert (found.broken, found.rows) == (None, 7)
 

@@ -11,7 +11,7 @@ from kazoo.client import KazooClient
 from kazoo.handlers.threading import KazooTimeoutError
 
 from tests.servers.choice import NotOurs, ServerMissing
-from tests.servers.process import frozen, wait_until
+from tests.servers.process import PATIENCE_SECONDS, frozen, wait_until
 from tests.servers.zookeeper import ZooKeeperServer, start_zookeeper
 
 
@@ -23,7 +23,7 @@ def session(server: ZooKeeperServer, *, seconds: float = 10) -> Iterator[KazooCl
     hosts = ",".join([server.hosts] * 8)
     client = KazooClient(hosts, timeout=seconds)
     try:
-        client.start(timeout=10)
+        client.start(timeout=PATIENCE_SECONDS)
         yield client
     finally:
         client.stop()

@@ -18,6 +18,7 @@ LONG = {
     "writes": {"fixed", "fixed-crash", "fixed-expired", "fixed-recs", "fixed-3", "fenced"},
     "caches": {"floors", "floors-plain-redis", "pointer"},
     "registry": {"fixed-crashes"},
+    "eviction": {"bounded-deaths"},
 }
 Run = tuple[str, str, Callable[[], Any]]
 

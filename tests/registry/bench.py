@@ -10,17 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from app.changes.embedded import EmbeddedChangeLog
-from app.registry.rows import Lease, Registration, Row
-from app.registry.rows_embedded import EmbeddedInstanceRows
-from app.registry.view import View, tag_of
-from app.state import State
-from pilothouse_core.curator import Found, node_data, read_node
+from app.changes.log.embedded import EmbeddedChangeLog
+from app.registry.instances.embedded import EmbeddedInstanceStore
+from app.registry.model import InstanceRow, LeaseKind, Registration
+from app.registry.view import RegistryView, fencing_token
+from app.sqlite.state import SQLiteState
+from pilothouse_core.curator import DiscoveredInstance, node_data, read_node
 from pilothouse_core.instances import read_registration
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SERVICE = "billing"
-TIMES = ("registered_at", "heartbeat_at", "claimed_at", "draining_until", "moved_at")
+TIMES = ("registered_at", "heartbeat_at", "claimed_at", "draining_until", "moved_at", "released_at")
 
 
 def definition(id_: str, /, **members: Any) -> str:
@@ -28,7 +28,7 @@ def definition(id_: str, /, **members: Any) -> str:
     return json.dumps({**named, **members})
 
 
-def row_of(id_: str, /, definition_of: dict[str, Any] | None = None, **facts: Any) -> Row:
+def row_of(id_: str, /, definition_of: dict[str, Any] | None = None, **facts: Any) -> InstanceRow:
     """Return a row as it is right after a registration, but for these facts."""
     known: dict[str, Any] = {
         "service": SERVICE,
@@ -47,28 +47,28 @@ def row_of(id_: str, /, definition_of: dict[str, Any] | None = None, **facts: An
         "version": 1,
         "revision": 1,
     }
-    return Row(**{**known, **facts})
+    return InstanceRow(**{**known, **facts})
 
 
-def node_of(row: Row, status: str = "up") -> Found:
+def node_of(row: InstanceRow, status: str = "up") -> DiscoveredInstance:
     """Return the node of a row as it is read."""
     instance = read_registration(json.loads(row.definition))
-    data = node_data(instance, tag_of(row), 0, status)
+    data = node_data(instance, fencing_token(row), 0, status)
     return read_node(row.service, row.instance_id, data)
 
 
-def foreign(name: str, id_: str, **members: Any) -> Found:
+def foreign(name: str, id_: str, **members: Any) -> DiscoveredInstance:
     """Return a node as Curator's own clients write it."""
     written = {"id": id_, "address": "10.0.0.9", "port": 81, "registrationTimeUTC": 1000, **members}
     return read_node(SERVICE, name, json.dumps(written).encode())
 
 
-def view_of(*rows: Row, nodes: bool = True) -> View:
+def view_of(*rows: InstanceRow, nodes: bool = True) -> RegistryView:
     """Return a view that holds rows, and their nodes."""
-    view = View()
+    view = RegistryView()
     view.learn(rows)
     if nodes:
-        view.found(SERVICE, {row.instance_id: node_of(row) for row in rows})
+        view.set_nodes(SERVICE, {row.instance_id: node_of(row) for row in rows})
     return view
 
 
@@ -76,13 +76,13 @@ def view_of(*rows: Row, nodes: bool = True) -> View:
 class Store:
     """Rows in a file, as all replicas of a bench share them."""
 
-    state: State
-    rows: EmbeddedInstanceRows
+    state: SQLiteState
+    rows: EmbeddedInstanceStore
     log: EmbeddedChangeLog
 
     async def register(
-        self, id_: str, /, owner: str = "here", lease: Lease = "heartbeat", **members: Any
-    ) -> Row:
+        self, id_: str, /, owner: str = "here", lease: LeaseKind = "heartbeat", **members: Any
+    ) -> InstanceRow:
         text = definition(id_, **members)
         ttl = members.get("ttl_seconds", 30)
         registration = Registration(SERVICE, id_, text, lease, ttl, owner, "ada", "request-1")
@@ -115,10 +115,10 @@ class Store:
 
 @asynccontextmanager
 async def stored(folder: Path) -> AsyncIterator[Store]:
-    state = State(folder)
+    state = SQLiteState(folder)
     log = EmbeddedChangeLog(state)
     try:
-        yield Store(state, EmbeddedInstanceRows(state, log.wake), log)
+        yield Store(state, EmbeddedInstanceStore(state, log.wake), log)
     finally:
         await state.close()
 

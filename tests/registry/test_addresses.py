@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.registry.addresses import AddressPolicy
+from app.registry.health.addresses import AddressPolicy, address_warning
 
 REFUSED = (
     *("127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3", "169.254.169.254", "169.254.1.1"),
@@ -79,3 +79,31 @@ def test_an_ipv4_address_is_judged_alike_in_every_spelling(address: object) -> N
         spelled = ip_address(disguised(disguise, str(address)))
         if int(spelled) > 1:
             assert AddressPolicy().permits(spelled) == plain
+
+
+@pytest.mark.parametrize(
+    ("host", "source", "code"),
+    [
+        ("0.0.0.0", "127.0.0.1", "unspecified_address"),
+        ("::", None, "unspecified_address"),
+        ("127.0.0.1", "10.0.0.7", "loopback_address"),
+        ("127.0.1.1", None, "loopback_address"),
+        ("::1", "10.0.0.7", "loopback_address"),
+        ("::ffff:127.0.0.1", "10.0.0.7", "loopback_address"),
+        ("localhost", "10.0.0.7", "loopback_address"),
+        ("a.localhost.", "2001:db8::1", "loopback_address"),
+        ("localhost", "::1", None),
+        ("127.0.0.1", "127.0.0.1", None),
+        ("::1", "::ffff:127.0.0.1", None),
+        ("10.0.0.7", "127.0.0.1", None),
+        ("billing.example", "10.0.0.7", None),
+        ("localhost.example", "10.0.0.7", None),
+        ("127.0.0.1", "unix", "loopback_address"),
+    ],
+)
+def test_an_address_that_others_cannot_reach_is_warned_of(
+    host: str, source: str | None, code: str | None
+) -> None:
+    warning = address_warning(host, source)
+
+    assert (None if warning is None else warning.code) == code

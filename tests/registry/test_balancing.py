@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.registry.balancing import Balancer, Strategy, pooled
-from app.registry.view import ServiceView, View
+from app.registry.balancing import Balancer, Strategy, candidate_pool
+from app.registry.view import RegistryView, ServiceView
 from tests.registry.bench import MOMENT, SERVICE, foreign, node_of, row_of, view_of
 
 
@@ -27,7 +27,7 @@ def chosen(
         balancer.choose(service, strategy, asked.get("zone"), asked.get("key"))
         for _ in range(times)
     ]
-    return [choice.seen.id for choice in found if choice is not None]
+    return [choice.instance.id for choice in found if choice is not None]
 
 
 @pytest.mark.parametrize("strategy", ["round_robin", "random", "least_recent", "hash"])
@@ -69,9 +69,9 @@ def test_suspects_take_part_and_those_down_only_in_panic() -> None:
     panicked = service_of(a={}, b={"health": "down"}, c={"health": "starting"})
 
     assert set(chosen(Balancer(), calm, 6)) == {"a", "b"}
-    assert not pooled(calm, None).panicked
+    assert not candidate_pool(calm, None).panicked
     assert set(chosen(Balancer(), panicked, 6)) == {"a", "b", "c"}
-    assert pooled(panicked, None).panicked
+    assert candidate_pool(panicked, None).panicked
 
 
 def test_those_that_drain_take_no_part_even_in_panic() -> None:
@@ -82,7 +82,7 @@ def test_those_that_drain_take_no_part_even_in_panic() -> None:
 
 def test_foreign_instances_take_part_as_any_other() -> None:
     view = view_of(row_of("a"))
-    view.found(SERVICE, {"a": node_of(row_of("a")), "n": foreign("n", "f/1")})
+    view.set_nodes(SERVICE, {"a": node_of(row_of("a")), "n": foreign("n", "f/1")})
 
     assert Counter(chosen(Balancer(), view.service(SERVICE), 6)) == {"a": 3, "f/1": 3}
 
@@ -115,7 +115,7 @@ def test_a_key_stays_where_it_is_when_others_come() -> None:
 
 @pytest.mark.parametrize("strategy", ["round_robin", "least_recent"])
 def test_of_services_without_end_the_oldest_turns_begin_anew(strategy: Strategy) -> None:
-    instances = service_of(a={}, b={}).seen
+    instances = service_of(a={}, b={}).instances
 
     def turns(at_most: int) -> list[str]:
         balancer = Balancer(at_most)
@@ -133,8 +133,8 @@ def test_zones_without_end_are_balanced_to_all_alike() -> None:
 
     assert Counter(found) == {"a": 100, "b": 100}
     assert len(service.pools) == 100
-    assert {id(found) for _, found in service.pools.values()} == {id(pooled(service, None))}
+    assert {id(found) for _, found in service.pools.values()} == {id(candidate_pool(service, None))}
 
 
 def test_a_view_of_nobody_is_balanced_as_nobody() -> None:
-    assert Balancer().choose(View().service("unknown"), "random", None, None) is None
+    assert Balancer().choose(RegistryView().service("unknown"), "random", None, None) is None

@@ -6,11 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.registry.health import Health, after
+from app.registry.health.state import ProbedHealth, health_after_probe
 
 
-def history(probes: str) -> Health:
-    return reduce(lambda health, probe: after(health, succeeded=probe == "+"), probes, Health())
+def history(probes: str) -> ProbedHealth:
+    return reduce(
+        lambda health, probe: health_after_probe(health, succeeded=probe == "+"),
+        probes,
+        ProbedHealth(),
+    )
 
 
 @pytest.mark.parametrize(
@@ -39,7 +43,7 @@ def test_only_the_last_three_probes_and_the_status_before_them_matter(probes: st
     found = history(probes)
 
     if probes.endswith("+"):
-        assert found == Health("up")
+        assert found == ProbedHealth("up")
     elif probes.endswith("---"):
         assert found.status == "down"
     elif "+" in probes[-3:]:

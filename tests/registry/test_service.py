@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 
-from app.access.fingerprints import Fingerprints
-from app.registry.addresses import Address
-from app.registry.assembling import assembled
-from app.registry.embedded import EmbeddedNodes, EmbeddedServiceRegistryClient
+from app.audit.fingerprints import Fingerprints
+from app.registry.environments import Requester
 from app.registry.errors import (
     BadInstance,
     BadServiceName,
@@ -22,8 +20,11 @@ from app.registry.errors import (
     RegistryUnavailable,
     TooManyInstances,
 )
-from app.registry.rows_embedded import EmbeddedInstanceRows
-from app.registry.service import RegistryService, Requester
+from app.registry.health.addresses import Address
+from app.registry.instances.embedded import EmbeddedInstanceStore
+from app.registry.nodes.embedded import EmbeddedNodes, EmbeddedServiceRegistryClient
+from app.registry.service import RegistryService
+from app.registry.wiring import build_registry
 from pilothouse_core.curator import read_node
 from tests.registry.bench import SERVICE, Store, stored
 
@@ -51,7 +52,7 @@ def body(**members: Any) -> Mapping[str, Any]:
 
 @asynccontextmanager
 async def registry_of(store: Store, *allowed: str) -> AsyncIterator[RegistryService]:
-    registry = assembled(
+    registry = build_registry(
         store.rows,
         EmbeddedServiceRegistryClient(EmbeddedNodes()),
         Names(),
@@ -114,7 +115,7 @@ async def test_what_is_allowed_by_name_is_taken(store: Store) -> None:
 
 
 async def test_a_service_has_its_number_of_instances_and_not_one_more(store: Store) -> None:
-    few = Store(store.state, EmbeddedInstanceRows(store.state, store.log.wake, 2), store.log)
+    few = Store(store.state, EmbeddedInstanceStore(store.state, store.log.wake, 2), store.log)
     async with registry_of(few) as registry:
         for id_ in ("i-1", "i-2", "i-1"):
             await registry.register(body(instance_id=id_), US)
@@ -123,7 +124,7 @@ async def test_a_service_has_its_number_of_instances_and_not_one_more(store: Sto
             await registry.register(body(instance_id="i-3"), US)
         await registry.register({**body(instance_id="i-3"), "service_name": "other"}, US)
 
-    assert [seen.id for seen in registry.service(SERVICE).seen] == ["i-1", "i-2"]
+    assert [seen.id for seen in registry.service(SERVICE).instances] == ["i-1", "i-2"]
 
 
 async def test_while_the_rows_are_away_nothing_is_registered_and_the_view_stays(
@@ -139,9 +140,9 @@ async def test_while_the_rows_are_away_nothing_is_registered_and_the_view_stays(
     with pytest.raises(RegistryUnavailable):
         await registry.drain(*row.key, None, 1.0, US)
     with pytest.raises(RegistryUnavailable):
-        await registry.heartbeat(*row.key, row.epoch)
+        await registry.heartbeat(*row.key, row.epoch, US)
 
-    assert registry.choose(SERVICE, "random", None, None).seen.id == "i-1"
+    assert registry.choose(SERVICE, "random", None, None).instance.id == "i-1"
 
 
 async def test_an_id_is_found_by_the_url_it_was_registered_with(registry: RegistryService) -> None:
@@ -168,10 +169,10 @@ async def test_a_service_that_others_have_named_is_told_whatever_its_name(
     with pytest.raises(BadServiceName):
         registry.service(name)
     node = b'{"id": "a", "address": "10.0.0.9", "port": 81}'
-    registry.view.found(name, {"a": read_node(name, "a", node)})
+    registry.view.set_nodes(name, {"a": read_node(name, "a", node)})
 
-    assert [seen.id for seen in registry.service(name).seen] == ["a"]
-    assert registry.choose(name, "random", None, None).seen.url == "http://10.0.0.9:81"
+    assert [seen.id for seen in registry.service(name).instances] == ["a"]
+    assert registry.choose(name, "random", None, None).instance.url == "http://10.0.0.9:81"
     with pytest.raises(BadInstance):
         await registry.register({**body(), "service_name": name}, US)
 
@@ -181,18 +182,18 @@ async def test_an_epoch_that_is_over_and_nobody_are_told_apart(registry: Registr
         await registry.register(body(instance_id="i-1"), US)
 
     with pytest.raises(OldEpoch) as over:
-        await registry.heartbeat(SERVICE, "i-1", 1)
+        await registry.heartbeat(SERVICE, "i-1", 1, US)
     with pytest.raises(InstanceNotFound):
-        await registry.heartbeat(SERVICE, "i-2", 1)
+        await registry.heartbeat(SERVICE, "i-2", 1, US)
     with pytest.raises(BadServiceName):
-        await registry.heartbeat(SERVICE, "../i-1", 1)
+        await registry.heartbeat(SERVICE, "../i-1", 1, US)
     with pytest.raises(BadServiceName):
         await registry.deregister("a/b", "i-1", None, US)
 
     assert over.value.epoch == 2
     await registry.deregister(SERVICE, "i-1", 2, US)
     with pytest.raises(InstanceNotFound):
-        await registry.heartbeat(SERVICE, "i-1", 2)
+        await registry.heartbeat(SERVICE, "i-1", 2, US)
 
 
 async def test_nobody_can_be_chosen_where_nobody_is(registry: RegistryService) -> None:

@@ -9,7 +9,7 @@ from time import monotonic
 
 import pytest
 
-from app.registry.zookeeper import ZooKeeperServiceRegistryClient
+from app.registry.nodes.zookeeper.client import ZooKeeperServiceRegistryClient
 from tests.servers.zookeeper import ZooKeeperServer
 
 SESSION_SECONDS = 60.0

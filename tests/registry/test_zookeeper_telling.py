@@ -10,12 +10,12 @@ from time import monotonic
 import pytest
 from kazoo.client import KazooClient
 
-from app.background import running
-from app.registry.port import Node, Wanted
-from app.registry.zookeeper import ZooKeeperServiceRegistryClient
-from app.registry.zookeeper_session import ZooKeeperSession
-from app.registry.zookeeper_view import ZooKeeperView
-from pilothouse_core.instances import Tag
+from app.background import run_background_tasks
+from app.registry.nodes.port import Node, NodeSpec
+from app.registry.nodes.zookeeper.client import ZooKeeperServiceRegistryClient
+from app.registry.nodes.zookeeper.session import ZooKeeperSession
+from app.registry.nodes.zookeeper.view import ZooKeeperView
+from pilothouse_core.instances import FencingToken
 from tests.servers.process import PATIENCE_SECONDS
 from tests.servers.zookeeper import ZooKeeperServer
 
@@ -51,7 +51,7 @@ async def clients(
             )
             stack.push_async_callback(client.close)
             await until(lambda client=client: client.session.state == "connected")  # type: ignore[misc]
-            await stack.enter_async_context(running({"follow": client.follow}))
+            await stack.enter_async_context(run_background_tasks({"follow": client.follow}))
             await until(lambda client=client: client.is_current)  # type: ignore[misc]
             made.append(client)
         yield made
@@ -78,7 +78,7 @@ class Bench:
 @pytest.fixture
 async def bench(zookeeper_server: ZooKeeperServer, base: str) -> AsyncIterator[Bench]:
     def moved() -> None:
-        made.view.connection_moved()
+        made.view.on_connection_change()
 
     session = ZooKeeperSession(zookeeper_server.hosts, moved, seconds=SESSION_SECONDS)
     made = Bench(session, ZooKeeperView(session, base))
@@ -94,17 +94,17 @@ async def test_what_was_put_does_not_go_out_of_sight_while_others_come_and_go(
     client, other = clients
     put: set[str] = set()
     missed: list[set[str]] = []
-    client.listen(lambda service: missed.append(put - client.nodes.get(service, {}).keys()))
+    client.on_change(lambda service: missed.append(put - client.nodes.get(service, {}).keys()))
 
     async def churn() -> None:
         for epoch in range(1, 40):
-            await other.put(Wanted("billing", "other", Tag(epoch, 1), b""))
-            await other.remove("billing", "other", Tag(epoch, 2))
+            await other.put(NodeSpec("billing", "other", FencingToken(epoch, 1), b""))
+            await other.remove("billing", "other", FencingToken(epoch, 2))
 
     async def fill(of: int) -> None:
         for number in range(40):
             name = f"i-{of}-{number}"
-            await client.put(Wanted("billing", name, Tag(1, 1), b"one"))
+            await client.put(NodeSpec("billing", name, FencingToken(1, 1), b"one"))
             put.add(name)
 
     await asyncio.gather(churn(), *map(fill, range(10)))
@@ -118,28 +118,28 @@ async def test_what_was_put_goes_when_others_delete_or_replace_it(
 ) -> None:
     client, other = clients
     for epoch in range(1, 11):
-        await client.put(Wanted(*BILLING, Tag(epoch, 1), b"mine"))
+        await client.put(NodeSpec(*BILLING, FencingToken(epoch, 1), b"mine"))
         await asyncio.to_thread(tool.delete, f"{base}/services/billing/i-1")
         await until(lambda: not client.nodes)
 
-        await client.put(Wanted(*BILLING, Tag(epoch, 1), b"mine"))
-        await other.put(Wanted(*BILLING, Tag(epoch, 2), b"theirs"))
+        await client.put(NodeSpec(*BILLING, FencingToken(epoch, 1), b"mine"))
+        await other.put(NodeSpec(*BILLING, FencingToken(epoch, 2), b"theirs"))
         await until(lambda: client.nodes["billing"]["i-1"].data == b"theirs")
 
 
 async def test_what_was_told_but_does_not_stand_any_more_goes(bench: Bench) -> None:
-    async with running({"follow": bench.view.follow}):
+    async with run_background_tasks({"follow": bench.view.follow}):
         await until(lambda: bench.view.is_current)
-        bench.view.tell(bench.ghost, bench.view.connections)
+        bench.view.show_own_node(bench.ghost, bench.view.connections)
         assert bench.view.nodes == {"billing": {"i-1": bench.ghost}}
 
         await until(lambda: not bench.view.nodes)
 
 
 async def test_a_look_that_is_given_up_forgets_no_sign_of_change(bench: Bench) -> None:
-    async with running({"follow": bench.view.follow}):
+    async with run_background_tasks({"follow": bench.view.follow}):
         await until(lambda: bench.view.is_current)
-        bench.view.tell(bench.ghost, bench.view.connections)
+        bench.view.show_own_node(bench.ghost, bench.view.connections)
         looking = asyncio.create_task(bench.view.refresh())
         await asyncio.sleep(0)
         looking.cancel()
@@ -148,17 +148,17 @@ async def test_a_look_that_is_given_up_forgets_no_sign_of_change(bench: Bench) -
 
 
 async def test_what_was_put_over_an_earlier_connection_is_not_shown(bench: Bench) -> None:
-    async with running({"follow": bench.view.follow}):
+    async with run_background_tasks({"follow": bench.view.follow}):
         await until(lambda: bench.view.is_current)
-        bench.view.tell(bench.ghost, bench.view.connections - 1)
+        bench.view.show_own_node(bench.ghost, bench.view.connections - 1)
 
         assert not bench.view.nodes
 
 
 async def test_nothing_is_shown_ahead_to_who_does_not_follow(bench: Bench) -> None:
-    async with running({"follow": bench.view.follow}):
+    async with run_background_tasks({"follow": bench.view.follow}):
         await until(lambda: bench.view.is_current)
 
-    bench.view.tell(bench.ghost, bench.view.connections)
+    bench.view.show_own_node(bench.ghost, bench.view.connections)
 
     assert not bench.view.nodes

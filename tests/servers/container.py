@@ -101,6 +101,12 @@ class RunningContainer:
         if self._status() == "paused":
             self._container.get_wrapped_container().unpause()
 
+    def execute(self, command: str) -> None:
+        """Run a command in it; raises RuntimeError where that fails."""
+        code, output = self._container.exec(["sh", "-c", command])
+        if code != 0:
+            raise RuntimeError(f"{command!r} fails: {output!r}")
+
     def kill(self) -> None:
         self.thaw()
         if self._status() == "running":

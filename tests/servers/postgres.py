@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from app.database import migrate
+from app.postgres.migration import migrate
 from tests.servers.choice import ForeignServer, NotProvided, first_provided
 from tests.servers.container import Image, RunningContainer
 from tests.servers.debian import install
-from tests.servers.process import Berth, ChildProcess, Command, Running
+from tests.servers.process import PATIENCE_SECONDS, Berth, ChildProcess, Command, Running
 
 DEBIAN = Path("/usr/lib/postgresql")  # one folder a version, none of them on the PATH
 SETTINGS = ("-c", "fsync=on", "-c", "max_connections=300")
@@ -114,7 +114,9 @@ def _finish(work: Coroutine[Any, Any, None]) -> None:
 
 
 async def _execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url, timeout=5)
+    connection = await asyncpg.connect(
+        url, timeout=PATIENCE_SECONDS, command_timeout=4 * PATIENCE_SECONDS
+    )
     try:
         await connection.execute(statement)
     finally:

@@ -112,7 +112,7 @@ class ChildProcess:
     """Started and ready once constructed; it and all it starts end with this run at the latest."""
 
     def __init__(
-        self, command: Command, berth: Berth, ready: Callable[[], bool], within: float = 60
+        self, command: Command, berth: Berth, ready: Callable[[], bool], within: float = 180
     ) -> None:
         self.command = command
         self._berth = berth
@@ -165,6 +165,11 @@ class ChildProcess:
         """Tell the exit code, minus the signal that ended it, or None while it runs."""
         return self._leash.poll()
 
+    @property
+    def pid(self) -> int:
+        """Tell the id of the process itself, which is below its leash."""
+        return next(leash.children_of(self._leash.pid))
+
     def wait_for_exit(self, within: float) -> int:
         return self._leash.wait(within)
 
@@ -184,12 +189,12 @@ class ChildProcess:
         self._leash.wait()
 
     def stop(self) -> None:
-        """Ask it to end; kill it when it does not within ten seconds."""
+        """Ask it to end; kill it when it does not for as long as anything is waited for."""
         if self.exit_code is None:
             self.thaw()
             self._leash.send_signal(self.command.stop_signal)
             with suppress(subprocess.TimeoutExpired):
-                self._leash.wait(10)
+                self._leash.wait(PATIENCE_SECONDS)
         self.kill()
 
     def restart(self) -> None:

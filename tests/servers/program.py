@@ -50,7 +50,7 @@ class Program:
             self._ended = True
             self._said.notify_all()
 
-    def ask(self, question: str, /, *, within: float = 10, **facts: Any) -> Any:
+    def ask(self, question: str, /, *, within: float = PATIENCE_SECONDS, **facts: Any) -> Any:
         assert self._child.stdin is not None
         self._asked += 1
         number = self._asked

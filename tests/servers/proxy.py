@@ -89,11 +89,14 @@ class LossyProxy:
         self._drops: list[_Drop] = []
         self._scripts: list[_Script] = []
         self._refusing = False
+        self._refused_when: Predicate | None = None
         self._delay = 0.0
         self._wires: set[_Wire] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.dropped = 0
         """Answers swallowed so far."""
+        self.refused = 0
+        """Connections closed by `refuse` so far."""
         self.held = 0
         """Pieces that `hold` has stopped so far, in either direction."""
         started: Future[int] = Future()
@@ -113,9 +116,12 @@ class LossyProxy:
         """Answer the next HTTP requests that match with these bytes; the server sees nothing."""
         self._tell(lambda: self._scripts.append(_Script(answer, times, when)))
 
-    def refuse(self) -> None:
-        """Close new connections at once; `cut` ends those that are open."""
-        self._tell(self._refuse)
+    def refuse(self, when: Predicate | None = None) -> None:
+        """Close new connections at once; `cut` ends those that are open.
+
+        With `when`, only those where it holds of what their client sends at first.
+        """
+        self._tell(lambda: self._refuse(when))
 
     def cut(self) -> None:
         """Break all open connections now."""
@@ -170,8 +176,8 @@ class LossyProxy:
         self._loop.call_soon_threadsafe(carry_out)
         done.result(10)
 
-    def _refuse(self) -> None:
-        self._refusing = True
+    def _refuse(self, when: Predicate | None) -> None:
+        self._refusing, self._refused_when = when is None, when
 
     def _slow(self, seconds: float) -> None:
         self._delay = seconds
@@ -185,7 +191,7 @@ class LossyProxy:
             wire.is_lost = wire.is_lost or when(bytes(wire.beginning))
 
     def _heal(self) -> None:
-        self._refusing, self._delay = False, 0.0
+        self._refusing, self._refused_when, self._delay = False, None, 0.0
         self._drops.clear()
         self._scripts.clear()
         self._flow.set()
@@ -204,6 +210,7 @@ class LossyProxy:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._refusing:
+            self.refused += 1
             writer.transport.abort()
             return
         task = asyncio.create_task(self._join(reader, writer))
@@ -233,6 +240,10 @@ class LossyProxy:
         while chunk := await reader.read(CHUNK):
             if wire.is_lost:
                 continue
+            if not wire.beginning and self._refused_when is not None and self._refused_when(chunk):
+                self.refused += 1
+                wire.cut()
+                return
             starts = wire.answered or not wire.request
             wire.take(chunk)
             if starts:

@@ -23,7 +23,7 @@ from tests.servers.choice import (
 )
 from tests.servers.container import Image, RunningContainer
 from tests.servers.debian import install
-from tests.servers.process import Berth, ChildProcess, Command, Running
+from tests.servers.process import PATIENCE_SECONDS, Berth, ChildProcess, Command, Running
 
 DEFAULT_PORT = 6379
 
@@ -42,15 +42,16 @@ class RedisServer:
 
     @property
     def settings(self) -> Mapping[str, str]:
-        """The environment that leads a service to it."""
+        """The environment of replicas that share it; entries of another pepper are missing."""
         return {
+            "PILOTHOUSE_TOKEN_PEPPER": "pepper-of-all-replicas-on-one-redis",
             "REDIS_HOST": self.host,
             "REDIS_PORT": str(self.port),
             "REDIS_PASSWORD": self.password or "",
             "REDIS_DB": str(self.db),
         }
 
-    def command(self, *words: bytes | str | float, within: float = 5) -> Any:
+    def command(self, *words: bytes | str | float, within: float = PATIENCE_SECONDS) -> Any:
         """Ask it one thing; raises redis.exceptions.RedisError."""
         with Redis(
             self.host,

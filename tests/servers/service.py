@@ -1,5 +1,6 @@
 """The real service as a process of its own, and requests to it that tell every status as it is."""
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.servers.answer import Answer, request
+from tests.servers.deadlines import PATIENT
 from tests.servers.process import PATIENCE_SECONDS, Berth, ChildProcess, Command
 from tests.servers.warm import inherited
 
@@ -28,7 +30,8 @@ class ServiceProcess:
             "PORT": str(berth.port),
             "PILOTHOUSE_DATA_DIR": str(self.data_folder),
         }
-        command = Command(argv, {**inherited(), **own, **environment}, ROOT)
+        patient = PATIENT if "PYTEST_VERSION" in os.environ else {}  # not where it is measured
+        command = Command(argv, {**inherited(), **own, **patient, **environment}, ROOT)
         self._child = ChildProcess(command, berth, self._is_live)
 
     def _is_live(self) -> bool:
@@ -55,6 +58,11 @@ class ServiceProcess:
         """Tell the exit code, minus the signal that ended it, or None while it runs."""
         return self._child.exit_code
 
+    @property
+    def pid(self) -> int:
+        """Tell the id of the process itself, as long as it runs."""
+        return self._child.pid
+
     def wait_for_exit(self, within: float = PATIENCE_SECONDS) -> int:
         return self._child.wait_for_exit(within)
 
@@ -72,7 +80,7 @@ class ServiceProcess:
         self._child.kill()
 
     def stop(self) -> None:
-        """Send SIGTERM and wait; what is still there after ten seconds is killed."""
+        """Send SIGTERM and wait; what is still there after a long time is killed."""
         self._child.stop()
 
     def restart(self, environment: Mapping[str, str] | None = None) -> None:

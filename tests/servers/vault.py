@@ -22,7 +22,14 @@ from tests.servers.choice import (
     first_provided,
 )
 from tests.servers.container import Image, RunningContainer
-from tests.servers.process import Berth, ChildProcess, Command, Running, wait_until
+from tests.servers.process import (
+    PATIENCE_SECONDS,
+    Berth,
+    ChildProcess,
+    Command,
+    Running,
+    wait_until,
+)
 
 VAULTD = Path(__file__).parent / "vaultd"
 AUTH_METHODS = frozenset({"approle"})
@@ -55,7 +62,7 @@ class VaultServer:
         self._wait_until_usable()
 
     def api(
-        self, method: str, path: str, body: Any = None, *, timeout: float = 10
+        self, method: str, path: str, body: Any = None, *, timeout: float = PATIENCE_SECONDS
     ) -> tuple[int, Any]:
         """Ask `/v1/{path}` as root; tell the status and the parsed body, None when it is empty."""
         token = {"X-Vault-Token": self.root_token}
@@ -140,7 +147,7 @@ def _is_serving(address: str) -> bool:
 def _contained() -> VaultServer:
     container = RunningContainer(IMAGE)
     address = f"http://{container.host}:{container.port}"
-    container.wait_until_ready(partial(_is_listening, address))
+    container.wait_until_ready(partial(is_listening, address))
     shares = {"secret_shares": 1, "secret_threshold": 1}
     keys = request("PUT", f"{address}/v1/sys/init", json=shares).json()
     key = keys["keys"][0]
@@ -148,7 +155,7 @@ def _contained() -> VaultServer:
     return VaultServer(address, keys["root_token"], container, key)
 
 
-def _is_listening(address: str) -> bool:
+def is_listening(address: str) -> bool:
     try:
         return request("GET", f"{address}/v1/sys/seal-status", timeout=2).status == 200
     except (OSError, HTTPException):
@@ -157,14 +164,14 @@ def _is_listening(address: str) -> bool:
 
 def _is_unsealed(address: str, key: str) -> bool:
     """Unseal it as well: a restarted Vault comes up sealed."""
-    if not _is_listening(address):
+    if not is_listening(address):
         return False
     request("PUT", f"{address}/v1/sys/unseal", json={"key": key})
     return _is_serving(address)
 
 
 def _built(environment: Mapping[str, str]) -> VaultServer:
-    program = _vaultd(environment)
+    program = vaultd(environment)
     berth = Berth("vault")
     data, token = berth.folder / "data", secrets.token_hex(16)
     where = f"127.0.0.1:{berth.port}"
@@ -178,7 +185,7 @@ def _built(environment: Mapping[str, str]) -> VaultServer:
     return VaultServer(address, token, child, (data / "unseal.key").read_text())
 
 
-def _vaultd(environment: Mapping[str, str]) -> Path:
+def vaultd(environment: Mapping[str, str]) -> Path:
     """Build the program unless an earlier run did, from the same sources."""
     sources = b"".join((VAULTD / name).read_bytes() for name in ("go.mod", "go.sum", "main.go"))
     digest = hashlib.sha256(sources).hexdigest()[:16]

@@ -2,8 +2,9 @@
 
 import os
 import secrets
+import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -27,10 +28,18 @@ FLAGS = (
 
 
 class ZooKeeperServer:
-    def __init__(self, host: str, port: int, running: Running) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        running: Running,
+        erase: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Have `erase` delete what it stores, called while the server runs."""
         self.host = host
         self.port = port
         self._running = running
+        self._erase = erase
 
     @property
     def hosts(self) -> str:
@@ -47,6 +56,11 @@ class ZooKeeperServer:
         self._running.thaw()
 
     def kill(self) -> None:
+        self._running.kill()
+
+    def lose_data(self) -> None:
+        """Kill it, and delete all that it has stored; `restart` starts it empty."""
+        self._erase()
         self._running.kill()
 
     def stop(self) -> None:
@@ -97,7 +111,8 @@ def _contained() -> ZooKeeperServer:
     container = RunningContainer(image)
     port = int(container.port)
     container.wait_until_ready(partial(_is_serving, container.host, port))
-    return ZooKeeperServer(container.host, port, container)
+    erase = partial(container.execute, "rm -rf /data/version-2 /datalog/version-2")
+    return ZooKeeperServer(container.host, port, container, erase)
 
 
 def _fetched(environment: Mapping[str, str]) -> ZooKeeperServer:
@@ -116,4 +131,6 @@ def _fetched(environment: Mapping[str, str]) -> ZooKeeperServer:
     file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
     command = Command(argv=(*program, MAIN, file), environment={}, folder=berth.folder)
     ready = partial(_is_serving, "127.0.0.1", berth.port)
-    return ZooKeeperServer("127.0.0.1", berth.port, ChildProcess(command, berth, ready, within=120))
+    erase = partial(shutil.rmtree, berth.folder / "data" / "version-2")
+    process = ChildProcess(command, berth, ready, within=120)
+    return ZooKeeperServer("127.0.0.1", berth.port, process, erase)

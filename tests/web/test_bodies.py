@@ -4,12 +4,12 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, Body, FastAPI
+from fastapi import APIRouter, Body, Depends, FastAPI, Request
 from pydantic import BaseModel
 
 from app.web import problem
-from app.web.bodies import RawText, StrictRoute
-from app.web.middleware import Edge
+from app.web.bodies import StrictRoute, check_file_type, read_text
+from app.web.boundary import RequestBoundary
 
 pytestmark = pytest.mark.anyio
 
@@ -34,19 +34,25 @@ def app() -> FastAPI:
     async def keep_maybe(body: Annotated[Thing | None, Body()] = None) -> str:
         return "nothing" if body is None else body.name
 
-    @router.post("/texts")
-    async def measure(text: RawText) -> str:
-        return text
-
     @router.post("/bare")
     async def bare() -> str:
         return "no body asked for"
 
     outer = APIRouter(prefix="/api")
     outer.include_router(router)
+
+    @outer.post("/texts")
+    async def measure(text: Annotated[str, Depends(read_text)]) -> str:
+        return text
+
+    @outer.post("/files/{kind}")
+    async def take_file(kind: str, request: Request) -> int:
+        check_file_type(request, f"application/{kind}", f"text/x-{kind}")
+        return len(await read_text(request))
+
     app = FastAPI(redirect_slashes=False)
     problem.install(app)
-    app.add_middleware(Edge)
+    app.add_middleware(RequestBoundary)
     app.include_router(outer)
     return app
 
@@ -88,8 +94,8 @@ async def test_json_in_disguise_from_a_web_page_is_refused(
     ("body", "reason"),
     [
         (b'{"name": ', "line 1"),
-        (b"", "required"),
-        (b'{"name": "a", "name": "b"}', "'name' stands twice"),
+        (b"", "no body"),
+        (b'{"name": "a", "name": "b"}', "'name' occurs twice"),
         (b'{"name": "a", "value": NaN}', "NaN"),
         (b'{"name": "a", "value": -Infinity}', "Infinity"),
         (b'{"name": "a", "value": 1e400}', "number"),
@@ -143,10 +149,64 @@ async def test_a_body_may_be_left_out_where_the_route_says_so(client: httpx.Asyn
     assert (await client.put("/api/things", json={"name": "a"})).json() == "a"
 
 
-async def test_a_route_without_a_body_does_not_look_at_one(client: httpx.AsyncClient) -> None:
-    answer = await client.post("/api/bare", content=b"{", headers={"Content-Type": "text/plain"})
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        ({}, b"", 200),
+        ({"Content-Type": "text/plain"}, b"", 200),
+        ({"Content-Type": JSON}, b"{", 200),
+        ({"Content-Type": FORM}, b"a=1", 200),
+        ({}, b"a", 200),
+        ({"Content-Type": "text/plain"}, b"a", 415),
+        ({"Content-Type": "multipart/form-data; boundary=x"}, b"a", 415),
+        ({"Content-Type": FORM, "Origin": "http://test"}, b"a=1", 415),
+        ({"Origin": "http://test"}, b"a", 415),
+    ],
+)
+async def test_a_route_without_a_body_looks_at_its_type_alone(
+    client: httpx.AsyncClient, headers: dict[str, str], body: bytes, status: int
+) -> None:
+    answer = await client.post("/api/bare", content=body, headers=headers)
 
-    assert answer.status_code == 200
+    assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("kind", "headers", "status"),
+    [
+        ("yaml", {"Content-Type": "application/yaml"}, 200),
+        ("yaml", {"Content-Type": "Application/YAML; charset=utf-8"}, 200),
+        ("yaml", {"Content-Type": "text/x-yaml"}, 200),
+        ("yaml", {"Content-Type": "application/octet-stream"}, 200),
+        ("yaml", {}, 200),
+        ("yaml", {"Content-Type": "application/yaml", "Origin": "http://test"}, 200),
+        ("yaml", {"Origin": "http://test"}, 415),
+        ("yaml", {"Content-Type": FORM}, 415),
+        ("yaml", {"Content-Type": "text/plain"}, 415),
+        ("yaml", {"Content-Type": "text/plain; application/yaml"}, 415),
+        ("yaml", {"Content-Type": "text/plain, application/yaml"}, 415),
+        ("yaml", {"Content-Type": JSON}, 415),
+        ("json", {"Content-Type": JSON}, 200),
+        ("json", {"Content-Type": FORM}, 200),
+        ("json", {"Content-Type": FORM, "Origin": "http://test"}, 415),
+        ("json", {"Content-Type": "text/plain"}, 415),
+    ],
+)
+async def test_a_file_has_the_type_of_its_format_or_none_of_its_own(
+    client: httpx.AsyncClient, kind: str, headers: dict[str, str], status: int
+) -> None:
+    answer = await client.post(f"/api/files/{kind}", content=b"a: 1", headers=headers)
+
+    assert answer.status_code == status
+    if status == 415:
+        assert f"application/{kind}" in answer.json()["detail"]
+
+
+async def test_two_types_of_one_body_are_refused(client: httpx.AsyncClient) -> None:
+    headers = [("Content-Type", JSON), ("Content-Type", "text/plain")]
+
+    for path in ("/api/things", "/api/files/yaml", "/api/bare"):
+        assert (await client.post(path, content=b"{}", headers=headers)).status_code == 415
 
 
 @pytest.mark.parametrize("body", ["größe: 1\n".encode(), b"\xef\xbb\xbf" + "größe: 1\n".encode()])

@@ -9,17 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.web import problem
+from app.web.boundary import RequestBoundary
 from app.web.conditional import (
     BadIfMatch,
-    Expected,
+    ExpectedVersions,
     IfMatch,
-    Known,
+    IfNoneMatch,
     etag,
     expected_versions,
     matches,
     not_modified,
 )
-from app.web.middleware import Edge
 
 pytestmark = pytest.mark.anyio
 
@@ -30,14 +30,14 @@ Tag = Annotated[str, "as it stands in a header"]
 def app() -> FastAPI:
     app = FastAPI(redirect_slashes=False)
     problem.install(app)
-    app.add_middleware(Edge)
+    app.add_middleware(RequestBoundary)
 
     @app.get("/thing")
-    async def read(known: Known) -> Response:
+    async def read(known: IfNoneMatch) -> Response:
         return not_modified('"3"', {"X-Revision": "9"}) if matches(known, '"3"') else Response("3")
 
     @app.put("/thing")
-    async def write(expected: Expected) -> bool:
+    async def write(expected: ExpectedVersions) -> bool:
         return expected.allows(3)
 
     return app

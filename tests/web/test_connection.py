@@ -1,30 +1,40 @@
-"""Clients that send their request slowly, or nothing at all."""
+"""Clients that send their request slowly, without end, or as no request should be."""
 
 import asyncio
+import json
+import re
 import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from app.web import connection
+from tests.servers.process import PATIENCE_SECONDS
 
-_READ_SECONDS = 5
+MIB = 1024 * 1024
+CHUNKED = b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 
 async def reading(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with the length of the body, once it is there."""
+    """Answer with the path and the length of the body once it is there, or to `/at-once` at once.
+
+    What stands in the headers then is told as well.
+    """
     assert scope["type"] == "http"
     length = 0
-    while True:
+    while scope["path"] != "/at-once":
         message = await receive()
         if message["type"] != "http.request":
             return
         length += len(message.get("body", b""))
         if not message.get("more_body", False):
             break
-    body = str(length).encode()
+    names = b",".join(name for name, _ in scope["headers"])
+    body = b"%b %d %b" % (scope["raw_path"], length, names)
     headers = [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
@@ -36,7 +46,7 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
-        reading, http=connection.Protocol, log_config=None, lifespan="off", access_log=False
+        reading, http=connection.Protocol, log_config=None, lifespan="off", ws="none"
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve([listening]))
@@ -50,11 +60,13 @@ async def answered(port: int, *pieces: bytes) -> bytes:
     """Send the pieces one by one, and return all that comes until the connection ends."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        for piece in pieces:
-            writer.write(piece)
-            await writer.drain()
-        async with asyncio.timeout(_READ_SECONDS):
-            return await reader.read()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            told = asyncio.create_task(reader.read())
+            with suppress(ConnectionError):  # who is refused may be cut off before all is sent
+                for piece in pieces:
+                    writer.write(piece)
+                    await writer.drain()
+            return await told
     finally:
         writer.close()
 
@@ -83,3 +95,166 @@ async def test_a_second_request_has_its_own_time(port: int) -> None:
 
     assert told.count(b"HTTP/1.1 200 OK") == 2
     assert b"HTTP/1.1 408 " in told
+
+
+async def test_who_sends_only_empty_lines_is_let_go(port: int) -> None:
+    whole = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+    assert (await answered(port, b"\r\n\r\n")) == b""
+    assert (await answered(port, whole, b"\r\n")).count(b"HTTP/1.1 200 OK") == 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [CHUNKED, CHUNKED.replace(b"POST /a", b"GET /a"), CHUNKED.replace(b"/a", b"/at-once")],
+    ids=["with a body", "by GET", "answered at once"],
+)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (b"Authorization: Bearer secret\r\n\r\n",),
+        (b"X-Short: a\r\n", b"\r\n"),
+        (b"X-Long: ", *[b"a" * MIB] * 8, b"\r\n\r\n"),
+        (b"x: b\r\n" * 20_000, b"\r\n"),
+        (b"x" * MIB, b": b\r\n\r\n"),
+    ],
+    ids=["credentials", "one", "a long value", "many", "a long name"],
+)
+async def test_fields_after_the_body_are_refused(
+    port: int, head: bytes, fields: tuple[bytes, ...]
+) -> None:
+    told = await answered(port, head + b"2\r\n{}\r\n0\r\n" + fields[0], *fields[1:])
+
+    # What is answered before its body has come may be answered before it is refused.
+    assert told.startswith(b"HTTP/1.1 400 ") or b"/at-once 0 " in told
+    assert b"authorization" not in told
+    assert b"x-short" not in told
+
+
+async def test_a_refusal_is_a_problem_and_ends_the_connection(port: int) -> None:
+    whole = CHUNKED + b"0\r\nX-A: b\r\n\r\n"
+
+    head, _, body = (await answered(port, whole, whole)).partition(b"\r\n\r\n")
+
+    assert b"content-type: application/problem+json" in head
+    assert b"connection: close" in head
+    assert json.loads(body)["code"] == "trailers_refused"
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b"2;a=", *[b"a" * MIB] * 2, b"\r\n{}\r\n0\r\n\r\n"),
+        (*[b"0" * MIB] * 2, b"2\r\n{}\r\n0\r\n\r\n"),
+        ((b"1;" + b"a" * 2_000 + b"\r\nx\r\n") * 200,),
+    ],
+    ids=["an endless extension", "an endless size", "more frame than body"],
+)
+async def test_what_frames_a_body_is_bounded(port: int, pieces: tuple[bytes, ...]) -> None:
+    told = await answered(port, CHUNKED, *pieces)
+
+    assert told.startswith(b"HTTP/1.1 400 ")
+    assert b"bad_http" in told
+
+
+async def test_a_body_in_tiny_chunks_arrives(port: int) -> None:
+    told = await answered(port, CHUNKED + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n", LAST)
+
+    assert b"/a 100000 " in told
+    assert b"/last 0 " in told
+
+
+async def test_a_large_body_arrives(port: int) -> None:
+    head = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % MIB
+
+    told = await answered(port, head + b"x" * MIB + LAST)
+
+    assert b"/a %d " % MIB in told
+    assert b"/last 0 " in told
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b"GET / HTTP/1.1\r\nX-A: ", *[b"a" * MIB] * 2),
+        (b"GET / HTTP/1.1\r\n", b"x: b\r\n" * 300_000),
+        (b"GET /?", *[b"a" * MIB] * 2),
+        (b"GET / HTTP/1.1\r\n", b"x" * MIB),
+    ],
+    ids=["a long value", "many fields", "a long query", "a long name"],
+)
+async def test_a_head_without_end_is_refused(port: int, pieces: tuple[bytes, ...]) -> None:
+    assert (await answered(port, *pieces)).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize("protocol", ["websocket", "h2c", "TLS/1.0, HTTP/2"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"Content-Length: 5\r\n\r\nabcde",
+        b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
+    ],
+    ids=["by length", "in chunks"],
+)
+@pytest.mark.parametrize("step", [10_000, 1], ids=["at once", "byte by byte"])
+async def test_who_wants_another_protocol_is_answered_in_this_one(
+    port: int, protocol: str, rest: bytes, step: int
+) -> None:
+    wish = f"Host: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\n"
+    sent = b"PUT /a HTTP/1.1\r\n" + wish.encode() + rest
+    sent += b"GET /b HTTP/1.1\r\n" + wish.encode() + b"Sec-WebSocket-Key: a\r\n\r\n" + LAST
+
+    told = await answered(port, *[sent[at : at + step] for at in range(0, len(sent), step)])
+
+    assert told.count(b"HTTP/1.1 200 OK") == 3
+    assert told.index(b"/a 5 ") < told.index(b"/b 0 ") < told.index(b"/last 0 ")
+    assert b"upgrade" not in told
+
+
+async def test_many_who_want_another_protocol_are_answered(port: int) -> None:
+    wish = b"GET /a HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n"
+
+    assert (await answered(port, wish * 2_000 + LAST)).count(b"HTTP/1.1 200 OK") == 2_001
+
+
+async def test_who_closes_and_wants_another_protocol_is_closed(port: int) -> None:
+    wish = b"GET /a HTTP/1.1\r\nConnection: close, upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+    assert (await answered(port, wish)).count(b"connection: close") == 1
+
+
+async def test_this_is_no_proxy(port: int) -> None:
+    told = await answered(port, b"CONNECT example.com:443 HTTP/1.1\r\nHost: a\r\n\r\n")
+
+    assert told.startswith(b"HTTP/1.1 400 ")
+
+
+async def test_requests_sent_ahead_are_answered_in_their_order(port: int) -> None:
+    ahead = [b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(3_000)]
+
+    told = await answered(port, b"".join(ahead) + LAST)
+
+    numbers = [int(found) for found in re.findall(rb"\r\n\r\n/(\d+) 0 ", told)]
+    assert numbers == list(range(3_000))
+    assert b"/last 0 " in told
+
+
+@pytest.mark.parametrize(
+    ("bad", "status"),
+    [
+        (b"no request\r\n\r\n", 400),
+        (CHUNKED + b"0\r\nX-A: b\r\n\r\n", 400),
+        (b"GET /?" + b"a" * MIB, 431),
+        (b"GET /unfinished", 408),
+    ],
+    ids=["no HTTP", "fields after a body", "a long head", "half a line"],
+)
+async def test_what_was_asked_before_is_answered_before_a_refusal(
+    port: int, bad: bytes, status: int
+) -> None:
+    ahead = [b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(100)]
+
+    told = await answered(port, b"".join(ahead) + bad)
+
+    statuses = [int(found) for found in re.findall(rb"HTTP/1.1 (\d+) ", told)]
+    assert statuses == [200] * 100 + [status]

@@ -6,9 +6,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app.status.router import router
+from app.status.schemas import HealthSource, PortStatus
 from app.web import problem
-from app.web.health import HealthSource, PortStatus, router
-from app.web.middleware import Edge
+from app.web.boundary import RequestBoundary
 
 pytestmark = pytest.mark.anyio
 
@@ -21,6 +22,7 @@ class House:
     """A replica whose condition a test decides."""
 
     serving: bool = True
+    is_leaving: bool = False
     can_read: bool = True
     statuses: list[PortStatus] = field(default_factory=lambda: [UP])
     collected: int = 0
@@ -51,7 +53,7 @@ def state(house: House) -> dict[str, object]:
 def app() -> FastAPI:
     app = FastAPI(redirect_slashes=False)
     problem.install(app)
-    app.add_middleware(Edge)
+    app.add_middleware(RequestBoundary)
     app.include_router(router)
     return app
 
@@ -146,3 +148,15 @@ async def test_metrics_are_told_in_the_text_of_prometheus(client: httpx.AsyncCli
     assert 'pilothouse_http_requests_total{method="GET",route="/live",status="200"}' in answer.text
     assert "process_cpu_seconds_total" in answer.text
     assert "_created" not in answer.text
+
+
+async def test_a_replica_that_leaves_is_not_ready_and_tells_of_its_ports(
+    client: httpx.AsyncClient, house: House
+) -> None:
+    house.is_leaving = True
+
+    answer = await client.get("/ready")
+
+    assert answer.status_code == 503
+    assert answer.json()["status"] == "stopping"
+    assert len(answer.json()["ports"]) == 1

@@ -11,23 +11,24 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.access.fingerprints import Fingerprints
-from app.access.gate import OpenGate
+from app.access.authentication import OpenAccess
 from app.access.model import Principal
-from app.access.tickets import TICKET_SECONDS, Tickets
-from app.changes.embedded import EmbeddedChangeLog
+from app.access.tickets import TICKET_SECONDS, StreamTickets
+from app.audit.fingerprints import Fingerprints
 from app.changes.follower import Follower
-from app.flags.embedded import EmbeddedFlagStore
-from app.flags.evaluating import Evaluator
-from app.flags.forms import read, text_of
+from app.changes.log.embedded import EmbeddedChangeLog
+from app.flags.api.ofrep import OfrepResponse, evaluate_every, stream_address
+from app.flags.api.router_ofrep import router
+from app.flags.cache import FlagCache
+from app.flags.definitions.representations import definition_text, read_flag_body
+from app.flags.evaluation.evaluator import FlagEvaluator
+from app.flags.evaluation.usage import UsageCounter
 from app.flags.model import Item
-from app.flags.ofrep import Told, every, stream_of
-from app.flags.router_ofrep import router
 from app.flags.service import FlagService
-from app.flags.sets import FlagSets
-from app.flags.usage import UsageCounter
-from app.flags.writing import FlagWriter
-from app.state import State
+from app.flags.store.embedded import EmbeddedFlagStore
+from app.flags.writer import FlagWriter
+from app.sqlite.state import SQLiteState
+from pilothouse_core.evaluation import with_subject
 
 pytestmark = pytest.mark.anyio
 OFREP = "/ofrep/v1/evaluate/flags"
@@ -58,15 +59,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def sets(tmp_path: Path, clock: Clock, state: dict[str, object]) -> AsyncIterator[FlagSets]:
-    kept = State(tmp_path)
+async def sets(tmp_path: Path, clock: Clock, state: dict[str, object]) -> AsyncIterator[FlagCache]:
+    kept = SQLiteState(tmp_path)
     log = EmbeddedChangeLog(kept)
     store = EmbeddedFlagStore(kept, log.wake)
-    sets = FlagSets(store)
-    evaluator = Evaluator(sets, clock=clock)
+    sets = FlagCache(store)
+    evaluator = FlagEvaluator(sets, clock=clock)
     writer = FlagWriter(store, sets, Fingerprints(bytes(32)))
     state |= {
-        "gate": OpenGate(),
+        "authenticator": OpenAccess(),
         "evaluator": evaluator,
         "flags": FlagService(store, sets, writer, UsageCounter(store, evaluator)),
         "follower": Follower(log),
@@ -77,7 +78,7 @@ async def sets(tmp_path: Path, clock: Clock, state: dict[str, object]) -> AsyncI
 
 
 @pytest.fixture
-def app(sets: FlagSets) -> FastAPI:
+def app(sets: FlagCache) -> FastAPI:
     app = FastAPI()
     app.include_router(router)
     return app
@@ -96,7 +97,7 @@ async def test_before_flags_are_read_there_is_no_answer(
 
 @pytest.mark.parametrize(("path", "key"), [("", None), ("/team%2Fa", "team/a")])
 async def test_a_failure_of_ours_is_told_without_its_reason(
-    client: httpx.AsyncClient, sets: FlagSets, path: str, key: str | None
+    client: httpx.AsyncClient, sets: FlagCache, path: str, key: str | None
 ) -> None:
     await sets.refresh()
 
@@ -111,13 +112,45 @@ def _item(name: str, definition: str) -> Item:
     return Item("flag", "default", name, 1, definition, "created", "", "", BEGIN, BEGIN, 0)
 
 
+@pytest.mark.parametrize("odd", ["\0", "a\0b", "\ud800", "a\udfffb"])
+@pytest.mark.parametrize("attribute", ["plan", "targetingKey", "other\ud800"])
+async def test_an_odd_attribute_refuses_nothing_and_is_evaluated_as_in_the_client(
+    client: httpx.AsyncClient, sets: FlagCache, clock: Clock, odd: str, attribute: str
+) -> None:
+    clock.now = 0
+    by_plan = {"attribute": "plan", "op": "matches", "values": ["^[a-z]+$"]}
+    rules = {
+        "matched": [{"when": by_plan, "serve": {"variant": "on"}}],
+        "other": [{"when": {**by_plan, "attribute": "country"}, "serve": {"variant": "on"}}],
+        "split": [{"serve": {"rollout": {"weights": {"on": 50, "off": 50}}}}],
+    }
+    for name, found in rules.items():
+        sets.apply_items_at_once(
+            [_item(name, definition_text(read_flag_body({"name": name, "rules": found})))]
+        )
+    context = {"targetingKey": "ann", "plan": "pro", "country": "de", attribute: odd}
+    body = json.dumps({"context": context})
+
+    bulk = await client.post(OFREP, content=body)
+
+    in_client = sets.environment("default").flags
+    whole = with_subject(context, context["targetingKey"])
+    assert bulk.status_code == 200
+    assert {flag["key"]: flag["value"] for flag in bulk.json()["flags"]} == {
+        name: in_client.evaluate(name, whole, 0).value for name in rules
+    }
+    for name in rules:
+        alone = await client.post(f"{OFREP}/{name}", content=body)
+        assert alone.json()["value"] is in_client.evaluate(name, whole, 0).value
+
+
 async def test_time_alone_makes_another_tag_and_another_answer(
-    client: httpx.AsyncClient, sets: FlagSets, clock: Clock
+    client: httpx.AsyncClient, sets: FlagCache, clock: Clock
 ) -> None:
     active = {"from": BEGIN.isoformat(), "until": None}
     rule = {"id": "launch", "active": active, "when": None, "serve": {"variant": "on"}}
-    flag = read({"name": "a", "default_variant": "off", "rules": [rule]})
-    sets.learn([_item("a", text_of(flag))])
+    flag = read_flag_body({"name": "a", "default_variant": "off", "rules": [rule]})
+    sets.apply_items_at_once([_item("a", definition_text(flag))])
     begin = BEGIN.timestamp()
 
     answers: list[httpx.Response] = []
@@ -130,9 +163,10 @@ async def test_time_alone_makes_another_tag_and_another_answer(
 
 
 async def test_a_flag_that_this_release_cannot_read_harms_no_other(
-    client: httpx.AsyncClient, sets: FlagSets, clock: Clock
+    client: httpx.AsyncClient, sets: FlagCache, clock: Clock
 ) -> None:
-    sets.learn([_item("a", text_of(read({"name": "a"}))), _item("later", '{"type":"new"}')])
+    readable = _item("a", definition_text(read_flag_body({"name": "a", "enabled": True})))
+    sets.apply_items_at_once([readable, _item("later", '{"type":"new"}')])
     clock.now = 0
 
     alone = await client.post(f"{OFREP}/later", json={})
@@ -150,16 +184,16 @@ def _is_told(members: dict[str, Any], key: str | None) -> None:
 
 
 async def test_a_ticket_that_runs_out_is_renewed_even_where_no_flag_changes(
-    sets: FlagSets, clock: Clock
+    sets: FlagCache, clock: Clock
 ) -> None:
     await sets.refresh()
     clock.now = BEGIN.timestamp()
-    tickets, evaluator = Tickets(bytes(32), clock), Evaluator(sets, clock=clock)
+    tickets, evaluator = StreamTickets(bytes(32), clock), FlagEvaluator(sets, clock=clock)
 
-    def asked(known: str | None) -> Told:
-        ticket = tickets.issued(Principal("ann", ()), "default")
-        stream = stream_of("https", "flags.example.org", "default", ticket)
-        return every(evaluator, "default", b"{}", known, stream)
+    def asked(known: str | None) -> OfrepResponse:
+        ticket = tickets.issue(Principal("ann", ()), "default")
+        stream = stream_address("https", "flags.example.org", "default", ticket)
+        return evaluate_every(evaluator, "default", b"{}", known, stream)
 
     first = asked(None)
     same = asked(first.tag)
@@ -168,4 +202,4 @@ async def test_a_ticket_that_runs_out_is_renewed_even_where_no_flag_changes(
 
     assert (first.status, same.status, renewed.status) == (200, 304, 200)
     (stream,) = json.loads(renewed.body)["eventStreams"]
-    tickets.holder(stream["url"].partition("&ticket=")[2])
+    tickets.verify(stream["url"].partition("&ticket=")[2])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.web import problem
-from app.web.middleware import Edge
+from app.web.boundary import RequestBoundary
 from app.web.paging import (
     DEFAULT_LIMIT,
     BadCursor,
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 def app() -> FastAPI:
     app = FastAPI(redirect_slashes=False)
     problem.install(app)
-    app.add_middleware(Edge)
+    app.add_middleware(RequestBoundary)
 
     @app.get("/numbers")
     async def numbers(limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Page[int]:

@@ -31,7 +31,7 @@ from app.errors import (
     Unparsable,
 )
 from app.web import problem
-from app.web.middleware import Edge
+from app.web.boundary import RequestBoundary
 
 pytestmark = pytest.mark.anyio
 
@@ -124,7 +124,7 @@ def app() -> FastAPI:
 
     app = FastAPI(redirect_slashes=False)
     problem.install(app)
-    app.add_middleware(Edge)
+    app.add_middleware(RequestBoundary)
     app.include_router(router, prefix="/api")
     return app
 

@@ -91,6 +91,60 @@ def test_libraries_are_heard_from_warnings_up(capsys: pytest.CaptureFixture[str]
     assert [line["event"] for line in _lines(capsys)] == ["slow"]
 
 
+@pytest.mark.parametrize(
+    ("is_terminal", "may_colour", "has_colours"),
+    [(True, True, True), (False, True, False), (True, False, False)],
+)
+def test_only_a_terminal_has_colours(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_terminal: bool,
+    may_colour: bool,
+    has_colours: bool,
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    configure_logging("info", json=False, has_colors=may_colour)
+
+    structlog.get_logger().info("told")
+    logging.getLogger("library").warning("told too")
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [("\x1b" in line) for line in lines] == [has_colours] * 2
+
+
+def _fail(text: str) -> None:
+    raise OSError(text)
+
+
+@pytest.mark.parametrize("json", [True, False])
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_no_logger_tells_a_credential(
+    capsys: pytest.CaptureFixture[str], level: str, *, json: bool
+) -> None:
+    configure_logging(level, json=json, secrets=["a-pepper-of-many-characters"])
+
+    structlog.get_logger().warning("ours", header=f"Authorization: Bearer {SECRET}")
+    for name in ("uvicorn.error", "aiohttp.client", "websockets.server", "anything"):
+        logging.getLogger(name).error("< Authorization: Bearer %s", SECRET)
+        logging.getLogger(name).error("%s", {"X-Vault-Token": SECRET, "a": b"a"})
+    logging.getLogger("library").error("it is a-pepper-of-many-characters")
+    try:
+        try:
+            _fail(f"no way to postgresql://a:{SECRET}@db.example/a")
+        except OSError as error:
+            raise RuntimeError(f"password={SECRET}") from error
+    except RuntimeError:
+        structlog.get_logger().exception("failed")
+        logging.getLogger("library").exception("failed")
+
+    told = capsys.readouterr().out
+    assert SECRET not in told
+    assert "a-pepper" not in told
+    assert told.count("[redacted]") >= 11
+    assert "db.example" in told
+
+
 def _raise_in_three_steps() -> None:
     try:
         try:

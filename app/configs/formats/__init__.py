@@ -6,11 +6,20 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from app.configs.formats import dotenv_text, properties_text, yaml_text
-from app.configs.formats.errors import BadFile, FileTooComplex, NameClash
-from app.configs.formats.sections import Section, section
+from app.configs.formats.errors import BadFile, FileTooComplex, NameClash, NotExpressible
+from app.configs.formats.sections import Section, read_section
 from pilothouse_core import strict_json
 
-__all__ = ["BadFile", "FileTooComplex", "Format", "NameClash", "Section", "parse", "render"]
+__all__ = [
+    "BadFile",
+    "FileTooComplex",
+    "Format",
+    "NameClash",
+    "NotExpressible",
+    "Section",
+    "parse",
+    "render",
+]
 
 Format = Literal["yaml", "json", "properties", "dotenv"]
 
@@ -18,8 +27,10 @@ _BOM: Final = "\ufeff"
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 
-def parse(text: str, kind: Format) -> list[Section]:
+def parse(text: str, kind: Format, *, types: bool = False) -> list[Section]:
     """The sections of a file in their order; those without any content are left out.
+
+    With `types`, comments say the types of values in properties and dotenv, see `render`.
 
     Raises BadFile, and FileTooComplex for YAML whose aliases expand beyond all measure.
     """
@@ -27,25 +38,25 @@ def parse(text: str, kind: Format) -> list[Section]:
     if found := _UNSTORABLE.search(text):
         line = text.count("\n", 0, found.start()) + 1
         raise BadFile("a NUL character or half of a surrogate pair", line)
-    return [section(members) for members in _documents(text, kind)]
+    return [read_section(members) for members in _documents(text, kind, types=types)]
 
 
-def _documents(text: str, kind: Format) -> list[dict[str, object]]:
+def _documents(text: str, kind: Format, *, types: bool) -> list[dict[str, object]]:
     match kind:
         case "yaml":
             return yaml_text.read(text)
         case "json":
             return [_json_object(text)]
         case "properties":
-            return properties_text.read(text)
+            return properties_text.read(text, types=types)
         case "dotenv":
-            members = dotenv_text.read(text)
+            members = dotenv_text.read(text, types=types)
             return [members] if members else []
 
 
 def _json_object(text: str) -> dict[str, object]:
     try:
-        value = strict_json.loads(text)
+        value = strict_json.loads(text, exact=True)
     except strict_json.BadJson as error:
         raise BadFile(f"not JSON that can be accepted: {error}") from error
     if not isinstance(value, dict):
@@ -53,12 +64,13 @@ def _json_object(text: str) -> dict[str, object]:
     return value
 
 
-def render(data: Mapping[str, object], kind: Format) -> str:
+def render(data: Mapping[str, object], kind: Format, *, types: bool = False) -> str:
     """`data` as a file; its sections are nested, no member's name holds a dot.
 
-    YAML and JSON hold everything, masked secrets included. Properties and dotenv hold scalars as
-    text, and a comment instead of a secret. Raises NameClash when two keys meet in one name of a
-    dotenv file.
+    YAML and JSON hold everything, secrets as they are given. Properties and dotenv hold scalars as
+    text, a comment instead of a masked secret, and the value of a revealed one. With `types` their
+    comments say which values are not text, and which key a variable is. Raises NameClash when two
+    keys meet in one name of a dotenv file, and NotExpressible.
     """
     match kind:
         case "yaml":
@@ -66,6 +78,6 @@ def render(data: Mapping[str, object], kind: Format) -> str:
         case "json":
             return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
         case "properties":
-            return properties_text.write(data)
+            return properties_text.write(data, types=types)
         case "dotenv":
-            return dotenv_text.write(data)
+            return dotenv_text.write(data, types=types)

@@ -1,7 +1,11 @@
-"""What can be wrong with a file that is imported, or with a document that is exported."""
+"""Errors of imported files and exported documents."""
+
+from collections.abc import Sequence
 
 from app.errors import Conflict, Invalid, TooLarge
-from pilothouse_core.trees import shortened
+from pilothouse_core.trees import truncated_text
+
+MOST_KEYS = 100  # that one answer names
 
 
 class BadFile(Invalid):
@@ -17,7 +21,7 @@ class BadFile(Invalid):
 
 
 class FileTooComplex(TooLarge):
-    """The file is short and what its aliases expand to is not."""
+    """The aliases of a short file expand to too much."""
 
     code = "file_too_complex"
 
@@ -33,6 +37,21 @@ class NameClash(Conflict):
         )
 
 
-def shown(name: str) -> str:
+class NotExpressible(Conflict):
+    """Values that readers of a dotenv file read differently, however they are written."""
+
+    code = "not_expressible"
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        others = f" ({len(keys)} keys in all)" if len(keys) > 1 else ""
+        super().__init__(
+            f"the value of {keys[0]!r} cannot be written so that all readers of dotenv files read "
+            f"it alike{others}: `${{NAME}}`, or quotes beside backslashes, `$` or other quotes; "
+            "export another format",
+            keys=list(keys[:MOST_KEYS]),
+        )
+
+
+def quoted_name(name: str) -> str:
     """A name as a message may hold it: quoted, and short whatever the file holds."""
-    return repr(shortened(name))
+    return repr(truncated_text(name))

@@ -1,17 +1,26 @@
 """Java properties as Spring reads them: several documents, and `a[0].b` for a member of a list.
 
-Values stay text, and names stay dotted; only an index opens a list.
+Values stay text unless comments say their types, and names stay dotted; only an index opens a list.
+Inside a list, dots lead to members of members, and brackets name one member whatever it is called.
 """
 
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from app.configs.formats.errors import BadFile, shown
-from app.configs.formats.flat import left_out
-from pilothouse_core.trees import is_secret, is_section, leaves
+from app.configs.formats.comments import (
+    Notes,
+    holds_mask,
+    omission_note,
+    revealed_secret,
+    type_note,
+    with_revealed_values,
+)
+from app.configs.formats.errors import BadFile, quoted_name
+from pilothouse_core.trees import is_secret, leaves
 
 MAX_DEPTH: Final = 64
 
@@ -26,44 +35,77 @@ _ESCAPED_CONTROLS: Final = {control: f"\\{letter}" for letter, control in _CONTR
 _SPECIAL_IN_VALUE: Final = re.compile(r"\A |[^ -~]|\\")
 _SPECIAL_IN_KEY: Final = re.compile(r"[^!-~]|[\\=:#!]")
 
-_INDEX: Final = re.compile(r"\[[0-9]+\]")
 # At most 6 digits: no list is longer, and CPython refuses to read an integer of 5,000 digits.
-_INDEXED_KEY: Final = re.compile(r"[^\[\]]++(?:\[(?:0|[1-9][0-9]{0,5})\](?:\.[^\[\]]++)?)*+")
-_STEP: Final = re.compile(r"\[([0-9]+)\]\.?|([^\[\]]+)")
+_INDEX: Final = re.compile(r"\[(0|[1-9][0-9]{0,5})\](?=[.\[]|\Z)")
+_MALFORMED_INDEX: Final = re.compile(r"\[[0-9]+\]")
+# Below an item of a list; a name that is none of these goes on to the next index.
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_STEP: Final = re.compile(
+    r"\[(?P<index>0|[1-9][0-9]{0,5})\](?=[.\[]|\Z)"
+    r"|\.(?P<plain>[A-Za-z0-9_-]{1,64})(?=[.\[]|\Z)"
+    r"|\.?\[(?P<member>(?![0-9]{1,64}\])(?:[^\]\\]|\\[\]\\])*)\](?=[.\[]|\Z)"
+    r"|\.(?P<other>[^\[\]]+)(?=\[|\Z)",
+    re.DOTALL,
+)
+_IN_BRACKETS: Final = re.compile(r"[\]\\]")
+_ESCAPED: Final = re.compile(r"\\([\]\\])")
 
-# A list or an object on its way: items have numbers, members have names, leaves are text.
-_Node = dict[str | int, "_Node | str"]
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    line: int
+    text: str
+    notes: Notes
 
 
-def read(text: str) -> list[dict[str, object]]:
-    """The documents that hold an entry, each with its members as written."""
-    return [_document(entries) for entries in _documents(text) if entries]
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    value: object
 
 
-def _documents(text: str) -> Iterator[list[tuple[int, str]]]:
-    entries: list[tuple[int, str]] = []
+# A list or an object on its way: items have numbers, members have names.
+_Node = dict[str | int, "_Node | _Leaf"]
+
+
+def read(text: str, *, types: bool = False) -> list[dict[str, object]]:
+    """The documents that hold an entry, each with its members as written.
+
+    With `types`, a comment such as `# type: number` says what the next value is.
+    """
+    return [_document(entries) for entries in _documents(text, types=types) if entries]
+
+
+def _documents(text: str, *, types: bool) -> Iterator[list[_Entry]]:
+    entries: list[_Entry] = []
+    notes = Notes()
     for number, line in _logical_lines(text):
         if line is None:
             yield entries
             entries = []
+        elif line[:1] in {"#", "!"}:
+            if types:
+                notes.take(line, number)
         elif line:
-            entries.append((number, line))
+            entries.append(_Entry(number, line, notes))
+            notes = Notes()
     yield entries
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str | None]]:
-    """Every entry with the number of its first line, and None where a document ends."""
+    """Every entry and comment with the number of its first line, None where a document ends."""
     lines = _NEWLINE.split(text)
     following = enumerate(lines, 1)
     for number, line in following:
         start = line.lstrip(_BLANKS)
         if _is_separator(lines, number - 1):
             yield number, None
-        elif start and start[0] not in "#!":
-            yield number, "".join(_continued(start, following))
+        elif start and start[0] in "#!":
+            yield number, start
+        elif start:
+            yield number, "".join(_continued_lines(start, following))
 
 
-def _continued(line: str, following: Iterator[tuple[int, str]]) -> Iterator[str]:
+def _continued_lines(line: str, following: Iterator[tuple[int, str]]) -> Iterator[str]:
     while (len(line) - len(line.rstrip("\\"))) % 2:
         yield line[:-1]
         line = next(following, (0, ""))[1].lstrip(_BLANKS)
@@ -79,32 +121,33 @@ def _is_separator(lines: list[str], at: int) -> bool:
     return not any(line.startswith(separator[1]) for line in neighbours)
 
 
-def _document(entries: list[tuple[int, str]]) -> dict[str, object]:
+def _document(entries: list[_Entry]) -> dict[str, object]:
     root: _Node = {}
     lines: dict[str, int] = {}
-    for line, entry in entries:
-        key, value = _parts(entry, line)
+    for entry in entries:
+        line = entry.line
+        key, value = _parts(entry.text, line)
         if key in lines:
-            raise BadFile(f"the key {shown(key)} stands in line {lines[key]} already", line)
+            raise BadFile(f"the key {quoted_name(key)} is already set in line {lines[key]}", line)
         lines[key] = line
-        if not _insert(root, _steps(key, line), value):
-            raise BadFile(f"the key {shown(key)} lies where an earlier one has its value", line)
-    return {str(name): _finished(below, str(name)) for name, below in root.items()}
+        if not _insert(root, _steps(key, line), _Leaf(entry.notes.value_of(value, line))):
+            raise BadFile(f"the key {quoted_name(key)} conflicts with an earlier key", line)
+    return {str(name): _build_value(below, str(name)) for name, below in root.items()}
 
 
 def _parts(entry: str, line: int) -> tuple[str, str]:
     match = _ENTRY.fullmatch(entry)
     if match is None:
         raise BadFile("neither a comment nor an entry", line)
-    return _unescaped(match[1], line), _unescaped(match[2], line)
+    return _unescape(match[1], line), _unescape(match[2], line)
 
 
-def _unescaped(text: str, line: int) -> str:
+def _unescape(text: str, line: int) -> str:
     if "\\" not in text:
         return text
     if any(escape[2] == "u" for escape in _ESCAPE.finditer(text)):
         raise BadFile("fewer than four hexadecimal digits after \\u", line)
-    plain = _ESCAPE.sub(_meant, text)
+    plain = _ESCAPE.sub(_escape_meaning, text)
     if "\0" in plain:
         raise BadFile("a NUL character", line)
     try:
@@ -114,23 +157,43 @@ def _unescaped(text: str, line: int) -> str:
         raise BadFile("half of a surrogate pair", line) from None
 
 
-def _meant(escape: re.Match[str]) -> str:
+def _escape_meaning(escape: re.Match[str]) -> str:
     return chr(int(escape[1], 16)) if escape[1] else _CONTROLS.get(escape[2], escape[2])
 
 
 def _steps(key: str, line: int) -> list[str | int]:
-    """`a.b[0].c` is the member `c` of the first item of the member `a.b`."""
-    if _INDEX.search(key) is None:
+    """`a.b[0].c` is the member `c` of the first item of the member `a.b`.
+
+    Other text in brackets names a member, see `pilothouse_core.keys`.
+    """
+    if _MALFORMED_INDEX.search(key) is None:
         return [key]
-    if _INDEXED_KEY.fullmatch(key) is None:
-        raise BadFile(f"the key {shown(key)} has an index without meaning", line)
-    steps = [int(step[1]) if step[1] else step[2] for step in _STEP.finditer(key)]
+    first = _INDEX.search(key)
+    name = key[: first.start()] if first else ""
+    steps: list[str | int] = [name]
+    position = len(name)
+    if not name or _MALFORMED_INDEX.search(name):
+        raise BadFile(f"the key {quoted_name(key)} has an index without meaning", line)
+    while position < len(key):
+        step = _STEP.match(key, position)
+        if step is None:
+            raise BadFile(f"the key {quoted_name(key)} has an index without meaning", line)
+        steps.append(_step(step))
+        position = step.end()
     if len(steps) > MAX_DEPTH:
         raise BadFile(f"nested more than {MAX_DEPTH} levels deep", line)
     return steps
 
 
-def _insert(node: _Node, steps: list[str | int], value: str) -> bool:
+def _step(match: re.Match[str]) -> str | int:
+    if match["index"] is not None:
+        return int(match["index"])
+    if match["member"] is not None:
+        return _ESCAPED.sub(r"\1", match["member"])
+    return match["plain"] or match["other"]
+
+
+def _insert(node: _Node, steps: list[str | int], value: _Leaf) -> bool:
     """Tell whether there was a place for `value`."""
     for step, after in pairwise(steps):
         below = node.setdefault(step, {})
@@ -143,32 +206,62 @@ def _insert(node: _Node, steps: list[str | int], value: str) -> bool:
     return True
 
 
-def _finished(node: _Node | str, key: str) -> object:
-    if isinstance(node, str):
-        return node
+def _build_value(node: _Node | _Leaf, key: str) -> object:
+    if isinstance(node, _Leaf):
+        return node.value
     if isinstance(next(iter(node)), str):
-        return {str(name): _finished(below, f"{key}.{name}") for name, below in node.items()}
+        return {str(name): _build_value(below, f"{key}.{name}") for name, below in node.items()}
     for index in range(len(node)):
         if index not in node:
-            raise BadFile(f"the list {shown(key)} has items, but none at [{index}]")
-    return [_finished(node[index], f"{key}[{index}]") for index in range(len(node))]
+            raise BadFile(f"the list {quoted_name(key)} has no item [{index}]")
+    return [_build_value(node[index], f"{key}[{index}]") for index in range(len(node))]
 
 
-def write(data: Mapping[str, object]) -> str:
-    return "".join(f"{line}\n" for key, value in leaves(data) for line in _lines(key, value))
+def write(data: Mapping[str, object], *, types: bool = False) -> str:
+    """One line a leaf and a line a list's item; with `types`, comments before what is not text."""
+    lines = (line for key, leaf in leaves(data) for line in _leaf_lines(key, leaf, types=types))
+    return "".join(f"{line}\n" for line in lines)
 
 
-def _lines(key: str, value: object) -> Iterator[str]:
-    if is_secret(value):
-        yield left_out(key)
-    elif isinstance(value, dict) and is_section(value):
-        for inner, leaf in leaves(value, key):
-            yield from _lines(inner, leaf)
+def _leaf_lines(key: str, leaf: object, *, types: bool) -> Iterator[str]:
+    if is_secret(leaf) and not revealed_secret(leaf)[0]:
+        yield omission_note(key)
+    elif holds_mask(leaf):
+        yield omission_note(key, "a list with a secret")
+    else:
+        yield from _lines(key, leaf if types else with_revealed_values(leaf), types=types)
+
+
+def _lines(key: str, value: object, *, types: bool) -> Iterator[str]:
+    is_shown, secret = revealed_secret(value)
+    if is_shown:
+        yield from type_note(secret, is_secret=True)
+        yield _line(key, secret if isinstance(secret, str) else json.dumps(secret))
+    elif isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from _lines(key + _below(name), inner, types=types)
     elif isinstance(value, list) and value:
         for index, item in enumerate(value):
-            yield from _lines(f"{key}[{index}]", item)
+            yield from _lines(f"{key}[{index}]", item, types=types)
     else:
-        yield f"{_SPECIAL_IN_KEY.sub(_escape, key)}={_SPECIAL_IN_VALUE.sub(_escape, _text(value))}"
+        if types:
+            yield from type_note(value, is_secret=False)
+        yield _line(key, _text(value))
+
+
+def _below(name: str) -> str:
+    """The rest of a key that leads from an item of a list to its member."""
+    if _PLAIN_NAME.fullmatch(name):
+        return f".{name}"
+    return f"[{_IN_BRACKETS.sub(_with_backslash, name)}]"
+
+
+def _with_backslash(special: re.Match[str]) -> str:
+    return f"\\{special[0]}"
+
+
+def _line(key: str, text: str) -> str:
+    return f"{_SPECIAL_IN_KEY.sub(_escape, key)}={_SPECIAL_IN_VALUE.sub(_escape, text)}"
 
 
 def _text(value: object) -> str:

@@ -1,46 +1,54 @@
 """A part of a configuration file and the Spring profiles it says it is for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.configs.formats.errors import BadFile, shown
+from app.configs.formats.errors import BadFile, quoted_name
+from app.configs.formats.profiles import BadExpression, Environments, environments_of, words_of
 
 # As `_canonical` writes them.
 _PROFILES = "spring.config.activate.onprofile"
 _LEGACY_PROFILES = "spring.profiles"  # as a section it holds settings, such as `active`
 _PLATFORM = "spring.config.activate.oncloudplatform"
-_OPERATORS = frozenset("&|!()")
+_NO_PROFILE = "default"  # Spring's name for: no profile is active
+_NOBODY = Environments(frozenset())
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """`profiles` are the environments it is for; none: the plain part of the file.
+    """`profiles` are the environments it is for; none: the plain part of the file, or left out.
 
-    `data` has its members as written, dotted and nested spellings still mixed.
+    `data` has its members as written, dotted and nested spellings still mixed. `left_out` says
+    why it is not for all that it was written for, or for nothing at all.
     """
 
     profiles: tuple[str, ...]
     data: dict[str, object]
+    left_out: str = ""
 
 
-def section(members: dict[str, object]) -> Section:
-    found: list[object] = []
+def read_section(members: dict[str, object]) -> Section:
+    found: dict[str, list[object]] = {_PROFILES: [], _PLATFORM: []}
     data = _without_activation(members, "", found)
-    if len(found) > 1:
+    if len(found[_PROFILES]) > 1:
         raise BadFile("a section says more than once which profiles it is for")
-    return Section(profiles=_profiles(found[0]) if found else (), data=data)
+    if found[_PLATFORM]:
+        return Section((), data, "spring.config.activate.on-cloud-platform has no counterpart here")
+    if not found[_PROFILES]:
+        return Section((), data)
+    return _for_profiles(found[_PROFILES][0], data)
 
 
 def _without_activation(
-    members: dict[str, object], prefix: str, found: list[object]
+    members: dict[str, object], prefix: str, found: dict[str, list[object]]
 ) -> dict[str, object]:
     rest: dict[str, object] = {}
     for name, value in members.items():
         path = prefix + _canonical(name)
         if path == _PLATFORM:
-            # Without this condition the section would apply everywhere.
-            raise BadFile("spring.config.activate.on-cloud-platform has no counterpart here")
-        if path == _PROFILES or (path == _LEGACY_PROFILES and not isinstance(value, dict)):
-            found.append(value)
+            found[_PLATFORM].append(value)
+        elif path == _PROFILES or (path == _LEGACY_PROFILES and not isinstance(value, dict)):
+            found[_PROFILES].append(value)
         elif isinstance(value, dict) and value and _PROFILES.startswith(f"{path}."):
             if kept := _without_activation(value, f"{path}.", found):
                 rest[name] = kept
@@ -54,18 +62,56 @@ def _canonical(name: str) -> str:
     return name.replace("-", "").replace("_", "").lower()
 
 
-def _profiles(value: object) -> tuple[str, ...]:
-    names = value if isinstance(value, list) else [value]
-    profiles = dict.fromkeys(profile for name in names for profile in _split(name))
+def _for_profiles(value: object, data: dict[str, object]) -> Section:
+    expressions = _expressions(value)
+    found, unread = _NOBODY, []
+    for expression in expressions:
+        try:
+            found = found | environments_of(expression)
+        except BadExpression:
+            unread.append(expression)
+    named = _named_environments(expressions) if found.is_all_except else found.names
+    words = [word for expression in expressions for word in words_of(expression)]
+    in_order = dict.fromkeys(word for word in words if word in named)
+    profiles = tuple(name for name in in_order if name != _NO_PROFILE)
+    reason = _omission_reason(value, found, profiles, unread)
+    return Section(profiles, data, reason)
+
+
+def _named_environments(expressions: Sequence[str]) -> set[str]:
+    """Return of expressions the environments that some name, though others do not."""
+    names: set[str] = set()
+    for expression in expressions:
+        try:
+            found = environments_of(expression)
+        except BadExpression:
+            continue
+        if not found.is_all_except:
+            names |= found.names
+    return names
+
+
+def _omission_reason(
+    value: object, found: Environments, profiles: Sequence[str], unread: Sequence[str]
+) -> str:
+    stated = quoted_name(", ".join(map(str, value)) if isinstance(value, list) else str(value))
+    if unread:
+        return f"the profile expression {quoted_name(unread[0])} is not one that Spring reads"
+    if found.is_all_except:
+        return f"{stated} is for all environments except some, and no layer represents that"
+    if _NO_PROFILE in found.names:
+        return f"{stated} is for programs without any profile, and an environment is a profile"
     if not profiles:
-        raise BadFile("a section is for a profile without a name")
-    return tuple(profiles)
+        return f"{stated} needs several profiles at once, and an environment is one"
+    return ""
 
 
-def _split(names: object) -> list[str]:
-    if not isinstance(names, str):
+def _expressions(value: object) -> list[str]:
+    names = value if isinstance(value, list) else [value]
+    if not all(isinstance(name, str) for name in names):
         # `on-profile: no` would otherwise be for an environment called False.
         raise BadFile("a profile is named by text; put its name in quotes")
-    if _OPERATORS.intersection(names):
-        raise BadFile(f"the profile expression {shown(names)} cannot be expressed by environments")
-    return [name.strip() for name in names.split(",") if name.strip()]
+    found = [part.strip() for name in names for part in str(name).split(",") if part.strip()]
+    if not found:
+        raise BadFile("a section is for a profile without a name")
+    return list(dict.fromkeys(found))

@@ -9,11 +9,13 @@ from typing import Final
 
 import yaml
 
-from app.configs.formats.errors import BadFile, FileTooComplex, shown
-from app.configs.formats.yaml_scalars import TAGS, meaning, scalar_tag
+from app.configs.formats.errors import BadFile, FileTooComplex, quoted_name
+from app.configs.formats.yaml_scalars import TAGS, scalar_tag, scalar_value
 
 MAX_DEPTH: Final = 64
 MAX_NODES: Final = 100_000  # in the whole file, with every alias expanded
+MAX_DOCUMENTS: Final = 1000
+MAX_ANCHORS: Final = 10_000
 MAX_LETTERS: Final = 4 * 1024 * 1024  # likewise: a few nodes can repeat one long text
 
 
@@ -25,11 +27,11 @@ class _Sequence:
     def awaits_key(self) -> bool:
         return False
 
-    def added(self, value: object) -> bool:
+    def add(self, value: object) -> bool:
         self.items.append(value)
         return True
 
-    def finished(self) -> object:
+    def value(self) -> object:
         return self.items
 
 
@@ -44,25 +46,25 @@ class _Mapping:
     def awaits_key(self) -> bool:
         return self.key is None
 
-    def named(self, key: str, *, is_merge: bool) -> bool:
+    def begin_member(self, key: str, *, is_merge: bool) -> bool:
         """Tell whether `key` is new here."""
         self.key, self.is_merge = key, is_merge
         return self.merged is None if is_merge else key not in self.members
 
-    def added(self, value: object) -> bool:
+    def add(self, value: object) -> bool:
         """Tell whether `value` may stand under the key that was named."""
         if self.is_merge:
-            self.merged = _merged(value)
+            self.merged = _merge_sources(value)
         elif self.key is not None:
             self.members[self.key] = value
         self.key = None
         return not self.is_merge or self.merged is not None
 
-    def finished(self) -> object:
+    def value(self) -> object:
         return self.members if self.merged is None else self.merged | self.members
 
 
-def _merged(value: object) -> dict[str, object] | None:
+def _merge_sources(value: object) -> dict[str, object] | None:
     """The members that `<<` brings, of several mappings the first one has the last word."""
     merged: dict[str, object] = {}
     for source in reversed(value if isinstance(value, list) else [value]):
@@ -100,7 +102,7 @@ class Composer:
         self._root = _Sequence()
         self._open = [_Open(self._root)]
         self._anchors: dict[str, _Anchored | None] = {}  # None: still open
-        self._nodes = self._letters = 0
+        self._nodes = self._letters = self._documents = self._anchored = 0
         self._line = self._document_line = 1
 
     def take(self, event: yaml.Event) -> None:
@@ -118,6 +120,9 @@ class Composer:
             case yaml.DocumentStartEvent():
                 self._document_line = self._line
                 self._anchors.clear()
+                self._documents += 1
+                if self._documents > MAX_DOCUMENTS:
+                    raise FileTooComplex(f"line {self._line}: more than {MAX_DOCUMENTS} documents")
             case yaml.DocumentEndEvent():
                 self._end_document()
 
@@ -127,10 +132,11 @@ class Composer:
             raise BadFile("a NUL character in a scalar", self._line)
         self._count(1, len(text))
         if event.anchor:
-            value = meaning(event, self._line)
+            value = scalar_value(event, self._line)
+            self._count_anchor()
             self._anchors[event.anchor] = _Anchored(value, text, 1, len(text), 0)
         if not self._open[-1].node.awaits_key:
-            self._add(meaning(event, self._line), 0)
+            self._add(scalar_value(event, self._line), 0)
         else:
             scalar_tag(event, self._line)
             is_merge = text == "<<" and event.tag is None and event.implicit[0]
@@ -143,6 +149,7 @@ class Composer:
         if self._open[-1].node.awaits_key:
             raise BadFile("a key that is not a scalar", self._line)
         if event.anchor:
+            self._count_anchor()
             self._anchors[event.anchor] = None
         self._check_depth(1)
         node = _Mapping() if is_mapping else _Sequence()
@@ -151,7 +158,7 @@ class Composer:
 
     def _end(self) -> None:
         ended = self._open.pop()
-        value = ended.node.finished()
+        value = ended.node.value()
         if ended.anchor:
             self._anchors[ended.anchor] = _Anchored(
                 value=value,
@@ -164,14 +171,14 @@ class Composer:
 
     def _alias(self, event: yaml.AliasEvent) -> None:
         if event.anchor not in self._anchors:
-            raise BadFile("an alias of nothing that stands before it", self._line)
+            raise BadFile("undefined alias", self._line)
         anchored = self._anchors[event.anchor]
         if anchored is None:
-            raise BadFile("an alias inside of what it stands for", self._line)
+            raise BadFile("recursive alias", self._line)
         self._count(anchored.nodes, anchored.letters)
         self._check_depth(anchored.height)
         if not self._open[-1].node.awaits_key:
-            self._add(_copied(anchored.value), anchored.height)
+            self._add(_deep_copy(anchored.value), anchored.height)
         elif anchored.text is not None:
             self._name(anchored.text, is_merge=False)
         else:
@@ -179,13 +186,13 @@ class Composer:
 
     def _name(self, key: str, *, is_merge: bool) -> None:
         node = self._open[-1].node
-        if isinstance(node, _Mapping) and not node.named(key, is_merge=is_merge):
-            raise BadFile(f"the key {shown(key)} stands twice in one mapping", self._line)
+        if isinstance(node, _Mapping) and not node.begin_member(key, is_merge=is_merge):
+            raise BadFile(f"the key {quoted_name(key)} is given twice in one mapping", self._line)
 
     def _add(self, value: object, height: int) -> None:
         around = self._open[-1]
         around.height = max(around.height, height + 1)
-        if not around.node.added(value):
+        if not around.node.add(value):
             raise BadFile("a merge key (<<) leads to something other than mappings", self._line)
 
     def _count(self, nodes: int, letters: int) -> None:
@@ -195,6 +202,11 @@ class Composer:
             raise FileTooComplex(f"line {self._line}: more than {MAX_NODES} values and keys")
         if self._letters > MAX_LETTERS:
             raise FileTooComplex(f"line {self._line}: more than {MAX_LETTERS} characters of text")
+
+    def _count_anchor(self) -> None:
+        self._anchored += 1
+        if self._anchored > MAX_ANCHORS:
+            raise FileTooComplex(f"line {self._line}: more than {MAX_ANCHORS} anchors")
 
     def _check_depth(self, height: int) -> None:
         around = len(self._open) - 1
@@ -209,8 +221,8 @@ class Composer:
             raise BadFile("a document that is not a mapping", self._document_line)
 
 
-def _copied(value: object) -> object:
+def _deep_copy(value: object) -> object:
     """A value of its own for each alias: nothing in the result is shared."""
     if isinstance(value, dict):
-        return {name: _copied(member) for name, member in value.items()}
-    return [_copied(item) for item in value] if isinstance(value, list) else value
+        return {name: _deep_copy(member) for name, member in value.items()}
+    return [_deep_copy(item) for item in value] if isinstance(value, list) else value

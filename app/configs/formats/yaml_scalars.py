@@ -1,6 +1,7 @@
-"""What a scalar means in YAML 1.1 as PyYAML reads it, less its surprises.
+"""YAML 1.1 scalars as Spring (SnakeYAML) and PyYAML read them, except for their surprises.
 
-A date stays text, and so does 12:30, which YAML 1.1 takes for a number in base 60.
+Where the two differ it is Spring's: `1e3` is a number. A date stays text, and so does 12:30, which
+YAML 1.1 takes for a number in base 60.
 """
 
 import re
@@ -9,6 +10,7 @@ from typing import Final
 from yaml import ScalarEvent
 
 from app.configs.formats.errors import BadFile
+from pilothouse_core.numbers import INEXACT, is_exact
 
 TAGS: Final = "tag:yaml.org,2002:"
 
@@ -32,17 +34,18 @@ _INTEGER: Final = re.compile(
     r"[-+]?(?:0b_*[01][01_]*|0x_*[0-9a-fA-F][0-9a-fA-F_]*|0[0-7_]+|0|[1-9][0-9_]*)"
 )
 _FLOAT: Final = re.compile(
-    r"[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?"
+    r"[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
+    r"|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?"
 )
 _NOT_FINITE: Final = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
 
-def meaning(event: ScalarEvent, line: int) -> object:
+def scalar_value(event: ScalarEvent, line: int) -> object:
     """The value of a scalar; raises BadFile."""
     if event.tag is None:
         return _plain(event.value, line) if event.implicit[0] else event.value
     name = scalar_tag(event, line)
-    return event.value if name == "str" else _converted(name, event.value, line)
+    return event.value if name == "str" else _convert_tagged(name, event.value, line)
 
 
 def scalar_tag(event: ScalarEvent, line: int) -> str:
@@ -65,7 +68,7 @@ def _plain(text: str, line: int) -> object:
     if _FLOAT.fullmatch(text):
         return _finite(text.replace("_", ""), line)
     if _NOT_FINITE.fullmatch(text):
-        raise BadFile("infinity and not-a-number are no values of a configuration", line)
+        raise BadFile("infinity and not-a-number cannot be stored", line)
     return text
 
 
@@ -82,19 +85,22 @@ def _integer(text: str, line: int) -> int:
 
 
 def _finite(number: str | int, line: int) -> float:
+    """Return the number as a double, which it has to equal; raises BadFile."""
     try:
         value = float(number)
     except OverflowError:
         value = float("inf")
     if value in {float("inf"), float("-inf")}:
         raise BadFile("a number beyond every double", line)
+    if not (is_exact(number) if isinstance(number, str) else value == number):
+        raise BadFile(INEXACT, line)
     return value
 
 
-def _converted(name: str, text: str, line: int) -> object:
+def _convert_tagged(name: str, text: str, line: int) -> object:
     value = _plain(text, line)
     if name == "float" and type(value) is int:
         return _finite(value, line)
     if type(value) is not _TYPES[name]:
-        raise BadFile(f"a scalar tagged !!{name} is none", line)
+        raise BadFile(f"the value does not match its tag !!{name}", line)
     return value

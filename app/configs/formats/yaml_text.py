@@ -20,6 +20,8 @@ _AMBIGUOUS: Final = re.compile(
     r"|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*"
 )
 
+_BREAKS_OF_OLD: Final = re.compile("[\x85\u2028\u2029]")
+
 
 def read(text: str) -> list[dict[str, object]]:
     """The mappings of all documents that are not empty."""
@@ -48,7 +50,10 @@ class _Dumper(yaml.CSafeDumper):
 def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
     # Certificates and scripts stay readable; the emitter quotes what a block cannot hold.
     is_block = "\n" in text and not text[0].isspace()
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if is_block else None)
+    style = "|" if is_block else None
+    if _BREAKS_OF_OLD.search(text):
+        style = '"'  # escaped: they end a line in YAML 1.1, and are characters as others in 1.2
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _text)

@@ -1,1 +1,1 @@
-"""What the service and its clients must agree on for ever. Pure: no I/O, no framework."""
+"""The code that the service and its clients share: pure, without I/O or framework."""

@@ -1,7 +1,7 @@
 """Which instance of a service is next: pure, so that the service and its clients agree.
 
-First `pool` decides who takes part and with which share, then a strategy picks one of them. What
-depends on the shares alone is prepared once: picking costs little, however many there are.
+First `choose_pool` selects the candidates and their shares, then a strategy picks one of them.
+Everything that depends on the shares alone is computed once, so picking is cheap for any number.
 """
 
 from bisect import bisect_right
@@ -23,7 +23,7 @@ _OWNERS_KEPT = 1024  # of keys; then all are forgotten
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What balancing asks of an instance; `age` is in seconds since it was registered."""
+    """An instance as balancing sees it; `age` is in seconds since it was registered."""
 
     id: str
     weight: int = 100
@@ -35,7 +35,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Pool:
-    """Who takes part, by id in ascending order; a share is relative to the others and above 0."""
+    """The selected candidates by id, ascending; a share is relative to the others and above 0."""
 
     shares: Mapping[str, int]
     panicked: bool = False  # too few are healthy: the unhealthy take part as well
@@ -50,13 +50,13 @@ class Pool:
         return Rendezvous(self.shares)
 
 
-def pool(
+def choose_pool(
     candidates: Iterable[Candidate],
     *,
     zone: str | None = None,
     panic_threshold: float = PANIC_THRESHOLD,
 ) -> Pool:
-    """Choose who takes part; a weight of 0 keeps an instance out in any case.
+    """Select the candidates to balance over; a weight of 0 always excludes an instance.
 
     With less than `panic_threshold` (0 to 1) of them healthy all are used, of every zone: the few
     would only be overrun. Else the healthy ones of `zone`, if they hold enough, or all healthy.
@@ -72,7 +72,7 @@ def pool(
 
 
 def _is_enough(local: Iterable[Candidate], healthy: Iterable[Candidate]) -> bool:
-    """Tell whether a zone can bear its callers, who are taken to be spread evenly over zones."""
+    """Tell whether a zone can serve its callers, assumed to be spread evenly over zones."""
     shares = _shares(healthy)
     own = sum(shares.get(candidate.id, 0) for candidate in local)
     zones = {candidate.zone for candidate in healthy}
@@ -80,14 +80,14 @@ def _is_enough(local: Iterable[Candidate], healthy: Iterable[Candidate]) -> bool
 
 
 def _shares(candidates: Iterable[Candidate]) -> dict[str, int]:
-    """Count by warmth; where all are so new that nobody has a share yet, by weight alone."""
+    """Return shares by warm-up progress; if all are 0, by weight alone."""
     ordered = sorted(candidates, key=lambda candidate: candidate.id)
-    warm = {candidate.id: share(candidate) for candidate in ordered}
+    warm = {candidate.id: effective_share(candidate) for candidate in ordered}
     shares = {id_: count for id_, count in warm.items() if count}
     return shares or {candidate.id: candidate.weight * _FINE for candidate in ordered}
 
 
-def share(candidate: Candidate) -> int:
+def effective_share(candidate: Candidate) -> int:
     """Count the thousandths of a weight that are due: they grow linearly over the warm-up."""
     age = max(0.0, candidate.age)  # another clock may have registered it in our future
     if age >= candidate.warmup_seconds:
@@ -112,7 +112,7 @@ class RoundRobin:
         self._credits: list[int] = []
 
     def next(self, shares: Mapping[str, int]) -> str | None:
-        """Return whose turn it is, None if there is nobody; `shares` are not changed afterwards.
+        """Return the next candidate, None if there is none; `shares` must not change afterwards.
 
         Over any run of `sum(shares)` picks (divided by what all shares have in common) everybody
         gets exactly the own share.
@@ -133,21 +133,21 @@ class RoundRobin:
         return chosen
 
     def _begin(self, shares: Mapping[str, int]) -> None:
-        """Take over other shares; who has waited for a turn goes on to wait for it."""
-        before = self._waited()
+        """Adopt new shares; a candidate keeps the turns it is due."""
+        before = self._turns_due()
         waited = {id_: before.get(id_, 0.0) for id_ in shares}
         # Those who left took credit or debt along; a newcomer must not wait for it to level out.
         excess = sum(waited.values()) / len(waited)
         self._shares, self._total = shares, sum(shares.values())
         self._alike, self._counts, self._credits = [], [], []
-        for count, ids in _alike(shares):
+        for count, ids in _group_by_share(shares):
             self._alike.append(deque(sorted(ids, key=lambda id_: -waited[id_])))
             self._counts.append(count * len(ids))
             of_them = sum(waited[id_] - excess for id_ in ids)
             self._credits.append(round(of_them * self._total))
 
-    def _waited(self) -> dict[str, float]:
-        """Return how many turns each is due: those who are alike stand in line for theirs."""
+    def _turns_due(self) -> dict[str, float]:
+        """Return how many turns each is due; those with equal shares queue for theirs."""
         return {
             id_: (credit / self._total + (len(alike) - 1) / 2 - place) / len(alike)
             for alike, credit in zip(self._alike, self._credits, strict=True)
@@ -156,7 +156,7 @@ class RoundRobin:
 
 
 class LeastRecent:
-    """Whoever was not picked for the longest time; those who never were come first.
+    """Picks the candidate not picked for the longest time; those never picked come first.
 
     Shares do not matter beyond taking part. One for each service and zone.
     """
@@ -167,7 +167,7 @@ class LeastRecent:
         self._picked: set[str] = set()
 
     def next(self, shares: Mapping[str, int]) -> str | None:
-        """Return whose turn it is, None if there is nobody; `shares` are not changed afterwards."""
+        """Return the next candidate, None if there is none; `shares` must not change afterwards."""
         if not shares:
             return None
         if shares is not self._shares:
@@ -189,7 +189,7 @@ class Lottery:
         self._ends = list(accumulate(shares[id_] for id_ in self._ids))
 
     def owner(self, drawn: float) -> str | None:
-        """Return whose share holds `drawn`, a number in [0, 1); None if there is nobody."""
+        """Return the candidate whose share contains `drawn`, in [0, 1); None if there is none."""
         if not self._ids:
             return None
         place = bisect_right(self._ends, drawn * self._ends[-1])
@@ -207,7 +207,7 @@ class Rendezvous:
     """
 
     def __init__(self, shares: Mapping[str, int]) -> None:
-        alike = _alike(shares)
+        alike = _group_by_share(shares)
         # Those who have the same share side by side: of them only the highest hash can win.
         self._ids = [id_ for _, ids in alike for id_ in ids]
         self._names = [_bytes(id_) for id_ in self._ids]
@@ -217,7 +217,7 @@ class Rendezvous:
         self._known: dict[int, str] = {}
 
     def owner(self, key: str) -> str | None:
-        """Return the owner of `key`, None if there is nobody."""
+        """Return the owner of `key`, None if there is no candidate."""
         if not self._ids:
             return None
         seed = mmh3.mmh3_32_uintdigest(_bytes(key))
@@ -244,8 +244,8 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _alike(shares: Mapping[str, int]) -> list[tuple[int, list[str]]]:
-    """Put those together who have the same share; shares and ids ascend."""
+def _group_by_share(shares: Mapping[str, int]) -> list[tuple[int, list[str]]]:
+    """Group ids by share; shares and ids ascend."""
     ids: dict[int, list[str]] = {}
     for id_ in sorted(shares):
         ids.setdefault(shares[id_], []).append(id_)

@@ -1,4 +1,4 @@
-"""Which bucket a subject falls into, and which variant owns which buckets.
+"""Buckets of subjects, and the ranges of buckets that belong to variants.
 
 A public contract: each hash is frozen by vectors (tests/core/vectors), and a later one gets a new
 name. A *share* is counted in buckets; ranges are half open and lie on 0 to the total of the hash.
@@ -30,11 +30,16 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hash:
-    """A way to place subjects. `total` is its number of buckets; None: the sum of the weights."""
+    """A way to place subjects. `total` is its number of buckets; None: the sum of the weights.
+
+    With `needs_subject` nobody without a subject has a share, not even of a whole: so it is in the
+    system that the hash is of, and what is imported means what it meant there.
+    """
 
     name: str
     total: int | None
     bind: Callable[[str, int], BucketOf]  # salt, total
+    needs_subject: bool = True
 
     def shares(self, weights: Mapping[str, float]) -> dict[str, int]:
         """Count the buckets of each variant; raises ValueError with the reason.
@@ -43,7 +48,7 @@ class Hash:
         no total of its own they are whole numbers, relative to their sum.
         """
         if self.total is None:
-            return _relative(weights)
+            return _relative_shares(weights)
         counted = {name: self.share(weight) for name, weight in weights.items()}
         if sum(counted.values()) != self.total:
             raise ValueError("the weights do not add up to 100")
@@ -58,11 +63,11 @@ class Hash:
         counted = round(scaled)
         # The nearest decimal must be the one that was written: floats hold 12.345 inexactly.
         if counted * 100 / total != percent:
-            raise ValueError(f"the smallest share here is {_plain(100 / total)} percent")
+            raise ValueError(f"the smallest share here is {_decimal_text(100 / total)} percent")
         return counted
 
 
-def _relative(weights: Mapping[str, float]) -> dict[str, int]:
+def _relative_shares(weights: Mapping[str, float]) -> dict[str, int]:
     counted = {}
     for name, weight in weights.items():
         if weight < 0 or weight != int(weight):
@@ -78,7 +83,7 @@ def percent(share: int, total: int) -> float:
     return share * 100 / total
 
 
-def _plain(number: float) -> str:
+def _decimal_text(number: float) -> str:
     return f"{number:f}".rstrip("0").rstrip(".")
 
 
@@ -111,6 +116,18 @@ def _remainder(seed: int) -> Callable[[str, int], BucketOf]:
         return bucket
 
     return bind
+
+
+def _flagd_1(salt: str, total: int) -> BucketOf:
+    """flagd's `fractional` before its hash was CBOR: murmur3 of the salt and the subject, joined.
+
+    The salt is the flag's key where it buckets by targeting key.
+    """
+
+    def bucket(subject: Subject) -> int:
+        return (_hash(f"{salt}{subject}", 0) * total) >> 32
+
+    return bucket
 
 
 def _flagd_2(salt: str, total: int) -> BucketOf:
@@ -153,7 +170,8 @@ def _cbor_head(major: int, number: int) -> bytes:
 HASHES: Mapping[str, Hash] = {
     made.name: made
     for made in (
-        Hash("murmur3-1", 100_000, _murmur3_1),
+        Hash("murmur3-1", 100_000, _murmur3_1, needs_subject=False),
+        Hash("flagd-1", None, _flagd_1),
         Hash("flagd-2", None, _flagd_2),
         Hash("flagd-2-value", None, _flagd_2_value),
         Hash("unleash-1", 100, _remainder(0)),
@@ -163,7 +181,7 @@ HASHES: Mapping[str, Hash] = {
 DEFAULT_HASH = "murmur3-1"
 
 
-def laid(shares: Mapping[str, int]) -> tuple[Range, ...]:
+def allocate_ranges(shares: Mapping[str, int]) -> tuple[Range, ...]:
     """Lay shares side by side, in their order."""
     ends = accumulate(shares.values())
     return tuple(
@@ -181,7 +199,7 @@ def shares_of(ranges: Sequence[Range]) -> dict[str, int]:
     return found
 
 
-def moved(ranges: Sequence[Range], shares: Mapping[str, int]) -> tuple[Range, ...]:
+def reallocate_ranges(ranges: Sequence[Range], shares: Mapping[str, int]) -> tuple[Range, ...]:
     """Give each variant its new share, moving as few buckets as possible.
 
     Exactly half the sum of the absolute differences moves: who gains keeps all it had, who loses
@@ -200,16 +218,18 @@ def moved(ranges: Sequence[Range], shares: Mapping[str, int]) -> tuple[Range, ..
             giver = givers[0]
             count = min(spare[giver], -spare[taker])
             low = place[taker] < place[giver]
-            result[giver], given = _split(result[giver], count, low=low)
+            result[giver], given = _split_off(result[giver], count, low=low)
             result[taker] = [*result[taker], *(Range(s, e, taker) for s, e, _ in given)]
             spare[giver] -= count
             spare[taker] += count
             if not spare[giver]:
                 givers.pop(0)
-    return _joined(sorted(r for name in order for r in result[name]))
+    return _merge_adjacent(sorted(r for name in order for r in result[name]))
 
 
-def _split(ranges: Sequence[Range], count: int, *, low: bool) -> tuple[list[Range], list[Range]]:
+def _split_off(
+    ranges: Sequence[Range], count: int, *, low: bool
+) -> tuple[list[Range], list[Range]]:
     """Take `count` buckets off one end; returns (what stays, what is taken)."""
     stays, taken = sorted(ranges), []
     while count:
@@ -225,7 +245,7 @@ def _split(ranges: Sequence[Range], count: int, *, low: bool) -> tuple[list[Rang
     return stays, taken
 
 
-def _joined(ranges: Sequence[Range]) -> tuple[Range, ...]:
+def _merge_adjacent(ranges: Sequence[Range]) -> tuple[Range, ...]:
     joined: list[Range] = []
     for found in ranges:
         if joined and joined[-1].variant == found.variant and joined[-1].end == found.start:
@@ -235,7 +255,7 @@ def _joined(ranges: Sequence[Range]) -> tuple[Range, ...]:
     return tuple(joined)
 
 
-def owner(ranges: Sequence[Range]) -> Callable[[int], int]:
+def range_lookup(ranges: Sequence[Range]) -> Callable[[int], int]:
     """Return a function from a bucket to the index of the range that holds it."""
     ends = [found.end for found in ranges]
     if len(ends) == 1:

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import re2
 
-Rule = Literal[
+CredentialRule = Literal[
     "private_key",
     "aws_key",
     "azure_key",
@@ -34,7 +34,7 @@ Rule = Literal[
 
 # Rule, something short that every match contains, and the whole. What is short is looked for in
 # all values at once; counted repetitions would make that automaton too large.
-_FORMATS: Final[tuple[tuple[Rule, str, str], ...]] = (
+_FORMATS: Final[tuple[tuple[CredentialRule, str, str], ...]] = (
     (
         "private_key",
         "PRIVATE KEY",
@@ -119,7 +119,7 @@ _END = 16  # characters, of which so many differ unless a page shows `xxxxxxxx` 
 _LEAST_DIFFERENT = 6
 
 
-def _triggers() -> Any:
+def _compile_triggers() -> Any:
     options = re2.Options()
     options.log_errors = False
     triggers = re2.Set.SearchSet(options)
@@ -129,14 +129,14 @@ def _triggers() -> Any:
     return triggers
 
 
-_TRIGGERS: Final = _triggers()
-_PATTERNS: Final[tuple[tuple[Rule, Any], ...]] = tuple(
+_TRIGGERS: Final = _compile_triggers()
+_PATTERNS: Final[tuple[tuple[CredentialRule, Any], ...]] = tuple(
     (rule, re2.compile(pattern)) for rule, _, pattern in _FORMATS
 )
 
 
-def by_format(text: str) -> Rule | None:
-    """Return the rule of a credential of a known shape that stands anywhere in `text`.
+def rule_by_format(text: str) -> CredentialRule | None:
+    """Return the rule of a credential of a known shape anywhere in `text`.
 
     Raises UnicodeEncodeError where UTF-8 cannot say the text.
     """

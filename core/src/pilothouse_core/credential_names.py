@@ -1,13 +1,15 @@
-"""What the name of a key says about its value. Pure."""
+"""What the name of a key says about its value."""
 
 import re
 from functools import lru_cache
 from typing import Final, Literal
 
+from pilothouse_core.keys import names_of
+
 Strength = Literal["password", "secret", "token"]
 """`password`: every text counts. `secret`: also words with digits. `token`: what looks random."""
 
-_CONSIDERED = 256  # characters, as many as a key has
+_CONSIDERED = 1024  # characters, as many as a key has
 # Names are short, and this pattern never looks back by more than one character.
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", re.ASCII)
 _HINT = re.compile(
@@ -70,20 +72,21 @@ _ABOUT: Final = frozenset(
 
 
 def strength_of(key: str) -> Strength | None:
-    """Return what makes a value under this key a credential, None where the name says nothing."""
+    """Return how strongly a key's name suggests a credential, None if it does not."""
     key = key[-_CONSIDERED:]
     if _HINT.search(key) is None:
         return None
-    segments = [_words(segment) for segment in key.split(".")[-4:]]
+    names = names_of(key)
+    segments = [_words(name) for name in names[-4:]]
     while len(segments) > 1 and _SUFFIXES.issuperset(segments[-1]):
         segments.pop()
     *above, words = segments
     outer = above[-1] if above else ()
-    if _NEUTRAL.intersection(words) or _SPOKEN.intersection(key.lower().split(".")[:-1]):
+    if _NEUTRAL.intersection(words) or _SPOKEN.intersection(name.lower() for name in names[:-1]):
         return None
-    found = _own(words, outer)
+    found = _strength_of_words(words, outer)
     if found is None and outer and not _ABOUT.intersection(words):
-        return _inherited(outer)
+        return _strength_of_section(outer)
     return found
 
 
@@ -92,7 +95,7 @@ def _words(segment: str) -> tuple[str, ...]:
     return tuple(word.lower() for word in _WORD.findall(segment))
 
 
-def _own(words: tuple[str, ...], outer: tuple[str, ...]) -> Strength | None:
+def _strength_of_words(words: tuple[str, ...], outer: tuple[str, ...]) -> Strength | None:
     while words and (words[-1].isdigit() or words[-1] in _SUFFIXES) and len(words) > 1:
         words = words[:-1]
     if not words:
@@ -113,7 +116,7 @@ def _own(words: tuple[str, ...], outer: tuple[str, ...]) -> Strength | None:
     return "token" if last == "key" and _OF_KEYS.intersection(before[-1:]) else None
 
 
-def _inherited(outer: tuple[str, ...]) -> Strength | None:
+def _strength_of_section(outer: tuple[str, ...]) -> Strength | None:
     if outer[-1] not in _PLURALS or (outer[-1] == "keys" and not _OF_KEYS.intersection(outer)):
         return None
     return "secret" if outer[-1] == "passwords" else "token"

@@ -14,7 +14,7 @@ _LEAST_CHANGES, _FEW_VOWELS = 0.24, 0.2  # per character
 _ROOTS = "run|etc|var|opt|home|mnt|secrets?|vault|usr|tmp|app|data|srv|root|proc|dev|config|certs?"
 
 # What stands where a credential could, and is none. Full matches, letters of either case.
-_NONE: Final = (
+_STAND_IN_PATTERNS: Final = (
     r"[^a-z0-9]*",
     r"x{3,}.*|.{0,8}x{8,}",
     # words of a schema or a mode
@@ -85,24 +85,24 @@ def _options() -> Any:
     return options
 
 
-def _set() -> Any:
+def _compile_stand_ins() -> Any:
     patterns = re2.Set.FullMatchSet(_options())
-    for pattern in _NONE:
+    for pattern in _STAND_IN_PATTERNS:
         patterns.Add(pattern)
     patterns.Compile()
     return patterns
 
 
-_STAND_INS = _set()
+_STAND_INS = _compile_stand_ins()
 
 
 def is_stand_in(text: str) -> bool:
-    """Tell whether `text` only stands for a credential: a template, a reference, a hash, a path."""
+    """Tell whether `text` only represents a credential: a template, reference, hash or path."""
     return _STAND_INS.Match(text) is not None or _VARIABLE.search(text) is not None
 
 
 def is_random(text: str) -> bool:
-    """Tell whether `text` looks as drawn at random rather than made of words.
+    """Tell whether `text` looks random rather than made of words.
 
     Words keep to one class of characters (upper, lower, digits) for long; in random text the
     class changes after about every other character. Entropy alone does not tell them apart: it is

@@ -1,9 +1,9 @@
-"""Tells whether a plain configuration value is a credential that should have been a secret. Pure.
+"""Detection of credentials among plain configuration values. Pure.
 
-`find` looks at the shape of the value, at passwords inside URLs and assignments, and at what the
-key is called: under a name such as `password` every text counts that is not a stand-in for one,
-under a name such as `token` only what looks random. All patterns that meet values are RE2's and
-the length is bounded, so it takes linear time.
+`find_credential` checks the shape of the value, passwords inside URLs and assignments, and the
+name of the key: under a name such as `password` every text counts unless it is a stand-in, under
+a name such as `token` only text that looks random. All patterns that meet values are RE2's and the
+length is bounded, so it takes linear time.
 """
 
 import binascii
@@ -14,11 +14,11 @@ from typing import Final
 
 import re2
 
-from pilothouse_core.credential_formats import Rule, by_format
+from pilothouse_core.credential_formats import CredentialRule, rule_by_format
 from pilothouse_core.credential_names import Strength, strength_of
 from pilothouse_core.credential_values import is_random, is_stand_in
 
-__all__ = ["MAX_SCANNED", "RULES", "Rule", "find"]
+__all__ = ["MAX_SCANNED", "RULES", "CredentialRule", "find_credential"]
 
 MAX_SCANNED = 65_536  # characters; what is longer is judged by its beginning
 _SHORTEST = 2
@@ -26,7 +26,7 @@ _SHORTEST_NUMBER = 4  # digits
 _MAX_NAMED = 1024  # what is longer is a text, and no password
 _MAX_PLACES = 100  # assignments and URLs in one value
 
-RULES: Final[Mapping[Rule, str]] = {
+RULES: Final[Mapping[CredentialRule, str]] = {
     "private_key": "a private key",
     "aws_key": "an AWS access key",
     "azure_key": "an Azure key",
@@ -83,27 +83,27 @@ _SCHEME = re2.compile(r"(?i)^(?:bearer|basic|token|apikey)\s+")
 _PLAINLY = re2.compile(r"^\{(?:noop|plain|cleartext)\}")
 
 
-def find(key: str, value: str) -> Rule | None:
-    """Return the rule by which the plain `value` of `key` is a credential, None if it is none.
+def find_credential(key: str, value: str) -> CredentialRule | None:
+    """Return the rule by which the plain `value` of `key` is a credential, None if it is not one.
 
     `key` is a dotted path. Never raises; of a value only the first `MAX_SCANNED` characters count.
     """
     text = value[:MAX_SCANNED].encode(errors="replace").decode()
     if len(text) < _SHORTEST:
         return None
-    return by_format(text) or _by_place(text) or _by_name(strength_of(key), text)
+    return rule_by_format(text) or _rule_by_context(text) or _rule_by_name(strength_of(key), text)
 
 
-def _by_place(text: str) -> Rule | None:
-    """Look at what stands where credentials stand: in headers, URLs and assignments."""
+def _rule_by_context(text: str) -> CredentialRule | None:
+    """Check the usual places of credentials: headers, URLs and assignments."""
     header = _HEADER.search(text) if " " in text else None
     if header is not None and _is_sent(header[1].lower(), header[2]):
         return "authorization_header"
-    plain = _filled(text)
+    plain = _without_templates(text)
     if "@" in plain and any(map(_is_password, _passwords(plain))):
         return "url_password"
     for name, value in islice(_assignments(plain), _MAX_PLACES):
-        if _by_name(strength_of(name), value) is not None:
+        if _rule_by_name(strength_of(name), value) is not None:
             return "assigned_password"
     return None
 
@@ -119,7 +119,7 @@ def _is_sent(scheme: str, sent: str) -> bool:
     return bool(colon and name.isprintable()) and _is_password(password)
 
 
-def _filled(text: str) -> str:
+def _without_templates(text: str) -> str:
     """Replace every template by its default, which is as plain as any value, or by nothing."""
     if not any(bracket in text for bracket in "{<("):
         return text
@@ -148,7 +148,7 @@ def _assignments(text: str) -> Iterator[tuple[str, str]]:
             yield from ((found[1], found[2].strip("\"'")) for found in pattern.finditer(text))
 
 
-def _by_name(strength: Strength | None, text: str) -> Rule | None:
+def _rule_by_name(strength: Strength | None, text: str) -> CredentialRule | None:
     if strength is None or len(text) > _MAX_NAMED:
         return None
     text = text.strip()
@@ -179,7 +179,7 @@ def _is_password(text: str) -> bool:
 
 
 def _is_secret(text: str) -> bool:
-    """Leave out what may be the name of a secret, such as `orders-tls-2`."""
+    """Tell whether `text` is a secret, rather than the name of one such as `orders-tls-2`."""
     if not _is_password(text) or _NAME_OF_ONE.search(text) is not None:
         return is_random(text) and not is_stand_in(text)
     return _MIXED.search(text) is not None

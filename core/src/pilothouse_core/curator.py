@@ -1,10 +1,11 @@
-"""Instances as Apache Curator's discovery writes them into ZooKeeper, and as it reads them.
+"""The format of instances in ZooKeeper, that of Apache Curator's service discovery.
 
-So Curator and Spring Cloud ZooKeeper find ours and we find theirs. Our own facts are more members
-beside Curator's, which it passes over (measured with 5.4). `enabled` is not written, as Curator's
-default serializer omits it, and `payload` is null.
+So Curator and Spring Cloud ZooKeeper find our instances and we find theirs. Our own facts are
+additional members, which Curator ignores (measured with 5.4). `enabled` is not written, as
+Curator's default serializer omits it, and `payload` is null.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +14,10 @@ from pilothouse_core.definitions import DefinitionError, Place
 from pilothouse_core.instances import (
     MEMBERS,
     STATUSES,
+    FencingToken,
     Instance,
-    Tag,
     Url,
-    compact,
+    compact_json,
     instance_at,
     instance_json,
     read_url,
@@ -28,6 +29,7 @@ MAX_NODE_BYTES = 64 * 1024
 _MAX_TEXT = 1000
 _MAX_PARTS = 50
 _MARKS = frozenset("/?#@")  # where the host of a URL ends: what follows would be something else
+_DIGITS = re.compile(r"\s*[0-9]{1,9}\s*", re.ASCII)
 _LARGEST_COUNT = 2**53
 _LAST_MOMENT = 253_402_300_799_999  # of the year 9999, after which a date cannot be written
 
@@ -37,7 +39,7 @@ class UnreadableNode(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DiscoveredInstance:
     """An instance as a node shows it.
 
     `node` is the node's own name, which may differ from `id`. What others registered is foreign:
@@ -52,14 +54,16 @@ class Found:
     status: str = "up"
     metadata: Mapping[str, str] = field(default_factory=dict)
     instance: Instance | None = None
-    tag: Tag | None = None
+    tag: FencingToken | None = None
 
     @property
     def is_foreign(self) -> bool:
         return self.tag is None
 
 
-def node_data(instance: Instance, tag: Tag, registered_at: int, status: str = "up") -> bytes:
+def node_data(
+    instance: Instance, tag: FencingToken, registered_at: int, status: str = "up"
+) -> bytes:
     """Write an instance as Curator does; `registered_at` in milliseconds since 1970."""
     url = instance.url
     written = {
@@ -72,34 +76,42 @@ def node_data(instance: Instance, tag: Tag, registered_at: int, status: str = "u
         "payload": None,
         "registrationTimeUTC": registered_at,
         "serviceType": "DYNAMIC",
-        "uriSpec": {"parts": _parts(url)},
+        "uriSpec": {"parts": _uri_parts(url)},
         **instance_json(instance),
         "status": status,
         "epoch": tag.epoch,
         "term": tag.term,
     }
-    return compact(written)
+    return compact_json(written)
 
 
-def _parts(url: Url) -> list[dict[str, object]]:
+def _uri_parts(url: Url) -> list[dict[str, object]]:
     # Curator knows the schemes http and https alone: any other stands in its own words.
-    scheme = _variable("scheme") if url.scheme in {"http", "https"} else _fixed(url.scheme)
+    scheme = (
+        _variable_part("scheme") if url.scheme in {"http", "https"} else _literal_part(url.scheme)
+    )
     opened, closed = ("://[", "]:") if ":" in url.host else ("://", ":")
-    parts = [scheme, _fixed(opened), _variable("address"), _fixed(closed), _variable("port")]
-    return [*parts, _fixed(url.path)] if url.path else parts
+    parts = [
+        scheme,
+        _literal_part(opened),
+        _variable_part("address"),
+        _literal_part(closed),
+        _variable_part("port"),
+    ]
+    return [*parts, _literal_part(url.path)] if url.path else parts
 
 
-def _fixed(text: str) -> dict[str, object]:
+def _literal_part(text: str) -> dict[str, object]:
     return {"value": text, "variable": False}
 
 
-def _variable(name: str) -> dict[str, object]:
+def _variable_part(name: str) -> dict[str, object]:
     return {"value": name, "variable": True}
 
 
 def read_nodes(
     service: str, nodes: Mapping[str, bytes]
-) -> tuple[tuple[Found, ...], Mapping[str, str]]:
+) -> tuple[tuple[DiscoveredInstance, ...], Mapping[str, str]]:
     """Read the nodes of a service by name; returns the instances, and why others are none.
 
     One that cannot be read must not hide the others, as it does from Curator's own query.
@@ -113,48 +125,49 @@ def read_nodes(
     return tuple(found), unreadable
 
 
-def read_node(service: str, node: str, data: bytes) -> Found:
+def read_node(service: str, node: str, data: bytes) -> DiscoveredInstance:
     """Read one node of a service; raises UnreadableNode, which quotes nothing but names."""
     if len(data) > MAX_NODE_BYTES:
         raise UnreadableNode(f"{len(data)} bytes are more than {MAX_NODE_BYTES}")
     try:
         place = Place(loads(data))
         place.object()
-        return _own(service, node, place) or _foreign(service, node, place)
+        return _read_own(service, node, place) or _read_foreign(service, node, place)
     except BadJson as error:
         raise UnreadableNode(error.reason) from None
     except DefinitionError as error:
         raise UnreadableNode(str(error)) from None
 
 
-def _own(service: str, node: str, place: Place) -> Found | None:
-    epoch, term = _count(place.at("epoch")), _count(place.at("term"))
+def _read_own(service: str, node: str, place: Place) -> DiscoveredInstance | None:
+    epoch, term = _read_count(place.at("epoch")), _read_count(place.at("term"))
     if not epoch or not term:
         return None
     instance = instance_at(Place({name: place.value[name] for name in MEMBERS if place.has(name)}))
-    return Found(
+    return DiscoveredInstance(
         service=service,
         node=node,
         id=instance.instance_id,
         url=instance.url,
-        registered_at=_moment(place.at("registrationTimeUTC")),
+        registered_at=_read_time(place.at("registrationTimeUTC")),
         status=place.member("status").one_of(STATUSES),
         metadata=instance.metadata,
         instance=instance,
-        tag=Tag(epoch, term),
+        tag=FencingToken(epoch, term),
     )
 
 
-def _foreign(service: str, node: str, place: Place) -> Found:
+def _read_foreign(service: str, node: str, place: Place) -> DiscoveredInstance:
     id_ = place.at("id").value
-    return Found(
+    metadata = _spring_metadata(place.at("payload").value)
+    return DiscoveredInstance(
         service=service,
         node=node,
         id=id_ if isinstance(id_, str) and 0 < len(id_) <= _MAX_TEXT else node,
         url=_foreign_url(place),
-        registered_at=_moment(place.at("registrationTimeUTC")),
-        status="down" if place.at("enabled").value is False else "up",
-        metadata=_springs(place.at("payload").value),
+        registered_at=_read_time(place.at("registrationTimeUTC")),
+        status="down" if place.at("enabled").value is False else _spring_status(metadata),
+        metadata=metadata,
     )
 
 
@@ -163,14 +176,15 @@ def _foreign_url(place: Place) -> Url:
     address = place.member("address").text(_MAX_TEXT)
     if not _MARKS.isdisjoint(address):
         place.at("address").fail("is more than an address", "bad_url")
-    port, secure = _count(place.at("port")), _count(place.at("sslPort"))
+    port, secure = _read_port(place.at("port")), _read_port(place.at("sslPort"))
     scheme = "http" if secure is None else "https"
     facts = {
         "scheme": scheme,
         "name": place.at("name").value,
         "id": place.at("id").value,
         "address": address,
-        "port": port,
+        # Curator leaves it out then, and the URL would lead to the default port of https.
+        "port": secure if port is None else port,
         "ssl-port": secure,
         "registration-time-utc": place.at("registrationTimeUTC").value,
         "service-type": place.at("serviceType").value,
@@ -178,16 +192,15 @@ def _foreign_url(place: Place) -> Url:
         "]": "}",
     }
     try:
-        return read_url(_built(place, facts))
+        return read_url(_build_uri(place, facts))
     except DefinitionError:
         host = f"[{address}]" if ":" in address else address
         chosen = port if secure is None else secure
-        if chosen is None:
-            place.at("port").fail("is missing", "missing")
-        return read_url(f"{scheme}://{host}:{chosen}")
+        # Without any port it is that of the scheme, as in a URL.
+        return read_url(f"{scheme}://{host}" if chosen is None else f"{scheme}://{host}:{chosen}")
 
 
-def _built(place: Place, facts: Mapping[str, Any]) -> str:
+def _build_uri(place: Place, facts: Mapping[str, Any]) -> str:
     words = []
     for part in place.member("uriSpec").member("parts").items(_MAX_PARTS):
         value = part.member("value").text(_MAX_TEXT)
@@ -196,7 +209,7 @@ def _built(place: Place, facts: Mapping[str, Any]) -> str:
     return "".join(words)
 
 
-def _springs(payload: object) -> Mapping[str, str]:
+def _spring_metadata(payload: object) -> Mapping[str, str]:
     """Return the metadata of Spring Cloud ZooKeeper's payload."""
     metadata = payload.get("metadata") if isinstance(payload, Mapping) else None
     if not isinstance(metadata, Mapping):
@@ -204,7 +217,25 @@ def _springs(payload: object) -> Mapping[str, str]:
     return {name: value for name, value in metadata.items() if isinstance(value, str)}
 
 
-def _count(place: Place) -> int | None:
+def _spring_status(metadata: Mapping[str, str]) -> str:
+    """Return the status that Spring Cloud ZooKeeper tells: it uses none but those that are UP."""
+    told = metadata.get("instance_status", "UP").upper()
+    return {"UP": "up", "STARTING": "starting"}.get(told, "down")
+
+
+def _read_port(place: Place) -> int | None:
+    """Read a port as Curator does, which takes a text of digits for a number."""
+    value = place.value
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if value is not None and _read_count(place) is None:
+        place.fail("is not a port", "bad_port")
+    return _read_count(place)
+
+
+def _read_count(place: Place) -> int | None:
     value = place.value
     is_count = (
         isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST_COUNT
@@ -212,6 +243,6 @@ def _count(place: Place) -> int | None:
     return value if is_count else None
 
 
-def _moment(place: Place) -> int | None:
-    moment = _count(place)
+def _read_time(place: Place) -> int | None:
+    moment = _read_count(place)
     return None if moment is None or moment > _LAST_MOMENT else moment

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
+from pilothouse_core.suggestions import did_you_mean
+
 _LONGEST_ECHO = 60
 
 
@@ -18,7 +20,7 @@ class DefinitionError(ValueError):
 
 
 class Place:
-    """A value in a definition, and where it stands."""
+    """A value in a definition, and its JSON pointer."""
 
     __slots__ = ("_spent", "pointer", "value")
 
@@ -31,7 +33,7 @@ class Place:
         raise DefinitionError(self.pointer, detail, code)
 
     def spend(self, what: str, amount: int, at_most: int) -> None:
-        """Count what a definition may have only so much of, wherever in it that stands."""
+        """Count towards a limit of the whole definition; fails beyond `at_most`."""
         spent = self._spent[what] = self._spent.get(what, 0) + amount
         if spent > at_most:
             self.fail(f"is one too many: {what} of a definition are at most {at_most}", "too_many")
@@ -46,7 +48,7 @@ class Place:
         return self.at(name)
 
     def at(self, name: str) -> "Place":
-        """Return a member, None where there is none."""
+        """Return a member; its value is None if it is missing."""
         escaped = name.replace("~", "~0").replace("/", "~1")
         return Place(self.object().get(name), f"{self.pointer}/{escaped}", self._spent)
 
@@ -57,7 +59,7 @@ class Place:
         if known is not None:
             for name in self.value:
                 if name not in known:
-                    self.at(name).fail("is not known here", "unknown_member")
+                    self.at(name).fail(unknown_member(name, known), "unknown_member")
         return self.value
 
     def items(self, at_most: int) -> Sequence["Place"]:
@@ -101,10 +103,17 @@ class Place:
         found = self.text()
         names = list(known)
         if found not in names:
-            self.fail(f"{shown(found)} is none of {', '.join(names)}", "unknown")
+            listed = ", ".join(names)
+            detail = f"{quote(found)} is not one of {listed}{did_you_mean(found, names)}"
+            self.fail(detail, "unknown")
         return found
 
 
-def shown(text: str) -> str:
-    """Quote what somebody wrote, cut short."""
+def unknown_member(name: str, known: Iterable[str]) -> str:
+    """Return the message for a member that is not in `known`."""
+    return f"is not a known member{did_you_mean(name, sorted(known))}"
+
+
+def quote(text: str) -> str:
+    """Quote a text, shortened."""
     return repr(text if len(text) <= _LONGEST_ECHO else f"{text[:_LONGEST_ECHO]}...")

@@ -1,4 +1,4 @@
-"""What differs between two documents, key by key."""
+"""Difference of two documents, key by key."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,18 +15,22 @@ class Diff:
     removed: dict[str, Any]
     changed: dict[str, tuple[Any, Any]]
 
+    @property
+    def count(self) -> int:
+        return len(self.added) + len(self.removed) + len(self.changed)
+
     def __bool__(self) -> bool:
         return bool(self.added or self.removed or self.changed)
 
 
-def same(old: Any, new: Any) -> bool:
+def is_same(old: Any, new: Any) -> bool:
     """Compare as JSON does: `1`, `1.0` and `true` are three different values."""
     if type(old) is not type(new):
         return False
     if isinstance(old, dict):
-        return old.keys() == new.keys() and all(same(old[name], new[name]) for name in old)
+        return old.keys() == new.keys() and all(is_same(old[name], new[name]) for name in old)
     if isinstance(old, list):
-        return len(old) == len(new) and all(map(same, old, new))
+        return len(old) == len(new) and all(map(is_same, old, new))
     return bool(old == new)
 
 
@@ -38,6 +42,6 @@ def diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> Diff:
         changed={
             key: (before[key], value)
             for key, value in after.items()
-            if key in before and not same(before[key], value)
+            if key in before and not is_same(before[key], value)
         },
     )

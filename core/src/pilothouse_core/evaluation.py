@@ -1,4 +1,4 @@
-"""Evaluation: a flag set and a context in, an answer with its reason out.
+"""Evaluation of flags: a flag set and a context in, an answer with its reason out.
 
 Pure: no I/O, no clock, no chance. A flag is compiled once, into closures; evaluating it never
 raises, whatever the context holds. A set is never changed: a change makes another set that shares
@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from pilothouse_core.bucketing import HASHES, owner
-from pilothouse_core.conditions import Context, Holds, compiled, getter, subject_of
-from pilothouse_core.flags import (
+from pilothouse_core.bucketing import HASHES, range_lookup
+from pilothouse_core.conditions.attributes import getter, subject_of
+from pilothouse_core.conditions.compiler import compile_condition
+from pilothouse_core.conditions.model import MAX_TEXT, SUBJECTS, Context, Matcher, Segments
+from pilothouse_core.costs import Cost, Costs, cost_of_flag
+from pilothouse_core.flags.model import (
     Fixed,
     Flag,
     Prerequisite,
@@ -36,7 +39,6 @@ TARGETING_KEY_MISSING: Final = "TARGETING_KEY_MISSING"
 
 # While a share moves with time, answers may be kept for this many seconds.
 PROGRESS_SECONDS: Final = 10.0
-_SUBJECTS: Final = frozenset({"user_id", "targetingKey"})
 
 
 class Evaluation(NamedTuple):
@@ -55,18 +57,19 @@ class Evaluation(NamedTuple):
 
     @property
     def lacks_targeting_key(self) -> bool:
-        """Whether nothing decided, and what a rollout wanted was the targeting key."""
-        return self.reason == DEFAULT and any(name in _SUBJECTS for _, name in self.skipped)
+        """Whether no rule matched, and a rollout lacked the targeting key."""
+        return self.reason == DEFAULT and any(name in SUBJECTS for _, name in self.skipped)
 
 
-Decide = Callable[[Context, float, "FlagSet"], Evaluation]
+Evaluator = Callable[[Context, float, "FlagSet"], Evaluation]
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledFlag:
     flag: Flag
     version: int
-    decide: Decide
+    evaluate: Evaluator
+    cost: Cost  # its own
     boundaries: tuple[float, ...]  # moments at which answers may change
     progress: tuple[tuple[float, float], ...]  # spans in which they change all the time
 
@@ -76,7 +79,8 @@ class FlagSet:
 
     __slots__ = (
         "_boundaries",
-        "_decides",
+        "_costs",
+        "_evaluators",
         "_progress",
         "flags",
         "segment_definitions",
@@ -86,18 +90,19 @@ class FlagSet:
     def __init__(
         self,
         flags: Mapping[str, CompiledFlag],
-        segments: Mapping[str, Holds],
+        segments: Mapping[str, Matcher],
         segment_definitions: Mapping[str, Segment],
-        decides: Mapping[str, Decide],
+        decides: Mapping[str, Evaluator],
     ) -> None:
         self.flags = flags
         self.segments = segments
         self.segment_definitions = segment_definitions
-        self._decides = decides
+        self._evaluators = decides
         self._boundaries: Sequence[float] | None = None
+        self._costs: Costs | None = None
         self._progress: Sequence[tuple[float, float]] = ()
 
-    def changed(
+    def with_changes(
         self,
         flags: Iterable[tuple[str, Flag | None, int]] = (),
         segments: Iterable[tuple[str, Segment | None]] = (),
@@ -106,7 +111,7 @@ class FlagSet:
 
         Only what is given is compiled.
         """
-        compiled_flags, decides = dict(self.flags), dict(self._decides)
+        compiled_flags, decides = dict(self.flags), dict(self._evaluators)
         holds = dict(self.segments)
         definitions = dict(self.segment_definitions)
         for name, flag, version in flags:
@@ -114,27 +119,45 @@ class FlagSet:
                 compiled_flags.pop(name, None)
                 decides.pop(name, None)
             else:
-                compiled_flags[name] = made = compiled_flag(flag, version)
-                decides[name] = made.decide
+                compiled_flags[name] = made = compile_flag(flag, version)
+                decides[name] = made.evaluate
         for name, segment in segments:
             if segment is None:
                 holds.pop(name, None)
                 definitions.pop(name, None)
             else:
                 definitions[name] = segment
-                holds[name] = _always if segment.when is None else compiled(segment.when)
+                holds[name] = _always if segment.when is None else compile_condition(segment.when)
         return FlagSet(compiled_flags, holds, definitions, decides)
 
     def evaluate(self, name: str, context: Context, now: float) -> Evaluation:
         """Evaluate one flag for `context`, at `now` in seconds since 1970."""
         try:
-            decide = self._decides[name]
+            decide = self._evaluators[name]
         except KeyError:
-            return Evaluation(name, 0, None, None, ERROR, error_code=FLAG_NOT_FOUND)
+            return _not_found(name)
         return decide(context, now, self)
 
+    def evaluator_of(self, name: str) -> Evaluator:
+        """Return the evaluator of a flag."""
+        try:
+            return self._evaluators[name]
+        except KeyError:
+            missing = _not_found(name)
+            return lambda _context, _now, _flags: missing
+
+    def pause(self) -> None:
+        """Do nothing: this evaluation has no time limit, see EvaluationPass."""
+
+    @property
+    def costs(self) -> Costs:
+        """The highest cost of evaluating each flag."""
+        if self._costs is None:
+            self._costs = Costs(self.flags, self.segment_definitions)
+        return self._costs
+
     def epoch(self, now: float) -> tuple[int, int]:
-        """Return what moves whenever time alone may change an answer of this set."""
+        """Return a value that changes whenever time alone may change an answer of this set."""
         if self._boundaries is None:
             found = self.flags.values()
             self._progress = [span for flag in found for span in flag.progress]
@@ -148,6 +171,65 @@ class FlagSet:
 EMPTY: Final = FlagSet({}, {}, {}, {})
 
 
+class EvaluationPass(FlagSet):
+    """A set on which many flags are evaluated for one context at one time, none of them twice.
+
+    Inherits: conditions and prerequisites ask it as they ask a set. `pause` is called before each
+    flag, each segment and each long attribute, and may raise to end it all. For one thread only.
+    """
+
+    __slots__ = ("_found", "_pause", "_set")
+
+    def __init__(self, flags: FlagSet, pause: Callable[[], None]) -> None:
+        segments = _RememberedSegments(flags.segments, pause)
+        super().__init__(flags.flags, segments, flags.segment_definitions, {})
+        self._set = flags
+        self._found: dict[str, Evaluation] = {}
+        self._pause = pause
+
+    def evaluate(self, name: str, context: Context, now: float) -> Evaluation:
+        found = self._found.get(name)
+        if found is None:
+            self._pause()
+            decide = self._set.evaluator_of(name)
+            found = self._found[name] = decide(context, now, self)
+        return found
+
+    def pause(self) -> None:
+        self._pause()
+
+
+class _RememberedSegments(dict[str, Matcher]):
+    """Inherits: a segment is looked up in it as in the dict of a set, and then remembered."""
+
+    def __init__(self, segments: Mapping[str, Matcher], pause: Callable[[], None]) -> None:
+        super().__init__()
+        self._segments = segments
+        self._pause = pause
+
+    def get(self, name: str, default: Any = None) -> Any:
+        found = super().get(name)
+        if found is None:
+            found = self[name] = _remember_match(self._segments.get(name, default), self._pause)
+        return found
+
+
+def _remember_match(holds: Matcher, pause: Callable[[], None]) -> Matcher:
+    found: list[bool] = []
+
+    def holds_once(context: Context, segments: Segments) -> bool:
+        if not found:
+            pause()
+            found.append(holds(context, segments))
+        return found[0]
+
+    return holds_once
+
+
+def _not_found(name: str) -> Evaluation:
+    return Evaluation(name, 0, None, None, ERROR, error_code=FLAG_NOT_FOUND)
+
+
 def with_subject(context: Mapping[str, Any], subject: str | None) -> dict[str, Any]:
     """Return a context whose subject is found by each of its two names."""
     if subject is None:
@@ -159,28 +241,35 @@ def _always(_: Context, __: Any) -> bool:
     return True
 
 
-_Try = Callable[[Context, float, FlagSet], Any]  # Evaluation, (rule, attribute) or None
+_RuleEvaluator = Callable[[Context, float, FlagSet], Any]  # Evaluation, (rule, attribute) or None
 
 
-def compiled_flag(flag: Flag, version: int) -> CompiledFlag:
+def compile_flag(flag: Flag, version: int) -> CompiledFlag:
     boundaries: list[float] = []
     progress: list[tuple[float, float]] = []
     for rule in flag.rules:
         if rule.active is not None:
             boundaries += [at for at in _span(rule.active) if abs(at) != _EVER]
         if isinstance(rule.serve, Progressive):
-            start, end = _moment(rule.serve.starts), _moment(rule.serve.ends)
+            start, end = _seconds(rule.serve.starts), _seconds(rule.serve.ends)
             boundaries += [start, end]
             progress.append((start, end))
-    return CompiledFlag(flag, version, _decide(flag, version), tuple(boundaries), tuple(progress))
+    return CompiledFlag(
+        flag,
+        version,
+        _compile_evaluator(flag, version),
+        cost_of_flag(flag),
+        tuple(boundaries),
+        tuple(progress),
+    )
 
 
-def _decide(flag: Flag, version: int) -> Decide:
+def _compile_evaluator(flag: Flag, version: int) -> Evaluator:
     if not flag.enabled:
         off = _answer(flag, version, flag.off_variant, DISABLED)
         return lambda _context, _now, _flags: off
-    decide = _by_rules(flag, version)
-    return _guarded(flag, version, decide) if flag.prerequisites else decide
+    decide = _compile_rules(flag, version)
+    return _check_prerequisites(flag, version, decide) if flag.prerequisites else decide
 
 
 def _answer(
@@ -190,30 +279,31 @@ def _answer(
     return Evaluation(flag.name, version, variant, value, reason, rule)
 
 
-def _guarded(flag: Flag, version: int, decide: Decide) -> Decide:
+def _check_prerequisites(flag: Flag, version: int, decide: Evaluator) -> Evaluator:
     needs = flag.prerequisites
     off = _answer(flag, version, flag.off_variant, DISABLED)
 
-    def guarded(context: Context, now: float, flags: FlagSet) -> Evaluation:
+    def evaluate_if_met(context: Context, now: float, flags: FlagSet) -> Evaluation:
         for need in needs:
             if not _is_met(need, context, now, flags):
                 return off._replace(prerequisite=need.flag)
         return decide(context, now, flags)
 
-    return guarded
+    return evaluate_if_met
 
 
 def _is_met(need: Prerequisite, context: Context, now: float, flags: FlagSet) -> bool:
     return flags.evaluate(need.flag, context, now).variant in need.variants
 
 
-def _by_rules(flag: Flag, version: int) -> Decide:
-    default = _answer(flag, version, flag.default_variant, DEFAULT if flag.rules else STATIC)
+def _compile_rules(flag: Flag, version: int) -> Evaluator:
+    is_static = not flag.rules and flag.default_variant is not None
+    default = _answer(flag, version, flag.default_variant, STATIC if is_static else DEFAULT)
     if not flag.rules:
         return lambda _context, _now, _flags: default
     if len(flag.rules) == 1:
-        return _compiled_rule(flag, version, flag.rules[0], default)
-    rules = [_compiled_rule(flag, version, rule, None) for rule in flag.rules]
+        return _compile_rule(flag, version, flag.rules[0], default)
+    rules = [_compile_rule(flag, version, rule, None) for rule in flag.rules]
 
     def decide(context: Context, now: float, flags: FlagSet) -> Evaluation:
         skipped: tuple[tuple[str, str], ...] = ()
@@ -229,12 +319,14 @@ def _by_rules(flag: Flag, version: int) -> Decide:
     return decide
 
 
-def _compiled_rule(flag: Flag, version: int, rule: Rule, default: Evaluation | None) -> _Try:
-    """Return what tries a rule: its answer, None if it does not match, or why it was skipped.
+def _compile_rule(
+    flag: Flag, version: int, rule: Rule, default: Evaluation | None
+) -> _RuleEvaluator:
+    """Return a rule's evaluator: it yields an answer, None without a match, or why it was skipped.
 
     With a `default` no other rule follows, and the default is answered instead of both.
     """
-    tries = _serving(flag, version, rule, default)
+    tries = _compile_serve(flag, version, rule, default)
     if rule.active is None:
         return tries
     start, until = _span(rule.active)
@@ -249,26 +341,28 @@ _EVER = float("inf")
 
 
 def _span(window: Window) -> tuple[float, float]:
-    start = -_EVER if window.start is None else _moment(window.start)
-    return start, _EVER if window.until is None else _moment(window.until)
+    start = -_EVER if window.start is None else _seconds(window.start)
+    return start, _EVER if window.until is None else _seconds(window.until)
 
 
-def _moment(text: str) -> float:
+def _seconds(text: str) -> float:
     found = seconds_of(text)
     assert found is not None  # read_flag has seen to it
     return found
 
 
-def _serving(flag: Flag, version: int, rule: Rule, default: Evaluation | None) -> _Try:
-    holds = _always if rule.when is None else compiled(rule.when)
+def _compile_serve(
+    flag: Flag, version: int, rule: Rule, default: Evaluation | None
+) -> _RuleEvaluator:
+    holds = _always if rule.when is None else compile_condition(rule.when)
     match rule.serve:
         case Fixed(variant):
             answer = _answer(flag, version, variant, TARGETING_MATCH, rule.id)
             return lambda context, _, flags: answer if holds(context, flags) else default
         case Rollout():
-            return _rolling(flag, version, rule, rule.serve, holds, default)
+            return _compile_rollout(flag, version, rule, rule.serve, holds, default)
         case Progressive():
-            return _progressing(flag, version, rule, rule.serve, holds, default)
+            return _compile_progressive(flag, version, rule, rule.serve, holds, default)
 
 
 def _missing(rule: Rule, by: str, default: Evaluation | None) -> Any:
@@ -276,27 +370,31 @@ def _missing(rule: Rule, by: str, default: Evaluation | None) -> Any:
     return skipped if default is None else default._replace(skipped=(skipped,))
 
 
-def _rolling(
+def _compile_rollout(
     flag: Flag,
     version: int,
     rule: Rule,
     rollout: Rollout,
-    holds: Holds,
+    holds: Matcher,
     default: Evaluation | None,
-) -> _Try:
+) -> _RuleEvaluator:
     bucket_of = HASHES[rollout.hash].bind(rollout.salt, rollout.total)
-    owner_of = owner(rollout.ranges)
+    owner_of = range_lookup(rollout.ranges)
     # All of the answer but its last member, the bucket.
     heads = [_answer(flag, version, found.variant, SPLIT, rule.id)[:-1] for found in rollout.ranges]
     get, new = getter(rollout.by), tuple.__new__
     name = rollout.by if "." not in rollout.by else None
-    missing = _missing(rule, rollout.by, default)
+    # A variant that owns all buckets needs nobody's.
+    owns_all = len(heads) == 1 and not HASHES[rollout.hash].needs_subject
+    missing = Evaluation(*heads[0]) if owns_all else _missing(rule, rollout.by, default)
+    longest = MAX_TEXT
 
     def tries(context: Context, _: float, flags: FlagSet) -> Any:
         if not holds(context, flags):
             return default
         subject = get(context) if name is None else context.get(name)
-        if type(subject) is not str and subject_of(subject) is None:
+        is_text = type(subject) is str and len(subject) <= longest
+        if not is_text and subject_of(subject) is None:
             return missing
         bucket = bucket_of(subject)  # type: ignore[arg-type]
         return new(Evaluation, heads[owner_of(bucket)] + (bucket,))
@@ -304,14 +402,14 @@ def _rolling(
     return tries
 
 
-def _progressing(
+def _compile_progressive(
     flag: Flag,
     version: int,
     rule: Rule,
     progressive: Progressive,
-    holds: Holds,
+    holds: Matcher,
     default: Evaluation | None,
-) -> _Try:
+) -> _RuleEvaluator:
     method = HASHES[progressive.hash]
     bucket_of = method.bind(progressive.salt, method.total or 0)
     share_at = _share_at(progressive)
@@ -323,21 +421,25 @@ def _progressing(
     def tries(context: Context, now: float, flags: FlagSet) -> Any:
         if not holds(context, flags):
             return default
-        subject = subject_of(get(context))
+        subject, share = subject_of(get(context)), share_at(now)
         if subject is None:
+            if (
+                share in (0, method.total) and not method.needs_subject
+            ):  # one of both owns all buckets
+                return inside if share else outside
             return missing
         bucket = bucket_of(subject)
-        return (inside if bucket < share_at(now) else outside)._replace(bucket=bucket)
+        return (inside if bucket < share else outside)._replace(bucket=bucket)
 
     return tries
 
 
 def _share_at(progressive: Progressive) -> Callable[[float], int]:
-    """Return the share in buckets at a moment: exact, in whole microseconds."""
+    """Return a function from a time to the share in buckets: exact, in whole microseconds."""
     method = HASHES[progressive.hash]
     first, last = method.share(progressive.first), method.share(progressive.last)
-    start = round(_moment(progressive.starts) * 1_000_000)
-    span = round(_moment(progressive.ends) * 1_000_000) - start
+    start = round(_seconds(progressive.starts) * 1_000_000)
+    span = round(_seconds(progressive.ends) * 1_000_000) - start
 
     def share(now: float) -> int:
         elapsed = min(max(round(now * 1_000_000) - start, 0), span)

@@ -1,20 +1,22 @@
-"""Instances of services as they register, and the rules their registrations keep."""
+"""Registrations of service instances, and their validation."""
 
 import hashlib
 import ipaddress
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from pilothouse_core.definitions import Place, shown
-from pilothouse_core.names import is_name
+from pilothouse_core.definitions import Place, quote
+from pilothouse_core.names import NAME_GRAMMAR, is_instance_id, is_name
 
 STATUSES: Final = ("starting", "up", "suspect", "down", "draining")
+ENVIRONMENT: Final = "environment"  # the name in the metadata by which an instance states it
 DEFAULT_WEIGHT = 100
 DEFAULT_TTL_SECONDS = 30
 MAX_METADATA_BYTES = 16 * 1024  # as JSON
+_MAX_MEMBERS = MAX_METADATA_BYTES // 6  # "":"",
 _MAX_WEIGHT = 1000
 _MAX_SECONDS = 24 * 3600
 _MAX_TAGS = 32
@@ -24,6 +26,8 @@ _MAX_PORT = 65535
 _ID_DIGITS = 32
 _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _WEB = ("http", "https")
+# Of addresses that callers open. Others mean something to who opens them: `javascript`, `file`.
+SCHEMES: Final = (*_WEB, "ws", "wss", "grpc", "grpcs", "tcp")
 MEMBERS = (
     *("service_name", "service_url", "health_check_url", "instance_id", "metadata", "tags"),
     *("weight", "zone", "version", "ttl_seconds", "warmup_seconds"),
@@ -36,6 +40,10 @@ _URL = re.compile(
     r"(?P<query>(?:\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?)",
     re.ASCII,
 )
+# Controls, also those of Unicode's C1, and the backslash that some read as `/`:
+# harmless until somebody decodes them.
+_ENCODED = re.compile(r"%(?:[01][0-9a-f]|7f|5c|c2%[89][0-9a-f])", re.ASCII | re.IGNORECASE)
+_BAD_ENCODING = re.compile(r"%(?![0-9a-f]{2})", re.ASCII | re.IGNORECASE)
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 _MAX_HOST = 253
 
@@ -54,7 +62,7 @@ class Url(NamedTuple):
         return f"{self.scheme}://{host}:{self.port}{self.path}{self.query}"
 
 
-class Tag(NamedTuple):
+class FencingToken(NamedTuple):
     """Which registration something belongs to, and which claim of it; a later one is greater."""
 
     epoch: int  # moves when the instance registers
@@ -63,7 +71,7 @@ class Tag(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """An instance as it registered; `service_url` stands as it was written."""
+    """An instance as it registered; `service_url` is kept as it was sent."""
 
     service_name: str
     instance_id: str
@@ -80,7 +88,7 @@ class Instance:
 
 
 def read_registration(definition: object) -> Instance:
-    """Read what an instance sends to register; raises DefinitionError with the place."""
+    """Read the registration of an instance; raises DefinitionError with its pointer."""
     return instance_at(Place(definition))
 
 
@@ -93,22 +101,24 @@ def instance_at(place: Place) -> Instance:
         place.at("service_url").fail("has a query, which clients would lose", "bad_url")
     own_id = _optional(place, "instance_id")
     checked = _optional(place, "health_check_url")
-    if checked is not None and url_at(checked).scheme not in _WEB:
-        checked.fail("is neither http nor https", "bad_url")
+    if checked is not None:
+        url_at(checked, _WEB)
     zone, version = _optional(place, "zone"), _optional(place, "version")
     return Instance(
         service_name=service,
-        instance_id=default_id(service, url) if own_id is None else name_at(own_id),
+        instance_id=default_id(service, url) if own_id is None else instance_id_at(own_id),
         service_url=place.at("service_url").text(),
         url=url,
         health_check_url=None if checked is None else checked.text(),
-        metadata=_metadata(_optional(place, "metadata")),
-        tags=_tags(_optional(place, "tags")),
-        weight=_whole(_optional(place, "weight"), DEFAULT_WEIGHT, 0, _MAX_WEIGHT),
+        metadata=_read_metadata(_optional(place, "metadata")),
+        tags=_read_tags(_optional(place, "tags")),
+        weight=_read_integer(_optional(place, "weight"), DEFAULT_WEIGHT, 0, _MAX_WEIGHT),
         zone=None if zone is None else name_at(zone),
-        version=None if version is None else _text(version),
-        ttl_seconds=_whole(_optional(place, "ttl_seconds"), DEFAULT_TTL_SECONDS, 1, _MAX_SECONDS),
-        warmup_seconds=_seconds(_optional(place, "warmup_seconds")),
+        version=None if version is None else _read_text(version),
+        ttl_seconds=_read_integer(
+            _optional(place, "ttl_seconds"), DEFAULT_TTL_SECONDS, 1, _MAX_SECONDS
+        ),
+        warmup_seconds=_read_seconds(_optional(place, "warmup_seconds")),
     )
 
 
@@ -130,6 +140,12 @@ def instance_json(instance: Instance) -> dict[str, Any]:
     return {name: value for name, value in written.items() if value is not None}
 
 
+def environment_in(metadata: Mapping[str, str]) -> str | None:
+    """Return the environment that the metadata of an instance states; None if it states none."""
+    stated = metadata.get(ENVIRONMENT)
+    return stated if isinstance(stated, str) and is_name(stated) else None
+
+
 def default_id(service: str, url: Url) -> str:
     """Name an instance that names itself not: the same service and URL give the same id.
 
@@ -144,7 +160,8 @@ def read_url(text: str) -> Url:
     return url_at(Place(text))
 
 
-def url_at(place: Place) -> Url:
+def url_at(place: Place, schemes: Sequence[str] = SCHEMES) -> Url:
+    """Read an absolute URL with one of these schemes; raises DefinitionError with the place."""
     text = place.text(_MAX_URL)
     if "://" not in text:
         place.fail("is not an absolute URL", "bad_url")
@@ -152,13 +169,30 @@ def url_at(place: Place) -> Url:
         place.fail("must not hold credentials", "bad_url")
     found = _URL.fullmatch(text)
     if found is None:
-        place.fail("cannot be read as a URL", "bad_url")
+        is_ascii = text.isascii()
+        place.fail(
+            "cannot be read as a URL"
+            if is_ascii
+            else "cannot be read as a URL: hosts beyond ASCII"
+            " are written as xn--..., other characters percent-encoded",
+            "bad_url",
+        )
     scheme = found["scheme"].lower()
+    if scheme not in schemes:
+        place.fail(
+            f"has the scheme {scheme[:40]}, which is not one of {', '.join(schemes)}", "bad_url"
+        )
+    if _BAD_ENCODING.search(text):
+        place.fail("holds a % that begins no percent-encoding", "bad_url")
+    if _ENCODED.search(text):
+        place.fail("holds an encoded control character or backslash", "bad_url")
     path = "" if found["path"] == "/" and not found["query"] else found["path"]
-    return Url(scheme, _host(place, found), _port(place, scheme, found), path, found["query"])
+    return Url(
+        scheme, _read_host(place, found), _read_port(place, scheme, found), path, found["query"]
+    )
 
 
-def _host(place: Place, found: re.Match[str]) -> str:
+def _read_host(place: Place, found: re.Match[str]) -> str:
     try:
         if found["six"] is not None:
             six = ipaddress.IPv6Address(found["six"])
@@ -175,7 +209,7 @@ def _host(place: Place, found: re.Match[str]) -> str:
     return host
 
 
-def _port(place: Place, scheme: str, found: re.Match[str]) -> int:
+def _read_port(place: Place, scheme: str, found: re.Match[str]) -> int:
     digits = found["port"]
     if not digits:
         if scheme not in _PORTS:
@@ -188,11 +222,22 @@ def _port(place: Place, scheme: str, found: re.Match[str]) -> int:
 
 
 def name_at(place: Place) -> str:
-    """Read the name of a service, an instance or a zone."""
+    """Read the name of a service or a zone."""
     name = place.text()
     if not is_name(name):
-        place.fail(f"{shown(name)} is no name: letters, digits, '.', '_' and '-'", "bad_name")
+        place.fail(f"{quote(name)} is not a valid name: {NAME_GRAMMAR}", "bad_name")
     return name
+
+
+def instance_id_at(place: Place) -> str:
+    text = place.text()
+    if not is_instance_id(text):
+        place.fail(
+            f"{quote(text)} is not an instance id: 1 to 128 letters, digits, '.', '_', '-', ':' and"
+            " '@', the first and the last a letter, a digit or '_'",
+            "bad_name",
+        )
+    return text
 
 
 def _optional(place: Place, name: str) -> Place | None:
@@ -200,47 +245,55 @@ def _optional(place: Place, name: str) -> Place | None:
     return None if found.value is None else found
 
 
-def _text(place: Place) -> str:
+def _read_text(place: Place) -> str:
     text = place.text(_MAX_TEXT)
     if not text or not text.isprintable():
         place.fail("is empty or holds characters that cannot be shown", "bad_text")
     return text
 
 
-def _tags(place: Place | None) -> tuple[str, ...]:
-    return () if place is None else tuple(map(_text, place.items(_MAX_TAGS)))
+def _read_tags(place: Place | None) -> tuple[str, ...]:
+    return () if place is None else tuple(map(_read_text, place.items(_MAX_TAGS)))
 
 
-def _metadata(place: Place | None) -> Mapping[str, str]:
+def _read_metadata(place: Place | None) -> Mapping[str, str]:
     if place is None:
         return {}
-    for name in place.object():
-        if "\0" in name + place.at(name).text(MAX_METADATA_BYTES):
-            place.at(name).fail("holds a NUL character", "bad_text")
+    members = place.object()
+    if len(members) > _MAX_MEMBERS:  # counted before each of them is looked at
+        place.fail(
+            f"has {len(members)} members, more than {MAX_METADATA_BYTES} bytes can hold",
+            "too_large",
+        )
+    for name, value in members.items():
+        if type(value) is str and len(value) <= MAX_METADATA_BYTES and "\0" not in name + value:
+            continue
+        place.at(name).text(MAX_METADATA_BYTES)
+        place.at(name).fail("holds a NUL character", "bad_text")
     try:
-        size = len(compact(dict(place.object())))
+        size = len(compact_json(dict(members)))
     except UnicodeEncodeError:
         place.fail("holds half of a surrogate pair", "bad_text")
     if size > MAX_METADATA_BYTES:
         place.fail(f"takes {size} bytes, more than {MAX_METADATA_BYTES}", "too_large")
-    return dict(place.object())
+    return dict(members)
 
 
-def compact(value: object) -> bytes:
+def compact_json(value: object) -> bytes:
     """Write JSON as small as it gets; raises UnicodeEncodeError for half a surrogate pair."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _whole(place: Place | None, default: int, least: int, most: int) -> int:
+def _read_integer(place: Place | None, default: int, least: int, most: int) -> int:
     if place is None:
         return default
     number = place.number()
     if number != int(number) or not least <= number <= most:
-        place.fail(f"is no whole number from {least} to {most}", "out_of_range")
+        place.fail(f"is not a whole number from {least} to {most}", "out_of_range")
     return int(number)
 
 
-def _seconds(place: Place | None) -> float:
+def _read_seconds(place: Place | None) -> float:
     if place is None:
         return 0.0
     seconds = place.number()

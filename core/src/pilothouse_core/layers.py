@@ -1,10 +1,16 @@
-"""The merge of layers: objects deeply, lists and scalars replace, every value names its layer."""
+"""The merge of layers: objects deeply, lists and scalars replace, every value names its layer.
+
+A value and a section at one key replace each other, unless one of them says that it means both: a
+section with a value of its own (`$value`) keeps what lies at its key and below, and a value set
+over it replaces its value only. `null` hides all of it.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from pilothouse_core.trees import Tree, is_section, joined
+from pilothouse_core.keys import is_below
+from pilothouse_core.trees import OWN_VALUE, Tree, child_key, is_section
 
 Layer = TypeVar("Layer")
 
@@ -21,28 +27,43 @@ def merge(layers: Iterable[tuple[Layer, Mapping[str, Any]]]) -> Merged[Layer]:
     """Merge documents, lowest layer first. `null` is a value and hides lower layers."""
     merged: Merged[Layer] = Merged()
     for layer, tree in layers:
-        _lay(merged, merged.data, "", tree, layer)
+        _merge_layer(merged, merged.data, "", tree, layer)
+    _collapse_own_values(merged.data)
     return merged
 
 
-def _lay(
+def _merge_layer(
     merged: Merged[Layer], target: Tree, prefix: str, tree: Mapping[str, Any], layer: Layer
 ) -> None:
     for name, value in tree.items():
-        key = joined(prefix, name)
+        key = child_key(prefix, name)
+        present: Any = target.get(name)
         if is_section(value):
-            if not is_section(target.get(name)):
+            if not is_section(present):
                 merged.sources.pop(key, None)
                 target[name] = {}
-            _lay(merged, target[name], key, value, layer)
-        elif value != {} or not is_section(target.get(name)):
-            if is_section(target.get(name)):
-                _forget(merged, key)
+            _merge_layer(merged, target[name], key, value, layer)
+        elif not is_section(present):
+            target[name] = value
+            merged.sources[key] = layer
+        elif OWN_VALUE in present and value not in (None, {}):
+            present[OWN_VALUE] = value
+            merged.sources[key] = layer
+        elif value != {}:
+            _drop_sources(merged, key)
             target[name] = value
             merged.sources[key] = layer
 
 
-def _forget(merged: Merged[Layer], section: str) -> None:
-    below = section + "."
-    for key in [key for key in merged.sources if key.startswith(below)]:
+def _collapse_own_values(tree: Tree) -> None:
+    """Take a value of its own for the value of the key where nothing lies below."""
+    for name, value in tree.items():
+        if is_section(value):
+            _collapse_own_values(value)
+            if value.keys() == {OWN_VALUE}:
+                tree[name] = value[OWN_VALUE]
+
+
+def _drop_sources(merged: Merged[Layer], section: str) -> None:
+    for key in [key for key in merged.sources if is_below(key, section)]:
         del merged.sources[key]

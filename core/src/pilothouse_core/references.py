@@ -1,12 +1,12 @@
-"""What flags and segments of one environment need of each other, and that it is all there."""
+"""Checks of the references between flags and segments of one environment."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from pilothouse_core.conditions import nesting, segments_in
+from pilothouse_core.conditions.model import nesting, segments_in
 from pilothouse_core.definitions import DefinitionError
-from pilothouse_core.flags import Flag, Segment, segments_used
+from pilothouse_core.flags.model import Flag, Segment, segment_references
 
 MAX_CHAIN = 50  # of prerequisites behind each other, or of segments
 # An evaluation goes down into every condition, and the interpreter's stack has an end.
@@ -16,7 +16,7 @@ MAX_STEPS = 10_000
 
 
 class BrokenReference(DefinitionError):
-    """What is written at `of` needs something that is not there, or that needs it in turn."""
+    """The flag or segment `of` needs one that does not exist, or that needs it in turn."""
 
     def __init__(self, of: str, pointer: str, detail: str, code: str) -> None:
         super().__init__(pointer, detail, code)
@@ -66,7 +66,7 @@ def _missing_segment(of: str, pointer: str, name: str) -> BrokenReference:
 
 
 def _check_flag(flag: Flag, flags: Mapping[str, Flag], segments: Mapping[str, Segment]) -> None:
-    for used, pointer in segments_used(flag):
+    for used, pointer in segment_references(flag):
         if used not in segments:
             raise _missing_segment(flag.name, pointer, used)
     for number, need in enumerate(flag.prerequisites):
@@ -89,7 +89,7 @@ def _check_segment_users(
         return
     users = defaultdict(list)
     for flag in flags.values():
-        for used in {name for name, _ in segments_used(flag)}:
+        for used in {name for name, _ in segment_references(flag)}:
             users[used].append(f"flag {flag.name}")
     for segment in segments.values():
         for used in set(segments_in(segment.when)):
@@ -99,20 +99,20 @@ def _check_segment_users(
 
 
 def _check_flag_users(flags: Mapping[str, Flag], changed: set[str]) -> None:
-    """Refuse to take away flags and variants that flags which stay as they are need."""
+    """Refuse to remove flags and variants that unchanged flags need."""
     for flag in flags.values():
         if flag.name in changed:
             continue  # it was checked as what it is now
         for need in flag.prerequisites:
             if need.flag not in flags:
-                raise StillNeeded(f"flag {need.flag!r}", _users(flags, need.flag))
+                raise StillNeeded(f"flag {need.flag!r}", _dependents(flags, need.flag))
             for variant in need.variants:
                 if variant not in flags[need.flag].variants:
                     what = f"variant {variant!r} of flag {need.flag!r}"
-                    raise StillNeeded(what, _users(flags, need.flag))
+                    raise StillNeeded(what, _dependents(flags, need.flag))
 
 
-def _users(flags: Mapping[str, Flag], name: str) -> list[str]:
+def _dependents(flags: Mapping[str, Flag], name: str) -> list[str]:
     return [
         f"flag {flag.name}"
         for flag in flags.values()
@@ -121,7 +121,7 @@ def _users(flags: Mapping[str, Flag], name: str) -> list[str]:
 
 
 class _Reach(NamedTuple):
-    """What evaluating one of a set leads to."""
+    """The depth and number of steps that evaluating one flag or segment takes."""
 
     chain: int
     nested: int
@@ -143,7 +143,7 @@ def _check_chains(
     changed: set[str],
     kind: tuple[str, str],
 ) -> None:
-    """Refuse cycles, and what would go deeper or take longer than an evaluation should."""
+    """Refuse cycles, and chains that are too deep or take too many steps."""
     what, pointer = kind
     reached: dict[str, _Reach] = {}
     for start in needs:
@@ -157,7 +157,9 @@ def _check_chains(
             if other is None:
                 reached[name] = _reach(depths[name], [reached[o] for o in needs[name]])
                 if excess := reached[name].excess(what):
-                    raise BrokenReference(_blamed(name, needs, changed), pointer, *excess)
+                    raise BrokenReference(
+                        _changed_dependent(name, needs, changed), pointer, *excess
+                    )
                 waiting.pop()
                 path.pop()
             elif other in path:
@@ -178,8 +180,8 @@ def _reach(depth: int, below: Sequence[_Reach]) -> _Reach:
     )
 
 
-def _blamed(name: str, needs: Mapping[str, Sequence[str]], changed: set[str]) -> str:
-    """Return what of the changed ones is needed by `name`, or is `name` itself."""
+def _changed_dependent(name: str, needs: Mapping[str, Sequence[str]], changed: set[str]) -> str:
+    """Return a changed flag or segment that `name` needs, or `name` itself."""
     seen = {name}
     waiting = [name]
     while waiting:

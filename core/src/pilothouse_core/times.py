@@ -1,4 +1,4 @@
-"""Moments as RFC 3339 text and as seconds since 1970."""
+"""Times as RFC 3339 text and as seconds since 1970."""
 
 import re
 from datetime import datetime, timedelta, timezone
@@ -10,7 +10,7 @@ _MOMENT = re.compile(
 
 
 def seconds_of(text: str) -> float | None:
-    """Return the seconds since 1970 of an RFC 3339 moment, None if `text` is none."""
+    """Return the seconds since 1970 of an RFC 3339 time, None if `text` is not one."""
     found = _MOMENT.fullmatch(text)
     if found is None:
         return None

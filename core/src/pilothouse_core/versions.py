@@ -3,7 +3,7 @@
 import re
 
 # The major, minor and patch numbers; then what comes before a release, which has precedence 1.
-Key = tuple[int, int, int, int, tuple[tuple[int, int, str], ...]]
+VersionKey = tuple[int, int, int, int, tuple[tuple[int, int, str], ...]]
 _NUMBER = r"0|[1-9][0-9]*"
 _PART = r"(?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
 _BUILD = "[0-9A-Za-z-]+"
@@ -15,8 +15,8 @@ _TAIL = re.compile(r"[-+]")
 _LONGEST = 256
 
 
-def version_key(text: str) -> Key | None:
-    """Return a key that orders versions by precedence, None if `text` is no version."""
+def version_key(text: str) -> VersionKey | None:
+    """Return a key that orders versions by precedence, None if `text` is not a version."""
     found = _VERSION.fullmatch(text) if len(text) <= _LONGEST else None
     if found is None:
         return None
@@ -30,7 +30,7 @@ def _part(text: str) -> tuple[int, int, str]:
     return (0, int(text), "") if text.isdigit() else (1, 0, text)
 
 
-def filled_version(text: str) -> str:
+def full_version(text: str) -> str:
     """Write out a version that people shorten: `v1.2-beta` is `1.2.0-beta`."""
     text = text[1:] if text.startswith(("v", "V")) else text
     numbers = _TAIL.split(text, maxsplit=1)[0]

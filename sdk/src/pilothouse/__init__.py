@@ -1,14 +1,17 @@
 """The client of Pilothouse: configurations, feature flags and service discovery, held in memory."""
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from pilothouse.changes import ChangeType, ConfigChange
-from pilothouse.classic import ConfigWatcher, RegistryConfigProvider
 from pilothouse.client import AsyncPilothouse, Pilothouse
+from pilothouse.compat import ConfigWatcher, RegistryConfigProvider
 from pilothouse.configuration import Configuration
+from pilothouse.documents import ConfigUpdate, Document
 from pilothouse.errors import PilothouseError
-from pilothouse.following import Pace
+from pilothouse.sync import RefreshPolicy
 from pilothouse.transport import Limits
+from pilothouse.typed_config import ConfigValidationError, TypedConfig, load_typed_config
 
 if TYPE_CHECKING:
     from pilothouse.reload import (
@@ -34,32 +37,44 @@ __all__ = [
     "ChangeType",
     "ConfigChange",
     "ConfigManager",
+    "ConfigUpdate",
+    "ConfigValidationError",
     "ConfigWatcher",
     "Configuration",
     "DatabaseConfigSource",
     "DirectoryConfigSource",
+    "Document",
     "EnvironmentConfigSource",
     "FileConfigSource",
     "Limits",
-    "Pace",
     "Pilothouse",
     "PilothouseConfigSource",
     "PilothouseError",
+    "RefreshPolicy",
     "RegistryConfigProvider",
     "ReloadResult",
     "ReloadStatus",
     "RemoteConfigSource",
+    "TypedConfig",
     "VaultConfigSource",
     "get_config",
     "get_config_manager",
     "get_config_section",
     "initialize_config_manager",
     "initialize_config_manager_sync",
+    "load_typed_config",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the hot-reload manager when somebody asks for it: a start should not wait for it."""
+    """Import the hot-reload manager when it is first used, so that other programs start faster."""
+    if name == "Pace":
+        warnings.warn(
+            "pilothouse.Pace is deprecated: use pilothouse.RefreshPolicy",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return RefreshPolicy
     if name in __all__:
         from pilothouse import reload  # noqa: PLC0415 - see above
 

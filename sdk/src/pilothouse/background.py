@@ -8,7 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError, Executor, Future
 from concurrent.futures import TimeoutError as NotInTime
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pilothouse.errors import PilothouseError, Unavailable
 
@@ -22,8 +22,8 @@ _log = logging.getLogger("pilothouse")
 
 
 def _renew_guard() -> None:
-    """In a fork whoever held the lock may not have come along."""
-    global _guard  # noqa: PLW0603 - a lock cannot be told that it is free
+    """Replace the lock in a forked process: its holder may not exist there."""
+    global _guard  # noqa: PLW0603 - a held lock cannot be released here
     _guard = threading.Lock()
 
 
@@ -32,10 +32,10 @@ if hasattr(os, "register_at_fork"):
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """Goes on to look up names and write files while the interpreter ends.
+    """Continues to look up names and write files while the interpreter exits.
 
-    Executors take nothing then, and what a program that forgot to close has to say at its end
-    would be lost: its last counts, its snapshot, that its instance is gone.
+    Executors accept nothing then, so the last counts, the snapshot and the deregistration of a
+    program that did not close its client would be lost.
     """
 
     def run_in_executor(  # type: ignore[override]  # of variadic types, which Python 3.10 has not
@@ -47,15 +47,23 @@ class _Loop(asyncio.SelectorEventLoop):
             done = self.create_future()
             try:
                 done.set_result(func(*args))
-            except Exception as error:  # noqa: BLE001 - told to whoever waits
+            except Exception as error:  # noqa: BLE001 - raised where the result is awaited
                 done.set_exception(error)
             return done
 
 
-class Background:
-    """Runs `begin()` on its loop, then what it is given, and `end()` when it is closed.
+class RunOnLoop(Protocol):
+    """Runs a coroutine on the client's loop."""
 
-    Daemon threads: a program that forgets to close ends all the same.
+    def __call__(
+        self, call: Coroutine[Any, Any, Result], within: float | None = None
+    ) -> Result: ...
+
+
+class Background:
+    """Runs `begin()` on its loop, then the given coroutines, and `end()` when it is closed.
+
+    Its threads are daemons: a program that does not close it ends anyway.
     """
 
     def __init__(
@@ -71,7 +79,7 @@ class Background:
         self._caller: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin, here and now; returns at once."""
+        """Begin in this process; returns at once."""
         with _guard:
             if self._is_closed or self._pid == os.getpid():
                 return
@@ -84,8 +92,8 @@ class Background:
             )
             self._pid = os.getpid()
             self._thread.start()
-        beginning = asyncio.run_coroutine_threadsafe(_awaited(self._begin()), self._loop)
-        beginning.add_done_callback(_told)
+        beginning = asyncio.run_coroutine_threadsafe(_run(self._begin()), self._loop)
+        beginning.add_done_callback(_log_failed_start)
 
     def touch(self) -> None:
         """Begin again if this is a forked process that has not; costs a tenth of a microsecond."""
@@ -112,7 +120,9 @@ class Background:
         self.touch()
         if self._loop is None or threading.current_thread() is self._thread:
             call.close()
-            raise RuntimeError("not on the client's own thread: it would wait for itself")
+            raise RuntimeError(
+                "cannot be called on the client's own thread: it would wait for itself"
+            )
         running = asyncio.run_coroutine_threadsafe(call, self._loop)
         try:
             return running.result(within)
@@ -120,12 +130,12 @@ class Background:
             running.cancel()
             raise Unavailable(f"not done within {within} s") from error
         except CancelledError as error:
-            raise PilothouseError("the client was closed meanwhile") from error
+            raise PilothouseError("the client was closed in the meantime") from error
 
     def deliver(self, call: Callable[[], None]) -> None:
-        """Run a callback on a thread that has nothing else to do, after those before it.
+        """Run a callback on a thread for callbacks, after earlier ones.
 
-        Heartbeats and streams share the loop: a callback that takes its time would stop them.
+        Heartbeats and streams share the loop, which a slow callback would block.
         """
         with _guard:
             if self._is_closed:
@@ -147,11 +157,11 @@ class Background:
             loop, thread, calls, caller = self._loop, self._thread, self._calls, self._caller
         if self._pid != os.getpid() or loop is None or thread is None:
             return
-        ending = asyncio.run_coroutine_threadsafe(_awaited(self._end()), loop)
+        ending = asyncio.run_coroutine_threadsafe(_run(self._end()), loop)
         try:
             ending.result(_CLOSING)
-        except Exception:  # noqa: BLE001 - whatever was not ended ends with the process
-            _log.warning("the client did not end as it should", exc_info=True)
+        except Exception:  # noqa: BLE001 - what is still running ends with the process
+            _log.warning("the client did not close cleanly", exc_info=True)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(_CLOSING)
         if calls is not None and caller is not None:
@@ -160,12 +170,12 @@ class Background:
                 caller.join(_CLOSING)
 
 
-def _told(beginning: "Future[None]") -> None:
+def _log_failed_start(beginning: "Future[None]") -> None:
     if not beginning.cancelled() and beginning.exception() is not None:
-        _log.error("the client did not begin", exc_info=beginning.exception())
+        _log.error("the client could not start", exc_info=beginning.exception())
 
 
-async def _awaited(call: Awaitable[None]) -> None:
+async def _run(call: Awaitable[None]) -> None:
     await call
 
 
@@ -173,5 +183,5 @@ def _call_all(calls: "queue.SimpleQueue[Callable[[], None] | None]") -> None:
     while (call := calls.get()) is not None:
         try:
             call()
-        except Exception:  # noqa: BLE001 - it is somebody else's code
+        except Exception:  # noqa: BLE001 - it is the caller's code
             _log.exception("a callback failed")

@@ -1,4 +1,4 @@
-"""Calls of functions that callers gave: whatever they raise is logged and stops nobody."""
+"""Calls of callbacks: their exceptions are logged and affect no other callback."""
 
 import asyncio
 import logging
@@ -10,19 +10,19 @@ _log = logging.getLogger("pilothouse")
 
 
 def call_back(of: str, callback: Callable[..., object], *arguments: object) -> None:
-    """Call; with an event loop the callback may be a coroutine function. `of` is for the log."""
+    """Call a callback, which may be a coroutine function on an event loop; `of` is for the log."""
     try:
         result = callback(*arguments)
         if isawaitable(result):
-            task = asyncio.ensure_future(_logged(of, result))
+            task = asyncio.ensure_future(_log_failure(of, result))
             _awaited.add(task)
             task.add_done_callback(_awaited.discard)
-    except Exception:  # noqa: BLE001 - it is somebody else's code
+    except Exception:  # noqa: BLE001 - it is the caller's code
         _log.exception("a callback failed on a change of the %s", of)
 
 
-async def _logged(of: str, result: Awaitable[object]) -> None:
+async def _log_failure(of: str, result: Awaitable[object]) -> None:
     try:
         await result
-    except Exception:  # noqa: BLE001 - it is somebody else's code
+    except Exception:  # noqa: BLE001 - it is the caller's code
         _log.exception("a callback failed on a change of the %s", of)

@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Any
 
 from pilothouse_core.diff import diff
+from pilothouse_core.keys import canonical_key, is_below
 
 
 class ChangeType(Enum):
@@ -16,7 +17,7 @@ class ChangeType(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ConfigChange:
-    """One leaf: `path` is its dotted key; the value that is not there is None."""
+    """One leaf: `path` is its dotted key; an absent value is None."""
 
     path: str
     old_value: Any
@@ -42,4 +43,5 @@ def changes_between(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Con
 
 def concerns(watched: str, path: str) -> bool:
     """Tell whether a change at `path` is one of the key or section `watched`; "" is everything."""
-    return not watched or path == watched or path.startswith(watched + ".")
+    section = canonical_key(watched)
+    return not watched or path == section or is_below(path, section)

@@ -1,126 +1,21 @@
-"""Two helpers with the names and arguments that programs of this kind have used for long.
+"""Deprecated alias of `pilothouse.compat`."""
 
-Both hold the effective configuration as `Pilothouse` does: changes arrive by the stream, and the
-interval that is given is the net below it.
-"""
-
-import threading
-from collections.abc import Callable
-from types import TracebackType
+import warnings
 from typing import Any
 
-from pilothouse.changes import ConfigChange
-from pilothouse.client import Pilothouse
-from pilothouse.configuration import Held
-from pilothouse.errors import PilothouseError
-from pilothouse.following import Pace
-from pilothouse.transport import Token
+from pilothouse import compat
 
-_PATIENCE = 2.0  # seconds for a service that is away when a program begins
+_NAMES = {
+    "ConfigWatcher": compat.ConfigWatcher,
+    "RegistryConfigProvider": compat.RegistryConfigProvider,
+}
 
 
-class RegistryConfigProvider:
-    """Values of a service's configuration, with defaults for whatever is not there.
-
-    The constructor waits two seconds at most for the service and never raises because it is away;
-    the defaults are used until it is there.
-    """
-
-    def __init__(
-        self,
-        registry_url: str,
-        service_name: str,
-        environment: str = "default",
-        cache_ttl_seconds: float = 60.0,
-        *,
-        token: Token = None,
-    ) -> None:
-        """Begin to hold the configuration; `cache_ttl_seconds` is how old it may grow."""
-        self.client = Pilothouse(
-            registry_url,
-            service_name,
-            environment,
-            token,
-            flags=False,
-            start_timeout=_PATIENCE,
-            pace=Pace(poll_interval=max(0.1, cache_ttl_seconds)),
-        )
-
-    def get(self, key: str, default: Any = None) -> Any:
-        return self.client.config.get(key, default)
-
-    def get_int(self, key: str, default: int = 0) -> int:
-        return self.client.config.get_int(key, default)
-
-    def get_bool(self, key: str, default: bool = False) -> bool:  # noqa: FBT001, FBT002 - as known
-        return self.client.config.get_bool(key, default)
-
-    def refresh(self) -> bool:
-        """Read anew now; tell whether that worked. What was held stays when it does not."""
-        try:
-            self.client.refresh()
-        except PilothouseError:
-            return False
-        return True
-
-    def close(self) -> None:
-        self.client.close()
-
-    def __enter__(self) -> "RegistryConfigProvider":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class ConfigWatcher:
-    """Calls `on_change` with the whole new configuration, as nested dicts, when it changes."""
-
-    def __init__(
-        self,
-        registry_url: str,
-        service_name: str,
-        environment: str = "default",
-        poll_interval_seconds: float = 30.0,
-        on_change: Callable[[dict[str, Any]], object] | None = None,
-        *,
-        token: Token = None,
-    ) -> None:
-        self._arguments = (registry_url, service_name, environment, token)
-        self._pace = Pace(poll_interval=max(0.1, poll_interval_seconds))
-        self._on_change = on_change
-        self._client: Pilothouse | None = None
-        self._stopped = threading.Event()
-
-    @property
-    def is_running(self) -> bool:
-        return self._client is not None
-
-    def start(self, *, block: bool = False) -> None:
-        """Begin to watch, and return; with `block`, when `stop` is called on another thread.
-
-        What the configuration is at that time is no change; what it becomes is.
-        """
-        if self._client is None:
-            self._stopped.clear()
-            self._client = Pilothouse(
-                *self._arguments, flags=False, start_timeout=_PATIENCE, pace=self._pace
-            )
-            self._client.config.on_update(self._told)
-        if block:
-            self._stopped.wait()
-
-    def _told(self, held: Held, _: tuple[ConfigChange, ...]) -> object:
-        return self._on_change(held.own_data()) if self._on_change is not None else None
-
-    def stop(self) -> None:
-        """End; may be called twice, and from `on_change`."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
-        self._stopped.set()
+def __getattr__(name: str) -> Any:
+    """Return the object of that name, with a warning."""
+    if name not in _NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(
+        "pilothouse.classic is deprecated: use pilothouse.compat", DeprecationWarning, stacklevel=2
+    )
+    return _NAMES[name]

@@ -2,14 +2,14 @@
 
 How another thing that the service holds is attached (flags, the registry):
 
-1.  Write a class whose reads look into memory, with a `following.Resource`: its path, the kinds
+1.  Write a class whose reads look into memory, with a `sync.Resource`: its path, the kinds
     of change in the stream that concern it, and `accept`, which takes an answer and swaps the copy
     or raises BadAnswer. All resources of a client share one stream and one pool of connections.
-2.  `client.attach(resource)`, before the client begins or on its event loop; `await
-    client.attached(resource)` also waits until the service has answered, the snapshot had it, or
-    `start_timeout` is over. `resource.last_error` and `.is_ready` say how it stands, and
-    `client.age_of(resource)` how old the copy is.
-3.  Before a read call `client.config.touch()`: it begins anew in a forked process. Callbacks go
+2.  `client.attach(resource)`, before the client begins or on its event loop. `await
+    client.attach_and_wait(resource)` also waits until the service has answered, the snapshot had
+    the resource, or `start_timeout` is over. `resource.last_error` and `.is_ready` show its state,
+    and `client.age_of(resource)` how old the copy is.
+3.  Before a read call `client.config.touch()`: it starts again in a forked process. Callbacks go
     through `client.config.deliver(call)`, which keeps them off the event loop.
 4.  `client.transport` makes requests; it is another one after a fork, so ask for it each time.
     Loops of one's own (heartbeats) are given to `client.spawn(coroutine function)`, which begins
@@ -31,36 +31,38 @@ from typing import Any, TypeVar
 
 from pilothouse.background import Background
 from pilothouse.configuration import Configuration, OnChange
-from pilothouse.effective import EffectiveConfiguration, Validate, Whose
+from pilothouse.documents import AsyncDocuments, Documents
+from pilothouse.effective import ConfigTarget, EffectiveConfiguration, Validate
 from pilothouse.errors import PilothouseError, SnapshotRefused
 from pilothouse.flags import Flags
-from pilothouse.flags.following import flag_set
+from pilothouse.flags.administration import AsyncFlagAdmin, FlagAdmin
+from pilothouse.flags.resource import flag_set
 from pilothouse.flags.usage import UsageReporter
-from pilothouse.following import Follower, Pace, Resource
 from pilothouse.registry import AsyncRegistry, Registry
 from pilothouse.snapshot import Snapshot
+from pilothouse.sync import Follower, RefreshPolicy, Resource
+from pilothouse.timeouts import cancel_and_wait
 from pilothouse.transport import Limits, Token, Transport
-from pilothouse.waiting import ended
 
 Result = TypeVar("Result")
 Loop = Callable[[], Coroutine[Any, Any, None]]
 _SAVE_AT_MOST_EVERY = 1.0  # seconds
-_STALE_AFTER = 60.0  # seconds; streams are heard of every 15
+_STALE_AFTER = 60.0  # seconds; a stream sends something every 15
 _log = logging.getLogger("pilothouse")
 
 
 class AsyncPilothouse:
     """A service's view of Pilothouse, held in memory; `async with` begins and ends it.
 
-    At the start the service is asked; while it is away for `start_timeout` seconds the snapshot on
-    disk counts, without one the defaults: never an exception. Arguments that can never be right
-    (a URL that is none) raise ValueError.
+    At the start the client reads from the service. If that fails for `start_timeout` seconds, it
+    uses the snapshot on disk, or else the defaults, and raises nothing. Invalid arguments, such as
+    a malformed URL, raise ValueError.
 
-    `defaults` lie below whatever is configured. `validate` takes the nested values and raises to
-    refuse them, as does a Pydantic model's `model_validate`. `reveal_secrets` reads their plain
+    `defaults` are overridden by configured values. `validate` gets the nested values and raises to
+    reject them, as a Pydantic model's `model_validate` does. `reveal_secrets` reads their plain
     values, which needs the right to, and is audited. `snapshot` is a path; without `snapshot_key`
     (32 bytes) secrets are left out of the file. `flags=False` is for a token that may not read
-    them. With `offline` the service is never asked: the snapshot counts, and the defaults.
+    them. With `offline` no requests are sent: values come from the snapshot and the defaults.
     """
 
     def __init__(  # noqa: PLR0913 - each is one thing a caller may say
@@ -79,16 +81,16 @@ class AsyncPilothouse:
         flags: bool = True,
         offline: bool = False,
         start_timeout: float = 5.0,
-        pace: Pace | None = None,
+        pace: RefreshPolicy | None = None,
         limits: Limits | None = None,
     ) -> None:
         self.service, self.environment, self.user = service, environment, user
         self.offline = offline
         self.start_timeout = start_timeout
-        self.pace = pace or Pace()
+        self.pace = pace or RefreshPolicy()
         self._connect = partial(Transport, url, token, limits)
         self.transport = self._connect()
-        whose = Whose(environment, service, user)
+        whose = ConfigTarget(environment, service, user)
         self._disk = None
         if snapshot is not None:
             owner = {"url": self.transport.url, **whose.params}
@@ -131,24 +133,26 @@ class AsyncPilothouse:
         if flags:
             self.attach(self._flag_set)
             self.spawn(self._usage.keep)
+        self.flag_admin = AsyncFlagAdmin(lambda: self.transport, environment)
 
         self.registry = AsyncRegistry(self)
+        self.documents = AsyncDocuments(lambda: self.transport, environment)
 
     # Beginning and ending
 
     async def start(self) -> None:
-        """Begin, and return when there is something to read; never raises for a service away."""
+        """Begin, and return when there is something to read; never raises if the service fails."""
         await self.begin()
         await self.ready()
 
     async def begin(self) -> None:
-        """Begin without waiting. In a forked process it may be called again."""
+        """Begin without waiting; may be called again in a forked process."""
         if self.offline:
             self.restore()
             return
         self.transport = self._connect()
         selection = {"environment": self.environment, "service_name": self.service}
-        self._follower = Follower(self.transport, selection, self.pace, self._changed)
+        self._follower = Follower(self.transport, selection, self.pace, self._mark_unsaved)
         self.restore()
         self._tasks = [asyncio.create_task(loop()) for loop in self._loops]
         if self._disk is not None:
@@ -156,23 +160,25 @@ class AsyncPilothouse:
             self._tasks.append(asyncio.create_task(self._save_always(self._disk)))
 
     def restore(self) -> None:
-        """Hold what the snapshot on disk has."""
+        """Load the snapshot on disk."""
         self._read_snapshot()
         for resource in self._resources:
             self._follow(resource)
 
     async def ready(self, within: float | None = None) -> bool:
-        """Wait for the service, at most `start_timeout`; tell whether everything is its answer.
+        """Wait for the service, at most `start_timeout`; return whether it answered all.
 
-        What the snapshot had is waited for only until the first attempt has failed.
+        Resources that the snapshot has are awaited only until the first attempt fails.
         """
-        await self._settled(self._resources, self.start_timeout if within is None else within)
+        await self._wait_for_resources(
+            self._resources, self.start_timeout if within is None else within
+        )
         return all(resource.is_ready for resource in self._resources)
 
     async def close(self) -> None:
-        """End: what is held stays readable. Writes the snapshot if something is not in it yet."""
+        """End; the content stays readable. Writes the snapshot if it is not up to date."""
         await self.registry.close()
-        await ended(self._tasks)
+        await cancel_and_wait(self._tasks)
         self._tasks = []
         if self._follower is not None and self._flag_set.last_error is None:
             await self._usage.finish()
@@ -181,7 +187,7 @@ class AsyncPilothouse:
             self._follower = None
         if self._writing is not None:
             with suppress(OSError):
-                await self._writing  # else it would take the place of what is written now
+                await self._writing  # otherwise it would replace what is written now
         if self._disk is not None and self._unsaved.is_set():
             await self._save(self._disk)
         await self.transport.close()
@@ -202,7 +208,7 @@ class AsyncPilothouse:
 
     @property
     def last_error(self) -> PilothouseError | None:
-        """Why something held is not what the service has now; None when nothing is wrong."""
+        """Why some content may be outdated; None when everything is current."""
         errors = [resource.last_error for resource in self._resources] + [self.flags.last_error]
         return next(filter(None, errors), self._disk_error)
 
@@ -219,7 +225,7 @@ class AsyncPilothouse:
         if self._flag_set in self._resources:
             await self._follower.refresh(self._flag_set)
 
-    # For what is attached
+    # For attached resources
 
     def attach(self, resource: Resource) -> None:
         """Follow a resource from now on: on the client's event loop, or before it begins."""
@@ -227,10 +233,12 @@ class AsyncPilothouse:
         if self._follower is not None:
             self._follow(resource)
 
-    async def attached(self, resource: Resource) -> None:
-        """Attach, and wait as at the start."""
+    async def attach_and_wait(self, resource: Resource) -> None:
+        """Attach a resource, and wait for its first answer as `start` does."""
         self.attach(resource)
-        await self._settled([resource], self.start_timeout)
+        await self._wait_for_resources([resource], self.start_timeout)
+
+    attached = attach_and_wait  # deprecated alias
 
     def detach(self, resource: Resource) -> None:
         with suppress(ValueError):
@@ -245,7 +253,7 @@ class AsyncPilothouse:
             self._tasks.append(asyncio.create_task(loop()))
 
     def age_of(self, resource: Resource) -> float:
-        """Return the seconds since the service last confirmed what is held of a resource."""
+        """Return the seconds since the service last confirmed the copy of a resource."""
         now = time.monotonic()
         if resource.confirmed_at is not None:
             return now - resource.confirmed_at + resource.stale_seconds
@@ -258,7 +266,7 @@ class AsyncPilothouse:
         if self._follower is not None:
             self._follower.attach(resource)
 
-    async def _settled(self, resources: list[Resource], within: float) -> None:
+    async def _wait_for_resources(self, resources: list[Resource], within: float) -> None:
         follower = self._follower
         if follower is None:
             return
@@ -271,7 +279,7 @@ class AsyncPilothouse:
         try:
             await asyncio.wait(settling, timeout=within)
         finally:
-            await ended(settling)
+            await cancel_and_wait(settling)
 
     # The snapshot
 
@@ -282,7 +290,7 @@ class AsyncPilothouse:
             self._restored = self._disk.read() or {}
         except SnapshotRefused as error:
             self._disk_error = error
-            _log.warning("going on without the snapshot: %s", error)
+            _log.warning("continuing without the snapshot: %s", error)
 
     def _restore(self, resource: Resource, restore: Callable[[Any], None]) -> None:
         part = self._restored.get(resource.name)
@@ -291,16 +299,16 @@ class AsyncPilothouse:
         try:
             age = max(0.0, time.time() - float(part["at"]))
             restore(part["content"])
-        except Exception as error:  # noqa: BLE001 - whatever is in the file, the client begins
-            told = SnapshotRefused(f"the snapshot's {resource.name} is refused: {error}")
-            told.__cause__ = error
-            self._disk_error = told
-            _log.warning("going on without it: %s", told)
+        except Exception as error:  # noqa: BLE001 - the client starts whatever the file contains
+            reason = SnapshotRefused(f"the snapshot's {resource.name} is refused: {error}")
+            reason.__cause__ = error
+            self._disk_error = reason
+            _log.warning("continuing without it: %s", reason)
             return
-        # By the clock of the wall, the only one that outlives a process; from here on by ours.
+        # The wall clock is the only one shared by processes; from here on the monotonic clock.
         self._restored_ages[resource.name] = (age, time.monotonic())
 
-    def _changed(self, _: Resource) -> None:
+    def _mark_unsaved(self, _: Resource) -> None:
         self._unsaved.set()
 
     async def _save_always(self, disk: Snapshot) -> None:
@@ -331,10 +339,10 @@ class AsyncPilothouse:
 class Pilothouse:
     """The client for programs without an event loop: reads are the same looks into memory.
 
-    Begins when it is made and waits at most `start_timeout` seconds for the service. One daemon
-    thread does the work, a second one runs callbacks once there are some. After a fork (gunicorn,
-    Celery) the first read in the child begins anew, without waiting. Arguments and what they mean
-    are those of `AsyncPilothouse`.
+    Starts when it is created, and waits at most `start_timeout` seconds for the service. One daemon
+    thread does the work, a second one runs callbacks if there are any. After a fork (gunicorn,
+    Celery) the first read in the child starts the client again, without waiting. The arguments are
+    those of `AsyncPilothouse`.
     """
 
     def __init__(  # noqa: PLR0913 - each is one thing a caller may say
@@ -353,7 +361,7 @@ class Pilothouse:
         flags: bool = True,
         offline: bool = False,
         start_timeout: float = 5.0,
-        pace: Pace | None = None,
+        pace: RefreshPolicy | None = None,
         limits: Limits | None = None,
     ) -> None:
         self.client = AsyncPilothouse(
@@ -376,6 +384,8 @@ class Pilothouse:
         self._background = Background(self.client.begin, self.client.close)
         self.config, self.flags = self.client.config, self.client.flags
         self.registry = Registry(self.client.registry, self.run)
+        self.flag_admin = FlagAdmin(self.client.flag_admin, self.run)
+        self.documents = Documents(self.client.documents, self.run)
         if offline:
             self.client.restore()
             return
@@ -412,12 +422,12 @@ class Pilothouse:
         return self._background.run(call, within)
 
     def ready(self, within: float | None = None) -> bool:
-        """Wait for the service, at most `start_timeout`; tell whether everything is its answer."""
+        """Wait for the service, at most `start_timeout`; return whether it answered all."""
         return not self.client.offline and self.run(self.client.ready(within))
 
     @property
     def last_error(self) -> PilothouseError | None:
-        """Why something held is not what the service has now; None when nothing is wrong."""
+        """Why some content may be outdated; None when everything is current."""
         return self.client.last_error
 
     def on_change(self, key_or_prefix: str, callback: OnChange) -> Callable[[], None]:

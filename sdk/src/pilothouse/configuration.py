@@ -9,16 +9,23 @@ from typing import Any, Literal, Protocol, TypeVar, overload
 
 from pilothouse.callbacks import call_back
 from pilothouse.changes import ConfigChange, changes_between, concerns
+from pilothouse.conversions import UNREADABLE, read_boolean, read_integer, read_list, read_number
+from pilothouse_core.keys import canonical_key, join_item, join_member
 from pilothouse_core.layers import merge
-from pilothouse_core.trees import Tree, copied, is_secret, is_section, joined
+from pilothouse_core.trees import (
+    OWN_VALUE,
+    Tree,
+    child_key,
+    copy_sections,
+    is_secret,
+    is_section,
+    node_at,
+)
 
 Source = Literal["service", "snapshot", "defaults"]
 Default = TypeVar("Default")
 OnChange = Callable[[ConfigChange], object]
-OnUpdate = Callable[["Held", tuple[ConfigChange, ...]], object]
-_WORDS = {"true": True, "yes": True, "on": True, "1": True}
-_WORDS |= {"false": False, "no": False, "off": False, "0": False}
-_UNREADABLE: Any = object()
+OnUpdate = Callable[["ConfigState", tuple[ConfigChange, ...]], object]
 _log = logging.getLogger("pilothouse")
 
 
@@ -33,7 +40,7 @@ ModelType = TypeVar("ModelType", bound=Model)
 
 
 @dataclass(frozen=True)
-class Held:
+class ConfigState:
     """One state of the configuration, never changed: a new one takes its place.
 
     `data` are the nested values; masked secrets have no value here, their keys are `masked`.
@@ -48,34 +55,45 @@ class Held:
     index: Mapping[str, Any] = field(init=False, repr=False)  # every key, of sections as well
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "index", dict(_indexed(self.data, "")))
+        object.__setattr__(self, "index", dict(_key_values(self.data, "")))
+
+    def at(self, key: str, default: Any) -> Any:
+        """Return the leaf or section at a key, in whatever spelling, or `default`."""
+        value = self.index.get(key, UNREADABLE)
+        if value is UNREADABLE:
+            value = self.index.get(canonical_key(key), UNREADABLE) if "[" in key else value
+            value = node_at(self.data, key, UNREADABLE) if value is UNREADABLE else value
+        return default if value is UNREADABLE else value
 
     def own_data(self) -> Tree:
         """Return a copy of the nested values, for a caller that may change it."""
         return deepcopy(self.data)
 
 
-def held_of(
+def state_of(
     data: Mapping[str, Any],
     defaults: Mapping[str, Any],
     *,
     source: Source,
     revision: int = 0,
     version: str = "",
-) -> Held:
+) -> ConfigState:
     """Return the state that holds `data` above `defaults`, without the secrets that are masked."""
     plain, masked = without_secrets(data)
     if defaults:
         plain = merge([("defaults", defaults), (source, plain)]).data
-    return Held(plain, source, revision, version, frozenset(masked))
+    return ConfigState(plain, source, revision, version, frozenset(masked))
 
 
 def without_secrets(tree: Mapping[str, Any], prefix: str = "") -> tuple[Tree, set[str]]:
-    """Return a copy without its `$secret` leaves, and their keys."""
+    """Return a copy without its secrets, and their keys.
+
+    In a list, a secret item is None: the others keep their numbers.
+    """
     plain: Tree = {}
     masked: set[str] = set()
     for name, value in tree.items():
-        key = joined(prefix, name)
+        key = child_key(prefix, name)
         if is_secret(value):
             masked.add(key)
         elif is_section(value):
@@ -84,16 +102,31 @@ def without_secrets(tree: Mapping[str, Any], prefix: str = "") -> tuple[Tree, se
             if below:
                 plain[name] = below
         else:
-            plain[name] = value
+            plain[name] = _without_items(value, key, masked)
     return plain, masked
 
 
-def _indexed(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+def _without_items(value: Any, key: str, masked: set[str]) -> Any:
+    """Return what lies in a leaf without its secrets, and add their keys to `masked`."""
+    if isinstance(value, list):
+        return [_without_items(item, join_item(key, i), masked) for i, item in enumerate(value)]
+    if is_secret(value):
+        masked.add(key)
+        return None
+    if is_section(value):
+        inner = {n: _without_items(each, join_member(key, n), masked) for n, each in value.items()}
+        return {name: each for name, each in inner.items() if not is_secret(value[name])}
+    return value
+
+
+def _key_values(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, value in tree.items():
-        key = joined(prefix, name)
+        key = child_key(prefix, name)
         yield key, value
         if is_section(value):
-            yield from _indexed(value, key)
+            yield from _key_values(value, key)
+            if OWN_VALUE in value:  # what is read at the key is that, and not the section
+                yield key, value[OWN_VALUE]
 
 
 class Configuration:
@@ -104,8 +137,8 @@ class Configuration:
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
         """Hold `defaults`, until `swap` is called."""
-        self.defaults = copied(defaults or {})
-        self._held = Held(self.defaults)
+        self.defaults = copy_sections(defaults or {})
+        self._held = ConfigState(self.defaults)
         # What the client does before a read, on which thread callbacks run, what it knows of age.
         self.touch: Callable[[], None] = lambda: None
         self.deliver: Callable[[Callable[[], None]], None] = lambda call: call()
@@ -122,9 +155,9 @@ class Configuration:
         Lists and dicts are the caller's own copies. A `null` that was configured is None.
         """
         self.touch()
-        value = self._held.index.get(key, _UNREADABLE)
-        if value is _UNREADABLE:
-            if key in self._held.masked:
+        value = self._held.at(key, UNREADABLE)
+        if value is UNREADABLE:
+            if {key, canonical_key(key)} & self._held.masked:
                 self._warn(key, "is a secret; read it with reveal_secrets=True")
             return default
         return deepcopy(value) if isinstance(value, (dict, list)) else value
@@ -135,7 +168,7 @@ class Configuration:
     def get_int(self, key: str, default: Default) -> int | Default: ...
     def get_int(self, key: str, default: Any = None) -> Any:
         """Return a whole number, also one that is spelled as text; else `default`."""
-        return self._read(key, default, _integer)
+        return self._read(key, default, read_integer)
 
     @overload
     def get_float(self, key: str) -> float | None: ...
@@ -143,7 +176,7 @@ class Configuration:
     def get_float(self, key: str, default: Default) -> float | Default: ...
     def get_float(self, key: str, default: Any = None) -> Any:
         """Return a finite number, also one that is spelled as text; else `default`."""
-        return self._read(key, default, _number)
+        return self._read(key, default, read_number)
 
     @overload
     def get_bool(self, key: str) -> bool | None: ...
@@ -151,7 +184,7 @@ class Configuration:
     def get_bool(self, key: str, default: Default) -> bool | Default: ...
     def get_bool(self, key: str, default: Any = None) -> Any:
         """Return a boolean; true, yes, on, 1 and their opposites are read as well."""
-        return self._read(key, default, _boolean)
+        return self._read(key, default, read_boolean)
 
     @overload
     def get_list(self, key: str) -> list[Any] | None: ...
@@ -159,12 +192,12 @@ class Configuration:
     def get_list(self, key: str, default: Default) -> list[Any] | Default: ...
     def get_list(self, key: str, default: Any = None) -> Any:
         """Return a list; text is split at its commas."""
-        return self._read(key, default, _list)
+        return self._read(key, default, read_list)
 
     def section(self, key: str = "") -> dict[str, Any]:
         """Return everything below `key` as nested dicts, a copy; {} where there is no section."""
         self.touch()
-        value = self._held.index.get(key) if key else self._held.data
+        value = node_at(self._held.data, key) if key else self._held.data
         return deepcopy(value) if isinstance(value, dict) else {}
 
     def as_model(self, model: type[ModelType], section: str = "") -> ModelType:
@@ -174,15 +207,15 @@ class Configuration:
 
     def __contains__(self, key: object) -> bool:
         self.touch()
-        return key in self._held.index
+        return isinstance(key, str) and self._held.at(key, UNREADABLE) is not UNREADABLE
 
     def _read(self, key: str, default: Any, reader: Callable[[Any], Any]) -> Any:
-        value = self.get(key, _UNREADABLE)
-        if value is _UNREADABLE:
+        value = self.get(key, UNREADABLE)
+        if value is UNREADABLE:
             return default
         read = reader(value)
-        if read is _UNREADABLE:
-            self._warn(key, f"is not readable as {reader.__name__.strip('_')}")
+        if read is UNREADABLE:
+            self._warn(key, f"is not readable as {reader.__name__.removeprefix('read_')}")
             return default
         return read
 
@@ -195,7 +228,7 @@ class Configuration:
     # What is held, and how old it is
 
     @property
-    def held(self) -> Held:
+    def held(self) -> ConfigState:
         """The whole state; several reads of one `held` never see two versions."""
         self.touch()
         return self._held
@@ -219,7 +252,7 @@ class Configuration:
 
     @property
     def is_stale(self) -> bool:
-        """Whether something newer may be there that nobody could tell of."""
+        """Whether the service may have something newer."""
         return self.source != "service" or self.age > self.stale_after
 
     # Changes
@@ -231,12 +264,12 @@ class Configuration:
         it may be a coroutine function.
         """
 
-        def told(_: Held, changes: tuple[ConfigChange, ...]) -> None:
+        def report(_: ConfigState, changes: tuple[ConfigChange, ...]) -> None:
             for change in changes:
                 if concerns(key_or_prefix, change.path):
                     call_back("configuration", callback, change)
 
-        return self.on_update(told)
+        return self.on_update(report)
 
     def on_update(self, callback: OnUpdate) -> Callable[[], None]:
         """Call `callback` once for each new state, with all that changed; as `on_change`."""
@@ -245,7 +278,7 @@ class Configuration:
         self._listeners[token] = callback
         return lambda: self._listeners.pop(token, None) and None
 
-    def swap(self, held: Held) -> None:
+    def swap(self, held: ConfigState) -> None:
         """Hold another state from now on, and tell the listeners."""
         before, self._held = self._held, held
         self._told.clear()
@@ -254,41 +287,6 @@ class Configuration:
         if changes := changes_between(before.data, held.data):
             self.deliver(lambda: self._tell(held, changes))
 
-    def _tell(self, held: Held, changes: tuple[ConfigChange, ...]) -> None:
+    def _tell(self, held: ConfigState, changes: tuple[ConfigChange, ...]) -> None:
         for callback in list(self._listeners.values()):
             call_back("configuration", callback, held, changes)
-
-
-def _integer(value: Any) -> Any:
-    number = _number(value)
-    if isinstance(value, str):
-        try:
-            return int(value)
-        except ValueError:
-            return _UNREADABLE
-    is_whole = number is not _UNREADABLE and number == int(number)
-    return int(value) if is_whole else _UNREADABLE
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return _UNREADABLE
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return _UNREADABLE
-    return number if math.isfinite(number) else _UNREADABLE
-
-
-def _boolean(value: Any) -> Any:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, (int, str)):
-        return _WORDS.get(str(value).strip().lower(), _UNREADABLE)
-    return _UNREADABLE
-
-
-def _list(value: Any) -> Any:
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value if isinstance(value, list) else _UNREADABLE

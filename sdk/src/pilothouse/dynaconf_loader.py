@@ -24,7 +24,7 @@ def load(
 ) -> None:
     """Set all settings, or the one of `key`.
 
-    Raises a PilothouseError when the service is away and there is no snapshot, also where dynaconf
+    Raises a PilothouseError if the service fails and there is no snapshot, also where dynaconf
     is silent about errors: settings that are not there would go unnoticed.
     """
     options = {str(name).lower(): value for name, value in dict(obj.get(OPTIONS) or {}).items()}

@@ -4,19 +4,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pilothouse.configuration import Configuration, Held, Source, held_of, without_secrets
+from pilothouse.configuration import ConfigState, Configuration, Source, state_of, without_secrets
 from pilothouse.errors import BadAnswer
-from pilothouse.following import Resource
+from pilothouse.sync import Resource
 from pilothouse.transport import Answer, Transport
-from pilothouse_core.trees import Tree, without
+from pilothouse_core.trees import (
+    OWN_VALUE,
+    Tree,
+    contains_key,
+    has_own_value,
+    node_at,
+    with_change_at,
+    without_key,
+)
 
 PATH = "/api/v1/effective"
 Validate = Callable[[Any], object]
 
 
 @dataclass(frozen=True)
-class Whose:
-    """Whose configuration: an environment, a service, and a user if there is one."""
+class ConfigTarget:
+    """The target of a configuration: an environment, a service, and optionally a user."""
 
     environment: str
     service: str
@@ -28,17 +36,17 @@ class Whose:
         return params if self.user is None else {**params, "user": self.user}
 
     def concerns(self, change: Mapping[str, Any]) -> bool:
-        """Tell whether a change of a document is of one of the layers; other users' are not."""
+        """Return whether a change concerns one of the layers."""
         layers = {self.service, "_shared", f"{self.service}/{self.user}"}
         return change.get("name") in layers
 
 
 class EffectiveConfiguration:
-    """Reads into a `Configuration`; `transport` is asked for at the time, for it changes."""
+    """Reads into a `Configuration`; `transport` returns the current transport."""
 
     def __init__(
         self,
-        whose: Whose,
+        whose: ConfigTarget,
         config: Configuration,
         transport: Callable[[], Transport],
         *,
@@ -52,7 +60,7 @@ class EffectiveConfiguration:
         self._validate = validate
         self._reveals = reveals
         self._keeps_secrets = keeps_secrets
-        self._told: dict[str, Any] | None = None  # as the service said it, without defaults
+        self._last_answer: dict[str, Any] | None = None  # the service's answer, without defaults
         self.resource = Resource(
             "configuration",
             PATH,
@@ -60,7 +68,7 @@ class EffectiveConfiguration:
             self._accept,
             kinds=frozenset({"config"}),
             concerns=whose.concerns,
-            saved=self._saved,
+            saved=self._snapshot_content,
             restore=self._restore,
         )
 
@@ -69,15 +77,15 @@ class EffectiveConfiguration:
         data, revision = _parts(body)
         _, hidden = without_secrets(data)
         if self._reveals and hidden:
-            data = await self._revealed(body, revision)
+            data = await self._fetch_revealed(body, revision)
         self._hold(data, "service", revision, answer.etag)
         kept = data if self._keeps_secrets else _without_all(data, hidden)
-        self._told = {"data": kept, "revision": revision, "version": answer.etag}
+        self._last_answer = {"data": kept, "revision": revision, "version": answer.etag}
 
-    async def _revealed(self, masked: Mapping[str, Any], revision: int) -> Tree:
-        """Return the plain values of the very versions that were told masked.
+    async def _fetch_revealed(self, masked: Mapping[str, Any], revision: int) -> Tree:
+        """Return the plain values of exactly the versions of a masked answer.
 
-        Only masked answers tell which values are secret, and have an ETag to follow.
+        Only masked answers show which values are secret, and have an ETag.
         """
         params = {**self._whose.params, "reveal": "true", "min_revision": str(revision)}
         body = (await self._transport().get(PATH, params)).object()
@@ -86,30 +94,30 @@ class EffectiveConfiguration:
         return _parts(body)[0]
 
     def _hold(self, data: Tree, source: Source, revision: int, version: str) -> None:
-        held = held_of(
+        held = state_of(
             data, self._config.defaults, source=source, revision=revision, version=version
         )
         self._check(held)
         self._config.swap(held)
 
-    def _check(self, held: Held) -> None:
+    def _check(self, held: ConfigState) -> None:
         if self._validate is None:
             return
         try:
             self._validate(held.data)
         except Exception as error:
-            # Its message may quote values; the cause has it, for those who want to know.
+            # Its message may quote values; it is only in the cause.
             raise BadAnswer(f"refused by `validate`: {type(error).__name__}") from error
 
-    def _saved(self) -> Any:
-        return self._told
+    def _snapshot_content(self) -> Any:
+        return self._last_answer
 
     def _restore(self, saved: Any) -> None:
         if not isinstance(saved, dict):
             raise BadAnswer("a snapshot without a configuration")
         data, revision = _parts(saved)
         self._hold(data, "snapshot", revision, str(saved.get("version", "")))
-        self._told = saved
+        self._last_answer = saved
 
 
 def _parts(body: Mapping[str, Any]) -> tuple[Tree, int]:
@@ -121,5 +129,9 @@ def _parts(body: Mapping[str, Any]) -> tuple[Tree, int]:
 
 def _without_all(tree: Tree, keys: set[str]) -> Tree:
     for key in keys:
-        tree = without(tree, key)
+        if has_own_value(node_at(tree, key)):
+            tree = without_key(tree, f"{key}[{OWN_VALUE}]")
+        elif contains_key(tree, key):
+            # An item of a list has no name to take it out by: the others keep their numbers.
+            tree = without_key(with_change_at(tree, key, lambda _: None), key)
     return tree

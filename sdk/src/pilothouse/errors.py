@@ -1,7 +1,7 @@
 """What can go wrong between a client and the service; `code` is stable and made for programs.
 
-Nothing here is raised by a read: reads answer from memory. Configurations are told to the people
-who hold them by `last_error` and by the log.
+Reads raise none of these errors, because they answer from memory. Failed updates are reported in
+`last_error` and in the log.
 """
 
 from collections.abc import Mapping

@@ -20,7 +20,7 @@ class Event:
 
 
 class EventParser:
-    """Feed it bytes; `last_event_id` and `retry` (milliseconds) are those that were last told."""
+    """Parses fed bytes; `last_event_id` and `retry` (milliseconds) are the last received ones."""
 
     def __init__(self) -> None:
         self.last_event_id = ""
@@ -33,7 +33,7 @@ class EventParser:
         self._size = 0
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """Return the events that `chunk` completes; raises BadAnswer when one never ends."""
+        """Return the events that `chunk` completes; raises BadAnswer for one that is too long."""
         if not chunk:
             return []
         if self._ended_in_cr and chunk.startswith(b"\n"):
@@ -48,18 +48,18 @@ class EventParser:
             raise BadAnswer("an event of more than 1 MiB")
         events = []
         for following in others:
-            event = self._taken(bytes(self._line))
+            event = self._read_line(bytes(self._line))
             self._line = bytearray(following)
             if event is not None:
                 events.append(event)
         return events
 
-    def _taken(self, raw: bytes) -> Event | None:
+    def _read_line(self, raw: bytes) -> Event | None:
         if self._at_start:
             raw = raw.removeprefix(b"\xef\xbb\xbf")
             self._at_start = False
         if not raw:
-            return self._dispatched()
+            return self._dispatch()
         self._size += len(raw)
         name, _, value = raw.decode("utf-8", "replace").partition(":")
         value = value.removeprefix(" ")
@@ -74,7 +74,7 @@ class EventParser:
                 self.retry = int(value[:9])
         return None
 
-    def _dispatched(self) -> Event | None:
+    def _dispatch(self) -> Event | None:
         event = None
         if self._data:
             event = Event(self._kind or "message", "\n".join(self._data), self.last_event_id)

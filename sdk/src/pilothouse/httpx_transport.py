@@ -1,4 +1,4 @@
-"""httpx for `service://NAME/path`: sent to an instance of the service, chosen here.
+"""Transports of httpx that send `service://NAME/path` to an instance of that service.
 
 ```python
 http = httpx.Client(mounts={"service://": ServiceTransport(client.registry)})
@@ -12,7 +12,7 @@ import httpx
 
 from pilothouse.errors import PilothouseError
 from pilothouse.registry import AsyncRegistry, DiscoveredInstance, Registry
-from pilothouse.registry.addressing import ATTEMPTS, SCHEME, may_go_on, target
+from pilothouse.registry.addresses import ATTEMPTS, SCHEME, may_go_on, target
 from pilothouse.registry.balancing import Strategy
 
 Key = Callable[[httpx.Request], str]
@@ -24,22 +24,25 @@ class ServiceTransport(httpx.BaseTransport):
 
     Method, body and headers stay as they are; `Host` becomes that of the instance, unless the
     caller set another. An instance that cannot be connected to is passed over, for idempotent
-    methods and up to `attempts` instances in all. Where nobody is known, httpx.ConnectError is
-    raised. `hash` needs `key`, a function of the request.
+    methods and up to `attempts` instances in all. If no instance is known, httpx.ConnectError is
+    raised. `hash` needs `key`, a function of the request. With
+    `environment` only the instances that state it are asked.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one thing that a caller may choose
         self,
         registry: Registry,
         *,
         strategy: Strategy = "round_robin",
         zone: str | None = None,
+        environment: str | None = None,
         key: Key | None = None,
         attempts: int = ATTEMPTS,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._registry = registry
         self._strategy, self._zone, self._key = strategy, zone, key
+        self._environment = environment
         self._attempts = attempts
         self._inner = transport or httpx.HTTPTransport()
 
@@ -55,6 +58,7 @@ class ServiceTransport(httpx.BaseTransport):
                     self._strategy,
                     self._key and self._key(request),
                     zone=self._zone,
+                    environment=self._environment,
                     without=tried,
                 )
                 onward = _onward(request, chosen)
@@ -75,18 +79,20 @@ class ServiceTransport(httpx.BaseTransport):
 class AsyncServiceTransport(httpx.AsyncBaseTransport):
     """`ServiceTransport` for httpx.AsyncClient, with the registry of an AsyncPilothouse."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one thing that a caller may choose
         self,
         registry: AsyncRegistry,
         *,
         strategy: Strategy = "round_robin",
         zone: str | None = None,
+        environment: str | None = None,
         key: Key | None = None,
         attempts: int = ATTEMPTS,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._registry = registry
         self._strategy, self._zone, self._key = strategy, zone, key
+        self._environment = environment
         self._attempts = attempts
         self._inner = transport or httpx.AsyncHTTPTransport()
 
@@ -102,6 +108,7 @@ class AsyncServiceTransport(httpx.AsyncBaseTransport):
                     self._strategy,
                     self._key and self._key(request),
                     zone=self._zone,
+                    environment=self._environment,
                     without=tried,
                 )
                 onward = _onward(request, chosen)

@@ -12,7 +12,7 @@ from openfeature.provider import AbstractProvider, Metadata
 from pilothouse.errors import PilothouseError
 from pilothouse.flags import Flags
 from pilothouse.flags.details import MESSAGES
-from pilothouse.flags.evaluating import own_copy
+from pilothouse.flags.evaluation import own_copy
 from pilothouse_core.evaluation import TARGETING_KEY_MISSING, Evaluation
 
 Value = TypeVar("Value")
@@ -29,24 +29,27 @@ class HasFlags(Protocol):
 class PilothouseProvider(AbstractProvider):
     """Answers as the service's OFREP does, without asking it.
 
-    The targeting key fills the attributes `user_id` and `targetingKey`. Whoever made the client
-    closes it: a shutdown of the provider only ends what it tells.
+    The targeting key fills the attributes `user_id` and `targetingKey`. The program
+    closes the client; a shutdown of the provider only ends its events.
     """
 
     def __init__(self, client: HasFlags) -> None:
         super().__init__()
         self._flags = client.flags
-        self._error: PilothouseError | None = None  # that was told
+        self._error: PilothouseError | None = None  # the last one reported
         self._ends: list[Callable[[], None]] = []
 
     def get_metadata(self) -> Metadata:
         return Metadata(name="pilothouse")
 
     def initialize(self, evaluation_context: EvaluationContext) -> None:  # noqa: ARG002
-        """Tell of changes from now on; raises ProviderNotReadyError while nothing is held."""
+        """Emit changes from now on; raises ProviderNotReadyError while there are no flags."""
         self.shutdown()
         self._error = None
-        self._ends = [self._flags.on_update(self._changed), self._flags.on_status(self._noticed)]
+        self._ends = [
+            self._flags.on_update(self._emit_changes),
+            self._flags.on_status(self._emit_status),
+        ]
         if not self._is_ready:
             raise ProviderNotReadyError(str(self._flags.last_error or "no flags have been read"))
 
@@ -58,11 +61,11 @@ class PilothouseProvider(AbstractProvider):
     def _is_ready(self) -> bool:
         return self._flags.is_offline or self._flags.source != "defaults"
 
-    def _changed(self, names: frozenset[str]) -> None:
+    def _emit_changes(self, names: frozenset[str]) -> None:
         self.emit_provider_configuration_changed(ProviderEventDetails(flags_changed=sorted(names)))
 
-    def _noticed(self, error: PilothouseError | None) -> None:
-        """Tell of the first failure only; after `initialize` the SDK takes us for ready."""
+    def _emit_status(self, error: PilothouseError | None) -> None:
+        """Emit only the first failure; after `initialize` the SDK regards the provider as ready."""
         before, self._error = self._error, error
         if error is None:
             self.emit_provider_ready(ProviderEventDetails())
@@ -116,13 +119,13 @@ class PilothouseProvider(AbstractProvider):
     ) -> FlagResolutionDetails[Value]:
         attributes: dict[str, Any] = dict(context.attributes) if context is not None else {}
         key = context.targeting_key if context is not None else None
-        found = self._flags.evaluated(name, key, attributes)
+        found = self._flags.evaluate(name, key, attributes)
         code = found.error_code or (TARGETING_KEY_MISSING if found.lacks_targeting_key else None)
         if code is not None:
-            return _failed(default, code, MESSAGES.get(code, code))
+            return _error_details(default, code, MESSAGES.get(code, code))
         held_kind = self._flags.kind(name)
         if held_kind != kind:
-            return _failed(default, "TYPE_MISMATCH", f"the flag is of type {held_kind}")
+            return _error_details(default, "TYPE_MISMATCH", f"the flag is of type {held_kind}")
         value: Any = default if found.variant is None else own_copy(found.value)
         return FlagResolutionDetails(
             value,
@@ -133,6 +136,7 @@ class PilothouseProvider(AbstractProvider):
 
     def _metadata(self, found: Evaluation) -> dict[str, bool | int | float | str]:
         metadata: dict[str, bool | int | float | str] = {
+            **self._flags.metadata(found.flag),
             "flagVersion": found.version,
             "revision": self._flags.revision,
         }
@@ -143,7 +147,7 @@ class PilothouseProvider(AbstractProvider):
         return metadata
 
 
-def _failed(default: Value, code: str, message: str) -> FlagResolutionDetails[Value]:
+def _error_details(default: Value, code: str, message: str) -> FlagResolutionDetails[Value]:
     return FlagResolutionDetails(
         default, error_code=ErrorCode(code), error_message=message, reason=Reason.ERROR
     )

@@ -23,14 +23,14 @@ def read_once(section: str = "", **arguments: Any) -> dict[str, Any]:
 
     Those that are not given are read from PILOTHOUSE_URL, PILOTHOUSE_SERVICE,
     PILOTHOUSE_ENVIRONMENT and PILOTHOUSE_TOKEN; raises ValueError where the first two are missing,
-    and whatever `configured` raises.
+    and whatever `load_section` raises.
     """
-    with Pilothouse(**_completed(arguments), flags=False) as client:
-        return configured(client, section)
+    with Pilothouse(**_with_environment(arguments), flags=False) as client:
+        return load_section(client, section)
 
 
-def configured(client: Pilothouse, section: str = "") -> dict[str, Any]:
-    """Return a section as nested dicts, of the whole with "".
+def load_section(client: Pilothouse, section: str = "") -> dict[str, Any]:
+    """Return a section as nested dicts; "" is the whole configuration.
 
     Raises a PilothouseError when neither the service nor the snapshot on disk has answered.
     """
@@ -40,7 +40,7 @@ def configured(client: Pilothouse, section: str = "") -> dict[str, Any]:
     return client.config.section(section)
 
 
-def _completed(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _with_environment(arguments: Mapping[str, Any]) -> dict[str, Any]:
     known = {
         name: os.environ[variable]
         for name, variable in _VARIABLES.items()

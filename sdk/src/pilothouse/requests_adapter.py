@@ -1,4 +1,4 @@
-"""requests for `service://NAME/path`: sent to an instance of the service, chosen here.
+"""An adapter of requests that sends `service://NAME/path` to an instance of that service.
 
 ```python
 session = requests.Session()
@@ -21,7 +21,7 @@ from urllib3.exceptions import NewConnectionError
 
 from pilothouse.errors import PilothouseError
 from pilothouse.registry import Registry
-from pilothouse.registry.addressing import ATTEMPTS, may_go_on, target
+from pilothouse.registry.addresses import ATTEMPTS, may_go_on, target
 from pilothouse.registry.balancing import Strategy
 
 Key = Callable[[requests.PreparedRequest], str]
@@ -32,16 +32,18 @@ class ServiceAdapter(BaseAdapter):
 
     Method, body and headers stay as they are; `Host` is that of the instance, unless the caller
     set another. An instance that cannot be connected to is passed over, for idempotent methods and
-    up to `attempts` instances in all. Where nobody is known, requests.ConnectionError is raised.
-    `hash` needs `key`, a function of the request.
+    up to `attempts` instances in all. If no instance is known, requests.ConnectionError is raised.
+    `hash` needs `key`, a function of the request. With
+    `environment` only the instances that state it are asked.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one thing that a caller may choose
         self,
         registry: Registry,
         *,
         strategy: Strategy = "round_robin",
         zone: str | None = None,
+        environment: str | None = None,
         key: Key | None = None,
         attempts: int = ATTEMPTS,
         adapter: BaseAdapter | None = None,
@@ -49,6 +51,7 @@ class ServiceAdapter(BaseAdapter):
         super().__init__()
         self._registry = registry
         self._strategy, self._zone, self._key = strategy, zone, key
+        self._environment = environment
         self._attempts = attempts
         self._inner = adapter or HTTPAdapter()
 
@@ -65,7 +68,7 @@ class ServiceAdapter(BaseAdapter):
         failure: requests.ConnectionError | None = None
         while True:
             try:
-                chosen, url = self._chosen(request, tried)
+                chosen, url = self._choose_instance(request, tried)
             except (PilothouseError, ValueError) as error:
                 raise failure or requests.ConnectionError(str(error), request=request) from error
             onward = request.copy()
@@ -84,7 +87,9 @@ class ServiceAdapter(BaseAdapter):
     def close(self) -> None:
         self._inner.close()
 
-    def _chosen(self, request: requests.PreparedRequest, tried: list[str]) -> tuple[str, str]:
+    def _choose_instance(
+        self, request: requests.PreparedRequest, tried: list[str]
+    ) -> tuple[str, str]:
         """Return the id of an instance, and the URL to ask there."""
         parts = urlsplit(request.url or "")
         chosen = self._registry.choose(
@@ -92,6 +97,7 @@ class ServiceAdapter(BaseAdapter):
             self._strategy,
             self._key and self._key(request),
             zone=self._zone,
+            environment=self._environment,
             without=tried,
         )
         query = f"?{parts.query}" if parts.query else ""

@@ -8,14 +8,14 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from pilothouse.client import Pilothouse
-from pilothouse.reading import configured, read_once
+from pilothouse.reading import load_section, read_once
 
 
 class PilothouseSettingsSource(PydanticBaseSettingsSource):
     """The effective configuration for the fields of a settings class, by their names or aliases.
 
     Keys that are no field are left out, unless the class allows extras. Raises a PilothouseError
-    when the service is away and there is no snapshot: settings are never built from nothing.
+    if the service fails and there is no snapshot: settings are never built from nothing.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class PilothouseSettingsSource(PydanticBaseSettingsSource):
         """
         super().__init__(settings_cls)
         if client is not None:
-            self._data = configured(client, section)
+            self._data = load_section(client, section)
         else:
             self._data = read_once(section, **arguments)
 

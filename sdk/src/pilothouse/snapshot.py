@@ -1,4 +1,4 @@
-"""The snapshot on disk: what a client begins with when the service is away.
+"""The snapshot on disk, with which a client starts while the service is unavailable.
 
 One line of JSON about the content, then the content: JSON, or AES-256-GCM of it when the caller
 gives a key. Only its owner may read the file; it is replaced whole, and refused unless every byte
@@ -49,7 +49,7 @@ class Snapshot:
         if self._key is not None:
             nonce = secrets.token_bytes(_NONCE_BYTES)
             facts["nonce"] = base64.b64encode(nonce).decode()
-            content = _cipher(self._key).encrypt(nonce, content, _bound(facts))
+            content = _cipher(self._key).encrypt(nonce, content, _associated_data(facts))
         facts["sha256"] = _digest(facts, content)
         self._replace(json.dumps(facts, sort_keys=True).encode() + b"\n" + content)
 
@@ -96,7 +96,7 @@ class Snapshot:
             state = "encrypted, and no key is given" if "nonce" in facts else "not encrypted"
             raise SnapshotRefused(f"{self.path} is {state}")
         if self._key is not None:
-            content = self._decrypted(self._key, facts, content)
+            content = self._decrypt(self._key, facts, content)
         try:
             parts = json.loads(content)
         except (ValueError, RecursionError) as error:
@@ -105,12 +105,12 @@ class Snapshot:
             raise SnapshotRefused(f"{self.path} is not a snapshot")
         return parts
 
-    def _decrypted(self, key: bytes, facts: Mapping[str, Any], content: bytes) -> bytes:
+    def _decrypt(self, key: bytes, facts: Mapping[str, Any], content: bytes) -> bytes:
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - an extra
 
         try:
             nonce = base64.b64decode(facts["nonce"], validate=True)
-            plain: bytes = _cipher(key).decrypt(nonce, content, _bound(facts))
+            plain: bytes = _cipher(key).decrypt(nonce, content, _associated_data(facts))
         except (InvalidTag, ValueError, TypeError) as error:
             raise SnapshotRefused(f"{self.path} does not fit the key") from error
         return plain
@@ -124,10 +124,10 @@ def _cipher(key: bytes) -> Any:
     return AESGCM(key)
 
 
-def _bound(facts: Mapping[str, Any]) -> bytes:
+def _associated_data(facts: Mapping[str, Any]) -> bytes:
     """Return what the ciphertext is bound to, so that its facts cannot be exchanged either."""
     return json.dumps(facts, sort_keys=True).encode()
 
 
 def _digest(facts: Mapping[str, Any], content: bytes) -> str:
-    return hashlib.sha256(_bound(facts) + b"\n" + content).hexdigest()
+    return hashlib.sha256(_associated_data(facts) + b"\n" + content).hexdigest()

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pilothouse.client import Pilothouse
-from pilothouse.configuration import held_of
-from pilothouse.flags.held import Key, Kind, taken
+from pilothouse.configuration import state_of
 from pilothouse.flags.overrides import definition_of
-from pilothouse_core.trees import Tree, copied, graft, without
+from pilothouse.flags.state import Key, Kind, apply_update
+from pilothouse_core.trees import Tree, copy_sections, set_in, without_key
 
 
 class FakePilothouse(Pilothouse):
@@ -53,20 +53,20 @@ class FakePilothouse(Pilothouse):
 
     def set(self, key: str, value: Any) -> None:
         """Set the value at a dotted key; raises KeysConflict where it would lie below a value."""
-        data = copied(self._data)
-        graft(data, key, value)
+        data = copy_sections(self._data)
+        set_in(data, key, value)
         self.replace(data)
 
     def unset(self, key: str) -> None:
         """Remove a key, or a section with all that is in it."""
-        self.replace(without(self._data, key))
+        self.replace(without_key(self._data, key))
 
     def replace(self, data: Mapping[str, Any]) -> None:
         """Make this the whole configuration, nested as it is read."""
-        self._data = copied(data)
+        self._data = copy_sections(data)
         revision, version = self._next()
         self.config.swap(
-            held_of(
+            state_of(
                 self._data,
                 self.config.defaults,
                 source="service",
@@ -78,7 +78,7 @@ class FakePilothouse(Pilothouse):
     # Flags
 
     def set_flag(self, name: str, value: Any) -> None:
-        """Serve `value` to everybody: a boolean, string, number, dict or list.
+        """Serve `value` to all callers: a boolean, string, number, dict or list.
 
         Raises ValueError for what no flag can be.
         """
@@ -111,7 +111,7 @@ class FakePilothouse(Pilothouse):
         for (kind, _), definition in definitions.items():
             kinds[kind].append(definition)
         body = {"revision": revision, "flags": kinds["flag"], "segments": kinds["segment"]}
-        held = taken(self.flags.held, body, "service", version)
+        held = apply_update(self.flags.state, body, "service", version)
         if held.unreadable or held.broken:
             needy = f"what {', '.join(held.broken)} needs is not there"
             raise ValueError(str(held.error or needy))

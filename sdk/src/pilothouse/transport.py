@@ -6,6 +6,7 @@ The only file that knows the HTTP library.
 import asyncio
 import json
 import random
+import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -30,7 +31,8 @@ from pilothouse.errors import (
     Unauthenticated,
     Unavailable,
 )
-from pilothouse.waiting import within
+from pilothouse.proxies import choose_proxy
+from pilothouse.timeouts import run_with_timeout
 
 # Else they are imported with the first request, on the client's thread: reads would wait for the
 # interpreter meanwhile, and a process forked at that moment would have half an import for ever.
@@ -40,6 +42,7 @@ for _later in ("httpcore", "anyio._backends._asyncio", "concurrent.futures.threa
 
 Token = str | Callable[[], str | None] | None
 _AGENT: Final = f"pilothouse-client/{version('pilothouse-client')}"
+_CREDENTIALS = re.compile("//[^/]*@")
 _KINDS: dict[int, type[PilothouseError]] = {
     401: Unauthenticated,
     403: Forbidden,
@@ -52,6 +55,8 @@ _KINDS: dict[int, type[PilothouseError]] = {
 }
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _TOO_MANY, _NOT_MODIFIED = 429, 304
+_MOST_REDIRECTS = 5
+_HEADERS_FOR_ANYBODY = frozenset({"accept", "accept-encoding", "connection", "host", "user-agent"})
 
 
 def full_jitter(failures: int, base: float, cap: float) -> float:
@@ -102,6 +107,8 @@ class Limits:
     """Bounds in seconds and counts; the defaults suit a service nearby.
 
     `timeout` bounds one attempt, `attempts` how many there are, `connections` how many are open.
+    `proxy` is the URL of a proxy, `environment` for the one that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY
+    and NO_PROXY choose, or None: then connections are direct, whatever the environment says.
     """
 
     timeout: float = 5.0
@@ -112,28 +119,38 @@ class Limits:
     silence: float = 45.0  # of a stream, which sends something every 15 s
     verify: bool | str | ssl.SSLContext = True  # a string: the path of a bundle of authorities
     headers: Mapping[str, str] = field(default_factory=dict)
+    proxy: str | None = None
 
 
 class Transport:
     """Requests to one service. Belongs to the event loop that it is first used on.
 
-    Raises ValueError for a URL or a token that cannot be one. `token` may be a function: it is
-    asked before every request, so that a token that is renewed on disk is used at once. White
+    Raises ValueError for a URL, a proxy or a token that cannot be one. `token` may be a function:
+    it is asked before every request, so that a token that is renewed on disk is used at once. White
     space around it is taken off, as a file ends with a line end; when it raises, that is
     Unauthenticated with the code `no_token`.
+
+    With `is_document` the URL is that of one document: it may have a query, its last slash counts,
+    and redirects are followed. Another origin is sent no headers of the caller.
     """
 
-    def __init__(self, url: str, token: Token = None, limits: Limits | None = None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(f"{url!r} is not the http or https URL of a service")
-        if parts.username or parts.password:
-            raise ValueError("a URL with credentials: give a token, URLs are logged")
+    def __init__(
+        self,
+        url: str,
+        token: Token = None,
+        limits: Limits | None = None,
+        *,
+        is_document: bool = False,
+    ) -> None:
+        scheme = _check_url(url, is_document=is_document)
         if isinstance(token, str):
-            _checked(token)
-        self.url = url.rstrip("/")
+            _check_token(token)
+        self.url = url if is_document else url.rstrip("/")
+        self._is_document = is_document
+        self._is_verified = is_document or scheme == "https"
         self._token = token
         self._limits = limits or Limits()
+        self._proxy = _usable_proxy(choose_proxy(self._limits.proxy, url))
         self._client: httpx.AsyncClient | None = None
 
     @property
@@ -180,6 +197,8 @@ class Transport:
         if content is None and body is not None:
             content = json.dumps(body, ensure_ascii=False).encode()
             sent.setdefault("Content-Type", "application/json")
+        if content is not None:
+            sent.setdefault("Content-Type", "application/octet-stream")
         repeatable = method in _REPEATABLE or "Idempotency-Key" in sent
         allowed = (attempts or self._limits.attempts) if repeatable else 1
         failures = 0
@@ -200,16 +219,27 @@ class Transport:
 
     async def _once(self, request: httpx.Request, deadline: float) -> Answer:
         try:
-            response = await within(deadline, self._opened().send(request))
+            response = await run_with_timeout(deadline, self._send(request))
         except TimeoutError as error:
-            raise _lost(request, f"no answer within {deadline:g} s") from error
+            raise _lost_answer_error(request, f"no answer within {deadline:g} s") from error
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise Unavailable(f"{self.url} cannot be reached: {_named(error)}") from error
+            raise Unavailable(f"{self.url} cannot be reached: {_error_text(error)}") from error
         except httpx.TransportError as error:
-            raise _lost(request, f"no answer: {_named(error)}") from error
+            raise _lost_answer_error(request, f"no answer: {_error_text(error)}") from error
         except (httpx.InvalidURL, httpx.DecodingError) as error:
-            raise BadAnswer(f"an answer that cannot be read: {_named(error)}") from error
+            raise BadAnswer(f"an answer that cannot be read: {_error_text(error)}") from error
         return _checked_answer(Answer(response.status_code, _headers(response), response.content))
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        response = await self._open_client().send(request)
+        for _ in range(_MOST_REDIRECTS if self._is_document else 0):
+            following = response.next_request
+            if following is None:
+                break
+            _check_redirect(request, following)
+            request = following
+            response = await self._open_client().send(request)
+        return response
 
     @asynccontextmanager
     async def stream(
@@ -227,36 +257,41 @@ class Transport:
         request = self._request("GET", path, params, sent, None)
         request.extensions["timeout"]["read"] = self._limits.silence
         try:
-            sending = self._opened().send(request, stream=True)
-            response = await within(self._limits.timeout, sending)
+            sending = self._open_client().send(request, stream=True)
+            response = await run_with_timeout(self._limits.timeout, sending)
         except (TimeoutError, httpx.TransportError) as error:
-            raise Unavailable(f"no stream: {_named(error)}") from error
+            raise Unavailable(f"no stream: {_error_text(error)}") from error
         try:
             kind = response.headers.get("content-type", "nothing").partition(";")[0]
             if response.status_code != httpx.codes.OK or kind != "text/event-stream":
-                content = await within(self._limits.timeout, response.aread())
+                content = await run_with_timeout(self._limits.timeout, response.aread())
                 _checked_answer(Answer(response.status_code, _headers(response), content))
                 raise BadAnswer(f"an answer of {kind} instead of a stream of events")
             yield _chunks(response)
         except (TimeoutError, httpx.TransportError) as error:
-            raise Unavailable(f"the stream broke: {_named(error)}") from error
+            raise Unavailable(f"the stream broke: {_error_text(error)}") from error
         finally:
             await response.aclose()
 
-    def _opened(self) -> httpx.AsyncClient:
+    def _open_client(self) -> httpx.AsyncClient:
         if self._client is None:
             self._client = httpx.AsyncClient(
                 # Reading the authorities takes longer than a whole start from the snapshot.
-                verify=self._verify() if self.url.startswith("https:") else False,
+                verify=self._verify() if self._is_verified else False,
                 limits=httpx.Limits(max_connections=self._limits.connections),
                 timeout=httpx.Timeout(None, connect=self._limits.timeout),
                 headers={"User-Agent": _AGENT},
+                proxy=self._proxy,
+                trust_env=False,  # the library fails on ordinary values of NO_PROXY and ALL_PROXY
             )
         return self._client
 
     def _verify(self) -> ssl.SSLContext | bool:
         verify = self._limits.verify
-        return ssl.create_default_context(cafile=verify) if isinstance(verify, str) else verify
+        if isinstance(verify, str):
+            return ssl.create_default_context(cafile=verify)
+        # SSL_CERT_FILE and SSL_CERT_DIR count, which `trust_env` would have read.
+        return httpx.create_ssl_context(verify=True) if verify is True else verify
 
     def _request(
         self,
@@ -266,11 +301,11 @@ class Transport:
         headers: Mapping[str, str],
         content: bytes | None,
     ) -> httpx.Request:
-        token = _given(self._token) if callable(self._token) else self._token
+        token = _call_token_source(self._token) if callable(self._token) else self._token
         known = {"Accept": "application/json", **self._limits.headers}
         if token:
             known["Authorization"] = f"Bearer {token}"
-        return self._opened().build_request(
+        return self._open_client().build_request(
             method,
             self.url + path,
             params=dict(params) if params else None,
@@ -279,19 +314,65 @@ class Transport:
         )
 
 
+def _check_url(url: str, *, is_document: bool) -> str:
+    """Return the scheme; raises ValueError for what is no URL, quoting nothing secret of it."""
+    shown = _CREDENTIALS.sub("//", url.partition("?")[0])
+    refused = ValueError(f"{shown!r} is not the http or https URL of a service")
+    if not url.isprintable() or " " in url or "\\" in url:
+        raise refused  # some parsers take such characters out: the parts would be another URL's
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        httpx.URL(url)
+    except (ValueError, httpx.InvalidURL):
+        raise refused from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+        raise refused
+    if parts.username or parts.password:
+        raise ValueError("a URL with credentials: give a token, URLs are logged")
+    if not is_document and ("?" in url or "#" in url):
+        raise ValueError(f"the URL of the service has a query or a fragment: {shown!r}")
+    return parts.scheme
+
+
+def _check_redirect(request: httpx.Request, following: httpx.Request) -> None:
+    """Refuse to leave TLS, and take the caller's headers off what goes to another origin."""
+    if following.url.scheme not in {"http", "https"} or (
+        request.url.scheme == "https" and following.url.scheme == "http"
+    ):
+        raise BadAnswer("a redirect to what is less safe than the URL that was asked")
+    if _origin(request.url) != _origin(following.url):
+        for name in set(following.headers) - _HEADERS_FOR_ANYBODY:
+            del following.headers[name]
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+def _usable_proxy(url: str | None) -> str | None:
+    if url is None or not url.lower().startswith("socks"):
+        return url
+    try:
+        import_module("socksio")
+    except ImportError:
+        raise ValueError("a SOCKS proxy needs the package socksio") from None
+    return f"socks5://{url.partition('://')[2]}"  # names are looked up by the proxy in any case
+
+
 async def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
     async for chunk in response.aiter_raw():
         yield chunk
 
 
-def _given(token: Callable[[], str | None]) -> str | None:
-    """Ask for the token; raises Unauthenticated, for who gives it is somebody else's code."""
+def _call_token_source(token: Callable[[], str | None]) -> str | None:
+    """Call the function that returns the token; raises Unauthenticated if it fails."""
     try:
-        return _checked((token() or "").strip())
+        return _check_token((token() or "").strip())
     except Exception as error:
         # The message of any other error might quote the token.
-        is_told = isinstance(error, (OSError, _NoToken))
-        reason = str(error) if is_told else type(error).__name__
+        is_quotable = isinstance(error, (OSError, _NoToken))
+        reason = str(error) if is_quotable else type(error).__name__
         message = f"no token can be sent: {reason}"
         raise Unauthenticated(message, code="no_token") from error
 
@@ -300,7 +381,7 @@ class _NoToken(ValueError):
     pass
 
 
-def _checked(token: str) -> str:
+def _check_token(token: str) -> str:
     """Return the token; raises ValueError without quoting it, for the message may be logged."""
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise _NoToken("the token has characters that no token has")
@@ -311,12 +392,12 @@ def _headers(response: httpx.Response) -> dict[str, str]:
     return {name.lower(): value for name, value in response.headers.items()}
 
 
-def _named(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _lost(request: httpx.Request, message: str) -> PilothouseError:
-    """Return what an answer that never came means: a write without a key may have happened."""
+def _lost_answer_error(request: httpx.Request, message: str) -> PilothouseError:
+    """Return the error for a lost answer: a write without a key may have taken effect."""
     if request.method in _REPEATABLE or "Idempotency-Key" in request.headers:
         return Unavailable(message)
     return OutcomeUnknown(message)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pilothouse.cli.running import run
+from pilothouse.cli.runner import run
 
 # Of whoever runs the tests; what stands there would decide their outcome.
 INHERITED = ("PATH", "HOME", "LANG", "PYTHONPATH", "VIRTUAL_ENV")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pilothouse.cli.exit_codes import ExitCode
 from sdk.tests.cli.terminal import Terminal
 
 
@@ -31,6 +32,18 @@ def test_a_value_is_json_else_text(
 
     assert pilothouse.ok("config", "get", "some.key").out == f"{printed}\n"
     assert pilothouse.ok("config", "get", "some.key", "--json").json()["value"] == value
+
+
+@pytest.mark.parametrize("typed", ["1e-400", "1e400", "[0.1234567890123456789]", '{"a":1,"a":2}'])
+def test_json_that_would_be_stored_as_something_else_is_refused(
+    pilothouse: Terminal, typed: str
+) -> None:
+    refused = pilothouse("config", "set", "some.key", typed)
+
+    assert refused.code == ExitCode.USAGE
+    assert "cannot be sent" in refused.err
+    pilothouse.ok("config", "set", "some.key", typed, "--text")
+    assert pilothouse.ok("config", "get", "some.key", "--json").json()["value"] == typed
 
 
 def test_text_may_be_meant_where_json_stands(pilothouse: Terminal) -> None:
@@ -219,3 +232,37 @@ def test_a_value_cannot_steer_a_terminal(pilothouse: Terminal) -> None:
 
     assert "\x1b" not in pilothouse.ok("config", "list").out
     assert "[bold]x[/bold]" in pilothouse.ok("config", "list").out
+
+
+def test_a_layer_is_copied_to_another_environment(pilothouse: Terminal) -> None:
+    pilothouse.ok("config", "set", "db.password", "-", "--secret", stdin="hunter2")
+    pilothouse.ok("config", "set", "db.port", "5432")
+
+    planned = pilothouse.ok("config", "copy", "staging", "--key", "db", "--dry-run")
+    made = pilothouse.ok("config", "copy", "staging", "--key", "db")
+
+    assert "nothing was written" in planned.err
+    assert "created" in made.out
+    assert "hunter2" not in planned.out + made.out
+    there = pilothouse.ok(
+        "config", "effective", "--environment", "staging", "--reveal", "--json"
+    ).json()
+    assert there["data"]["db"] == {"password": "hunter2", "port": 5432}
+    other = pilothouse.ok("config", "copy", "staging/another-service", "--json").json()
+    assert other["to"]["service_name"] == "another-service"
+
+
+def test_an_export_says_types_and_leaves_secrets_out(pilothouse: Terminal, tmp_path: Path) -> None:
+    pilothouse.ok("config", "set", "db.password", "-", "--secret", stdin="hunter2")
+    pilothouse.ok("config", "set", "db.port", "5432")
+    file = tmp_path / "copy.properties"
+    words = ["config", "export", "--format", "properties", "--types", "--secrets"]
+
+    assert "password" not in pilothouse.ok(*words, "left-out").out
+    pilothouse.ok(*words, "revealed", "--output", file)
+    pilothouse.ok("config", "import", file, "--types", "--service", "moved-by-a-file")
+
+    moved = pilothouse.ok(
+        "config", "effective", "--service", "moved-by-a-file", "--reveal", "--json"
+    ).json()
+    assert moved["data"]["db"] == {"password": "hunter2", "port": 5432}

@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from typer.main import get_command
 
-from pilothouse.cli.running import app
+from pilothouse.cli.runner import app
 from sdk.tests.cli.terminal import Terminal
 from tests.servers.service import ServiceProcess
 
@@ -36,6 +36,7 @@ CONTRACTS = {
     "config rollback": Contract("config rollback --to 1", "DocumentWrittenOut"),
     "config import": Contract("config import FILE", "ImportOut"),
     "config export": Contract("config export"),
+    "config copy": Contract("config copy elsewhere", "LayerCopyOut"),
     "flags list": Contract("flags list", "Page_FlagOut_"),
     "flags get": Contract("flags get checkout", "FlagOut"),
     "flags create": Contract("flags create another", "FlagOut"),
@@ -43,12 +44,20 @@ CONTRACTS = {
     "flags delete": Contract("flags delete checkout"),
     "flags evaluate": Contract("flags evaluate checkout -u ann", "EvaluationOut"),
     "flags explain": Contract("flags explain checkout -u ann", "EvaluationOut"),
+    "flags targets append": Contract("flags targets append checkout bob", "FlagTargetsOut"),
+    "flags targets replace": Contract("flags targets replace checkout bob", "FlagTargetsOut"),
+    "flags targets remove": Contract("flags targets remove checkout ann", "FlagTargetsOut"),
+    "flags archive": Contract("flags archive checkout", "FlagOut"),
+    "flags restore": Contract("flags restore put-away", "FlagOut"),
+    "flags rollback": Contract("flags rollback checkout 1", "FlagOut"),
+    "flags copy": Contract("flags copy checkout elsewhere --dry-run", "FlagCopyOut"),
     "flags import": Contract("flags import FLAGS --format flagd", "FlagImportOut"),
     "flags export": Contract("flags export --leave-out"),
     "services list": Contract("services list", "ServicesOut"),
     "services register": Contract("services register pay http://10.0.0.9:80", "RegisteredOut"),
     "services discover": Contract("services discover pay", "DiscoveredOut"),
     "services drain": Contract("services drain pay pay-9", "DrainedOut"),
+    "services release": Contract("services release pay", "ReleasedOut"),
     "changes tail": Contract("changes tail", "ChangeOut", lines=True),
     "token create": Contract("token create ci --class admin", "TokenMadeOut"),
     "token list": Contract("token list", "Page_TokenKnownOut_"),
@@ -61,6 +70,7 @@ ALSO = (
     Contract("config rollback db.host --to 1", "KeyOut"),
     Contract("config import FILE --dry-run", "ImportOut"),
     Contract("flags evaluate", "BatchOut"),
+    Contract("flags export --format pilothouse"),
     Contract("services discover pay --all", "ServiceOut"),
     Contract("audit --export -", "AuditRowOut", lines=True),
 )
@@ -85,6 +95,8 @@ def prepared(pilothouse: Terminal, service: ServiceProcess, tmp_path: Path) -> T
         ("PATCH", f"/api/v1/config?service_name={name}", {"set": {"db.host": "db1"}}),
         ("PATCH", f"/api/v1/config?service_name={name}", {"set": {"db.port": 1}}),
         ("POST", "/api/v1/feature-flags", flag),
+        ("POST", "/api/v1/feature-flags", {**flag, "name": "put-away"}),
+        ("POST", f"/api/v1/feature-flags/put-away/archive?environment={name}", None),
         ("POST", "/api/v1/registry/register", instance),
     ):
         assert service.request(method, path, body, headers=headers).status < 300

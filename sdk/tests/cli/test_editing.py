@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pilothouse.cli.yaml_text import parsed
+from pilothouse.cli.yaml_text import parse_yaml
 from sdk.tests.cli.terminal import Done, Terminal
 
 EDITOR = """\
@@ -145,10 +145,10 @@ def test_a_program_is_told_what_the_other_has_changed(pilothouse: Terminal, edit
     ("text", "told"),
     [
         ("a: [1\n", "line"),
-        ("a: 1\na: 2\n", "twice"),
+        ("a: 1\na: 2\n", "repeated"),
         ("- a\n", "mapping"),
         ("a: 1\na.b: 2\n", "a"),
-        ("a b: 1\n", "a b"),
+        ('? "a\\tb"\n: 1\n', "a"),
         ("a: !!python/object:os.system {}\n", "line"),
     ],
 )
@@ -193,5 +193,5 @@ def test_what_the_service_writes_as_yaml_is_read_as_it_was(pilothouse: Terminal)
 
     text = pilothouse.ok("config", "export").out
 
-    assert parsed(text) == data
-    assert [type(number) for number in parsed(text)["numbers"]] == [int, int, *[float] * 3, int]
+    assert parse_yaml(text) == data
+    assert [type(number) for number in parse_yaml(text)["numbers"]] == [int, int, *[float] * 3, int]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pilothouse.cli.exits import ExitCode
+from pilothouse.cli.exit_codes import ExitCode
 from sdk.tests.cli.terminal import Terminal
 from sdk.tests.scripted import HTML, Asked, Reply, ScriptedServer
 

@@ -55,6 +55,17 @@ def test_a_simple_flag_is_created_changed_and_evaluated(flags: Terminal) -> None
     assert flags.ok("flags", "get", "checkout", "--json").json()["rollout_percentage"] == 100
 
 
+def test_a_flag_is_off_until_it_is_enabled(flags: Terminal) -> None:
+    created = flags.ok("flags", "create", "by-name").out
+    flags.ok("flags", "create", "enabled", "--enabled")
+    before = flags.ok("flags", "evaluate", "-u", "ann").table()
+    flags.ok("flags", "set", "by-name", "--enabled")
+
+    assert created.endswith(", version 1, not enabled\n")
+    assert [row[:2] for row in before] == [["by-name", "false"], ["enabled", "true"]]
+    assert flags.ok("flags", "evaluate", "by-name", "-u", "ann").table()[0][1] == "true"
+
+
 def test_a_flag_is_deleted_over_the_version_that_was_meant(flags: Terminal) -> None:
     flags.ok("flags", "create", "checkout")
     flags.ok("flags", "set", "checkout", "--rollout", "5")
@@ -125,3 +136,97 @@ def test_flags_come_from_another_system_and_go_there(flags: Terminal, tmp_path: 
     assert dry["dry_run"] is True
     assert done.table() == [["flag", "welcome", "created", "1"]]
     assert json.loads((tmp_path / "out.json").read_text())["flags"].keys() == {"welcome"}
+
+
+def test_a_flag_is_archived_restored_and_rolled_back(flags: Terminal) -> None:
+    flags.ok("flags", "create", "old", "--rollout", "20")
+    flags.ok("flags", "set", "old", "--rollout", "80")
+
+    archived = flags.ok("flags", "archive", "old", "-m", "over").out
+    listed = [flags.ok("flags", "list", *more).table() for more in ([], ["--archived"])]
+    gone = flags("flags", "evaluate", "old", "-u", "ann")
+    flags.ok("flags", "restore", "old")
+    rolled = flags.ok("flags", "rollback", "old", "1").out
+
+    assert "old is archived" in archived
+    assert [[row[0] for row in rows] for rows in listed] == [[], ["old"]]
+    assert gone.code == 3
+    assert "old is restored from version 1" in rolled
+    assert flags.ok("flags", "get", "old", "--json").json()["rollout_percentage"] == 20
+
+
+def test_a_copy_tells_what_is_missing(flags: Terminal, tmp_path: Path) -> None:
+    flags.ok("flags", "create", "base", "--enabled")
+    (tmp_path / "top.yaml").write_text('prerequisites: [{flag: base, variants: ["on"]}]\n')
+    flags.ok("flags", "create", "top", "--enabled", "--file", str(tmp_path / "top.yaml"))
+    there = f"{flags.variables['PILOTHOUSE_ENVIRONMENT']}-b"
+
+    dry = flags.ok("flags", "copy", "top", there, "--dry-run")
+    refused = flags("flags", "copy", "top", there)
+    flags.ok("flags", "copy", "base", there)
+    copied = flags.ok("flags", "copy", "top", there)
+
+    assert "missing there: flag base" in dry.err
+    assert refused.code == 1
+    assert "there is no flag 'base'" in refused.err
+    assert "top is created" in copied.out
+
+
+def test_all_flags_go_to_a_file_and_come_back(flags: Terminal, tmp_path: Path) -> None:
+    flags.ok("flags", "create", "kept", "--rollout", "30", "--target", "ann")
+    flags.ok("flags", "create", "old")
+    flags.ok("flags", "archive", "old")
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    here = flags.variables["PILOTHOUSE_ENVIRONMENT"]
+
+    flags.ok("flags", "export", "--format", "pilothouse", "-o", str(first))
+    words = ["flags", "import", str(first), "--format", "pilothouse"]
+    there = ["-e", f"{here}-b"]
+    rows = flags.ok(*words, *there).table()
+    flags.ok("flags", "export", "--format", "pilothouse", "-o", str(second), *there)
+
+    assert [row[1:3] for row in rows] == [["kept", "created"], ["old", "archived"]]
+    assert second.read_text() == first.read_text().replace(here, f"{here}-b")
+
+
+def test_flags_come_from_several_files_and_from_yaml(flags: Terminal, tmp_path: Path) -> None:
+    evaluators, panel, edge = (tmp_path / name for name in ("e.yaml", "panel.yaml", "edge.json"))
+    evaluators.write_text("$evaluators: {staff: {ends_with: [{var: email}, '@example.org']}}\n")
+    flag = "state: ENABLED, variants: {'on': true, 'off': false}, defaultVariant: 'off'"
+    logic = "targeting: {if: [{$ref: staff}, 'on']}"
+    panel.write_text(
+        f"flags: {{panel-1: {{{flag}, {logic}}}}}\n---\nflags: {{panel-2: {{{flag}}}}}\n"
+    )
+    feature = {"name": "panel-3", "enabled": True, "strategies": [{"name": "default"}]}
+    edge.write_text(json.dumps([["production", {"version": 2, "features": [feature]}]]))
+    words = ("flags", "import", "--format")
+
+    made = flags.ok(*words, "flagd", str(panel), str(evaluators), "--json").json()
+    kept = flags.ok(*words, "unleash", str(edge), "--json").json()
+
+    assert {item["name"] for item in made["items"]} == {"panel-1", "panel-2", "staff"}
+    assert [item["name"] for item in kept["items"]] == ["panel-3"]
+    assert flags(*words, "flagd", str(panel)).code == 1
+    assert flags(*words, "unleash", str(edge), str(edge)).code == 2
+
+
+def test_users_are_named_in_words_and_in_files(flags: Terminal, tmp_path: Path) -> None:
+    flags.ok("flags", "create", "beta")
+    (tmp_path / "users.txt").write_text("ann\nbob\n\n101\n")
+    words = ["flags", "targets"]
+
+    file = ["--file", str(tmp_path / "users.txt")]
+    dry = flags.ok(*words, "append", "beta", *file, "--dry-run")
+    added = flags.ok(*words, "append", "beta", *file)
+    removed = flags.ok(*words, "remove", "beta", "ann", "ghost")
+    flags.ok(*words, "replace", "beta", "--file", "-", stdin="eve\nzoe\n")
+    stale = flags(*words, "append", "beta", "kim", "--if-version", "1")
+    unclear = [flags(*words, "replace", "beta"), flags(*words, "remove", "beta", "x", *file)]
+    nobody = flags.ok(*words, "replace", "beta", "--nobody").out
+
+    assert "nothing was written" in dry.err
+    assert "the flag is not enabled" in added.err
+    assert "beta: 3 added, 0 removed, 3 in all" in added.out
+    assert "0 added, 1 removed, 2 in all" in removed.out
+    assert (stale.code, [done.code for done in unclear]) == (5, [2, 2])
+    assert "0 added, 2 removed, 0 in all" in nobody

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sdk.tests.cli.terminal import Terminal
-from tests.servers.process import wait_until
+from tests.servers.process import PATIENCE_SECONDS, wait_until
 
 pytestmark = pytest.mark.slow
 CYAN = "\x1b[36m"
@@ -90,7 +90,7 @@ def test_output_that_cannot_be_written_is_told_in_one_sentence(
         Path("/dev/full").open("w") as full,
         started(pilothouse, *words, stdout=full, stderr=subprocess.PIPE) as process,
     ):
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=2 * PATIENCE_SECONDS)
 
     assert process.returncode == 1
     assert "standard output cannot be written: No space left on device" in said
@@ -139,9 +139,11 @@ def test_colours_are_for_terminals(pilothouse: Terminal) -> None:
 def test_an_import_shows_how_far_it_is_to_a_terminal_alone(
     pilothouse: Terminal, tmp_path: Path
 ) -> None:
-    (tmp_path / "a.yaml").write_text("a: 1\n")
+    folder = tmp_path / ("wider-than-the-terminal" * 5)
+    folder.mkdir()
+    (folder / "a.yaml").write_text("a: 1\n")
     pilothouse.variables |= {"TERM": "xterm", "NO_COLOR": "1"}
-    words = ("config", "import", str(tmp_path / "a.yaml"))
+    words = ("config", "import", str(folder / "a.yaml"))
 
     seen = at_terminal(pilothouse, *words)
 
@@ -157,6 +159,6 @@ def test_commands_are_completed(nowhere: Terminal) -> None:
         "COMP_CWORD": "2",
     }
     with started(nowhere, stdout=subprocess.PIPE) as process:
-        out, _ = process.communicate(timeout=10)
+        out, _ = process.communicate(timeout=PATIENCE_SECONDS)
 
     assert out.split() == ["rollback"]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from sdk.tests.cli.terminal import Terminal
+from tests.servers.process import PATIENCE_SECONDS
 from tests.servers.service import ServiceProcess
 
 pytestmark = pytest.mark.slow
@@ -59,7 +60,7 @@ def test_changes_are_followed_until_ctrl_c(pilothouse: Terminal) -> None:
         pilothouse.ok("config", "set", "a", "2")
         after = json.loads(line(process))
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=10)
+        rest, _ = process.communicate(timeout=PATIENCE_SECONDS)
 
     assert after["revision"] == before["revision"] + 1
     assert after.keys() == before.keys()
@@ -108,7 +109,7 @@ def test_a_watch_tells_programs_line_by_line(pilothouse: Terminal) -> None:
             pilothouse.ok("config", "set", "a", number)
             if process.poll() is not None:
                 break
-        (told,) = process.communicate(timeout=10)[0].splitlines()
+        (told,) = process.communicate(timeout=PATIENCE_SECONDS)[0].splitlines()
 
     change = json.loads(told)
     assert (change["path"], change["change_type"]) == ("a", "modified")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from openfeature.evaluation_context import EvaluationContext
 
 from pilothouse.flags import Flags
-from pilothouse.flags.held import HeldFlags, taken
+from pilothouse.flags.state import FlagState, apply_update
 from pilothouse.openfeature import PilothouseProvider
 from tests.core.drawn import SEGMENTS, conditions, contexts, definitions
 from tests.servers.service import ServiceProcess
@@ -43,7 +43,7 @@ class World:
         body = process.request("GET", f"/api/v1/flag-set?environment={self.environment}").json()
         self.flags = Flags()
         self.provider = PilothouseProvider(self)
-        self.flags.swap(taken(HeldFlags(), body, "service", ""))
+        self.flags.swap(apply_update(FlagState(), body, "service", ""))
         assert self.flags.last_error is None
 
     def _write(self, path: str, definition: dict[str, Any]) -> None:
@@ -77,7 +77,7 @@ def test_evaluations_are_those_of_the_service(service: ServiceProcess, drawn: An
     for user, context in drawn["asked"]:
         for name, told in (world.told(user, context) or {}).items():
             # Keywords cannot be every name that JSON has.
-            evaluation = world.flags.evaluated(name, user, dict(context))
+            evaluation = world.flags.evaluate(name, user, dict(context))
             here = {
                 "variant": evaluation.variant,
                 "value": evaluation.value,

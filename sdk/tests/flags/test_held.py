@@ -7,8 +7,8 @@ import pytest
 
 from pilothouse.errors import BadAnswer
 from pilothouse.flags import Flags
-from pilothouse.flags.held import HeldFlags, changed_between, taken
-from pilothouse.flags.restoring import restored, saved
+from pilothouse.flags.persistence import restore_snapshot, snapshot_content
+from pilothouse.flags.state import FlagState, apply_update, changed_between
 
 
 def flag(name: str, version: int = 1, **more: Any) -> dict[str, Any]:
@@ -33,20 +33,20 @@ def staff_only(name: str, version: int = 1) -> dict[str, Any]:
     return flag(name, version, default_variant="off", rules=rules)
 
 
-def told(before: HeldFlags, *definitions: Any, revision: int = 1) -> HeldFlags:
+def told(before: FlagState, *definitions: Any, revision: int = 1) -> FlagState:
     kinds: dict[str, list[Any]] = {"flags": [], "segments": []}
     for definition in definitions:
         is_segment = isinstance(definition, dict) and "when" in definition
         kinds["segments" if is_segment else "flags"].append(definition)
-    return taken(before, {"revision": revision, **kinds}, "service", f'"{revision}"')
+    return apply_update(before, {"revision": revision, **kinds}, "service", f'"{revision}"')
 
 
-def answer(held: HeldFlags, name: str, **context: Any) -> Any:
-    found = held.evaluated().evaluate(name, context, 0.0)
+def answer(held: FlagState, name: str, **context: Any) -> Any:
+    found = held.flag_set().evaluate(name, context, 0.0)
     return found.error_code or found.value
 
 
-NOTHING = HeldFlags()
+NOTHING = FlagState()
 STAFF = segment("staff", {"attribute": "user_id", "op": "in", "values": ["ana"]})
 
 
@@ -134,7 +134,7 @@ def test_whoever_needs_what_cannot_be_read_is_broken_too() -> None:
 )
 def test_what_is_no_flag_set_is_refused(body: Any) -> None:
     with pytest.raises(BadAnswer):
-        taken(NOTHING, body, "service", "")
+        apply_update(NOTHING, body, "service", "")
 
 
 def test_a_change_of_a_segment_or_prerequisite_changes_the_flags_that_need_it() -> None:
@@ -158,7 +158,7 @@ def test_a_change_of_a_segment_or_prerequisite_changes_the_flags_that_need_it() 
 def test_what_is_saved_is_restored() -> None:
     held = told(NOTHING, STAFF, staff_only("staffed"), flag("b"), revision=7)
 
-    again = restored(json.loads(json.dumps(saved(held))))
+    again = restore_snapshot(json.loads(json.dumps(snapshot_content(held))))
 
     assert (again.revision, again.source, again.version) == (7, "snapshot", '"7"')
     assert answer(again, "staffed", user_id="ana") is True
@@ -170,7 +170,7 @@ def test_what_is_saved_is_restored() -> None:
 
 def test_only_changes_are_told_when_the_service_answers_after_a_cold_start() -> None:
     held = told(NOTHING, STAFF, staff_only("staffed"), flag("b"))
-    cold = restored(json.loads(json.dumps(saved(held))))
+    cold = restore_snapshot(json.loads(json.dumps(snapshot_content(held))))
 
     after = told(cold, {**STAFF, "version": 2}, staff_only("staffed"), flag("b"), revision=2)
 
@@ -185,19 +185,19 @@ def test_another_release_reads_everything_again() -> None:
     held = told(
         NOTHING, flag("a"), flag("needs", prerequisites=[{"flag": "a", "variants": ["on"]}])
     )
-    content = json.loads(json.dumps(saved(held)))
+    content = json.loads(json.dumps(snapshot_content(held)))
     content["whole_for"] = "another"
     content["flags"][0]["colour"] = "blue"
 
-    again = restored(content)
+    again = restore_snapshot(content)
 
     assert [answer(again, name) for name in ("a", "needs")] == ["PARSE_ERROR", "PARSE_ERROR"]
-    assert restored(saved(again)).is_read
+    assert restore_snapshot(snapshot_content(again)).is_read
 
 
 def test_an_override_of_what_was_restored_leaves_the_others() -> None:
     flags = Flags()
-    flags.swap(restored(saved(told(NOTHING, flag("a"), flag("b")))))
+    flags.swap(restore_snapshot(snapshot_content(told(NOTHING, flag("a"), flag("b")))))
 
     flags.override("a", 7)
 
@@ -207,4 +207,4 @@ def test_an_override_of_what_was_restored_leaves_the_others() -> None:
 @pytest.mark.parametrize("content", [None, [], {}, {"revision": 1}])
 def test_what_was_not_saved_by_us_is_refused(content: Any) -> None:
     with pytest.raises(BadAnswer):
-        restored(content)
+        restore_snapshot(content)

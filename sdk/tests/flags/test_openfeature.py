@@ -16,13 +16,13 @@ from openfeature.flag_evaluation import FlagEvaluationDetails, Reason
 from openfeature.hook import Hook, HookContext
 from openfeature.provider import ProviderStatus
 
-from pilothouse import Pace, Pilothouse
+from pilothouse import Pilothouse, RefreshPolicy
 from pilothouse.openfeature import PilothouseProvider
 from pilothouse.testing import FakePilothouse
 from sdk.tests.scripted import ScriptedServer, configuration, flag_set, problem
 from tests.servers.process import wait_until
 
-QUICK = Pace(backoff=0.01, longest_backoff=0.05, poll_interval=0.02, mode="polling")
+QUICK = RefreshPolicy(backoff=0.01, longest_backoff=0.05, poll_interval=0.02, mode="polling")
 ANA = EvaluationContext("ana")
 
 
@@ -137,6 +137,33 @@ def test_a_code_default_is_no_error(client: OpenFeatureClient, fake: FakePilotho
 
     assert (found.value, found.variant, found.reason) == (True, None, Reason.DISABLED)
     assert found.error_code is None
+
+
+def test_a_code_default_of_a_flag_without_rules_has_the_reason_default(
+    client: OpenFeatureClient, fake: FakePilothouse
+) -> None:
+    fake.define_flag(switch("new", default_variant=None))
+
+    found = client.get_boolean_details("new", default_value=True)
+
+    assert (found.value, found.variant, found.reason) == (True, None, Reason.DEFAULT)
+
+
+def test_tags_with_a_value_are_metadata(client: OpenFeatureClient, fake: FakePilothouse) -> None:
+    tags = ["plain", "team=blue", "n=2", "half=0.5", "on=true", 'text="2"', "flagVersion=9", "=x"]
+    fake.define_flag({**switch("new"), "tags": tags})
+
+    found = client.get_boolean_details("new", default_value=True).flag_metadata
+
+    assert found == {
+        "team": "blue",
+        "n": 2,
+        "half": 0.5,
+        "on": True,
+        "text": "2",
+        "flagVersion": 1,
+        "revision": fake.flags.revision,
+    }
 
 
 class Recorder(Hook):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pilothouse import Pace, Pilothouse
+from pilothouse import Pilothouse, RefreshPolicy
 from pilothouse.flags.usage import PATH, UsageCounts, UsageReporter
 from pilothouse.transport import Limits, Transport
 from sdk.tests.flags.test_held import flag
@@ -148,7 +148,7 @@ def test_the_end_of_a_client_tells_the_rest_and_does_not_hang(
     scripted.answers["/api/v1/effective"] = lambda _: configuration({})
     scripted.answers["/api/v1/flag-set"] = lambda _: flag_set(flag("new"))
     scripted.answers[PATH] = lambda _: problem(503, "away") if is_away else TAKEN
-    with Pilothouse(scripted.url, "orders", pace=Pace("polling")) as client:
+    with Pilothouse(scripted.url, "orders", pace=RefreshPolicy("polling")) as client:
         assert client.flags.is_on("new")
         assert not client.flags.is_on("nowhere")
 

@@ -6,12 +6,12 @@ from contextlib import closing
 
 import pytest
 
-from pilothouse import Pace, Pilothouse
+from pilothouse import Pilothouse, RefreshPolicy
 from sdk.tests.scripted import Asked, Reply, ScriptedServer, of_json
 from tests.servers.service import ServiceProcess
 from tests.servers.zookeeper import ZooKeeperServer, start_zookeeper
 
-QUICK = Pace(backoff=0.01, longest_backoff=0.1)
+QUICK = RefreshPolicy(backoff=0.01, longest_backoff=0.1)
 _numbers = itertools.count()
 
 

@@ -82,6 +82,30 @@ def test_urls_are_balanced_as_the_service_does(
         assert registry.url(name, "hash", key) == service.request("GET", path).json()["url"]
 
 
+def test_only_instances_of_the_environment_are_found_and_chosen(
+    client: Pilothouse, service: ServiceProcess, name: str
+) -> None:
+    put(service, name, 1, metadata={"environment": "production"})
+    put(service, name, 2, metadata={"environment": "staging"}, zone="eu")
+    put(service, name, 3)
+    registry = client.registry
+
+    found = registry.discover(name, environment="production")
+    assert [(one.instance_id, one.environment) for one in found] == [("b-1", "production")]
+    assert len(registry.discover(name)) == 3
+    for strategy in ("round_robin", "random", "least_recent", "hash"):
+        picked = {
+            registry.url(name, strategy, "ann", zone="eu", environment="production")
+            for _ in range(4)
+        }
+        assert picked == {url(1)}
+    assert len({registry.url(name) for _ in range(3)}) == 3
+    with pytest.raises(NoInstance, match="of the environment default"):
+        registry.url(name, environment="default")
+    with pytest.raises(NoInstance):
+        registry.choose(name, environment="production", without=["b-1"])
+
+
 def test_a_zone_comes_first_as_long_as_it_can_bear_it(
     client: Pilothouse, service: ServiceProcess, name: str
 ) -> None:
@@ -98,10 +122,10 @@ def test_what_cannot_be_answered_says_why(client: Pilothouse, name: str) -> None
         client.registry.url(name)
     with pytest.raises(ValueError, match="needs `key`"):
         client.registry.url(name, "hash")
-    with pytest.raises(ValueError, match="is none of"):
+    with pytest.raises(ValueError, match="is not one of"):
         client.registry.url(name, "sticky")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="cannot name a service"):
-        client.registry.discover("a/b")
+        client.registry.discover("a//b")
 
 
 async def test_with_an_event_loop_only_the_first_read_waits(

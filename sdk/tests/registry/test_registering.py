@@ -94,6 +94,9 @@ def test_leaving_drains_first_and_then_deregisters(
     ("more", "member"),
     [
         ({"url": "/relative"}, "service_url"),
+        ({"url": "javascript://a:1/%0aalert(1)"}, "service_url has the scheme javascript"),
+        ({"url": "http://a/%0d%0a"}, "service_url holds an encoded control"),
+        ({"url": URL, "health_check_url": "tcp://a:1"}, "health_check_url has the scheme tcp"),
         ({"url": URL, "instance_id": "a/b"}, "instance_id"),
         ({"url": URL, "weight": 1001}, "weight"),
         ({"url": URL, "metadata": {"a": "x" * 20_000}}, "metadata"),

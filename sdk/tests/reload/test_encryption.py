@@ -18,7 +18,7 @@ from pilothouse.reload import (
     key_from_file,
     new_key,
 )
-from pilothouse.reload.encryption import opened, read_key
+from pilothouse.reload.encryption import decrypt_tree, read_key
 
 KEY, OTHER = read_key(new_key()), read_key(new_key())
 
@@ -36,7 +36,7 @@ KEY, OTHER = read_key(new_key()), read_key(new_key())
 def test_what_is_encrypted_is_opened_again(value: Any) -> None:
     tree = {"a": encrypt_value(value, KEY), "b": [encrypt_value(value, OTHER)], "c": 1}
 
-    assert opened(tree, [OTHER, KEY]) == {"a": value, "b": [value], "c": 1}
+    assert decrypt_tree(tree, [OTHER, KEY]) == {"a": value, "b": [value], "c": 1}
 
 
 def test_the_same_value_never_looks_the_same() -> None:
@@ -59,16 +59,16 @@ def test_what_cannot_be_opened_names_its_place_and_no_value() -> None:
     tampered = sealed[:-3] + ("AA=" if not sealed.endswith("AA=") else "BB=")
     for text, keys in ((sealed, [OTHER]), (sealed, []), (tampered, [KEY]), ("v1.AAAA", [KEY])):
         with pytest.raises(BadConfig, match=r"^db\.password is ") as refused:
-            opened({"db": {"password": {"$encrypted": text}}}, keys)
+            decrypt_tree({"db": {"password": {"$encrypted": text}}}, keys)
         assert "hunter2" not in str(refused.value)
     for odd in ({"$encrypted": sealed, "more": 1}, {"$encrypted": 1}, {"$encrypted": "v9.x"}):
-        with pytest.raises(BadConfig, match="is no encrypted value"):
-            opened({"a": odd}, [KEY])
+        with pytest.raises(BadConfig, match="is not an encrypted value"):
+            decrypt_tree({"a": odd}, [KEY])
 
 
 def test_another_key_is_an_error_of_its_own_kind() -> None:
     with pytest.raises(Undecryptable):
-        opened({"a": encrypt_value(1, KEY)}, [OTHER])
+        decrypt_tree({"a": encrypt_value(1, KEY)}, [OTHER])
 
 
 async def test_a_manager_opens_sections_with_its_key(tmp_path: Path) -> None:

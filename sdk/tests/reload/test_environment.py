@@ -123,7 +123,14 @@ async def test_a_process_is_set_up_from_its_environment(
     assert get_config_manager() is manager
     await shutdown_config_manager()
 
-    assert section == {"a": 1, "b": 2, "c": 3, "s": "sesame", "db": {"password": "p"}}
+    assert section == {
+        "a": 1,
+        "b": 2,
+        "c": 3,
+        "s": "sesame",
+        "db": {"password": "p"},
+        "db_password": "p",
+    }
     assert is_watched == [False, False]
     with pytest.raises(NotInitialized):
         get_config_manager()
@@ -145,7 +152,9 @@ def test_sources_are_named_in_their_order(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("t\n")
     known = {
         "CONFIG_DIR": str(tmp_path),
-        "APP_CONFIG_SOURCES": f"dir, file:{tmp_path}/b.json, https://h/c?x=1,vault:a/b,pilothouse,env:X",
+        "APP_CONFIG_SOURCES": f"dir, file:{tmp_path}/b.json, https://h/c?x=1,remote,vault:a/b,"
+        "pilothouse,env:X",
+        "APP_CONFIG_URL": "https://h/d",
         "VAULT_ADDR": "http://127.0.0.1:8200",
         "VAULT_TOKEN_FILE": str(tmp_path / "token"),
         "PILOTHOUSE_URL": "http://127.0.0.1:8082",
@@ -158,6 +167,7 @@ def test_sources_are_named_in_their_order(tmp_path: Path) -> None:
         "environment:X",
         "pilothouse:default/billing",
         "vault:secret/a/b",
+        "remote:https://h/d",
         "remote:https://h/c",
         f"file:{tmp_path}/b.json",
         f"dir:{tmp_path}",
@@ -172,6 +182,9 @@ def test_sources_are_named_in_their_order(tmp_path: Path) -> None:
         ({"APP_CONFIG_SOURCES": "ftp://x"}, "APP_CONFIG_SOURCES: 'ftp'"),
         ({"APP_CONFIG_SOURCES": "file:a.ini"}, "APP_CONFIG_SOURCES: file"),
         ({"APP_CONFIG_SOURCES": "env,env"}, "there is a source"),
+        ({"APP_CONFIG_SOURCES": "file,env"}, "CONFIG_DIR is not set"),
+        ({"APP_CONFIG_SOURCES": "env,remote"}, "APP_CONFIG_URL is not set"),
+        ({"APP_CONFIG_SOURCES": "remote", "APP_CONFIG_URL": "x"}, "APP_CONFIG_SOURCES: remote"),
         ({"APP_CONFIG_SOURCES": "pilothouse"}, "PILOTHOUSE_URL is not set"),
         ({"APP_CONFIG_KEY_FILE": "/nowhere"}, "APP_CONFIG_KEY_FILE"),
         (

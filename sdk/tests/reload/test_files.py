@@ -12,7 +12,7 @@ from typing import Any, Self
 import pytest
 
 from pilothouse.reload import ConfigManager, FileConfigSource, SourceUnavailable, StartFailed
-from pilothouse.reload.sources import watching
+from pilothouse.reload.sources import file_watch as watching
 from sdk.tests.reload.waiting import Heard, until
 
 

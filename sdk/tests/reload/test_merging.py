@@ -8,17 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilothouse.changes import ConfigChange, changes_between
-from pilothouse.reload.comparing import differences, settled
-from pilothouse.reload.reading import ABSENT, copied, found
+from pilothouse.reload.diff import differences, share_unchanged
+from pilothouse.reload.paths import ABSENT, deep_copy, value_at
 from pilothouse.reload.state import (
-    ConfigState,
+    ManagedState,
     NoSuchVersion,
     Part,
     Parts,
     with_part,
     with_runtime,
 )
-from pilothouse_core.diff import same
+from pilothouse_core.diff import is_same
 from pilothouse_core.layers import merge
 
 NAMES = st.sampled_from("abc")
@@ -30,12 +30,12 @@ TREES = st.recursive(
 )
 
 
-def state(max_versions: int = 50) -> tuple[ConfigState, list[ConfigChange]]:
+def state(max_versions: int = 50) -> tuple[ManagedState, list[ConfigChange]]:
     told: list[ConfigChange] = []
-    return ConfigState(max_versions, lambda _: None, told.extend), told
+    return ManagedState(max_versions, lambda _: None, told.extend), told
 
 
-def put(held: ConfigState, name: str, data: dict[str, Any], priority: int = 0) -> None:
+def put(held: ManagedState, name: str, data: dict[str, Any], priority: int = 0) -> None:
     order = sorted({*"lmh", name}).index(name)
     held.commit("test", lambda parts: with_part(parts, name, Part(priority, order, data)))
 
@@ -48,7 +48,7 @@ def test_sources_are_merged_as_the_core_merges_layers(low: Any, middle: Any, hig
     put(held, "m", middle, 5)
 
     expected = merge([("l", low), ("m", middle), ("h", high)])
-    assert same(held.data, expected.data)
+    assert is_same(held.data, expected.data)
     assert {path: held.origin(path) for path in expected.sources} == expected.sources
 
 
@@ -65,10 +65,10 @@ def test_changes_are_those_the_client_tells(old: Any, new: Any) -> None:
 
 @given(TREES, TREES)
 def test_a_settled_tree_is_the_new_one_and_shares_with_the_old(old: Any, new: Any) -> None:
-    tree = settled(old, new)
+    tree = share_unchanged(old, new)
 
-    assert same(tree, new)
-    assert (tree is old) == same(old, new)
+    assert is_same(tree, new)
+    assert (tree is old) == is_same(old, new)
 
 
 @given(st.lists(TREES, min_size=2, max_size=5), st.data())
@@ -79,14 +79,14 @@ def test_a_rollback_restores_exactly_what_was(trees: list[Any], data: st.DataObj
         before = held.version
         put(held, "m", tree)
         if held.version > before:
-            seen.append(copied(dict(held.data)))
+            seen.append(deep_copy(dict(held.data)))
     if len(seen) < 2:
         return
     steps = data.draw(st.integers(1, len(seen) - 1))
 
     held.roll_back(steps)
 
-    assert same(held.data, seen[-1 - steps])
+    assert is_same(held.data, seen[-1 - steps])
 
 
 def test_rollbacks_one_after_the_other_go_further_back() -> None:
@@ -135,7 +135,7 @@ def test_a_refused_configuration_changes_nothing() -> None:
         if "bad" in config:
             raise ValueError("bad")
 
-    held = ConfigState(5, check, lambda _: None)
+    held = ManagedState(5, check, lambda _: None)
     put(held, "m", {"a": 1})
 
     with pytest.raises(ValueError, match="bad"):
@@ -152,11 +152,11 @@ def test_the_runtime_layer_is_above_all() -> None:
 
     assert held.data == {"a": {"b": 3, "c": 2}}
     assert [held.origin(path) for path in ("a.b", "a.c", "a", "x")] == ["runtime", "h", None, None]
-    assert Parts().merged() == {}
+    assert Parts().merged_tree() == {}
 
 
 def test_paths_lead_through_names_with_dots() -> None:
     tree = {"a": {"b": 1, "b.c": {"d": 2}}, "a.x": 3, "e": None}
 
-    assert [found(tree, path) for path in ("a.b", "a.b.c.d", "a.x", "e")] == [1, 2, 3, None]
-    assert [found(tree, path) for path in ("a.b.d", "b", "", "a.", "e.f")] == [ABSENT] * 5
+    assert [value_at(tree, path) for path in ("a.b", "a.b.c.d", "a.x", "e")] == [1, 2, 3, None]
+    assert [value_at(tree, path) for path in ("a.b.d", "b", "", "a.", "e.f")] == [ABSENT] * 5

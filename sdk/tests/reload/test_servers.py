@@ -73,15 +73,82 @@ async def test_yaml_is_read_by_its_type(scripted: ScriptedServer) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        ("text/plain; charset=utf-8", "/raw/app.yaml"),
+        ("application/octet-stream", "/raw/app.YML"),
+        ("binary/octet-stream", "/raw/app.yaml"),
+        ("text/x-yaml", "/raw/app"),
+        ("application/vnd.yaml", "/raw/app"),
+        ("application/vnd.acme+yaml", "/raw/app"),
+    ],
+)
+async def test_yaml_is_read_by_the_url_where_the_type_says_nothing(
+    scripted: ScriptedServer, kind: str, path: str
+) -> None:
+    scripted.answers[path] = lambda _: Reply(200, b"a: {b: 1}\n", kind)
+    source = remote(f"{scripted.url}{path}?ref=main.json")
+
+    assert await source.load_config() == {"a": {"b": 1}}
+    assert not await source.is_modified()
+    await source.close()
+
+
+async def test_json_is_read_by_the_url_and_with_a_byte_order_mark(scripted: ScriptedServer) -> None:
+    scripted.answers["/app.json"] = lambda _: Reply(200, b'\xef\xbb\xbf{"a": 1}', "text/plain")
+    source = remote(f"{scripted.url}/app.json")
+
+    assert await source.load_config() == {"a": 1}
+    await source.close()
+
+
+async def test_the_last_slash_and_the_query_of_a_url_are_sent(scripted: ScriptedServer) -> None:
+    scripted.answers["/config/"] = lambda asked: of_json(dict(asked.query))
+    source = remote(f"{scripted.url}/config/?env=prod&empty=")
+
+    assert await source.load_config() == {"env": "prod"}
+    await source.close()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirects_are_followed(scripted: ScriptedServer, status: int) -> None:
+    scripted.answers["/config"] = lambda _: Reply(status, headers={"Location": "/moved"})
+    scripted.answers["/moved"] = tagged({"a": 1}, '"1"')
+    source = remote(scripted, headers={"X-Key": "k"})
+
+    assert await source.load_config() == {"a": 1}
+    assert not await source.is_modified()
+    assert scripted.asked[1].headers["x-key"] == "k"
+    await source.close()
+
+
+async def test_a_redirect_to_another_origin_takes_no_headers_along(
+    scripted: ScriptedServer, backup: ScriptedServer
+) -> None:
+    to = {"Location": f"{backup.url}/config"}
+    scripted.answers["/config"] = lambda _: Reply(302, headers=to)
+    backup.answers["/config"] = lambda _: of_json({"a": 1})
+    source = remote(scripted, headers={"PRIVATE-TOKEN": "sesame", "Authorization": "Basic x"})
+
+    assert await source.load_config() == {"a": 1}
+    assert "sesame" not in str(backup.asked)
+    assert "authorization" not in backup.asked[0].headers
+    await source.close()
+
+
+@pytest.mark.parametrize(
     ("reply", "reason"),
     [
         (html(), "text/html"),
         (html(502), "502"),
         (of_json([1]), "holds a list"),
-        (Reply(200, b'{"a": 1, "a": 2}'), "stands twice"),
+        (Reply(200, b'{"a": 1, "a": 2}'), "occurs twice"),
         (Reply(200, b'{"a": '), "not JSON"),
         (Reply(200, b""), "is empty"),
-        (Reply(301, b"", headers={"Location": "/else"}), "301"),
+        (Reply(301, b"", headers={"Location": "/config"}), "301"),
+        (Reply(302, b"", headers={"Location": "/else"}), "404"),
+        (Reply(302, b"", headers={"Location": "file:///etc/passwd"}), "redirect"),
+        (Reply(200, b"{}", "text/plain"), "does not end in"),
         (html(404), "404"),
         (html(401), "401"),
     ],
@@ -134,20 +201,20 @@ async def test_a_breaker_spares_a_server_that_fails(scripted: ScriptedServer) ->
 def test_a_breaker_lets_one_call_through_in_each_pause() -> None:
     now = 0.0
     breaker = Breaker(failures=2, pause=10, clock=lambda: now)
-    breaker.failed()
+    breaker.record_failure()
     assert breaker.lets_through()
-    breaker.failed()
+    breaker.record_failure()
 
     assert breaker.is_open
     assert not breaker.lets_through()
     now = 10.0
     assert [breaker.lets_through() for _ in range(2)] == [True, False]
-    breaker.failed()
+    breaker.record_failure()
     now = 19.0
     assert not breaker.lets_through()
     now = 20.0
     assert breaker.lets_through()
-    breaker.succeeded()
+    breaker.record_success()
     assert [breaker.lets_through() for _ in range(2)] == [True, True]
     with pytest.raises(ValueError, match="at least one"):
         Breaker(failures=0)

@@ -60,6 +60,9 @@ class Discovery {
             case "register":
                 register(question);
                 return null;
+            case "update":
+                update(question);
+                return null;
             case "unregister":
                 discovery.unregisterService(registered.remove(question.get("instance").textValue()));
                 return null;
@@ -87,7 +90,20 @@ class Discovery {
     }
 
     private void register(JsonNode question) throws Exception {
-        ServiceInstance<Map> instance = ServiceInstance.<Map>builder()
+        ServiceInstance<Map> instance = described(question);
+        discovery.registerService(instance);
+        registered.put(instance.getId(), instance);
+    }
+
+    /** Change the data of its node in place. */
+    private void update(JsonNode question) throws Exception {
+        ServiceInstance<Map> instance = described(question);
+        discovery.updateService(instance);
+        registered.put(instance.getId(), instance);
+    }
+
+    private static ServiceInstance<Map> described(JsonNode question) throws Exception {
+        return ServiceInstance.<Map>builder()
                 .name(question.get("service").textValue())
                 .id(question.get("instance").textValue())
                 .address(question.get("address").textValue())
@@ -95,8 +111,6 @@ class Discovery {
                 .payload(JSON.convertValue(question.get("payload"), Map.class))
                 .uriSpec(new UriSpec("{scheme}://{address}:{port}"))
                 .build();
-        discovery.registerService(instance);
-        registered.put(instance.getId(), instance);
     }
 
     /** Tell the list of now, and each later one as an event. */

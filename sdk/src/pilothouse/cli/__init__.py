@@ -4,10 +4,10 @@ import sys
 
 
 def main() -> None:
-    """Run what was typed, and end the process with the command's exit code."""
+    """Run the command line, and end the process with its exit code."""
     try:
         # Imports take most of the time of a short command, and Ctrl-C must be quiet then, too.
-        from pilothouse.cli.running import run  # noqa: PLC0415
+        from pilothouse.cli.runner import run  # noqa: PLC0415
     except KeyboardInterrupt:
         sys.exit(130)
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""python -m pilothouse.cli: the same where no script was installed."""
+"""Run the command line as `python -m pilothouse.cli`, where no script is installed."""
 
 from pilothouse.cli import main
 

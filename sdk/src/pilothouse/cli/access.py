@@ -1,6 +1,7 @@
-"""pilothouse login, token and audit: who may ask, and who has."""
+"""Commands `pilothouse login`, `token` and `audit`."""
 
 import json
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,10 +10,10 @@ import typer
 
 from pilothouse.cli.api import Api, segment
 from pilothouse.cli.commands import Session, command
-from pilothouse.cli.exits import ExitCode, Failure, failure, usage
+from pilothouse.cli.exit_codes import ExitCode, Failure, failure, usage
 from pilothouse.cli.output import moment
-from pilothouse.cli.profiles import DEFAULT_PROFILE, Profile, config_file, store, stored
-from pilothouse.cli.values import STDIN, typed
+from pilothouse.cli.profiles import DEFAULT_PROFILE, Profile, config_file, read_profile, store
+from pilothouse.cli.values import STDIN, read_argument
 
 tokens = typer.Typer()
 
@@ -23,30 +24,32 @@ _ANY = ["*"]
 
 
 def add_to(app: typer.Typer) -> None:
-    """Register the commands that stand in no group."""
+    """Register the commands that belong to no group."""
     command(app)(login)
     command(app)(audit)
 
 
 def login(session: Session) -> None:
-    """Keep URL and token in the profile (--profile), after the service has taken them.
+    """Save URL and token in the profile (--profile), once the service has accepted them.
 
-    The token is asked for, or read from standard input with `--token -`; --service and
-    --environment are kept as well.
+    Prompts for the token, or reads it from standard input with `--token -`; --service and
+    --environment are saved as well.
     """
     asked = session.asked
     name = asked.profile or DEFAULT_PROFILE
     before = _before(name)
     url = asked.url or session_url(session, before)
-    token = typed(asked.token, name="TOKEN", is_secret=True).strip()
+    token = read_argument(asked.token, name="TOKEN", is_secret=True).strip()
     if not token:
         raise usage("the token is empty")
-    _check(url, token)
+    proxy = asked.proxy or before.proxy
+    _check(url, token, proxy or os.environ.get("PILOTHOUSE_PROXY") or None)
     kept = Profile(
         url=url,
         token=token,
         service=asked.service or before.service,
         environment=asked.environment or before.environment,
+        proxy=proxy,
     )
     try:
         file = store(name, kept)
@@ -55,27 +58,27 @@ def login(session: Session) -> None:
         raise failure("file", sentence, ExitCode.FAILED) from None
     if session.output.as_json:
         session.output.document({"profile": name, "url": url, "file": str(file)})
-    session.output.say(f"{url} has taken the token; it is kept in {file} as profile {name}")
+    session.output.say(f"{url} accepted the token; it is saved in {file} as profile {name}")
 
 
 def _before(name: str) -> Profile:
     try:
-        return stored(name)
+        return read_profile(name)
     except Failure:
-        return Profile()  # a profile that is made now
+        return Profile()  # the profile is created now
 
 
 def session_url(session: Session, before: Profile) -> str:
     return before.url or str(session.profile.url)
 
 
-def _check(url: str, token: str) -> None:
-    """Raise Failure unless the service knows the token, whatever it allows."""
-    api = Api(url, token)
+def _check(url: str, token: str, proxy: str | None) -> None:
+    """Raise Failure unless the service knows the token, whatever rights it has."""
+    api = Api(url, token, proxy)
     try:
         api.get("/api/v1/feature-flags", limit=1)
     except Failure as refused:
-        if refused.problem.get("status") != 403:  # noqa: PLR2004 - known, and not for this
+        if refused.problem.get("status") != 403:  # noqa: PLR2004 - a valid token without this right
             raise
     finally:
         api.close()
@@ -96,24 +99,24 @@ def _time(text: str | None) -> str | None:
 @command(tokens)
 def create(
     session: Session,
-    name: Annotated[str, typer.Argument(help="Whose it is.", metavar="NAME")],
+    name: Annotated[str, typer.Argument(help="The name of the token's owner.", metavar="NAME")],
     *,
     token_class: Annotated[
         Literal["service", "client", "operator", "admin"], typer.Option("--class")
     ],
     environments: Annotated[
-        list[str] | None, typer.Option("--environments", help="A pattern; may stand often.")
+        list[str] | None, typer.Option("--environments", help="A pattern. Repeatable.")
     ] = None,
     services: Annotated[
-        list[str] | None, typer.Option("--services", help="A pattern; may stand often.")
+        list[str] | None, typer.Option("--services", help="A pattern. Repeatable.")
     ] = None,
-    roles: Annotated[list[str] | None, typer.Option("--role", help="May stand often.")] = None,
+    roles: Annotated[list[str] | None, typer.Option("--role", help="A role. Repeatable.")] = None,
     expires_at: Annotated[
         str | None,
         typer.Option("--expires-at", help="An RFC 3339 time.", callback=_time),
     ] = None,
 ) -> None:
-    """Make a token. It is printed once, and nobody can show it again.
+    """Create a token. It is printed once, and cannot be shown again.
 
     Without --environments and --services: those of --environment and --service, else all.
     """
@@ -129,14 +132,14 @@ def create(
     made = session.api.send("POST", _TOKENS, json=body).object()
     if session.output.as_json:
         return session.output.document(made)
-    session.output.note(f"token {made['id']}; it is shown this once:")
+    session.output.note(f"token {made['id']}; it is shown only once:")
     session.output.raw(f"{made['token']}\n")
     return None
 
 
 @command(tokens, "list")
 def list_(session: Session) -> None:
-    """List tokens, without what would let anybody use them."""
+    """List tokens, without their secret texts."""
     found = session.api.page(_TOKENS)
     if session.output.as_json:
         return session.output.document(found)
@@ -163,7 +166,7 @@ def revoke(
     session: Session,
     token_id: Annotated[str, typer.Argument(help="The token's id.", metavar="ID")],
 ) -> None:
-    """Revoke a token; whoever uses it is refused within a second."""
+    """Revoke a token; requests with it are refused within a second."""
     path = f"{_TOKENS}/{segment(token_id)}"
     session.api.send("DELETE", path)
     if session.output.as_json:
@@ -174,7 +177,7 @@ def revoke(
 def audit(
     session: Session,
     *,
-    actor: Annotated[str | None, typer.Option(help="Only of this one.")] = None,
+    actor: Annotated[str | None, typer.Option(help="Only of this actor.")] = None,
     action: Annotated[str | None, typer.Option(help="Only created, revealed, ...")] = None,
     kind: Annotated[str | None, typer.Option(help="Only config, flag, token, ...")] = None,
     name: Annotated[str | None, typer.Option(help="Only this service, flag, ...")] = None,
@@ -183,10 +186,12 @@ def audit(
         str | None, typer.Option("--from", help="Only at this RFC 3339 time and later.")
     ] = None,
     to: Annotated[str | None, typer.Option("--to", help="Only before this time.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 100,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, help="At most this many rows.")
+    ] = 100,
     export: Annotated[
         Path | None,
-        typer.Option("--export", help="All that is found, as JSON lines into this file or `-`."),
+        typer.Option("--export", help="Write all rows as JSON lines to this file, or to `-`."),
     ] = None,
 ) -> None:
     """Show who did what, oldest first: every write, reveal and denial."""

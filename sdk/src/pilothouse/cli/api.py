@@ -4,10 +4,11 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from pilothouse.cli.exits import Failure, of_error, usage
+from pilothouse.cli.exit_codes import Failure, of_error, usage
 from pilothouse.errors import PilothouseError, Unavailable
 from pilothouse.events import EventParser
 from pilothouse.transport import Answer, Limits, Transport, full_jitter
@@ -19,25 +20,31 @@ _T = TypeVar("_T")
 
 
 def segment(name: str) -> str:
-    """Return a name as one segment of a path; raises Failure (usage) for what can be none."""
+    """Return a name as one segment of a path; raises Failure (usage) for an impossible name."""
     if name in {"", ".", ".."}:
-        raise usage(f"{name!r} cannot be the name of anything")
+        raise usage(f"{name!r} cannot be a name")
     return quote(name, safe="")
 
 
 class Api:
     """The service at one URL. Every method raises Failure and nothing else.
 
-    Query parameters are given by name; None is left out.
+    Query parameters are passed by name; those that are None are not sent.
     """
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(self, url: str, token: str | None, proxy: str | None = None) -> None:
         try:
-            self._transport = Transport(url, token, _LIMITS)
+            self._transport = Transport(url, token, replace(_LIMITS, proxy=proxy))
         except ValueError as error:
             raise usage(str(error)) from None
         self._loop = asyncio.new_event_loop()
         self._moving: AsyncGenerator[None, None] | None = None
+        self._pending: asyncio.Task[Any] | None = None
+
+    def interrupt(self) -> None:
+        """Cancel the current request, if there is one, as Ctrl-C does; for signal handlers."""
+        if self._pending is not None:
+            self._loop.call_soon_threadsafe(self._pending.cancel)
 
     def close(self) -> None:
         if self._moving is not None:
@@ -53,7 +60,7 @@ class Api:
         wait: float | None = None,
         **query: Any,
     ) -> Answer:
-        """Read; with `wait` the service may hold the answer so many seconds, and is asked once."""
+        """Read; with `wait` the service may delay its answer by that many seconds; no retries."""
         sent = dict(headers or {})
         if wait is not None:
             sent["Prefer"] = f"wait={wait:g}"
@@ -100,9 +107,9 @@ class Api:
                 return {**page, "items": found}
 
     def news(self, away: Callable[[Failure], None]) -> Iterator[None]:
-        """Yield when the change log may have moved, first at once; never ends by itself.
+        """Yield when the change log may have changed, and once at the start; never ends by itself.
 
-        `away` is told when the stream breaks; it is opened again.
+        Calls `away` when the stream breaks, and opens it again.
         """
         self._moving = self._moves(away)
         while True:
@@ -115,7 +122,7 @@ class Api:
             try:
                 async with self._transport.stream("/api/v1/stream") as chunks:
                     failures = 0
-                    yield  # of what came before somebody listened, nobody is told
+                    yield  # changes before the stream was open are not in it
                     parser = EventParser()
                     async for chunk in chunks:
                         if any(event.kind != "drain" for event in parser.feed(chunk)):
@@ -127,7 +134,8 @@ class Api:
             await asyncio.sleep(full_jitter(failures, _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS))
 
     def _done(self, pending: Awaitable[_T]) -> _T:
-        task = self._loop.create_task(_awaited(pending))
+        task = self._loop.create_task(_await(pending))
+        self._pending = task
         try:
             with _interrupting(self._loop, task):
                 return self._loop.run_until_complete(task)
@@ -135,15 +143,17 @@ class Api:
             raise KeyboardInterrupt from None
         except PilothouseError as error:
             raise of_error(error) from None
+        finally:
+            self._pending = None
 
 
-async def _awaited(pending: Awaitable[_T]) -> _T:
+async def _await(pending: Awaitable[_T]) -> _T:
     return await pending
 
 
 @contextmanager
 def _interrupting(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Any]") -> Iterator[None]:
-    """Let Ctrl-C cancel what is awaited: raised at any line, it would leave connections open."""
+    """Let Ctrl-C cancel the task: raised at any line, it would leave connections open."""
     try:
         loop.add_signal_handler(signal.SIGINT, task.cancel)
     except (NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread

@@ -1,4 +1,4 @@
-"""pilothouse changes: the change log."""
+"""Command `pilothouse changes`: the change log."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pilothouse.cli.commands import Session, command
-from pilothouse.cli.exits import ExitCode, Failure
+from pilothouse.cli.exit_codes import ExitCode, Failure
 from pilothouse.cli.output import moment
 
 app = typer.Typer()
@@ -29,13 +29,15 @@ _COLUMNS = (
 def tail(
     session: Session,
     *,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="The last so many.")] = 10,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, help="Show this many of the last changes.")
+    ] = 10,
     since: Annotated[
-        int | None, typer.Option(min=0, help="Instead: all after this revision.")
+        int | None, typer.Option(min=0, help="Show all changes after this revision instead.")
     ] = None,
     kind: Annotated[str | None, typer.Option(help="Only config, flag, segment, token, ...")] = None,
     name: Annotated[str | None, typer.Option(help="Only this service, flag, ...")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until Ctrl-C.")] = False,
 ) -> None:
     """Show the last changes, without values; with --json one line each."""
     wanted = {
@@ -54,7 +56,7 @@ def tail(
 
 
 def _follow(session: Session, seen: int, wanted: dict[str, Any]) -> None:
-    for _ in session.api.news(session.output.lost):
+    for _ in session.api.news(session.output.note_outage):
         try:
             for change in _after(session, seen, wanted):
                 seen = change["revision"]
@@ -62,7 +64,7 @@ def _follow(session: Session, seen: int, wanted: dict[str, Any]) -> None:
         except Failure as away:
             if away.exit_code != ExitCode.UNAVAILABLE:
                 raise
-            session.output.lost(away)  # the stream breaks as well, and is opened again
+            session.output.note_outage(away)  # the stream breaks as well, and is opened again
 
 
 def _after(session: Session, revision: int, wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -70,7 +72,7 @@ def _after(session: Session, revision: int, wanted: dict[str, Any]) -> Iterator[
 
 
 def _last(session: Session, lines: int, head: int, wanted: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the last changes: look back further and further until there are enough."""
+    """Return the last changes; reads further back until there are enough."""
     reach = max(lines, 1)
     while True:
         since = max(0, head - reach)

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from pilothouse.cli.api import Api
-from pilothouse.cli.exits import ExitCode, Failure, of_error
+from pilothouse.cli.exit_codes import ExitCode, Failure, of_error
 from pilothouse.cli.output import Output
-from pilothouse.cli.profiles import Profile, resolved
+from pilothouse.cli.profiles import Profile, resolve_profile
 from pilothouse.errors import PilothouseError
 
 BASE, SHARED = "default", "_shared"
@@ -31,11 +31,21 @@ _Environment = Annotated[
 ]
 _User = Annotated[str | None, _option("--user", "-u", words="The user.")]
 _Url = Annotated[
-    str | None, _option("--url", words="Where the service is. \\[env: PILOTHOUSE_URL]")
+    str | None, _option("--url", words="The URL of the service. \\[env: PILOTHOUSE_URL]")
 ]
-_Token = Annotated[str | None, _option("--token", words="Who is asking. \\[env: PILOTHOUSE_TOKEN]")]
+_Token = Annotated[
+    str | None, _option("--token", words="The token of the caller. \\[env: PILOTHOUSE_TOKEN]")
+]
 _Profile = Annotated[
     str | None, _option("--profile", words="A profile. \\[env: PILOTHOUSE_PROFILE]")
+]
+_Proxy = Annotated[
+    str | None,
+    _option(
+        "--proxy",
+        words="URL of a proxy, 'environment' for HTTPS_PROXY and the like, or 'none'."
+        " \\[env: PILOTHOUSE_PROXY]",
+    ),
 ]
 _Json = Annotated[bool, _option("--json", words="Print the API's own JSON.")]
 _SHARED: dict[str, Any] = {
@@ -45,13 +55,14 @@ _SHARED: dict[str, Any] = {
     "url": _Url,
     "token": _Token,
     "profile": _Profile,
+    "proxy": _Proxy,
     "as_json": _Json,
 }
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What was typed of the shared options so far; what is typed later counts."""
+    """The shared options as typed so far; later ones override earlier ones."""
 
     service: str | None = None
     environment: str | None = None
@@ -59,6 +70,7 @@ class Asked:
     url: str | None = None
     token: str | None = None
     profile: str | None = None
+    proxy: str | None = None
     as_json: bool = False
 
     def over(self, typed: Mapping[str, Any]) -> "Asked":
@@ -66,7 +78,7 @@ class Asked:
 
 
 class Session:
-    """One command's surroundings: where it asks, as whom, about what, and how it answers."""
+    """The context of one command: service, caller, addressed layer and output."""
 
     def __init__(self, asked: Asked) -> None:
         self.asked = asked
@@ -75,12 +87,13 @@ class Session:
     @cached_property
     def profile(self) -> Profile:
         asked = self.asked
-        stated = Profile(asked.url, asked.token, asked.service, asked.environment)
-        return resolved(stated, asked.profile)
+        stated = Profile(asked.url, asked.token, asked.service, asked.environment, asked.proxy)
+        return resolve_profile(stated, asked.profile)
 
     @cached_property
     def api(self) -> Api:
-        return Api(str(self.profile.url), self.profile.token)
+        profile = self.profile
+        return Api(str(profile.url), profile.token, profile.proxy)
 
     @property
     def environment(self) -> str:
@@ -102,7 +115,7 @@ class Session:
 
 
 def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], None]:
-    """Register `function(session, ...)`; the shared options are added to its own."""
+    """Register `function(session, ...)`, and add the shared options to its own."""
 
     def register(function: Callable[..., None]) -> None:
         _, *own = inspect.signature(function).parameters.values()
@@ -110,12 +123,12 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
         def run(**typed: Any) -> None:
             context: typer.Context = typed.pop("typer_context")
             shared = {option: typed.pop(option) for option in _SHARED}
-            session = Session(_asked(context).over(shared))
+            session = Session(_global_options(context).over(shared))
             try:
                 function(session, **typed)
             except (Failure, PilothouseError) as error:
                 failure = error if isinstance(error, Failure) else of_error(error)
-                session.output.failed(failure)
+                session.output.print_failure(failure)
                 raise typer.Exit(failure.exit_code) from None
             except BrokenPipeError:
                 raise typer.Exit(ExitCode.PIPE_CLOSED) from None
@@ -130,17 +143,17 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
 
 
 def group(app: typer.Typer) -> None:
-    """Let the shared options stand before the names of `app`'s commands as well."""
+    """Accept the shared options before the names of `app`'s commands as well."""
 
     def take(**typed: Any) -> None:
         context: typer.Context = typed.pop("typer_context")
-        context.obj = _asked(context).over(typed)
+        context.obj = _global_options(context).over(typed)
 
     _shape(take, [])
     app.callback()(take)
 
 
-def _asked(context: typer.Context) -> Asked:
+def _global_options(context: typer.Context) -> Asked:
     return context.obj if isinstance(context.obj, Asked) else Asked()
 
 

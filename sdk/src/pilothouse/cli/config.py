@@ -1,4 +1,4 @@
-"""pilothouse config: configurations."""
+"""Commands `pilothouse config`: configurations."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -7,12 +7,12 @@ import typer
 
 from pilothouse.cli.api import segment
 from pilothouse.cli.commands import Session, command
-from pilothouse.cli.editing import edit
-from pilothouse.cli.exits import ExitCode, Failure, usage
-from pilothouse.cli.files import FORMATS, ConfigFile, config_files, write_out
+from pilothouse.cli.editor import edit
+from pilothouse.cli.exit_codes import ExitCode, Failure, usage
+from pilothouse.cli.files import FORMATS, ConfigFile, Known, config_files, write_out
 from pilothouse.cli.output import layer, moment
-from pilothouse.cli.values import STDIN, indented, is_masked, read, shown, typed
-from pilothouse.cli.watching import watch
+from pilothouse.cli.values import STDIN, display_text, indented_json, is_masked, read, read_argument
+from pilothouse.cli.watch import watch
 from pilothouse_core.trees import leaves
 
 app = typer.Typer()
@@ -20,6 +20,7 @@ app = typer.Typer()
 _KEYS = "/api/v1/config"
 _DOCUMENTS = "/api/configs"
 Format = Literal["yaml", "json", "properties", "dotenv"]
+Secrets = Literal["masked", "left-out", "revealed"]
 
 Key = Annotated[str, typer.Argument(help="A dotted key, e.g. database.host.", metavar="KEY")]
 SomeKey = Annotated[
@@ -27,12 +28,15 @@ SomeKey = Annotated[
 ]
 Comment = Annotated[str, typer.Option("--comment", "-m", help="Why; kept in the history.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Decrypt secrets; audited.")]
-Alone = Annotated[bool, typer.Option("--layer", help="The addressed layer alone, not merged.")]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")]
+Alone = Annotated[bool, typer.Option("--layer", help="Only the addressed layer, not merged.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many versions.")]
 Version = Annotated[
-    int | None, typer.Option("--if-version", min=0, help="Only over this version of the layer.")
+    int | None, typer.Option("--if-version", min=0, help="Only if the layer has this version.")
 ]
-Out = Annotated[Path | None, typer.Option("--output", "-o", help="Into this file.")]
+Types = Annotated[
+    bool, typer.Option("--types", help="Types and keys in comments (properties, dotenv).")
+]
+Out = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")]
 
 
 @command(app)
@@ -41,7 +45,7 @@ def get(
     key: Key,
     *,
     version: Annotated[
-        int | None, typer.Option(min=1, help="What the addressed layer said then.")
+        int | None, typer.Option(min=1, help="The value in this version of the addressed layer.")
     ] = None,
     reveal: Reveal = False,
     alone: Alone = False,
@@ -54,7 +58,7 @@ def get(
     if is_masked(found["value"]):
         session.output.note(f"{key} is a secret; --reveal shows it")
     value = found["value"]
-    session.output.raw(f"{value}\n" if isinstance(value, str) else f"{shown(value)}\n")
+    session.output.raw(f"{value}\n" if isinstance(value, str) else f"{display_text(value)}\n")
     return None
 
 
@@ -65,29 +69,36 @@ def set_(
     value: Annotated[
         str | None,
         typer.Argument(
-            help="JSON, else text; `-` reads standard input, nothing asks.", metavar="VALUE"
+            help="JSON, else text. `-` reads standard input; prompts if omitted.", metavar="VALUE"
         ),
     ] = None,
     *,
     secret: Annotated[
-        bool, typer.Option("--secret", help="Encrypt it; better from `-` or asked for.")
+        bool, typer.Option("--secret", help="Encrypt it; use `-` or the prompt.")
     ] = False,
-    text: Annotated[bool, typer.Option("--text", help="Text, even if it is JSON.")] = False,
+    text: Annotated[
+        bool, typer.Option("--text", help="Store it as text, even if it is JSON.")
+    ] = False,
     comment: Comment = "",
     if_version: Version = None,
 ) -> None:
-    """Set one key of the addressed layer; a section is merged, a secret stays one."""
+    """Set one key of the addressed layer; a section is merged, a secret stays encrypted."""
     if secret and value not in {None, STDIN}:
         session.output.note(
-            "a secret that is typed here stays in the shell's history; `-` reads it"
+            "a secret in the command line stays in the shell's history; use `-` to read it"
         )
-    given = typed(value, name="VALUE", is_secret=secret)
+    given = read_argument(value, name="VALUE", is_secret=secret)
     body = {
         "set": {key: given if text else read(given)},
         "encrypt": [key] if secret else [],
         "comment": comment,
     }
-    _told(session, _patched(session, body, if_version), f"{key} is set", f"{key} was so already")
+    _print_written(
+        session,
+        _send_patch(session, body, if_version),
+        f"{key} is set",
+        f"{key} already had this value",
+    )
 
 
 @command(app)
@@ -97,18 +108,18 @@ def unset(
     comment: Comment = "",
     if_version: Version = None,
 ) -> None:
-    """Remove keys from the addressed layer, in one version; what is absent is passed over."""
-    written = _patched(session, {"unset": keys, "comment": comment}, if_version)
-    _told(session, written, f"{', '.join(keys)} removed", "there was nothing to remove")
+    """Remove keys from the addressed layer, in one version; absent keys are ignored."""
+    written = _send_patch(session, {"unset": keys, "comment": comment}, if_version)
+    _print_written(session, written, f"{', '.join(keys)} removed", "there was nothing to remove")
 
 
-def _patched(session: Session, body: dict[str, Any], version: int | None) -> dict[str, Any]:
+def _send_patch(session: Session, body: dict[str, Any], version: int | None) -> dict[str, Any]:
     headers = {} if version is None else {"If-Match": f'"{version}"'}
     answer = session.api.send("PATCH", _KEYS, json=body, headers=headers, **session.layer)
     return answer.object()
 
 
-def _told(session: Session, written: dict[str, Any], done: str, idle: str) -> None:
+def _print_written(session: Session, written: dict[str, Any], done: str, idle: str) -> None:
     if session.output.as_json:
         session.output.document(written)
     elif written["changed"]:
@@ -135,7 +146,7 @@ def list_(
             layer(item["source"]),
             item["version"],
             moment(item["updated_at"]),
-            shown(item["value"]),
+            display_text(item["value"]),
         )
         for item in found["items"]
     ]
@@ -147,7 +158,9 @@ def list_(
 def effective(
     session: Session,
     *,
-    form: Annotated[Format | None, typer.Option("--format", help="As a file.")] = None,
+    form: Annotated[
+        Format | None, typer.Option("--format", help="Print a file in this format.")
+    ] = None,
     reveal: Reveal = False,
     output: Out = None,
 ) -> None:
@@ -158,11 +171,12 @@ def effective(
         return write_out(session, answer.body.decode(), output)
     found = session.api.get(path, **query).object()
     if session.output.as_json:
-        return write_out(session, indented(found), output)
+        return write_out(session, indented_json(found), output)
     if form == "json" or output is not None:
-        return write_out(session, indented(found["data"]), output)
+        return write_out(session, indented_json(found["data"]), output)
     rows = [
-        (key, layer(found["sources"][key]), shown(value)) for key, value in leaves(found["data"])
+        (key, layer(found["sources"][key]), display_text(value))
+        for key, value in leaves(found["data"])
     ]
     session.output.table(("key", "from", "value"), rows, ("cyan",))
     return None
@@ -174,7 +188,7 @@ command(app)(edit)
 @command(app)
 def history(session: Session, key: SomeKey = None, limit: Limit = 20) -> None:
     """List the versions of a key or of the whole document, newest first."""
-    found = session.api.page(f"{_of(session, key)}/history", limit, **_addressed(session, key))
+    found = session.api.page(f"{_of(session, key)}/history", limit, **_layer_params(session, key))
     if session.output.as_json:
         return session.output.document(found)
     columns = ["version", "at", "action", "actor", "comment"]
@@ -185,7 +199,7 @@ def history(session: Session, key: SomeKey = None, limit: Limit = 20) -> None:
     if key is not None:
         columns.append("value")
         for row, item in zip(rows, found["items"], strict=True):
-            row.append("(removed)" if item["removed"] else shown(item["value"]))
+            row.append("(removed)" if item["removed"] else display_text(item["value"]))
     session.output.table(columns, rows)
     return None
 
@@ -196,8 +210,8 @@ def diff(
     old: Annotated[int | None, typer.Argument(min=1, metavar="OLD")] = None,
     new: Annotated[int | None, typer.Argument(min=1, metavar="NEW")] = None,
 ) -> None:
-    """Compare two versions of a document; without them the last two."""
-    query = {"old_version": old, "new_version": new, **_addressed(session, None)}
+    """Compare two versions of a document, by default the last two."""
+    query = {"old_version": old, "new_version": new, **_layer_params(session, None)}
     found = session.api.get(f"{_of(session, None)}/diff", **query).object()
     if session.output.as_json:
         return session.output.document(found)
@@ -217,11 +231,11 @@ def rollback(
     """Write an earlier value, or an earlier document, as a new version."""
     body = {"version": to, "comment": comment}
     path = f"{_of(session, key)}/rollback"
-    found = session.api.send("POST", path, json=body, **_addressed(session, key)).object()
+    found = session.api.send("POST", path, json=body, **_layer_params(session, key)).object()
     if session.output.as_json:
         return session.output.document(found)
     what = key or layer(found)
-    session.output.say(f"{what} is as in version {to} again: version {found['version']}")
+    session.output.say(f"{what} is restored from version {to}: version {found['version']}")
     return None
 
 
@@ -229,12 +243,12 @@ def _of(session: Session, key: str | None) -> str:
     return f"{_DOCUMENTS}/{segment(session.service)}" if key is None else f"{_KEYS}/{segment(key)}"
 
 
-def _addressed(session: Session, key: str | None) -> dict[str, Any]:
-    """Return the layer as the two kinds of address name it; raises Failure (usage)."""
+def _layer_params(session: Session, key: str | None) -> dict[str, Any]:
+    """Return the layer as query parameters for a key or a document; raises Failure (usage)."""
     if key is not None:
         return session.layer
     if session.asked.user is not None:
-        raise usage("the layer of a user is reached by key: name a KEY")
+        raise usage("the layer of a user is addressed by key: name a KEY")
     return {"environment": session.environment}
 
 
@@ -245,54 +259,96 @@ def import_(
         list[Path],
         typer.Argument(
             help="Files or folders; `-` is standard input. Without --service a file's stem is "
-            "the service, and `application` the shared layer.",
+            "the service; `application` is the shared layer.",
             metavar="FILE...",
         ),
     ],
     *,
     form: Annotated[
-        Format | None, typer.Option("--format", help="Default: by the file's ending.")
+        Format | None, typer.Option("--format", help="Default: by the file's suffix.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would change.")
+    ] = False,
+    types: Types = False,
+    charset: Annotated[
+        Literal["utf-8", "iso-8859-1"] | None,
+        typer.Option("--charset", help="Charset of the files; properties may be ISO-8859-1."),
+    ] = None,
     comment: Comment = "",
 ) -> None:
-    """Merge files into their layers; keys that a file does not name stay as they are."""
-    files = config_files(paths, form, session.profile.service)
+    """Merge files into their layers; keys that a file does not contain stay unchanged."""
+    files, left_out = config_files(
+        paths, form, session.profile.service, lambda: _known_names(session)
+    )
+    for name, reason in left_out:
+        session.output.note(f"{name}: not imported: {reason}")
     documents: list[dict[str, Any]] = []
+    notes: list[str] = []
     failures: list[Failure] = []
     with session.output.progress("importing", len(files)) as steps:
         for file in files:
             try:
-                documents += _imported(session, file, comment, dry_run=dry_run)
+                answer = _import_file(session, file, comment, charset, dry_run=dry_run, types=types)
             except Failure as refused:
                 failures.append(refused.of_file(file.name))
+            else:
+                documents += answer["documents"]
+                notes += [f"{file.name}: {note}" for note in answer.get("notes", ())]
             steps.done(file.name)
-    _tell_imported(session, documents, dry_run=dry_run)
+    _print_imported(session, documents, notes, dry_run=dry_run)
     for each in failures:
-        session.output.failed(each)
+        session.output.print_failure(each)
     if failures:
         raise typer.Exit(failures[0].exit_code)
     if any(document["status"] == "failed" for document in documents):
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _imported(
-    session: Session, file: ConfigFile, comment: str, *, dry_run: bool
-) -> list[dict[str, Any]]:
+def _known_names(session: Session) -> Known:
+    """Return the environments and services with documents, to interpret file names."""
+    try:
+        items = session.api.page(_DOCUMENTS)["items"]
+    except Failure:
+        return Known()  # the import of each file reports it
+    environments = {item["environment"] for item in items} - {"default"}
+    return Known(environments, {item["service_name"] for item in items} - {"_shared"})
+
+
+def _import_file(
+    session: Session,
+    file: ConfigFile,
+    comment: str,
+    charset: str | None,
+    *,
+    dry_run: bool,
+    types: bool,
+) -> dict[str, Any]:
     query = {
         **session.layer,
         "service_name": file.service,
         "format": file.form,
         "dry_run": dry_run,
+        "types": types,
         "comment": comment or f"imported from {file.name}",
     }
-    answer = session.api.send("POST", "/api/v1/import", content=file.content(), **query)
-    return list(answer.object()["documents"])
+    if file.environment is not None:
+        query["environment"] = file.environment
+    if charset is not None:
+        query["charset"] = charset
+    answer = session.api.send("POST", "/api/v1/import", content=file.content(), **query).object()
+    for note in (file.note and f"taken for {file.note}", *answer.get("notes", ())):
+        if note:
+            session.output.note(f"{file.name}: {note}")
+    return answer
 
 
-def _tell_imported(session: Session, documents: list[dict[str, Any]], *, dry_run: bool) -> None:
+def _print_imported(
+    session: Session, documents: list[dict[str, Any]], notes: list[str], *, dry_run: bool
+) -> None:
     if session.output.as_json:
-        return session.output.document({"dry_run": dry_run, "documents": documents})
+        answer = {"dry_run": dry_run, "documents": documents, "notes": notes}
+        return session.output.document(answer)
     rows = []
     for document in documents:
         counts = [len(document["changes"][kind]) for kind in ("added", "changed")]
@@ -309,11 +365,54 @@ def export(
     session: Session,
     form: Annotated[Format, typer.Option("--format", help="The file's format.")] = "yaml",
     output: Out = None,
+    secrets: Annotated[
+        Secrets, typer.Option("--secrets", help="`revealed` is audited.")
+    ] = "masked",
+    *,
+    types: Types = False,
 ) -> None:
-    """Print one layer as a file; secrets stay masked."""
+    """Print one layer in a file format."""
     chosen = "json" if session.output.as_json else form
-    answer = session.api.get("/api/v1/export", format=chosen, **session.layer)
+    query = {"format": chosen, "secrets": secrets, "types": types, **session.layer}
+    answer = session.api.get("/api/v1/export", **query)
     write_out(session, answer.body.decode(), output)
+
+
+@command(app)
+def copy(
+    session: Session,
+    to: Annotated[
+        str, typer.Argument(help="The target: ENVIRONMENT or ENVIRONMENT/SERVICE.", metavar="TO")
+    ],
+    keys: Annotated[
+        list[str] | None, typer.Option("--key", "-k", help="Only this key or section. Repeatable.")
+    ] = None,
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would change.")
+    ] = False,
+    comment: Comment = "",
+) -> None:
+    """Merge the addressed layer into another one; the service encrypts secrets again."""
+    environment, _, service = to.partition("/")
+    target = {**session.layer, "environment": environment}
+    if service:
+        target["service_name"] = service
+    body = {
+        "from": session.layer,
+        "to": target,
+        "keys": keys or None,
+        "dry_run": dry_run,
+        "comment": comment,
+    }
+    found = session.api.send("POST", "/api/v1/copy", json=body).object()
+    if session.output.as_json:
+        return session.output.document(found)
+    session.output.say(f"{layer(found['to'])} is {found['status']}: version {found['version']}")
+    session.output.changes(found["changes"])
+    if dry_run:
+        session.output.note("nothing was written")
+    return None
 
 
 @command(app, "watch")
@@ -321,8 +420,8 @@ def watch_(
     session: Session,
     prefix: Annotated[str, typer.Argument(help="Only this section.", metavar="PREFIX")] = "",
     count: Annotated[
-        int | None, typer.Option("--count", "-n", min=1, help="End after so many changes.")
+        int | None, typer.Option("--count", "-n", min=1, help="End after this many changes.")
     ] = None,
 ) -> None:
-    """Tell every change of the merged configuration until Ctrl-C; with --json one line each."""
+    """Print each change of the merged configuration until Ctrl-C; with --json one line each."""
     watch(session, prefix, count)

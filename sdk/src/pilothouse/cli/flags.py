@@ -1,5 +1,6 @@
-"""pilothouse flags: feature flags."""
+"""Commands `pilothouse flags`: feature flags."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -7,45 +8,48 @@ import typer
 
 from pilothouse.cli.api import segment
 from pilothouse.cli.commands import Session, command
-from pilothouse.cli.exits import usage
-from pilothouse.cli.files import read_document, write_out
+from pilothouse.cli.exit_codes import usage
+from pilothouse.cli.files import read_document, read_object, write_out
 from pilothouse.cli.output import Branch, moment
-from pilothouse.cli.values import indented, pairs, read, shown, written
+from pilothouse.cli.values import display_text, indented_json, json_text, pairs, read
 
 app = typer.Typer()
 
 _FLAGS = "/api/v1/feature-flags"
+_LONGEST_COMMENT = 1000
 Name = Annotated[str, typer.Argument(help="The flag's name.", metavar="NAME")]
 Comment = Annotated[str, typer.Option("--comment", "-m", help="Why; kept in the history.")]
 File = Annotated[
     Path | None,
-    typer.Option("--file", "-f", help="Members as JSON or YAML, `-` is standard input."),
+    typer.Option("--file", "-f", help="Members as JSON or YAML; `-` is standard input."),
 ]
 Rollout = Annotated[
     float | None, typer.Option("--rollout", help="On for this share of users, 0 to 100.")
 ]
 Targets = Annotated[
-    list[str] | None, typer.Option("--target", help="On for this user; may stand often.")
+    list[str] | None, typer.Option("--target", help="On for this user. Repeatable.")
 ]
 Enabled = Annotated[
-    bool | None, typer.Option("--enabled/--disabled", help="Whether rules count at all.")
+    bool | None, typer.Option("--enabled/--disabled", help="Whether rules are evaluated.")
 ]
 Description = Annotated[str | None, typer.Option("--description")]
 Owner = Annotated[str | None, typer.Option("--owner")]
-Tags = Annotated[list[str] | None, typer.Option("--tag", help="May stand often.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", help="A tag. Repeatable.")]
 Version = Annotated[
-    int | None, typer.Option("--if-version", min=1, help="Only over this version of the flag.")
+    int | None, typer.Option("--if-version", min=1, help="Only if the flag has this version.")
 ]
 Context = Annotated[
     list[str] | None,
-    typer.Option("--context", "-c", help="ATTRIBUTE=VALUE, JSON or text; may stand often."),
+    typer.Option("--context", "-c", help="ATTRIBUTE=VALUE, JSON or text. Repeatable."),
 ]
 ContextFile = Annotated[
     Path | None, typer.Option("--context-file", help="Attributes as JSON or YAML.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")]
+Force = Annotated[bool, typer.Option("--force", help="Change the type of a flag in use.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")]
 LeaveOut = Annotated[
-    bool, typer.Option("--leave-out", help="Leave out what has no equal, instead of refusing all.")
+    bool,
+    typer.Option("--leave-out", help="Skip what cannot be converted, instead of refusing all."),
 ]
 
 
@@ -54,18 +58,24 @@ def list_(
     session: Session,
     *,
     enabled: Annotated[
-        bool | None, typer.Option("--enabled/--disabled", help="Only these.")
+        bool | None,
+        typer.Option("--enabled/--disabled", help="Only enabled or only disabled flags."),
     ] = None,
     tag: Annotated[str | None, typer.Option(help="Only flags with this tag.")] = None,
     text: Annotated[
         str | None, typer.Option("--search", help="Part of the name or description.")
     ] = None,
     stale_days: Annotated[
-        int | None, typer.Option(min=0, help="Only flags not evaluated for so long.")
+        int | None, typer.Option(min=0, help="Only flags not evaluated for this many days.")
     ] = None,
+    archived: Annotated[
+        bool,
+        typer.Option("--archived", help="Only archived flags, which are not listed otherwise."),
+    ] = False,
 ) -> None:
     """List the flags of an environment."""
     query: dict[str, Any] = {"enabled": enabled, "tag": tag, "q": text, "stale_days": stale_days}
+    query["archived"] = archived or None
     found = session.api.page(_FLAGS, environment=session.environment, **query)
     if session.output.as_json:
         return session.output.document(found)
@@ -97,7 +107,7 @@ def _show(session: Session, flag: dict[str, Any]) -> None:
     if session.output.as_json:
         return session.output.document(flag)
     rows = [
-        (member, value if isinstance(value, str) else written(value))
+        (member, value if isinstance(value, str) else json_text(value))
         for member, value in flag.items()
     ]
     session.output.table(("member", "value"), rows, ("cyan",))
@@ -105,8 +115,8 @@ def _show(session: Session, flag: dict[str, Any]) -> None:
 
 
 def _members(file: Path | None, **stated: Any) -> dict[str, Any]:
-    """Return the members of a file with those that were stated by options over them."""
-    members = {} if file is None else read_document(file)
+    """Return the members of a file, overridden by those of options."""
+    members = {} if file is None else read_object(file)
     return {**members, **{name: value for name, value in stated.items() if value is not None}}
 
 
@@ -124,7 +134,7 @@ def create(
     tag: Tags = None,
     comment: Comment = "",
 ) -> None:
-    """Create a flag: on for a share of users, or whatever the file defines."""
+    """Create a flag: on for a share of users, or as the file defines it."""
     members = _members(
         file,
         rollout_percentage=rollout,
@@ -135,10 +145,8 @@ def create(
         tags=tag or None,
     )
     body = {**members, "name": name, "environment": session.environment, "comment": comment}
-    if file is None and rollout is None and not target:
-        body["rollout_percentage"] = 0
     made = session.api.send("POST", _FLAGS, json=body).object()
-    _told(session, made, "is created")
+    _print_flag(session, made, "is created")
 
 
 @command(app, "set")
@@ -155,6 +163,7 @@ def set_(
     tag: Tags = None,
     comment: Comment = "",
     if_version: Version = None,
+    force: Force = False,
 ) -> None:
     """Replace single members of a flag."""
     members = _members(
@@ -167,22 +176,23 @@ def set_(
         tags=tag or None,
     )
     if not members:
-        raise usage("nothing is to be set: name a member by an option or by --file")
+        raise usage("nothing to set: give a member by an option or --file")
     made = session.api.send(
         "PATCH",
         f"{_FLAGS}/{segment(name)}",
         json={**members, "comment": comment},
         headers=_over(if_version),
         environment=session.environment,
+        force=force or None,
     ).object()
-    _told(session, made, "is set")
+    _print_flag(session, made, "is set")
 
 
 @command(app)
 def delete(
     session: Session, name: Name, *, comment: Comment = "", if_version: Version = None
 ) -> None:
-    """Delete a flag; programs that ask for it get their own default from then on."""
+    """Delete a flag; programs that evaluate it get their own default from then on."""
     session.api.send(
         "DELETE",
         f"{_FLAGS}/{segment(name)}",
@@ -198,20 +208,101 @@ def delete(
     return None
 
 
+@command(app)
+def archive(
+    session: Session, name: Name, *, comment: Comment = "", if_version: Version = None
+) -> None:
+    """Archive a flag: it is not served or listed, and can be restored."""
+    _print_flag(session, _act(session, name, "archive", if_version, comment=comment), "is archived")
+
+
+@command(app)
+def restore(
+    session: Session, name: Name, *, comment: Comment = "", if_version: Version = None
+) -> None:
+    """Restore an archived flag as it was."""
+    _print_flag(session, _act(session, name, "restore", if_version, comment=comment), "is restored")
+
+
+@command(app)
+def rollback(
+    session: Session,
+    name: Name,
+    version: Annotated[int, typer.Argument(min=1, help="The version to restore.")],
+    *,
+    comment: Comment = "",
+    if_version: Version = None,
+    force: Force = False,
+) -> None:
+    """Write an earlier version of a flag as a new one, with its cohorts."""
+    body = {"version": version, "comment": comment}
+    made = _act(session, name, "rollback", if_version, force=force or None, **body)
+    _print_flag(session, made, f"is restored from version {version}")
+
+
+@command(app)
+def copy(
+    session: Session,
+    name: Name,
+    to: Annotated[str, typer.Argument(help="The target environment.")],
+    *,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing flag of this name.")
+    ] = False,
+    comment: Comment = "",
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Copy a flag to another environment; users stay in their cohorts."""
+    body = {"to": to, "overwrite": overwrite, "comment": comment, "dry_run": dry_run}
+    found = _act(session, name, "copy", None, force=force or None, **body)
+    if session.output.as_json:
+        return session.output.document(found)
+    session.output.say(f"{name} is {found['status']}: {to}, version {found['version']}")
+    for one in found["missing"]:
+        state = "archived there" if one["archived"] else "missing there"
+        session.output.note(f"{state}: {one['kind']} {one['name']}")
+    if dry_run:
+        session.output.note("nothing was written")
+    return None
+
+
+def _act(
+    session: Session,
+    name: str,
+    action: str,
+    if_version: int | None,
+    *,
+    force: bool | None = None,
+    **body: Any,
+) -> dict[str, Any]:
+    return session.api.send(
+        "POST",
+        f"{_FLAGS}/{segment(name)}/{action}",
+        json=body,
+        headers=_over(if_version),
+        environment=session.environment,
+        force=force,
+    ).object()
+
+
 def _over(version: int | None) -> dict[str, str]:
     return {} if version is None else {"If-Match": f'"{version}"'}
 
 
-def _told(session: Session, flag: dict[str, Any], what: str) -> None:
+def _print_flag(session: Session, flag: dict[str, Any], what: str) -> None:
     if session.output.as_json:
         return session.output.document(flag)
     where = f"{flag['environment']}, version {flag['version']}"
-    session.output.say(f"{flag['name']} {what}: {where}")
+    state = "" if flag["enabled"] else ", not enabled"
+    session.output.say(f"{flag['name']} {what}: {where}{state}")
     return None
 
 
-def _asked(session: Session, context: list[str] | None, file: Path | None) -> dict[str, Any]:
-    attributes = {} if file is None else read_document(file)
+def _evaluation_request(
+    session: Session, context: list[str] | None, file: Path | None
+) -> dict[str, Any]:
+    attributes = {} if file is None else read_object(file)
     for name, value in pairs(context or (), name="--context").items():
         attributes[name] = read(value)
     return {
@@ -226,14 +317,14 @@ def evaluate(
     session: Session,
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="One flag or several; none: all.", metavar="NAME..."),
+        typer.Argument(help="One flag or several; by default all.", metavar="NAME..."),
     ] = None,
     *,
     context: Context = None,
     context_file: ContextFile = None,
 ) -> None:
     """Evaluate flags for --user and a context."""
-    asked = _asked(session, context, context_file)
+    asked = _evaluation_request(session, context, context_file)
     if names is not None and len(names) == 1:
         body = {"flag_name": names[0], **asked}
         found = session.api.send("POST", f"{_FLAGS}/evaluate", json=body).object()
@@ -247,7 +338,7 @@ def evaluate(
     rows = [
         (
             evaluation["flag_name"],
-            shown(evaluation["value"]),
+            display_text(evaluation["value"]),
             evaluation["variant"],
             evaluation.get("error_code") or evaluation["reason"],
             evaluation["rule_id"],
@@ -262,19 +353,23 @@ def evaluate(
 def explain(
     session: Session, name: Name, *, context: Context = None, context_file: ContextFile = None
 ) -> None:
-    """Show why a flag answers --user as it does: every rule and condition."""
-    body = {"flag_name": name, "explain": True, **_asked(session, context, context_file)}
+    """Show why --user gets a flag's value: every rule and condition."""
+    body = {
+        "flag_name": name,
+        "explain": True,
+        **_evaluation_request(session, context, context_file),
+    }
     found = session.api.send("POST", f"{_FLAGS}/evaluate", json=body).object()
     if session.output.as_json:
         return session.output.document(found)
     rule = f", rule {found['rule_id']}" if found["rule_id"] else ""
-    answer = f"{name} = {shown(found['value'])} ({found['reason']}{rule})"
+    answer = f"{name} = {display_text(found['value'])} ({found['reason']}{rule})"
     session.output.tree(answer, explanation_of(found["explanation"]))
     return None
 
 
 def explanation_of(trace: dict[str, Any]) -> list[Branch]:
-    """Return the trace as branches, each a sentence with those below it."""
+    """Return the trace as branches, each a sentence with its own branches."""
     branches: list[Branch] = [] if trace["enabled"] else [("the flag is disabled", [])]
     for need in trace["prerequisites"]:
         served = f"{need['flag']} serves {need['served']}, one of {', '.join(need['variants'])}"
@@ -284,8 +379,8 @@ def explanation_of(trace: dict[str, Any]) -> list[Branch]:
         outcome = serve.get("variant") or serve.get("skipped") or ""
         inactive = "" if rule["active"] else " (not active now)"
         below = [] if rule["when"] is None else [_condition(rule["when"])]
-        told = f"{_sign(rule['matched'])} rule {rule['id']}{inactive}"
-        branches.append((f"{told}: {outcome}" if outcome else told, below))
+        text = f"{_sign(rule['matched'])} rule {rule['id']}{inactive}"
+        branches.append((f"{text}: {outcome}" if outcome else text, below))
     return branches
 
 
@@ -302,7 +397,7 @@ def _condition(condition: dict[str, Any]) -> Branch:
     if "rollout" in condition:
         rollout = condition["rollout"]
         return f"{sign} {rollout.get('percent')} % by {rollout.get('by')}", []
-    values = written(condition.get("values", []))
+    values = json_text(condition.get("values", []))
     return f"{sign} {condition.get('attribute')} {condition.get('op')} {values}", []
 
 
@@ -310,21 +405,38 @@ def _sign(holds: bool) -> str:  # noqa: FBT001
     return "+" if holds else "-"
 
 
+Hash = Annotated[
+    Literal["v2", "v3"] | None,
+    typer.Option("--hash", help="flagd's hash for rollouts; v2, as in its daemons, by default."),
+]
+
+
 @command(app, "import")
 def import_(
     session: Session,
-    file: Annotated[Path, typer.Argument(help="JSON or YAML; `-` is standard input.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="JSON or YAML; `-` is standard input. Several files of flagd are read as one.",
+            metavar="FILE...",
+        ),
+    ],
     *,
-    form: Annotated[Literal["flagd", "unleash"], typer.Option("--format")],
+    form: Annotated[Literal["pilothouse", "flagd", "unleash"], typer.Option("--format")],
     source_environment: Annotated[
-        str | None, typer.Option(help="Which one of an export of Unleash that holds several.")
+        str | None, typer.Option(help="The environment of an Unleash export with several.")
     ] = None,
+    hash_version: Hash = None,
     dry_run: DryRun = False,
     leave_out: LeaveOut = False,
     comment: Comment = "",
 ) -> None:
-    """Import another system's flags, in one commit; others stay as they are."""
-    document = read_document(file)
+    """Import exported flags, of Pilothouse or another system; other flags stay unchanged."""
+    read = [read_document(file) for file in files]
+    if len(files) > 1 and form != "flagd":
+        raise usage("only files of flagd are read as one: import others one by one")
+    document = read[0] if len(read) == 1 else _flatten_documents(read)
+    names = ", ".join(file.name for file in files)
     with session.output.progress("importing", 1) as steps:
         found = session.api.send(
             "POST",
@@ -333,9 +445,10 @@ def import_(
             format=form,
             environment=session.environment,
             source_environment=source_environment,
+            hash=hash_version,
             dry_run=dry_run,
             leave_out=leave_out,
-            comment=comment or f"imported from {file.name}",
+            comment=comment or f"imported from {names}"[:_LONGEST_COMMENT],
         ).object()
         steps.done()
     if session.output.as_json:
@@ -345,22 +458,49 @@ def import_(
     ]
     session.output.table(("kind", "name", "status", "version"), rows, ("", "cyan"))
     for note in found["report"]:
-        session.output.note(f"left out: {note['flag']} {note['pointer']} {note['reason']}")
+        session.output.note(f"skipped: {note['flag']} {note['pointer']} {note['reason']}")
+    if found.get("hash"):
+        session.output.note(f"rollouts use flagd's hash {found['hash']}")
     if dry_run:
         session.output.note("nothing was written")
     return None
+
+
+def _flatten_documents(documents: Sequence[dict[str, Any] | list[Any]]) -> list[Any]:
+    """Return the documents of all files, each of which may contain several."""
+    return [
+        document
+        for found in documents
+        for document in (found if isinstance(found, list) else [found])
+    ]
 
 
 @command(app)
 def export(
     session: Session,
     *,
-    form: Annotated[Literal["flagd"], typer.Option("--format")] = "flagd",
+    form: Annotated[Literal["pilothouse", "flagd"], typer.Option("--format")] = "flagd",
+    hash_version: Hash = None,
     leave_out: LeaveOut = False,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Into this file.")] = None,
+    redraw: Annotated[
+        bool,
+        typer.Option(
+            "--redraw",
+            help="Keep the shares of rollouts that flagd cannot compute, with new cohorts.",
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file.")
+    ] = None,
 ) -> None:
-    """Print an environment's flags as another system's definitions."""
+    """Print an environment's flags, in Pilothouse's own format or as flagd's definitions."""
     answer = session.api.get(
-        f"{_FLAGS}/export", format=form, environment=session.environment, leave_out=leave_out
+        f"{_FLAGS}/export",
+        format=form,
+        environment=session.environment,
+        hash=hash_version,
+        leave_out=leave_out,
+        redraw=redraw or None,
     )
-    write_out(session, indented(answer.object()), output)
+    text = answer.body.decode() if form == "pilothouse" else indented_json(answer.object())
+    write_out(session, text, output)

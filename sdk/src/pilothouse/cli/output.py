@@ -8,12 +8,12 @@ from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from rich.tree import Tree
 
-from pilothouse.cli.exits import Failure
-from pilothouse.cli.values import indented, shown, visible
+from pilothouse.cli.exit_codes import Failure
+from pilothouse.cli.values import display_text, indented_json, visible
 
 _UNBOUNDED = 100_000  # columns: what goes into a pipe or a file is never cut or wrapped
 
@@ -28,23 +28,23 @@ class Output:
 
     def document(self, document: Any) -> None:
         """Print one JSON document."""
-        sys.stdout.write(indented(document))
+        sys.stdout.write(indented_json(document))
 
     def line(self, document: Any) -> None:
-        """Print one line of JSON at once, for whoever reads line by line."""
+        """Print one line of JSON, and flush it."""
         text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
 
     def raw(self, text: str) -> None:
-        """Print text as it is; at a terminal without what would steer it."""
+        """Print text as it is, at a terminal with control characters escaped."""
         whole = text if text.endswith("\n") or not text else f"{text}\n"
         sys.stdout.write(visible(whole) if sys.stdout.isatty() else whole)
 
     def table(
         self, columns: Sequence[str], rows: Iterable[Sequence[Any]], styles: Sequence[str] = ()
     ) -> None:
-        """Print rows; a value that is no string is shown as JSON, None as nothing."""
+        """Print rows; values other than strings are shown as JSON, None as an empty cell."""
         table = Table(box=None, pad_edge=False, header_style="bold")
         for number, column in enumerate(columns):
             style = styles[number] if number < len(styles) else ""
@@ -57,13 +57,13 @@ class Output:
         sys.stdout.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
     def tree(self, trunk: str, branches: Sequence[Branch]) -> None:
-        """Print sentences below sentences."""
+        """Print sentences as a tree."""
         tree = Tree(Text(visible(trunk)))
         _grow(tree, branches)
         _console(sys.stdout).print(tree)
 
     def changes(self, found: Mapping[str, Any]) -> None:
-        """Print what was added, removed and changed, key by key."""
+        """Print added, removed and changed keys."""
         styles = ("bold", "cyan", "red", "green")
         self.table(("", "key", "old", "new"), list(difference(found)), styles)
 
@@ -73,16 +73,16 @@ class Output:
             _console(sys.stdout).print(Text(visible(sentence), style=style), soft_wrap=True)
 
     def note(self, sentence: str) -> None:
-        """Tell people something beside the answer, on standard error."""
+        """Print a remark for people, on standard error."""
         if not self.as_json:
             _console(sys.stderr).print(Text(visible(sentence), style="dim"), soft_wrap=True)
 
-    def lost(self, away: Failure) -> None:
-        """Tell that the service is away, and is waited for."""
+    def note_outage(self, away: Failure) -> None:
+        """Report that the service is unavailable, and that the command waits for it."""
         self.note(f"{away}; waiting for it")
 
-    def failed(self, failure: Failure) -> None:
-        """Tell a failure on standard error: one sentence, or the problem as JSON."""
+    def print_failure(self, failure: Failure) -> None:
+        """Print a failure on standard error: one sentence, or the problem as JSON."""
         if self.as_json:
             sys.stderr.write(json.dumps(failure.problem, ensure_ascii=False) + "\n")
             return
@@ -92,11 +92,15 @@ class Output:
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator["Steps"]:
-        """Show a bar on standard error, if it is a terminal and somebody reads along."""
+        """Show a progress bar on standard error, if it is a terminal."""
         console = _console(sys.stderr)
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+        # A long name is cut, so that the count stays in view.
+        name = TextColumn("{task.description}", table_column=_column(overflow="ellipsis", ratio=1))
         bar = Progress(
-            *columns,
+            name,
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(table_column=_column()),
+            expand=True,
             console=console,
             transient=True,
             disable=self.as_json or not console.is_terminal,
@@ -114,8 +118,12 @@ class Steps:
         self._bar.update(self._task, advance=1, description=visible(what))
 
 
+def _column(**options: Any) -> Column:
+    return Column(no_wrap=True, **options)
+
+
 def _console(file: TextIO) -> Console:
-    # Rich leaves colours away where there is no terminal, and where NO_COLOR says so.
+    # Rich uses no colours without a terminal, or with NO_COLOR.
     width = None if file.isatty() else _UNBOUNDED
     return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
 
@@ -132,17 +140,17 @@ def _cell(cell: Any) -> str:
         case str():
             return visible(cell)
         case _:
-            return visible(shown(cell))
+            return visible(display_text(cell))
 
 
 def difference(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """Yield the rows of an answer with `added`, `removed` and `changed` members."""
     for key, value in found["added"].items():
-        yield "+", key, "", shown(value)
+        yield "+", key, "", display_text(value)
     for key, value in found["removed"].items():
-        yield "-", key, shown(value), ""
+        yield "-", key, display_text(value), ""
     for key, change in found["changed"].items():
-        yield "~", key, shown(change["old"]), shown(change["new"])
+        yield "~", key, display_text(change["old"]), display_text(change["new"])
 
 
 def layer(source: Mapping[str, Any]) -> str:

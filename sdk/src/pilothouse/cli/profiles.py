@@ -8,7 +8,7 @@ from configparser import ConfigParser, Error
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from pilothouse.cli.exits import usage
+from pilothouse.cli.exit_codes import usage
 
 DEFAULT_PROFILE = "default"
 DEFAULT_URL = "http://127.0.0.1:8082"
@@ -16,12 +16,13 @@ DEFAULT_URL = "http://127.0.0.1:8082"
 
 @dataclass(frozen=True)
 class Profile:
-    """What may be stated; None is not stated."""
+    """The settings of a profile; None is not set."""
 
     url: str | None = None
     token: str | None = None
     service: str | None = None
     environment: str | None = None
+    proxy: str | None = None
 
 
 _MEMBERS = tuple(member.name for member in fields(Profile))
@@ -46,14 +47,14 @@ def _read(file: Path) -> ConfigParser:
     return parser
 
 
-def stored(name: str | None) -> Profile:
-    """Return a profile; raises Failure (usage) where one was named that there is not."""
+def read_profile(name: str | None) -> Profile:
+    """Return a profile; raises Failure (usage) if the named one does not exist."""
     parser = _read(config_file())
     wanted = name or DEFAULT_PROFILE
     if not parser.has_section(wanted):
         if name is not None and name != DEFAULT_PROFILE:
             raise usage(
-                f"there is no profile {name!r} in {config_file()}; `pilothouse login` makes it"
+                f"there is no profile {name!r} in {config_file()}; `pilothouse login` creates it"
             )
         return Profile()
     section = parser[wanted]
@@ -77,21 +78,22 @@ def store(name: str, profile: Profile) -> Path:
     return file
 
 
-def resolved(asked: Profile, name: str | None) -> Profile:
-    """Return what holds: what was asked for, else the environment's variables, else the profile.
+def resolve_profile(asked: Profile, name: str | None) -> Profile:
+    """Return the settings in force: options, else environment variables, else the profile.
 
-    A token of the profile goes to the profile's own address and to no other.
+    Token and proxy of the profile are used only with the profile's own URL.
     """
     named = Profile(**{member: _variable(member) for member in _MEMBERS})
-    kept = stored(name or os.environ.get("PILOTHOUSE_PROFILE") or None)
+    kept = read_profile(name or os.environ.get("PILOTHOUSE_PROFILE") or None)
     url = asked.url or named.url or kept.url or DEFAULT_URL
     if url.rstrip("/") != (kept.url or DEFAULT_URL).rstrip("/"):
-        kept = replace(kept, token=None)
+        kept = replace(kept, token=None, proxy=None)
     return Profile(
         url=url,
         token=asked.token or named.token or kept.token,
         service=asked.service or named.service or kept.service,
         environment=asked.environment or named.environment or kept.environment,
+        proxy=asked.proxy or named.proxy or kept.proxy,
     )
 
 

@@ -1,14 +1,14 @@
-"""pilothouse services: the registry."""
+"""Commands `pilothouse services`: the registry."""
 
-import time
 from typing import Annotated, Any
 
 import typer
 
 from pilothouse.cli.api import segment
 from pilothouse.cli.commands import Session, command
-from pilothouse.cli.exits import ExitCode, Failure
+from pilothouse.cli.exit_codes import ExitCode, Failure
 from pilothouse.cli.output import moment
+from pilothouse.cli.signals import Ending, noticing_signals
 from pilothouse.cli.values import pairs
 
 app = typer.Typer()
@@ -38,11 +38,17 @@ def discover(
     tag: Annotated[str | None, typer.Option(help="Only instances with this tag.")] = None,
     version: Annotated[str | None, typer.Option(help="Only instances of this version.")] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Whatever their state, not only those to be used.")
+        bool, typer.Option("--all", help="All instances, whatever their state.")
     ] = False,
 ) -> None:
-    """List the instances of a service that can be used."""
-    query: dict[str, Any] = {} if every else {"zone": zone, "tag": tag, "version": version}
+    """List the instances of a service that can be used.
+
+    With --environment only those with this environment in their metadata.
+    """
+    # Not that of the profile: it would hide instances without an environment.
+    environment = session.asked.environment
+    asked = {"zone": zone, "tag": tag, "version": version, "environment": environment}
+    query: dict[str, Any] = {} if every else asked
     path = "services" if every else "discover"
     found = session.api.get(f"{_REGISTRY}/{path}/{segment(service_name)}", **query).object()
     if session.output.as_json:
@@ -51,7 +57,12 @@ def discover(
     rows = [[item[column] for column in columns] for item in found["items"]]
     session.output.table(("instance", "url", *columns[2:]), rows, ("cyan",))
     if found["stale"]:
-        session.output.note("a server behind the registry is away: this is the last known state")
+        session.output.note("a registry backend is unavailable: this is the last known state")
+    if found["protected"]:
+        session.output.note(
+            "unusually many instances fell silent at once, so they are kept for ten of their ttl;"
+            f" if they are dead, run: pilothouse services release {service_name}"
+        )
     return None
 
 
@@ -59,27 +70,31 @@ def discover(
 def register(
     session: Session,
     service_name: Service,
-    service_url: Annotated[str, typer.Argument(help="Where the instance is.", metavar="URL")],
+    service_url: Annotated[str, typer.Argument(help="The URL of the instance.", metavar="URL")],
     *,
     instance_id: Annotated[
         str | None, typer.Option("--id", help="Default: a digest of service and URL.")
     ] = None,
     health_check_url: Annotated[
-        str | None, typer.Option("--health-check-url", help="Probed instead of heartbeats.")
+        str | None,
+        typer.Option("--health-check-url", help="Probed by the service, instead of heartbeats."),
     ] = None,
-    ttl: Annotated[int | None, typer.Option("--ttl", help="Seconds a heartbeat counts.")] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", help="May stand often.")] = None,
+    ttl: Annotated[
+        int | None, typer.Option("--ttl", help="How many seconds a heartbeat is valid.")
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="A tag. Repeatable.")] = None,
     metadata: Annotated[
-        list[str] | None, typer.Option("--metadata", help="NAME=VALUE; may stand often.")
+        list[str] | None, typer.Option("--metadata", help="NAME=VALUE. Repeatable.")
     ] = None,
     weight: Annotated[int | None, typer.Option(help="0 to 1000.")] = None,
     zone: Annotated[str | None, typer.Option()] = None,
     version: Annotated[str | None, typer.Option()] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Send heartbeats until Ctrl-C, then deregister.")
+        bool,
+        typer.Option("--keep", help="Send heartbeats until Ctrl-C or SIGTERM, then deregister."),
     ] = False,
 ) -> None:
-    """Register an instance; without --keep or a health check its lease runs out."""
+    """Register an instance; without --keep or a health check its lease expires."""
     stated = {
         "service_name": service_name,
         "service_url": service_url,
@@ -93,16 +108,26 @@ def register(
         "version": version,
     }
     body = {name: value for name, value in stated.items() if value is not None}
-    found = session.api.send("POST", f"{_REGISTRY}/register", json=body).object()
-    if session.output.as_json:
-        session.output.line(found) if keep else session.output.document(found)
-    else:
-        session.output.say(f"{service_name} {found['instance_id']} is registered")
     if keep:
-        _keep(session, found, body)
+        with noticing_signals() as ending:
+            _keep(session, _register(session, body, keep=True), body, ending)
+    else:
+        _register(session, body, keep=False)
 
 
-def _keep(session: Session, found: dict[str, Any], body: dict[str, Any]) -> None:
+def _register(session: Session, body: dict[str, Any], *, keep: bool) -> dict[str, Any]:
+    found = session.api.send("POST", f"{_REGISTRY}/register", json=body).object()
+    if not session.output.as_json:
+        session.output.say(f"{found['service_name']} {found['instance_id']} is registered")
+    elif keep:
+        session.output.line(found)
+    else:
+        session.output.document(found)
+    return found
+
+
+def _keep(session: Session, found: dict[str, Any], body: dict[str, Any], ending: Ending) -> None:
+    """Send heartbeats until a stop signal, then deregister."""
     leaving = {
         "service_name": found["service_name"],
         "instance_id": found["instance_id"],
@@ -110,23 +135,30 @@ def _keep(session: Session, found: dict[str, Any], body: dict[str, Any]) -> None
     try:
         while True:
             lease = found["lease"]
-            time.sleep((lease["ttl_seconds"] or 30) / _BEATS_PER_LEASE)
+            ending.pause((lease["ttl_seconds"] or 30) / _BEATS_PER_LEASE)
             if lease["heartbeat_url"]:
-                found = _beat(session, found, body)
+                found = _beat(session, found, body, ending)
+    except KeyboardInterrupt:
+        if ending.exit_code is None:  # Ctrl-C
+            raise
+        raise typer.Exit(ending.exit_code) from None
     finally:
         session.api.send(
             "POST", f"{_REGISTRY}/deregister", json={**leaving, "epoch": found["epoch"]}
         )
 
 
-def _beat(session: Session, found: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
-    """Send a heartbeat; whoever is no longer registered registers again."""
+def _beat(
+    session: Session, found: dict[str, Any], body: dict[str, Any], ending: Ending
+) -> dict[str, Any]:
+    """Send a heartbeat; register again if the registration is gone."""
     try:
         url = found["lease"]["heartbeat_url"]
-        return session.api.send("PUT", url, json={"epoch": found["epoch"]}).object()
+        with ending.interrupting(session.api.interrupt):
+            return session.api.send("PUT", url, json={"epoch": found["epoch"]}).object()
     except Failure as refused:
         if refused.exit_code == ExitCode.UNAVAILABLE:
-            session.output.lost(refused)
+            session.output.note_outage(refused)
             return found
         if refused.exit_code != ExitCode.NOT_FOUND:
             raise
@@ -141,12 +173,34 @@ def drain(
     *,
     grace: Annotated[float, typer.Option(min=0, help="Seconds until it is removed.")] = 30,
 ) -> None:
-    """Take an instance out of discovery, and soon out of the registry."""
+    """Take an instance out of discovery, and later out of the registry."""
     path = f"{_REGISTRY}/services/{segment(service_name)}/instances/{segment(instance)}/drain"
     found = session.api.send("POST", path, json={"grace_seconds": grace}).object()
     if session.output.as_json:
         return session.output.document(found)
     session.output.say(
-        f"{service_name} {instance} drains, and is gone at {moment(found['removed_at'])}"
+        f"{service_name} {instance} is drained, and is removed at {moment(found['removed_at'])}"
+    )
+    return None
+
+
+@command(app)
+def release(
+    session: Session,
+    service_name: Annotated[
+        str | None, typer.Argument(help="The service.", metavar="SERVICE", show_default=False)
+    ] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Of every service.")] = False,
+) -> None:
+    """Release silent instances that self-preservation keeps."""
+    if every is (service_name is not None):
+        raise typer.BadParameter("name one service, or use --all")
+    path = "release" if service_name is None else f"services/{segment(service_name)}/release"
+    found = session.api.send("POST", f"{_REGISTRY}/{path}").object()
+    if session.output.as_json:
+        return session.output.document(found)
+    session.output.say(
+        f"{service_name or 'all services'}: {found['released']} silent instances released"
     )
     return None

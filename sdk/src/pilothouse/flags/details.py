@@ -1,17 +1,20 @@
-"""An evaluation as it is told to callers, and why one is an error."""
+"""The result of an evaluation for callers, and its error codes."""
 
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from pilothouse_core.contexts import MAX_CONTEXT_BYTES
 from pilothouse_core.evaluation import ERROR, FLAG_NOT_FOUND, TARGETING_KEY_MISSING, Evaluation
 
 GENERAL: Final = "GENERAL"
+INVALID_CONTEXT: Final = "INVALID_CONTEXT"
 NOT_READY: Final = "PROVIDER_NOT_READY"
 MESSAGES: Final[Mapping[str, str]] = {
     FLAG_NOT_FOUND: "there is no flag of this name",
     TARGETING_KEY_MISSING: "the flag is rolled out by targeting key, and there is none",
     "PARSE_ERROR": "the definition of the flag is not understood by this release",
     NOT_READY: "no flags have been read yet",
+    INVALID_CONTEXT: f"the context has more than {MAX_CONTEXT_BYTES} bytes as JSON",
     GENERAL: "the evaluation failed",
 }
 
@@ -38,7 +41,7 @@ class FlagDetails(NamedTuple):
     error_message: str | None
 
 
-def failed(name: str, code: str) -> Evaluation:
+def failed_evaluation(name: str, code: str) -> Evaluation:
     return Evaluation(name, 0, None, None, ERROR, error_code=code)
 
 

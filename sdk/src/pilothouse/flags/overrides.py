@@ -1,9 +1,10 @@
-"""Flags of one value for everybody: overrides, and what tests set. Pure."""
+"""Flags with one value for all users: overrides, and values set by tests. Pure."""
 
 from typing import Any
 
 from pilothouse_core.definitions import DefinitionError
-from pilothouse_core.flags import Flag, read_flag
+from pilothouse_core.flags.model import Flag
+from pilothouse_core.flags.reading import read_flag
 
 _TYPES = {bool: "boolean", str: "string", int: "integer", float: "number", dict: "object"}
 _TYPES[list] = "object"

@@ -1,4 +1,4 @@
-"""How often flags are evaluated here: counted in memory, told to the service from time to time."""
+"""Counts of evaluations, kept in memory and reported to the service from time to time."""
 
 import asyncio
 import logging
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import count
 
 from pilothouse.errors import OutcomeUnknown, PilothouseError, Refused
+from pilothouse.timeouts import run_with_timeout
 from pilothouse.transport import Transport
-from pilothouse.waiting import within
 
 PATH = "/api/v1/flag-usage"
 REPORT_EVERY = 30.0  # seconds
@@ -39,7 +39,7 @@ class UsageCounts:
     """Counts by flag and variant, from any number of threads without a lock.
 
     The next number of an `itertools.count` is one step of the interpreter: no count is lost, and
-    nobody who evaluates waits for another.
+    no evaluation waits for another one.
     """
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class UsageCounts:
 
 
 class UsageReporter:
-    """Sends what was counted; `overridden` names flags whose answers here are nobody's business."""
+    """Sends what was counted; `overridden` names flags that are not reported."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class UsageReporter:
         self._pid = os.getpid()
 
     async def keep(self) -> None:
-        """Report for ever, never more often than `every` seconds."""
+        """Report periodically, at most once in `every` seconds."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._counts.forget()
@@ -110,7 +110,7 @@ class UsageReporter:
     async def finish(self) -> None:
         """Report for the last time, and not for long."""
         try:
-            await within(_CLOSING, self.report())
+            await run_with_timeout(_CLOSING, self.report())
         except TimeoutError:
             _log.debug("the last counts of evaluations are lost")
 

@@ -1,4 +1,4 @@
-"""The registry: being found, and finding others."""
+"""The registry: register instances and discover others."""
 
 from pilothouse.registry.asynchronous import AsyncRegistry
 from pilothouse.registry.errors import NoInstance, NothingKnown

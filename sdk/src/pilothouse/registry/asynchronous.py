@@ -5,28 +5,27 @@ from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from pilothouse.configuration import Configuration
-from pilothouse.following import Resource
 from pilothouse.registry.balancing import Strategy
 from pilothouse.registry.instances import Discovered, DiscoveredInstance
-from pilothouse.registry.registration import AsyncRegistration, instance_of
-from pilothouse.registry.registration import Client as RegistrationClient
+from pilothouse.registry.registration import AsyncRegistration, RegistrationClient, instance_of
 from pilothouse.registry.view import ServiceView
+from pilothouse.sync import Resource
 
 
-class Client(RegistrationClient, Protocol):
+class RegistryClient(RegistrationClient, Protocol):
     """What the registry needs of a client."""
 
     config: Configuration
 
     def attach(self, resource: Resource) -> None: ...
-    async def attached(self, resource: Resource) -> None: ...
+    async def attach_and_wait(self, resource: Resource) -> None: ...
     def age_of(self, resource: Resource) -> float: ...
 
 
 class AsyncRegistry:
-    """Registers instances, and finds those of others."""
+    """Registers instances, and discovers those of other services."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: RegistryClient) -> None:
         self._client = client
         self._views: dict[str, ServiceView] = {}
         self._entered: set[AsyncRegistration] = set()
@@ -78,15 +77,18 @@ class AsyncRegistry:
         tag: str | None = None,
         version: str | None = None,
         zone: str | None = None,
+        environment: str | None = None,
     ) -> Discovered:
         """Return the instances of a service that can be used, from memory.
 
         The first call for a service waits for the answer, at most `start_timeout` seconds; from
         then on they are followed. Raises NothingKnown as long as there never was an answer, and
-        ValueError for what cannot be a service's name. That nobody is there is an empty sequence.
+        ValueError for what cannot be a service's name. Without instances the sequence is empty.
+        With `environment` these are the instances that state exactly that one in their metadata: a
+        program that may register elsewhere only cannot be among them.
         """
         view = await self.view(service)
-        return view.discover(tag=tag, version=version, zone=zone)
+        return view.discover(tag=tag, version=version, zone=zone, environment=environment)
 
     async def url(
         self,
@@ -95,13 +97,16 @@ class AsyncRegistry:
         key: str | None = None,
         *,
         zone: str | None = None,
+        environment: str | None = None,
     ) -> str:
         """Return the URL of one instance, balanced here; raises NoInstance and NothingKnown.
 
         `hash` needs a key, and gives the same key to the same instance, here and in the service.
-        With a zone its own instances come first, as long as they can bear it.
+        With a zone its own instances come first, as long as they can bear it. With an environment
+        only the instances that state it are used.
         """
-        return (await self.choose(service, strategy, key, zone=zone)).url
+        chosen = await self.choose(service, strategy, key, zone=zone, environment=environment)
+        return chosen.url
 
     async def choose(
         self,
@@ -110,13 +115,14 @@ class AsyncRegistry:
         key: str | None = None,
         *,
         zone: str | None = None,
+        environment: str | None = None,
         without: Collection[str] = (),
     ) -> DiscoveredInstance:
         """Return the whole instance, as `url` does, and none of the ids in `without`."""
-        return (await self.view(service)).choose(strategy, key, zone, without)
+        return (await self.view(service)).choose(strategy, key, zone, without, environment)
 
-    def known(self, service: str) -> ServiceView | None:
-        """Return what is held of a service, if nothing has to be waited for."""
+    def known_view(self, service: str) -> ServiceView | None:
+        """Return the view of a service if it is available without waiting."""
         self._client.config.touch()
         view = self._views.get(service)
         if self._client.offline and view is None:
@@ -125,14 +131,14 @@ class AsyncRegistry:
         return view if view is not None and (view.is_known or self._client.offline) else None
 
     async def view(self, service: str) -> ServiceView:
-        """Return what is held of a service; the first time, wait for it."""
-        known = self.known(service)
+        """Return the view of a service; waits for its first answer."""
+        known = self.known_view(service)
         if known is not None:
             return known
         view = self._views.get(service)
         if view is None:
             view = self._views[service] = ServiceView(service, self._is_late)
-            view.first = asyncio.ensure_future(self._client.attached(view.resource))
+            view.first = asyncio.ensure_future(self._client.attach_and_wait(view.resource))
         first = view.first
         # In a forked process the loop that it would wait on is gone.
         if first is not None and first.get_loop() is asyncio.get_running_loop():
@@ -140,7 +146,7 @@ class AsyncRegistry:
         return view
 
     async def close(self) -> None:
-        """Leave whatever is registered still, without waiting for drains."""
+        """End all registrations, without waiting for drains."""
         await asyncio.gather(*(one.leave(hurried=True) for one in list(self._entered)))
 
     def _is_late(self, resource: Resource) -> bool:

@@ -9,19 +9,21 @@ from math import inf
 from typing import Literal, TypeVar
 
 from pilothouse.registry.instances import DiscoveredInstance
-from pilothouse_core.balancing import LeastRecent, Pool, RoundRobin, pool
+from pilothouse_core.balancing import Candidate, LeastRecent, Pool, RoundRobin, choose_pool
+from pilothouse_core.suggestions import did_you_mean
 
 Strategy = Literal["round_robin", "random", "least_recent", "hash"]
 STRATEGIES = ("round_robin", "random", "least_recent", "hash")
 _WARMER_SECONDS = 0.5  # until the shares of those that warm up are counted again
-_ZONES_AT_MOST = 100  # who asks may invent any number of them
+_ZONES_AT_MOST = 100  # callers may pass any number of them
 _Series = TypeVar("_Series", RoundRobin, LeastRecent)
+_Asked = tuple[str | None, str | None]  # zone and environment
 _guard = threading.Lock()  # of every pick: they take microseconds
 
 
 def _renew_guard() -> None:
-    """In a fork whoever held the lock may not have come along."""
-    global _guard  # noqa: PLW0603 - a lock cannot be told that it is free
+    """Replace the lock in a forked process: its holder may not exist there."""
+    global _guard  # noqa: PLW0603 - a held lock cannot be released here
     _guard = threading.Lock()
 
 
@@ -30,13 +32,13 @@ if hasattr(os, "register_at_fork"):
 
 
 class Balancer:
-    """Keeps whose turn it is, for one service; may be asked on any thread."""
+    """Chooses instances of one service in turn; safe to use from every thread."""
 
     def __init__(self) -> None:
         self._instances: dict[str, DiscoveredInstance] = {}
-        self._pools: dict[str | None, tuple[float, Pool]] = {}
-        self._turns: dict[str | None, RoundRobin] = {}
-        self._recent: dict[str | None, LeastRecent] = {}
+        self._pools: dict[_Asked, tuple[float, Pool]] = {}
+        self._turns: dict[_Asked, RoundRobin] = {}
+        self._recent: dict[_Asked, LeastRecent] = {}
 
     def swap(self, instances: Sequence[DiscoveredInstance]) -> None:
         with _guard:
@@ -49,67 +51,80 @@ class Balancer:
         key: str | None = None,
         zone: str | None = None,
         without: Collection[str] = (),
+        environment: str | None = None,
     ) -> DiscoveredInstance | None:
-        """Return one instance, None if there is nobody; never one of the ids in `without`.
+        """Return one instance, None if there is none; never one of the ids in `without`.
 
-        With a zone its own instances come first, if they can bear it. Raises ValueError for a
+        With a zone its own instances come first, if they can bear it; with an environment only
+        those that state it take part. Raises ValueError for a
         strategy that there is not, and for `hash` without a key.
         """
         if strategy not in STRATEGIES:
-            raise ValueError(f"{strategy!r} is none of {', '.join(STRATEGIES)}")
+            listed = ", ".join(STRATEGIES)
+            suggestion = did_you_mean(strategy, STRATEGIES)
+            raise ValueError(f"{strategy!r} is not one of {listed}{suggestion}")
         if strategy == "hash" and key is None:
             raise ValueError("the strategy `hash` needs `key`: what shall stay with one instance")
         with _guard:
             chosen = (
-                self._other(strategy, key, zone, without)
+                self._other(strategy, key, (zone, environment), without)
                 if without
-                else self._next(strategy, key, zone)
+                else self._next(strategy, key, (zone, environment))
             )
             return None if chosen is None else self._instances[chosen]
 
-    def _next(self, strategy: Strategy, key: str | None, zone: str | None) -> str | None:
-        found = self._pooled(zone)
-        series = zone if found.is_local else None
+    def _next(self, strategy: Strategy, key: str | None, asked: _Asked) -> str | None:
+        found = self._current_pool(asked)
+        series = asked if found.is_local else (None, asked[1])
         match strategy:
             case "round_robin":
-                return _kept(self._turns, series, RoundRobin).next(found.shares)
+                return _series_of(self._turns, series, RoundRobin).next(found.shares)
             case "least_recent":
-                return _kept(self._recent, series, LeastRecent).next(found.shares)
+                return _series_of(self._recent, series, LeastRecent).next(found.shares)
             case "random":
                 return found.lottery.owner(random.random())  # noqa: S311 - spreads load
             case "hash":
                 return found.rendezvous.owner(key or "")
 
     def _other(
-        self, strategy: Strategy, key: str | None, zone: str | None, without: Collection[str]
+        self, strategy: Strategy, key: str | None, asked: _Asked, without: Collection[str]
     ) -> str | None:
-        """Choose among the rest, nobody's turn being moved by it."""
-        now = time.time()
-        rest = [one for id_, one in self._instances.items() if id_ not in without]
-        found = pool([one.candidate(now) for one in rest], zone=zone)
+        """Choose among the remaining instances, without advancing the turns."""
+        zone, environment = asked
+        found = choose_pool(self._candidates(time.time(), environment, without), zone=zone)
         if strategy == "hash":
             return found.rendezvous.owner(key or "")
         return found.lottery.owner(random.random())  # noqa: S311 - spreads load
 
-    def _pooled(self, zone: str | None) -> Pool:
-        """Choose who takes part; the same pool again until somebody comes, goes or gets warmer."""
+    def _candidates(
+        self, now: float, environment: str | None, without: Collection[str] = ()
+    ) -> list[Candidate]:
+        return [
+            one.candidate(now)
+            for id_, one in self._instances.items()
+            if id_ not in without and environment in {None, one.environment}
+        ]
+
+    def _current_pool(self, asked: _Asked) -> Pool:
+        """Return the pool of candidates; the same one until instances change or warm up."""
         now = time.time()
-        until, known = self._pools.get(zone, (0.0, None))
+        zone, environment = asked
+        until, known = self._pools.get(asked, (0.0, None))
         if known is not None and now < until:
             return known
-        candidates = [one.candidate(now) for one in self._instances.values()]
-        found = pool(candidates, zone=zone)
+        candidates = self._candidates(now, environment)
+        found = choose_pool(candidates, zone=zone)
         if zone is not None and not found.is_local:
-            found = self._pooled(None)  # the very same: with other shares, turns begin anew
+            found = self._current_pool(
+                (None, environment)
+            )  # the same object: other shares would reset the turns
         warms = any(one.age < one.warmup_seconds for one in candidates)
         if len(self._pools) < _ZONES_AT_MOST:
-            self._pools[zone] = now + _WARMER_SECONDS if warms else inf, found
+            self._pools[asked] = now + _WARMER_SECONDS if warms else inf, found
         return found
 
 
-def _kept(
-    series: dict[str | None, _Series], of: str | None, make: Callable[[], _Series]
-) -> _Series:
+def _series_of(series: dict[_Asked, _Series], of: _Asked, make: Callable[[], _Series]) -> _Series:
     if of not in series and len(series) >= _ZONES_AT_MOST:
-        series.pop(next(iter(series)))  # the oldest begins anew
+        series.pop(next(iter(series)))  # the oldest starts again
     return series.setdefault(of, make())

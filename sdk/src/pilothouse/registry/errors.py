@@ -4,12 +4,13 @@ from pilothouse.errors import PilothouseError, Unavailable
 
 
 class NoInstance(PilothouseError):
-    """Nobody is registered, as far as is known, who could be used."""
+    """No usable instance is known."""
 
     code = "no_instance"
 
-    def __init__(self, service: str) -> None:
-        super().__init__(f"{service} has no instance to send anybody to")
+    def __init__(self, service: str, environment: str | None = None) -> None:
+        of = "" if environment is None else f" of the environment {environment}"
+        super().__init__(f"{service} has no instance{of} to send anybody to")
         self.service = service
 
 

@@ -8,13 +8,14 @@ from typing import Any, overload
 
 from pilothouse.errors import BadAnswer
 from pilothouse_core.balancing import Candidate
+from pilothouse_core.instances import environment_in
 
 _USABLE = frozenset({"up", "suspect"})
 
 
 @dataclass(frozen=True, slots=True)
 class DiscoveredInstance:
-    """One instance; `registered_at` is in seconds since 1970, None where nobody knows.
+    """One instance; `registered_at` is in seconds since 1970, None if unknown.
 
     `is_foreign`: registered by others, directly in ZooKeeper. `status` is `up` or, in doubt,
     `suspect`.
@@ -37,16 +38,28 @@ class DiscoveredInstance:
     registered_at: float | None
     warmup_seconds: float
 
-    def is_asked(self, zone: str | None, tag: str | None, version: str | None) -> bool:
-        """Tell whether it is one of those; None asks for nothing."""
+    @property
+    def environment(self) -> str | None:
+        """The environment that it states in its metadata, None if it states none."""
+        return environment_in(self.metadata)
+
+    def is_asked(
+        self,
+        zone: str | None,
+        tag: str | None,
+        version: str | None,
+        environment: str | None = None,
+    ) -> bool:
+        """Return whether the instance matches; None matches all."""
         return (
             (zone is None or self.zone == zone)
+            and (environment is None or self.environment == environment)
             and (tag is None or tag in self.tags)
             and (version is None or self.version == version)
         )
 
     def candidate(self, now: float) -> Candidate:
-        """Return what balancing asks; `now` is in seconds since 1970."""
+        """Return the candidate for balancing; `now` is in seconds since 1970."""
         return Candidate(
             self.instance_id,
             weight=self.weight,
@@ -61,8 +74,8 @@ class DiscoveredInstance:
 class Discovered:
     """A sequence of instances, in the order of their ids.
 
-    `is_stale`: there may be something newer, since the service, or a server behind it, is away.
-    `is_protected`: so many fell silent at once that the service removes nobody.
+    `is_stale`: possibly outdated, because the service or a server behind it is unavailable.
+    `is_protected`: self-preservation is active, so silent instances are not removed.
     """
 
     instances: tuple[DiscoveredInstance, ...]
@@ -113,11 +126,11 @@ def _instance(item: Any) -> DiscoveredInstance:
             is_foreign=item["foreign"] is True,
             epoch=None if epoch is None else int(epoch),
             registered_at=None if moment is None else _seconds(moment),
-            # Services of before the client's first release did not tell it.
+            # Services before the client's first release did not send it.
             warmup_seconds=float(item.get("warmup_seconds", 0)),
         )
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise BadAnswer(f"an instance that is none: {type(error).__name__}") from error
+        raise BadAnswer(f"an invalid instance: {type(error).__name__}") from error
 
 
 def _text(value: Any) -> str | None:

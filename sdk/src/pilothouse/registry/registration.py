@@ -1,4 +1,4 @@
-"""One registered instance: heartbeats, registration anew where it was lost, and an orderly end."""
+"""One registered instance: heartbeats, repeated registration after a loss, and a graceful end."""
 
 import asyncio
 import logging
@@ -18,9 +18,9 @@ from pilothouse.errors import (
     Refused,
     Unavailable,
 )
-from pilothouse.following import Pace
+from pilothouse.sync import RefreshPolicy
+from pilothouse.timeouts import cancel_and_wait, run_with_timeout, wait_for_event
 from pilothouse.transport import Transport
-from pilothouse.waiting import ended, happens, within
 from pilothouse_core.definitions import DefinitionError
 from pilothouse_core.instances import Instance, instance_json, read_registration
 
@@ -28,17 +28,17 @@ _REGISTRY = "/api/v1/registry"
 _BEATS = 3.0  # in each ttl
 _SHORTEST_ANSWER = 1.0  # seconds, however often heartbeats are due
 _LONGEST_ANSWER = 5.0
-_LEAVING = 2.0  # seconds that the end may take, beside the drain that is asked for
-_KEPT_DRAINED = 10.0  # seconds until the service ends a drain of which it hears nothing more
+_LEAVING = 2.0  # seconds that the end may take, in addition to the drain
+_KEPT_DRAINED = 10.0  # seconds until the service ends a drain without heartbeats
 _log = logging.getLogger("pilothouse")
 
 
-class Client(Protocol):
+class RegistrationClient(Protocol):
     """What the registry needs of a client."""
 
     offline: bool
     start_timeout: float
-    pace: Pace
+    pace: RefreshPolicy
     transport: Transport
 
 
@@ -55,21 +55,21 @@ def instance_of(members: Mapping[str, Any]) -> Instance:
 class AsyncRegistration:
     """Registers when it is entered, and is kept registered until it is left.
 
-    Entering waits at most the client's `start_timeout` and raises only what cannot pass (Refused):
-    while the service is away it is tried on and on. `epoch` is None while it is not registered,
+    Entering waits at most the client's `start_timeout` and raises only permanent errors (Refused):
+    while the service is unavailable, it retries. `epoch` is None while it is not registered,
     `last_error` says why. Leaving takes the instance out of discovery at once, waits
-    `drain_seconds` for requests that are still on their way, and deregisters; beside that it takes
-    at most two seconds, whatever the service does.
+    `drain_seconds` for requests in progress, and deregisters; in addition it takes at most two
+    seconds.
     """
 
     def __init__(
         self,
-        client: Client,
+        client: RegistrationClient,
         instance: Instance,
         drain_seconds: float,
         entered: set["AsyncRegistration"],
     ) -> None:
-        """Stand in `entered` from entering to leaving."""
+        """Create a registration, which is in `entered` from entering to leaving."""
         self.service_name, self.instance_id = instance.service_name, instance.instance_id
         self.epoch: int | None = None
         self.last_error: PilothouseError | None = None
@@ -96,7 +96,7 @@ class AsyncRegistration:
 
     @property
     def is_entered(self) -> bool:
-        """Whether it is to be left; not in a forked process, whose parent goes on."""
+        """Whether it has to be left; False in a forked process, whose parent keeps it."""
         return self._task is not None and self._pid == os.getpid()
 
     async def __aenter__(self) -> "AsyncRegistration":
@@ -108,8 +108,8 @@ class AsyncRegistration:
         self._entered.add(self)
         self._task = asyncio.create_task(self._keep())
         try:
-            await happens(self._decided, self._client.start_timeout)
-        except asyncio.CancelledError:  # then nobody leaves what was not entered
+            await wait_for_event(self._decided, self._client.start_timeout)
+        except asyncio.CancelledError:  # then it would never be left
             await self.leave(hurried=True)
             raise
         if self.epoch is None and isinstance(self.last_error, Refused):
@@ -148,7 +148,7 @@ class AsyncRegistration:
             await self._try("leave", _LEAVING + self._drain_seconds, self._end(task))
         finally:
             self.epoch = None
-            await ended([task])
+            await cancel_and_wait([task])
 
     # Staying registered
 
@@ -157,18 +157,18 @@ class AsyncRegistration:
             try:
                 await self._once()
             except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
-                pause = self._failed(error)
+                pause = self._record_failure(error)
             else:
-                self._succeeded()
+                self._record_success()
                 pause = self._interval * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
-            await happens(self._leaving, pause)
+            await wait_for_event(self._leaving, pause)
 
     @property
     def _interval(self) -> float:
         return self._instance.ttl_seconds / _BEATS
 
     async def _once(self) -> None:
-        """Be registered: by a heartbeat, or where there is nothing to keep alive, anew."""
+        """Send a heartbeat, or register if there is no registration."""
         if self.epoch is not None:
             try:
                 await self._beat(self.epoch)
@@ -180,37 +180,39 @@ class AsyncRegistration:
 
     async def _register(self) -> None:
         body = instance_json(self._instance)
-        answer = await self._asked("POST", f"{_REGISTRY}/register", body)
+        answer = await self._send("POST", f"{_REGISTRY}/register", body)
         epoch = answer.get("epoch")
         if type(epoch) is not int:
             raise OutcomeUnknown("the service registered without an epoch")
         self.epoch = epoch
 
     async def _beat(self, epoch: int) -> None:
-        await self._asked("PUT", f"{self._path}/heartbeat", {"epoch": epoch})
+        await self._send("PUT", f"{self._path}/heartbeat", {"epoch": epoch})
 
-    def _succeeded(self) -> None:
+    def _record_success(self) -> None:
         if self.last_error is not None:
             _log.info("%s is registered", self._name)
         self.last_error, self._failures = None, 0
         self._decided.set()
 
-    def _failed(self, error: Exception) -> float:
-        """Note a failure; return the seconds to the next attempt.
+    def _record_failure(self, error: Exception) -> float:
+        """Record a failure; return the seconds to the next attempt.
 
         They are never more often than heartbeats, so that a crowd is no more than it always is.
         """
-        told = error if isinstance(error, PilothouseError) else PilothouseError(repr(error))
-        is_news = str(told) != str(self.last_error)
+        failure = error if isinstance(error, PilothouseError) else PilothouseError(repr(error))
+        is_news = str(failure) != str(self.last_error)
         level = logging.WARNING if is_news else logging.DEBUG
-        _log.log(level, "%s cannot say that it lives: %s (%s)", self._name, told, told.code)
-        self.last_error = told
+        _log.log(
+            level, "%s could not send its heartbeat: %s (%s)", self._name, failure, failure.code
+        )
+        self.last_error = failure
         self._failures += 1
-        if isinstance(told, Refused):
+        if isinstance(failure, Refused):
             self._decided.set()
         pace = self._client.pace
         pause = min(pace.after_failures(self._failures), self._interval)
-        asked_for = told.retry_after if isinstance(told, Unavailable) else None
+        asked_for = failure.retry_after if isinstance(failure, Unavailable) else None
         return pause + min(asked_for or 0.0, pace.longest_backoff, self._interval)
 
     # The end
@@ -220,28 +222,28 @@ class AsyncRegistration:
         if self.epoch is None:
             return
         rest = drained_at + self._drain_seconds - time.monotonic()
-        await happens(self._hurried, max(0.0, rest))
+        await wait_for_event(self._hurried, max(0.0, rest))
         body = {**self._who, "epoch": self.epoch}
-        await self._asked("POST", f"{_REGISTRY}/deregister", body)
+        await self._send("POST", f"{_REGISTRY}/deregister", body)
 
     async def _drain(self, task: "asyncio.Task[None]") -> float:
-        """Be found no more; return since when, by the monotonic clock."""
+        """End discovery; return since when, by the monotonic clock."""
         # A request that is under way is answered first: what it did would be unknown.
         await asyncio.wait({task}, timeout=_LEAVING / 2)
         if self._drained_at is None and self.epoch is not None:
             grace = self._drain_seconds + _KEPT_DRAINED
             body = {"epoch": self.epoch, "grace_seconds": grace}
-            await self._asked("POST", f"{self._path}/drain", body)
+            await self._send("POST", f"{self._path}/drain", body)
             self._drained_at = time.monotonic()
         return self._drained_at or time.monotonic()
 
     async def _try(self, what: str, seconds: float, call: Coroutine[Any, Any, object]) -> None:
         try:
-            await within(seconds, call)
+            await run_with_timeout(seconds, call)
         except (NotFound, Conflict):
             pass  # it is gone already, or another one's
         except (PilothouseError, TimeoutError) as error:
-            _log.warning("%s did not %s as it should: %r", self._name, what, error)
+            _log.warning("%s could not %s: %r", self._name, what, error)
 
     # Requests
 
@@ -257,9 +259,9 @@ class AsyncRegistration:
     def _path(self) -> str:
         return f"{_REGISTRY}/services/{self.service_name}/instances/{self.instance_id}"
 
-    async def _asked(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def _send(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         seconds = min(max(self._interval, _SHORTEST_ANSWER), _LONGEST_ANSWER)
         sending = self._client.transport.request(method, path, body=body, attempts=1)
         with suppress(TimeoutError):
-            return (await within(seconds, sending)).object()
+            return (await run_with_timeout(seconds, sending)).object()
         raise Unavailable(f"no answer within {seconds:g} s")

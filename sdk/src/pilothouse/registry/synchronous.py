@@ -1,10 +1,10 @@
 """The registry for programs without an event loop: the same, run on the client's own."""
 
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
 
+from pilothouse.background import RunOnLoop
 from pilothouse.errors import PilothouseError
 from pilothouse.registry.asynchronous import AsyncRegistry
 from pilothouse.registry.balancing import Strategy
@@ -12,21 +12,11 @@ from pilothouse.registry.instances import Discovered, DiscoveredInstance
 from pilothouse.registry.registration import AsyncRegistration
 from pilothouse.registry.view import ServiceView
 
-Result = TypeVar("Result")
-
-
-class Run(Protocol):
-    """Runs a coroutine on the client's loop."""
-
-    def __call__(
-        self, call: Coroutine[Any, Any, Result], within: float | None = None
-    ) -> Result: ...
-
 
 class Registration:
     """As `AsyncRegistration`, entered by `with`; `inner` is that one."""
 
-    def __init__(self, inner: AsyncRegistration, run: Run) -> None:
+    def __init__(self, inner: AsyncRegistration, run: RunOnLoop) -> None:
         self.inner = inner
         self._run = run
 
@@ -49,7 +39,7 @@ class Registration:
 
     @property
     def last_error(self) -> PilothouseError | None:
-        """Why it is not registered, or cannot say that it lives."""
+        """Why it is not registered, or its heartbeats fail."""
         return self.inner.last_error
 
     def drain(self) -> None:
@@ -75,9 +65,9 @@ class Registration:
 
 
 class Registry:
-    """Registers instances, and finds those of others; may be used by any number of threads."""
+    """Registers instances, and discovers those of other services; safe to use from every thread."""
 
-    def __init__(self, inner: AsyncRegistry, run: Run) -> None:
+    def __init__(self, inner: AsyncRegistry, run: RunOnLoop) -> None:
         self._inner = inner
         self._run = run
 
@@ -121,9 +111,12 @@ class Registry:
         tag: str | None = None,
         version: str | None = None,
         zone: str | None = None,
+        environment: str | None = None,
     ) -> Discovered:
         """Return the instances of a service that can be used; else as `AsyncRegistry.discover`."""
-        return self._view(service).discover(tag=tag, version=version, zone=zone)
+        return self._view(service).discover(
+            tag=tag, version=version, zone=zone, environment=environment
+        )
 
     def url(
         self,
@@ -132,9 +125,10 @@ class Registry:
         key: str | None = None,
         *,
         zone: str | None = None,
+        environment: str | None = None,
     ) -> str:
         """Return the URL of one instance, balanced here; else as `AsyncRegistry.url`."""
-        return self.choose(service, strategy, key, zone=zone).url
+        return self.choose(service, strategy, key, zone=zone, environment=environment).url
 
     def choose(
         self,
@@ -143,10 +137,11 @@ class Registry:
         key: str | None = None,
         *,
         zone: str | None = None,
+        environment: str | None = None,
         without: Collection[str] = (),
     ) -> DiscoveredInstance:
         """Return the whole instance, as `url` does, and none of the ids in `without`."""
-        return self._view(service).choose(strategy, key, zone, without)
+        return self._view(service).choose(strategy, key, zone, without, environment)
 
     def _view(self, service: str) -> ServiceView:
-        return self._inner.known(service) or self._run(self._inner.view(service))
+        return self._inner.known_view(service) or self._run(self._inner.view(service))

@@ -1,29 +1,29 @@
-"""The instances of one service, as the client last heard of them: a resource and its reads."""
+"""The last known instances of one service: a resource and its reads."""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from pilothouse.errors import BadAnswer
-from pilothouse.following import Resource
 from pilothouse.registry.balancing import Balancer, Strategy
 from pilothouse.registry.errors import NoInstance, NothingKnown
 from pilothouse.registry.instances import Discovered, DiscoveredInstance, read_discovered
+from pilothouse.sync import Resource
 from pilothouse.transport import Answer
-from pilothouse_core.names import is_name
+from pilothouse_core.names import is_service_path
 
 _DISCOVER = "/api/v1/registry/discover"
 
 
 class ServiceView:
-    """Reads are looks into memory, on any thread.
+    """Reads use memory only, on any thread.
 
-    `is_late` tells whether the service may have something newer than what is held.
+    `is_late` returns whether the service may have something newer.
     """
 
     def __init__(self, service: str, is_late: Callable[[Resource], bool]) -> None:
         """Raise ValueError for what cannot be the name of a service."""
-        if not is_name(service):
+        if not is_service_path(service):
             raise ValueError(f"{service!r} cannot name a service")
         self.service = service
         self.first: asyncio.Future[None] | None = None  # when the first answer was waited for
@@ -40,7 +40,7 @@ class ServiceView:
             concerns=self._concerns,
             saved=lambda: self._told,
             restore=self._hold,
-            is_held=True,  # the stream does not tell of what others register in ZooKeeper
+            is_held=True,  # the stream does not report foreign instances in ZooKeeper
         )
 
     @property
@@ -48,12 +48,17 @@ class ServiceView:
         return self._held is not None
 
     def discover(
-        self, *, tag: str | None = None, version: str | None = None, zone: str | None = None
+        self,
+        *,
+        tag: str | None = None,
+        version: str | None = None,
+        zone: str | None = None,
+        environment: str | None = None,
     ) -> Discovered:
-        """Return those with the tag, of the version, in the zone; raises NothingKnown."""
-        held = self._known()
+        """Return the instances that match; raises NothingKnown."""
+        held = self._require_known()
         return Discovered(
-            tuple(one for one in held if one.is_asked(zone, tag, version)),
+            tuple(one for one in held if one.is_asked(zone, tag, version, environment)),
             held.is_stale or self._is_late(self.resource),
             held.is_protected,
         )
@@ -64,15 +69,16 @@ class ServiceView:
         key: str | None = None,
         zone: str | None = None,
         without: Collection[str] = (),
+        environment: str | None = None,
     ) -> DiscoveredInstance:
         """Return one instance; raises NoInstance and NothingKnown."""
-        chosen = self._balancer.choose(strategy, key, zone, without)
+        chosen = self._balancer.choose(strategy, key, zone, without, environment)
         if chosen is None:
-            self._known()
-            raise NoInstance(self.service)
+            self._require_known()
+            raise NoInstance(self.service, environment)
         return chosen
 
-    def _known(self) -> Discovered:
+    def _require_known(self) -> Discovered:
         if self._held is None:
             raise NothingKnown(self.service, str(self.resource.last_error or "no answer in time"))
         return self._held

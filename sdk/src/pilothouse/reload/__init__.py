@@ -1,7 +1,7 @@
 """Configuration from files, variables and servers, merged, and reloaded while a program runs."""
 
 from pilothouse.changes import ChangeType, ConfigChange
-from pilothouse.reload.current import (
+from pilothouse.reload.default_manager import (
     get_config,
     get_config_manager,
     get_config_section,

@@ -34,9 +34,9 @@ class Breaker:
         self._tried = now
         return True
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
         self._failures = 0
 
-    def failed(self) -> None:
+    def record_failure(self) -> None:
         self._failures += 1
         self._tried = self._clock()

@@ -1,13 +1,16 @@
 """Configuration files: from bytes to a tree, and back."""
 
+import codecs
 import json
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
+from pilothouse.reload import dotenv_text, toml_text
 from pilothouse.reload.errors import BadConfig
 from pilothouse_core import strict_json
 
-SUFFIXES = (".yaml", ".yml", ".json")
+SUFFIXES = (".yaml", ".yml", ".json", ".toml", ".env")
 
 
 def read_document(content: bytes, suffix: str) -> dict[str, Any]:
@@ -25,11 +28,21 @@ def read_document(content: bytes, suffix: str) -> dict[str, Any]:
     return value
 
 
+def suffix_of(name: str) -> str:
+    """Return what says how a file is read; `.env` has no suffix and is one."""
+    return ".env" if name == ".env" else PurePath(name).suffix.lower()
+
+
 def _value(content: bytes, suffix: str) -> Any:
     match suffix.lower():
+        case ".toml":
+            return toml_text.loads(_decode(content))
+        case ".env":
+            return dotenv_text.loads(_decode(content))
         case ".json":
             try:
-                return strict_json.loads(content)
+                # Editors of Windows begin a file with the mark.
+                return strict_json.loads(content.removeprefix(codecs.BOM_UTF8))
             except strict_json.BadJson as error:
                 raise BadConfig(f"not JSON: {error.reason}") from None
         case ".yaml" | ".yml":
@@ -39,13 +52,16 @@ def _value(content: bytes, suffix: str) -> Any:
                 raise BadConfig(
                     "YAML needs PyYAML: pip install 'pilothouse-client[yaml]'"
                 ) from error
-            try:
-                text = content.decode("utf-8-sig")
-            except UnicodeDecodeError as error:
-                raise BadConfig(f"not UTF-8 at byte {error.start}") from None
-            return yaml_text.loads(text)
+            return yaml_text.loads(_decode(content))
         case other:
-            raise BadConfig(f"the suffix {other!r} is none of {', '.join(SUFFIXES)}")
+            raise BadConfig(f"the suffix {other!r} is not one of {', '.join(SUFFIXES)}")
+
+
+def _decode(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadConfig(f"not UTF-8 at byte {error.start}") from None
 
 
 def write_document(config: Mapping[str, Any], suffix: str) -> bytes:
@@ -56,8 +72,8 @@ def write_document(config: Mapping[str, Any], suffix: str) -> bytes:
         raise BadConfig(f"cannot be written: {error}") from None
     if suffix.lower() == ".json":
         return text.encode() + b"\n"
-    if suffix.lower() not in SUFFIXES:
-        raise BadConfig(f"the suffix {suffix!r} is none of {', '.join(SUFFIXES)}")
+    if suffix.lower() not in {".yaml", ".yml"}:
+        raise BadConfig(f"cannot be written: the suffix {suffix!r} is neither JSON nor YAML")
     import yaml  # noqa: PLC0415 - an extra
 
     written = yaml.safe_dump(

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pilothouse.reload.errors import BadConfig, Undecryptable
+from pilothouse_core.keys import join_key
 from pilothouse_core.strict_json import BadJson, loads
-from pilothouse_core.trees import joined
 
 ENCRYPTED = "$encrypted"
 _VERSION = "v1."
@@ -59,7 +59,7 @@ def encrypt_value(value: Any, key: bytes | str) -> dict[str, str]:
 
 def decrypt_value(value: Mapping[str, Any], keys: Sequence[bytes]) -> Any:
     """Return what `encrypt_value` was given. Raises Undecryptable, and BadConfig."""
-    sealed = _sealed(value)
+    sealed = _ciphertext(value)
     if not keys:
         raise Undecryptable("is encrypted, and no key was given")
     for key in keys:
@@ -74,10 +74,12 @@ def decrypt_value(value: Mapping[str, Any], keys: Sequence[bytes]) -> Any:
     raise Undecryptable("is encrypted with another key, or was tampered with")
 
 
-def _sealed(value: Mapping[str, Any]) -> bytes:
+def _ciphertext(value: Mapping[str, Any]) -> bytes:
     text = value[ENCRYPTED]
     if len(value) > 1 or not isinstance(text, str) or not text.startswith(_VERSION):
-        raise BadConfig(f"is no encrypted value: {ENCRYPTED} stands alone, with a text from v1.")
+        raise BadConfig(
+            f"is not an encrypted value: {ENCRYPTED} is the only member, with a text from v1."
+        )
     try:
         sealed = base64.urlsafe_b64decode(text[len(_VERSION) :])
     except ValueError:
@@ -87,7 +89,9 @@ def _sealed(value: Mapping[str, Any]) -> bytes:
     return sealed
 
 
-def opened(tree: Mapping[str, Any], keys: Sequence[bytes], path: str = "") -> Mapping[str, Any]:
+def decrypt_tree(
+    tree: Mapping[str, Any], keys: Sequence[bytes], path: str = ""
+) -> Mapping[str, Any]:
     """Return the tree with every encrypted value in plain; parts without any are shared with it.
 
     Raises Undecryptable and BadConfig, which name the place.
@@ -95,7 +99,7 @@ def opened(tree: Mapping[str, Any], keys: Sequence[bytes], path: str = "") -> Ma
     result: dict[str, Any] | None = None
     for name, value in tree.items():
         if isinstance(value, (dict, list)) and _may_hold(value):
-            new = _opened(value, keys, joined(path, name))
+            new = _decrypt_value(value, keys, join_key(path, name))
             if new is not value:
                 result = dict(tree) if result is None else result
                 result[name] = new
@@ -109,15 +113,15 @@ def _may_hold(value: Any) -> bool:
     return ENCRYPTED in value or not _CONTAINERS.isdisjoint(map(type, value.values()))
 
 
-def _opened(value: Any, keys: Sequence[bytes], path: str) -> Any:
+def _decrypt_value(value: Any, keys: Sequence[bytes], path: str) -> Any:
     if isinstance(value, list):
-        items = [_opened(item, keys, path) for item in value]
+        items = [_decrypt_value(item, keys, path) for item in value]
         is_same = all(new is item for new, item in zip(items, value, strict=True))
         return value if is_same else items
     if not isinstance(value, dict):
         return value
     if ENCRYPTED not in value:
-        return opened(value, keys, path)
+        return decrypt_tree(value, keys, path)
     try:
         return decrypt_value(value, keys)
     except BadConfig as error:

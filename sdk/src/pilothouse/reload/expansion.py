@@ -5,30 +5,30 @@ from collections.abc import Mapping
 from typing import Any
 
 from pilothouse.reload.errors import BadConfig, MissingVariable
-from pilothouse_core.strict_json import BadJson, loads
-from pilothouse_core.trees import Tree, joined
+from pilothouse_core.keys import join_key
+from pilothouse_core.placeholders import read_value
+from pilothouse_core.trees import Tree
 
-_REFERENCE = re.compile(
-    r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::(?P<default>[^{}]*))?\}|(?P<bad>\$\{)",
-    re.ASCII,
-)
-
-
-def read_value(text: str) -> Any:
-    """Return `text` read as JSON, or itself where it is none."""
-    try:
-        return loads(text)
-    except BadJson:
-        return text
+_OPENING = re.compile(r"(?P<escaped>\$?)\$\{")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_DEEPEST = 16
+_WORDS = {"True": True, "TRUE": True, "False": False, "FALSE": False}
 
 
-def expanded(tree: Tree, environment: Mapping[str, str]) -> Tree:
+def read_variable(text: str) -> Any:
+    """Return what a variable holds: as `read_value` does, or a boolean in Python's spelling."""
+    return _WORDS[text] if text in _WORDS else read_value(text)
+
+
+def expand_tree(tree: Tree, environment: Mapping[str, str]) -> Tree:
     """Return the tree with every reference replaced; parts without any are shared with it.
 
     `${NAME}` is a variable of `environment`, `${NAME:default}` one that may be absent; everything
-    between the colon and the brace is the default, also nothing. A text that is one reference and
-    nothing else is read as JSON (`${PORT:8080}` is a number), or else as text. `$${` stands for
-    `${`. What a variable holds is not expanded again. Names of members are left alone.
+    between the colon and the brace is the default, also nothing. `${NAME:-default}` takes the
+    default for an empty variable as well. A default may hold references. White space around the
+    name and around a default does not count. A text that is one reference and nothing else is read
+    as `read_value` does (`${PORT:8080}` is a number). `$${` stands for `${`. What a variable holds
+    is not expanded again. Names of members are left alone.
 
     Raises MissingVariable, which names every absent variable at once, and BadConfig for `${` that
     begins no reference.
@@ -48,7 +48,7 @@ def _expanded_section(
     for name, value in tree.items():
         kind = type(value)
         if (kind is str and "${" in value) or kind is dict or kind is list:
-            new = _expanded(value, environment, missing, joined(path, name))
+            new = _expand_value(value, environment, missing, join_key(path, name))
             if new is not value:
                 if result is tree:
                     result = dict(tree)
@@ -56,7 +56,7 @@ def _expanded_section(
     return result
 
 
-def _expanded(
+def _expand_value(
     value: Any, environment: Mapping[str, str], missing: dict[str, None], path: str
 ) -> Any:
     if isinstance(value, str):
@@ -64,23 +64,78 @@ def _expanded(
     if isinstance(value, dict):
         return _expanded_section(value, environment, missing, path)
     if isinstance(value, list):
-        items = [_expanded(item, environment, missing, path) for item in value]
+        items = [_expand_value(item, environment, missing, path) for item in value]
         is_same = all(new is item for new, item in zip(items, value, strict=True))
         return value if is_same else items
     return value
 
 
 def _text(text: str, environment: Mapping[str, str], missing: dict[str, None], path: str) -> Any:
-    def replaced(reference: re.Match[str]) -> str:
-        name, default = reference["name"], reference["default"]
-        if reference["bad"]:
-            raise BadConfig(f"{path}: '${{' begins no ${{NAME}} or ${{NAME:default}}; write $${{")
-        if name is None:
-            return "${"
-        if name not in environment and default is None:
-            missing[name] = None
-        return environment.get(name, default or "")
+    result, is_reference = _Expansion(environment, missing, path).expand(text)
+    return read_value(result) if is_reference and result else result
 
-    whole = _REFERENCE.fullmatch(text)
-    result = _REFERENCE.sub(replaced, text)
-    return read_value(result) if whole is not None and whole["name"] else result
+
+class _Expansion:
+    """The references of one text."""
+
+    def __init__(self, environment: Mapping[str, str], missing: dict[str, None], path: str) -> None:
+        self._environment = environment
+        self._missing = missing
+        self._path = path
+
+    def expand(self, text: str, depth: int = 0) -> tuple[str, bool]:
+        """Return the text with its references replaced, and whether it was one and nothing else."""
+        if depth > _DEEPEST:
+            raise BadConfig(f"{self._path}: more than {_DEEPEST} references inside each other")
+        parts: list[str] = []
+        end, references = 0, 0
+        while (opening := _OPENING.search(text, end)) is not None:
+            parts.append(text[end : opening.start()])
+            if opening["escaped"]:
+                parts.append("${")
+                end = opening.end()
+                continue
+            close = _closing_brace(text, opening.end())
+            if close == len(text):
+                raise self._syntax_error()
+            name, default = self._parse(text[opening.end() : close])
+            parts.append(self._look_up(name, default, depth))
+            references, end = references + 1, close + 1
+        is_reference = references == 1 and end == len(text) and len(parts) == 2 and not parts[0]  # noqa: PLR2004
+        return "".join([*parts, text[end:]]), is_reference
+
+    def _parse(self, inner: str) -> tuple[str, str | None]:
+        name, colon, default = inner.partition(":")
+        name = name.strip()
+        if not _NAME.fullmatch(name):
+            raise self._syntax_error()
+        return name, default if colon else None
+
+    def _syntax_error(self) -> BadConfig:
+        return BadConfig(
+            f"{self._path}: '${{' begins no ${{NAME}} or ${{NAME:default}}; write $${{"
+        )
+
+    def _look_up(self, name: str, default: str | None, depth: int) -> str:
+        value = self._environment.get(name)
+        if default is not None and default.startswith("-"):
+            value, default = value or None, default[1:]
+        if value is not None:
+            return value
+        if default is None:
+            self._missing[name] = None
+            return ""
+        return self.expand(default.strip() or default, depth + 1)[0]
+
+
+def _closing_brace(text: str, start: int) -> int:
+    """Return where the reference ends that begins before `start`; the end where it does not."""
+    depth = 1
+    for position in range(start, len(text)):
+        if text[position] == "{":
+            depth += 1
+        elif text[position] == "}":
+            depth -= 1
+            if not depth:
+                return position
+    return len(text)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -21,13 +22,20 @@ class Server:
     """Requests to one address, of one attempt each: who polls tries again anyway."""
 
     def __init__(
-        self, url: str, *, token: Token = None, timeout: float = 5.0, breaker: Breaker | None = None
+        self,
+        url: str,
+        *,
+        token: Token = None,
+        timeout: float = 5.0,
+        proxy: str | None = None,
+        breaker: Breaker | None = None,
+        is_document: bool = False,
     ) -> None:
-        self._limits = Limits(timeout=timeout, attempts=1)
-        self._token = token
-        self.url = Transport(url, token, self._limits).url
+        limits = Limits(timeout=timeout, attempts=1, proxy=proxy)
+        self._connect = partial(Transport, url, token, limits, is_document=is_document)
+        self.url = self._connect().url
         self.breaker = breaker or Breaker()
-        self.shown = _shown(self.url)
+        self.shown = _loggable_url(self.url)
         """The URL without what may be secret in it."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._transport: Transport | None = None
@@ -50,30 +58,30 @@ class Server:
         if not self.breaker.lets_through():
             raise SourceUnavailable(f"{self.shown} is left alone after failures in a row")
         try:
-            answer = await self._opened().request(
+            answer = await self._open_transport().request(
                 method, path, params=params, headers=headers, body=body, longer=longer
             )
         except Unavailable as error:
-            self.breaker.failed()
-            raise SourceUnavailable(self._told(error)) from error
+            self.breaker.record_failure()
+            raise SourceUnavailable(self._error_message(error)) from error
         except PilothouseError as error:
             # It answers: a breaker would not help.
-            self.breaker.succeeded()
+            self.breaker.record_success()
             if isinstance(error, NotFound) or error.status == _NOT_FOUND:
                 raise NothingThere(f"{self.shown}{path}: there is nothing here (404)") from error
-            raise SourceUnavailable(self._told(error)) from error
-        self.breaker.succeeded()
+            raise SourceUnavailable(self._error_message(error)) from error
+        self.breaker.record_success()
         return answer
 
-    def _told(self, error: PilothouseError) -> str:
+    def _error_message(self, error: PilothouseError) -> str:
         said = str(error).replace(self.url, self.shown)
         return said if said.startswith(self.shown) else f"{self.shown}: {said}"
 
-    def _opened(self) -> Transport:
+    def _open_transport(self) -> Transport:
         """Connections belong to a loop: a script's second `asyncio.run` needs new ones."""
         loop = asyncio.get_running_loop()
         if self._transport is None or self._loop is not loop:
-            self._transport, self._loop = Transport(self.url, self._token, self._limits), loop
+            self._transport, self._loop = self._connect(), loop
         return self._transport
 
     async def close(self) -> None:
@@ -82,7 +90,7 @@ class Server:
         self._transport = None
 
 
-def _shown(url: str) -> str:
+def _loggable_url(url: str) -> str:
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path, "", ""))

@@ -29,7 +29,9 @@ class LoopThread:
         self._thread.join()
 
 
-def waited(work: Coroutine[Any, Any, Result], loop: asyncio.AbstractEventLoop | None) -> Result:
+def run_and_wait(
+    work: Coroutine[Any, Any, Result], loop: asyncio.AbstractEventLoop | None
+) -> Result:
     """Run `work` on a loop of another thread, or on one of its own, and return what it returns.
 
     Raises RuntimeError in a thread whose loop runs: it would stand still, or wait for itself.

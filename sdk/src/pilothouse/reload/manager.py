@@ -6,18 +6,27 @@ import os
 import random
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from contextlib import aclosing
 from datetime import datetime, timezone
 from itertools import count
 from time import perf_counter
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+from pilothouse.conversions import (
+    UNREADABLE,
+    read_boolean,
+    read_integer,
+    read_list,
+    read_number,
+    read_text,
+)
 from pilothouse.reload.encryption import read_key
 from pilothouse.reload.errors import InvalidConfig, StartFailed
-from pilothouse.reload.loading import Loaded, Member, load
-from pilothouse.reload.loop_thread import LoopThread, waited
-from pilothouse.reload.measuring import Tally, measures_for
+from pilothouse.reload.loader import Loaded, Member, load
+from pilothouse.reload.loop_thread import LoopThread, run_and_wait
+from pilothouse.reload.metrics import Tally, measures_for
 from pilothouse.reload.model import (
     Health,
     Metrics,
@@ -26,26 +35,27 @@ from pilothouse.reload.model import (
     SourceInfo,
     VersionInfo,
 )
-from pilothouse.reload.reading import ABSENT, copied, found
+from pilothouse.reload.paths import ABSENT, deep_copy, read, value_at
+from pilothouse.reload.sources.file_watch import prepare
 from pilothouse.reload.sources.port import Closing, ConfigSource, Watched
-from pilothouse.reload.sources.watching import prepare
 from pilothouse.reload.state import (
     RUNTIME,
     Commit,
-    ConfigState,
+    ManagedState,
     NoSuchVersion,
     Parts,
     with_part,
     with_runtime,
 )
-from pilothouse.reload.subscriptions import Callback, Subscription, Subscriptions
+from pilothouse.reload.subscriptions import BatchCallback, Callback, Subscription, Subscriptions
 from pilothouse.reload.validation import Rules
-from pilothouse_core.trees import Tree, graft, without
-from pilothouse_core.trees import copied as with_own_sections
+from pilothouse_core.trees import Tree, set_in, without_key
+from pilothouse_core.trees import copy_sections as with_own_sections
 
 Result = TypeVar("Result")
 _MERGED = "configuration"
 """What errors of the merged configuration begin with; no source can have this name."""
+_LOOP_ENDED = "the event loop that the manager was started on has ended: nothing is watched"
 _LONGEST_PAUSE_SECONDS = 60.0
 _THREAD = "pilothouse-config"
 # A fork has copies of the loop and the watchers of its parent, which share the parent's file
@@ -98,20 +108,25 @@ class ConfigManager:
         self._keys = [read_key(key) for key in given]
         self._members: dict[str, Member] = {}
         self._subscriptions = Subscriptions()
-        self._state = ConfigState(max_config_versions, self._check, self._subscriptions.note)
+        self._state = ManagedState(max_config_versions, self._check, self._subscriptions.note)
         self._tally = Tally(measures_for(metrics_registry))
         self._loads = count(1)
         self._orders = count()
         self._home: asyncio.AbstractEventLoop | None = None
         self._thread: LoopThread | None = None
         self._is_started = False
+        self._is_stopping = False
+        self._starting: Future[ReloadResult] | None = None
         self._pid = os.getpid()
         self._refused: str | None = None
 
     # Sources
 
-    def add_source(self, source: ConfigSource, *, optional: bool = False) -> None:
+    def add_source(self, source: ConfigSource, *, optional: bool | None = None) -> None:
         """Add a source. An optional one may be away when the manager starts.
+
+        With `optional=False` it must be there then. Without either a remote source may be away as
+        long as another source brings something: a backup, a file, the environment.
 
         Of two sources of the same priority the later one wins. When the manager runs, the source
         is loaded and watched from now on; `reload(source.name)` waits for its first load. Raises
@@ -122,31 +137,90 @@ class ConfigManager:
             raise ValueError(f"there is a source {source.name!r} already")
         member = Member(source, next(self._orders), optional)
         self._members = {**self._members, source.name: member}
-        if self._is_started and self._home is not None:
-            self._home.call_soon_threadsafe(self._begin_watching, member, True)  # noqa: FBT003
+        home = self._loop()
+        if self._is_started and home is not None:
+            home.call_soon_threadsafe(self._begin_watching, member, True)  # noqa: FBT003
+
+    def remove_source(self, name: str) -> None:
+        """Take a source out, with all it brought; a rollback does not bring it back.
+
+        Raises LookupError for an unknown name, and InvalidConfig where the rest breaks the rules:
+        then the source stays.
+        """
+        self._touch()
+        member = self._members.get(name)
+        if member is None:
+            raise LookupError(f"there is no source {name!r}")
+        self._state.remove_source(name)
+        self._members = {key: one for key, one in self._members.items() if key != name}
+        home = self._loop()
+        if home is not None:
+            asyncio.run_coroutine_threadsafe(_end(member), home)
+        self._tell()
 
     def get_sources(self) -> list[SourceInfo]:
         """Return how the sources are, the one that wins over the others first."""
+        return [member.info() for member in self._sorted_members()]
+
+    @property
+    def sources(self) -> tuple[ConfigSource, ...]:
+        """The sources themselves, in the order of `get_sources`."""
+        return tuple(member.source for member in self._sorted_members())
+
+    def _sorted_members(self) -> list[Member]:
         self._touch()
-        members = sorted(
+        return sorted(
             self._members.values(),
             key=lambda member: (member.source.priority, member.order),
             reverse=True,
         )
-        return [member.info() for member in members]
 
     # Life
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has been started, and the loop it was started on still runs."""
+        return self._loop() is not None and self._is_started
+
     async def start(self) -> ReloadResult:
-        """Load all sources and watch those that can be watched; does nothing when started.
+        """Load all sources and watch those that can be watched; does nothing while it runs.
+
+        Sources are watched by the loop this is awaited on, as long as it runs. When it has ended,
+        `health` says so, and another `start` begins again on the loop of its own. A second call
+        while the first one is under way waits for it.
 
         Raises StartFailed, which names every source that is neither optional nor could be loaded,
-        and then nothing has been started. Of several remote sources some may be away: where one of
-        them could be loaded, the others join when they come back.
+        and then nothing has been started. Remote sources may be away where another source brings
+        something, be it remote, a file or the environment: they join when they come back.
         """
         self._touch()
+        self._leave_ended_loop()
         if self._is_started:
             return ReloadResult(ReloadStatus.SUCCESS, None, self._state.version)
+        with _guard:
+            before = self._starting
+            starting: Future[ReloadResult] = Future()
+            if before is None:
+                self._starting = starting
+        if before is not None:
+            return await asyncio.shield(asyncio.wrap_future(before))
+        try:
+            result = await self._start()
+        except asyncio.CancelledError:
+            self._home = None
+            starting.set_exception(RuntimeError("the start was cancelled"))
+            raise
+        except BaseException as error:
+            self._home = None
+            starting.set_exception(error)
+            raise
+        else:
+            starting.set_result(result)
+            return result
+        finally:
+            self._starting = None
+
+    async def _start(self) -> ReloadResult:
         self._home = asyncio.get_running_loop()
         if self._watch_files and any(one.kind == "file" for one in self._members.values()):
             await asyncio.to_thread(prepare)
@@ -158,24 +232,40 @@ class ConfigManager:
             if one.error is not None and not one.member.optional and not _has_backup(one, outcomes)
         }
         if not errors:
-            result = await self._applied(outcomes, began, started, None, is_start=True)
+            result = await self._apply_outcomes(outcomes, began, started, None, is_start=True)
             if self._refused is not None:
                 errors = {_MERGED: self._refused}
         if errors:
-            self._home = None
             await self._close_sources()
             raise StartFailed(errors)
-        self._is_started = True
+        self._is_started, self._is_stopping = True, False
         self._tally.measures.open()
         for member in self._members.values():
             self._begin_watching(member)
         return result
 
+    def _leave_ended_loop(self) -> None:
+        """Forget a loop that has ended without `stop`, as after `asyncio.run(manager.start())`."""
+        if not self._is_started or self._loop() is not None:
+            return
+        for member in self._members.values():
+            watcher, member.watcher = member.watcher, None
+            if watcher is not None and not watcher.get_loop().is_closed():
+                watcher.cancel()
+        self._tally.measures.close()
+        self._home, self._is_started = None, False
+
     async def stop(self) -> None:
         """Stop watching and let go of connections. Reads go on answering what was last loaded."""
+        self._touch()
+        self._leave_ended_loop()
         await self._at_home(self._stop)
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            await asyncio.to_thread(thread.close)
 
     async def _stop(self) -> None:
+        self._is_stopping = True
         watchers = [one.watcher for one in self._members.values() if one.watcher is not None]
         for watcher in watchers:
             watcher.cancel()
@@ -189,20 +279,26 @@ class ConfigManager:
     def start_sync(self) -> ReloadResult:
         """Start as `start` does, on an event loop in a thread of its own."""
         self._touch()
+        self._leave_ended_loop()
         if self._is_started:
             return ReloadResult(ReloadStatus.SUCCESS, None, self._state.version)
         thread = LoopThread(_THREAD)
         try:
-            result = waited(self.start(), thread.loop)
+            result = run_and_wait(self.start(), thread.loop)
         except BaseException:
             thread.close()
             raise
-        self._thread = thread
+        if self._home is thread.loop:
+            self._thread = thread
+        else:  # it was being started elsewhere
+            thread.close()
         return result
 
     def stop_sync(self) -> None:
         """Stop as `stop` does, and end the thread."""
-        waited(self.stop(), self._loop())
+        self._touch()
+        self._leave_ended_loop()
+        run_and_wait(self._at_home(self._stop), self._loop())
         if self._thread is not None:
             self._thread.close()
             self._thread = None
@@ -234,8 +330,8 @@ class ConfigManager:
         A null is a value. Lists and sections are copies, which may be changed.
         """
         self._touch()
-        value = found(self._state.data, path)
-        return default if value is ABSENT else copied(value)
+        value = read(self._state.data, path)
+        return default if value is ABSENT else deep_copy(value)
 
     def get_section(self, path: str = "") -> dict[str, Any]:
         """Return a section as a copy, without a path all of it; an absent one is empty.
@@ -243,12 +339,42 @@ class ConfigManager:
         Raises TypeError where there is a value instead.
         """
         self._touch()
-        value = found(self._state.data, path) if path else self._state.data
+        value = value_at(self._state.data, path) if path else self._state.data
         if value is ABSENT:
             return {}
         if not isinstance(value, dict):
             raise TypeError(f"{path} is a value, not a section")
-        return dict(copied(value))
+        return dict(deep_copy(value))
+
+    def get_str(self, path: str, default: str | None = None) -> str | None:
+        """Return a text, a number or a boolean as text; else `default`."""
+        return cast("str | None", self._read(path, default, read_text))
+
+    def get_int(self, path: str, default: int | None = None) -> int | None:
+        """Return a whole number, also one that is spelled as text; else `default`."""
+        return cast("int | None", self._read(path, default, read_integer))
+
+    def get_float(self, path: str, default: float | None = None) -> float | None:
+        """Return a finite number, also one that is spelled as text; else `default`."""
+        return cast("float | None", self._read(path, default, read_number))
+
+    def get_bool(self, path: str, default: bool | None = None) -> bool | None:  # noqa: FBT001 - a value
+        """Return a boolean; true, yes, on, 1 and their opposites, in any case, are read as well."""
+        return cast("bool | None", self._read(path, default, read_boolean))
+
+    def get_list(self, path: str, default: list[Any] | None = None) -> list[Any] | None:
+        """Return a list; text is split at its commas."""
+        return cast("list[Any] | None", self._read(path, default, read_list))
+
+    def _read(self, path: str, default: Any, read: Callable[[Any], Any]) -> Any:
+        value = self.get_config(path, ABSENT)
+        if value is ABSENT:
+            return default
+        result = read(value)
+        if result is UNREADABLE:
+            _log.warning("%s is not of the type that was asked for: the default counts", path)
+            return default
+        return result
 
     def get_origin(self, path: str) -> str | None:
         """Return the name of the source a value comes from, `runtime` for an override."""
@@ -271,7 +397,7 @@ class ConfigManager:
         """Reload as `reload` does, and wait for it."""
         home = self._loop()
         if home is not None:
-            return waited(self.reload(source_name), home)
+            return run_and_wait(self.reload(source_name), home)
 
         async def once() -> ReloadResult:
             try:
@@ -279,7 +405,7 @@ class ConfigManager:
             finally:
                 await self._close_sources()
 
-        return waited(once(), None)
+        return run_and_wait(once(), None)
 
     async def rollback(self, steps: int = 1) -> ReloadResult:
         """Put the configuration of `steps` versions ago in force again, overrides included.
@@ -294,7 +420,7 @@ class ConfigManager:
 
     def rollback_sync(self, steps: int = 1) -> ReloadResult:
         """Roll back as `rollback` does, and wait for it."""
-        return waited(self.rollback(steps), self._loop())
+        return run_and_wait(self.rollback(steps), self._loop())
 
     def override(self, path: str, value: Any) -> None:
         """Set a value, or the members of a section, over all sources, until it is cleared.
@@ -305,11 +431,11 @@ class ConfigManager:
         if not all(path.split(".")):
             raise ValueError(f"{path!r} is not a dotted path")
         self._touch()
-        own = copied(value)
+        own = deep_copy(value)
 
         def change(parts: Parts) -> Parts:
-            runtime = with_own_sections(without(parts.runtime, path))
-            graft(runtime, path, own)
+            runtime = with_own_sections(without_key(parts.runtime, path))
+            set_in(runtime, path, own)
             return with_runtime(parts, runtime)
 
         self._state.commit(f"override of {path}", change)
@@ -320,7 +446,7 @@ class ConfigManager:
         self._touch()
 
         def change(parts: Parts) -> Parts:
-            runtime: Tree = {} if path is None else without(parts.runtime, path)
+            runtime: Tree = {} if path is None else without_key(parts.runtime, path)
             return with_runtime(parts, runtime)
 
         self._state.commit(f"clearing of {path or 'all overrides'}", change)
@@ -339,6 +465,13 @@ class ConfigManager:
         self._touch()
         return self._subscriptions.add(callback, path)
 
+    def subscribe_to_batches(
+        self, callback: BatchCallback, path: str | None = None
+    ) -> Subscription:
+        """Subscribe as `subscribe` does, to the list of all changes of one reload at once."""
+        self._touch()
+        return self._subscriptions.add_batch(callback, path)
+
     def unsubscribe(self, subscription: Subscription) -> bool:
         """Tell whether it was subscribed."""
         return self._subscriptions.remove(subscription)
@@ -354,8 +487,11 @@ class ConfigManager:
         """Tell whether everything is as it should be; never waits."""
         self._touch()
         sources = {name: member.error for name, member in self._members.items()}
-        is_healthy = self._is_started and self._refused is None and not any(sources.values())
-        return Health(is_healthy, self._state.version, sources, self._refused)
+        error = self._refused
+        if error is None and self._is_started and self._loop() is None:
+            error = _LOOP_ENDED
+        is_healthy = self._is_started and error is None and not any(sources.values())
+        return Health(is_healthy, self._state.version, sources, error)
 
     # Inside
 
@@ -376,6 +512,7 @@ class ConfigManager:
                 member.watcher = None
             is_begun = self._is_started and self._thread is not None
             self._home, self._thread, self._is_started = None, None, False
+            self._starting = None
             if is_begun:
                 self._thread = LoopThread(_THREAD)
                 self._home, self._is_started = self._thread.loop, True
@@ -399,14 +536,14 @@ class ConfigManager:
         began, started = next(self._loads), perf_counter()
         members = list(self._members.values()) if name is None else [self._members[name]]
         outcomes = await self._load(members)
-        result = await self._applied(outcomes, began, started, name)
-        self._tally.reloaded(result.status, result.duration)
+        result = await self._apply_outcomes(outcomes, began, started, name)
+        self._tally.record_reload(result.status, result.duration)
         return result
 
     async def _load(self, members: Sequence[Member]) -> list[Loaded]:
         return await asyncio.gather(*(load(member, self._keys) for member in members))
 
-    async def _applied(
+    async def _apply_outcomes(
         self,
         outcomes: Sequence[Loaded],
         began: int,
@@ -416,13 +553,13 @@ class ConfigManager:
         is_start: bool = False,
     ) -> ReloadResult:
         cause = "start" if is_start else f"reload of {name or 'all sources'}"
-        errors = [self._noted(one) for one in outcomes if one.error is not None]
+        errors = [self._record_error(one) for one in outcomes if one.error is not None]
         commit = Commit(self._state.version, ())
         try:
             commit = await asyncio.to_thread(
                 self._state.commit,
                 cause,
-                lambda parts: _with(parts, outcomes, began),
+                lambda parts: _with(parts, self._current_outcomes(outcomes), began),
                 is_start=is_start,
             )
         except InvalidConfig as error:
@@ -448,7 +585,11 @@ class ConfigManager:
             duration=perf_counter() - started,
         )
 
-    def _noted(self, outcome: Loaded) -> str:
+    def _current_outcomes(self, outcomes: Sequence[Loaded]) -> list[Loaded]:
+        """Return the outcomes of sources that have not been removed meanwhile."""
+        return [one for one in outcomes if self._members.get(one.member.name) is one.member]
+
+    def _record_error(self, outcome: Loaded) -> str:
         member = outcome.member
         if member.error != outcome.error:  # a source that stays away is told of once
             _log.warning("%s stays as it is: %s", member.name, outcome.error)
@@ -469,7 +610,7 @@ class ConfigManager:
             )
         self._tell()
         seconds = perf_counter() - started
-        self._tally.measures.reloaded(ReloadStatus.ROLLED_BACK, seconds)
+        self._tally.measures.record_reload(ReloadStatus.ROLLED_BACK, seconds)
         return ReloadResult(
             ReloadStatus.ROLLED_BACK, None, commit.version, commit.changes, duration=seconds
         )
@@ -503,6 +644,11 @@ class ConfigManager:
                     async for _ in stirrings:
                         failures = 0
                         await self._reload(member.name)
+            except asyncio.CancelledError:
+                if not self._is_stopping and self._members.get(member.name) is member:
+                    _log.warning("%s: %s", member.name, _LOOP_ENDED)
+                    await _close(source)
+                raise
             except Exception as error:  # noqa: BLE001 - a source may be anybody's
                 failures += 1
                 reason = f"{type(error).__name__}: {error}"
@@ -514,8 +660,19 @@ class ConfigManager:
 
     async def _close_sources(self) -> None:
         for member in self._members.values():
-            if isinstance(member.source, Closing):
-                await member.source.close()
+            await _close(member.source)
+
+
+async def _close(source: object) -> None:
+    if isinstance(source, Closing):
+        await source.close()
+
+
+async def _end(member: Member) -> None:
+    if member.watcher is not None:
+        member.watcher.cancel()
+        await asyncio.gather(member.watcher, return_exceptions=True)
+    await _close(member.source)
 
 
 def _with(parts: Parts, outcomes: Sequence[Loaded], began: int) -> Parts:
@@ -534,11 +691,12 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def _has_backup(away: Loaded, outcomes: Sequence[Loaded]) -> bool:
-    """Tell whether a remote source is away while another one is there."""
+    """Tell whether a remote source is away while another one, of any kind, brings something."""
     return (
         away.is_away
         and _is_remote(away)
-        and any(_is_remote(other) and other.error is None for other in outcomes)
+        and away.member.optional is None
+        and any(other.error is None and (other.data or _is_remote(other)) for other in outcomes)
     )
 
 

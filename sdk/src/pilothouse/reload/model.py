@@ -1,4 +1,4 @@
-"""What a configuration manager tells: changes, results, versions, and how its sources are."""
+"""Reports of a configuration manager: changes, results, versions, and the state of its sources."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

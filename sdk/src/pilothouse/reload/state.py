@@ -8,10 +8,10 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pilothouse.changes import ConfigChange
-from pilothouse.reload.comparing import differences, settled
-from pilothouse.reload.layering import merged
+from pilothouse.reload.diff import differences, share_unchanged
+from pilothouse.reload.merge import merge_layers
 from pilothouse.reload.model import VersionInfo
-from pilothouse.reload.reading import ABSENT, found
+from pilothouse.reload.paths import ABSENT, value_at
 from pilothouse_core.trees import Tree, is_section
 
 RUNTIME = "runtime"
@@ -41,13 +41,13 @@ class Parts:
         )
         return [*((name, part.data) for name, part in lowest_first), (RUNTIME, self.runtime)]
 
-    def merged(self) -> Tree:
-        return merged(data for _, data in self.layers())
+    def merged_tree(self) -> Tree:
+        return merge_layers(data for _, data in self.layers())
 
     def origin(self, path: str) -> str | None:
         """Return the highest layer that has a value at `path`."""
         for name, data in reversed(self.layers()):
-            value = found(data, path)
+            value = value_at(data, path)
             if value is not ABSENT:
                 return None if is_section(value) else name
         return None
@@ -75,7 +75,7 @@ class NoSuchVersion(LookupError):
     """A rollback goes further back than versions are kept."""
 
 
-class ConfigState:
+class ManagedState:
     """Every change runs alone; a read sees one merged configuration, never half of the next."""
 
     def __init__(
@@ -119,6 +119,18 @@ class ConfigState:
         with self._lock:
             return self._commit(cause, change(self._parts), is_start=is_start)
 
+    def remove_source(self, name: str) -> Commit:
+        """Remove what a source brought, from the versions before as well.
+
+        Raises what the check raises, and then nothing has changed.
+        """
+        with self._lock:
+            commit = self._commit(f"removal of {name}", without_part(self._parts, name))
+            kept = [replace(one, parts=without_part(one.parts, name)) for one in self._versions]
+            self._versions.clear()
+            self._versions.extend(kept)
+            return commit
+
     def roll_back(self, steps: int) -> Commit:
         """Put all parts back as they were `steps` versions ago, as a new version.
 
@@ -136,7 +148,7 @@ class ConfigState:
     def _commit(
         self, cause: str, parts: Parts, *, is_start: bool = False, target: _Version | None = None
     ) -> Commit:
-        tree = parts.merged()
+        tree = parts.merged_tree()
         is_first = is_start and self._number == 0
         changes = tuple(differences(self._merged, tree))
         if changes and target is None:
@@ -182,8 +194,13 @@ def with_part(parts: Parts, name: str, part: Part) -> Parts:
     """Return `parts` with what a source brought, sharing what it had brought before."""
     before = parts.sources.get(name)
     if before is not None:
-        part = Part(part.priority, part.order, settled(before.data, part.data))
+        part = Part(part.priority, part.order, share_unchanged(before.data, part.data))
     return Parts({**parts.sources, name: part}, parts.runtime)
+
+
+def without_part(parts: Parts, name: str) -> Parts:
+    sources = {key: part for key, part in parts.sources.items() if key != name}
+    return Parts(sources, parts.runtime)
 
 
 def with_runtime(parts: Parts, runtime: Tree) -> Parts:

@@ -1,4 +1,4 @@
-"""Who is told of changes: in order, each of one after the other, errors kept to themselves."""
+"""Subscribers to changes: called in order, one after the other, with errors isolated."""
 
 import asyncio
 import inspect
@@ -7,25 +7,33 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 from pilothouse.changes import ConfigChange, concerns
 
 Callback = Callable[[ConfigChange], object]
+BatchCallback = Callable[[list[ConfigChange]], object]
 _log = logging.getLogger(__name__)
 
 
 class Subscription:
     """The reference to hand to `unsubscribe`."""
 
-    __slots__ = ("__weakref__", "_callback", "_pending", "_task", "path")
+    __slots__ = ("__weakref__", "_callback", "_pending", "_task", "in_batches", "path")
 
     def __init__(
-        self, callback: Callback, path: str | None, gone: Callable[["Subscription"], object]
+        self,
+        callback: Callable[[Any], object],
+        path: str | None,
+        gone: Callable[["Subscription"], object],
+        *,
+        in_batches: bool = False,
     ) -> None:
         self.path = path
+        self.in_batches = in_batches
         self._pending: deque[Awaitable[object]] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._callback: Callable[[], Callback | None]
+        self._callback: Callable[[], Callable[[Any], object] | None]
         if inspect.ismethod(callback):
             # Held strongly, a subscription would keep its object alive for ever.
             own = weakref.ref(self)
@@ -37,15 +45,24 @@ class Subscription:
         return concerns(self.path or "", change.path)
 
     def tell(self, change: ConfigChange) -> None:
+        self._call(change, change.path)
+
+    def tell_batch(self, changes: Iterable[ConfigChange]) -> None:
+        """Call once with the list of all changes that concern this subscription."""
+        concerning = [change for change in changes if self.concerns(change)]
+        if concerning:
+            self._call(concerning, ", ".join(change.path for change in concerning))
+
+    def _call(self, argument: Any, paths: str) -> None:
         callback = self._callback()
         if callback is None:
             return
         try:
-            said = callback(change)
+            said = callback(argument)
             if inspect.isawaitable(said):
                 self._wait_for(said)
         except Exception:  # noqa: BLE001 - a callback may be anybody's
-            _log.exception("a callback failed on the change of %s", change.path)
+            _log.exception("a callback failed on the change of %s", paths)
 
     def _wait_for(self, said: Awaitable[object]) -> None:
         try:
@@ -101,7 +118,12 @@ class Subscriptions:
         return [subscription.renew() for subscription in self._all]
 
     def add(self, callback: Callback, path: str | None) -> Subscription:
-        subscription = Subscription(callback, path, self.remove)
+        return self._add(Subscription(callback, path, self.remove))
+
+    def add_batch(self, callback: BatchCallback, path: str | None) -> Subscription:
+        return self._add(Subscription(callback, path, self.remove, in_batches=True))
+
+    def _add(self, subscription: Subscription) -> Subscription:
         with self._lock:
             self._all = (*self._all, subscription)
         return subscription
@@ -132,8 +154,11 @@ class Subscriptions:
             try:
                 for change in batch:
                     for subscription in told:
-                        if subscription.concerns(change):
+                        if not subscription.in_batches and subscription.concerns(change):
                             subscription.tell(change)
+                for subscription in told:
+                    if subscription.in_batches:
+                        subscription.tell_batch(batch)
             finally:
                 with self._lock:
                     self._is_telling = False

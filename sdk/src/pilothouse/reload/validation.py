@@ -3,11 +3,12 @@
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pilothouse_core.diff import same
-from pilothouse_core.trees import joined
+from pilothouse_core.diff import is_same
+from pilothouse_core.keys import join_key
 
 FlawKind = Literal["schema", "rule", "credential"]
 Check = Callable[[Mapping[str, Any]], str | Iterable[str] | None]
@@ -50,10 +51,10 @@ class Rules:
         if isinstance(self.schema, Mapping):
             found += _against(self.schema, config, "")
         elif self.schema is not None:
-            found += _called(self.schema, config)
+            found += _run_schema(self.schema, config)
         if not found:  # a check may rely on the schema
             for check in self.checks:
-                found += _checked(check, config)
+                found += _run_check(check, config)
         return found
 
     def all_flaws(self, config: Mapping[str, Any]) -> list[Flaw]:
@@ -61,28 +62,36 @@ class Rules:
         return [*self.flaws(config), *hard_coded(config)]
 
 
-def hard_coded(config: Mapping[str, Any]) -> Iterator[Flaw]:
-    """Yield every text that is a credential by its name or by its look."""
-    # Its many patterns take a tenth of a second to compile, and few programs look for credentials.
-    from pilothouse_core.credentials import RULES, find  # noqa: PLC0415
+def hard_coded(
+    config: Mapping[str, Any], written_elsewhere: AbstractSet[tuple[str, str]] = frozenset()
+) -> Iterator[Flaw]:
+    """Yield every text that is a credential by its name or by its look.
 
-    for path, text in _texts(config, ""):
-        if (rule := find(path, text)) is not None:
+    `written_elsewhere` are paths with their texts that come from variables.
+    """
+    # Its many patterns take a tenth of a second to compile, and few programs look for credentials.
+    from pilothouse_core.credentials import RULES, find_credential  # noqa: PLC0415
+
+    for path, text in texts_of(config):
+        if (path, text) not in written_elsewhere and (
+            rule := find_credential(path, text)
+        ) is not None:
             yield Flaw(path, f"{RULES[rule]} stands here in the open", "credential")
 
 
-def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
+def texts_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every text with the path of its member; the items of a list have the list's."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, list):
         for item in value:
-            yield from _texts(item, path)
+            yield from texts_of(item, path)
     elif isinstance(value, Mapping) and not any(name.startswith("$") for name in value):
         for name, member in value.items():  # names with $: a secret, or encrypted
-            yield from _texts(member, joined(path, name))
+            yield from texts_of(member, join_key(path, name))
 
 
-def _checked(check: Check, config: Mapping[str, Any]) -> Iterator[Flaw]:
+def _run_check(check: Check, config: Mapping[str, Any]) -> Iterator[Flaw]:
     try:
         said = check(config)
     except Exception as error:  # noqa: BLE001 - a check that breaks on a configuration refuses it
@@ -91,7 +100,9 @@ def _checked(check: Check, config: Mapping[str, Any]) -> Iterator[Flaw]:
         yield Flaw("", message, "rule")
 
 
-def _called(schema: Callable[[Mapping[str, Any]], object], config: Mapping[str, Any]) -> list[Flaw]:
+def _run_schema(
+    schema: Callable[[Mapping[str, Any]], object], config: Mapping[str, Any]
+) -> list[Flaw]:
     try:
         schema(config)
     except ValueError as error:
@@ -137,12 +148,12 @@ def _check_schema(schema: Any, path: str) -> None:
         if kind not in _TYPES:
             raise ValueError(f"the schema at {path or 'its top'} has an unknown type {kind!r}")
     for name, below in schema.get("properties", {}).items():
-        _check_schema(below, joined(path, name))
+        _check_schema(below, join_key(path, name))
     for word in ("items", "additionalProperties"):
-        _check_schema(schema.get(word, True), joined(path, word))
+        _check_schema(schema.get(word, True), join_key(path, word))
     for word in ("anyOf", "allOf"):
         for below in schema.get(word, ()):
-            _check_schema(below, joined(path, word))
+            _check_schema(below, join_key(path, word))
 
 
 def _kinds(schema: Mapping[str, Any]) -> Sequence[str]:
@@ -164,7 +175,7 @@ def _against(schema: Any, value: Any, path: str) -> Iterator[Flaw]:
         yield from _members(schema, value, path)
     elif isinstance(value, list) and "items" in schema:
         for number, item in enumerate(value):
-            yield from _against(schema["items"], item, joined(path, str(number)))
+            yield from _against(schema["items"], item, join_key(path, str(number)))
     for below in schema.get("allOf", ()):
         yield from _against(below, value, path)
     choices = schema.get("anyOf")
@@ -183,17 +194,17 @@ def _is(kind: str, value: Any) -> bool:
 def _members(schema: Mapping[str, Any], value: Mapping[str, Any], path: str) -> Iterator[Flaw]:
     for name in schema.get("required", ()):
         if name not in value:
-            yield Flaw(joined(path, name), "is missing", "schema")
+            yield Flaw(join_key(path, name), "is missing", "schema")
     known = schema.get("properties", {})
     others = schema.get("additionalProperties", True)
     for name, member in value.items():
-        yield from _against(known.get(name, others), member, joined(path, name))
+        yield from _against(known.get(name, others), member, join_key(path, name))
 
 
 def _about(schema: Mapping[str, Any], value: Any) -> Iterator[str]:
-    if "enum" in schema and not any(same(value, one) for one in schema["enum"]):
-        yield f"is none of {', '.join(map(str, schema['enum']))}"
-    if "const" in schema and not same(value, schema["const"]):
+    if "enum" in schema and not any(is_same(value, one) for one in schema["enum"]):
+        yield f"is not one of {', '.join(map(str, schema['enum']))}"
+    if "const" in schema and not is_same(value, schema["const"]):
         yield f"is not {schema['const']}"
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         yield from _about_number(schema, value)
@@ -204,7 +215,7 @@ def _about(schema: Mapping[str, Any], value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         yield from _about_size(schema, len(value), "Items", "items")
         if schema.get("uniqueItems") and any(
-            same(item, other) for n, item in enumerate(value) for other in value[:n]
+            is_same(item, other) for n, item in enumerate(value) for other in value[:n]
         ):
             yield "has an item twice"
 

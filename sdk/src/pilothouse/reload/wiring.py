@@ -16,9 +16,11 @@ from pilothouse.reload.sources.service import PilothouseConfigSource
 from pilothouse.reload.sources.vault import VaultConfigSource
 
 DIRECTORY, WATCH, SOURCES = "CONFIG_DIR", "APP_CONFIG_WATCH", "APP_CONFIG_SOURCES"
-KEY_FILE = "APP_CONFIG_KEY_FILE"
+KEY_FILE, URL = "APP_CONFIG_KEY_FILE", "APP_CONFIG_URL"
+OWN = (WATCH, SOURCES, KEY_FILE, URL)
+"""Variables that are no configuration of the program, though they begin with its prefix."""
 _PREFIX = "APP"
-_OWN = (WATCH, SOURCES, KEY_FILE)
+_WORDS = "dir, file, env, remote, vault, pilothouse"
 _FIRST_PRIORITY, _STEP = 100, 10
 _SWITCH = {
     **dict.fromkeys(("true", "1", "yes", "on", ""), True),
@@ -32,11 +34,13 @@ def manager_from_environment(environment: Mapping[str, str] | None = None) -> Co
     `CONFIG_DIR`: a directory whose YAML and JSON files are read, later names over earlier ones;
     files that come later as well.
     `APP_CONFIG_WATCH`: whether to watch files; true unless it says false.
-    `APP_CONFIG_SOURCES`: sources with commas between them, each over those before it: `dir` (that
-    directory), `file:PATH`, `env:PREFIX`, `vault:PATH`, `pilothouse`, or an http or https URL.
-    Without it: `dir` where there is `CONFIG_DIR`, and `env:APP`.
+    `APP_CONFIG_SOURCES`: sources with commas between them, each over those before it: `file` or
+    `dir` (that directory), `file:PATH`, `env` (the prefix APP) or `env:PREFIX`, `remote` (the URL
+    in `APP_CONFIG_URL`) or an http or https URL, `vault:PATH`, `pilothouse`.
+    Without it: `dir` where there is `CONFIG_DIR`, and `env`.
     `APP_CONFIG_KEY_FILE`: the file that holds the key of encrypted values.
-    A variable of `env:PREFIX` that ends in `_FILE` names a file with the value, as text.
+    A variable of `env` that ends in `_FILE` names a file with the value, as text; `APP_DEBUG_MODE`
+    is both `debug.mode` and `debug_mode`.
 
     Raises BadConfig, which names the variable that is wrong.
     """
@@ -74,41 +78,59 @@ def _named_sources(known: Mapping[str, str]) -> list[str]:
 
 def _source(text: str, known: Mapping[str, str], priority: int) -> ConfigSource:
     kind, _, rest = text.partition(":")
+    make = _MAKERS.get(kind)
+    if make is None:
+        raise BadConfig(f"{SOURCES}: {kind!r} is not one of {_WORDS} and a URL")
     try:
-        match kind:
-            case "dir":
-                return _directory(known, priority)
-            case "file":
-                return FileConfigSource(rest, priority=priority, environment=known)
-            case "env":
-                return EnvironmentConfigSource(
-                    rest or _PREFIX,
-                    priority=priority,
-                    secret_files=True,
-                    ignore=_OWN,
-                    environment=known,
-                )
-            case "http" | "https":
-                return RemoteConfigSource(text, priority=priority)
-            case "pilothouse":
-                return PilothouseConfigSource(
-                    _needed(known, "PILOTHOUSE_URL"),
-                    _needed(known, "PILOTHOUSE_SERVICE"),
-                    known.get("PILOTHOUSE_ENVIRONMENT", "default"),
-                    _token(known, "PILOTHOUSE_TOKEN"),
-                    priority=priority,
-                )
-            case "vault":
-                token = _token(known, "VAULT_TOKEN")
-                address = _needed(known, "VAULT_ADDR")
-                return VaultConfigSource(address, rest, token, priority=priority)
+        return make(text, rest, known, priority)
     except ValueError as error:
         raise BadConfig(f"{SOURCES}: {kind}: {error}") from None
-    raise BadConfig(f"{SOURCES}: {kind!r} is none of dir, file, env, vault, pilothouse and a URL")
 
 
-def _directory(known: Mapping[str, str], priority: int) -> ConfigSource:
-    path = Path(_needed(known, DIRECTORY))
+def _file(_: str, path: str, known: Mapping[str, str], priority: int) -> ConfigSource:
+    if not path:
+        return _directory(_, path, known, priority)
+    return FileConfigSource(path, priority=priority, environment=known)
+
+
+def _environment(_: str, prefix: str, known: Mapping[str, str], priority: int) -> ConfigSource:
+    return EnvironmentConfigSource(
+        prefix or _PREFIX,
+        priority=priority,
+        secret_files=True,
+        flat_names=True,
+        ignore=OWN,
+        environment=known,
+    )
+
+
+def _url(url: str, _: str, __: Mapping[str, str], priority: int) -> ConfigSource:
+    return RemoteConfigSource(url, priority=priority)
+
+
+def _remote(_: str, __: str, known: Mapping[str, str], priority: int) -> ConfigSource:
+    return RemoteConfigSource(_required_variable(known, URL), priority=priority)
+
+
+def _pilothouse(_: str, __: str, known: Mapping[str, str], priority: int) -> ConfigSource:
+    return PilothouseConfigSource(
+        _required_variable(known, "PILOTHOUSE_URL"),
+        _required_variable(known, "PILOTHOUSE_SERVICE"),
+        known.get("PILOTHOUSE_ENVIRONMENT", "default"),
+        _token(known, "PILOTHOUSE_TOKEN"),
+        priority=priority,
+    )
+
+
+def _vault(_: str, path: str, known: Mapping[str, str], priority: int) -> ConfigSource:
+    token = _token(known, "VAULT_TOKEN")
+    return VaultConfigSource(
+        _required_variable(known, "VAULT_ADDR"), path, token, priority=priority
+    )
+
+
+def _directory(_: str, __: str, known: Mapping[str, str], priority: int) -> ConfigSource:
+    path = Path(_required_variable(known, DIRECTORY))
     try:
         file_names(path)
     except SourceUnavailable as error:
@@ -116,7 +138,7 @@ def _directory(known: Mapping[str, str], priority: int) -> ConfigSource:
     return DirectoryConfigSource(path, priority=priority, environment=known)
 
 
-def _needed(known: Mapping[str, str], variable: str) -> str:
+def _required_variable(known: Mapping[str, str], variable: str) -> str:
     if not known.get(variable):
         raise BadConfig(f"{variable} is not set")
     return known[variable]
@@ -131,3 +153,16 @@ def _token(known: Mapping[str, str], variable: str) -> str | Callable[[], str] |
         raise BadConfig(f"{variable} and {variable}_FILE are both set")
     file = Path(path)
     return lambda: file.read_text(encoding="utf-8").strip()
+
+
+_MAKERS: Mapping[str, Callable[[str, str, Mapping[str, str], int], ConfigSource]] = {
+    "dir": _directory,
+    "file": _file,
+    "env": _environment,
+    "remote": _remote,
+    "http": _url,
+    "https": _url,
+    "vault": _vault,
+    "pilothouse": _pilothouse,
+}
+"""By the word before the colon: from the whole text, what follows the word, and variables."""

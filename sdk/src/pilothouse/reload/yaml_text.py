@@ -21,7 +21,7 @@ from yaml.events import (
 )
 
 from pilothouse.reload.errors import BadConfig
-from pilothouse_core.trees import shortened
+from pilothouse_core.trees import truncated_text
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_DEPTH: Final = 64
@@ -64,7 +64,7 @@ def loads(text: str | bytes) -> Any:
     """Return the value of a YAML text of one document; an empty one is None.
 
     Raises BadConfig, with the line, for what is not YAML or more than one document, a member that
-    stands twice, infinity and NaN, keys that are not scalars, tags that JSON has no type for, and
+    occurs twice, infinity and NaN, keys that are not scalars, tags that JSON has no type for, and
     sizes nobody writes by hand.
     """
     parser = _LOADER(text)
@@ -105,12 +105,12 @@ def _read(parser: Any) -> Any:  # noqa: C901, PLR0912, PLR0915 - one flat loop, 
                 else:
                     if anchor is not None:
                         anchors[anchor] = (text, 1)
-                    key = _named(text, event, target, merged)
+                    key = _member_name(text, event, target, merged)
                 continue
             if tag is None and event.implicit[0]:
                 value = text if text[:1] not in _TYPED else _plain(text, event)
             else:
-                value = text if tag is None else _tagged(text, event)
+                value = text if tag is None else _tagged_value(text, event)
             if anchor is not None:
                 anchors[anchor] = (value, 1)
         elif kind is MappingStartEvent or kind is SequenceStartEvent:
@@ -124,17 +124,17 @@ def _read(parser: Any) -> Any:  # noqa: C901, PLR0912, PLR0915 - one flat loop, 
             key, merged = None, _ABSENT
             continue
         elif kind is MappingEndEvent or kind is SequenceEndEvent:
-            value = target if merged is _ABSENT else _merged(merged, event) | target
+            value = target if merged is _ABSENT else _merged_members(merged, event) | target
             target, key, is_mapping, merged, anchor, before = around.pop()
             if anchor is not None:
                 anchors[anchor] = (value, nodes - before)
         elif kind is AliasEvent:
-            value, size = _anchored(anchors, event)
+            value, size = _anchored_value(anchors, event)
             nodes += size
             if is_mapping and key is None:
                 if not isinstance(value, str):
                     raise _bad("a key that is not a scalar", event)
-                key = _named(value, event, target, merged)
+                key = _member_name(value, event, target, merged)
                 continue
         else:
             if kind is DocumentStartEvent:
@@ -157,19 +157,19 @@ def _read(parser: Any) -> Any:  # noqa: C901, PLR0912, PLR0915 - one flat loop, 
 _MERGE: Final = str(b"<<", "ascii")  # an object of its own: a quoted "<<" is an ordinary name
 
 
-def _named(text: str, event: Any, target: dict[str, Any], merged: Any) -> str:
+def _member_name(text: str, event: Any, target: dict[str, Any], merged: Any) -> str:
     if text == "<<" and type(event) is ScalarEvent and event.tag is None and event.implicit[0]:
         if merged is not _ABSENT:
-            raise _bad("the key '<<' stands twice in one mapping", event)
+            raise _bad("the key '<<' occurs twice in one mapping", event)
         return _MERGE
     if type(event) is ScalarEvent and event.tag not in _TEXTS:
         raise _bad("a key with a tag", event)
     if text in target:
-        raise _bad(f"the key {shortened(text)!r} stands twice in one mapping", event)
+        raise _bad(f"the key {truncated_text(text)!r} occurs twice in one mapping", event)
     return text
 
 
-def _merged(value: Any, event: Any) -> dict[str, Any]:
+def _merged_members(value: Any, event: Any) -> dict[str, Any]:
     """Return the members that `<<` brings; of several mappings the first has the last word."""
     members: dict[str, Any] = {}
     for mapping in reversed(value if isinstance(value, list) else [value]):
@@ -179,12 +179,12 @@ def _merged(value: Any, event: Any) -> dict[str, Any]:
     return members
 
 
-def _anchored(anchors: dict[str, tuple[Any, int] | None], event: Any) -> tuple[Any, int]:
+def _anchored_value(anchors: dict[str, tuple[Any, int] | None], event: Any) -> tuple[Any, int]:
     if event.anchor not in anchors:
-        raise _bad("an alias of nothing that stands before it", event)
+        raise _bad("an undefined alias", event)
     anchored = anchors[event.anchor]
     if anchored is None:
-        raise _bad("an alias inside of what it stands for", event)
+        raise _bad("a recursive alias", event)
     return anchored
 
 
@@ -226,7 +226,7 @@ def _integer(text: str, event: Any) -> int:
     return -number if text[0] == "-" else number
 
 
-def _tagged(text: str, event: Any) -> Any:
+def _tagged_value(text: str, event: Any) -> Any:
     tag = event.tag
     if tag in _TEXTS:
         return text

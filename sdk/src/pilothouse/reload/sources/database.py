@@ -8,10 +8,10 @@ from contextlib import closing
 from typing import Any, Literal
 
 from pilothouse.reload.errors import BadConfig, SourceUnavailable
-from pilothouse.reload.sources.polling import polled
+from pilothouse.reload.sources.polling import poll_changes
 from pilothouse.reload.validation import Flaw, Rules
 from pilothouse_core.strict_json import BadJson, loads
-from pilothouse_core.trees import KeysConflict, Tree, graft, leaves
+from pilothouse_core.trees import KeysConflict, Tree, leaves, set_in
 
 ParamStyle = Literal["qmark", "numeric", "format", "pyformat"]
 _MARKS: dict[str, str] = {"qmark": "?, ?", "numeric": ":1, :2"}
@@ -80,7 +80,7 @@ class DatabaseConfigSource:
     async def watch(self) -> AsyncGenerator[None, None]:
         """Yield when a row differs, the database is away, or is back."""
         if self._poll_seconds is not None:
-            async for _ in polled(self.is_modified, self._poll_seconds):
+            async for _ in poll_changes(self.is_modified, self._poll_seconds):
                 yield
 
     def _rows(self) -> dict[str, str]:
@@ -113,7 +113,7 @@ def _tree(rows: Mapping[str, str]) -> Tree:
     tree: Tree = {}
     for path, text in rows.items():
         try:
-            graft(tree, path, loads(text))
+            set_in(tree, path, loads(text))
         except BadJson as error:
             raise BadConfig(f"the value at {path} is not JSON: {error.reason}") from None
         except KeysConflict as error:

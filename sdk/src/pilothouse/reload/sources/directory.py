@@ -7,18 +7,21 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-from pilothouse.reload.documents import SUFFIXES
+from pilothouse.reload.documents import suffix_of
 from pilothouse.reload.errors import BadConfig, ReloadError, SourceUnavailable
-from pilothouse.reload.layering import merged
+from pilothouse.reload.merge import merge_layers
 from pilothouse.reload.sources.file import FileConfigSource
-from pilothouse.reload.sources.watching import stirrings
+from pilothouse.reload.sources.file_watch import stirrings
 from pilothouse.reload.validation import Flaw, Rules
 
+_SUFFIXES = frozenset({".yaml", ".yml", ".json", ".toml"})
 _SECOND_LOOK_SECONDS = 0.25
 
 
 class DirectoryConfigSource:
-    """All YAML and JSON files of a directory, later names over earlier ones; files come and go.
+    """All YAML, JSON and TOML files of a directory, later names over earlier ones.
+
+    Files come and go.
 
     Each is read as `FileConfigSource` does. Names that begin with a dot are left out. The
     directory is one source: while one of its files is broken, what all of them held stays.
@@ -62,12 +65,12 @@ class DirectoryConfigSource:
         self._files = {name: self._files.get(name) or self._file(name) for name in names}
         files = self._files.values()
         # All of them, though one be broken: each remembers what it has seen.
-        trees = await asyncio.gather(*map(_loaded, files), return_exceptions=True)
+        trees = await asyncio.gather(*map(_load_file, files), return_exceptions=True)
         for tree in trees:
             if isinstance(tree, BaseException):
                 raise tree
         self.warnings = tuple(f"{file.name}: {one}" for file in files for one in file.warnings)
-        return merged(tree for tree in trees if not isinstance(tree, BaseException))
+        return merge_layers(tree for tree in trees if not isinstance(tree, BaseException))
 
     async def is_modified(self) -> bool:
         """Tell whether a file came, went, or holds something else than the last load saw."""
@@ -108,7 +111,7 @@ def file_names(directory: Path) -> list[str]:
         return sorted(
             entry.name
             for entry in directory.iterdir()
-            if entry.suffix.lower() in SUFFIXES
+            if suffix_of(entry.name) in _SUFFIXES
             and not entry.name.startswith(".")
             and entry.is_file()  # a symlink may lead nowhere for a moment
         )
@@ -116,7 +119,7 @@ def file_names(directory: Path) -> list[str]:
         raise SourceUnavailable(f"cannot be read: {error.strerror}") from None
 
 
-async def _loaded(file: FileConfigSource) -> Mapping[str, Any]:
+async def _load_file(file: FileConfigSource) -> Mapping[str, Any]:
     try:
         return await file.load_config()
     except SourceUnavailable as error:

@@ -1,16 +1,22 @@
 """Environment variables as a source."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
 
 from pilothouse.reload.errors import BadConfig
-from pilothouse.reload.expansion import read_value
+from pilothouse.reload.expansion import read_variable
+from pilothouse.reload.names import path_of_variable
+from pilothouse.reload.regular_files import read_regular_file
 from pilothouse.reload.validation import Flaw, Rules
-from pilothouse_core.trees import KeysConflict, Tree, graft
+from pilothouse_core.trees import KeysConflict, Tree, set_in
 
 _FILE = "_FILE"
+_LINK = re.compile(r"(?P<service>.+)_PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?", re.ASCII)
+_LINK_ADDRESS = re.compile(r"(tcp|udp|sctp)://[^/\s]+:\d+", re.ASCII)
 
 
 class EnvironmentConfigSource:
@@ -20,7 +26,12 @@ class EnvironmentConfigSource:
     where `__` stands anywhere after the prefix, also right after it, only `__` separates; else
     every `_` does. So with the prefix APP `APP_DB_HOST` is `db.host`, `APP_DB__MAX_SIZE` is
     `db.max_size`, and `APP__LOG_LEVEL` is `log_level`. With `secret_files` a variable
-    `APP_DB_PASSWORD_FILE` names a file that holds `db.password`, as text.
+    `APP_DB_PASSWORD_FILE` names a file that holds `db.password`, as text. `True` and `FALSE` are
+    booleans as well. With `flat_names` `APP_DB_HOST` is both `db.host` and `db_host`.
+
+    What Kubernetes and Docker set for a Service is left out (`APP_PORT=tcp://10.0.0.1:80`,
+    `APP_PORT_80_TCP_ADDR`, `APP_SERVICE_HOST`): a Service called `app` or `app-db` is no
+    configuration.
     """
 
     kind = "environment"
@@ -33,6 +44,7 @@ class EnvironmentConfigSource:
         name: str | None = None,
         separator: Literal["_", "__"] | None = None,
         secret_files: bool = False,
+        flat_names: bool = False,
         ignore: Iterable[str] = (),
         environment: Mapping[str, str] | None = None,
         rules: Rules | None = None,
@@ -44,6 +56,7 @@ class EnvironmentConfigSource:
         self.name = name or f"environment:{self.prefix}"
         self._separator = separator
         self._secret_files = secret_files
+        self._flat_names = flat_names
         self._ignored = frozenset(ignore)
         self._environment = os.environ if environment is None else environment
         self.rules = rules or Rules()
@@ -68,34 +81,61 @@ class EnvironmentConfigSource:
 
     def _read(self) -> Tree:
         tree: Tree = {}
+        flat: Tree = {}
         seen: dict[str, str] = {}
-        for variable, text in sorted(dict(self._environment).items()):
-            if not variable.startswith(f"{self.prefix}_") or variable in self._ignored:
+        known = dict(self._environment)
+        ignored = self._ignored | find_service_links(known)
+        for variable, text in sorted(known.items()):
+            if not variable.startswith(f"{self.prefix}_") or variable in ignored:
                 continue
             is_file = self._secret_files and variable.endswith(_FILE)
-            path = self._path(variable, variable.removesuffix(_FILE) if is_file else variable)
+            spelling = variable.removesuffix(_FILE) if is_file else variable
+            path = path_of_variable(variable, spelling[len(self.prefix) :], self._separator)
             if path in seen:
                 raise BadConfig(f"{seen[path]} and {variable} both set {path}")
             seen[path] = variable
-            value = _secret(variable, text) if is_file else read_value(text)
+            value = _secret(variable, text) if is_file else read_variable(text)
             try:
-                graft(tree, path, value)
+                set_in(tree, path, value)
             except KeysConflict as error:
                 raise BadConfig(f"{variable}: {error}") from None
-        return tree
+            if self._flat_names:
+                flat[path.replace(".", "_")] = value
+        return {**flat, **tree}
 
-    def _path(self, variable: str, spelling: str) -> str:
-        rest = spelling[len(self.prefix) :]
-        separator = self._separator or ("__" if "__" in rest else "_")
-        names = rest.removeprefix(separator).removeprefix("_").lower().split(separator)
-        if not all(names):
-            raise BadConfig(f"{variable} has an empty name between its underscores")
-        return ".".join(names)
+
+def find_service_links(known: Mapping[str, str]) -> frozenset[str]:
+    """Return the variables that Kubernetes and Docker set for each Service that a program sees."""
+    links = {name: match["service"] for name in known if (match := _LINK.fullmatch(name))}
+    services = {links[name] for name in links if _LINK_ADDRESS.fullmatch(known[name])}
+    found = {name for name, service in links.items() if service in services}
+    for name, text in known.items():
+        if name.endswith("_PORT") and _LINK_ADDRESS.fullmatch(text):
+            services.add(name.removesuffix("_PORT"))
+            found.add(name)
+    for service in services:
+        if _is_address(known.get(f"{service}_SERVICE_HOST", "")):
+            found.add(f"{service}_SERVICE_HOST")
+        ports = f"{service}_SERVICE_PORT"
+        found |= {
+            name
+            for name, text in known.items()
+            if (name == ports or name.startswith(f"{ports}_")) and text.isdecimal()
+        }
+    return frozenset(found)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _secret(variable: str, path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+        return read_regular_file(Path(path)).decode().rstrip("\r\n")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise BadConfig(f"the file that {variable} names cannot be read: {reason}") from None

@@ -5,22 +5,24 @@ import hashlib
 import os
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-from pilothouse.reload.documents import SUFFIXES, read_document, write_document
+from pilothouse.reload.documents import SUFFIXES, read_document, suffix_of, write_document
 from pilothouse.reload.errors import InvalidConfig, SourceUnavailable
-from pilothouse.reload.expansion import expanded
-from pilothouse.reload.sources.watching import Signature, signature, stirrings
-from pilothouse.reload.validation import Flaw, Rules, hard_coded
+from pilothouse.reload.expansion import expand_tree
+from pilothouse.reload.regular_files import read_regular_file
+from pilothouse.reload.sources.file_watch import Signature, signature, stirrings
+from pilothouse.reload.validation import Flaw, Rules, hard_coded, texts_of
 
 _UNKNOWN = b"unknown"
 _ABSENT = b"absent"
 
 
 class FileConfigSource:
-    """A file that is YAML or JSON by its suffix, with `${VAR:default}` in its texts.
+    """A file that is YAML, JSON, TOML or .env by its suffix, with `${VAR:default}` in its texts.
 
     Only texts are expanded, never names, and never what a variable holds. A file that is empty,
     holds a member twice, NaN, or something other than a mapping is refused.
@@ -39,7 +41,8 @@ class FileConfigSource:
     ) -> None:
         # Absolute but not resolved: symlinks on the way are how it may come to change.
         self.path = Path(os.path.abspath(path))  # noqa: PTH100
-        if self.path.suffix.lower() not in SUFFIXES:
+        self._suffix = suffix_of(self.path.name)
+        if self._suffix not in SUFFIXES:
             raise ValueError(f"{self.path.name} ends in none of {', '.join(SUFFIXES)}")
         self.priority = priority
         self.name = name or f"file:{path}"
@@ -49,6 +52,8 @@ class FileConfigSource:
         """What the last load found odd: credentials, where the rules say to warn of them."""
         self._digest = _UNKNOWN  # of what the last load saw, whether it could be used or not
         self._signature: Signature = None
+        self.from_variables: AbstractSet[tuple[str, str]] = frozenset()
+        """Paths and texts that the last load did not find written in the file."""
 
     async def load_config(self) -> Mapping[str, Any]:
         """Return the file's content, expanded.
@@ -64,7 +69,7 @@ class FileConfigSource:
         What is written is what is given: references are not put back. Raises BadConfig and
         SourceUnavailable.
         """
-        content = write_document(config, self.path.suffix)
+        content = write_document(config, self._suffix)
         await asyncio.to_thread(self._write, content)
 
     async def is_modified(self) -> bool:
@@ -87,16 +92,18 @@ class FileConfigSource:
     def _load(self) -> Mapping[str, Any]:
         self._signature = signature(self.path)
         try:
-            content = self.path.read_bytes()
+            content = read_regular_file(self.path)
         except OSError as error:
             self._digest = _ABSENT
             raise SourceUnavailable(f"cannot be read: {error.strerror}") from None
         self._digest = _digest(content)
-        tree = read_document(content, self.path.suffix)
+        tree = read_document(content, self._suffix)
         self._look_for_credentials(tree)
         # Without these no text can hold a reference, however it is escaped.
         may_refer = b"${" in content or b"\\" in content
-        return expanded(tree, self._environment) if may_refer else tree
+        config = expand_tree(tree, self._environment) if may_refer else tree
+        self.from_variables = _texts_from_variables(tree, config) if may_refer else frozenset()
+        return config
 
     def _look_for_credentials(self, tree: Mapping[str, Any]) -> None:
         # Before expansion: a password that comes from a variable is where it should be.
@@ -113,7 +120,7 @@ class FileConfigSource:
         if found is not None and found == self._signature:
             return False
         try:
-            digest = _digest(self.path.read_bytes())
+            digest = _digest(read_regular_file(self.path))
         except OSError:
             digest = _ABSENT
         if digest == self._digest:
@@ -136,3 +143,17 @@ class FileConfigSource:
 
 def _digest(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()
+
+
+def _texts_from_variables(
+    written: Mapping[str, Any], config: Mapping[str, Any]
+) -> AbstractSet[tuple[str, str]]:
+    """Return what is in `config` and not in the file, not even as the default of a reference."""
+    texts: dict[str, list[str]] = {}
+    for path, text in texts_of(written):
+        texts.setdefault(path, []).append(text)
+    return frozenset(
+        (path, text)
+        for path, text in texts_of(config)
+        if not any(text in one for one in texts.get(path, ()))
+    )

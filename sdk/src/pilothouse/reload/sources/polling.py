@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from pilothouse.reload.errors import ReloadError
 
 
-async def polled(
+async def poll_changes(
     is_modified: Callable[[], Awaitable[bool]], seconds: float
 ) -> AsyncGenerator[None, None]:
     """Yield when something is modified, cannot be looked at, or can be again.

@@ -1,13 +1,15 @@
 """A document that is served over HTTP, by a primary and by backups."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from pilothouse.reload.breaker import Breaker
-from pilothouse.reload.documents import read_document
+from pilothouse.reload.documents import SUFFIXES, read_document
 from pilothouse.reload.errors import BadConfig, SourceUnavailable
 from pilothouse.reload.http import Server
-from pilothouse.reload.sources.polling import polled
+from pilothouse.reload.sources.polling import poll_changes
 from pilothouse.reload.validation import Flaw, Rules
 from pilothouse.transport import Answer
 
@@ -15,12 +17,22 @@ _SUFFIXES = {
     "application/json": ".json",
     "application/yaml": ".yaml",
     "application/x-yaml": ".yaml",
+    "application/vnd.yaml": ".yaml",
+    "text/json": ".json",
+    "text/x-json": ".json",
+    "text/x-yaml": ".yaml",
     "text/yaml": ".yaml",
 }
+_SAYING_NOTHING = frozenset({"text/plain", "application/octet-stream", "binary/octet-stream", ""})
+"""Types of servers that know no better: the URL may."""
 
 
 class RemoteConfigSource:
-    """GET of a JSON or YAML mapping, by its Content-Type; an ETag saves what has not changed.
+    """GET of a JSON or YAML mapping; an ETag saves what has not changed.
+
+    Which of the two it is the Content-Type says, or the suffix of the URL's path where the type is
+    text/plain, application/octet-stream or absent. Redirects are followed, but never from https to
+    http; to another origin without `headers`. `proxy` is as that of `Limits`.
 
     `backups` are further URLs of the same document, asked in this order while the ones before do
     not deliver. Each has a breaker: after `failures` in a row a server is left alone for `pause`
@@ -45,9 +57,16 @@ class RemoteConfigSource:
         failures: int = 3,
         pause: float = 30.0,
         rules: Rules | None = None,
+        proxy: str | None = None,
     ) -> None:
         self.servers = [
-            Server(one, timeout=timeout, breaker=Breaker(failures=failures, pause=pause))
+            Server(
+                one,
+                timeout=timeout,
+                proxy=proxy,
+                breaker=Breaker(failures=failures, pause=pause),
+                is_document=True,
+            )
             for one in (url, *backups)
         ]
         self.priority = priority
@@ -67,9 +86,9 @@ class RemoteConfigSource:
         for server in self.servers:
             try:
                 answer = await server.request("GET", headers=self._headers)
-                tree = _read(answer)
+                tree = _read(answer, server.url)
             except (SourceUnavailable, BadConfig) as error:
-                reasons.append(_told(server, error))
+                reasons.append(_error_message(server, error))
             else:
                 self._seen = server.url, answer.etag, answer.body
                 return tree
@@ -87,9 +106,9 @@ class RemoteConfigSource:
             try:
                 answer = await server.request("GET", headers={**self._headers, **tag})
                 if not answer.is_unchanged:
-                    _read(answer)
+                    _read(answer, server.url)
             except (SourceUnavailable, BadConfig) as error:
-                reasons.append(_told(server, error))
+                reasons.append(_error_message(server, error))
             else:
                 return not answer.is_unchanged and (url, body) != (server.url, answer.body)
         raise SourceUnavailable("; ".join(reasons))
@@ -101,7 +120,7 @@ class RemoteConfigSource:
     async def watch(self) -> AsyncGenerator[None, None]:
         """Yield when what is served has changed, is away, or is back."""
         if self._poll_seconds is not None:
-            async for _ in polled(self.is_modified, self._poll_seconds):
+            async for _ in poll_changes(self.is_modified, self._poll_seconds):
                 yield
 
     async def close(self) -> None:
@@ -109,14 +128,25 @@ class RemoteConfigSource:
             await server.close()
 
 
-def _told(server: Server, error: Exception) -> str:
+def _error_message(server: Server, error: Exception) -> str:
     said = str(error)
     return said if said.startswith(server.shown) else f"{server.shown}: {said}"
 
 
-def _read(answer: Answer) -> dict[str, Any]:
-    kind = answer.headers.get("content-type", "nothing").partition(";")[0].strip().lower()
-    suffix = ".json" if kind.endswith("+json") else _SUFFIXES.get(kind)
-    if suffix is None:
-        raise BadConfig(f"answers with {kind} instead of JSON or YAML")
+def _read(answer: Answer, url: str) -> dict[str, Any]:
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    suffix = _suffix_of_type(kind)
+    if suffix is None and kind in _SAYING_NOTHING:
+        suffix = PurePosixPath(urlsplit(url).path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise BadConfig(
+            f"answers with {kind or 'no Content-Type'} instead of JSON or YAML, and its URL does"
+            f" not end in {', '.join(SUFFIXES)}"
+        )
     return read_document(answer.body, suffix)
+
+
+def _suffix_of_type(kind: str) -> str | None:
+    if kind.endswith("+json"):
+        return ".json"
+    return ".yaml" if kind.endswith("+yaml") else _SUFFIXES.get(kind)

@@ -22,7 +22,8 @@ class PilothouseConfigSource:
 
     Without `reveal` secrets are left out, so that another source may hold them; with it they are
     there in plain, which the token must be allowed to see, and which is audited at every load.
-    `watch` waits for changes at the service, and polls only after failures.
+    `watch` waits for changes at the service, and polls only after failures. `proxy` is as that of
+    `Limits`.
     """
 
     is_remote = True
@@ -43,11 +44,12 @@ class PilothouseConfigSource:
         name: str | None = None,
         retry_seconds: float = 5.0,
         rules: Rules | None = None,
+        proxy: str | None = None,
     ) -> None:
         self.priority = priority
         self.name = name or f"pilothouse:{environment}/{service}"
         self.rules = rules or Rules()
-        self.server = Server(url, token=token, timeout=timeout)
+        self.server = Server(url, token=token, timeout=timeout, proxy=proxy)
         self._service, self._environment = service, environment
         self._reveal = reveal
         self._retry_seconds = retry_seconds
@@ -130,8 +132,11 @@ def _data(answer: Answer) -> dict[str, Any]:
 
 
 def _without_secrets(tree: Mapping[str, Any]) -> Tree:
-    return {
-        name: _without_secrets(value) if isinstance(value, dict) else value
-        for name, value in tree.items()
-        if not is_secret(value)
-    }
+    return {name: _plain(value) for name, value in tree.items() if not is_secret(value)}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value without its secrets; an item of a list is None then, and keeps its place."""
+    if isinstance(value, list):
+        return [None if is_secret(item) else _plain(item) for item in value]
+    return _without_secrets(value) if isinstance(value, dict) else value

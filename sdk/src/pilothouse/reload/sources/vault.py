@@ -5,14 +5,17 @@ from typing import Any
 
 from pilothouse.reload.errors import BadConfig
 from pilothouse.reload.http import Server
-from pilothouse.reload.sources.polling import polled
+from pilothouse.reload.sources.polling import poll_changes
 from pilothouse.reload.validation import Flaw, Rules
 from pilothouse.transport import Token
 from pilothouse_core.strict_json import BadJson, loads
 
 
 class VaultConfigSource:
-    """The data of one secret. `token` may be a function, which is asked before every request."""
+    """The data of one secret. `token` may be a function, which is asked before every request.
+
+    `proxy` is as that of `Limits`.
+    """
 
     is_remote = True
 
@@ -31,6 +34,7 @@ class VaultConfigSource:
         name: str | None = None,
         poll_seconds: float | None = 60.0,
         rules: Rules | None = None,
+        proxy: str | None = None,
     ) -> None:
         if any(part in {"", ".", ".."} for part in f"{mount}/{path}".split("/")):
             # Vault and what lies before it would take it for another path.
@@ -38,7 +42,7 @@ class VaultConfigSource:
         self.priority = priority
         self.name = name or f"vault:{mount}/{path}"
         self.rules = rules or Rules()
-        self.server = Server(address, timeout=timeout)
+        self.server = Server(address, timeout=timeout, proxy=proxy)
         self._token = token
         self._namespace = namespace
         self._place = f"/v1/{mount}/data/{path}"
@@ -71,7 +75,7 @@ class VaultConfigSource:
     async def watch(self) -> AsyncGenerator[None, None]:
         """Yield when there is another version, Vault is away, or is back."""
         if self._poll_seconds is not None:
-            async for _ in polled(self.is_modified, self._poll_seconds):
+            async for _ in poll_changes(self.is_modified, self._poll_seconds):
                 yield
 
     async def close(self) -> None:

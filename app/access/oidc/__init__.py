@@ -1,0 +1,1 @@
+"""Access tokens of people from an OpenID Connect issuer."""

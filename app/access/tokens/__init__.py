@@ -1,0 +1,1 @@
+"""Tokens of machines: their model, store, cache and routes."""

@@ -1,0 +1,1 @@
+"""The audit: a hash chain of who did what, when and from where."""

@@ -1,0 +1,1 @@
+"""Change events for other systems, published by a relay."""

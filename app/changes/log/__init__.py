@@ -1,0 +1,1 @@
+"""The port for the change log, and its adapters."""

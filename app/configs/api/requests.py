@@ -1,0 +1,237 @@
+"""Parameters of configuration requests: the addressed layer, options and preconditions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+from fastapi import Depends, Path, Query
+
+from app.access.model import Caller, Right
+from app.changes.model import Idempotency
+from app.configs.checks.credentials import PointerOf, no_pointer
+from app.configs.documents.edits import Edit
+from app.configs.documents.writer import Write
+from app.configs.errors import AddressContradicts
+from app.configs.model import BASE, SHARED, DocumentId, document_id
+from app.configs.services.read_options import ReadOptions
+from app.configs.services.transfer import MEDIA_TYPES
+from app.web.conditional import IfMatch
+from app.web.openapi import KEY, NAME, USER
+from pilothouse_core.keys import canonical_key, key_of, names_of
+
+Environment = Annotated[
+    str, Query(description="`default` is what every other inherits from.", json_schema_extra=NAME)
+]
+ServiceName = Annotated[
+    str, Query(description="`_shared` is the layer all services inherit.", json_schema_extra=NAME)
+]
+User = Annotated[
+    str | None, Query(description="Adds the layer of one user.", json_schema_extra=USER)
+]
+PathKey = Annotated[
+    str,
+    Path(
+        description="A dotted path, e.g. `database.pool.size`; `-` where the query has `key`.",
+        json_schema_extra=KEY,
+    ),
+]
+QueryKey = Annotated[
+    str | None,
+    Query(
+        alias="key",
+        description="The key, instead of that in the path: for keys with a slash, such as "
+        "`nodeSelector[kubernetes.io/os]`.",
+        json_schema_extra=KEY,
+    ),
+]
+
+
+async def _addressed_key(key: PathKey, named: QueryKey = None) -> str:
+    return canonical_key(key if named is None else named)
+
+
+AddressedKey = Annotated[str, Depends(_addressed_key)]
+Reveal = Annotated[bool, Query(description="Decrypt secrets; audited, never cached.")]
+Resolve = Annotated[bool, Query(description="`false`: the addressed layer only.")]
+
+
+async def _read_options(
+    *,
+    resolve_placeholders: Annotated[
+        bool, Query(description="Put values in place of `${key}` and `${key:default}`.")
+    ] = False,
+    relaxed_names: Annotated[
+        bool,
+        Query(
+            description="Take `first-name`, `firstName` and `first_name` for one, as Spring does."
+        ),
+    ] = False,
+) -> ReadOptions:
+    return ReadOptions(resolve_placeholders, relaxed_names)
+
+
+ReadOptionsQuery = Annotated[ReadOptions, Depends(_read_options)]
+
+# As OpenAPI sees a file in each format: what can be parsed by its media type, or text.
+FILES: dict[str, Any] = {
+    media: {"schema": {"type": "object" if form in {"json", "yaml"} else "string"}}
+    for form, media in MEDIA_TYPES.items()
+}
+
+
+async def _addressed_document(
+    environment: Environment = BASE, service_name: ServiceName = SHARED, user: User = None
+) -> DocumentId:
+    return document_id(environment, service_name, user)
+
+
+AddressedDocument = Annotated[DocumentId, Depends(_addressed_document)]
+
+
+class AddressBody(Protocol):
+    """A body that may also name the layer."""
+
+    environment: str | None
+    service_name: str | None
+    user: str | None
+
+
+def address_of_query_or_body(
+    document: DocumentId, body: AddressBody, query: Mapping[str, str]
+) -> DocumentId:
+    """Return the layer that the query or the body states; raises AddressContradicts."""
+    names = {
+        "environment": document.environment,
+        "service_name": document.service,
+        "user": document.user,
+    }
+    for name, of_query in list(names.items()):
+        stated = getattr(body, name)
+        if stated is not None and name in query and stated != of_query:
+            raise AddressContradicts(name)
+        if stated is not None:
+            names[name] = stated
+    return document_id(str(names["environment"]), str(names["service_name"]), names["user"])
+
+
+ANY = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The layers that a list covers; None means every environment, service or user."""
+
+    environment: str | None
+    service: str | None
+    user: str | None
+
+    def holds(self, document: DocumentId) -> bool:
+        return (
+            self.environment in {None, document.environment}
+            and self.service in {None, document.service}
+            and self.user in {None, document.user}
+        )
+
+
+SpannedEnvironment = Annotated[
+    str | None, Query(description="`*` for all; `default` where others are given.")
+]
+SpannedService = Annotated[
+    str | None, Query(description="`*` for all; `_shared` where others are given.")
+]
+
+
+def span_of(
+    environment: str | None, service: str | None, user: str | None, *, is_filtered: bool
+) -> Span | DocumentId:
+    """Return the one layer that is addressed, or the span where none is; raises BadName.
+
+    What is not given is `default` and `_shared` where anything is, else everything.
+    """
+    if environment is None and service is None and user is None and not is_filtered:
+        return Span(None, None, None)
+    if ANY not in {environment, service}:
+        return document_id(
+            BASE if environment is None else environment,
+            SHARED if service is None else service,
+            user,
+        )
+    named = document_id(
+        BASE if environment in {None, ANY} else str(environment),
+        SHARED if service in {None, ANY} else str(service),
+        user,
+    )
+    return Span(
+        None if environment in {None, ANY} else named.environment,
+        None if service in {None, ANY} else named.service,
+        user,
+    )
+
+
+def demand(caller: Caller, right: Right, document: DocumentId) -> None:
+    """Raise Denied unless the caller has the right over the addressed document.
+
+    It includes the inherited layers: a right to a service covers its effective configuration.
+    """
+    caller.demand(right, document.environment, document.service)
+
+
+def sees_fingerprints(caller: Caller, document: DocumentId) -> bool:
+    return caller.can_see_fingerprints(document.environment, document.service)
+
+
+def write_of(  # noqa: PLR0913 - what a request may say of a write
+    document: DocumentId,
+    edit: Edit,
+    caller: Caller,
+    comment: str = "",
+    *,
+    remark: str | None = None,
+    expected: IfMatch | None = None,
+    idempotency: Idempotency | None = None,
+    replaces: bool = False,
+    place: PointerOf = no_pointer,
+) -> Write:
+    return Write(
+        document,
+        edit,
+        caller.actor(remark),
+        caller.request_id,
+        _comment_with_remark(comment, remark) if caller.is_known else comment,
+        expected=expected.allows if expected is not None and expected.is_stated else None,
+        replaces=replaces,
+        idempotency=idempotency and idempotency.by(caller.principal.actor),
+        place=place,
+        source=caller.source or None,
+    )
+
+
+def _comment_with_remark(comment: str, remark: str | None) -> str:
+    """Append the author that the request names; the log has the authenticated caller."""
+    return comment if remark is None else f"{comment} (by {remark})".strip()
+
+
+def pointer_in_value(key: str, value: Any) -> PointerOf:
+    """Find keys in a body whose `value` is what `key` gets."""
+    return lambda found: "#/value" + _path(value, found.removeprefix(key).removeprefix("."))
+
+
+def pointer_below(member: str, members: Mapping[str, Any]) -> PointerOf:
+    """Find keys in a body one `member` of which holds them, dotted or nested."""
+    return lambda found: f"#/{member}" + _path(members, found)
+
+
+def _path(members: object, key: str) -> str:
+    """Return the pointer from an object to a key, "" if there is none."""
+    return _path_of(members, names_of(key))
+
+
+def _path_of(members: object, names: Sequence[str]) -> str:
+    if not isinstance(members, Mapping):
+        return ""
+    for depth in range(len(names), 0, -1):
+        for name in {key_of(names[:depth]), *names[:1][: 2 - depth]}:
+            inner = _path_of(members[name], names[depth:]) if name in members else ""
+            if inner or (name in members and depth == len(names)):
+                return f"/{name.replace('~', '~0').replace('/', '~1')}{inner}"
+    return ""

@@ -1,0 +1,444 @@
+"""Request and response schemas of configurations."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from app.actors import actor_name
+from app.changes.model import Action, Change, Pointer
+from app.configs.documents.reader import Effective
+from app.configs.errors import MOST_FOUND
+from app.configs.model import BASE, SHARED, DocumentId, Finding, document_id
+from app.configs.services.answers import KeyAnswer, UsedPlaceholder
+from app.configs.services.documents import VisibleVersion
+from app.configs.services.keys import KeyChange
+from app.configs.services.transfer import ImportResult
+from app.web.openapi import KEY, KEYED, NAME, USER
+from app.web.request_body import RequestBody
+from pilothouse_core.diff import Diff
+from pilothouse_core.placeholders import Outcome
+
+Comment = Annotated[str, Field(max_length=1000, description="Why; kept in the history.")]
+Version = Annotated[int, Field(ge=1, lt=2**31)]
+Key = Annotated[
+    str, Field(description="A dotted path, e.g. `database.pool.size`.", json_schema_extra=KEY)
+]
+Name = Annotated[str, Field(json_schema_extra=NAME)]
+UserName = Annotated[str, Field(json_schema_extra=USER)]
+
+
+class KeyIn(RequestBody):
+    key: Key
+    value: Any = Field(description="Any JSON value; an object is a section of further keys.")
+    environment: Name = BASE
+    service_name: Name = SHARED
+    user: UserName | None = None
+    is_encrypted: bool = False
+    comment: Comment = ""
+
+
+class ValueIn(RequestBody):
+    value: Any
+    is_encrypted: bool | None = Field(
+        None, description="Unset: a secret stays a secret. `false` makes it plain."
+    )
+    comment: Comment = ""
+    environment: Name | None = Field(None, description="The same as in the query, or only here.")
+    service_name: Name | None = None
+    user: UserName | None = None
+
+
+class PatchIn(RequestBody):
+    set: dict[str, Any] = Field(default_factory=dict, json_schema_extra=KEYED)
+    encrypt: list[Key] = Field(default_factory=list, max_length=10_000)
+    unset: list[Key] = Field(default_factory=list, max_length=10_000)
+    comment: Comment = ""
+
+
+class RollbackIn(RequestBody):
+    version: Version
+    comment: Comment = ""
+
+
+class BulkItemIn(RequestBody):
+    key: Key
+    environment: Name = BASE
+    service_name: Name = SHARED
+    user: UserName | None = None
+
+
+class BulkIn(RequestBody):
+    environment: Name = BASE
+    service_name: Name = SHARED
+    user: UserName | None = None
+    keys: list[Key] | None = Field(None, max_length=1000)
+    items: list[BulkItemIn] | None = Field(None, max_length=1000)
+
+
+class SourceOut(BaseModel):
+    environment: str
+    service_name: str
+    user: str | None = None
+
+    @classmethod
+    def of(cls, document: DocumentId) -> "SourceOut":
+        return cls(
+            environment=document.environment, service_name=document.service, user=document.user
+        )
+
+
+class WarningOut(BaseModel):
+    key: str
+    rule: str = Field(description="The rule that takes its plain value for a credential.")
+
+    @classmethod
+    def all(cls, findings: Sequence[Finding]) -> "list[WarningOut]":
+        warned = (finding for finding in findings if not finding.allowed)
+        return [cls(key=each.key, rule=each.rule) for each in islice(warned, MOST_FOUND)]
+
+
+Warnings = Annotated[
+    list[WarningOut],
+    Field(
+        default_factory=list,
+        description="Credentials that this write set plainly; the first 100 of them.",
+    ),
+]
+
+
+class PlaceholderOut(BaseModel):
+    """The replacement of one `${name}`."""
+
+    name: str
+    outcome: Outcome = Field(
+        description="`value`: the value of `key`. `default`: the text after the colon. "
+        "`unresolved`: nothing, the text is as it is stored."
+    )
+    key: str | None = Field(None, description="The key whose value it is.")
+    source: SourceOut | None = Field(None, description="The layer that value comes from.")
+
+    @classmethod
+    def of(cls, used: UsedPlaceholder) -> "PlaceholderOut":
+        source = None if used.source is None else SourceOut.of(used.source)
+        return cls(name=used.name, outcome=used.outcome, key=used.key, source=source)
+
+
+class KeyOut(BaseModel):
+    key: str
+    value: Any = Field(description='A secret is `{"$secret": "masked"}` unless revealed.')
+    environment: str
+    service_name: str
+    user: str | None = None
+    source: SourceOut = Field(description="The layer the value comes from.")
+    version: int = Field(description="The source's version in which this key last changed.")
+    is_encrypted: bool
+    children: bool = Field(
+        description="Whether further keys lie below this one, which has a value of its own."
+    )
+    updated_at: datetime | None
+    updated_by: str
+    warnings: Warnings
+
+    @classmethod
+    def of(cls, answer: KeyAnswer, value: Any, findings: Sequence[Finding] = ()) -> "KeyOut":
+        return cls(
+            key=answer.key,
+            value=value,
+            environment=answer.addressed.environment,
+            service_name=answer.addressed.service,
+            user=answer.addressed.user,
+            source=SourceOut.of(answer.source),
+            version=answer.version,
+            is_encrypted=answer.is_encrypted,
+            children=answer.has_children,
+            updated_at=_time(answer.updated_at),
+            updated_by=actor_name(answer.updated_by),
+            warnings=WarningOut.all(findings),
+        )
+
+
+class ResolvedKeyOut(KeyOut):
+    placeholders: list[PlaceholderOut] = Field(description="In the value, in their order.")
+
+    @classmethod
+    def of_resolved(cls, answer: KeyAnswer, value: Any) -> "ResolvedKeyOut":
+        found = [PlaceholderOut.of(used) for used in answer.placeholders]
+        return cls(**dict(KeyOut.of(answer, value)), placeholders=found)
+
+
+class MissingOut(SourceOut):
+    key: str
+
+
+class BulkOut(BaseModel):
+    items: list[KeyOut]
+    missing: list[MissingOut]
+
+
+class PatchOut(SourceOut):
+    version: int
+    changed: bool = Field(description="False if nothing had to change.")
+    warnings: Warnings
+
+
+class KeyChangeOut(BaseModel):
+    version: int
+    value: Any
+    removed: bool
+    is_encrypted: bool
+    action: Action
+    actor: str
+    comment: str
+    at: datetime | None
+
+    @classmethod
+    def of(cls, change: KeyChange) -> "KeyChangeOut":
+        return cls(
+            version=change.version,
+            value=change.value,
+            removed=change.removed,
+            is_encrypted=change.is_encrypted,
+            action=change.action,
+            actor=actor_name(change.actor),
+            comment=change.comment,
+            at=_time(change.at),
+        )
+
+
+class LayerOut(SourceOut):
+    version: int
+
+
+class EffectiveOut(BaseModel):
+    environment: str
+    service_name: str
+    user: str | None = None
+    data: dict[str, Any]
+    sources: dict[str, SourceOut] = Field(description="The layer of every leaf's key.")
+    layers: list[LayerOut] = Field(description="What was merged, lowest first.")
+    revision: int = Field(description="The newest contributing change.")
+
+    @classmethod
+    def of(cls, effective: Effective, data: dict[str, Any]) -> "EffectiveOut":
+        return cls(
+            environment=effective.addressed.environment,
+            service_name=effective.addressed.service,
+            user=effective.addressed.user,
+            data=data,
+            sources={key: SourceOut.of(layer) for key, layer in effective.merged.sources.items()},
+            layers=[
+                LayerOut(**SourceOut.of(layer).model_dump(), version=version)
+                for layer, version in effective.layers
+            ],
+            revision=effective.revision,
+        )
+
+
+class ResolvedEffectiveOut(EffectiveOut):
+    placeholders: dict[str, list[PlaceholderOut]] = Field(
+        description="By the key of the leaf in whose texts they are."
+    )
+
+    @classmethod
+    def of_resolved(
+        cls,
+        effective: Effective,
+        data: dict[str, Any],
+        placeholders: Mapping[str, Sequence[UsedPlaceholder]],
+    ) -> "ResolvedEffectiveOut":
+        found = {
+            key: [PlaceholderOut.of(used) for used in in_leaf]
+            for key, in_leaf in placeholders.items()
+        }
+        return cls(**dict(EffectiveOut.of(effective, data)), placeholders=found)
+
+
+class DocumentIn(RequestBody):
+    config_data: dict[str, Any] = Field(json_schema_extra=KEYED)
+    comment: Comment = ""
+    created_by: Annotated[str, Field(max_length=200)] | None = None
+
+
+class DocumentOut(BaseModel):
+    service_name: str
+    environment: str
+    version: int
+    config_data: dict[str, Any]
+    comment: str
+    created_by: str
+    created_at: datetime | None
+    updated_at: datetime | None
+    updated_by: str
+
+    @classmethod
+    def of(cls, shown: VisibleVersion) -> "DocumentOut":
+        body = shown.body
+        return cls(
+            service_name=shown.document.service,
+            environment=shown.document.environment,
+            version=body.version,
+            config_data=shown.data,
+            comment=body.change.comment,
+            created_by=actor_name(body.created_by),
+            created_at=_time(body.created_at),
+            updated_at=_time(body.change.at),
+            updated_by=actor_name(body.change.actor),
+        )
+
+
+class DocumentWrittenOut(DocumentOut):
+    warnings: Warnings
+
+    @classmethod
+    def of_written(cls, shown: VisibleVersion, findings: Sequence[Finding]) -> "DocumentWrittenOut":
+        said = DocumentOut.of(shown)
+        return cls(**dict(said), warnings=WarningOut.all(findings))
+
+
+class DocumentListedOut(BaseModel):
+    service_name: str
+    environment: str
+    version: int
+    updated_at: datetime
+    updated_by: str
+
+    @classmethod
+    def of(cls, pointer: Pointer) -> "DocumentListedOut":
+        return cls(
+            service_name=pointer.entity.name,
+            environment=pointer.entity.environment,
+            version=pointer.version,
+            updated_at=pointer.at,
+            updated_by=actor_name(pointer.actor),
+        )
+
+
+class DocumentChangeOut(BaseModel):
+    version: int
+    revision: int
+    action: Action
+    actor: str
+    comment: str
+    at: datetime
+
+    @classmethod
+    def of(cls, change: Change) -> "DocumentChangeOut":
+        return cls(
+            version=change.version,
+            revision=change.revision,
+            action=change.action,
+            actor=actor_name(change.actor),
+            comment=change.comment,
+            at=change.at,
+        )
+
+
+class ChangedOut(BaseModel):
+    old: Any
+    new: Any
+
+
+class DiffOut(BaseModel):
+    added: dict[str, Any]
+    removed: dict[str, Any]
+    changed: dict[str, ChangedOut]
+
+    @staticmethod
+    def changes(found: Diff) -> dict[str, ChangedOut]:
+        return {key: ChangedOut(old=old, new=new) for key, (old, new) in found.changed.items()}
+
+    @classmethod
+    def of(cls, found: Diff) -> "DiffOut":
+        return cls(added=found.added, removed=found.removed, changed=cls.changes(found))
+
+
+class DocumentDiffOut(DiffOut):
+    service_name: str
+    environment: str
+    old_version: int
+    new_version: int
+
+
+class FailureOut(BaseModel):
+    code: str
+    detail: str
+
+
+class ImportedOut(SourceOut):
+    status: Literal["created", "updated", "unchanged", "failed"]
+    version: int
+    changes: DiffOut
+    error: FailureOut | None = None
+    warnings: Warnings
+
+    @classmethod
+    def of_import(cls, imported: ImportResult) -> "ImportedOut":
+        error = imported.error
+        return cls(
+            **SourceOut.of(imported.document).model_dump(),
+            status=imported.status,
+            version=imported.version,
+            changes=DiffOut.of(imported.changes),
+            error=FailureOut(code=error.code, detail=str(error)) if error else None,
+            warnings=WarningOut.all(imported.findings),
+        )
+
+
+class PlaceIn(RequestBody):
+    environment: Name
+    service_name: Name
+    user: UserName | None = None
+
+    def document(self) -> DocumentId:
+        """Return the layer; raises BadName."""
+        return document_id(self.environment, self.service_name, self.user)
+
+
+class LayerCopyIn(RequestBody):
+    source: PlaceIn = Field(alias="from", description="The layer that is copied.")
+    to: PlaceIn = Field(description="The layer that it is merged into.")
+    keys: list[Key] | None = Field(
+        None, min_length=1, max_length=10_000, description="Keys or sections; null for all."
+    )
+    dry_run: bool = False
+    comment: Comment = ""
+
+
+class LayerCopyOut(BaseModel):
+    dry_run: bool
+    source: SourceOut = Field(serialization_alias="from", description="The layer that was copied.")
+    to: SourceOut = Field(description="The layer that it was merged into.")
+    status: Literal["created", "updated", "unchanged"]
+    version: int
+    changes: DiffOut
+    warnings: Warnings
+
+    @classmethod
+    def of_copy(cls, source: DocumentId, found: ImportResult, *, dry_run: bool) -> "LayerCopyOut":
+        assert found.status != "failed"
+        return cls(
+            dry_run=dry_run,
+            source=SourceOut.of(source),
+            to=SourceOut.of(found.document),
+            status=found.status,
+            version=found.version,
+            changes=DiffOut.of(found.changes),
+            warnings=WarningOut.all(found.findings),
+        )
+
+
+class ImportOut(BaseModel):
+    dry_run: bool
+    documents: list[ImportedOut]
+    notes: list[str] = Field(description="Parts of the file that were left out, and why.")
+
+
+def _time(text: str) -> datetime | None:
+    """Read a stored time; a document written past this service may carry none."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None

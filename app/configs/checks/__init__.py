@@ -1,0 +1,1 @@
+"""Checks that a draft passes before it is written."""

@@ -1,0 +1,1 @@
+"""Documents by version: reading, editing, writing and recovery."""

@@ -1,0 +1,1 @@
+"""The ports for documents and encryption, and their adapters."""

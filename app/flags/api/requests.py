@@ -1,0 +1,50 @@
+"""Parameters of requests about flags, and the write request they describe."""
+
+from typing import Annotated
+
+from fastapi import Path, Query
+
+from app.access.model import Caller
+from app.changes.model import Idempotency
+from app.flags.api.schemas import BASE
+from app.flags.errors import BadDefinition
+from app.flags.writer import WriteRequest
+from app.web.conditional import IfMatch
+from app.web.openapi import NAME
+
+EnvironmentParameter = Annotated[
+    str, Query(description="Flags are not inherited.", json_schema_extra=NAME)
+]
+ALL_ENVIRONMENTS = "*"
+EnvironmentsParameter = Annotated[
+    str | None, Query(description="`*` for all; `default` where other filters are given.")
+]
+OptionalEnvironmentParameter = Annotated[
+    str | None, Query(description="`default` unless stated here or in the body.")
+]
+FlagName = Annotated[str, Path(json_schema_extra=NAME)]
+
+
+def stated_environment(query: str | None, body: str | None) -> str:
+    """Return the environment that is meant; raises BadDefinition where two are."""
+    if query is not None and body is not None and query != body:
+        raise BadDefinition("/environment", "is not the one of the query", "contradiction")
+    stated = query if query is not None else body
+    return BASE if stated is None else stated  # an empty name is no name, and not `default`
+
+
+def write_request(
+    caller: Caller,
+    comment: str = "",
+    *,
+    expected: IfMatch | None = None,
+    idempotency: Idempotency | None = None,
+) -> WriteRequest:
+    return WriteRequest(
+        actor=caller.actor(),
+        comment=comment,
+        request_id=caller.request_id,
+        source=caller.source or None,
+        expected=expected.allows if expected is not None and expected.is_stated else None,
+        idempotency=idempotency and idempotency.by(caller.principal.actor),
+    )

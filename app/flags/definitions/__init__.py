@@ -1,0 +1,1 @@
+"""Definitions of flags and segments: their representations, and plans that change them."""

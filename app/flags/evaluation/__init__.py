@@ -1,0 +1,1 @@
+"""Evaluation of flags, and how often they are evaluated."""

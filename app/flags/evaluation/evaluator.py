@@ -1,0 +1,443 @@
+"""Evaluations as JSON: each outcome of a flag is encoded once, and counted.
+
+What differs from one request to the next (the bucket, the subject, the revision) is put between
+pieces that are kept; both doors, FastAPI's and the hot one, answer with what is made here.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import monotonic, time
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from app.flags.cache import SHORT_SECONDS, EnvironmentFlags, FlagCache
+from app.flags.errors import ContextTooLarge, EvaluationTooLong
+from app.workers import Slices, is_large_request, run_apart, run_in_worker
+from pilothouse_core.conditions.model import MAX_TEXT
+from pilothouse_core.contexts import SURELY_SMALL_BYTES, is_too_large
+from pilothouse_core.evaluation import (
+    FLAG_NOT_FOUND,
+    TARGETING_KEY_MISSING,
+    Evaluation,
+    EvaluationPass,
+    with_subject,
+)
+from pilothouse_core.explanation import explain_flag
+from pilothouse_core.flags.metadata import metadata_of
+from pilothouse_core.flags.model import Flag
+
+Context = Mapping[str, Any]
+T = TypeVar("T")
+_SHORT = (",", ":")
+_OWN_METADATA = frozenset(["flagVersion", "ruleId", "revision", "bucket"])
+_DETAILS = {
+    FLAG_NOT_FOUND: "there is no flag of this key",
+    TARGETING_KEY_MISSING: "the flag is rolled out by targeting key, and there is none",
+    "PARSE_ERROR": "the definition of the flag cannot be read by this release",
+}
+_encode = msgspec.json.Encoder(order="sorted").encode
+_LONGEST_SECONDS = 2.0  # that one request may have evaluated for it
+_GRACE_SECONDS = 1.0  # to wait for a thread
+
+
+@dataclass(slots=True)
+class _EncodedOutcome:
+    """One outcome of a flag, encoded except for what differs between requests."""
+
+    flag: str
+    version: int
+    variant: str | None
+    reason: str
+    plain: str  # {...,"bucket":
+    named: str  # "flag":{...,"bucket":
+    ofrep: str  # {...,"metadata":{...,
+    whole: str  # {...,"metadata":{...}}, or the refusal
+    refused: str | None  # why OFREP is told that there is no evaluation
+    times: int = 0
+
+
+class EvaluationCount(NamedTuple):
+    environment: str
+    flag: str
+    variant: str | None
+    reason: str
+    times: int
+
+
+class OfrepRefusal(NamedTuple):
+    """Error code and details that OFREP returns instead of an evaluation."""
+
+    code: str
+    details: str
+
+
+@dataclass(slots=True)
+class FlagEvaluator:
+    sets: FlagCache
+    clock: Callable[[], float] = time
+    _outcomes: dict[str, dict[tuple[Any, ...], _EncodedOutcome]] = field(default_factory=dict)
+
+    def is_short(
+        self, environment: EnvironmentFlags, flags: Sequence[str] | None, body_bytes: int
+    ) -> bool:
+        """Whether these flags, or all, are evaluated in a short time for a body of this size."""
+        if flags is not None and len(flags) == 1:
+            return environment.is_short(flags[0], body_bytes)
+        return environment.cost(flags).seconds(body_bytes) <= SHORT_SECONDS
+
+    def evaluate_flag(
+        self, environment: str, flag: str, user: Any, context: Context, body_bytes: int
+    ) -> bytes | None:
+        """Evaluate one flag for a user; None if the flag does not exist. Raises ContextTooLarge.
+
+        As all that have no `_apart`: at once, and so only where `is_at_once` says so.
+        """
+        found = self.sets.environment(environment)
+        context = with_subject(context, user)
+        if body_bytes > SURELY_SMALL_BYTES:
+            context = _check_size(context)
+        return self._flag_json(found, found.evaluate(flag, context, self.clock()), user)
+
+    async def evaluate_flag_apart(
+        self, environment: str, flag: str, user: Any, context: Context
+    ) -> bytes | None:
+        """`one`, whatever it takes; raises ContextTooLarge and EvaluationTooLong."""
+        found = self.sets.environment(environment)
+        context = await _check_size_apart(with_subject(context, user))
+        [evaluation] = await self._evaluate_apart(found, [flag], context)
+        return self._flag_json(found, evaluation, user)
+
+    def _flag_json(
+        self, found: EnvironmentFlags, evaluation: Evaluation, user: Any
+    ) -> bytes | None:
+        if evaluation.error_code == FLAG_NOT_FOUND:
+            return None
+        outcome, bucket = self._outcome(found, evaluation), evaluation.bucket
+        told = "null" if bucket is None else bucket
+        return f"{outcome.plain}{told}{_tail(found, user)}".encode()
+
+    def evaluate_batch(
+        self,
+        environment: str,
+        flags: Sequence[str] | None,
+        user: Any,
+        context: Context,
+        body_bytes: int,
+    ) -> bytes:
+        """Evaluate these flags, or all; a missing or unreadable flag has an error in its place."""
+        found = self.sets.environment(environment)
+        context = _check_size(with_subject(context, user), body_bytes)
+        evaluations = self._evaluate_each(
+            found, None if flags is None else dict.fromkeys(flags), context
+        )
+        tail = _tail(found, user)
+        return _batch_json(
+            found, [_batch_entry(told, tail) for told in self._outcomes_of(found, evaluations)]
+        )
+
+    async def evaluate_batch_apart(
+        self, environment: str, flags: Sequence[str] | None, user: Any, context: Context
+    ) -> bytes:
+        """`many`, whatever it takes; raises ContextTooLarge and EvaluationTooLong."""
+        found = self.sets.environment(environment)
+        context = await _check_size_apart(with_subject(context, user))
+        names = found.names() if flags is None else dict.fromkeys(flags)
+        tail = _tail(found, user)
+        evaluations = await self._evaluate_apart(found, list(names), context)
+        told = await self._encode_in_slices(found, evaluations, lambda one: _batch_entry(one, tail))
+        return _batch_json(found, told)
+
+    async def explain(self, environment: str, flag: str, user: Any, context: Context) -> bytes:
+        """Return the trace of an evaluation as JSON; raises as `one_apart` does."""
+        found = self.sets.environment(environment)
+        context, now = await _check_size_apart(with_subject(context, user)), self.clock()
+
+        def explain(pause: Callable[[], None]) -> bytes:
+            return json.dumps(
+                explain_flag(EvaluationPass(found.flags, pause), flag, context, now)
+            ).encode()
+
+        return await _run_in_time(explain)
+
+    def evaluate_ofrep(
+        self, environment: str, flag: str, context: Context, body_bytes: int
+    ) -> bytes | OfrepRefusal:
+        """Evaluate one flag as OFREP answers it."""
+        found = self.sets.environment(environment)
+        context = _check_size(_with_key(context), body_bytes)
+        return self._ofrep(found, found.evaluate(flag, context, self.clock()))
+
+    async def evaluate_ofrep_apart(
+        self, environment: str, flag: str, context: Context
+    ) -> bytes | OfrepRefusal:
+        """`ofrep`, whatever it takes; raises ContextTooLarge and EvaluationTooLong."""
+        found = self.sets.environment(environment)
+        context = await _check_size_apart(_with_key(context))
+        [evaluation] = await self._evaluate_apart(found, [flag], context)
+        return self._ofrep(found, evaluation)
+
+    def _ofrep(self, found: EnvironmentFlags, evaluation: Evaluation) -> bytes | OfrepRefusal:
+        outcome, bucket = self._outcome(found, evaluation), evaluation.bucket
+        if outcome.refused is not None:
+            return OfrepRefusal(outcome.refused, _DETAILS[outcome.refused])
+        counted = "" if bucket is None else f'"bucket":{bucket},'
+        return f'{outcome.ofrep}{counted}"revision":{found.revision}}}}}'.encode()
+
+    def evaluate_all_ofrep(self, environment: str, context: Context, body_bytes: int) -> bytes:
+        """Evaluate every flag as OFREP answers it: the members of a list.
+
+        None tells the revision: clients compare what they are told of each flag with what they
+        were told before, and would take all of them for changed whenever one is.
+        """
+        found = self.sets.environment(environment)
+        evaluations = self._evaluate_each(found, None, _check_size(_with_key(context), body_bytes))
+        return ",".join(
+            [_ofrep_entry(one) for one in self._outcomes_of(found, evaluations)]
+        ).encode()
+
+    async def evaluate_all_ofrep_apart(self, environment: str, context: Context) -> bytes:
+        """`ofrep_all`, whatever it takes; raises ContextTooLarge and EvaluationTooLong."""
+        found = self.sets.environment(environment)
+        context = await _check_size_apart(_with_key(context))
+        evaluations = await self._evaluate_apart(found, found.names(), context)
+        return ",".join(await self._encode_in_slices(found, evaluations, _ofrep_entry)).encode()
+
+    def _evaluate_each(
+        self, found: EnvironmentFlags, names: Iterable[str] | None, context: Context
+    ) -> Iterator[Evaluation]:
+        now, flags = self.clock(), found.flags
+        return (decide(context, now, flags) for decide in found.evaluators_of(names))
+
+    def _outcomes_of(
+        self, found: EnvironmentFlags, evaluations: Iterable[Evaluation]
+    ) -> Iterator[tuple[_EncodedOutcome, int | None]]:
+        """Yield each outcome with its bucket; repeats `_outcome` inline to save a call."""
+        known = self._outcomes.get(found.name, {})
+        for evaluation in evaluations:
+            name, version, variant, _, reason, rule, need, skipped, code, bucket = evaluation
+            outcome = known.get((name, version, rule, variant, reason, need, skipped, code))
+            if outcome is None:
+                outcome = self._outcome(found, evaluation)
+            else:
+                outcome.times += 1
+            yield outcome, bucket
+
+    async def _evaluate_apart(
+        self, found: EnvironmentFlags, names: Sequence[str], context: Context
+    ) -> Sequence[Evaluation]:
+        """Evaluate on one state of the set: at once if that is short work, else in a thread."""
+        now = self.clock()
+        if (
+            found.cost(names).seconds(max(map(_character_count, context.values()), default=0))
+            <= SHORT_SECONDS
+        ):
+            return [found.evaluate(name, context, now) for name in names]
+
+        def evaluate(pause: Callable[[], None]) -> Sequence[Evaluation]:
+            flags = EvaluationPass(found.flags, pause)
+            return [found.evaluate(name, context, now, flags) for name in names]
+
+        return await _run_in_time(evaluate)
+
+    async def _encode_in_slices(
+        self,
+        found: EnvironmentFlags,
+        evaluations: Sequence[Evaluation],
+        tell: Callable[[tuple[_EncodedOutcome, int | None]], str],
+    ) -> Sequence[str]:
+        """Encode many evaluations; other requests are served in between."""
+        told: list[str] = []
+        slices = Slices()
+        for outcome in self._outcomes_of(found, evaluations):
+            told.append(tell(outcome))
+            await slices.rest()
+        return told
+
+    def evaluation_tag(self, environment: str, scope: str, context: Context) -> str:
+        """Return a tag that changes whenever an evaluation for `context` changes.
+
+        Made without evaluating anything: of the set's revision, the caller's scope, the context
+        in one spelling, and how many moments have passed at which time alone changes answers.
+        """
+        found = self.sets.environment(environment)
+        passed, step = found.flags.epoch(self.clock())
+        head = f"{found.revision} {passed} {step} {environment} {scope} ".encode()
+        return hashlib.blake2b(head + _canonical(context), digest_size=16).hexdigest()
+
+    def pop_counts(self) -> Iterator[EvaluationCount]:
+        """Return the counts since the last call, and drop outcomes of former versions."""
+        for name, outcomes in list(self._outcomes.items()):
+            flags = self.sets.environment(name).flags.flags
+            for key, outcome in list(outcomes.items()):
+                present = flags.get(outcome.flag)
+                if present is None or present.version != outcome.version:
+                    outcomes.pop(key, None)
+                # Before it is told: others may count, and be told, before this goes on.
+                times, outcome.times = outcome.times, 0
+                if times:
+                    yield EvaluationCount(
+                        name, outcome.flag, outcome.variant, outcome.reason, times
+                    )
+
+    def _outcome(self, environment: EnvironmentFlags, evaluation: Evaluation) -> _EncodedOutcome:
+        name, version, variant, _, reason, rule, prerequisite, skipped, code, _ = evaluation
+        key = (name, version, rule, variant, reason, prerequisite, skipped, code)
+        try:
+            outcome = self._outcomes[environment.name][key]
+        except KeyError:
+            outcome = _encode_outcome(evaluation, environment.flag(name))
+            # What does not exist is not kept: anybody may ask for any name.
+            if code != FLAG_NOT_FOUND:
+                self._outcomes.setdefault(environment.name, {})[key] = outcome
+        outcome.times += 1
+        return outcome
+
+
+def _character_count(value: object) -> int:
+    """Return the length of a text attribute; for an object or a list, the longest allowed."""
+    if type(value) is str:
+        return len(value)
+    return MAX_TEXT if isinstance(value, (dict, list)) else 0
+
+
+def _batch_entry(told: tuple[_EncodedOutcome, int | None], tail: str) -> str:
+    outcome, bucket = told
+    return f"{outcome.named}{'null' if bucket is None else bucket}{tail}"
+
+
+def _ofrep_entry(told: tuple[_EncodedOutcome, int | None]) -> str:
+    outcome, bucket = told
+    return outcome.whole if bucket is None else f'{outcome.ofrep}"bucket":{bucket}}}}}'
+
+
+def _batch_json(found: EnvironmentFlags, told: Iterable[str]) -> bytes:
+    return f'{{"evaluations":{{{",".join(told)}}},"revision":{found.revision}}}'.encode()
+
+
+def _check_size(
+    context: dict[str, Any], body_bytes: int = SURELY_SMALL_BYTES + 1
+) -> dict[str, Any]:
+    """Return the context; raises ContextTooLarge. Of a small body it cannot be."""
+    if body_bytes > SURELY_SMALL_BYTES and is_too_large(context):
+        raise ContextTooLarge
+    return context
+
+
+async def _check_size_apart(context: dict[str, Any]) -> dict[str, Any]:
+    return await run_apart(is_large_request(), _check_size, context)
+
+
+async def _run_in_time(work: Callable[[Callable[[], None]], T]) -> T:
+    """Run `work` in a thread; the function passed to it raises when the time is up.
+
+    Raises EvaluationTooLong.
+    """
+    asked = monotonic()
+
+    def work_in_time() -> T:
+        until = min(monotonic(), asked + _GRACE_SECONDS) + _LONGEST_SECONDS
+
+        def pause() -> None:
+            if monotonic() > until:
+                raise EvaluationTooLong
+
+        pause()
+        return work(pause)
+
+    return await run_in_worker(work_in_time)
+
+
+def _is_on(flag: Flag | None, evaluation: Evaluation) -> bool:
+    """Return the value of a boolean flag; for others, whether it is not the off variant."""
+    if flag is None or evaluation.variant is None:
+        return False
+    if flag.type == "boolean":
+        return evaluation.value is True
+    return evaluation.variant != flag.off_variant
+
+
+def _encode_outcome(evaluation: Evaluation, flag: Flag | None) -> _EncodedOutcome:
+    plain = _json(_members(evaluation, _is_on(flag, evaluation)))[:-1] + ',"bucket":'
+    ofrep, refused = _ofrep(evaluation, flag), _refusal_code(evaluation)
+    whole = ofrep
+    if refused is not None:
+        members = {"key": evaluation.flag, "errorCode": refused, "errorDetails": _DETAILS[refused]}
+        whole = _json(members)
+    return _EncodedOutcome(
+        evaluation.flag,
+        evaluation.version,
+        evaluation.variant,
+        evaluation.reason,
+        plain=plain,
+        named=_json(evaluation.flag) + ":" + plain,
+        ofrep=ofrep[:-2] + ",",
+        whole=whole,
+        refused=refused,
+    )
+
+
+def _members(evaluation: Evaluation, is_on: bool) -> dict[str, Any]:  # noqa: FBT001
+    members = {
+        "flag_name": evaluation.flag,
+        "enabled": is_on,
+        "variant": evaluation.variant,
+        "value": evaluation.value,
+        "reason": evaluation.reason,
+        "rule_id": evaluation.rule_id,
+        "flag_version": evaluation.version,
+    }
+    if evaluation.prerequisite is not None:
+        members["prerequisite"] = evaluation.prerequisite
+    if evaluation.skipped:
+        members["skipped"] = [
+            {"rule": rule, "why": f"no {attribute}"} for rule, attribute in evaluation.skipped
+        ]
+    if evaluation.error_code is not None:
+        members["error_code"] = evaluation.error_code
+    return members
+
+
+def _ofrep(evaluation: Evaluation, flag: Flag | None) -> str:
+    members: dict[str, Any] = {"key": evaluation.flag}
+    if evaluation.variant is not None:
+        members["value"] = evaluation.value
+    members |= {"reason": evaluation.reason, "variant": evaluation.variant}
+    own = {} if flag is None else metadata_of(flag)
+    metadata: dict[str, Any] = {
+        **{name: value for name, value in own.items() if name not in _OWN_METADATA},
+        "flagVersion": evaluation.version,
+    }
+    if evaluation.rule_id is not None:
+        metadata["ruleId"] = evaluation.rule_id
+    return _json({**members, "metadata": metadata})
+
+
+def _refusal_code(evaluation: Evaluation) -> str | None:
+    if evaluation.error_code is not None:
+        return evaluation.error_code
+    return TARGETING_KEY_MISSING if evaluation.lacks_targeting_key else None
+
+
+def _with_key(context: Context) -> dict[str, Any]:
+    key = context.get("targetingKey")
+    return with_subject(context, key) if key is not None else dict(context)
+
+
+def _tail(environment: EnvironmentFlags, user: Any) -> str:
+    told = f'"environment":"{environment.name}","revision":{environment.revision}}}'
+    return f',"user_id":{_encode(user).decode()},{told}'
+
+
+def _json(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, separators=_SHORT)
+    return text.encode("utf-8", "replace").decode()  # no half of a surrogate pair is left
+
+
+def _canonical(context: Context) -> bytes:
+    try:
+        return _encode(context)
+    except (OverflowError, ValueError, TypeError):  # integers of more than 64 bits, for one
+        return json.dumps(context, sort_keys=True).encode()

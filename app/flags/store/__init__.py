@@ -1,0 +1,1 @@
+"""Storage of flags and segments: the port and its adapters."""

@@ -1,0 +1,1 @@
+"""Importers of flag definitions of other systems: pure translations without I/O."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, calls, tables and migrations, for the adapters."""

@@ -1,0 +1,11 @@
+"""The numbers of advisory locks in Postgres."""
+
+from typing import Final
+
+# Every transaction that takes a revision holds this lock, so that commit order is revision order.
+LOG_LOCK: Final = 7_310_011
+MIGRATION_LOCK: Final = 7_310_012
+# The replica whose session holds this lock is the one that sends events.
+RELAY_LOCK: Final = 7_310_013
+# With a service's hash: a transaction that registers instances of the service holds this lock.
+REGISTER_LOCK: Final = 7_310_014

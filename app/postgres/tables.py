@@ -1,0 +1,274 @@
+"""The tables in Postgres."""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Sequence,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+metadata = MetaData()
+
+revisions = Sequence("changes_revision", metadata=metadata)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("revision", BigInteger, primary_key=True, server_default=revisions.next_value()),
+    Column("id", Text, nullable=False, unique=True),
+    Column("doc", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("environment", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("deleted", Boolean, nullable=False),
+    Column("facts", JSONB),
+    Column("logged_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("sent_at", DateTime(timezone=True)),
+    UniqueConstraint("doc", "version"),
+    Index("changes_by_environment", "environment", "revision"),
+    Index("changes_by_kind", "kind", "revision"),
+    Index("changes_by_name", "name", "revision"),
+    Index("changes_by_time", "at"),
+    Index("changes_unsent", "revision", postgresql_where=text("sent_at IS NULL")),
+)
+
+# One row: the highest revision that was removed from the log.
+horizon = Table(
+    "horizon",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1"), primary_key=True, autoincrement=False),
+    Column("revision", BigInteger, nullable=False),
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("doc", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("environment", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("logged_version", Integer, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("deleted", Boolean, nullable=False),
+    Column("updated_at", DateTime(timezone=True), nullable=False),
+    Column("updated_by", Text, nullable=False),
+)
+
+_undecided = text("state IN ('open', 'expired')")
+
+intents = Table(
+    "intents",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("doc", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("environment", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("base_version", Integer, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("idempotency_key", Text, unique=True),
+    Column("digest", Text),
+    Column("source", Text),  # what of it goes into the audit
+    Column("facts", JSONB(none_as_null=True)),
+    Column("state", Text, nullable=False),
+    Column("version", Integer),
+    Column("revision", BigInteger),
+    Column("looks", Integer, nullable=False, server_default=text("0")),
+    Column("look_after", DateTime(timezone=True), nullable=False),
+    Index("intents_undecided_by_look", "look_after", postgresql_where=_undecided),
+    Index("intents_undecided_by_doc", "doc", "base_version", postgresql_where=_undecided),
+    Index("intents_decided_by_time", "at", postgresql_where=text("state IN ('applied', 'lost')")),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("environment", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("version", Integer),
+    Column("revision", BigInteger),
+    Column("request_id", Text),
+    Column("source", Text),  # the address the request came from
+    Column("facts", JSONB(none_as_null=True)),
+    # Set by a trigger at each insert: ties the row to the one before it (app/hash_chain.py).
+    Column("seq", BigInteger, nullable=False, unique=True),
+    Column("previous", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Index("audit_by_time", "at"),
+    # For each filter of GET /api/v1/audit, in the order that it answers.
+    Index("audit_by_actor", "actor", "seq"),
+    Index("audit_by_action", "action", "seq"),
+    Index("audit_by_kind", "kind", "seq"),
+    Index("audit_by_environment", "environment", "seq"),
+    Index("audit_by_name", "name", "seq"),
+)
+
+# One row: the last of the audit. A transaction that appends locks it, after any other lock.
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1"), primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+# Heads of the audit that were signed.
+audit_heads = Table(
+    "audit_heads",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", DateTime(timezone=True), primary_key=True),
+    Column("hash", LargeBinary, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+)
+
+claims = Table(
+    "claims",
+    metadata,
+    Column("task", Text, primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False),
+)
+
+
+def _version_columns(*, all_versions: bool) -> tuple[Column[Any], ...]:
+    """Return the columns of flags and segments, of every version or of the newest only."""
+    return (
+        Column("environment", Text, primary_key=True),
+        Column("kind", Text, primary_key=True),
+        Column("name", Text, primary_key=True),
+        Column("version", Integer, primary_key=all_versions, nullable=False, autoincrement=False),
+        # Not as JSONB, which would lose the order of members.
+        Column("definition", Text, nullable=False),
+        Column("action", Text, nullable=False),
+        Column("actor", Text, nullable=False),
+        Column("comment", Text, nullable=False),
+        Column("at", DateTime(timezone=True), nullable=False),
+        Column("created_at", DateTime(timezone=True), nullable=False),
+        Column("revision", BigInteger, nullable=False),
+    )
+
+
+flag_items = Table(
+    "flag_items",
+    metadata,
+    *_version_columns(all_versions=False),
+    Index("flag_items_by_revision", "revision"),
+)
+
+flag_versions = Table(
+    "flag_versions",
+    metadata,
+    *_version_columns(all_versions=True),
+    Index("flag_versions_by_revision", "revision"),
+)
+
+# The last revision of each environment's flags and segments: what a commit is based on.
+flag_sets = Table(
+    "flag_sets",
+    metadata,
+    Column("environment", Text, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+)
+
+flag_requests = Table(
+    "flag_requests",
+    metadata,
+    Column("idempotency_key", Text, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("environment", Text, nullable=False),
+    Column("first_revision", BigInteger, nullable=False),  # both 0 where nothing was written
+    Column("last_revision", BigInteger, nullable=False),
+)
+
+flag_usage = Table(
+    "flag_usage",
+    metadata,
+    Column("environment", Text, primary_key=True),
+    Column("flag", Text, primary_key=True),
+    Column("variant", Text, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("last_evaluated_at", DateTime(timezone=True), nullable=False),
+)
+
+_registered = text("state = 'registered'")
+
+# No index on columns that a heartbeat changes, so that a heartbeat updates no index.
+instances = Table(
+    "instances",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("instance_id", Text, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("term", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("health", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("definition", Text, nullable=False),
+    Column("lease", Text, nullable=False),
+    Column("ttl_seconds", Double, nullable=False),
+    Column("registered_at", DateTime(timezone=True), nullable=False),
+    Column("heartbeat_at", DateTime(timezone=True), nullable=False),
+    Column("claimed_at", DateTime(timezone=True), nullable=False),  # or registered
+    Column("draining_until", DateTime(timezone=True)),
+    Column("version", Integer, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("moved_at", DateTime(timezone=True), nullable=False),  # by the newest change
+    Column("fingerprint", Text),  # keyed, of the definition
+    Column("released_at", DateTime(timezone=True)),  # unprotected if heard from earlier
+    Index("instances_by_revision", "revision"),
+    Index("instances_by_owner", "owner", postgresql_where=_registered),
+    Index("instances_by_service", "service", postgresql_where=_registered),
+    Index("instances_by_drain", "draining_until", postgresql_where=_registered),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("token_class", Text, nullable=False),
+    Column("environments", ARRAY(Text), nullable=False),
+    Column("services", ARRAY(Text), nullable=False),
+    Column("roles", ARRAY(Text), nullable=False),
+    Column("digest", LargeBinary, nullable=False),  # keyed; the secret itself is nowhere
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+    Column("last_used_at", DateTime(timezone=True)),
+    Column("revision", BigInteger, nullable=False),
+    Index("tokens_by_revision", "revision"),
+    Index("tokens_by_time", "created_at", "id"),
+)

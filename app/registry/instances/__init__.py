@@ -1,0 +1,1 @@
+"""Desired state of the registry, one row for each instance."""

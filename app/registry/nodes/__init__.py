@@ -1,0 +1,1 @@
+"""Actual state of the registry, one node for each instance."""

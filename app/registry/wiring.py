@@ -1,0 +1,64 @@
+"""Builds the service registry from its adapters."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from ipaddress import ip_network
+from ssl import SSLContext
+
+from app.audit.fingerprints import Fingerprints
+from app.registry.balancing import Balancer
+from app.registry.health.addresses import AddressPolicy
+from app.registry.health.checker import HealthChecker
+from app.registry.health.probe import Prober, Resolve
+from app.registry.heartbeats import ANSWER_SECONDS, HeartbeatRecorder
+from app.registry.instances.port import InstanceStore
+from app.registry.nodes.port import ServiceRegistryClient
+from app.registry.reconciler import EVICT_SECONDS, NodeReconciler
+from app.registry.row_follower import RowFollower
+from app.registry.service import RegistryService
+from app.registry.view import RegistryView
+
+
+def build_registry(  # noqa: PLR0913 - settings and adapters of every part
+    rows: InstanceStore,
+    nodes: ServiceRegistryClient,
+    resolve: Resolve,
+    *,
+    replica: str,
+    interval: float,
+    allowed_networks: Sequence[str],
+    fingerprints: Fingerprints,
+    patience: float = ANSWER_SECONDS,
+    tls: SSLContext | None = None,
+) -> RegistryService:
+    """Build the service.
+
+    `interval`, in seconds, and `tls` apply to health checks; `patience` is the time limit of the
+    store.
+    """
+    view = RegistryView()
+    policy = AddressPolicy([ip_network(network) for network in allowed_networks])
+    prober = Prober(resolve, policy, tls=tls)
+    return RegistryService(
+        rows=rows,
+        nodes=nodes,
+        view=view,
+        follower=RowFollower(rows, view),
+        reconciler=NodeReconciler(rows, nodes, view, replica, gap=EVICT_SECONDS + patience),
+        checker=HealthChecker(rows, view, prober, replica, interval),
+        prober=prober,
+        heartbeats=HeartbeatRecorder(rows, view, patience),
+        balancer=Balancer(),
+        replica=replica,
+        fingerprints=fingerprints,
+    )
+
+
+def background_tasks(registry: RegistryService) -> Mapping[str, Callable[[], Awaitable[None]]]:
+    """Return the tasks that run as long as the service."""
+    return {
+        "follow_nodes": registry.nodes.follow,
+        "keep_nodes": registry.reconciler.run,
+        "evict": registry.reconciler.run_evictions,
+        "forget_instances": registry.reconciler.run_forgetting,
+        "check_instances": registry.checker.run,
+    }

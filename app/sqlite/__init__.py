@@ -1,0 +1,1 @@
+"""The SQLite file in which the embedded adapters keep their data."""

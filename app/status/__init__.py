@@ -1,0 +1,1 @@
+"""The health of this replica and of the servers behind its ports."""

@@ -1,0 +1,1 @@
+"""Conditions on an evaluation context: read from JSON, written as JSON, compiled to closures."""

@@ -1,0 +1,368 @@
+"""Conditions compiled to closures.
+
+A compiled condition never raises and never waits, whatever the context holds.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any
+
+from pilothouse_core.bucketing import HASHES
+from pilothouse_core.conditions.attributes import getter, subject_of
+from pilothouse_core.conditions.literals import NUMERAL, compile_pattern, loose_version_key
+from pilothouse_core.conditions.model import (
+    EQUAL_OPS,
+    MAX_TEXT,
+    NUMBER_OPS,
+    SET_OPS,
+    SUBJECTS,
+    TIME_OPS,
+    VERSION_OPS,
+    AllOf,
+    AnyOf,
+    Comparison,
+    Condition,
+    Context,
+    InSegment,
+    Matcher,
+    Not,
+    Scalar,
+    Segments,
+    Share,
+)
+from pilothouse_core.text_matching import prefix_matcher, substring_matcher, suffix_matcher
+from pilothouse_core.times import seconds_of
+from pilothouse_core.versions import version_key
+
+# From here on, looking at an attribute is work, and whoever counts work is told of it.
+_SHORT = 256
+
+
+def compile_condition(condition: Condition) -> Matcher:
+    """Return a closure (context, segments) -> bool."""
+    match condition:
+        case AllOf(conditions):
+            return _all([compile_condition(inner) for inner in conditions])
+        case AnyOf(conditions):
+            return _any([compile_condition(inner) for inner in conditions])
+        case Not(inner):
+            holds = compile_condition(inner)
+            return lambda context, segments: not holds(context, segments)
+        case InSegment(name):
+            return lambda context, segments: segments.segments.get(name, _never)(context, segments)
+        case Share():
+            return _share(condition)
+        case Comparison():
+            return _test(condition)
+
+
+def _never(_: Context, __: Segments) -> bool:
+    return False
+
+
+def _all(inner: Sequence[Matcher]) -> Matcher:
+    if len(inner) == 1:
+        return inner[0]
+
+    def holds(context: Context, segments: Segments) -> bool:
+        for one in inner:  # noqa: SIM110 - a generator would cost more than what it asks
+            if not one(context, segments):
+                return False
+        return True
+
+    return holds
+
+
+def _any(inner: Sequence[Matcher]) -> Matcher:
+    if len(inner) == 1:
+        return inner[0]
+
+    def holds(context: Context, segments: Segments) -> bool:
+        for one in inner:  # noqa: SIM110
+            if one(context, segments):
+                return True
+        return False
+
+    return holds
+
+
+def _share(share: Share) -> Matcher:
+    method = HASHES[share.hash]
+    total = method.total or 100_000
+    below = method.share(share.percent)
+    bucket, get = method.bind(share.salt, total), getter(share.by)
+
+    if (
+        below in (0, total) and not method.needs_subject
+    ):  # nobody or everybody, also those without a subject
+        return lambda _context, _segments: below == total
+
+    def holds(context: Context, _: Segments) -> bool:
+        subject = subject_of(get(context))
+        return subject is not None and bucket(subject) < below
+
+    return holds
+
+
+def _test(test: Comparison) -> Matcher:
+    holds = _positive(test)
+    if test.op in ("not_in", "neq"):
+        return lambda context, segments: not holds(context, segments)
+    return holds
+
+
+def _positive(test: Comparison) -> Matcher:
+    get = getter(test.attribute)
+    if test.op in SET_OPS or test.op in EQUAL_OPS:
+        return _equals(test, get)
+    if test.op == "exists":
+        return lambda context, _: get(context) is not None
+    if test.op == "includes":
+        return _includes(test, get)
+    if test.op in NUMBER_OPS:
+        return _on_number(test, get)
+    if test.attribute in SUBJECTS:
+        get = _subject_text(get)
+    if test.loose and test.op in VERSION_OPS:
+        get = _version_text(get)
+    return _text_matcher(get, _on_text(test))
+
+
+def _version_text(get: Callable[[Context], Any]) -> Callable[[Context], Any]:
+    """Return a getter of versions; a number counts by its decimals: 1.2 may lack quotes."""
+
+    def text(context: Context) -> Any:
+        found = get(context)
+        if type(found) is float or (type(found) is int and subject_of(found) is not None):
+            return str(found)
+        return found
+
+    return text
+
+
+def _subject_text(get: Callable[[Context], Any]) -> Callable[[Context], Any]:
+    """Return a getter of subjects as rollouts read them: an integer by its decimals."""
+
+    def text(context: Context) -> Any:
+        found = get(context)
+        return str(found) if type(found) is int and subject_of(found) is not None else found
+
+    return text
+
+
+def _text_matcher(get: Callable[[Context], Any], says: Callable[[str], bool]) -> Matcher:
+    """True for a text that is not too long and of which `says` is true."""
+
+    def holds(context: Context, segments: Segments) -> bool:
+        found = get(context)
+        if type(found) is not str:
+            return False
+        if len(found) > _SHORT:
+            if len(found) > MAX_TEXT:
+                return False
+            segments.pause()
+        return says(found)
+
+    return holds
+
+
+def _equals(test: Comparison, get: Callable[[Context], Any]) -> Matcher:
+    if test.attribute in SUBJECTS:
+        return _equals_subject(test, get)
+    return _equals_exactly(test, get)
+
+
+def _equals_subject(test: Comparison, get: Callable[[Context], Any]) -> Matcher:
+    """Compare as rollouts take subjects: 101 and "101" are one."""
+    values = tuple(str(v) if type(v) is int else v for v in test.values)
+    if test.case_insensitive:
+        folded = _equals_exactly(replace(test, values=values), _subject_text(get))
+        plain = _equals_subject(replace(test, case_insensitive=False), get)
+        return lambda context, segments: folded(context, segments) or plain(context, segments)
+    texts, name = _in_bounds(values), test.attribute
+
+    def is_among(context: Context, _: Segments) -> bool:
+        found = context.get(name)
+        if type(found) is str:
+            return found in texts
+        return type(found) is int and subject_of(found) is not None and str(found) in texts
+
+    if all(isinstance(value, str) for value in test.values):
+        return is_among
+    others = _among([value for value in test.values if not isinstance(value, str)])
+    return lambda context, segments: is_among(context, segments) or others(context.get(name))
+
+
+def _equals_exactly(test: Comparison, get: Callable[[Context], Any]) -> Matcher:
+    fold = str.casefold if test.case_insensitive else None
+    texts = frozenset(map(fold, _texts(test.values))) if fold else _in_bounds(test.values)
+    if fold is None and all(isinstance(value, str) for value in test.values):
+        if "." not in test.attribute and test.attribute not in SUBJECTS:  # `get` reads those
+            name = test.attribute
+
+            def plain(context: Context, _: Segments) -> bool:
+                found = context.get(name)
+                return type(found) is str and found in texts
+
+            return plain
+        return lambda context, _: type(found := get(context)) is str and found in texts
+    others = _among(test.values)
+    if fold is None:
+        return lambda context, _: others(get(context))
+    folded = _text_matcher(get, lambda found: found.casefold() in texts)
+
+    def holds(context: Context, segments: Segments) -> bool:
+        return folded(context, segments) or (type(f := get(context)) is not str and others(f))
+
+    return holds
+
+
+def _texts(values: Sequence[Scalar]) -> Iterator[str]:
+    return (value for value in values if isinstance(value, str))
+
+
+def _in_bounds(values: Sequence[Scalar]) -> frozenset[str]:
+    """Return the texts that an attribute can be: of too long a text no operator is true.
+
+    So nothing has to be measured when a context is looked at.
+    """
+    return frozenset(text for text in _texts(values) if len(text) <= MAX_TEXT)
+
+
+def _among(values: Sequence[Scalar]) -> Callable[[Any], bool]:
+    """Return a test for membership; in one set, true and 1 would be equal."""
+    texts = _in_bounds(values)
+    numbers = frozenset(v for v in values if type(v) in (int, float))
+    booleans = frozenset(v for v in values if isinstance(v, bool))
+
+    def says(found: Any) -> bool:
+        kind = type(found)
+        if kind is str:
+            return found in texts
+        if kind is bool:
+            return found in booleans
+        return (kind is int or kind is float) and found in numbers
+
+    return says
+
+
+def _includes(test: Comparison, get: Callable[[Context], Any]) -> Matcher:
+    """True for a list that holds one of the values."""
+    says = _among(test.values)
+
+    def holds(context: Context, segments: Segments) -> bool:
+        found = get(context)
+        if type(found) is not list:
+            return False
+        if len(found) > _SHORT:
+            segments.pause()
+        return any(map(says, found))
+
+    return holds
+
+
+def _on_text(test: Comparison) -> Callable[[str], bool]:
+    texts = [str(value) for value in test.values]
+    if test.op in TIME_OPS:
+        compares = _COMPARE["lt" if test.op == "before" else "gt"]
+        return _on_order(compares, seconds_of, texts[0])
+    if test.op in VERSION_OPS:
+        key = loose_version_key if test.loose else version_key
+        return _on_order(_COMPARE[test.op.removeprefix("semver_")], key, texts[0])
+    if test.op == "cidr":
+        networks = _networks(texts)
+        return lambda found: _is_inside(found, networks)
+    if test.op == "matches":
+        return _matching([compile_pattern(text, folds=test.case_insensitive) for text in texts])
+    if not test.case_insensitive:
+        return _on_part(test.op, tuple(texts))
+    says = _on_part(test.op, tuple(text.casefold() for text in texts))
+    return lambda found: says(found.casefold())
+
+
+def _on_part(operator: str, texts: tuple[str, ...]) -> Callable[[str], bool]:
+    if operator == "starts_with":
+        return prefix_matcher(texts)
+    return suffix_matcher(texts) if operator == "ends_with" else substring_matcher(texts)
+
+
+def _on_order(
+    compares: Callable[[Any, Any], bool], key: Callable[[str], Any], limit: str
+) -> Callable[[str], bool]:
+    wanted = key(limit)
+
+    def says(found: str) -> bool:
+        place = key(found)
+        return place is not None and compares(place, wanted)
+
+    return says
+
+
+def _matching(patterns: Sequence[Any]) -> Callable[[str], bool]:
+    def says(found: str) -> bool:
+        try:
+            return any(pattern.search(found) is not None for pattern in patterns)
+        except UnicodeEncodeError:
+            return False  # half a surrogate pair is no text that RE2 could read
+
+    return says
+
+
+def _on_number(test: Comparison, get: Callable[[Context], Any]) -> Matcher:
+    limit = test.values[0]
+    if isinstance(limit, str):  # loose
+        limit = float(limit)
+    compares = _COMPARE[test.op]
+
+    def holds(context: Context, _: Segments) -> bool:
+        found = get(context)
+        kind = type(found)
+        return (kind is int or kind is float) and compares(found, limit)
+
+    if not test.loose:
+        return holds
+
+    def says(found: str) -> bool:
+        return NUMERAL.fullmatch(found) is not None and compares(float(found), limit)
+
+    holds_of_text = _text_matcher(get, says)
+    return lambda context, segments: holds(context, segments) or holds_of_text(context, segments)
+
+
+_COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
+    "eq": lambda found, limit: found == limit,
+    "gt": lambda found, limit: found > limit,
+    "gte": lambda found, limit: found >= limit,
+    "lt": lambda found, limit: found < limit,
+    "lte": lambda found, limit: found <= limit,
+}
+Networks = Mapping[int, Mapping[int, frozenset[int]]]
+
+
+def _networks(texts: Sequence[str]) -> Networks:
+    """Return the networks by version and by the bits that are the host's: a set for each."""
+    found: dict[int, dict[int, set[int]]] = {4: {}, 6: {}}
+    for network in (ip_network(text, strict=False) for text in texts):
+        host = network.max_prefixlen - network.prefixlen
+        start = int(network.network_address) >> host
+        found[network.version].setdefault(host, set()).add(start)
+    return {
+        version: {host: frozenset(starts) for host, starts in hosts.items()}
+        for version, hosts in found.items()
+    }
+
+
+def _is_inside(text: str, networks: Networks) -> bool:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return False
+    # ::ffff:10.0.0.1 is how a socket for both families spells an IPv4 address.
+    plain = getattr(address, "ipv4_mapped", None)
+    return _is_among(address, networks) or (plain is not None and _is_among(plain, networks))
+
+
+def _is_among(address: IPv4Address | IPv6Address, networks: Networks) -> bool:
+    number = int(address)
+    return any(number >> host in starts for host, starts in networks[address.version].items())

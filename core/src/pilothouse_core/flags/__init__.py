@@ -1,0 +1,1 @@
+"""Flags and segments: their model, read from JSON, written as JSON."""

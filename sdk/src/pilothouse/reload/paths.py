@@ -1,0 +1,45 @@
+"""Paths into a configuration, and copies that may be changed without changing it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pilothouse_core.trees import OWN_VALUE, has_own_value, node_at
+
+ABSENT: Any = object()
+
+
+def value_at(tree: Mapping[str, Any], path: str) -> Any:
+    """Return what lies at a dotted path, or ABSENT.
+
+    A file may hold names with dots in them, such as those of loggers: where nothing lies at the
+    nested place, the longer name is tried. Any other name may stand in brackets.
+    """
+    value = _nested_value(tree, path)
+    return node_at(tree, path, ABSENT) if value is ABSENT and "[" in path else value
+
+
+def read(tree: Mapping[str, Any], path: str) -> Any:
+    """Return the value at a path, or ABSENT: of a section its own value, if it has one."""
+    value = value_at(tree, path)
+    return value[OWN_VALUE] if has_own_value(value) else value
+
+
+def _nested_value(tree: Mapping[str, Any], path: str) -> Any:
+    if path in tree:
+        return tree[path]
+    end = path.find(".")
+    while end >= 0:
+        below = tree.get(path[:end])
+        if isinstance(below, dict):
+            value = _nested_value(below, path[end + 1 :])
+            if value is not ABSENT:
+                return value
+        end = path.find(".", end + 1)
+    return ABSENT
+
+
+def deep_copy(value: Any) -> Any:
+    """Return `value` with objects and lists of its own."""
+    if isinstance(value, dict):
+        return {name: deep_copy(member) for name, member in value.items()}
+    return [deep_copy(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,279 @@
+"""Records an example of every operation from a real service: `make docs` writes them to the app."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import yaml
+
+from tests.servers.answer import Answer
+from tests.servers.service import ServiceProcess
+
+FILE = Path(__file__).parents[2] / "app" / "web" / "examples.json"
+ADMIN = "admin-token-of-the-recorded-examples"
+# What differs with each run, and what stands for it.
+_VOLATILE = {
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)": "2026-01-31T12:00:00Z",
+    r"\b[0-9a-f]{64}\b": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    r"\b[0-9a-f]{32}\b": "0123456789abcdef0123456789abcdef",
+    r'"token":"plh_[^"]*"': '"token":"TOKEN"',
+    r'"(id)":"[A-Za-z0-9_-]{16}"': r'"\1":"XIpqpoVdUegVADZf"',
+    r'"(latency_ms|milliseconds|log_last_contact_seconds)":[\d.]+': r'"\1":0.1',
+    r"ticket=[A-Za-z0-9._~%-]+": "ticket=TICKET",
+    r"http://127\.0\.0\.1:\d+": "https://pilothouse.example.org",
+}
+BILLING = "environment=production&service_name=billing"
+STAGING = "environment=staging&service_name=billing"
+
+
+class Call(NamedTuple):
+    """One request; `operation` is its method and the template of its path."""
+
+    operation: str
+    target: str
+    body: Any = None
+    headers: Mapping[str, str] = MappingProxyType({})
+
+
+def _keys() -> Iterator[Call]:
+    one = "/api/v1/config/{key}"
+    host = "/api/v1/config/database.host"
+    created = {
+        "key": "database.host",
+        "value": "db1.example.org",
+        "environment": "production",
+        "service_name": "billing",
+        "comment": "first database",
+    }
+    changes = {
+        "set": {"database.port": 5432, "features": {"invoices": True}},
+        "unset": [],
+        "encrypt": [],
+        "comment": "more settings",
+    }
+    yield Call("POST /api/v1/config", "/api/v1/config", created)
+    yield Call("PATCH /api/v1/config", f"/api/v1/config?{BILLING}", changes)
+    yield Call("GET /api/v1/config", f"/api/v1/config?{BILLING}")
+    yield Call(f"GET {one}", f"{host}?{BILLING}")
+    replaced = {"value": "db2.example.org", "comment": "moved"}
+    yield Call(f"PUT {one}", f"{host}?{BILLING}", replaced)
+    yield Call(f"GET {one}/history", f"{host}/history?{BILLING}")
+    yield Call(f"POST {one}/rollback", f"{host}/rollback?{BILLING}", {"version": 1})
+    bulk = {
+        "environment": "production",
+        "service_name": "billing",
+        "keys": ["database.host", "database.user"],
+    }
+    yield Call("POST /api/v1/config/bulk", "/api/v1/config/bulk", bulk)
+    yield Call("GET /api/v1/effective", f"/api/v1/effective?{BILLING}")
+    yield Call(f"DELETE {one}", f"/api/v1/config/database.port?{BILLING}")
+
+
+def _documents() -> Iterator[Call]:
+    one = "/api/configs/{service}"
+    where = "/api/configs/orders?environment=production"
+    document = {"config_data": {"workers": 4, "queue": {"url": "amqp://queue:5672"}}}
+    yield Call(f"POST {one}", where, {**document, "comment": "first version"})
+    document = {"config_data": {"workers": 8, "queue": {"url": "amqp://queue:5672"}}}
+    yield Call(f"PUT {one}", where, {**document, "comment": "more workers"})
+    yield Call(f"GET {one}", where)
+    yield Call("GET /api/configs", "/api/configs?environment=production")
+    yield Call(f"GET {one}/history", "/api/configs/orders/history?environment=production")
+    yield Call(f"GET {one}/diff", "/api/configs/orders/diff?environment=production&old_version=1")
+    back = {"version": 1, "comment": "too many workers"}
+    yield Call(f"POST {one}/rollback", "/api/configs/orders/rollback?environment=production", back)
+    yaml = {"Content-Type": "application/yaml"}
+    yield Call("POST /api/v1/import", f"/api/v1/import?{STAGING}", "workers: 2\n", yaml)
+    copied = {
+        "from": {"environment": "staging", "service_name": "billing"},
+        "to": {"environment": "production", "service_name": "billing"},
+        "keys": ["workers"],
+        "dry_run": True,
+    }
+    yield Call("POST /api/v1/copy", "/api/v1/copy", copied)
+    yield Call("GET /api/v1/export", f"/api/v1/export?{STAGING}")
+    yield Call(f"DELETE {one}", where)
+
+
+def _flags() -> Iterator[Call]:
+    many, one = "/api/v1/feature-flags", "/api/v1/feature-flags/{name}"
+    checkout = f"{many}/new-checkout?environment=production"
+    segments, segment = "/api/v1/segments", "/api/v1/segments/{name}"
+    testers = f"{segments}/testers?environment=production"
+    named = {
+        "name": "testers",
+        "environment": "production",
+        "description": "People of the test team",
+        "when": {"attribute": "email", "op": "ends_with", "values": ["@example.org"]},
+    }
+    yield Call(f"POST {segments}", segments, named)
+    edit = {"description": "People of the test team, and Ann"}
+    yield Call(f"PATCH {segment}", testers, edit)
+    yield Call(f"PUT {segment}", testers, {"when": named["when"], **edit})
+    yield Call(f"GET {segment}", testers)
+    yield Call(f"GET {segments}", f"{segments}?environment=production")
+    yield Call(f"GET {segment}/history", f"{segments}/testers/history?environment=production")
+    flag = {
+        "name": "new-checkout",
+        "environment": "production",
+        "description": "The new checkout",
+        "enabled": True,
+        "rollout_percentage": 25,
+        "target_users": ["ann"],
+    }
+    yield Call(f"POST {many}", many, flag)
+    yield Call(f"PATCH {one}", checkout, {"rollout_percentage": 50, "comment": "half of all"})
+    yield Call(f"PUT {one}", checkout, {**flag, "rollout_percentage": 60})
+    yield Call(f"GET {one}", checkout)
+    yield Call(f"GET {many}", f"{many}?environment=production")
+    yield Call(f"GET {one}/history", f"{many}/new-checkout/history?environment=production")
+    asked = {"user_id": "ann", "environment": "production", "context": {"plan": "pro"}}
+    yield Call(f"POST {many}/evaluate", f"{many}/evaluate", {"flag_name": "new-checkout", **asked})
+    batch = {"flag_names": ["new-checkout"], **asked}
+    yield Call(f"POST {many}/evaluate/batch", f"{many}/evaluate/batch", batch)
+    counts = {"environment": "production", "evaluations": {"new-checkout": {"on": 12, "off": 9}}}
+    yield Call("POST /api/v1/flag-usage", "/api/v1/flag-usage", counts)
+    yield Call(f"GET {one}/usage", f"{many}/new-checkout/usage?environment=production")
+    yield Call("GET /api/v1/flag-set", "/api/v1/flag-set?environment=production")
+    context = {"context": {"targetingKey": "ann", "plan": "pro"}}
+    ofrep, where = "/ofrep/v1/evaluate/flags", {"X-Environment": "production"}
+    yield Call(f"POST {ofrep}", ofrep, context, where)
+    yield Call(f"POST {ofrep}/{{key}}", f"{ofrep}/new-checkout", context, where)
+    document = {
+        "flags": {
+            "dark-mode": {
+                "state": "ENABLED",
+                "variants": {"on": True, "off": False},
+                "defaultVariant": "off",
+            }
+        }
+    }
+    target = f"{many}/import?environment=staging&format=flagd"
+    yield Call(f"POST {many}/import", target, document)
+    yield Call(f"GET {many}/export", f"{many}/export?environment=staging&format=flagd")
+    listed = f"{many}/new-checkout/targets?environment=production"
+    yield Call(f"POST {one}/targets", listed, ["bob", "eve", 101])
+    yield Call(f"DELETE {one}/targets", listed, ["eve"])
+    yield Call(f"PUT {one}/targets", f"{listed}&comment=the%20test%20team", ["ann", "bob"])
+    for action, body in (
+        ("rollback", {"version": 2, "comment": "back to half of all"}),
+        ("copy", {"to": "staging", "comment": "as in production"}),
+        ("archive", {"comment": "everybody has it"}),
+        ("restore", {"comment": "not everybody, after all"}),
+    ):
+        target = f"{many}/new-checkout/{action}?environment=production"
+        yield Call(f"POST {one}/{action}", target, body)
+    yield Call(f"DELETE {one}", checkout)
+    yield Call(f"DELETE {segment}", testers)
+
+
+def _instances() -> Iterator[Call]:
+    base = "/api/v1/registry"
+    service, instance = f"{base}/services/{{service}}", "/instances/{instance_id}"
+    billing, first = f"{base}/services/billing", f"{base}/services/billing/instances/billing-1"
+    registration = {
+        "service_name": "billing",
+        "service_url": "http://billing-1.example.org:8080",
+        "instance_id": "billing-1",
+        "zone": "zone-a",
+        "version": "2.4.1",
+        "tags": ["blue"],
+        "metadata": {"environment": "production"},
+        "ttl_seconds": 3600,
+    }
+    yield Call(f"POST {base}/register", f"{base}/register", registration)
+    yield Call(f"PUT {service}{instance}/heartbeat", f"{first}/heartbeat", {"epoch": 1})
+    yield Call(f"GET {base}/services", f"{base}/services")
+    yield Call(f"GET {service}", billing)
+    yield Call(
+        f"GET {base}/discover/{{service}}",
+        f"{base}/discover/billing?environment=production&zone=zone-a",
+    )
+    yield Call(f"GET {service}/url", f"{billing}/url?strategy=round_robin")
+    yield Call(f"POST {service}/health", f"{billing}/health")
+    yield Call(f"GET {base}/prometheus", f"{base}/prometheus")
+    yield Call(f"POST {service}/release", f"{billing}/release")
+    yield Call(f"POST {base}/release", f"{base}/release")
+    yield Call(f"POST {service}{instance}/drain", f"{first}/drain", {"grace_seconds": 60})
+    gone = {"service_name": "billing", "instance_id": "billing-1"}
+    yield Call(f"POST {base}/deregister", f"{base}/deregister", gone)
+
+
+def _operators() -> Iterator[Call]:
+    tokens = "/api/v1/tokens"
+    token = {
+        "name": "billing",
+        "class": "service",
+        "environments": ["production"],
+        "services": ["billing"],
+    }
+    yield Call(f"POST {tokens}", tokens, token)
+    yield Call(f"GET {tokens}", tokens)
+    yield Call("GET /api/v1/changes", "/api/v1/changes?limit=2")
+    yield Call("GET /api/v1/audit", "/api/v1/audit?limit=1")
+    for page in ("/live", "/ready", "/health", "/stats"):
+        yield Call(f"GET {page}", page)
+
+
+def calls() -> Iterator[Call]:
+    """Yield the requests in the order in which they work."""
+    for part in (_keys, _documents, _flags, _instances, _operators):
+        yield from part()
+
+
+def recorded() -> dict[str, Any]:
+    """Return the request and the answer of every call, by operation."""
+    found: dict[str, Any] = {}
+    access = {"PILOTHOUSE_ACCESS": "required", "PILOTHOUSE_ADMIN_TOKEN": ADMIN}
+    with ServiceProcess(access) as service:
+        for call in calls():
+            method = call.operation.partition(" ")[0]
+            answer = _sent(service, method, call)
+            assert answer.status < 300, (call, answer.status, answer.body)
+            found[call.operation] = {
+                **({} if call.body is None else {"request": _parsed(call.body)}),
+                **_answered(answer),
+            }
+    return found
+
+
+def _sent(service: ServiceProcess, method: str, call: Call) -> Answer:
+    headers = {"Authorization": f"Bearer {ADMIN}", **call.headers}
+    if isinstance(call.body, str):
+        data = call.body.encode()
+        return service.request(method, call.target, data=data, headers=headers)
+    return service.request(method, call.target, call.body, headers=headers)
+
+
+def _answered(answer: Answer) -> dict[str, Any]:
+    if not answer.body:
+        return {"status": answer.status}
+    text = answer.body.decode()
+    for pattern, steady in _VOLATILE.items():
+        text = re.sub(pattern, steady, text)
+    return {"status": answer.status, "response": _parsed(text)}
+
+
+def _parsed(body: Any) -> Any:
+    """Read JSON and YAML, in whose place OpenAPI wants what they stand for."""
+    return yaml.safe_load(body) if isinstance(body, str) else body
+
+
+def shape(value: Any) -> Any:
+    """Return what an example is made of: names and types, the items of a list as one."""
+    if isinstance(value, dict):
+        return {name: shape(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [shape(item) for item in value[:1]]
+    return "null" if value is None else type(value).__name__
+
+
+def write() -> None:
+    FILE.write_text(json.dumps(recorded(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()

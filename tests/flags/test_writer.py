@@ -1,0 +1,110 @@
+"""Writers of one environment: they queue, and nobody is refused before the stated bound."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from app.audit.fingerprints import Fingerprints
+from app.changes.model import Idempotency
+from app.flags.cache import EnvironmentFlags, FlagCache
+from app.flags.definitions.representations import read_flag_body
+from app.flags.errors import FlagContended, FlagExists
+from app.flags.store.embedded import EmbeddedFlagStore
+from app.flags.writer import FlagWriter, PlannedChange, WriteRequest, plan_create
+from app.sqlite.state import SQLiteState
+
+pytestmark = pytest.mark.anyio
+ENVIRONMENT = "staging"
+
+
+class Replica:
+    """A replica's writer with the flags it knows."""
+
+    def __init__(self, state: SQLiteState, seconds: float = 60) -> None:
+        self.store = EmbeddedFlagStore(state, lambda: None)
+        self.sets = FlagCache(self.store)
+        self.writer = FlagWriter(self.store, self.sets, Fingerprints(b"pepper"), seconds)
+
+    async def create(self, name: str, key: str | None = None) -> int:
+        idempotency = None if key is None else Idempotency(key, f"create {name}")
+        request = WriteRequest("ann", "", "request", idempotency=idempotency)
+        plan = plan_create("flag", read_flag_body({"name": name}))
+        return (await self.writer.write(ENVIRONMENT, plan, request))[0].revision
+
+
+@pytest.fixture
+async def state(tmp_path: Path) -> AsyncIterator[SQLiteState]:
+    state = SQLiteState(tmp_path)
+    yield state
+    await state.close()
+
+
+async def test_writers_of_one_environment_queue_and_none_is_refused(state: SQLiteState) -> None:
+    replica = Replica(state)
+    await replica.sets.refresh()
+
+    revisions = await asyncio.gather(*(replica.create(f"f{n}") for n in range(60)))
+
+    assert len(set(revisions)) == 60
+    assert len(replica.sets.environment(ENVIRONMENT).names()) == 60
+
+
+async def test_writers_on_two_replicas_are_not_refused_either(state: SQLiteState) -> None:
+    replicas = [Replica(state), Replica(state)]
+    for replica in replicas:
+        await replica.sets.refresh()
+
+    await asyncio.gather(*(replicas[n % 2].create(f"f{n}") for n in range(40)))
+
+    for replica in replicas:
+        await replica.sets.refresh()
+        assert len(replica.sets.environment(ENVIRONMENT).names()) == 40
+
+
+async def test_a_writer_is_refused_at_the_bound_while_another_environment_is_written(
+    state: SQLiteState,
+) -> None:
+    replica = Replica(state, seconds=0.1)
+    await replica.sets.refresh()
+    may_end, has_begun = Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(_: EnvironmentFlags) -> PlannedChange:
+        loop.call_soon_threadsafe(has_begun.set)
+        assert may_end.wait(60)
+        return {}
+
+    request = WriteRequest("ann", "", "request")
+    first = asyncio.create_task(replica.writer.write(ENVIRONMENT, slow, request))
+    await has_begun.wait()
+    try:
+        with pytest.raises(FlagContended) as refused:
+            await replica.create("f")
+        others = await replica.writer.write(
+            "other", plan_create("flag", read_flag_body({"name": "f"})), request
+        )
+    finally:
+        may_end.set()
+
+    assert refused.value.retry_after > 0
+    assert "0.1 s" in str(refused.value)
+    assert len(others) == 1
+    assert await first == ()
+    assert await replica.create("f") > 0
+
+
+async def test_the_same_request_sent_many_times_at_once_is_answered_alike(
+    state: SQLiteState,
+) -> None:
+    replicas = [Replica(state), Replica(state)]
+    for replica in replicas:
+        await replica.sets.refresh()
+
+    revisions = await asyncio.gather(*(replicas[n % 2].create("f", "key") for n in range(20)))
+
+    assert len(set(revisions)) == 1
+    with pytest.raises(FlagExists):
+        await replicas[0].create("f", "another")

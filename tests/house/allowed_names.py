@@ -1,0 +1,94 @@
+"""What the tests of names and sizes let pass, and why."""
+
+_ASYNC_TWIN = "the asynchronous form of a public class, with a method of the same name for each"
+_SPLIT_LATER = "to be divided: it does more than one thing"
+_ONE_ADAPTER = "one method for each promise of its port"
+
+PARTICIPLES = {
+    "held": "public: what `Configuration` holds, under its earlier name",
+    "succeeded": "public: what `ConfigMetrics` counts, beside `failed`",
+}
+
+SAME_NAMES = {
+    "sdk/src/pilothouse ConfigManager": "pilothouse.hot_reload is the awaited form of reload",
+    "sdk/src/pilothouse ConfigSource": "the same",
+    "sdk/src/pilothouse EnvironmentConfigSource": "the same",
+    "sdk/src/pilothouse FileConfigSource": "the same",
+    "sdk/src/pilothouse RemoteConfigSource": "the same",
+}
+
+LONG_MODULES = {
+    "app/changes/log/embedded.py": _ONE_ADAPTER,
+    "app/changes/log/postgres.py": _ONE_ADAPTER,
+    "app/configs/api/router_keys.py": "every route of configurations by key",
+    "app/configs/api/schemas.py": "every body of configurations",
+    "app/configs/documents/edits.py": "every edit of a document, pure",
+    "app/configs/documents/reader.py": _SPLIT_LATER,
+    "app/configs/documents/writer.py": "the write protocol, as docs/protocols.md describes it",
+    "app/configs/secrets.py": "secrets in trees and in lists, pure",
+    "app/configs/services/keys.py": _SPLIT_LATER,
+    "app/flags/api/router.py": _SPLIT_LATER,
+    "app/flags/evaluation/evaluator.py": "the fast path of evaluations",
+    "app/flags/writer.py": "the write protocol of flags",
+    "app/importers/flagd.py": "one format",
+    "app/importers/jsonlogic.py": "one language",
+    "app/importers/unleash_constraints.py": "one format",
+    "app/main.py": _SPLIT_LATER,
+    "app/registry/instances/embedded.py": _ONE_ADAPTER,
+    "app/registry/instances/postgres.py": _ONE_ADAPTER,
+    "app/settings.py": "every setting, with its description",
+    "app/sqlite/state.py": "the embedded store, with its steps of migration",
+    "core/src/pilothouse_core/evaluation.py": "the evaluation of flags, compiled into closures",
+    "migrations/versions/0005_audit.py": "SQL of the audit's functions",
+    "sdk/src/pilothouse/cli/config.py": "every command of `pilothouse config`",
+    "sdk/src/pilothouse/cli/flags.py": "every command of `pilothouse flags`",
+    "sdk/src/pilothouse/client.py": "the public client, in both forms",
+    "sdk/src/pilothouse/hot_reload.py": "one importable module, as its documentation promises",
+    "sdk/src/pilothouse/reload/manager.py": _SPLIT_LATER,
+    "sdk/src/pilothouse/transport.py": "the one file that knows the HTTP library",
+}
+
+BIG_CLASSES = {
+    "app/access/tokens/cache.py TokenCache": "what the fast path asks of tokens",
+    "app/cache/redis.py RedisCache": _ONE_ADAPTER,
+    "app/changes/follower.py Follower": _SPLIT_LATER,
+    "app/changes/log/embedded.py EmbeddedChangeLog": _ONE_ADAPTER,
+    "app/changes/log/port.py ChangeLog": _SPLIT_LATER,
+    "app/changes/log/postgres.py PostgresChangeLog": _ONE_ADAPTER,
+    "app/configs/documents/reader.py DocumentReader": _SPLIT_LATER,
+    "app/configs/documents/writer.py DocumentWriter": "the steps of the write protocol",
+    "app/configs/services/keys.py KeyService": _SPLIT_LATER,
+    "app/flags/evaluation/evaluator.py FlagEvaluator": "the fast path of evaluations",
+    "app/flags/service.py FlagService": _SPLIT_LATER,
+    "app/importers/jsonlogic.py Logic": "one method for each operator",
+    "app/registry/instances/embedded.py EmbeddedInstanceStore": _ONE_ADAPTER,
+    "app/registry/instances/port.py InstanceStore": "every transition of an instance",
+    "app/registry/instances/postgres.py PostgresInstanceStore": _ONE_ADAPTER,
+    "app/registry/nodes/embedded.py EmbeddedServiceRegistryClient": _ONE_ADAPTER,
+    "app/registry/nodes/zookeeper/client.py ZooKeeperServiceRegistryClient": _SPLIT_LATER,
+    "app/registry/nodes/zookeeper/session.py ZooKeeperSession": "the states of one session",
+    "app/registry/nodes/zookeeper/view.py ZooKeeperView": "the view of one session",
+    "app/registry/reconciler.py NodeReconciler": _SPLIT_LATER,
+    "app/settings.py Settings": "a validator for each group of settings",
+    "app/web/connection.py Protocol": "callbacks of the HTTP parser",
+    "sdk/src/pilothouse/client.py AsyncPilothouse": _ASYNC_TWIN,
+    "sdk/src/pilothouse/configuration.py Configuration": _SPLIT_LATER,
+    "sdk/src/pilothouse/flags/evaluation.py Flags": "a typed getter for each kind of value",
+    "sdk/src/pilothouse/hot_reload.py ConfigManager": _ASYNC_TWIN,
+    "sdk/src/pilothouse/registry/registration.py AsyncRegistration": _ASYNC_TWIN,
+    "sdk/src/pilothouse/registry/zookeeper.py ZooKeeperRegistration": "callbacks of the session",
+    "sdk/src/pilothouse/reload/manager.py ConfigManager": _SPLIT_LATER,
+    "sdk/src/pilothouse/sync.py Follower": _SPLIT_LATER,
+}
+
+LONG_FUNCTIONS = {
+    "app/changes/log/sqlite_log.py append_change": "one statement of SQL",
+    "app/configs/api/router_keys.py get": "the parameters of the route",
+    "app/flags/api/router_transfer.py import_flags": "the parameters of the route",
+    "app/main.py create_app": _SPLIT_LATER,
+    "app/main.py _build_state": _SPLIT_LATER,
+    "app/wiring.py open_backends": "one line for each setting",
+    "migrations/versions/0001_change_log.py upgrade": "SQL",
+    "sdk/src/pilothouse/cli/flags.py import_": "the options of the command",
+    "sdk/src/pilothouse/reload/yaml_text.py _read": "one branch for each event of the parser",
+}

@@ -1,0 +1,116 @@
+"""The words of the glossary's "not" list do not occur in the documentation."""
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+GLOSSARY = ROOT / "docs" / "glossary.md"
+# Decisions keep the words of their time; the glossary has to name the words.
+LEFT_OUT = ("docs/decisions/", "docs/glossary.md")
+# Folders whose docstrings of modules and raised messages have to keep to the list as well.
+CODE = ("app", "core/src", "sdk/src")
+
+# Phrases that contain a word of the list and are the right ones.
+ALLOWED = {
+    "far away": "a distance",
+    "there is none": "nothing exists, rather than: it is not one",
+    "--nobody": "an option of the command line",
+}
+
+_FENCE = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
+_CODE = re.compile(r"`[^`\n]*`")
+_LINK = re.compile(r"\]\([^)\s]*\)")
+
+
+def unused_words() -> list[str]:
+    _, _, table = GLOSSARY.read_text(encoding="utf-8").partition("\n## Words that we do not use\n")
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    return [word for cell in cells for word in re.findall(r"`([^`]+)`", cell)]
+
+
+def pattern_of(phrases: Iterable[str]) -> re.Pattern[str]:
+    """Return a pattern for whole words in any case, with any white space between them."""
+    words = "|".join(re.escape(phrase).replace(r"\ ", r"\s+") for phrase in phrases)
+    return re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE)
+
+
+WORDS = pattern_of(unused_words())
+
+
+def violations(name: str, text: str) -> list[str]:
+    """Return each place with a word of the list, outside of code and of allowed phrases."""
+    prose = _FENCE.sub(_blank, text)
+    prose = _LINK.sub(_blank, _CODE.sub(_blank, prose))
+    prose = pattern_of(ALLOWED).sub(_blank, prose)
+    return [
+        f"{name}:{prose.count(chr(10), 0, match.start()) + 1}: {match[0]!r}"
+        for match in WORDS.finditer(prose)
+    ]
+
+
+def _blank(match: re.Match[str]) -> str:
+    return re.sub(r"[^\n]", " ", match[0])
+
+
+def pages() -> Iterator[str]:
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")):
+        name = page.relative_to(ROOT).as_posix()
+        if not name.startswith(LEFT_OUT):
+            yield name
+
+
+def sentences(module: Path) -> Iterator[str]:
+    """Yield the docstring of a module and the texts of its raised errors."""
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    yield ast.get_docstring(tree) or ""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            for part in ast.walk(node.exc):
+                if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    yield part.value
+
+
+@pytest.mark.parametrize("name", sorted(pages()))
+def test_no_page_uses_a_word_of_the_list(name: str) -> None:
+    assert violations(name, (ROOT / name).read_text(encoding="utf-8")) == []
+
+
+def test_the_template_of_settings_uses_no_word_of_the_list() -> None:
+    text = (ROOT / "env.template").read_text(encoding="utf-8")
+
+    assert violations("env.template", text) == []
+
+
+def test_no_description_of_a_setting_uses_a_word_of_the_list() -> None:
+    for name, setting in Settings.model_fields.items():
+        assert violations(name, setting.description or "") == []
+
+
+@pytest.mark.parametrize("folder", CODE)
+def test_no_docstring_of_a_module_and_no_message_uses_a_word_of_the_list(folder: str) -> None:
+    modules = sorted((ROOT / folder).rglob("*.py"))
+
+    assert modules
+    found = [
+        violation
+        for module in modules
+        for sentence in sentences(module)
+        for violation in violations(module.relative_to(ROOT).as_posix(), sentence)
+    ]
+    assert found == []
+
+
+def test_the_list_finds_its_words_in_prose_and_not_in_code() -> None:
+    text = "Vault is Away.\n\n```\ntold\n```\n\nA `whoever` far\naway\ngoes  on.\n"
+
+    assert violations("page", text) == ["page:1: 'Away'", "page:9: 'goes  on'"]
+
+
+def test_every_allowed_phrase_contains_a_word_of_the_list() -> None:
+    assert [phrase for phrase in ALLOWED if not WORDS.search(phrase)] == []

@@ -1,0 +1,205 @@
+"""Figures of the names in the code: `python -m tests.house.vocabulary` prints them.
+
+A participle is counted if it is the whole name of a function, `told` or `_checked`: such a name
+says neither what acts nor what is computed.
+"""
+
+import ast
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+MOST_LINES, MOST_METHODS, LONGEST_FUNCTION = 400, 15, 50  # beyond these, a reason is needed
+FOLDERS = ("app", "core/src", "sdk/src", "migrations")
+_IRREGULAR = frozenset(
+    [
+        "begun",
+        "bound",
+        "built",
+        "chosen",
+        "cut",
+        "drawn",
+        "found",
+        "given",
+        "held",
+        "hidden",
+        "kept",
+        "known",
+        "laid",
+        "left",
+        "lost",
+        "made",
+        "met",
+        "paid",
+        "put",
+        "said",
+        "seen",
+        "sent",
+        "set",
+        "shown",
+        "sold",
+        "spent",
+        "spoken",
+        "stood",
+        "taken",
+        "thought",
+        "told",
+        "won",
+        "worn",
+        "written",
+    ]
+)
+_VERBS_AS_WELL = frozenset({"cut", "found", "put", "set"})  # as a verb of an acting function
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function or method: where it is, its name without underscores before it, what it is."""
+
+    path: str
+    line: int
+    name: str
+    lines: int
+    returns_nothing: bool
+    is_property: bool
+
+    @property
+    def words(self) -> list[str]:
+        return self.name.strip("_").split("_")
+
+    @property
+    def is_participle(self) -> bool:
+        if len(self.words) > 1:
+            return False
+        word = self.words[0]
+        if word in _VERBS_AS_WELL:
+            return word == "found"
+        is_regular = word.endswith("ed") and word not in {"feed", "seed", "need"}
+        return is_regular or word in _IRREGULAR
+
+
+@dataclass(frozen=True, slots=True)
+class Class:
+    path: str
+    line: int
+    name: str
+    methods: int
+
+    @property
+    def feature(self) -> str:
+        """Return the package that a reader takes for one: `app/flags`, `sdk/src/pilothouse`."""
+        parts = Path(self.path).parts
+        return "/".join(parts[: 3 if parts[0] != "app" else 2][: len(parts) - 1])
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    path: str
+    lines: int
+    docstring: str | None
+    functions: tuple[Function, ...]
+    classes: tuple[Class, ...]
+
+
+@cache
+def modules() -> tuple[Module, ...]:
+    """Read every module of the service, the core, the client and the migrations."""
+    listed = subprocess.run(
+        ["git", "ls-files", *FOLDERS],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    return tuple(_module(path) for path in listed if path.endswith(".py") and Path(path).exists())
+
+
+def _module(path: str) -> Module:
+    text = Path(path).read_text()
+    tree = ast.parse(text)
+    nodes = [*ast.walk(tree)]
+    return Module(
+        path,
+        text.count("\n"),
+        ast.get_docstring(tree),
+        tuple(
+            _function(path, node)
+            for node in nodes
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        ),
+        tuple(_class(path, node) for node in nodes if isinstance(node, ast.ClassDef)),
+    )
+
+
+def _function(path: str, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Function:
+    decorators = {ast.unparse(decorator) for decorator in node.decorator_list}
+    returns = node.returns
+    return Function(
+        path,
+        node.lineno,
+        node.name,
+        (node.end_lineno or node.lineno) - node.lineno + 1,
+        isinstance(returns, ast.Constant) and returns.value is None,
+        any(each in {"property", "cached_property"} or "setter" in each for each in decorators),
+    )
+
+
+def _class(path: str, node: ast.ClassDef) -> Class:
+    methods = sum(isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) for each in node.body)
+    return Class(path, node.lineno, node.name, methods)
+
+
+def functions() -> Iterator[Function]:
+    for module in modules():
+        yield from (each for each in module.functions if not each.name.startswith("__"))
+
+
+def classes() -> Iterator[Class]:
+    for module in modules():
+        yield from module.classes
+
+
+def share_of_participles() -> Mapping[str, tuple[int, int]]:
+    """Return by folder how many functions are named by one participle, and of how many."""
+    named: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    for function in functions():
+        folder = next(each for each in FOLDERS if function.path.startswith(each))
+        total[folder] += 1
+        named[folder] += function.is_participle
+    return {folder: (named[folder], total[folder]) for folder in total}
+
+
+def same_names() -> Mapping[str, list[str]]:
+    """Return the public types that share a name within a feature, with where they are."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for each in classes():
+        if not each.name.startswith("_"):
+            places.setdefault((each.feature, each.name), []).append(f"{each.path}:{each.line}")
+    return {
+        f"{feature} {name}": where for (feature, name), where in places.items() if len(where) > 1
+    }
+
+
+def report() -> Iterator[str]:
+    """Yield the figures, a line each."""
+    for folder, (named, total) in share_of_participles().items():
+        yield f"{folder}: {named} of {total} functions are one participle ({named / total:.1%})"
+    for name, where in sorted(same_names().items()):
+        yield f"{name}: {', '.join(where)}"
+    for module in modules():
+        if module.lines > MOST_LINES:
+            yield f"{module.path}: {module.lines} lines"
+    for each in classes():
+        if each.methods > MOST_METHODS:
+            yield f"{each.path}:{each.line}: {each.name} has {each.methods} methods"
+    for function in functions():
+        if function.lines > LONGEST_FUNCTION:
+            yield f"{function.path}:{function.line}: {function.name} has {function.lines} lines"
+
+
+if __name__ == "__main__":
+    sys.stdout.writelines(f"{line}\n" for line in report())
