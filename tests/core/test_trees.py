@@ -77,11 +77,10 @@ def test_merging_in_sets_every_leaf_and_keeps_the_others(
 
     said = {key: value for key, value in added.items() if value != {}}
     kept = {key: value for key, value in before.items() if value != {}}
+    untouched = kept.keys() - added.keys()
     found = dict(leaves(merged))
     assert {key: found[key] for key in said} == said
-    assert {key: found[key] for key in kept.keys() - said.keys()} == {
-        key: kept[key] for key in kept.keys() - said.keys()
-    }
+    assert {key: found[key] for key in untouched} == {key: kept[key] for key in untouched}
     assert dict(leaves(tree)) == before
 
 

@@ -175,6 +175,7 @@ def beat_after_adoption(stands: Stands) -> list[str]:
     stands.fleet.settle(within=5)
     stands.lose(one)
     wait_until(lambda: stands.owner(one) != 0, "it is adopted")
+    stands.fleet.settle(ADOPTED_SECONDS)  # the bug moves the epoch after the owner
     stands.fleet.beat(stands.fleet.replicas[1], one)
     return stands.fleet.violations()
 

@@ -45,6 +45,7 @@ class Topic:
 
 
 def _line(record: Any) -> str:
+    assert "revision" in dict(record.headers), record
     heard = {
         "partition": record.partition,
         "offset": record.offset,

@@ -3,6 +3,7 @@
 import json
 import stat
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -102,13 +103,14 @@ def test_a_token_that_can_be_none_is_a_mistake(nowhere: Terminal, token: str) ->
 
 
 def test_a_token_is_made_shown_once_and_revoked(pilothouse: Terminal) -> None:
+    name = f"ci-{uuid4().hex}"
     done = pilothouse.ok(
-        *("token", "create", "ci", "--class", "operator", "--role", "viewer"),
+        *("token", "create", name, "--class", "operator", "--role", "viewer"),
         *("--environments", "staging", "--services", "sh*", "--expires-at", "2099-01-01T00:00:00Z"),
     )
     token = done.out.strip()
     listed = pilothouse.ok("token", "list", "--json")
-    (known,) = [item for item in listed.json()["items"] if item["name"] == "ci"]
+    (known,) = [item for item in listed.json()["items"] if item["name"] == name]
     allowed = pilothouse("config", "list", "-e", "staging", "-s", "shop", "--token", token)
     denied = pilothouse("config", "set", "a", "1", "-e", "staging", "-s", "shop", "--token", token)
     revoked = pilothouse.ok("token", "revoke", known["id"], "--json").json()
@@ -118,7 +120,7 @@ def test_a_token_is_made_shown_once_and_revoked(pilothouse: Terminal) -> None:
     assert token not in listed.out
     assert (allowed.code, denied.code) == (0, 4)
     assert revoked["state"] == "revoked"
-    assert ["ci", "operator", "revoked"] in [
+    assert [name, "operator", "revoked"] in [
         row[1:4] for row in pilothouse.ok("token", "list").table()
     ]
 
