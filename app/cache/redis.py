@@ -21,11 +21,11 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from app.cache.breaker import Breaker
 from app.connection_failures import explain_connection_failure
 from app.errors import Unavailable
 from app.telemetry import CACHE_BREAKER_OPEN, CACHE_REQUESTS
 from app.timeouts import timeout_while_running
+from pilothouse_core.breaker import Breaker
 
 CALL_SECONDS = 0.05
 CONNECTIONS = 16
@@ -33,6 +33,7 @@ KEPT_SECONDS = 7 * 24 * 3600
 _PROBE = "probe"  # a key of its own, which is written to find out whether writes work
 _PROBE_SECONDS = 60
 _CLOSE_SECONDS = 0.5
+_PAUSE_SECONDS = 1.0  # between trials while the breaker is open
 _RESP2 = 2  # version 3 costs every new connection a question more
 # Never back to an older version, whatever order the writers come in; what is no hash, or has no
 # number, is replaced. An equal version is written again: that keeps it from expiring.
@@ -70,7 +71,7 @@ class RedisCache:
         self._has_password = address.password is not None
         self._seconds = seconds
         self._redis: Redis = Redis.from_pool(_pool(address, seconds))
-        self._breaker = Breaker()
+        self._breaker = Breaker(pause=_PAUSE_SECONDS)
         self._turns = asyncio.Semaphore(CONNECTIONS)
         CACHE_BREAKER_OPEN.set(0)
 

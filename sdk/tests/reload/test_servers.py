@@ -16,7 +16,6 @@ from pilothouse.reload import (
     StartFailed,
     VaultConfigSource,
 )
-from pilothouse.reload.breaker import Breaker
 from sdk.tests.reload.waiting import Heard, until
 from sdk.tests.scripted import Asked, Reply, ScriptedServer, html, of_json
 from tests.servers.service import ServiceProcess
@@ -196,28 +195,6 @@ async def test_a_breaker_spares_a_server_that_fails(scripted: ScriptedServer) ->
 
     assert len(scripted.asked) == 2
     assert "left alone" in str(refused.value)
-
-
-def test_a_breaker_lets_one_call_through_in_each_pause() -> None:
-    now = 0.0
-    breaker = Breaker(failures=2, pause=10, clock=lambda: now)
-    breaker.record_failure()
-    assert breaker.lets_through()
-    breaker.record_failure()
-
-    assert breaker.is_open
-    assert not breaker.lets_through()
-    now = 10.0
-    assert [breaker.lets_through() for _ in range(2)] == [True, False]
-    breaker.record_failure()
-    now = 19.0
-    assert not breaker.lets_through()
-    now = 20.0
-    assert breaker.lets_through()
-    breaker.record_success()
-    assert [breaker.lets_through() for _ in range(2)] == [True, True]
-    with pytest.raises(ValueError, match="at least one"):
-        Breaker(failures=0)
 
 
 async def test_every_server_that_failed_is_named_without_what_is_secret_in_its_url() -> None:

@@ -3,15 +3,17 @@
 import asyncio
 from collections.abc import Mapping
 from functools import partial
+from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from pilothouse.errors import NotFound, PilothouseError, Unavailable
-from pilothouse.reload.breaker import Breaker
 from pilothouse.reload.errors import SourceUnavailable
 from pilothouse.transport import Answer, Limits, Token, Transport
+from pilothouse_core.breaker import Breaker
 
 _NOT_FOUND = 404
+_PAUSE_SECONDS = 30.0
 
 
 class NothingThere(SourceUnavailable):
@@ -34,7 +36,7 @@ class Server:
         limits = Limits(timeout=timeout, attempts=1, proxy=proxy)
         self._connect = partial(Transport, url, token, limits, is_document=is_document)
         self.url = self._connect().url
-        self.breaker = breaker or Breaker()
+        self.breaker = breaker or Breaker(pause=_PAUSE_SECONDS)
         self.shown = _loggable_url(self.url)
         """The URL without what may be secret in it."""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -55,14 +57,17 @@ class Server:
         Raises NothingThere for 404, and SourceUnavailable for everything else that goes wrong,
         also without asking while the breaker is open.
         """
-        if not self.breaker.lets_through():
+        if not self.breaker.try_call():
             raise SourceUnavailable(f"{self.shown} is left alone after failures in a row")
+        began = monotonic()
         try:
             answer = await self._open_transport().request(
                 method, path, params=params, headers=headers, body=body, longer=longer
             )
         except Unavailable as error:
-            self.breaker.record_failure()
+            self.breaker.record_failure(began)
+            if self.breaker.is_open:
+                self.breaker.record_trial()  # a call may last longer than a pause
             raise SourceUnavailable(self._error_message(error)) from error
         except PilothouseError as error:
             # It answers: a breaker would not help.

@@ -5,13 +5,13 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from pilothouse.reload.breaker import Breaker
 from pilothouse.reload.documents import SUFFIXES, read_document
 from pilothouse.reload.errors import BadConfig, SourceUnavailable
 from pilothouse.reload.http import Server
 from pilothouse.reload.sources.polling import poll_changes
 from pilothouse.reload.validation import Flaw, Rules
 from pilothouse.transport import Answer
+from pilothouse_core.breaker import Breaker
 
 _SUFFIXES = {
     "application/json": ".json",

@@ -3,18 +3,18 @@
 from collections.abc import Callable
 from time import monotonic
 
-_FAILURES = 3
-_PAUSE_SECONDS = 1.0
-
 
 class Breaker:
+    """Open after `failures` in a row; then one call in each `pause` (seconds) is let through."""
+
     def __init__(
-        self,
-        *,
-        failures: int = _FAILURES,
-        pause: float = _PAUSE_SECONDS,
-        clock: Callable[[], float] = monotonic,
+        self, *, failures: int = 3, pause: float, clock: Callable[[], float] = monotonic
     ) -> None:
+        """`clock` returns seconds. Raises ValueError for bounds without a meaning."""
+        if failures < 1 or pause < 0:
+            raise ValueError(
+                "a breaker needs at least one failure, and a pause that is not negative"
+            )
         self._limit = failures
         self._pause = pause
         self._clock = clock
@@ -31,14 +31,14 @@ class Breaker:
         return not self.is_open or self._clock() - self._tried >= self._pause
 
     def try_call(self) -> bool:
-        """Tell whether to ask now; while open that is one caller in each pause."""
+        """Tell whether to make a call now; while open that is one caller in each pause."""
         if not self.is_due:
             return False
         self.record_trial()
         return True
 
     def record_trial(self) -> None:
-        """Record a call that is made in any case, and spare the next caller the trial."""
+        """Begin a new pause: a call is made in any case, and spares the next caller the trial."""
         # Noted now and not when it ends: a trial that is given up must not block the next one.
         self._tried = self._clock()
 
