@@ -63,14 +63,15 @@ def meant(condition: Json, context: Mapping[str, Json], segments: Mapping[str, J
 
 
 def shared(share: Json, context: Mapping[str, Json]) -> bool:
+    limit: int = round(share["percent"] * 1000)
+    if limit == 100_000:  # everybody, also who has no subject
+        return True
     subject = found(context, share.get("by", "user_id"))
     if is_integer(subject) and abs(subject) < 10**4300:
         subject = str(subject)
     if not isinstance(subject, str):
         return False
-    bucket = HASHES[DEFAULT_HASH].bind(share["salt"], 100_000)(subject)
-    limit: int = round(share["percent"] * 1000)
-    return bucket < limit
+    return HASHES[DEFAULT_HASH].bind(share["salt"], 100_000)(subject) < limit
 
 
 NEGATED = {"not_in": "in", "neq": "eq"}
