@@ -38,7 +38,7 @@ quick:
 contracts: .venv/dev ## run the contract suites that every adapter passes
 	$(BIN)/python -m pytest -q tests/contracts
 
-faults: .venv/dev ## kill, freeze and cut off real processes, check every model, and run more random examples
+faults: .venv/dev ## kill, freeze and cut off real processes, check every model, and run more random examples, others each time
 	PILOTHOUSE_FAULTS=whole $(BIN)/python -m pytest -q tests/faults tests/models $(AT_RANDOM)
 
 bench: .venv/dev ## run the benchmarks and print a table
