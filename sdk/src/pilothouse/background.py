@@ -1,55 +1,22 @@
-"""An event loop on a thread of its own, for callers that have none; begun again after a fork."""
+"""The client's event loop in a thread of its own, begun again in a forked process."""
 
-import asyncio
 import logging
 import os
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as NotInTime
 from typing import Any, Protocol, TypeVar
 
 from pilothouse.errors import PilothouseError, Unavailable
+from pilothouse.forks import ForkLock, keep_of_parent
+from pilothouse.loop_thread import LoopThread
 
 Result = TypeVar("Result")
 _CLOSING = 5.0  # seconds
-# A fork has copies of the loops of its parent. They share the parent's file descriptors: were one
-# collected here, it would take the parent's out of their selector.
-_of_parents: list[object] = []
-_guard = threading.Lock()  # of every start and end
+_guard = ForkLock()  # of every start and end
 _log = logging.getLogger("pilothouse")
-
-
-def _renew_guard() -> None:
-    """Replace the lock in a forked process: its holder may not exist there."""
-    global _guard  # noqa: PLW0603 - a held lock cannot be released here
-    _guard = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_guard)
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    """Continues to look up names and write files while the interpreter exits.
-
-    Executors accept nothing then, so the last counts, the snapshot and the deregistration of a
-    program that did not close its client would be lost.
-    """
-
-    def run_in_executor(  # type: ignore[override]  # of variadic types, which Python 3.10 has not
-        self, executor: Executor | None, func: Callable[..., Any], *args: Any
-    ) -> "asyncio.Future[Any]":
-        try:
-            return super().run_in_executor(executor, func, *args)
-        except RuntimeError:
-            done = self.create_future()
-            try:
-                done.set_result(func(*args))
-            except Exception as error:  # noqa: BLE001 - raised where the result is awaited
-                done.set_exception(error)
-            return done
 
 
 class RunOnLoop(Protocol):
@@ -73,41 +40,29 @@ class Background:
         self._end = end
         self._pid = 0
         self._is_closed = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: LoopThread | None = None
         self._calls: queue.SimpleQueue[Callable[[], None] | None] | None = None
         self._caller: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin in this process; returns at once."""
-        with _guard:
+        with _guard.lock:
             if self._is_closed or self._pid == os.getpid():
                 return
-            if self._loop is not None:
-                _of_parents.append((self._loop, self._thread, self._calls))
-            self._calls, self._caller = None, None
-            self._loop = _Loop()
-            self._thread = threading.Thread(
-                target=self._serve, args=(self._loop,), name="pilothouse", daemon=True
-            )
-            self._pid = os.getpid()
-            self._thread.start()
-        beginning = asyncio.run_coroutine_threadsafe(_run(self._begin()), self._loop)
+            if self._thread is not None:
+                keep_of_parent(self._thread, self._calls)
+            self._thread, self._calls, self._caller = None, None, None
+            try:
+                self._thread = LoopThread("pilothouse")
+            finally:
+                self._pid = os.getpid()
+        beginning = self._thread.submit(_run(self._begin()))
         beginning.add_done_callback(_log_failed_start)
 
     def touch(self) -> None:
         """Begin again if this is a forked process that has not; costs a tenth of a microsecond."""
         if self._pid != os.getpid() and not self._is_closed:
             self.start()
-
-    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        try:
-            loop.run_forever()
-        finally:
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.run_until_complete(loop.shutdown_default_executor())
-            loop.close()
 
     def run(self, call: Coroutine[Any, Any, Result], within: float | None = None) -> Result:
         """Run a coroutine on the loop and return its result; raises what it raises.
@@ -118,12 +73,12 @@ class Background:
             call.close()
             raise PilothouseError("the client is closed")
         self.touch()
-        if self._loop is None or threading.current_thread() is self._thread:
+        if self._thread is None or self._thread.is_current:
             call.close()
             raise RuntimeError(
                 "cannot be called on the client's own thread: it would wait for itself"
             )
-        running = asyncio.run_coroutine_threadsafe(call, self._loop)
+        running = self._thread.submit(call)
         try:
             return running.result(within)
         except (NotInTime, TimeoutError) as error:
@@ -137,7 +92,7 @@ class Background:
 
         Heartbeats and streams share the loop, which a slow callback would block.
         """
-        with _guard:
+        with _guard.lock:
             if self._is_closed:
                 return
             if self._calls is None:
@@ -150,20 +105,19 @@ class Background:
 
     def close(self) -> None:
         """End, and wait for the threads; may be called twice, and from a callback."""
-        with _guard:
+        with _guard.lock:
             if self._is_closed:
                 return
             self._is_closed = True
-            loop, thread, calls, caller = self._loop, self._thread, self._calls, self._caller
-        if self._pid != os.getpid() or loop is None or thread is None:
+            thread, calls, caller = self._thread, self._calls, self._caller
+        if self._pid != os.getpid() or thread is None:
             return
-        ending = asyncio.run_coroutine_threadsafe(_run(self._end()), loop)
+        ending = thread.submit(_run(self._end()))
         try:
             ending.result(_CLOSING)
         except Exception:  # noqa: BLE001 - what is still running ends with the process
             _log.warning("the client did not close cleanly", exc_info=True)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(_CLOSING)
+        thread.close(_CLOSING)
         if calls is not None and caller is not None:
             calls.put(None)
             if caller is not threading.current_thread():

@@ -2,8 +2,6 @@
 
 import logging
 import math
-import os
-import threading
 import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -23,6 +21,7 @@ from pilothouse.flags.details import (
 from pilothouse.flags.overrides import override
 from pilothouse.flags.state import FlagState, Source, changed_between
 from pilothouse.flags.usage import UsageCounts
+from pilothouse.forks import ForkLock
 from pilothouse_core.contexts import is_too_large
 from pilothouse_core.evaluation import EMPTY, FLAG_NOT_FOUND, Evaluation
 from pilothouse_core.flags.metadata import metadata_of
@@ -31,18 +30,8 @@ from pilothouse_core.flags.model import Flag
 OnUpdate = Callable[[frozenset[str]], object]
 OnStatus = Callable[[PilothouseError | None], object]
 _TOLD_AT_MOST = 1000
-_swapping = threading.Lock()
+_swapping = ForkLock()
 _log = logging.getLogger("pilothouse")
-
-
-def _renew_lock() -> None:
-    """Replace the lock in a forked process: its holder may not exist there."""
-    global _swapping  # noqa: PLW0603 - a held lock cannot be released here
-    _swapping = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class Flags:
@@ -219,7 +208,7 @@ class Flags:
 
     def swap(self, held: FlagState) -> None:
         """Replace the state, and notify the listeners."""
-        with _swapping:
+        with _swapping.lock:
             before, self._held = self._held, held
             self._publish()
         if held.error is not None and str(held.error) != str(before.error):
@@ -249,13 +238,13 @@ class Flags:
         Raises ValueError for what no flag can be.
         """
         flag = override(name, value)
-        with _swapping:
+        with _swapping.lock:
             self._overrides = {**self._overrides, name: flag}
             self._publish()
         self._tell(frozenset({name}))
 
     def clear_overrides(self) -> None:
-        with _swapping:
+        with _swapping.lock:
             names, self._overrides = self.overridden, {}
             self._publish()
         self._tell(names)

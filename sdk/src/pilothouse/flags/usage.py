@@ -4,12 +4,12 @@ import asyncio
 import logging
 import os
 import random
-import threading
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from itertools import count
 
 from pilothouse.errors import OutcomeUnknown, PilothouseError, Refused
+from pilothouse.forks import ForkLock
 from pilothouse.timeouts import run_with_timeout
 from pilothouse.transport import Transport
 
@@ -45,7 +45,7 @@ class UsageCounts:
     def __init__(self) -> None:
         self._ticks: dict[str, dict[str, Callable[[], int]]] = {}
         self._counters: dict[tuple[str, str], _Counter] = {}
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def add(self, flag: str, variant: str) -> None:
         try:
@@ -54,7 +54,7 @@ class UsageCounts:
             self._begin(flag, variant)()
 
     def _begin(self, flag: str, variant: str) -> Callable[[], int]:
-        with self._lock:
+        with self._lock.lock:
             key = (flag, variant)
             if key not in self._counters:
                 self._counters[key] = _Counter(count().__next__)
@@ -64,7 +64,7 @@ class UsageCounts:
 
     def unsent(self, without: Collection[str] = ()) -> Iterator[tuple[_Counter, str, str, int]]:
         """Yield (counter, flag, variant, times); those of flags in `without` are never sent."""
-        with self._lock:
+        with self._lock.lock:
             counters = list(self._counters.items())
         for (flag, variant), counter in counters:
             total = counter.total()
@@ -74,8 +74,7 @@ class UsageCounts:
                 yield counter, flag, variant, total - counter.sent
 
     def forget(self) -> None:
-        """Take what was counted for sent: a forked process has what its parent will send."""
-        self._lock = threading.Lock()
+        """Treat all counts as sent: a forked process has those that its parent will send."""
         for counter in self._counters.values():
             counter.sent = counter.total()
 

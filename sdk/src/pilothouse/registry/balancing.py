@@ -1,13 +1,12 @@
 """Whose turn it is: the strategies of the core over the instances that are known here. No I/O."""
 
-import os
 import random
-import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from math import inf
 from typing import Literal, TypeVar
 
+from pilothouse.forks import ForkLock
 from pilothouse.registry.instances import DiscoveredInstance
 from pilothouse_core.balancing import Candidate, LeastRecent, Pool, RoundRobin, choose_pool
 from pilothouse_core.suggestions import did_you_mean
@@ -18,17 +17,7 @@ _WARMER_SECONDS = 0.5  # until the shares of those that warm up are counted agai
 _ZONES_AT_MOST = 100  # callers may pass any number of them
 _Series = TypeVar("_Series", RoundRobin, LeastRecent)
 _Asked = tuple[str | None, str | None]  # zone and environment
-_guard = threading.Lock()  # of every pick: they take microseconds
-
-
-def _renew_guard() -> None:
-    """Replace the lock in a forked process: its holder may not exist there."""
-    global _guard  # noqa: PLW0603 - a held lock cannot be released here
-    _guard = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_guard)
+_guard = ForkLock()  # of every pick: they take microseconds
 
 
 class Balancer:
@@ -41,7 +30,7 @@ class Balancer:
         self._recent: dict[_Asked, LeastRecent] = {}
 
     def swap(self, instances: Sequence[DiscoveredInstance]) -> None:
-        with _guard:
+        with _guard.lock:
             self._instances = {one.instance_id: one for one in instances}
             self._pools = {}
 
@@ -65,7 +54,7 @@ class Balancer:
             raise ValueError(f"{strategy!r} is not one of {listed}{suggestion}")
         if strategy == "hash" and key is None:
             raise ValueError("the strategy `hash` needs `key`: what shall stay with one instance")
-        with _guard:
+        with _guard.lock:
             chosen = (
                 self._other(strategy, key, (zone, environment), without)
                 if without

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import random
-import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing
@@ -22,10 +21,11 @@ from pilothouse.conversions import (
     read_number,
     read_text,
 )
+from pilothouse.forks import ForkLock, keep_of_parent
+from pilothouse.loop_thread import LoopThread, run_and_wait
 from pilothouse.reload.encryption import read_key
 from pilothouse.reload.errors import InvalidConfig, StartFailed
 from pilothouse.reload.loader import Loaded, Member, load
-from pilothouse.reload.loop_thread import LoopThread, run_and_wait
 from pilothouse.reload.metrics import Tally, measures_for
 from pilothouse.reload.model import (
     Health,
@@ -58,21 +58,8 @@ _MERGED = "configuration"
 _LOOP_ENDED = "the event loop that the manager was started on has ended: nothing is watched"
 _LONGEST_PAUSE_SECONDS = 60.0
 _THREAD = "pilothouse-config"
-# A fork has copies of the loop and the watchers of its parent, which share the parent's file
-# descriptors: were one collected here, what the parent waits for might be gone.
-_of_parents: list[object] = []
-_guard = threading.Lock()  # of beginning anew
+_guard = ForkLock()  # of every start
 _log = logging.getLogger(__name__)
-
-
-def _renew_guard() -> None:
-    """In a fork whoever held the lock may not have come along."""
-    global _guard  # noqa: PLW0603 - a lock cannot be told that it is free
-    _guard = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_guard)
 
 
 class ConfigManager:
@@ -197,7 +184,7 @@ class ConfigManager:
         self._leave_ended_loop()
         if self._is_started:
             return ReloadResult(ReloadStatus.SUCCESS, None, self._state.version)
-        with _guard:
+        with _guard.lock:
             before = self._starting
             starting: Future[ReloadResult] = Future()
             if before is None:
@@ -501,13 +488,12 @@ class ConfigManager:
             self._begin_anew()
 
     def _begin_anew(self) -> None:
-        with _guard:
+        with _guard.lock:
             if self._pid == os.getpid():
                 return
             members = list(self._members.values())
             watchers = [member.watcher for member in members]
-            _of_parents.append((self._home, self._thread, watchers, self._subscriptions.renew()))
-            self._state.renew_lock()
+            keep_of_parent(self._home, self._thread, watchers, self._subscriptions.renew())
             for member in members:
                 member.watcher = None
             is_begun = self._is_started and self._thread is not None

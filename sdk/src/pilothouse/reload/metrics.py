@@ -1,9 +1,9 @@
 """Counting reloads, and the same figures for Prometheus where its client is installed."""
 
-import threading
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
+from pilothouse.forks import ForkLock
 from pilothouse.reload.model import Metrics, ReloadStatus
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -88,13 +88,13 @@ class Tally:
 
     def __init__(self, measures: Measures) -> None:
         self.measures = measures
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._succeeded = self._failed = 0
         self._seconds = 0.0
         self._last: datetime | None = None
 
     def record_reload(self, status: ReloadStatus, seconds: float) -> None:
-        with self._lock:
+        with self._lock.lock:
             self._seconds += seconds
             self._last = datetime.now(timezone.utc)
             if status is ReloadStatus.FAILED:
@@ -104,7 +104,7 @@ class Tally:
         self.measures.record_reload(status, seconds)
 
     def metrics(self, sources: int) -> Metrics:
-        with self._lock:
+        with self._lock.lock:
             total = self._succeeded + self._failed
             return Metrics(
                 total_reloads=total,

@@ -1,6 +1,5 @@
 """The configuration in force and the versions before it; swapped whole, so reads need no lock."""
 
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -8,6 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pilothouse.changes import ConfigChange
+from pilothouse.forks import ForkLock
 from pilothouse.reload.diff import differences, share_unchanged
 from pilothouse.reload.merge import merge_layers
 from pilothouse.reload.model import VersionInfo
@@ -86,15 +86,11 @@ class ManagedState:
     ) -> None:
         self._check = check
         self._note = note
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._parts = Parts()
         self._merged: Tree = {}
         self._versions: deque[_Version] = deque(maxlen=max_versions)
         self._number = 0
-
-    def renew_lock(self) -> None:
-        """In a fork whoever held it may not have come along."""
-        self._lock = threading.Lock()
 
     @property
     def data(self) -> Mapping[str, Any]:
@@ -116,7 +112,7 @@ class ManagedState:
         self, cause: str, change: Callable[[Parts], Parts], *, is_start: bool = False
     ) -> Commit:
         """Merge, check and swap. Raises what the check raises, and then nothing has changed."""
-        with self._lock:
+        with self._lock.lock:
             return self._commit(cause, change(self._parts), is_start=is_start)
 
     def remove_source(self, name: str) -> Commit:
@@ -124,7 +120,7 @@ class ManagedState:
 
         Raises what the check raises, and then nothing has changed.
         """
-        with self._lock:
+        with self._lock.lock:
             commit = self._commit(f"removal of {name}", without_part(self._parts, name))
             kept = [replace(one, parts=without_part(one.parts, name)) for one in self._versions]
             self._versions.clear()
@@ -136,7 +132,7 @@ class ManagedState:
 
         Raises NoSuchVersion.
         """
-        with self._lock:
+        with self._lock.lock:
             kept = {version.number: version for version in self._versions}
             target = self._versions[-1] if self._versions else None
             for _ in range(steps):
@@ -177,7 +173,7 @@ class ManagedState:
         self._versions.append(_Version(self._number, before, now, cause, changes, parts))
 
     def history(self) -> list[VersionInfo]:
-        with self._lock:
+        with self._lock.lock:
             return [
                 VersionInfo(
                     version=version.number,

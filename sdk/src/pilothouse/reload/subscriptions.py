@@ -3,13 +3,13 @@
 import asyncio
 import inspect
 import logging
-import threading
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from pilothouse.changes import ConfigChange, concerns
+from pilothouse.forks import ForkLock
 
 Callback = Callable[[ConfigChange], object]
 BatchCallback = Callable[[list[ConfigChange]], object]
@@ -100,7 +100,7 @@ class Subscriptions:
 
     def __init__(self) -> None:
         # Reentrant: a bound method's object may be collected while this very thread holds it.
-        self._lock = threading.RLock()
+        self._lock = ForkLock(is_reentrant=True)
         self._all: tuple[Subscription, ...] = ()
         self._waiting: deque[tuple[ConfigChange, ...]] = deque()
         self._is_telling = False
@@ -111,9 +111,8 @@ class Subscriptions:
     def renew(self) -> object:
         """Go on in a forked process, and return what is its parent's.
 
-        Whoever held the lock may not have come along, nor whoever was telling.
+        The thread that was calling subscribers may not exist here.
         """
-        self._lock = threading.RLock()
         self._is_telling = False
         return [subscription.renew() for subscription in self._all]
 
@@ -124,13 +123,13 @@ class Subscriptions:
         return self._add(Subscription(callback, path, self.remove, in_batches=True))
 
     def _add(self, subscription: Subscription) -> Subscription:
-        with self._lock:
+        with self._lock.lock:
             self._all = (*self._all, subscription)
         return subscription
 
     def remove(self, subscription: Subscription) -> bool:
         """Tell whether it was still there."""
-        with self._lock:
+        with self._lock.lock:
             kept = tuple(one for one in self._all if one is not subscription)
             is_known = len(kept) < len(self._all)
             self._all = kept
@@ -145,7 +144,7 @@ class Subscriptions:
     def tell(self) -> None:
         """Tell what was noted, unless somebody is at it: they go on with it then."""
         while True:
-            with self._lock:
+            with self._lock.lock:
                 if self._is_telling or not self._waiting:
                     return
                 self._is_telling = True
@@ -160,5 +159,5 @@ class Subscriptions:
                     if subscription.in_batches:
                         subscription.tell_batch(batch)
             finally:
-                with self._lock:
+                with self._lock.lock:
                     self._is_telling = False
