@@ -32,7 +32,7 @@ MAX_PLACEHOLDERS = 20_000  # in what is resolved at once
 _LONGEST = 8192  # characters of one placeholder
 MAX_RESOLVED = 4 * 1024 * 1024  # characters of all that takes the place of placeholders
 _BRACE = re.compile(r"[{}]")
-_OPENING = re.compile(r"(?P<escaped>\$?)\$\{")
+OPENING = re.compile(r"(?P<escaped>\$?)\$\{")
 
 
 class PlaceholderCycle(ValueError):
@@ -118,12 +118,12 @@ def parse_placeholders(text: str, key: str = "", depth: int = 0) -> tuple[Part, 
         raise PlaceholdersExceedLimit(key, f"lie more than {MAX_NESTING} deep in each other")
     parts: list[Part] = []
     end = 0
-    while (opening := _OPENING.search(text, end)) is not None:
+    while (opening := OPENING.search(text, end)) is not None:
         if opening["escaped"]:
             parts += [text[end : opening.start()], "${"]
             end = opening.end()
             continue
-        close = _closing_brace(text, opening.end())
+        close = closing_brace(text, opening.end(), opening.end() + _LONGEST)
         if close == len(text):
             break
         if len(parts) > 2 * MAX_PLACEHOLDERS:
@@ -142,10 +142,13 @@ def parse_placeholders(text: str, key: str = "", depth: int = 0) -> tuple[Part, 
     return tuple(part for part in parts if part != "")
 
 
-def _closing_brace(text: str, start: int) -> int:
-    """Return where a placeholder ends whose name begins at `start`; if nowhere, the text's end."""
+def closing_brace(text: str, start: int, end: int | None = None) -> int:
+    """Return where a placeholder ends whose name begins at `start`; if nowhere, the text's end.
+
+    The brace is looked for before `end`.
+    """
     depth = 1
-    for brace in _BRACE.finditer(text, start, start + _LONGEST):
+    for brace in _BRACE.finditer(text, start, len(text) if end is None else end):
         depth += 1 if brace[0] == "{" else -1
         if not depth:
             return brace.start()

@@ -3,13 +3,13 @@
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar, overload
 
 from pilothouse.callbacks import call_back
 from pilothouse.changes import ConfigChange, changes_between, concerns
 from pilothouse.conversions import UNREADABLE, read_boolean, read_integer, read_list, read_number
+from pilothouse.copies import deep_copy
 from pilothouse_core.keys import canonical_key, join_item, join_member
 from pilothouse_core.layers import merge
 from pilothouse_core.trees import (
@@ -67,7 +67,7 @@ class ConfigState:
 
     def own_data(self) -> Tree:
         """Return a copy of the nested values, for a caller that may change it."""
-        return deepcopy(self.data)
+        return deep_copy(self.data)
 
 
 def state_of(
@@ -160,7 +160,7 @@ class Configuration:
             if {key, canonical_key(key)} & self._held.masked:
                 self._warn(key, "is a secret; read it with reveal_secrets=True")
             return default
-        return deepcopy(value) if isinstance(value, (dict, list)) else value
+        return deep_copy(value)
 
     @overload
     def get_int(self, key: str) -> int | None: ...
@@ -198,7 +198,7 @@ class Configuration:
         """Return everything below `key` as nested dicts, a copy; {} where there is no section."""
         self.touch()
         value = node_at(self._held.data, key) if key else self._held.data
-        return deepcopy(value) if isinstance(value, dict) else {}
+        return deep_copy(value) if isinstance(value, dict) else {}
 
     def as_model(self, model: type[ModelType], section: str = "") -> ModelType:
         """Return a section as a Pydantic model; raises its ValidationError."""

@@ -1,15 +1,16 @@
 """Versions, changes and the merge, without any source."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilothouse.changes import ConfigChange, changes_between
-from pilothouse.reload.diff import differences, share_unchanged
-from pilothouse.reload.paths import ABSENT, deep_copy, value_at
+from pilothouse.changes import ChangeType, ConfigChange, changes_between, differences
+from pilothouse.copies import deep_copy
+from pilothouse.reload.paths import ABSENT, value_at
+from pilothouse.reload.sharing import share_unchanged
 from pilothouse.reload.state import (
     ManagedState,
     NoSuchVersion,
@@ -18,7 +19,7 @@ from pilothouse.reload.state import (
     with_part,
     with_runtime,
 )
-from pilothouse_core.diff import is_same
+from pilothouse_core.diff import diff, is_same
 from pilothouse_core.layers import merge
 
 NAMES = st.sampled_from("abc")
@@ -28,6 +29,8 @@ TREES = st.recursive(
     lambda inner: st.dictionaries(NAMES, inner | LEAVES, max_size=3),
     max_leaves=8,
 )
+OWN_VALUES = st.dictionaries(NAMES | st.just("$value"), LEAVES, max_size=3)
+WITH_OWN_VALUES = st.dictionaries(NAMES, OWN_VALUES | LEAVES, max_size=3)
 
 
 def state(max_versions: int = 50) -> tuple[ManagedState, list[ConfigChange]]:
@@ -52,15 +55,27 @@ def test_sources_are_merged_as_the_core_merges_layers(low: Any, middle: Any, hig
     assert {path: held.origin(path) for path in expected.sources} == expected.sources
 
 
-@given(TREES, TREES)
-def test_changes_are_those_the_client_tells(old: Any, new: Any) -> None:
-    def key(change: ConfigChange) -> tuple[str, str]:
-        return change.path, change.change_type.value
+@given(WITH_OWN_VALUES, WITH_OWN_VALUES)
+def test_changes_are_the_difference_of_the_core(old: Any, new: Any) -> None:
+    expected = diff(old, new)
 
-    ours = sorted(differences(old, new), key=key)
-    theirs = sorted(changes_between(old, new), key=key)
+    changes = changes_between(old, new)
 
-    assert [repr(change) for change in ours] == [repr(change) for change in theirs]
+    assert sorted(map(repr, differences(old, new))) == sorted(map(repr, changes))
+    assert [change.path for change in changes] == sorted(change.path for change in changes)
+    assert is_same(_new_values(changes, ChangeType.ADDED), expected.added)
+    assert is_same(
+        {one.path: one.old_value for one in changes if one.change_type is ChangeType.REMOVED},
+        expected.removed,
+    )
+    assert is_same(
+        _new_values(changes, ChangeType.MODIFIED),
+        {key: after for key, (_, after) in expected.changed.items()},
+    )
+
+
+def _new_values(changes: Sequence[ConfigChange], kind: ChangeType) -> dict[str, Any]:
+    return {one.path: one.new_value for one in changes if one.change_type is kind}
 
 
 @given(TREES, TREES)

@@ -4,10 +4,10 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from typing import Any
 
 from pilothouse.callbacks import call_back
+from pilothouse.copies import deep_copy
 from pilothouse.errors import PilothouseError
 from pilothouse.flags.contexts import plain
 from pilothouse.flags.details import (
@@ -104,14 +104,14 @@ class Flags:
         It has the type of the flag. Dicts and lists are the caller's own copies.
         """
         found = self.evaluate(name, user_id, context)
-        return default if found.variant is None else own_copy(found.value)
+        return default if found.variant is None else deep_copy(found.value)
 
     def details(
         self, name: str, /, default: Any = None, *, user_id: str | int | None = None, **context: Any
     ) -> FlagDetails:
         """Return the value with the reason and the rule that led to it."""
         found = self.evaluate(name, user_id, context)
-        value = default if found.variant is None else own_copy(found.value)
+        value = default if found.variant is None else deep_copy(found.value)
         return details_of(found, value, self._held.revision)
 
     def evaluate(self, name: str, user_id: str | int | None, context: dict[str, Any]) -> Evaluation:
@@ -273,7 +273,3 @@ def _listening(listeners: dict[object, Any], callback: Any) -> Callable[[], None
 def _call_all(of: str, listeners: Mapping[object, Callable[..., object]], told: object) -> None:
     for callback in list(listeners.values()):
         call_back(of, callback, told)
-
-
-def own_copy(value: Any) -> Any:
-    return deepcopy(value) if isinstance(value, (dict, list)) else value

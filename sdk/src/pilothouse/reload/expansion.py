@@ -6,12 +6,10 @@ from typing import Any
 
 from pilothouse.reload.errors import BadConfig, MissingVariable
 from pilothouse_core.keys import join_key
-from pilothouse_core.placeholders import read_value
+from pilothouse_core.placeholders import MAX_NESTING, OPENING, closing_brace, read_value
 from pilothouse_core.trees import Tree
 
-_OPENING = re.compile(r"(?P<escaped>\$?)\$\{")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_DEEPEST = 16
 _WORDS = {"True": True, "TRUE": True, "False": False, "FALSE": False}
 
 
@@ -85,17 +83,17 @@ class _Expansion:
 
     def expand(self, text: str, depth: int = 0) -> tuple[str, bool]:
         """Return the text with its references replaced, and whether it was one and nothing else."""
-        if depth > _DEEPEST:
-            raise BadConfig(f"{self._path}: more than {_DEEPEST} references inside each other")
+        if depth > MAX_NESTING:
+            raise BadConfig(f"{self._path}: more than {MAX_NESTING} references inside each other")
         parts: list[str] = []
         end, references = 0, 0
-        while (opening := _OPENING.search(text, end)) is not None:
+        while (opening := OPENING.search(text, end)) is not None:
             parts.append(text[end : opening.start()])
             if opening["escaped"]:
                 parts.append("${")
                 end = opening.end()
                 continue
-            close = _closing_brace(text, opening.end())
+            close = closing_brace(text, opening.end())
             if close == len(text):
                 raise self._syntax_error()
             name, default = self._parse(text[opening.end() : close])
@@ -126,16 +124,3 @@ class _Expansion:
             self._missing[name] = None
             return ""
         return self.expand(default.strip() or default, depth + 1)[0]
-
-
-def _closing_brace(text: str, start: int) -> int:
-    """Return where the reference ends that begins before `start`; the end where it does not."""
-    depth = 1
-    for position in range(start, len(text)):
-        if text[position] == "{":
-            depth += 1
-        elif text[position] == "}":
-            depth -= 1
-            if not depth:
-                return position
-    return len(text)

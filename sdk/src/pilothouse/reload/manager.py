@@ -21,6 +21,7 @@ from pilothouse.conversions import (
     read_number,
     read_text,
 )
+from pilothouse.copies import deep_copy
 from pilothouse.forks import ForkLock, keep_of_parent
 from pilothouse.loop_thread import LoopThread, run_and_wait
 from pilothouse.reload.encryption import read_key
@@ -35,7 +36,7 @@ from pilothouse.reload.model import (
     SourceInfo,
     VersionInfo,
 )
-from pilothouse.reload.paths import ABSENT, deep_copy, read, value_at
+from pilothouse.reload.paths import ABSENT, read, value_at
 from pilothouse.reload.sources.file_watch import prepare
 from pilothouse.reload.sources.port import Closing, ConfigSource, Watched
 from pilothouse.reload.state import (

@@ -1,4 +1,4 @@
-"""Paths into a configuration, and copies that may be changed without changing it."""
+"""Values at dotted paths of a merged configuration."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,10 +36,3 @@ def _nested_value(tree: Mapping[str, Any], path: str) -> Any:
                 return value
         end = path.find(".", end + 1)
     return ABSENT
-
-
-def deep_copy(value: Any) -> Any:
-    """Return `value` with objects and lists of its own."""
-    if isinstance(value, dict):
-        return {name: deep_copy(member) for name, member in value.items()}
-    return [deep_copy(item) for item in value] if isinstance(value, list) else value

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from pilothouse.changes import ConfigChange
+from pilothouse.changes import ConfigChange, differences
 from pilothouse.forks import ForkLock
-from pilothouse.reload.diff import differences, share_unchanged
 from pilothouse.reload.merge import merge_layers
 from pilothouse.reload.model import VersionInfo
 from pilothouse.reload.paths import ABSENT, value_at
+from pilothouse.reload.sharing import share_unchanged
 from pilothouse_core.trees import Tree, is_section
 
 RUNTIME = "runtime"
