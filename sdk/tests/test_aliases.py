@@ -5,13 +5,14 @@ from importlib import import_module
 import pytest
 
 import pilothouse
-from pilothouse import compat, sync
+from pilothouse import compat, config_state, sync
 
 ALIASES = [
     ("pilothouse", "Pace", sync.RefreshPolicy),
     ("pilothouse.following", "Pace", sync.RefreshPolicy),
     ("pilothouse.following", "Resource", sync.Resource),
     ("pilothouse.classic", "ConfigWatcher", compat.ConfigWatcher),
+    ("pilothouse.configuration", "state_of", config_state.state_of),
 ]
 
 
@@ -21,7 +22,10 @@ def test_an_earlier_name_is_an_alias(module: str, name: str, target: object) -> 
         assert getattr(import_module(module), name) is target
 
 
-@pytest.mark.parametrize("module", ["pilothouse", "pilothouse.following", "pilothouse.classic"])
+@pytest.mark.parametrize(
+    "module",
+    ["pilothouse", "pilothouse.following", "pilothouse.classic", "pilothouse.configuration"],
+)
 def test_any_other_name_is_an_attribute_error(module: str) -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         getattr(import_module(module), "Nothing")  # noqa: B009 - mypy knows that it is absent

@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from pilothouse import ChangeType, ConfigChange, Configuration
-from pilothouse.configuration import state_of
+from pilothouse.config_state import state_of
 
 DATA: dict[str, Any] = {
     "db": {

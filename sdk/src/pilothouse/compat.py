@@ -11,7 +11,7 @@ from typing import Any
 
 from pilothouse.changes import ConfigChange
 from pilothouse.client import Pilothouse
-from pilothouse.configuration import ConfigState
+from pilothouse.config_state import ConfigState
 from pilothouse.errors import PilothouseError, Unavailable
 from pilothouse.sync import RefreshPolicy
 from pilothouse.transport import Token

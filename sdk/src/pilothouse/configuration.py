@@ -1,32 +1,24 @@
-"""The configuration that is held: every read is a look into memory, and answers at once."""
+"""The configuration in memory: reads never wait, and listeners learn of changes."""
 
-import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar, overload
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar, overload
 
-from pilothouse.callbacks import call_back
+from pilothouse import config_state
+from pilothouse.callbacks import Listeners, WarnOnce, call_back
 from pilothouse.changes import ConfigChange, changes_between, concerns
+from pilothouse.config_state import ConfigState, Source
 from pilothouse.conversions import UNREADABLE, read_boolean, read_integer, read_list, read_number
 from pilothouse.copies import deep_copy
-from pilothouse_core.keys import canonical_key, join_item, join_member
-from pilothouse_core.layers import merge
-from pilothouse_core.trees import (
-    OWN_VALUE,
-    Tree,
-    child_key,
-    copy_sections,
-    is_secret,
-    is_section,
-    node_at,
-)
+from pilothouse_core.keys import canonical_key
+from pilothouse_core.trees import copy_sections, node_at
 
-Source = Literal["service", "snapshot", "defaults"]
 Default = TypeVar("Default")
 OnChange = Callable[[ConfigChange], object]
-OnUpdate = Callable[["ConfigState", tuple[ConfigChange, ...]], object]
-_log = logging.getLogger("pilothouse")
+OnUpdate = Callable[[ConfigState, tuple[ConfigChange, ...]], object]
+__all__ = ["ConfigState", "Configuration", "Model", "OnChange", "OnUpdate", "Source"]
+_MOVED = ("state_of", "without_secrets")
 
 
 class Model(Protocol):
@@ -39,98 +31,8 @@ class Model(Protocol):
 ModelType = TypeVar("ModelType", bound=Model)
 
 
-@dataclass(frozen=True)
-class ConfigState:
-    """One state of the configuration, never changed: a new one takes its place.
-
-    `data` are the nested values; masked secrets have no value here, their keys are `masked`.
-    `revision` is that of the newest change in it, `version` the service's ETag ("" for none).
-    """
-
-    data: Tree = field(default_factory=dict)
-    source: Source = "defaults"
-    revision: int = 0
-    version: str = ""
-    masked: frozenset[str] = frozenset()
-    index: Mapping[str, Any] = field(init=False, repr=False)  # every key, of sections as well
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "index", dict(_key_values(self.data, "")))
-
-    def at(self, key: str, default: Any) -> Any:
-        """Return the leaf or section at a key, in whatever spelling, or `default`."""
-        value = self.index.get(key, UNREADABLE)
-        if value is UNREADABLE:
-            value = self.index.get(canonical_key(key), UNREADABLE) if "[" in key else value
-            value = node_at(self.data, key, UNREADABLE) if value is UNREADABLE else value
-        return default if value is UNREADABLE else value
-
-    def own_data(self) -> Tree:
-        """Return a copy of the nested values, for a caller that may change it."""
-        return deep_copy(self.data)
-
-
-def state_of(
-    data: Mapping[str, Any],
-    defaults: Mapping[str, Any],
-    *,
-    source: Source,
-    revision: int = 0,
-    version: str = "",
-) -> ConfigState:
-    """Return the state that holds `data` above `defaults`, without the secrets that are masked."""
-    plain, masked = without_secrets(data)
-    if defaults:
-        plain = merge([("defaults", defaults), (source, plain)]).data
-    return ConfigState(plain, source, revision, version, frozenset(masked))
-
-
-def without_secrets(tree: Mapping[str, Any], prefix: str = "") -> tuple[Tree, set[str]]:
-    """Return a copy without its secrets, and their keys.
-
-    In a list, a secret item is None: the others keep their numbers.
-    """
-    plain: Tree = {}
-    masked: set[str] = set()
-    for name, value in tree.items():
-        key = child_key(prefix, name)
-        if is_secret(value):
-            masked.add(key)
-        elif is_section(value):
-            below, hidden = without_secrets(value, key)
-            masked |= hidden
-            if below:
-                plain[name] = below
-        else:
-            plain[name] = _without_items(value, key, masked)
-    return plain, masked
-
-
-def _without_items(value: Any, key: str, masked: set[str]) -> Any:
-    """Return what lies in a leaf without its secrets, and add their keys to `masked`."""
-    if isinstance(value, list):
-        return [_without_items(item, join_item(key, i), masked) for i, item in enumerate(value)]
-    if is_secret(value):
-        masked.add(key)
-        return None
-    if is_section(value):
-        inner = {n: _without_items(each, join_member(key, n), masked) for n, each in value.items()}
-        return {name: each for name, each in inner.items() if not is_secret(value[name])}
-    return value
-
-
-def _key_values(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        key = child_key(prefix, name)
-        yield key, value
-        if is_section(value):
-            yield from _key_values(value, key)
-            if OWN_VALUE in value:  # what is read at the key is that, and not the section
-                yield key, value[OWN_VALUE]
-
-
 class Configuration:
-    """Reads, and news of changes. Safe to use from every thread."""
+    """Reads of one configuration, and callbacks for its changes. Safe to use from every thread."""
 
     def __init__(
         self,
@@ -139,11 +41,11 @@ class Configuration:
         """Hold `defaults`, until `swap` is called."""
         self.defaults = copy_sections(defaults or {})
         self._held = ConfigState(self.defaults)
-        # What the client does before a read, on which thread callbacks run, what it knows of age.
+        # Hooks of the client: before a read, for callbacks, for the age of the content.
         self.touch: Callable[[], None] = lambda: None
         self.deliver: Callable[[Callable[[], None]], None] = lambda call: call()
-        self._listeners: dict[object, OnUpdate] = {}
-        self._told: set[str] = set()
+        self._listeners = Listeners("configuration")
+        self._warnings = WarnOnce()
         self.age_of: Callable[[], float] = lambda: math.inf
         self.stale_after = 0.0
 
@@ -160,7 +62,7 @@ class Configuration:
             if {key, canonical_key(key)} & self._held.masked:
                 self._warn(key, "is a secret; read it with reveal_secrets=True")
             return default
-        return deep_copy(value)
+        return deep_copy(value) if isinstance(value, (dict, list)) else value
 
     @overload
     def get_int(self, key: str) -> int | None: ...
@@ -219,11 +121,9 @@ class Configuration:
             return default
         return read
 
-    def _warn(self, key: str, what: str) -> None:
-        """Say it once, and never the value."""
-        if key not in self._told:
-            self._told.add(key)
-            _log.warning("configuration key %s %s; the default is used", key, what)
+    def _warn(self, key: str, reason: str) -> None:
+        """Log a warning once for each key, never with its value."""
+        self._warnings.warn(key, "configuration key %s %s; the default is used", key, reason)
 
     # What is held, and how old it is
 
@@ -274,19 +174,25 @@ class Configuration:
     def on_update(self, callback: OnUpdate) -> Callable[[], None]:
         """Call `callback` once for each new state, with all that changed; as `on_change`."""
         self.touch()
-        token = object()
-        self._listeners[token] = callback
-        return lambda: self._listeners.pop(token, None) and None
+        return self._listeners.add(callback)
 
     def swap(self, held: ConfigState) -> None:
-        """Hold another state from now on, and tell the listeners."""
+        """Replace the state, and notify the listeners."""
         before, self._held = self._held, held
-        self._told.clear()
+        self._warnings.clear()
         if not self._listeners:
             return  # at a start, where all is new, to compare takes as long as to read
         if changes := changes_between(before.data, held.data):
-            self.deliver(lambda: self._tell(held, changes))
+            self.deliver(lambda: self._listeners.call(held, changes))
 
-    def _tell(self, held: ConfigState, changes: tuple[ConfigChange, ...]) -> None:
-        for callback in list(self._listeners.values()):
-            call_back("configuration", callback, held, changes)
+
+def __getattr__(name: str) -> Any:
+    """Return a function of `pilothouse.config_state` under its earlier name, with a warning."""
+    if name not in _MOVED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(
+        f"{__name__}.{name} is deprecated: use pilothouse.config_state.{name}",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return getattr(config_state, name)

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pilothouse.configuration import ConfigState, Configuration, Source, state_of, without_secrets
+from pilothouse.config_state import ConfigState, Source, state_of, without_secrets
+from pilothouse.configuration import Configuration
 from pilothouse.errors import BadAnswer
 from pilothouse.sync import Resource
 from pilothouse.transport import Answer, Transport
@@ -32,8 +33,12 @@ class ConfigTarget:
 
     @property
     def params(self) -> dict[str, str]:
-        params = {"environment": self.environment, "service_name": self.service}
-        return params if self.user is None else {**params, "user": self.user}
+        return self.selection if self.user is None else {**self.selection, "user": self.user}
+
+    @property
+    def selection(self) -> dict[str, str]:
+        """The parameters of the event stream with its changes."""
+        return {"environment": self.environment, "service_name": self.service}
 
     def concerns(self, change: Mapping[str, Any]) -> bool:
         """Return whether a change concerns one of the layers."""

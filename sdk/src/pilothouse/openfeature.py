@@ -9,10 +9,10 @@ from openfeature.exception import ErrorCode, ProviderNotReadyError
 from openfeature.flag_evaluation import FlagResolutionDetails, FlagValueType, Reason
 from openfeature.provider import AbstractProvider, Metadata
 
+from pilothouse.copies import deep_copy
 from pilothouse.errors import PilothouseError
 from pilothouse.flags import Flags
 from pilothouse.flags.details import MESSAGES
-from pilothouse.flags.evaluation import own_copy
 from pilothouse_core.evaluation import TARGETING_KEY_MISSING, Evaluation
 
 Value = TypeVar("Value")
@@ -126,7 +126,7 @@ class PilothouseProvider(AbstractProvider):
         held_kind = self._flags.kind(name)
         if held_kind != kind:
             return _error_details(default, "TYPE_MISMATCH", f"the flag is of type {held_kind}")
-        value: Any = default if found.variant is None else own_copy(found.value)
+        value: Any = default if found.variant is None else deep_copy(found.value)
         return FlagResolutionDetails(
             value,
             reason=Reason(found.reason),

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pilothouse.client import Pilothouse
-from pilothouse.configuration import state_of
+from pilothouse.config_state import state_of
 from pilothouse.flags.overrides import definition_of
 from pilothouse.flags.state import Key, Kind, apply_update
 from pilothouse_core.trees import Tree, copy_sections, set_in, without_key

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pilothouse.callbacks import call_back
+from pilothouse.callbacks import Listeners, WarnOnce
 from pilothouse.copies import deep_copy
 from pilothouse.errors import PilothouseError
 from pilothouse.flags.contexts import plain
@@ -29,7 +29,6 @@ from pilothouse_core.flags.model import Flag
 
 OnUpdate = Callable[[frozenset[str]], object]
 OnStatus = Callable[[PilothouseError | None], object]
-_TOLD_AT_MOST = 1000
 _swapping = ForkLock()
 _log = logging.getLogger("pilothouse")
 
@@ -47,9 +46,9 @@ class Flags:
         self._held = FlagState()
         self._set = EMPTY
         self._overrides: Mapping[str, Flag] = {}
-        self._told: set[tuple[str, str]] = set()
-        self._listeners: dict[object, OnUpdate] = {}
-        self._watchers: dict[object, OnStatus] = {}
+        self._warnings = WarnOnce()
+        self._listeners = Listeners("flags")
+        self._watchers = Listeners("flags")
         self.usage = UsageCounts()
         # Hooks of the client: before an evaluation, for callbacks, for ages and errors.
         self.touch: Callable[[], None] = lambda: None
@@ -144,9 +143,8 @@ class Flags:
 
     def _warn(self, name: str, code: str, *, trace: bool = False) -> None:
         """Log a warning once, without the context."""
-        if (name, code) not in self._told and len(self._told) < _TOLD_AT_MOST:
-            self._told.add((name, code))
-            _log.warning("flag %s: %s; the default is used", name, code, exc_info=trace)
+        text = "flag %s: %s; the default is used"
+        self._warnings.warn((name, code), text, name, code, trace=trace)
 
     def kind(self, name: str) -> str | None:
         """Return boolean, string, integer, number or object; None where there is no such flag."""
@@ -200,11 +198,11 @@ class Flags:
         Among them are those of which only a segment or a prerequisite changed. Returns a function
         that ends it. What a callback raises is logged.
         """
-        return _listening(self._listeners, callback)
+        return self._listeners.add(callback)
 
     def on_status(self, callback: OnStatus) -> Callable[[], None]:
         """Call `callback` with the error when a read fails, with None when one succeeds again."""
-        return _listening(self._watchers, callback)
+        return self._watchers.add(callback)
 
     def swap(self, held: FlagState) -> None:
         """Replace the state, and notify the listeners."""
@@ -213,17 +211,17 @@ class Flags:
             self._publish()
         if held.error is not None and str(held.error) != str(before.error):
             _log.warning("flags: %s", held.error)
-        self._tell(changed_between(before, held))
+        self._notify(changed_between(before, held))
 
     def notify_watchers(self) -> None:
         """Notify watchers that a read failed, or succeeded for the first time or again."""
         error = self.error_of()
         if self._watchers:
-            self.deliver(lambda: _call_all("flags", self._watchers, error))
+            self.deliver(lambda: self._watchers.call(error))
 
-    def _tell(self, names: frozenset[str]) -> None:
+    def _notify(self, names: frozenset[str]) -> None:
         if names and self._listeners:
-            self.deliver(lambda: _call_all("flags", self._listeners, names))
+            self.deliver(lambda: self._listeners.call(names))
 
     # Overrides
 
@@ -241,13 +239,13 @@ class Flags:
         with _swapping.lock:
             self._overrides = {**self._overrides, name: flag}
             self._publish()
-        self._tell(frozenset({name}))
+        self._notify(frozenset({name}))
 
     def clear_overrides(self) -> None:
         with _swapping.lock:
             names, self._overrides = self.overridden, {}
             self._publish()
-        self._tell(names)
+        self._notify(names)
 
     def _publish(self) -> None:
         if not self._overrides:
@@ -261,15 +259,4 @@ class Flags:
             self._set = held.with_changes(
                 (name, flag, versions.get(name, 0)) for name, flag in self._overrides.items()
             )
-        self._told.clear()
-
-
-def _listening(listeners: dict[object, Any], callback: Any) -> Callable[[], None]:
-    token = object()
-    listeners[token] = callback
-    return lambda: listeners.pop(token, None) and None
-
-
-def _call_all(of: str, listeners: Mapping[object, Callable[..., object]], told: object) -> None:
-    for callback in list(listeners.values()):
-        call_back(of, callback, told)
+        self._warnings.clear()
