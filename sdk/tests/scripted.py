@@ -59,6 +59,15 @@ def flag_set(*flags: Any, segments: Sequence[Any] = (), revision: int = 1) -> Re
     return of_json(body, ETag=f'"{revision}"')
 
 
+def unless_known(reply: Reply) -> Callable[[Asked], Reply]:
+    """Answer 304 to a caller that has it: as the service does, but never waiting."""
+    return lambda asked: (
+        Reply(304, headers=reply.headers)
+        if asked.headers.get("if-none-match") == reply.headers["ETag"]
+        else reply
+    )
+
+
 class Line:
     """A stream of events whose end a test holds; None ends it."""
 

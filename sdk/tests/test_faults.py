@@ -13,7 +13,6 @@ from pilothouse import ConfigWatcher, Pilothouse, RefreshPolicy, RegistryConfigP
 from pilothouse.errors import BadAnswer, SnapshotRefused, Unauthenticated, Unavailable
 from pilothouse.transport import Limits
 from sdk.tests.scripted import (
-    Asked,
     Line,
     Reply,
     ScriptedServer,
@@ -21,6 +20,7 @@ from sdk.tests.scripted import (
     html,
     of_json,
     problem,
+    unless_known,
 )
 from tests.servers.process import SLACK_SECONDS, wait_until
 from tests.servers.service import ServiceProcess
@@ -38,15 +38,6 @@ def opened(server: ScriptedServer, pace: RefreshPolicy = QUICK, **more: Any) -> 
 def changed(revision: int) -> str:
     data = f'{{"kind":"config","revision":{revision},"name":"orders"}}'
     return f"id: {revision}\nevent: config.changed\ndata: {data}\n\n"
-
-
-def unless_known(reply: Reply) -> Callable[[Asked], Reply]:
-    """Answer 304 to whoever has it: as the service does, but never waiting."""
-    return lambda asked: (
-        Reply(304, headers=reply.headers)
-        if asked.headers.get("if-none-match") == reply.headers["ETag"]
-        else reply
-    )
 
 
 class Held:

@@ -72,13 +72,12 @@ BIG_CLASSES = {
     "app/settings.py Settings": "a validator for each group of settings",
     "app/web/connection.py Protocol": "callbacks of the HTTP parser",
     "sdk/src/pilothouse/client.py AsyncPilothouse": _ASYNC_TWIN,
-    "sdk/src/pilothouse/configuration.py Configuration": _SPLIT_LATER,
+    "sdk/src/pilothouse/configuration.py Configuration": "a typed getter for each kind of value",
     "sdk/src/pilothouse/flags/evaluation.py Flags": "a typed getter for each kind of value",
     "sdk/src/pilothouse/hot_reload.py ConfigManager": _ASYNC_TWIN,
     "sdk/src/pilothouse/registry/registration.py AsyncRegistration": _ASYNC_TWIN,
     "sdk/src/pilothouse/registry/zookeeper.py ZooKeeperRegistration": "callbacks of the session",
     "sdk/src/pilothouse/reload/manager.py ConfigManager": _SPLIT_LATER,
-    "sdk/src/pilothouse/sync.py Follower": _SPLIT_LATER,
 }
 
 LONG_FUNCTIONS = {

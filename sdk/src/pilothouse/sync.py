@@ -1,4 +1,4 @@
-"""Keeping copies current: one stream of events for all of them, waiting reads and polling as nets.
+"""Keeps copies current: by one stream of events for all, else by waiting reads, else by polling.
 
 A `Resource` is one thing that the service holds, with its URL and what to do with an answer. The
 `Follower` reads each when an event concerns it, and compares by ETag. Without a stream it lets the
@@ -7,23 +7,19 @@ understood either, it reads at intervals. Whatever fails is tried again after fu
 """
 
 import asyncio
-import json
 import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pilothouse.errors import BadAnswer, PilothouseError, Unavailable
-from pilothouse.events import Event, EventParser
+from pilothouse.stream import EventStream
 from pilothouse.timeouts import cancel_and_wait, wait_for_event
 from pilothouse.transport import Answer, Transport, full_jitter
 
 Mode = Literal["stream", "waiting", "polling"]
-_STREAM = "/api/v1/stream"
-_LASTING = 5.0  # seconds after which a stream was not a failure
 _log = logging.getLogger("pilothouse")
 
 
@@ -54,12 +50,12 @@ class Resource:
     """A resource of the service of which the client keeps a copy.
 
     `accept` takes an answer with status 200 and swaps the copy; whatever it raises refuses the
-    answer, which is told, and the copy stays. `kinds` are the kinds of change that concern it
-    (`config`, `flag`, `segment`, `instance`), `concerns` looks closer at one: its argument is
-    the event's data (`kind`, `environment`, `name`, ...). `saved` returns what belongs into the
-    snapshot on disk, as JSON, or None; `restore` takes it back at the next start. `noticed` is
-    called whenever a read has failed, and when one succeeds for the first time or again. `is_held`:
-    the stream does not tell everything of it, so the service holds reads beside the stream.
+    answer, which is logged, and the copy stays. `kinds` are the kinds of change that concern it
+    (`config`, `flag`, `segment`, `instance`), `concerns` decides about one change by the data of
+    its event (`kind`, `environment`, `name`, ...). `saved` returns the part for the snapshot on
+    disk, as JSON, or None; `restore` accepts it at the next start. `noticed` is called whenever a
+    read has failed, and when one succeeds for the first time or again. `is_held`: the stream does
+    not report every change of it, so the service also holds reads while there is a stream.
     """
 
     name: str
@@ -89,7 +85,7 @@ class _Followed:
     resource: Resource
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     tried: asyncio.Event = field(default_factory=asyncio.Event)
-    asked: list["asyncio.Future[None]"] = field(default_factory=list)
+    waiters: list["asyncio.Future[None]"] = field(default_factory=list)
     revision: int = 0  # that an answer has to reach
     failures: int = 0
     task: "asyncio.Task[None] | None" = None
@@ -97,6 +93,37 @@ class _Followed:
     @property
     def is_current(self) -> bool:
         return not self.woken.is_set() and not self.failures and self.resource.is_ready
+
+    def record_success(self, answer: Answer) -> None:
+        resource = self.resource
+        if self.failures:
+            _log.info("%s is current again", resource.name)
+        self.failures = 0
+        is_news = resource.last_error is not None or not resource.is_ready
+        resource.last_error = None
+        resource.confirmed_at = time.monotonic()
+        stale = answer.headers.get("x-stale", "")
+        resource.stale_seconds = float(stale) if stale.isdecimal() else 0.0
+        if is_news:
+            resource.noticed()
+
+    def record_failure(self, error: Exception) -> PilothouseError:
+        """Record why a read failed, and return it as an error of this package."""
+        resource = self.resource
+        if isinstance(error, PilothouseError):
+            failure = error
+        else:
+            failure = BadAnswer(f"an answer that cannot be read: {type(error).__name__}")
+            failure.__cause__ = error
+        is_news = resource.last_error is None or str(resource.last_error) != str(failure)
+        level = logging.WARNING if is_news else logging.DEBUG
+        _log.log(level, "could not refresh %s: %s (%s)", resource.name, failure, failure.code)
+        self.failures += 1
+        resource.last_error = failure
+        resource.noticed()
+        if failure.code == "revision_not_reached" and self.failures > 2:  # noqa: PLR2004 - tries
+            self.revision = 0  # the service was set back; its own word counts
+        return failure
 
 
 class Follower:
@@ -111,15 +138,21 @@ class Follower:
     ) -> None:
         """`selection` are the parameters of the stream; `changed` is called after each answer."""
         self._transport = transport
-        self._selection = selection
         self._pace = pace
         self._changed = changed
         self._followed: dict[Resource, _Followed] = {}
-        self._listening: asyncio.Task[None] | None = None
-        self._kinds: frozenset[str] = frozenset()
-        self._decided = asyncio.Event()  # whether there is a stream
+        self._stream = EventStream(
+            transport,
+            selection,
+            self,
+            backoff=pace.backoff,
+            longest_backoff=pace.longest_backoff,
+        )
         self._held_open = 0  # reads that the service holds
-        self.is_streaming = False
+
+    @property
+    def is_streaming(self) -> bool:
+        return self._stream.is_open
 
     def attach(self, resource: Resource) -> None:
         """Begin to follow; a second call for the same resource does nothing."""
@@ -127,9 +160,8 @@ class Follower:
             return
         followed = _Followed(resource)
         self._followed[resource] = followed
-        if self._pace.mode == "stream" and not resource.kinds <= self._kinds:
-            self._kinds |= resource.kinds
-            self._restart_stream()
+        if self._pace.mode == "stream":
+            self._stream.listen(resource.kinds)
         followed.task = asyncio.create_task(self._keep(followed))
 
     def detach(self, resource: Resource) -> None:
@@ -139,21 +171,21 @@ class Follower:
 
     async def close(self) -> None:
         tasks = [one.task for one in self._followed.values() if one.task is not None]
-        if self._listening is not None:
-            tasks.append(self._listening)
+        if self._stream.task is not None:
+            tasks.append(self._stream.task)
         await cancel_and_wait(tasks)
         for followed in self._followed.values():
-            for asked in followed.asked:
-                asked.cancel()
+            for waiter in followed.waiters:
+                waiter.cancel()
         self._followed.clear()
 
     async def refresh(self, resource: Resource) -> None:
         """Read now, and return when the copy is as new as the answer; raises PilothouseError."""
         followed = self._followed[resource]
-        asked = asyncio.get_running_loop().create_future()
-        followed.asked.append(asked)
+        waiter = asyncio.get_running_loop().create_future()
+        followed.waiters.append(waiter)
         followed.woken.set()
-        await asked
+        await waiter
 
     async def settle(self, resource: Resource, *, patiently: bool) -> None:
         """Return when the first read has succeeded or failed.
@@ -171,17 +203,17 @@ class Follower:
     async def _keep(self, followed: _Followed) -> None:
         while True:
             followed.woken.clear()
-            asked, followed.asked = followed.asked, []
+            waiters, followed.waiters = followed.waiters, []
             try:
                 pause = await self._read(followed)
             except Exception as error:  # noqa: BLE001 - whatever it is, the copy stays
-                failure = self._record_failure(followed, error)
+                failure = followed.record_failure(error)
                 pause = self._pace.after_failures(followed.failures)
                 if isinstance(failure, Unavailable) and failure.retry_after:
                     pause += min(failure.retry_after, self._pace.longest_backoff)
-                _answer(asked, failure)
+                _answer(waiters, failure)
             else:
-                _answer(asked, None)
+                _answer(waiters, None)
             followed.tried.set()
             await wait_for_event(followed.woken, pause)
 
@@ -197,7 +229,7 @@ class Follower:
             await resource.accept(answer)
             resource.etag = answer.etag
             self._changed(resource)
-        self._record_success(followed, answer)
+        followed.record_success(answer)
         is_held = answer.is_unchanged and time.monotonic() - began >= wait / 2
         if wait and (is_held or not answer.is_unchanged):
             return 0.0
@@ -209,12 +241,17 @@ class Follower:
     async def _waiting(self, followed: _Followed) -> float:
         """Return how long the service may delay the next read: 0 if there is a stream."""
         resource = followed.resource
-        if self._pace.mode == "polling" or not resource.etag or followed.asked or followed.failures:
+        if (
+            self._pace.mode == "polling"
+            or not resource.etag
+            or followed.waiters
+            or followed.failures
+        ):
             return 0.0
         if self._held_open >= self._transport.connections // 2:
             return 0.0  # the rest of the pool is for what cannot wait
         if self._pace.mode == "stream" and resource.kinds and not resource.is_held:
-            await wait_for_event(self._decided, 1.0)
+            await self._stream.wait_until_decided(1.0)
             if self.is_streaming:
                 return 0.0
         return self._pace.wait
@@ -245,127 +282,39 @@ class Follower:
             await cancel_and_wait([reading, woken])
         return None
 
-    def _record_success(self, followed: _Followed, answer: Answer) -> None:
-        resource = followed.resource
-        if followed.failures:
-            _log.info("%s is current again", resource.name)
-        followed.failures = 0
-        is_news = resource.last_error is not None or not resource.is_ready
-        resource.last_error = None
-        resource.confirmed_at = time.monotonic()
-        stale = answer.headers.get("x-stale", "")
-        resource.stale_seconds = float(stale) if stale.isdecimal() else 0.0
-        if is_news:
-            resource.noticed()
+    # Handling the stream
 
-    def _record_failure(self, followed: _Followed, error: Exception) -> PilothouseError:
-        resource = followed.resource
-        if not isinstance(error, PilothouseError):
-            reason = f"an answer that cannot be read: {type(error).__name__}"
-            failure: PilothouseError = BadAnswer(reason)
-            failure.__cause__ = error
-        else:
-            failure = error
-        is_news = resource.last_error is None or str(resource.last_error) != str(failure)
-        level = logging.WARNING if is_news else logging.DEBUG
-        _log.log(level, "could not refresh %s: %s (%s)", resource.name, failure, failure.code)
-        followed.failures += 1
-        resource.last_error = failure
-        resource.noticed()
-        if failure.code == "revision_not_reached" and followed.failures > 2:  # noqa: PLR2004 - tries
-            followed.revision = 0  # the service was set back; its own word counts
-        return failure
-
-    # Listening to the stream
-
-    def _restart_stream(self) -> None:
-        if self._listening is not None:
-            self._listening.cancel()
-        self._listening = asyncio.create_task(self._listen())
-
-    async def _listen(self) -> None:
-        failures = 0
-        params = {**self._selection, "kinds": ",".join(sorted(self._kinds))}
-        while True:
-            began = time.monotonic()
-            parser = EventParser()
-            try:
-                await self._hear_all(params, parser)
-                error: Exception | None = None
-            except Exception as broken:  # noqa: BLE001 - whatever it is, it is tried again
-                error = broken
-            if error is None or time.monotonic() - began > _LASTING:
-                failures = 0
-            failures += 1
-            if failures > 1 or not self._decided.is_set():
-                self._on_stream_lost(error)
-            base = max(self._pace.backoff, (parser.retry or 0) / 1000)
-            pause = full_jitter(failures, base, max(base, self._pace.longest_backoff))
-            await asyncio.sleep(pause)
-
-    async def _hear_all(self, params: Mapping[str, str], parser: EventParser) -> None:
-        """Handle all events; returns when the service drains its streams before it stops."""
-        async with self._transport.stream(_STREAM, params) as chunks:
-            is_open = False
-            async for chunk in chunks:
-                events = parser.feed(chunk)
-                if not is_open:
-                    is_open = True
-                    self._on_stream_opened(parser.last_event_id)
-                for event in events:
-                    if event.kind == "drain":
-                        return
-                    self._hear(event)
-                self._confirm()
-        raise Unavailable("the stream of events ended")
-
-    def _on_stream_opened(self, revision: str) -> None:
+    def on_stream_open(self, revision: int) -> None:
         """Read everything, because changes before the stream was open are not in it."""
-        self.is_streaming = True
-        self._decided.set()
         for followed in self._followed.values():
             if followed.resource.kinds:
-                followed.revision = int(revision) if revision.isdecimal() else 0
+                followed.revision = revision
                 followed.woken.set()
 
-    def _on_stream_lost(self, error: Exception | None) -> None:
-        is_news = self.is_streaming or not self._decided.is_set()
-        level = logging.WARNING if is_news else logging.DEBUG
-        _log.log(
-            level, "event stream unavailable, polling instead: %s", error or "closed by the service"
-        )
-        self._decided.set()
-        if self.is_streaming:
-            self.is_streaming = False
-            for followed in self._followed.values():
-                followed.woken.set()
-
-    def _hear(self, event: Event) -> None:
-        revision = int(event.id) if event.id.isdecimal() else 0
-        change: Mapping[str, Any] | None = None
-        if event.kind != "reset":
-            with suppress(ValueError):
-                data = json.loads(event.data)
-                change = data if isinstance(data, dict) else None
+    def on_change(self, change: Mapping[str, Any] | None, revision: int) -> None:
         for followed in self._followed.values():
             if change is None or _is_concerned(followed.resource, change):
                 followed.revision = max(followed.revision, revision)
                 followed.woken.set()
 
-    def _confirm(self) -> None:
+    def on_quiet(self) -> None:
         """Confirm the copies: an open stream without a change means that they are current."""
         now = time.monotonic()
         for followed in self._followed.values():
             if followed.resource.kinds and followed.is_current:
                 followed.resource.confirmed_at = now
 
+    def on_stream_loss(self) -> None:
+        for followed in self._followed.values():
+            followed.woken.set()
+
 
 def _is_concerned(resource: Resource, change: Mapping[str, Any]) -> bool:
     return change.get("kind") in resource.kinds and resource.concerns(change)
 
 
-def _answer(asked: list["asyncio.Future[None]"], error: PilothouseError | None) -> None:
-    for future in asked:
+def _answer(waiters: list["asyncio.Future[None]"], error: PilothouseError | None) -> None:
+    for future in waiters:
         if future.done():
             continue
         if error is None:

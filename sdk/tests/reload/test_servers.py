@@ -17,7 +17,16 @@ from pilothouse.reload import (
     VaultConfigSource,
 )
 from sdk.tests.reload.waiting import Heard, until
-from sdk.tests.scripted import Asked, Reply, ScriptedServer, html, of_json
+from sdk.tests.scripted import (
+    Asked,
+    Reply,
+    ScriptedServer,
+    configuration,
+    html,
+    of_json,
+    problem,
+    unless_known,
+)
 from tests.servers.service import ServiceProcess
 from tests.servers.vault import VaultServer, start_vault
 
@@ -264,6 +273,60 @@ async def test_a_service_is_followed(service: ServiceProcess) -> None:
     await new.save_config({"x": 1})
     assert await new.load_config() == {"x": 1}
     await new.close()
+
+
+async def test_a_service_is_followed_by_its_event_stream(scripted: ScriptedServer) -> None:
+    line = scripted.line()
+    line.say("id: 1\n\n")
+    scripted.answers["/api/v1/effective"] = unless_known(configuration({"a": 1}, 1))
+    manager, heard = ConfigManager(), Heard()
+    manager.add_source(PilothouseConfigSource(scripted.url, "orders", retry_seconds=0.02))
+    manager.subscribe(heard)
+    async with manager:
+        await until(lambda: scripted.count("/api/v1/effective") >= 3)  # the stream is open
+        scripted.answers["/api/v1/effective"] = unless_known(configuration({"a": 2}, 2))
+        line.say('id: 2\nevent: config.changed\ndata: {"kind":"config","name":"orders"}\n\n')
+        await heard.until(lambda: manager.get_config("a") == 2)
+
+    loads = [asked.query for asked in scripted.asked if "if-none-match" not in asked.headers]
+    assert loads[-1]["min_revision"] == "2"  # of the replica that answers the load
+
+
+async def test_a_load_that_fails_after_a_change_is_tried_again(scripted: ScriptedServer) -> None:
+    line = scripted.line()
+    line.say("id: 1\n\n")
+    scripted.answers["/api/v1/effective"] = unless_known(configuration({"a": 1}, 1))
+    manager, heard = ConfigManager(), Heard()
+    manager.add_source(PilothouseConfigSource(scripted.url, "orders", retry_seconds=0.02))
+    manager.subscribe(heard)
+    failures = 0
+
+    def behind(asked: Asked) -> Reply:
+        nonlocal failures
+        if "if-none-match" not in asked.headers and failures < 2:
+            failures += 1
+            return problem(503, "revision_not_reached")
+        return unless_known(configuration({"a": 2}, 2))(asked)
+
+    async with manager:
+        await until(lambda: scripted.count("/api/v1/effective") >= 3)
+        scripted.answers["/api/v1/effective"] = behind
+        line.say('id: 2\nevent: config.changed\ndata: {"kind":"config","name":"orders"}\n\n')
+        await heard.until(lambda: manager.get_config("a") == 2)
+        assert manager.health().is_healthy
+
+    assert failures == 2
+
+
+async def test_a_service_that_was_unavailable_is_read_again(scripted: ScriptedServer) -> None:
+    scripted.answers["/api/v1/effective"] = unless_known(configuration({"a": 1}, 1))
+    manager = ConfigManager()
+    manager.add_source(PilothouseConfigSource(scripted.url, "orders", retry_seconds=0.02))
+    async with manager:
+        scripted.answers["/api/v1/effective"] = lambda _: html(503)
+        await until(lambda: not manager.health().is_healthy)
+        scripted.answers["/api/v1/effective"] = unless_known(configuration({"a": 1}, 1))
+        await until(lambda: manager.health().is_healthy)
 
 
 async def test_what_is_not_the_service_is_refused(scripted: ScriptedServer) -> None:

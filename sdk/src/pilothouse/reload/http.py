@@ -61,7 +61,7 @@ class Server:
             raise SourceUnavailable(f"{self.shown} is left alone after failures in a row")
         began = monotonic()
         try:
-            answer = await self._open_transport().request(
+            answer = await self.open_transport().request(
                 method, path, params=params, headers=headers, body=body, longer=longer
             )
         except Unavailable as error:
@@ -82,8 +82,8 @@ class Server:
         said = str(error).replace(self.url, self.shown)
         return said if said.startswith(self.shown) else f"{self.shown}: {said}"
 
-    def _open_transport(self) -> Transport:
-        """Connections belong to a loop: a script's second `asyncio.run` needs new ones."""
+    def open_transport(self) -> Transport:
+        """Return the connections of this event loop: a second `asyncio.run` needs new ones."""
         loop = asyncio.get_running_loop()
         if self._transport is None or self._loop is not loop:
             self._transport, self._loop = self._connect(), loop

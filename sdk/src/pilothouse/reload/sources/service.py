@@ -1,29 +1,29 @@
 """The effective configuration of a service, from Pilothouse itself."""
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, Mapping
-from time import monotonic
 from typing import Any
 
-from pilothouse.reload.errors import BadConfig, ReloadError
+from pilothouse.config_state import without_secrets
+from pilothouse.effective import PATH, ConfigTarget
+from pilothouse.reload.errors import BadConfig
 from pilothouse.reload.http import NothingThere, Server
 from pilothouse.reload.validation import Flaw, Rules
+from pilothouse.sync import Follower, RefreshPolicy, Resource
 from pilothouse.transport import Answer, Token
 from pilothouse_core.strict_json import BadJson, loads
-from pilothouse_core.trees import Tree, is_secret
 
-_WAIT_SECONDS = 30
-_SOONEST_SECONDS = 0.5
+_LONGEST_POLL_SECONDS = 30.0
+_POLL_FACTOR = 6.0
 
 
 class PilothouseConfigSource:
     """All layers of one service in one environment, merged by Pilothouse.
 
-    Without `reveal` secrets are left out, so that another source may hold them; with it they are
-    there in plain, which the token must be allowed to see, and which is audited at every load.
-    `watch` waits for changes at the service, and polls only after failures. `proxy` is as that of
-    `Limits`.
+    Without `reveal` secrets are left out, so that another source may have them. With it they are
+    read in plain, for which the token needs the right; every such load is audited. `watch` follows
+    the service as a client does: by its event stream, else by waiting reads, else by polling. After
+    a failure it tries again within `retry_seconds`. `proxy` is as that of `Limits`.
     """
 
     is_remote = True
@@ -50,31 +50,41 @@ class PilothouseConfigSource:
         self.name = name or f"pilothouse:{environment}/{service}"
         self.rules = rules or Rules()
         self.server = Server(url, token=token, timeout=timeout, proxy=proxy)
-        self._service, self._environment = service, environment
+        self._target = ConfigTarget(environment, service, user)
         self._reveal = reveal
-        self._retry_seconds = retry_seconds
-        self._params = {"environment": environment, "service_name": service}
-        if user is not None:
-            self._params["user"] = user
-        self._tag = ""
+        self._policy = RefreshPolicy(
+            poll_interval=min(_LONGEST_POLL_SECONDS, _POLL_FACTOR * retry_seconds),
+            backoff=retry_seconds,
+            longest_backoff=retry_seconds,
+        )
+        self._tag = ""  # of the answer that was loaded last
+        self._revision = 0  # that a load has to reach, because `watch` has seen it
+        self._resource: Resource | None = None  # that `watch` follows
+        self._is_unavailable = False
 
     async def load_config(self) -> Mapping[str, Any]:
         """Return the effective configuration. Raises SourceUnavailable and BadConfig."""
-        # A revealed answer has no tag. The one from before it: what changes in between shows later.
-        masked = await self._get(self._params)
+        params = self._target.params
+        if self._revision:
+            params["min_revision"] = str(self._revision)
+        masked = await self._get(params)
         self._tag = masked.etag
+        if self._resource is not None:
+            self._resource.etag = masked.etag
         if not self._reveal:
-            return _without_secrets(_data(masked))
-        return _data(await self._get({**self._params, "reveal": "true"}))
+            return without_secrets(_data(masked), keeps_sections=True)[0]
+        # A revealed answer has no tag. If a change came in between, the tag of the masked answer is
+        # older than the content, and the next read of `watch` reports the change.
+        return _data(await self._get({**params, "reveal": "true"}))
 
     async def save_config(self, config: Mapping[str, Any]) -> None:
         """Replace the document of this service in this environment, one of the layers.
 
         Raises SourceUnavailable.
         """
-        path = f"/api/configs/{self._service}"
+        path = f"/api/configs/{self._target.service}"
         body = {"config_data": dict(config)}
-        params = {"environment": self._environment}
+        params = {"environment": self._target.environment}
         try:
             await self.server.request("PUT", path, params=params, body=body)
         except NothingThere:
@@ -82,42 +92,65 @@ class PilothouseConfigSource:
 
     async def is_modified(self) -> bool:
         """Tell whether the effective configuration differs. Raises SourceUnavailable."""
-        return await self._is_modified(wait=0)
+        headers = {"If-None-Match": self._tag} if self._tag else {}
+        answer = await self.server.request("GET", PATH, params=self._target.params, headers=headers)
+        return not answer.is_unchanged
 
     def validate_config(self, config: Mapping[str, Any]) -> list[Flaw]:
         """Return what is wrong with `config`, and credentials that are written in it."""
         return self.rules.all_flaws(config)
 
     async def watch(self) -> AsyncGenerator[None, None]:
-        """Yield as soon as the service says that something changed."""
-        was_away = False
-        while True:
-            asked = monotonic()
-            try:
-                is_due, is_away = await self._is_modified(wait=_WAIT_SECONDS), False
-            except ReloadError:
-                is_due = is_away = True
-            if is_due or was_away:
+        """Yield when the service reports a change, is unavailable, or is available again."""
+        due = asyncio.Event()
+
+        async def accept(answer: Answer) -> None:
+            revision = answer.object().get("revision")
+            self._revision = revision if isinstance(revision, int) else 0
+            if answer.etag != self._tag or not answer.etag:
+                due.set()
+
+        resource = Resource(
+            self.name,
+            PATH,
+            self._target.params,
+            accept,
+            kinds=frozenset({"config"}),
+            concerns=self._target.concerns,
+            noticed=lambda: self._note_availability(resource, due),
+        )
+        resource.etag = self._tag
+        self._resource = resource
+        transport = self.server.open_transport()
+        follower = Follower(transport, self._target.selection, self._policy)
+        follower.attach(resource)
+        try:
+            while True:
+                await due.wait()
+                due.clear()
                 yield
-            was_away = is_away
-            if is_away or (monotonic() - asked < _SOONEST_SECONDS and not (is_due and self._tag)):
-                # Something in between does not let it wait: then it is polled.
-                await asyncio.sleep(self._retry_seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+                if resource.etag != self._tag:  # the load has failed
+                    pause = self._policy.after_failures(1)
+                    asyncio.get_running_loop().call_later(pause, due.set)
+        finally:
+            self._resource = None
+            await follower.close()
+
+    def _note_availability(self, resource: Resource, due: asyncio.Event) -> None:
+        was_unavailable = self._is_unavailable
+        self._is_unavailable = resource.last_error is not None
+        if self._is_unavailable:
+            self._revision = 0  # the service may have been set back
+        else:
+            self.server.breaker.record_success()
+        if was_unavailable or self._is_unavailable:
+            due.set()
 
     async def close(self) -> None:
         await self.server.close()
 
-    async def _is_modified(self, *, wait: int) -> bool:
-        headers = {"If-None-Match": self._tag} if self._tag else {}
-        if wait:
-            headers["Prefer"] = f"wait={wait}"
-        answer = await self.server.request(
-            "GET", "/api/v1/effective", params=self._params, headers=headers, longer=wait
-        )
-        return not answer.is_unchanged
-
     async def _get(self, params: Mapping[str, str]) -> Answer:
-        return await self.server.request("GET", "/api/v1/effective", params=params)
+        return await self.server.request("GET", PATH, params=params)
 
 
 def _data(answer: Answer) -> dict[str, Any]:
@@ -129,14 +162,3 @@ def _data(answer: Answer) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise BadConfig("an answer without the member data: this is not the service")
     return data
-
-
-def _without_secrets(tree: Mapping[str, Any]) -> Tree:
-    return {name: _plain(value) for name, value in tree.items() if not is_secret(value)}
-
-
-def _plain(value: Any) -> Any:
-    """Return a value without its secrets; an item of a list is None then, and keeps its place."""
-    if isinstance(value, list):
-        return [None if is_secret(item) else _plain(item) for item in value]
-    return _without_secrets(value) if isinstance(value, dict) else value
