@@ -40,7 +40,7 @@ from app.changes.log.port import ChangeLog
 from app.changes.retention import KEPT_OF_EACH, TRIM_SECONDS, Retention
 from app.changes.stream.hub import Hub
 from app.changes.warm_start.pointers import PointerSnapshots
-from app.configs.api.fast_path import HotConfigs, HotEffective, HotKey
+from app.configs.api.fast_path import ConfigFastPath, FastEffective, FastKey
 from app.configs.api.router_copy import router as copy_router
 from app.configs.api.router_documents import router as documents_router
 from app.configs.api.router_keys import router as keys_router
@@ -57,7 +57,7 @@ from app.configs.services.transfer import TransferService
 from app.errors import Unavailable
 from app.feed.router import router as changes_router
 from app.feed.router_stream import router as stream_router
-from app.flags.api.fast_path import FastFlags, fast_posts
+from app.flags.api.fast_path import FlagFastPath, fast_posts
 from app.flags.api.router import router as flags_router
 from app.flags.api.router_evaluation import router as evaluation_router
 from app.flags.api.router_lifecycle import router as flag_lifecycle_router
@@ -128,8 +128,8 @@ class AppState(TypedDict):
     recorder: AuditRecorder
     tally: EventAggregator
     unknown_rates: RateLimiter
-    hot: tuple[FastGet, ...]
-    hot_posts: Mapping[bytes, FastPost]
+    fast_gets: tuple[FastGet, ...]
+    fast_posts: Mapping[bytes, FastPost]
 
 
 class _Application(FastPathApp):
@@ -340,8 +340,10 @@ def _build_state(settings: Settings, backends: Backends) -> tuple[AppState, Mapp
         backends.monitored, follower, VERSION, relay, registry.view, waived=waived
     )
     tells_source = settings.pilothouse_mode == "development"
-    hot = HotConfigs.over(reader, health, memory_bytes // 4, tells_source=tells_source)
-    hot_registry = RegistryFastPath(registry, follower, health)
+    config_fast_path = ConfigFastPath.over(
+        reader, health, memory_bytes // 4, tells_source=tells_source
+    )
+    registry_fast_path = RegistryFastPath(registry, follower, health)
     state = AppState(
         keys=KeyService(reader, writer, cipher, log),
         documents=DocumentService(reader, writer, log),
@@ -367,13 +369,15 @@ def _build_state(settings: Settings, backends: Backends) -> tuple[AppState, Mapp
         tally=tally,
         unknown_rates=RateLimiter(settings.unknown_caller_limit),
         own=_build_self_registration(settings, registry),
-        hot=(
-            HotKey(hot),
-            HotEffective(hot),
-            FastDiscover(hot_registry),
-            FastUrl(hot_registry),
+        fast_gets=(
+            FastKey(config_fast_path),
+            FastEffective(config_fast_path),
+            FastDiscover(registry_fast_path),
+            FastUrl(registry_fast_path),
         ),
-        hot_posts=fast_posts(FastFlags(evaluator, follower, health, authenticator.issue_ticket)),
+        fast_posts=fast_posts(
+            FlagFastPath(evaluator, follower, health, authenticator.issue_ticket)
+        ),
     )
     reconciler = Reconciler(store, log, writer)
     scanner = Scanner(store, reader, writer)
@@ -390,7 +394,7 @@ def _build_state(settings: Settings, backends: Backends) -> tuple[AppState, Mapp
 
     tasks: dict[str, Task] = {
         "follow": follow,
-        "tidy": lambda: _tidy_memory(reader, hot, settings.vault_scan_interval),
+        "tidy": lambda: _tidy_memory(reader, config_fast_path, settings.vault_scan_interval),
         "keep_pointers": last_pointers.keep_saving,
         "watch": health.run,
         "count_evaluations": counter.flush_periodically,
@@ -420,12 +424,12 @@ def _build_state(settings: Settings, backends: Backends) -> tuple[AppState, Mapp
     return state, tasks
 
 
-async def _tidy_memory(reader: DocumentReader, hot: HotConfigs, every: float) -> None:
+async def _tidy_memory(reader: DocumentReader, fast_path: ConfigFastPath, every: float) -> None:
     """Drop superseded documents from memory, and find malformed ones, for ever."""
     while True:
         await asyncio.sleep(every)
         await reader.forget_superseded()
-        await hot.forget_superseded()
+        await fast_path.forget_superseded()
         await reader.find_malformed()
 
 

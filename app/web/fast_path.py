@@ -100,8 +100,8 @@ class FastPost(Protocol):
 class FastPathApp(FastAPI):
     """A FastAPI application that tries the fast endpoints of its lifespan state first.
 
-    `hot` are GET endpoints; `hot_posts` are found by their path, or by the path up to the last
-    slash if the rest is a parameter.
+    `fast_gets` are GET endpoints; `fast_posts` are found by their path, or by the path up to the
+    last slash if the rest is a parameter.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,7 +109,7 @@ class FastPathApp(FastAPI):
             state = scope.get("state", {})
             if scope["method"] == "GET":
                 path: str = scope["path"]
-                reads: Sequence[FastGet] = state.get("hot", ())
+                reads: Sequence[FastGet] = state.get("fast_gets", ())
                 # Escaped names are validated in one place only, by FastAPI's path.
                 if b"%" in (scope.get("raw_path") or b"%"):
                     reads = ()
@@ -117,7 +117,7 @@ class FastPathApp(FastAPI):
                     if path.startswith(read.prefix) and await _answer_get(read, scope, send):
                         return
             elif scope["method"] == "POST":
-                post = _find_post(state.get("hot_posts", {}), scope.get("raw_path") or b"")
+                post = _find_post(state.get("fast_posts", {}), scope.get("raw_path") or b"")
                 if post is not None:
                     rest = await _answer_post(*post, scope, receive, send)
                     if rest is None:

@@ -15,7 +15,7 @@ from app.access.tickets import StreamTickets
 from app.access.tokens.authenticator import TokenAuthenticator
 from app.access.tokens.embedded import EmbeddedTokenStore
 from app.changes.log.embedded import EmbeddedChangeLog
-from app.configs.api.fast_path import HotConfigs
+from app.configs.api.fast_path import ConfigFastPath
 from app.registry.api.fast_path import RegistryFastPath
 from app.sqlite.state import SQLiteState
 from tests.access.replica import Replica, replica
@@ -131,7 +131,7 @@ def test_decisions_about_what_is_no_name_are_not_kept() -> None:
 
 def test_queries_that_nobody_needs_are_not_kept() -> None:
     unused = cast("Any", SimpleNamespace(follower=SimpleNamespace(on_log_replaced=lambda _: None)))
-    configs = HotConfigs.over(unused, unused, 0, tells_source=False)
+    configs = ConfigFastPath.over(unused, unused, 0, tells_source=False)
     registry = RegistryFastPath(unused, unused, unused)
 
     def ask(number: int) -> None:

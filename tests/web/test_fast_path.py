@@ -1,4 +1,4 @@
-"""What happens at the hot door when an endpoint fails."""
+"""What happens on the fast path when an endpoint fails."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,13 +51,17 @@ class Served:
     failure: Exception
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        state = {"hot": (Failing(self.failure),), "authenticator": Gate(), "sites": SitePolicy()}
+        state = {
+            "fast_gets": (Failing(self.failure),),
+            "authenticator": Gate(),
+            "sites": SitePolicy(),
+        }
         await self.app({**scope, "state": state}, receive, send)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "status"), [("good", 200), ("bad", 500)])
-async def test_where_the_hot_door_fails_fastapi_answers(name: str, status: int) -> None:
+async def test_where_the_fast_path_fails_fastapi_answers(name: str, status: int) -> None:
     app = FastPathApp()
     app.add_middleware(RequestBoundary)
 

@@ -28,7 +28,7 @@ Encode = Callable[[Effective, str, str, bool], bytes | None]
 
 
 @dataclass(slots=True)
-class HotConfigs:
+class ConfigFastPath:
     """What both endpoints share: addresses by query string, encoded answers by version."""
 
     reader: DocumentReader
@@ -40,7 +40,7 @@ class HotConfigs:
     @classmethod
     def over(
         cls, reader: DocumentReader, fresh: Freshness, memory_bytes: int, *, tells_source: bool
-    ) -> "HotConfigs":
+    ) -> "ConfigFastPath":
         always = (x_cache_header({"hit-local"}),) if tells_source else ()
         made = cls(reader, fresh, always, BoundedMemory(memory_bytes))
         reader.follower.on_log_replaced(made._fragments.clear)
@@ -144,10 +144,10 @@ class _Fragment:
 
 
 @dataclass(frozen=True, slots=True)
-class HotKey:
+class FastKey:
     """GET /api/v1/config/{key}"""
 
-    configs: HotConfigs
+    configs: ConfigFastPath
     route: str = "/api/v1/config/{key}"
     prefix: str = "/api/v1/config/"
 
@@ -165,10 +165,10 @@ class HotKey:
 
 
 @dataclass(frozen=True, slots=True)
-class HotEffective:
+class FastEffective:
     """GET /api/v1/effective"""
 
-    configs: HotConfigs
+    configs: ConfigFastPath
     route: str = "/api/v1/effective"
     prefix: str = "/api/v1/effective"
 

@@ -32,7 +32,7 @@ _IS_JSON = (b"content-type", _JSON)
 
 
 @dataclass(frozen=True, slots=True)
-class FastFlags:
+class FlagFastPath:
     """What the fast endpoints share."""
 
     evaluator: FlagEvaluator
@@ -70,7 +70,7 @@ class FastFlags:
 class FastEvaluate:
     """POST /api/v1/feature-flags/evaluate"""
 
-    flags: FastFlags
+    flags: FlagFastPath
     route: str = EVALUATE
 
     def answer(self, _: bytes, posted: PostRequest) -> FastResponse | None:
@@ -91,7 +91,7 @@ class FastEvaluate:
 class FastBatch:
     """POST /api/v1/feature-flags/evaluate/batch"""
 
-    flags: FastFlags
+    flags: FlagFastPath
     route: str = BATCH
 
     def answer(self, _: bytes, posted: PostRequest) -> FastResponse | None:
@@ -111,7 +111,7 @@ class FastBatch:
 class FastOfrep:
     """POST /ofrep/v1/evaluate/flags/{key}"""
 
-    flags: FastFlags
+    flags: FlagFastPath
     route: str = _OFREP + "/{key}"
 
     def answer(self, parameter: bytes, posted: PostRequest) -> FastResponse | None:
@@ -134,7 +134,7 @@ class FastOfrep:
 class FastOfrepAll:
     """POST /ofrep/v1/evaluate/flags"""
 
-    flags: FastFlags
+    flags: FlagFastPath
     route: str = _OFREP
 
     def answer(self, _: bytes, posted: PostRequest) -> FastResponse | None:
@@ -160,7 +160,7 @@ class FastOfrepAll:
         return self.flags.answer(told)
 
 
-def fast_posts(flags: FastFlags) -> Mapping[bytes, FastPost]:
+def fast_posts(flags: FlagFastPath) -> Mapping[bytes, FastPost]:
     """Return the endpoints by their paths, as app.web.fast_path looks for them."""
     return {
         EVALUATE.encode(): FastEvaluate(flags),

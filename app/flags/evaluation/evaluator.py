@@ -1,7 +1,7 @@
 """Evaluations as JSON: each outcome of a flag is encoded once, and counted.
 
 What differs from one request to the next (the bucket, the subject, the revision) is put between
-pieces that are kept; both doors, FastAPI's and the hot one, answer with what is made here.
+pieces that are kept; both FastAPI's routes and the fast path answer with what is made here.
 """
 
 import hashlib

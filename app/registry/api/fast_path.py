@@ -76,23 +76,23 @@ def _parse_query(known: frozenset[str], text: bytes) -> _Query:
 class FastDiscover:
     """GET /api/v1/registry/discover/{service}"""
 
-    hot: RegistryFastPath
+    fast_path: RegistryFastPath
     route: str = "/api/v1/registry/discover/{service}"
     prefix: str = "/api/v1/registry/discover/"
 
     def answer(
         self, parameter: str, query: bytes, headers: Mapping[bytes, bytes], requester: Requester
     ) -> FastResponse | None:
-        parameters = self.hot.query(_DISCOVER, query)
-        if parameters is None or b"prefer" in headers or not self.hot.is_certain:
+        parameters = self.fast_path.query(_DISCOVER, query)
+        if parameters is None or b"prefer" in headers or not self.fast_path.is_certain:
             return None
         if not requester.may(Right.DISCOVER) or not is_addressable(parameter):
             return None
         try:
-            service = self.hot.registry.service(parameter)
+            service = self.fast_path.registry.service(parameter)
         except BadServiceName:
             return None
-        protection = self.hot.registry.view.protection
+        protection = self.fast_path.registry.view.protection
         body, digest = discovery_response(
             service,
             InstanceFilter(**parameters),
@@ -100,7 +100,7 @@ class FastDiscover:
             protected=protection.covers(parameter),
         )
         tag = etag(digest)
-        response_headers = [self.hot.revision(), (b"etag", tag.encode())]
+        response_headers = [self.fast_path.revision(), (b"etag", tag.encode())]
         known = headers.get(b"if-none-match")
         if known is not None and matches(known.decode("latin-1"), tag):
             return FastResponse(304, response_headers, b"")
@@ -113,7 +113,7 @@ class FastDiscover:
 class FastUrl:
     """GET /api/v1/registry/services/{service}/url"""
 
-    hot: RegistryFastPath
+    fast_path: RegistryFastPath
     route: str = "/api/v1/registry/services/{service}/url"
     prefix: str = "/api/v1/registry/services/"
 
@@ -125,18 +125,18 @@ class FastUrl:
         requester: Requester,
     ) -> FastResponse | None:
         name, _, rest = parameter.rpartition("/")
-        parameters = self.hot.query(_URL, query)
+        parameters = self.fast_path.query(_URL, query)
         if (
             rest != "url"
             or not is_addressable(name)
             or parameters is None
-            or not self.hot.is_certain
+            or not self.fast_path.is_certain
         ):
             return None
         strategy = parameters.get("strategy", "round_robin")
         if strategy not in _STRATEGIES or not requester.may(Right.DISCOVER):
             return None
-        registry = self.hot.registry
+        registry = self.fast_path.registry
         try:
             choice = registry.choose(
                 name,
@@ -150,4 +150,4 @@ class FastUrl:
         protected = registry.view.protection.covers(name)
         body = url_response(choice, strategy, stale=False, protected=protected)
         length = (b"content-length", b"%d" % len(body))
-        return FastResponse(200, [self.hot.revision(), length, _JSON], body)
+        return FastResponse(200, [self.fast_path.revision(), length, _JSON], body)
