@@ -1,13 +1,14 @@
-"""Runs background tasks as long as the service, and restarts those that fail."""
+"""Runs the features and their background tasks; a task that fails is restarted."""
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
 from app.errors import Unavailable
+from app.feature import Feature, Task, merge
 from app.telemetry import BACKGROUND_FAILURES
 
 _PAUSE_SECONDS = 0.4
@@ -15,9 +16,20 @@ _log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def run_background_tasks(
-    tasks: Mapping[str, Callable[[], Awaitable[None]]],
-) -> AsyncIterator[None]:
+async def run_features(features: Sequence[Feature]) -> AsyncIterator[None]:
+    """Start the features in order, run their tasks, and at the end close them in reverse order."""
+    async with AsyncExitStack() as stack:
+        for feature in features:
+            await feature.start()
+        for feature in features:
+            stack.push_async_callback(feature.close)
+        tasks = merge(feature.tasks for feature in features)
+        await stack.enter_async_context(run_background_tasks(tasks))
+        yield
+
+
+@asynccontextmanager
+async def run_background_tasks(tasks: Mapping[str, Task]) -> AsyncIterator[None]:
     """Run the tasks by name until the block is left."""
     started = [asyncio.create_task(_supervise(name, task)) for name, task in tasks.items()]
     try:
@@ -28,7 +40,7 @@ async def run_background_tasks(
         await asyncio.gather(*started, return_exceptions=True)
 
 
-async def _supervise(name: str, task: Callable[[], Awaitable[None]]) -> None:
+async def _supervise(name: str, task: Task) -> None:
     silent = False
     while True:
         try:

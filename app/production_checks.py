@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+import structlog
 from pydantic import SecretStr
 
 from app.settings import Check, Settings
+from app.telemetry import CHECKS_WAIVED
 
 # Known to others from tutorials, images and docker-compose.yml.
 _DEFAULTS: Final = frozenset(
@@ -30,6 +32,7 @@ _SECRETS: Final = (
     "vault_secret_id",
     "redis_password",
 )
+_log = structlog.get_logger(__name__)
 
 
 class StartRefused(RuntimeError):
@@ -77,6 +80,20 @@ def find_waived(settings: Settings) -> Sequence[Finding]:
         return []
     found = [*_weak_secrets(settings), *_unencrypted_links(settings), *_ignored_variables(settings)]
     return [one for one in found if one.check in settings.waivers]
+
+
+def log_settings(settings: Settings) -> None:
+    """Log ignored variables, and the checks of production mode that are waived."""
+    for unheeded in settings.ignored_variables:
+        facts = {} if unheeded.nearest is None else {"nearest": unheeded.nearest}
+        _log.warning("setting_ignored", name=unheeded.name, reason=unheeded.reason, **facts)
+    if settings.pilothouse_mode != "production":
+        return
+    found = find_waived(settings)
+    for check, reason in settings.waivers.items():
+        accepted = [str(one.reason) for one in found if one.check == check]
+        _log.warning("production_check_waived", check=check, reason=reason, accepted=accepted)
+        CHECKS_WAIVED.labels(check).set(len(accepted))
 
 
 def _raise_unless_waived(settings: Settings, found: Sequence[Finding]) -> None:

@@ -1,6 +1,6 @@
 """Chooses the adapter of each port: the only module that knows adapters."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ from app.configs.store.embedded import EmbeddedCipher, EmbeddedConfigStore
 from app.configs.store.port import Cipher, ConfigStore
 from app.configs.store.vault import KvVersionRefused, VaultCipher, VaultConfigStore
 from app.configs.store.vault_client import AppRoleLogin, TokenLogin, VaultClient
+from app.feature import Task
 from app.flags.store.embedded import EmbeddedFlagStore
 from app.flags.store.port import FlagStore
 from app.flags.store.postgres import PostgresFlagStore
@@ -52,7 +53,6 @@ from app.sqlite.state import SQLiteState, StateInUse, StateUnavailable
 from app.status.monitor import MonitoredPort
 
 _log = structlog.get_logger(__name__)
-Task = Callable[[], Awaitable[None]]
 # A silent server is reported after this time, however long its callers may wait.
 _MAX_PROBE_SECONDS = 3.0
 

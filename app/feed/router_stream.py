@@ -19,6 +19,11 @@ from pilothouse_core.names import is_name
 router = APIRouter(
     prefix="/api/v1", tags=["changes"], responses=PROBLEMS, dependencies=[min_revision_dependency]
 )
+_EVENT = (
+    "id: 42\nevent: config.changed\n"
+    'data: {"revision":42,"kind":"config","environment":"production","name":"billing",'
+    '"version":7,"action":"updated"}\n\n'
+)
 Contributing = Annotated[
     str | None,
     Query(
@@ -35,7 +40,7 @@ Contributing = Annotated[
         200: {
             "description": "Server-sent events `config.changed`, `flag.changed`, ...: `id` is the "
             "revision, `data` says what changed and never holds a value.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EVENT}},
         }
     },
     summary="Changes as they happen",

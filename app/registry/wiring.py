@@ -1,6 +1,6 @@
 """Builds the service registry from its adapters."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_network
 from ssl import SSLContext
 
@@ -18,7 +18,7 @@ from app.registry.service import RegistryService
 from app.registry.view import RegistryView
 
 
-def build_registry(  # noqa: PLR0913 - settings and adapters of every part
+def build_service(  # noqa: PLR0913 - settings and adapters of every part
     rows: InstanceStore,
     nodes: ServiceRegistryClient,
     resolve: Resolve,
@@ -51,14 +51,3 @@ def build_registry(  # noqa: PLR0913 - settings and adapters of every part
         replica=replica,
         fingerprints=fingerprints,
     )
-
-
-def background_tasks(registry: RegistryService) -> Mapping[str, Callable[[], Awaitable[None]]]:
-    """Return the tasks that run as long as the service."""
-    return {
-        "follow_nodes": registry.nodes.follow,
-        "keep_nodes": registry.reconciler.run,
-        "evict": registry.reconciler.run_evictions,
-        "forget_instances": registry.reconciler.run_forgetting,
-        "check_instances": registry.checker.run,
-    }

@@ -1,18 +1,15 @@
 """Monitors the servers behind the ports, for /ready, /health and `X-Stale`."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Literal, Protocol
 
 import structlog
 
-from app.changes.events.relay import Relay
 from app.changes.follower import Follower
 from app.errors import Unavailable
-from app.registry.self_preservation import Protection
-from app.registry.view import RegistryView
 from app.status.schemas import PortStatus
 from app.telemetry import LOG_LAST_CONTACT, LOG_REVISION
 
@@ -49,13 +46,8 @@ class _Observation:
 class HealthMonitor:
     monitored: Mapping[str, MonitoredPort]
     follower: Follower
-    version: str
-    relay: Relay | None = None
-    instances: RegistryView | None = None
     serving: bool = True
     is_leaving: bool = False
-    waived: Sequence[str] = ()  # checks of production mode
-    count_documents: Callable[[], Mapping[str, int]] = dict  # those that need attention
     _last: dict[str, _Observation] = field(default_factory=dict)
     _told: dict[str, set[str]] = field(default_factory=dict)  # reasons, of this outage
 
@@ -103,10 +95,6 @@ class HealthMonitor:
             told.add(detail)
             _log.warning("port_down", port=name, adapter=adapter, reason=detail)
 
-    @property
-    def can_read(self) -> bool:
-        return self.follower.has_pointers
-
     async def ports(self) -> list[PortStatus]:
         return [
             self._last[name].status
@@ -114,20 +102,6 @@ class HealthMonitor:
             else PortStatus(name, watched.adapter, "down", None, "not probed yet")
             for name, watched in self.monitored.items()
         ]
-
-    def facts(self) -> dict[str, object]:
-        # Only numbers: the health route needs no token, and reveals no names.
-        protection = Protection() if self.instances is None else self.instances.protection
-        return {
-            "protected_services": len(protection.services),
-            "protected_instances": protection.silent,
-            "version": self.version,
-            "revision": self.follower.revision,
-            "log_last_contact_seconds": round(self.follower.silence, 3),
-            "oldest_unsent_event_seconds": self.relay and round(self.relay.oldest_unsent, 3),
-            "production_checks_waived": list(self.waived),
-            **self.count_documents(),
-        }
 
     def stale_seconds(self) -> int | None:
         """Return for how long the log or a port has not answered, None if all is well."""

@@ -1,6 +1,6 @@
 """Routes for liveness, readiness, health and metrics."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated
 
@@ -15,9 +15,17 @@ from app.web.problem import PROBLEMS
 from app.web.request_state import from_state
 
 Health = Annotated[HealthSource, from_state("health")]
+Checks = Annotated[Sequence[Callable[[], bool]], from_state("readiness_checks")]
+Facts = Annotated[Sequence[Callable[[], Mapping[str, object]]], from_state("health_facts")]
 
 
 _OWN_MEMBERS = frozenset(HealthOut.model_fields)
+# The metrics of a service that runs vary.
+_SAMPLE = (
+    "# HELP pilothouse_http_requests_total Requests.\n"
+    "# TYPE pilothouse_http_requests_total counter\n"
+    'pilothouse_http_requests_total{method="GET",route="/ready",status="200"} 12.0\n'
+)
 _NO_STORE = {"Cache-Control": "no-store"}
 
 router = APIRouter(
@@ -33,24 +41,34 @@ async def live(response: Response) -> LiveOut:
 
 
 @router.get("/ready", responses={503: {"model": ReadyOut, "description": "It cannot serve."}})
-async def ready(health: Health, response: Response) -> ReadyOut:
+async def ready(health: Health, checks: Checks, response: Response) -> ReadyOut:
     """It can serve; `degraded` still can, as long as reads are answered."""
-    out = ReadyOut(status=_readiness(health, ports := await _ports(health)), ports=ports)
+    ports = await _ports(health)
+    out = ReadyOut(status=_readiness(health, checks, ports), ports=ports)
     _set_status(response, out)
     return out
 
 
 @router.get("/health", responses={503: {"model": HealthOut, "description": "It cannot serve."}})
-async def health(health: Health, response: Response) -> HealthOut:
+async def health(health: Health, checks: Checks, features: Facts, response: Response) -> HealthOut:
     """Both of the above, with versions, revisions and lags."""
     ports = await _ports(health)
-    facts = {name: fact for name, fact in health.facts().items() if name not in _OWN_MEMBERS}
-    out = HealthOut(status=_readiness(health, ports), ports=ports, **facts)
+    facts = {
+        name: fact
+        for facts_of_one in features
+        for name, fact in facts_of_one().items()
+        if name not in _OWN_MEMBERS
+    }
+    out = HealthOut(status=_readiness(health, checks, ports), ports=ports, **facts)
     _set_status(response, out)
     return out
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses={200: {"content": {"text/plain": {"example": _SAMPLE}}}},
+)
 async def metrics(
     collect: Annotated[Callable[[], None], from_state("collect_metrics")],
 ) -> Response:
@@ -67,10 +85,12 @@ async def _ports(health: HealthSource) -> list[PortStatus]:
     return await health.ports() if health.serving else []
 
 
-def _readiness(health: HealthSource, ports: Sequence[PortStatus]) -> Readiness:
+def _readiness(
+    health: HealthSource, checks: Sequence[Callable[[], bool]], ports: Sequence[PortStatus]
+) -> Readiness:
     if health.is_leaving or not health.serving:
         return "stopping"
-    if not health.can_read:
+    if not all(is_ready() for is_ready in checks):
         return "not_ready"
     return "ready" if all(port.status == "up" for port in ports) else "degraded"
 

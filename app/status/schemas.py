@@ -20,7 +20,7 @@ class PortStatus:
 
 
 class HealthSource(Protocol):
-    """What the routes ask; `app.main` puts it into the lifespan state as `health`."""
+    """What the routes ask; the lifespan state has it as `health`."""
 
     @property
     def serving(self) -> bool:
@@ -32,17 +32,8 @@ class HealthSource(Protocol):
         """True once load balancers are to send nobody any more, though requests are served."""
         ...
 
-    @property
-    def can_read(self) -> bool:
-        """Whether reads can be answered, be it from memory."""
-        ...
-
     async def ports(self) -> list[PortStatus]:
         """Return one status a port, within a second whatever the servers do."""
-        ...
-
-    def facts(self) -> dict[str, object]:
-        """Return versions, revisions and lags, by name."""
         ...
 
 

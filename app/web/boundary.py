@@ -7,7 +7,6 @@ import re
 import sys
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from time import perf_counter
 from typing import Any
@@ -21,22 +20,13 @@ from app import telemetry
 from app.errors import PilothouseError, TooLarge, Unparsable
 from app.web.bodies import AUTHENTICATE
 from app.web.cache_headers import cache_headers
-from app.web.problem import HeadersTooLarge, crash_response, problem_response, route_path
+from app.web.path_rules import NO_RULES, PathRules, route_path
+from app.web.problem import HeadersTooLarge, crash_response, problem_response
 from app.web.request_state import is_of_known_caller
 from app.web.routes import route_of
 from app.web.sites import SitePolicy
 
 MAX_BODY_BYTES = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class LargerBodyRule:
-    """Paths whose bodies may exceed `MAX_BODY_BYTES`, for authenticated callers."""
-
-    methods: frozenset[str]
-    path: re.Pattern[str]
-    limit_bytes: int
-
 
 MAX_HEADER_BYTES = 64 * 1024
 # Scope key: when a request began that the fast path has passed on.
@@ -80,8 +70,6 @@ _UNREAD_BODY = bytes(bytearray(b"unread"))  # compared by identity
 _CALLER_LEFT = 499
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
-# Requested every few seconds by orchestrators: logged only if they fail.
-_PROBES = frozenset({"/live", "/ready"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 # Servers interpret these characters in different ways.
@@ -116,10 +104,9 @@ def cors_options(origins: Sequence[str]) -> dict[str, Any]:
 
 
 class RequestBoundary:
-    def __init__(self, app: ASGIApp, larger: Sequence[LargerBodyRule] = ()) -> None:
-        """Limit bodies to `MAX_BODY_BYTES`, except those of the `larger` rules."""
+    def __init__(self, app: ASGIApp, rules: PathRules = NO_RULES) -> None:
         self.app = app
-        self._larger = larger
+        self._rules = rules
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -133,19 +120,21 @@ class RequestBoundary:
             await self._serve(scope, receive, answer)
         finally:
             telemetry.HTTP_REQUESTS_IN_PROGRESS.dec()
-            _record(scope, answer.status or _CALLER_LEFT, perf_counter() - started)
+            status = answer.status or _CALLER_LEFT
+            _record(scope, status, perf_counter() - started, self._rules.quiet)
 
     async def _serve(self, scope: Scope, receive: Receive, answer: "_ResponseSender") -> None:
         try:
-            _check_path(scope)
+            _check_path(scope, self._rules)
             _check_query(scope)
             _check_headers(scope)
-            _check_site(scope)
+            _check_site(scope, self._rules)
             body = await self._body(scope, receive)
         except PilothouseError as refusal:
             # The rest of the request is not read, so the connection must be closed.
             closing = {"Connection": "close"}
-            refuse = problem_response(refusal, headers=closing, path=route_path(scope))
+            members = self._rules.error_members(scope, refusal)
+            refuse = problem_response(refusal, headers=closing, members=members)
             await refuse(scope, receive, answer.send)
             return
         if body is None:
@@ -160,14 +149,14 @@ class RequestBoundary:
             if answer.status is not None:
                 # A response that has begun can only be aborted: the server does that and logs it.
                 raise
-            await crash_response(error, route_path(scope))(scope, receive, answer.send)
+            await crash_response(error, scope, self._rules)(scope, receive, answer.send)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
         """Read the whole body; None if the caller has disconnected.
 
         Beyond `MAX_BODY_BYTES` the body of an unknown caller is `_UNREAD_BODY`.
         """
-        limit = self._limit_of(scope)
+        limit = self._rules.body_limit(scope, MAX_BODY_BYTES)
         declared = _declared_length(scope)
         if declared > limit:
             raise _too_large(limit)
@@ -190,13 +179,6 @@ class RequestBoundary:
                 raise _too_large(limit)
             if not message.get("more_body", False):
                 return b"".join(chunks)
-
-    def _limit_of(self, scope: Scope) -> int:
-        method, path = scope["method"], route_path(scope)
-        for one in self._larger:
-            if method in one.methods and one.path.fullmatch(path):
-                return one.limit_bytes
-        return MAX_BODY_BYTES
 
 
 class _ResponseSender:
@@ -253,7 +235,7 @@ def _without_trailing_slash(scope: Scope) -> Scope:
     return copy
 
 
-def _check_path(scope: Scope) -> None:
+def _check_path(scope: Scope, rules: PathRules) -> None:
     raw = _raw_path(scope)
     if raw.isascii() and b"%" not in raw and b".." not in raw and b"\\" not in raw:
         return
@@ -267,9 +249,9 @@ def _check_path(scope: Scope) -> None:
         raise BadPath("the path has a segment `..`")
     if _CONTROL.search(path):
         raise BadPath("the path has a control character")
-    # OpenFeature clients encode flag keys freely; no path is built from these keys.
-    below_ofrep = route_path({**scope, "path": path}).startswith("/ofrep/")
-    if not below_ofrep and _AMBIGUOUS.search(raw):
+    if _AMBIGUOUS.search(raw) and not rules.may_encode_separators(
+        route_path({**scope, "path": path})
+    ):
         raise BadPath("the path has a backslash, or an encoded slash, backslash or NUL")
 
 
@@ -291,10 +273,10 @@ def _check_headers(scope: Scope) -> None:
         raise HeadersTooLarge(f"the headers may have at most {MAX_HEADER_BYTES} bytes")
 
 
-def _check_site(scope: Scope) -> None:
+def _check_site(scope: Scope, rules: PathRules) -> None:
     sites = _site_policy(scope)
     if sites is not None:
-        sites.check(scope)
+        sites.check(scope, any_host=scope["path"] in rules.any_host)
 
 
 def _site_policy(scope: Scope) -> SitePolicy | None:
@@ -337,13 +319,13 @@ def _replay_body(body: bytes, receive: Receive) -> Receive:
     return receive_again
 
 
-def _record(scope: Scope, status: int, seconds: float) -> None:
+def _record(scope: Scope, status: int, seconds: float, quiet: frozenset[str]) -> None:
     # Labels are bounded: they contain neither arbitrary methods nor paths.
     method = scope["method"] if scope["method"] in _METHODS else "OTHER"
     route = _route_template(scope)
     telemetry.HTTP_REQUESTS.labels(method, route, str(status)).inc()
     telemetry.HTTP_REQUEST_DURATION.labels(method, route).observe(seconds)
-    log = _log.debug if route in _PROBES and status < HTTPStatus.BAD_REQUEST else _log.info
+    log = _log.debug if route in quiet and status < HTTPStatus.BAD_REQUEST else _log.info
     log("request", method=method, route=route, status=status, duration_ms=round(seconds * 1000, 2))
 
 

@@ -20,17 +20,6 @@ _PATH_EXAMPLES = {
     "service": "billing",
     "token_id": "XIpqpoVdUegVADZf",
 }
-# Responses without an end, or of varying content.
-_TEXT_EXAMPLES = {
-    "GET /api/v1/stream": "id: 42\nevent: config.changed\n"
-    'data: {"revision":42,"kind":"config","environment":"production","name":"billing",'
-    '"version":7,"action":"updated"}\n\n',
-    "GET /metrics": "# HELP pilothouse_http_requests_total Requests.\n"
-    "# TYPE pilothouse_http_requests_total counter\n"
-    'pilothouse_http_requests_total{method="GET",route="/ready",status="200"} 12.0\n',
-    "GET /ofrep/v1/stream": 'id: 42\nevent: refetchEvaluation\ndata: {"type":'
-    '"refetchEvaluation"}\n\n',
-}
 # Either one, or none while `PILOTHOUSE_ACCESS` is `open`.
 SECURITY_SCHEMES: dict[str, Any] = {
     "Bearer": {
@@ -137,7 +126,7 @@ def complete_document(document: dict[str, Any]) -> None:
             if operation.get("tags") == ["health"]:
                 operation["security"] = []
             name = f"{method.upper()} {path}"
-            _add_example(operation, examples.get(name) or _text_example(name))
+            _add_example(operation, examples.get(name, {}))
             for response in operation["responses"].values():
                 response["headers"] = headers(REQUEST_ID) | response.get("headers", {})
 
@@ -161,8 +150,3 @@ def _add_example(operation: dict[str, Any], example: Mapping[str, Any]) -> None:
 
 def _is_text(media_type: str) -> bool:
     return media_type == "application/x-ndjson" or not media_type.endswith(("json", "yaml"))
-
-
-def _text_example(name: str) -> Mapping[str, Any]:
-    text = _TEXT_EXAMPLES.get(name)
-    return {} if text is None else {"status": 200, "response": text}

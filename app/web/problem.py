@@ -6,6 +6,7 @@ No problem contains a traceback or quotes a value that was sent.
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from app.errors import (
     Conflict,
@@ -35,7 +37,8 @@ from app.errors import (
 )
 from app.web import openapi
 from app.web.known_members import known_members
-from app.web.problem_codes import add_codes
+from app.web.path_rules import NO_RULES, PathRules
+from app.web.problem_codes import CodeRules, add_codes
 from app.web.routes import allowed_methods, body_annotation, nearest_path
 from pilothouse_core.suggestions import did_you_mean
 
@@ -107,7 +110,6 @@ _HTTP_EXCEPTIONS: dict[int, PilothouseError] = {
     503: Unavailable("the service is unavailable"),
 }
 
-_OFREP, _OFREP_FLAGS = "/ofrep/", "/ofrep/v1/evaluate/flags/"
 _LONGEST_ECHO = 120
 _LONGEST_DETAIL = 600
 _MOST_ERRORS = 50
@@ -166,11 +168,11 @@ def problem_response(
     status: int | None = None,
     errors: Sequence[Mapping[str, str]] = (),
     headers: Mapping[str, str] | None = None,
-    path: str = "",
+    members: Mapping[str, Any] | None = None,
 ) -> JSONResponse:
     """Return the response for an error; the status is that of its kind by default.
 
-    Below `/ofrep/` it is also a valid response of that protocol.
+    `members` are those of another protocol: see `PathRules.error_members`.
     """
     status = status or status_of(type(error))
     context = structlog.contextvars.get_contextvars()
@@ -189,57 +191,44 @@ def problem_response(
     # So that the access log contains the reason of a failure.
     structlog.contextvars.bind_contextvars(problem=error.code)
     return JSONResponse(
-        {**document, **_plain_value(facts), **_ofrep_members(path, error)},
+        {**document, **_plain_value(facts), **(members or {})},
         status_code=status,
         headers={**_headers(error), **(headers or {})},
         media_type=MEDIA_TYPE,
     )
 
 
-def _ofrep_members(path: str, error: PilothouseError) -> dict[str, Any]:
-    """Return the members that tell OpenFeature clients why there is no evaluation."""
-    if not path.startswith(_OFREP):
-        return {}
-    key = path.removeprefix(_OFREP_FLAGS) if path.startswith(_OFREP_FLAGS) else ""
-    members = {"key": _shorten(key)} if key else {}
-    # Nearly the whole body is the context.
-    code = "INVALID_CONTEXT" if isinstance(error, TooLarge) else "GENERAL"
-    return {**members, "errorCode": code, "errorDetails": str(error)}
-
-
-def crash_response(error: Exception, path: str = "") -> JSONResponse:
+def crash_response(error: Exception, scope: Scope, rules: PathRules) -> JSONResponse:
     """Log an unexpected error, and return a response without details."""
     _log.error("request_failed", exc_info=error)
     failure = InternalError("the service failed to answer this request")
-    return problem_response(failure, path=path)
+    return problem_response(failure, members=rules.error_members(scope, failure))
 
 
-def install(app: FastAPI) -> None:
-    """Make `app` answer every error with a problem, and define its OpenAPI schema."""
-    app.add_exception_handler(PilothouseError, _on_error)
+def install(app: FastAPI, rules: PathRules = NO_RULES, codes: CodeRules = ()) -> None:
+    """Make `app` answer every error with a problem, and describe problems in its OpenAPI document.
+
+    `codes` are the problem codes of its operations.
+    """
+    app.add_exception_handler(PilothouseError, partial(_on_error, rules))
     app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(Exception, _on_crash)
-    _define_schema(app)
+    app.add_exception_handler(HTTPException, partial(_on_http_exception, rules))
+    app.add_exception_handler(Exception, partial(_on_crash, rules))
+    _define_schema(app, codes)
 
 
-async def _on_error(request: Request, error: Exception) -> Response:
+async def _on_error(rules: PathRules, request: Request, error: Exception) -> Response:
     assert isinstance(error, PilothouseError)
     flaws = error.flaws if isinstance(error, Invalid) else ()
-    return problem_response(error, errors=flaws, path=route_path(request.scope))
+    members = rules.error_members(request.scope, error)
+    return problem_response(error, errors=flaws, members=members)
 
 
-async def _on_crash(request: Request, error: Exception) -> Response:
-    return crash_response(error, route_path(request.scope))
+async def _on_crash(rules: PathRules, request: Request, error: Exception) -> Response:
+    return crash_response(error, request.scope, rules)
 
 
-def route_path(scope: Mapping[str, Any]) -> str:
-    """Return the path without the prefix of a reverse proxy."""
-    path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", ""))
-
-
-async def _on_http_exception(request: Request, error: Exception) -> Response:
+async def _on_http_exception(rules: PathRules, request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code < HTTPStatus.BAD_REQUEST:
         return Response(status_code=error.status_code, headers=error.headers)
@@ -249,10 +238,13 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         allowed = sorted(allowed_methods(request))
         headers["Allow"] = ", ".join(allowed)
         problem = MethodNotAllowed(f"allowed here: {headers['Allow']}", allowed=allowed)
-    elif error.status_code == HTTPStatus.NOT_FOUND and (near := nearest_path(request)) is not None:
+    elif (
+        error.status_code == HTTPStatus.NOT_FOUND
+        and (near := nearest_path(request, rules)) is not None
+    ):
         problem = NoSuchRoute(f"no such route; did you mean {near}?", suggestion=near)
-    path = route_path(request.scope)
-    return problem_response(problem, status=error.status_code, headers=headers, path=path)
+    members = rules.error_members(request.scope, problem)
+    return problem_response(problem, status=error.status_code, headers=headers, members=members)
 
 
 def _error_for_status(status: int) -> PilothouseError:
@@ -278,7 +270,7 @@ def _problem_detail(flaw: Mapping[str, Any], body: object, body_type: Any) -> di
         is_absent = flaw["type"] == "missing"
         place = {"pointer": _pointer(path, body, is_absent=is_absent)}
     else:
-        place = {"parameter": _shorten(str(path[0])) if path else where}
+        place = {"parameter": shorten(str(path[0])) if path else where}
     return {**place, "detail": _message(flaw, body_type), "code": flaw["type"]}
 
 
@@ -323,7 +315,7 @@ def _contains(body: Any, step: str | int) -> bool:
 
 
 def _escape(step: str | int) -> str:
-    pointed = _shorten(str(step)).replace("~", "~0").replace("/", "~1")
+    pointed = shorten(str(step)).replace("~", "~0").replace("/", "~1")
     return quote(pointed, safe="!$&'()*+,;=:@~")
 
 
@@ -344,21 +336,22 @@ def _plain_value(fact: object) -> Any:
         case None | bool() | int():
             return fact
         case Mapping():
-            return {_shorten(str(name)): _plain_value(value) for name, value in fact.items()}
+            return {shorten(str(name)): _plain_value(value) for name, value in fact.items()}
         case list() | tuple() | set() | frozenset():
             return [_plain_value(value) for value in fact]
         case datetime():
             return fact.isoformat()
         case _:
-            return _shorten(str(fact))
+            return shorten(str(fact))
 
 
 def _sentence(text: str) -> str:
-    words = _LONG_WORD.sub(lambda word: _shorten(word[0]), text)
-    return _shorten(words, _LONGEST_DETAIL)
+    words = _LONG_WORD.sub(lambda word: shorten(word[0]), text)
+    return shorten(words, _LONGEST_DETAIL)
 
 
-def _shorten(text: str, longest: int = _LONGEST_ECHO) -> str:
+def shorten(text: str, longest: int = _LONGEST_ECHO) -> str:
+    """Return a text of a request as it may be repeated in a response."""
     # A lone surrogate cannot be encoded, and the response would become a 500.
     text = text.encode(errors="replace").decode()
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
@@ -375,7 +368,7 @@ def _statuses() -> dict[str, int]:
     return statuses
 
 
-def _define_schema(app: FastAPI) -> None:
+def _define_schema(app: FastAPI, codes: CodeRules) -> None:
     # As a `model` of each response, FastAPI would also add it as application/json.
     generate = app.openapi
     schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
@@ -385,7 +378,7 @@ def _define_schema(app: FastAPI) -> None:
         document = generate()
         document.setdefault("components", {}).setdefault("schemas", {}).update(definitions)
         openapi.complete_document(document)
-        add_codes(document, _statuses())
+        add_codes(document, codes, _statuses())
         return document
 
     app.openapi = generate_with_problems  # type: ignore[method-assign]

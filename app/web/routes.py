@@ -7,28 +7,11 @@ from fastapi import Request
 from fastapi.routing import iter_route_contexts
 from starlette.types import Scope
 
+from app.web.path_rules import PathRules
 from pilothouse_core.suggestions import nearest_name
 
-# Prefixes of our routes, the most likely first.
-_PREFIXES = ("/api/v1", "/api", "/api/v1/registry", "")
-# First path segments used by other products, with ours.
-_FOREIGN_SEGMENTS = {
-    "agent": "register",
-    "apps": "services",
-    "catalog": "services",
-    "eureka": "services",
-    "events": "stream",
-    "features": "feature-flags",
-    "flags": "feature-flags",
-    "healthz": "health",
-    "instances": "services",
-    "kv": "config",
-    "livez": "live",
-    "readyz": "ready",
-    "status": "health",
-    "toggles": "feature-flags",
-    "watch": "stream",
-}
+# Prefixes of routes; those of single features follow.
+_PREFIXES = ("/api/v1", "/api")
 
 
 def route_of(scope: Scope) -> Any:
@@ -52,17 +35,17 @@ def allowed_methods(request: Request) -> set[str]:
     return methods | {"HEAD"} if "GET" in methods else methods  # see app.web.head_requests
 
 
-def nearest_path(request: Request) -> str | None:
+def nearest_path(request: Request, rules: PathRules) -> str | None:
     """Return the route path that the caller most likely meant, None if none is similar."""
     first, *rest = _path_segments(_path(request))
     for name in (
         first,
-        _FOREIGN_SEGMENTS.get(first),
+        rules.foreign_segments.get(first),
         nearest_name(first, _first_segments(request)),
     ):
         if name is None:
             continue
-        for prefix in _PREFIXES:
+        for prefix in (*_PREFIXES, *rules.prefixes, ""):
             path = "/".join([prefix, name, *rest])
             if any(_methods_at(request, path)):
                 return path

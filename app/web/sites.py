@@ -23,8 +23,6 @@ _ORIGIN = re.compile(r"(https?)://([^/?#\s]+)")
 _REFERER = re.compile(r"https?://[^/?#\s]+")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HIGHEST_PORT = 65535
-# Requested by orchestrators with any host; they contain no secrets.
-_FOR_PROBES = frozenset({"/live", "/ready", "/metrics"})
 _CHANGES_NOTHING = frozenset({"GET", "HEAD", "OPTIONS"})
 _NO_FOREIGN_SITE = frozenset({b"same-origin", b"none"})
 _OF_PAGES = frozenset({b"origin", b"sec-fetch-site", b"referer"})
@@ -155,18 +153,23 @@ class SitePolicy:
             return False
         return self.hosts is None or _OF_PAGES.isdisjoint(headers)
 
-    def check(self, scope: Scope) -> None:
-        """Raise BadHost, ForeignHost or ForeignOrigin for a request that is not accepted."""
+    def check(self, scope: Scope, *, any_host: bool = False) -> None:
+        """Raise BadHost, ForeignHost or ForeignOrigin for a request that is not accepted.
+
+        With `any_host` a request that changes nothing may have any host, or none.
+        """
         headers: list[tuple[bytes, bytes]] = scope["headers"]
-        host = self._checked_host(scope, headers)
+        host = self._checked_host(scope, headers, any_host=any_host)
         if self.hosts is not None and self._is_of_foreign_page(scope["method"], headers, host):
             raise ForeignOrigin
 
-    def _checked_host(self, scope: Scope, headers: list[tuple[bytes, bytes]]) -> Authority | None:
+    def _checked_host(
+        self, scope: Scope, headers: list[tuple[bytes, bytes]], *, any_host: bool
+    ) -> Authority | None:
         found = [value for name, value in headers if name == b"host"]
         host = parse_authority(found[0].decode("latin-1")) if len(found) == 1 else None
-        is_probe = scope["path"] in _FOR_PROBES and scope["method"] in _CHANGES_NOTHING
-        if is_probe or (not found and scope.get("http_version") != "1.1"):
+        is_exempt = any_host and scope["method"] in _CHANGES_NOTHING
+        if is_exempt or (not found and scope.get("http_version") != "1.1"):
             return host
         if host is None:
             raise BadHost(

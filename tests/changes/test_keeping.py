@@ -112,7 +112,7 @@ async def test_a_replica_that_starts_blind_reads_by_what_another_saved(
     assert follower.revision == pointer.revision
     assert follower.has_pointers
     assert not follower.is_following
-    assert HealthMonitor({}, follower, "0").stale_seconds() is not None
+    assert HealthMonitor({}, follower).stale_seconds() is not None
 
 
 async def test_where_nothing_was_saved_it_knows_nothing(
@@ -142,7 +142,7 @@ async def test_it_follows_the_log_from_there_and_those_who_listen_miss_nothing(
     assert [change.revision for change in heard] == [pointer.revision for pointer in missed]
     assert follower.pointer(CHECKOUT.key) == missed[-1]
     assert follower.is_following
-    assert HealthMonitor({}, follower, "0").stale_seconds() is None
+    assert HealthMonitor({}, follower).stale_seconds() is None
 
 
 async def test_a_replica_behind_does_not_take_back_what_another_saved(

@@ -10,7 +10,7 @@ import pytest
 
 from app.access.model import CLIENT_RIGHTS, RIGHTS_OF_ROLE, SERVICE_RIGHTS, Right
 from app.feed.scope import KINDS
-from app.main import _build_state
+from app.main import _build_features
 from app.postgres.tables import metadata
 from app.settings import Settings
 from app.wiring import open_backends
@@ -91,9 +91,9 @@ async def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[st
     for named in ({}, servers):
         settings = Settings.model_validate({**embedded, **named})
         async with open_backends(settings) as backends:
-            state, started = _build_state(settings, backends)
-            await state["registry"].prober.close()
-            tasks |= started.keys()
+            for feature in reversed(_build_features(settings, backends)):
+                tasks |= feature.tasks.keys()
+                await feature.close()
             files |= set(os.listdir(tmp_path))  # noqa: PTH208 - a path would block
     return {"tasks": tasks, "files": files}
 

@@ -187,7 +187,7 @@ def _paced(environment: Mapping[str, str]) -> Mapping[str, object]:
         paced["app.changes.log.postgres._FIRST_LOOK"] = timedelta(seconds=float(look))
         paced["app.changes.log.embedded._FIRST_LOOK"] = timedelta(seconds=float(look))
     if every := environment.get("RECONCILE_EVERY"):
-        paced["app.main.RECONCILE_SECONDS"] = float(every)
+        paced["app.configs.feature.RECONCILE_SECONDS"] = float(every)
     if missed := environment.get("RESUME_AT_MOST"):
         paced["app.changes.stream.event_stream._RESUME_AT_MOST"] = int(missed)
     return paced

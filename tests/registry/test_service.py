@@ -24,7 +24,7 @@ from app.registry.health.addresses import Address
 from app.registry.instances.embedded import EmbeddedInstanceStore
 from app.registry.nodes.embedded import EmbeddedNodes, EmbeddedServiceRegistryClient
 from app.registry.service import RegistryService
-from app.registry.wiring import build_registry
+from app.registry.wiring import build_service
 from pilothouse_core.curator import read_node
 from tests.registry.bench import SERVICE, Store, stored
 
@@ -52,7 +52,7 @@ def body(**members: Any) -> Mapping[str, Any]:
 
 @asynccontextmanager
 async def registry_of(store: Store, *allowed: str) -> AsyncIterator[RegistryService]:
-    registry = build_registry(
+    registry = build_service(
         store.rows,
         EmbeddedServiceRegistryClient(EmbeddedNodes()),
         Names(),

@@ -15,11 +15,14 @@ from fastapi.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
+from app.flags.api.router_ofrep import RULES
 from app.telemetry import REGISTRY
 from app.web import problem
 from app.web.boundary import MAX_BODY_BYTES, MAX_HEADER_BYTES, RequestBoundary
+from app.web.path_rules import PathRules
 
 pytestmark = pytest.mark.anyio
+OFREP = PathRules(protocols=(RULES,))
 
 
 @dataclass
@@ -173,7 +176,9 @@ async def test_a_post_with_a_trailing_slash_keeps_its_body(client: httpx.AsyncCl
     ],
 )
 async def test_one_slash_is_taken_off_and_never_a_name(raw_path: bytes, path: str) -> None:
-    assert (await exchange(RequestBoundary(echo), raw_path=raw_path)).document["path"] == path
+    assert (await exchange(RequestBoundary(echo, OFREP), raw_path=raw_path)).document[
+        "path"
+    ] == path
 
 
 @pytest.mark.parametrize(
@@ -200,7 +205,7 @@ async def test_one_slash_is_taken_off_and_never_a_name(raw_path: bytes, path: st
     ],
 )
 async def test_a_path_that_two_servers_could_read_differently_is_refused(raw_path: bytes) -> None:
-    refused = await exchange(RequestBoundary(echo), raw_path=raw_path)
+    refused = await exchange(RequestBoundary(echo, OFREP), raw_path=raw_path)
 
     assert refused.status == 400
     assert refused.document["code"] == "bad_path"
@@ -213,7 +218,7 @@ async def test_a_path_that_two_servers_could_read_differently_is_refused(raw_pat
     [b"/api/v1/config/a..b", b"/a%20b", b"/%C3%A4", b"/ofrep/v1/evaluate/flags/a%2Fb%5C"],
 )
 async def test_other_paths_pass(raw_path: bytes) -> None:
-    assert (await exchange(RequestBoundary(echo), raw_path=raw_path)).status == 200
+    assert (await exchange(RequestBoundary(echo, OFREP), raw_path=raw_path)).status == 200
 
 
 @pytest.mark.parametrize(
@@ -231,7 +236,7 @@ async def test_what_openfeature_asks_is_refused_in_its_form_as_well(
     headers = [(b"content-length", b"%d" % length)]
 
     refused = await exchange(
-        RequestBoundary(echo), method="POST", raw_path=raw_path, headers=headers
+        RequestBoundary(echo, OFREP), method="POST", raw_path=raw_path, headers=headers
     )
 
     assert refused.status == status
@@ -243,7 +248,7 @@ async def test_what_openfeature_asks_is_refused_in_its_form_as_well(
 
 
 async def test_other_refusals_say_nothing_of_openfeature() -> None:
-    refused = await exchange(RequestBoundary(echo), raw_path=b"/api/v1/config/../tokens")
+    refused = await exchange(RequestBoundary(echo, OFREP), raw_path=b"/api/v1/config/../tokens")
 
     assert "errorCode" not in refused.document
 

@@ -46,7 +46,12 @@ def house() -> House:
 @pytest.fixture
 def state(house: House) -> dict[str, object]:
     source: HealthSource = house
-    return {"health": source, "collect_metrics": house.collect_metrics}
+    return {
+        "health": source,
+        "readiness_checks": (lambda: house.can_read,),
+        "health_facts": (house.facts, lambda: {"malformed_documents": 2}),
+        "collect_metrics": house.collect_metrics,
+    }
 
 
 @pytest.fixture
@@ -131,6 +136,7 @@ async def test_health_adds_the_facts(client: httpx.AsyncClient) -> None:
     assert members["live"] == "alive"
     assert members["version"] == "0.1.0"
     assert members["revision"] == 7
+    assert members["malformed_documents"] == 2
     assert len(members["ports"]) == 1
 
 

@@ -6,6 +6,7 @@ import pytest
 from starlette.types import Scope
 
 from app.errors import PilothouseError
+from app.status.feature import STATUS_ROUTES
 from app.web.sites import (
     Authority,
     BadHost,
@@ -46,7 +47,7 @@ def refusal(
     }
     is_plain = len(dict(pairs)) == len(pairs) and policy.is_for_programs(dict(pairs), server)
     try:
-        policy.check(scope)
+        policy.check(scope, any_host=path in STATUS_ROUTES.path_rules.any_host)
     except PilothouseError as refused:
         assert not is_plain, "the hot door would answer what is refused behind it"
         return type(refused)

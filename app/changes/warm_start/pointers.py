@@ -51,9 +51,13 @@ class PointerSnapshots:
     ) -> None:
         self._follower = follower
         self._cache = cache
-        self._companions = companions
+        self._companions = list(companions)
         self._saved = (-1, -REFRESH_SECONDS)  # generation, and when
         self._is_too_large = False
+
+    def add_companion(self, companion: Companion) -> None:
+        """Save and adopt another snapshot together with the pointers from now on."""
+        self._companions.append(companion)
 
     async def adopt(self) -> None:
         """Let the follower adopt the saved snapshot if it has no pointers yet."""

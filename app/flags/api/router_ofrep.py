@@ -1,5 +1,6 @@
 """Routes of OFREP, OpenFeature's protocol for remote evaluation."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import structlog
@@ -14,7 +15,7 @@ from app.changes.follower import Follower
 from app.changes.revisions import REVISION_HEADER, Following, Log, Streams, wait_until_followed
 from app.changes.stream.event_stream import EventStream
 from app.changes.stream.hub import Selection
-from app.errors import Unavailable
+from app.errors import PilothouseError, TooLarge, Unavailable
 from app.flags.api import ofrep
 from app.flags.api.ofrep import OfrepError, OfrepResponse
 from app.flags.api.requests import EnvironmentParameter
@@ -25,11 +26,14 @@ from app.flags.service import FlagService
 from app.web.bodies import check_json_type
 from app.web.conditional import IfNoneMatch
 from app.web.freshness import Fresh
-from app.web.problem import PROBLEMS, UnsupportedMediaType
+from app.web.path_rules import ProtocolRules
+from app.web.problem import PROBLEMS, UnsupportedMediaType, shorten
 from pilothouse_core.names import is_name
 
 _JSON = "application/json"
 _log = structlog.get_logger(__name__)
+
+_ONE_FLAG = "/ofrep/v1/evaluate/flags/"
 
 router = APIRouter(prefix="/ofrep/v1", tags=["OpenFeature"], responses=PROBLEMS)
 EnvironmentHeader = Annotated[
@@ -52,6 +56,7 @@ _CONTEXT: dict[str, Any] = {
         }
     }
 }
+_EVENT = 'id: 42\nevent: refetchEvaluation\ndata: {"type":"refetchEvaluation"}\n\n'
 _REFUSED: dict[str, Any] = {
     "description": "No evaluation: `errorCode` says why.",
     "content": {
@@ -81,6 +86,19 @@ _EVALUATED: dict[int | str, dict[str, Any]] = {
     500: _REFUSED,
     503: _REFUSED,
 }
+
+
+def _error_members(path: str, error: PilothouseError) -> Mapping[str, Any]:
+    """Return what tells OpenFeature clients why there is no evaluation."""
+    key = path.removeprefix(_ONE_FLAG) if path.startswith(_ONE_FLAG) else ""
+    members = {"key": shorten(key)} if key else {}
+    # Nearly the whole body is the context.
+    code = ofrep.INVALID_CONTEXT if isinstance(error, TooLarge) else ofrep.GENERAL
+    return {**members, "errorCode": code, "errorDetails": str(error)}
+
+
+# OpenFeature clients encode flag keys freely; no path is built from these keys.
+RULES = ProtocolRules("/ofrep/", may_encode_separators=True, error_members=_error_members)
 
 
 @router.post(
@@ -192,7 +210,7 @@ async def _respond(
         **PROBLEMS,
         200: {
             "description": "Server-sent events that tell a client to evaluate again.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EVENT}},
         },
     },
     summary="Hear of changes of flags",

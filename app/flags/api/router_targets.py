@@ -16,10 +16,10 @@ from app.flags.api.schemas import BASE, Comment, FlagTargetsOut
 from app.flags.errors import BadDefinition
 from app.flags.targets import FlagTargets, Operation, read_lines, read_list
 from app.web.bodies import OCTETS, is_json, read_json, read_text
-from app.web.boundary import LargerBodyRule
 from app.web.conditional import ExpectedVersions, IfMatch, etag
 from app.web.freshness import adds_stale_header
 from app.web.openapi import with_headers
+from app.web.path_rules import LargerBodyRule
 from app.web.problem import PROBLEMS
 from app.workers import is_large_request, run_apart
 

@@ -23,9 +23,9 @@ from app.flags.transfer import ExportFormat, FlagTransfer, Format
 from app.flags.writer import EXPORT
 from app.importers.model import DEFAULT_FLAGD_HASH, FlagdHash
 from app.web.bodies import StrictOrYamlRoute
-from app.web.boundary import LargerBodyRule
 from app.web.freshness import adds_stale_header
 from app.web.openapi import with_headers
+from app.web.path_rules import LargerBodyRule
 from app.web.problem import PROBLEMS
 from app.web.request_state import from_state
 from app.web.responses import model_response

@@ -1,0 +1,113 @@
+"""Builds the configurations' part of the service."""
+
+import asyncio
+from dataclasses import dataclass
+
+from app.changes.turns import in_turns
+from app.configs.api.fast_path import ConfigFastPath, FastEffective, FastKey
+from app.configs.api.problem_codes import PROBLEM_CODES
+from app.configs.api.router_copy import router as copy_router
+from app.configs.api.router_documents import router as documents_router
+from app.configs.api.router_keys import router as keys_router
+from app.configs.api.router_transfer import router as transfer_router
+from app.configs.checks.credentials import CredentialPolicy, Exemption
+from app.configs.documents.cache import DocumentCache
+from app.configs.documents.reader import DocumentReader
+from app.configs.documents.recovery import RECONCILE_SECONDS, Reconciler, Scanner
+from app.configs.documents.writer import DocumentWriter
+from app.configs.formats import yaml_text
+from app.configs.services.documents import DocumentService
+from app.configs.services.keys import KeyService
+from app.configs.services.transfer import TransferService
+from app.configs.store.port import Cipher, ConfigStore
+from app.feature import Feature, Routes, Task
+from app.foundation import Foundation
+from app.web.path_rules import PathRules
+
+CONFIG_ROUTES = Routes(
+    routers=(keys_router, documents_router, transfer_router, copy_router),
+    path_rules=PathRules(foreign_segments={"kv": "config"}),
+    problem_codes=PROBLEM_CODES,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Configs:
+    reader: DocumentReader
+    feature: Feature
+
+
+def build_configs(base: Foundation, store: ConfigStore, cipher: Cipher) -> Configs:
+    settings, log = base.settings, base.changes.log
+    reader = _build_reader(base, store)
+    writer = _build_writer(base, store, cipher, reader)
+    fast_path = ConfigFastPath.over(
+        reader,
+        base.fresh,
+        settings.cache_memory_bytes // 4,
+        tells_source=settings.pilothouse_mode == "development",
+    )
+    reconciler = Reconciler(store, log, writer)
+    scanner = Scanner(store, reader, writer)
+    scan_seconds = settings.vault_scan_interval
+    feature = Feature(
+        state={
+            "keys": KeyService(reader, writer, cipher, log),
+            "documents": DocumentService(reader, writer, log),
+            "transfer": TransferService(reader, writer),
+            "read_yaml": yaml_text.read,
+        },
+        fast_gets=(FastKey(fast_path), FastEffective(fast_path)),
+        tasks={
+            "tidy": _tidy_memory(reader, fast_path, scan_seconds),
+            "reconcile": in_turns(log, "reconcile", RECONCILE_SECONDS, reconciler.reconcile),
+            "scan": in_turns(log, "scan", scan_seconds, scanner.scan),
+        },
+        facts=lambda: {
+            "malformed_documents": reader.malformed_count,
+            "expiring_documents": scanner.expiring,
+        },
+    )
+    return Configs(reader, feature)
+
+
+def _build_reader(base: Foundation, store: ConfigStore) -> DocumentReader:
+    settings = base.settings
+    return DocumentReader(
+        store,
+        base.changes.follower,
+        DocumentCache(base.cache, max_versions=settings.vault_max_versions),
+        max_versions=settings.vault_max_versions,
+        memory_bytes=settings.cache_memory_bytes,
+        seconds=settings.read_seconds,
+    )
+
+
+def _build_writer(
+    base: Foundation, store: ConfigStore, cipher: Cipher, reader: DocumentReader
+) -> DocumentWriter:
+    settings = base.settings
+    exemptions = [Exemption(*parts) for parts in settings.allowances]
+    return DocumentWriter(
+        store,
+        base.changes.log,
+        cipher,
+        reader,
+        max_versions=settings.vault_max_versions,
+        fingerprints=base.audit.fingerprints,
+        credential_policy=CredentialPolicy(settings.production_patterns, exemptions),
+        seconds=settings.write_seconds,
+    )
+
+
+def _tidy_memory(reader: DocumentReader, fast_path: ConfigFastPath, every: float) -> Task:
+    """Return a task that drops superseded documents from memory, and finds malformed ones."""
+
+    async def run() -> None:
+        while True:
+            await asyncio.sleep(every)
+            await reader.forget_superseded()
+            await fast_path.forget_superseded()
+            await reader.find_malformed()
+
+    return run

@@ -1,0 +1,32 @@
+"""The ASGI application: what happens to a request before the middleware and the routes."""
+
+from starlette.types import Message, Receive, Scope, Send
+
+from app.web.fast_path import FastPathApp
+from app.web.head_requests import as_get
+from app.web.proxies import TrustedProxies
+
+
+class Application(FastPathApp):
+    """Resolves trusted proxies, handles HEAD as GET, and reports a refused start.
+
+    That is reported in one line, since a traceback would hide the reason: the lifespan stores it in
+    `state.refused`.
+    """
+
+    proxies: TrustedProxies | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.proxies is not None and scope["type"] == "http":
+            scope = self.proxies.resolve(scope)
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope, send = as_get(scope, send)
+
+        async def without_traceback(message: Message) -> None:
+            refused = getattr(self.state, "refused", None)
+            if refused is not None and message["type"] == "lifespan.startup.failed":
+                message = {**message, "message": f"refused to start: {refused}"}
+            await send(message)
+
+        is_lifespan = scope["type"] == "lifespan"
+        await super().__call__(scope, receive, without_traceback if is_lifespan else send)
