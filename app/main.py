@@ -126,10 +126,11 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[dict[str,
 
 def _build_features(settings: Settings, backends: Backends) -> tuple[Feature, ...]:
     """Give each feature its ports and what it is built on; return all in order of their start."""
-    log, publisher, secret = backends.log, backends.publisher, backends.pepper
-    changes = build_changes(settings, log, backends.cache, publisher, backends.prepare)
+    log, maintenance = backends.changes.log, backends.changes.maintenance
+    publisher, secret = backends.publisher, backends.pepper
+    changes = build_changes(settings, backends.changes, backends.cache, publisher, backends.prepare)
     access = build_access(settings, changes.follower, backends.tokens, backends.issuer, secret)
-    audit = build_audit(log, backends.audit, backends.signer, publisher, secret)
+    audit = build_audit(maintenance, backends.audit, backends.signer, publisher, secret)
     monitor = HealthMonitor(backends.monitored, changes.follower)
     base = Foundation(settings, VERSION, backends.cache, changes, access, audit, monitor)
     configs = build_configs(base, backends.store, backends.cipher)

@@ -25,9 +25,11 @@ from app.cache.redis import RedisAddress, RedisCache
 from app.changes.errors import LogUnavailable
 from app.changes.events.kafka import KafkaPublisher
 from app.changes.events.port import EventPublisher
-from app.changes.log.embedded import EmbeddedChangeLog
-from app.changes.log.port import ChangeLog
-from app.changes.log.postgres import PostgresChangeLog
+from app.changes.log.embedded.log import EmbeddedChangeLog
+from app.changes.log.embedded.ports import embedded_ports
+from app.changes.log.port import LogPorts
+from app.changes.log.postgres.connection import LogConnection
+from app.changes.log.postgres.ports import postgres_ports
 from app.configs.errors import StoreUnavailable
 from app.configs.store.embedded import EmbeddedCipher, EmbeddedConfigStore
 from app.configs.store.port import Cipher, ConfigStore
@@ -61,7 +63,7 @@ _MAX_PROBE_SECONDS = 3.0
 class Backends:
     store: ConfigStore
     cipher: Cipher
-    log: ChangeLog
+    changes: LogPorts
     flags: FlagStore
     rows: InstanceStore
     tokens: TokenStore
@@ -86,7 +88,7 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
         state = await _open_state(settings, stack)
         pepper = _load_root_secret(settings)
         store, cipher, vault_tasks = await _open_config_store(settings, state, stack)
-        log, flags, rows, tokens, audit, prepare = await _open_log(settings, state, stack)
+        changes, flags, rows, tokens, audit, prepare = await _open_log(settings, state, stack)
         nodes = _open_nodes(settings, stack)
         resolver = SystemResolver()
         stack.callback(resolver.close)
@@ -105,7 +107,9 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
                 write_failure=_no_failure if settings.vault_addr else embedded_writes,
             ),
             "flags": MonitoredPort(database, flags, seconds=ask_database, write_failure=log_writes),
-            "changes": MonitoredPort(database, log, seconds=ask_database, write_failure=log_writes),
+            "changes": MonitoredPort(
+                database, changes.log, seconds=ask_database, write_failure=log_writes
+            ),
             "registry": MonitoredPort(
                 "zookeeper" if settings.zookeeper_hosts else "embedded",
                 nodes,
@@ -133,7 +137,7 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
         yield Backends(
             store=store,
             cipher=cipher,
-            log=log,
+            changes=changes,
             flags=flags,
             rows=rows,
             tokens=tokens,
@@ -282,27 +286,29 @@ def _vault_login(settings: Settings) -> TokenLogin | AppRoleLogin:
 
 async def _open_log(
     settings: Settings, state: SQLiteState | None, stack: AsyncExitStack
-) -> tuple[ChangeLog, FlagStore, InstanceStore, TokenStore, AuditLog, Task]:
+) -> tuple[LogPorts, FlagStore, InstanceStore, TokenStore, AuditLog, Task]:
     match settings.database_url:
         case None:
             assert state is not None
-            embedded = EmbeddedChangeLog(state)
-            flag_store = EmbeddedFlagStore(state, embedded.wake)
-            token_store = EmbeddedTokenStore(state, embedded.wake)
-            instance_rows = EmbeddedInstanceStore(state, embedded.wake)
+            log = EmbeddedChangeLog(state)
+            ports = embedded_ports(state, log)
+            flag_store = EmbeddedFlagStore(state, log.wake)
+            token_store = EmbeddedTokenStore(state, log.wake)
+            instance_rows = EmbeddedInstanceStore(state, log.wake)
             audit_log = EmbeddedAuditLog(state)
-            return embedded, flag_store, instance_rows, token_store, audit_log, _do_nothing
+            return ports, flag_store, instance_rows, token_store, audit_log, _do_nothing
         case secret:
             url = secret.get_secret_value()
             engine = open_engine(url, settings.database_timeout_seconds)
-            log = PostgresChangeLog(engine, url)
+            connection = LogConnection(engine, url)
+            changes = postgres_ports(connection)
             flags, rows = PostgresFlagStore(engine), PostgresInstanceStore(engine)
             tokens, audit = PostgresTokenStore(engine), PostgresAuditLog(engine)
-            stack.push_async_callback(log.close)
+            stack.push_async_callback(connection.close)
             if settings.pilothouse_mode == "production":
                 # `python -m app migrate` is a step of its own there.
-                return log, flags, rows, tokens, audit, _do_nothing
-            return log, flags, rows, tokens, audit, lambda: _migrate_or_raise(url)
+                return changes, flags, rows, tokens, audit, _do_nothing
+            return changes, flags, rows, tokens, audit, lambda: _migrate_or_raise(url)
 
 
 def _open_nodes(settings: Settings, stack: AsyncExitStack) -> ServiceRegistryClient:

@@ -13,14 +13,14 @@ import pytest
 
 from app.cache.redis import RedisAddress, RedisCache
 from app.changes.events.kafka import KafkaPublisher
-from app.changes.log.postgres import PostgresChangeLog
+from app.changes.log.port import ChangeLog
 from app.configs.store.vault import VaultConfigStore
 from app.configs.store.vault_client import AppRoleLogin, TokenLogin, VaultClient
 from app.connection_failures import explain_connection_failure, find_unknown_hosts, hosts_of
 from app.errors import Unavailable
-from app.postgres.engine import open_engine
 from app.postgres.failures import explain_failure
 from app.registry.nodes.zookeeper.client import ZooKeeperServiceRegistryClient
+from tests.changes.ports import opened_ports
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import PATIENCE_SECONDS, wait_until
 from tests.servers.redis import RedisServer
@@ -46,12 +46,9 @@ async def detail(ping: Callable[[], Awaitable[None]]) -> str:
 
 
 @asynccontextmanager
-async def postgres(url: str) -> AsyncIterator[PostgresChangeLog]:
-    log = PostgresChangeLog(open_engine(url), url)
-    try:
-        yield log
-    finally:
-        await log.close()
+async def postgres(url: str) -> AsyncIterator[ChangeLog]:
+    async with opened_ports(url) as ports:
+        yield ports.log
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from app.changes.errors import LogUnavailable
-from app.changes.log.postgres import PostgresChangeLog
 from app.postgres.engine import Deadlines, connect, deadlines_of, open_engine
 from app.production_checks import StartRefused, refuse_unsafe
 from app.settings import Settings
+from tests.changes.ports import opened_ports
 from tests.servers.answer import Answer
 from tests.servers.deadlines import PATIENT, PROMPT
 from tests.servers.postgres import PostgresServer
@@ -93,25 +93,20 @@ def url(postgres_server: PostgresServer) -> Iterator[str]:
 
 async def test_a_call_that_waits_for_a_lock_is_given_up_at_its_deadline(url: str) -> None:
     blocker = await asyncpg.connect(url)
-    log = PostgresChangeLog(open_engine(url, 1), url)
-    patient = PostgresChangeLog(open_engine(url, 30), url)
-    try:
-        await patient.acquire_turn("scan", 0)
+    async with opened_ports(url, 1) as hasty, opened_ports(url, 30) as patient:
+        await patient.maintenance.acquire_turn("scan", 0)
         holding = blocker.transaction()
         await holding.start()
         await blocker.execute("SELECT * FROM claims FOR UPDATE")
         began = monotonic()
 
         with pytest.raises(LogUnavailable):
-            await log.acquire_turn("scan", 0)
+            await hasty.maintenance.acquire_turn("scan", 0)
 
         assert 0.9 < monotonic() - began < 1 + SLACK_SECONDS
         await holding.rollback()
-        assert await patient.acquire_turn("scan", 0)
-    finally:
-        await blocker.close()
-        await log.close()
-        await patient.close()
+        assert await patient.maintenance.acquire_turn("scan", 0)
+    await blocker.close()
 
 
 def test_an_engine_knows_the_deadlines_it_was_opened_with() -> None:

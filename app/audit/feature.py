@@ -11,7 +11,7 @@ from app.audit.port import AuditLog
 from app.audit.recorder import AuditRecorder
 from app.audit.router import router
 from app.changes.events.port import EventPublisher
-from app.changes.log.port import ChangeLog
+from app.changes.log.port import Maintenance
 from app.changes.turns import in_turns
 from app.feature import Feature, Routes
 
@@ -28,7 +28,7 @@ class Audit:
 
 
 def build_audit(
-    changes: ChangeLog,
+    maintenance: Maintenance,
     log: AuditLog,
     signer: SigningKey,
     publisher: EventPublisher | None,
@@ -47,7 +47,7 @@ def build_audit(
         tasks={
             "record": recorder.run,
             "tally": tally.run,
-            "seal": in_turns(changes, "seal", SIGN_SECONDS, head_signer.sign_head),
+            "seal": in_turns(maintenance, "seal", SIGN_SECONDS, head_signer.sign_head),
         },
         close=close,
     )

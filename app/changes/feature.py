@@ -8,7 +8,7 @@ import structlog
 from app.changes.events.port import EventPublisher
 from app.changes.events.relay import Relay
 from app.changes.follower import Follower
-from app.changes.log.port import ChangeLog
+from app.changes.log.port import ChangeLog, Intents, LogPorts, Maintenance
 from app.changes.retention import KEPT_OF_EACH, TRIM_SECONDS, Retention
 from app.changes.turns import in_turns
 from app.changes.warm_start.pointers import PointerSnapshots, SnapshotCache
@@ -21,7 +21,9 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Changes:
+    intents: Intents
     log: ChangeLog
+    maintenance: Maintenance
     follower: Follower
     snapshots: PointerSnapshots
     feature: Feature
@@ -29,19 +31,16 @@ class Changes:
 
 def build_changes(
     settings: Settings,
-    log: ChangeLog,
+    ports: LogPorts,
     cache: SnapshotCache,
     publisher: EventPublisher | None,
     prepare: Task,
 ) -> Changes:
     """Build it; `prepare` runs before the log is first read."""
-    follower = Follower(log)
+    follower = Follower(ports.log)
     snapshots = PointerSnapshots(follower, cache)
-    relay = Relay(log, publisher, follower) if publisher else None
-    kept_of_each = max(settings.vault_max_versions, KEPT_OF_EACH)
-    retention = Retention(
-        log, settings.change_retention_days, kept_of_each, relayed=relay is not None
-    )
+    relay = Relay(ports.outbox, publisher, follower) if publisher else None
+    retention = _build_retention(settings, ports.maintenance, relayed=relay is not None)
 
     async def start() -> None:
         """Read the log before the first request; if that fails, a background task retries."""
@@ -67,16 +66,21 @@ def build_changes(
 
     relay_tasks = {} if relay is None else {"relay": relay.run, "watch_relay": relay.watch}
     feature = Feature(
-        state={"log": log, "follower": follower},
+        state={"intents": ports.intents, "log": ports.log, "follower": follower},
         start=start,
         tasks={
             "follow": follow,
             "keep_pointers": snapshots.keep_saving,
-            "trim": in_turns(log, "trim", TRIM_SECONDS, retention.trim),
+            "trim": in_turns(ports.maintenance, "trim", TRIM_SECONDS, retention.trim),
             **relay_tasks,
         },
         is_ready=lambda: follower.has_pointers,
         facts=facts,
         begin_shutdown=follower.wake_waiters,
     )
-    return Changes(log, follower, snapshots, feature)
+    return Changes(ports.intents, ports.log, ports.maintenance, follower, snapshots, feature)
+
+
+def _build_retention(settings: Settings, maintenance: Maintenance, *, relayed: bool) -> Retention:
+    days, keep = settings.change_retention_days, max(settings.vault_max_versions, KEPT_OF_EACH)
+    return Retention(maintenance, days, keep, relayed=relayed)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.changes.log.port import ChangeLog
+from app.changes.log.port import Maintenance
 
 TRIM_SECONDS = 600.0
 _DAY_SECONDS = 24 * 3600.0
@@ -13,7 +13,7 @@ KEPT_OF_EACH = 200
 class Retention:
     """Of each entity the last versions stay whatever their age, so that its history does."""
 
-    log: ChangeLog
+    maintenance: Maintenance
     days: int
     keep: int
     relayed: bool
@@ -21,7 +21,7 @@ class Retention:
     async def trim(self) -> None:
         """Delete all that need not be kept any longer."""
         age = self.days * _DAY_SECONDS
-        while await self.log.trim(age, self.keep, relayed=self.relayed):
+        while await self.maintenance.trim(age, self.keep, relayed=self.relayed):
             pass
-        while await self.log.forget(age):  # no idempotency key lives longer than a day
+        while await self.maintenance.forget(age):  # no idempotency key lives longer than a day
             pass

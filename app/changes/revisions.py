@@ -9,7 +9,7 @@ from fastapi import Depends, Query
 
 from app.changes.errors import RevisionNotReached
 from app.changes.follower import Follower
-from app.changes.log.port import ChangeLog
+from app.changes.log.port import ChangeLog, Intents
 from app.changes.stream.hub import Hub
 from app.web.conditional import etag, matches
 from app.web.freshness import Freshness
@@ -19,6 +19,7 @@ REVISION_HEADER = "X-Revision"
 CATCH_UP_SECONDS = 0.5
 Following = Annotated[Follower, from_state("follower")]
 Log = Annotated[ChangeLog, from_state("log")]
+LoggedIntents = Annotated[Intents, from_state("intents")]
 Streams = Annotated[Hub, from_state("hub")]
 
 

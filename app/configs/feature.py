@@ -38,7 +38,7 @@ class Configs:
 
 
 def build_configs(base: Foundation, store: ConfigStore, cipher: Cipher) -> Configs:
-    settings, log = base.settings, base.changes.log
+    settings, log, turns = base.settings, base.changes.log, base.changes.maintenance
     reader = _build_reader(base, store)
     writer = _build_writer(base, store, cipher, reader)
     fast_path = ConfigFastPath.over(
@@ -47,7 +47,7 @@ def build_configs(base: Foundation, store: ConfigStore, cipher: Cipher) -> Confi
         settings.cache_memory_bytes // 4,
         tells_source=settings.pilothouse_mode == "development",
     )
-    reconciler = Reconciler(store, log, writer)
+    reconciler = Reconciler(store, base.changes.intents, writer)
     scanner = Scanner(store, reader, writer)
     scan_seconds = settings.vault_scan_interval
     feature = Feature(
@@ -60,8 +60,8 @@ def build_configs(base: Foundation, store: ConfigStore, cipher: Cipher) -> Confi
         fast_gets=(FastKey(fast_path), FastEffective(fast_path)),
         tasks={
             "tidy": _tidy_memory(reader, fast_path, scan_seconds),
-            "reconcile": in_turns(log, "reconcile", RECONCILE_SECONDS, reconciler.reconcile),
-            "scan": in_turns(log, "scan", scan_seconds, scanner.scan),
+            "reconcile": in_turns(turns, "reconcile", RECONCILE_SECONDS, reconciler.reconcile),
+            "scan": in_turns(turns, "scan", scan_seconds, scanner.scan),
         },
         facts=lambda: {
             "malformed_documents": reader.malformed_count,
@@ -90,6 +90,7 @@ def _build_writer(
     exemptions = [Exemption(*parts) for parts in settings.allowances]
     return DocumentWriter(
         store,
+        base.changes.intents,
         base.changes.log,
         cipher,
         reader,

@@ -10,7 +10,13 @@ from app.access.caller import CurrentCaller
 from app.access.model import Caller
 from app.changes.errors import IntentNotFound
 from app.changes.model import Change
-from app.changes.revisions import REVISION_HEADER, Following, Log, min_revision_dependency
+from app.changes.revisions import (
+    REVISION_HEADER,
+    Following,
+    Log,
+    LoggedIntents,
+    min_revision_dependency,
+)
 from app.feed.schemas import ChangeOut, WriteStateOut
 from app.feed.scope import may_see, may_see_any
 from app.web.freshness import adds_stale_header
@@ -93,13 +99,13 @@ async def _visible(
 @router.get("/writes/{intent}", responses=READ, summary="What became of a write answered 504")
 async def get_write(
     response: Response,
-    log: Log,
+    intents: LoggedIntents,
     follower: Following,
     intent: Annotated[str, Path(pattern="^[0-9a-f]{32}$")],
     caller: CurrentCaller,
 ) -> WriteStateOut:
     response.headers[REVISION_HEADER] = str(follower.revision)
-    found = await log.intent(intent)
-    if not may_see(caller, found.entity):
+    begun = await intents.intent(intent)
+    if not may_see(caller, begun.entity):
         raise IntentNotFound(intent)  # do not reveal that other callers write there
-    return WriteStateOut.of(found)
+    return WriteStateOut.of(begun)

@@ -48,7 +48,7 @@ class Flags:
 
 
 def build_flags(base: Foundation, store: FlagStore) -> Flags:
-    log, follower = base.changes.log, base.changes.follower
+    turns, follower = base.changes.maintenance, base.changes.follower
     cache = FlagCache(store)
     follower.before_apply(cache.prepare)
     base.changes.snapshots.add_companion(FlagSnapshots(cache, base.cache))
@@ -66,7 +66,7 @@ def build_flags(base: Foundation, store: FlagStore) -> Flags:
         fast_posts=fast_posts(FlagFastPath(evaluator, follower, base.fresh, issue_ticket)),
         tasks={
             "count_evaluations": counter.flush_periodically,
-            "forget": in_turns(log, "forget", TRIM_SECONDS, writer.delete_expired_keys),
+            "forget": in_turns(turns, "forget", TRIM_SECONDS, writer.delete_expired_keys),
         },
     )
     return Flags(cache, feature)

@@ -63,7 +63,7 @@ def build_registry(
     follower.before_apply(service.follower.prepare)
     fast_path = RegistryFastPath(service, follower, base.fresh)
     own = _build_self_registration(settings, service, base.version)
-    reap = in_turns(base.changes.log, "reap", _REAP_EVERY_SECONDS, service.reconciler.reap)
+    reap = in_turns(base.changes.maintenance, "reap", _REAP_EVERY_SECONDS, service.reconciler.reap)
 
     def leave() -> None:
         if own is not None:

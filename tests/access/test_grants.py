@@ -10,7 +10,9 @@ import pytest
 
 from app.audit.port import AuditEvent, AuditFilter, SignedHead
 from app.audit.postgres import PostgresAuditLog
-from app.changes.log.postgres import PostgresChangeLog
+from app.changes.log.postgres.connection import LogConnection
+from app.changes.log.postgres.intents import PostgresIntents
+from app.changes.log.postgres.log import PostgresChangeLog
 from app.changes.model import Disclosure, Entity, Intent, Written
 from app.commands.audit import grant_statements
 from app.flags.model import Commit, Edit
@@ -50,8 +52,11 @@ async def url(postgres_server: PostgresServer) -> AsyncIterator[str]:
 async def test_the_service_runs_under_it(url: str) -> None:
     await migrate(url)  # as the service does at its start where there is nothing left to do
     engine = open_engine(url, PATIENT_SECONDS)
-    log, audit = PostgresChangeLog(engine, url), PostgresAuditLog(engine)
-    await log.begin(Intent("i-1", ABOUT, 0, "created", "ana", "", "r-1", NOW))
+    connection, audit = LogConnection(engine, url), PostgresAuditLog(engine)
+    log = PostgresChangeLog(connection)
+    await PostgresIntents(connection).begin(
+        Intent("i-1", ABOUT, 0, "created", "ana", "", "r-1", NOW)
+    )
     await log.advance(ABOUT, [Written(1, "i-1", NOW)])
     await log.record_disclosure(Disclosure(ABOUT, ("key",), "ana", "r-2"))
     edit = Edit("flag", "beta", "{}", "created", {"after": "0f"})
@@ -72,7 +77,7 @@ async def test_the_service_runs_under_it(url: str) -> None:
         {"before": "0f", "after": None},
     ]
     assert [row.source for row in rows[3:5]] == ["::1", "::2"]
-    await log.close()
+    await connection.close()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from app.access.model import Grant, Principal, Right
 from app.access.tickets import StreamTickets
 from app.access.tokens.authenticator import TokenAuthenticator
 from app.access.tokens.embedded import EmbeddedTokenStore
-from app.changes.log.embedded import EmbeddedChangeLog
+from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.configs.api.fast_path import ConfigFastPath
 from app.registry.api.fast_path import RegistryFastPath
 from app.sqlite.state import SQLiteState

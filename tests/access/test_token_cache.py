@@ -16,7 +16,7 @@ from app.access.tokens.embedded import EmbeddedTokenStore
 from app.access.tokens.last_used import LastUsedRecorder
 from app.access.tokens.model import generate_token, grants_of, token_digest
 from app.changes.follower import Follower
-from app.changes.log.embedded import EmbeddedChangeLog
+from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.sqlite.state import SQLiteState
 from tests.access.replica import EVENT, Clock, Replica, replica, until
 from tests.access.tokens import KEY, NOW, minted

@@ -12,7 +12,7 @@ from app.access.tokens.creation import TokenRequest
 from app.access.tokens.embedded import EmbeddedTokenStore
 from app.access.tokens.model import principal_of
 from app.access.tokens.service import TokenService
-from app.changes.log.embedded import EmbeddedChangeLog
+from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.sqlite.state import SQLiteState
 from tests.access.replica import replica
 from tests.access.tokens import KEY, minted

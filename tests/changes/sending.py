@@ -11,9 +11,9 @@ from app.background import run_background_tasks
 from app.changes.events.port import EventPublisher
 from app.changes.events.relay import Relay
 from app.changes.follower import Follower
-from app.changes.log.postgres import PostgresChangeLog
+from app.changes.log.port import LogPorts
 from app.changes.model import Entity, Intent, Written
-from app.postgres.engine import open_engine
+from tests.changes.ports import opened_ports
 from tests.servers.deadlines import PATIENT_SECONDS
 from tests.servers.process import PATIENCE_SECONDS
 
@@ -21,15 +21,12 @@ from tests.servers.process import PATIENCE_SECONDS
 @asynccontextmanager
 async def replica(url: str, publisher: EventPublisher) -> AsyncIterator[Relay]:
     """Run all that relays in one replica until the block is left, as a kill would end it."""
-    log = PostgresChangeLog(open_engine(url, PATIENT_SECONDS), url)
-    follower = Follower(log)
-    relay = Relay(log, publisher, follower)
-    tasks = {"follow": follower.follow, "relay": relay.run, "watch": relay.watch}
-    try:
+    async with opened_ports(url, PATIENT_SECONDS) as ports:
+        follower = Follower(ports.log)
+        relay = Relay(ports.outbox, publisher, follower)
+        tasks = {"follow": follower.follow, "relay": relay.run, "watch": relay.watch}
         async with run_background_tasks(tasks):
             yield relay
-    finally:
-        await log.close()
 
 
 def of_service(number: int) -> Entity:
@@ -37,17 +34,17 @@ def of_service(number: int) -> Entity:
     return Entity("config", "staging", name, f"layers/staging/{name}")
 
 
-async def write(log: PostgresChangeLog, about: Entity, base: int) -> int:
+async def write(ports: LogPorts, about: Entity, base: int) -> int:
     now = datetime.now(UTC)
     intent = Intent(uuid4().hex, about, base, "updated", "ana", "because", "request", now)
-    begun = await log.begin(intent)
-    pointer = await log.advance(about, [Written(base + 1, begun.id, at=now)])
+    begun = await ports.intents.begin(intent)
+    pointer = await ports.log.advance(about, [Written(base + 1, begun.id, at=now)])
     return pointer.revision
 
 
-async def write_many(log: PostgresChangeLog, *, services: int = 5, rounds: int = 20) -> list[int]:
+async def write_many(ports: LogPorts, *, services: int = 5, rounds: int = 20) -> list[int]:
     async def writer(number: int) -> list[int]:
-        return [await write(log, of_service(number), base) for base in range(rounds)]
+        return [await write(ports, of_service(number), base) for base in range(rounds)]
 
     written = await asyncio.gather(*(writer(number) for number in range(services)))
     return [revision for revisions in written for revision in revisions]
@@ -64,8 +61,8 @@ async def until(
     return monotonic() - began
 
 
-async def drained(log: PostgresChangeLog, within: float = PATIENCE_SECONDS) -> float:
+async def drained(ports: LogPorts, within: float = PATIENCE_SECONDS) -> float:
     async def nothing_waits() -> bool:
-        return not await log.unsent_changes(1)
+        return not await ports.outbox.unsent_changes(1)
 
     return await until(nothing_waits, "all is sent", within)

@@ -13,8 +13,8 @@ import pytest
 from app.changes import follower as module
 from app.changes.errors import LogUnavailable, RevisionNotReached
 from app.changes.follower import Follower
-from app.changes.log.embedded import EmbeddedChangeLog
-from app.changes.log.port import ChangeLog
+from app.changes.log.embedded.ports import embedded_ports
+from app.changes.log.port import ChangeLog, LogPorts
 from app.changes.model import Entity, Intent, Pointer, Written
 from app.sqlite.state import SQLiteState
 from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS
@@ -24,22 +24,22 @@ PAYMENTS = Entity("config", "staging", "payments", "staging/payments")
 
 
 @pytest.fixture
-async def log(tmp_path: Path) -> AsyncIterator[ChangeLog]:
+async def ports(tmp_path: Path) -> AsyncIterator[LogPorts]:
     state = SQLiteState(tmp_path)
-    yield EmbeddedChangeLog(state)
+    yield embedded_ports(state)
     await state.close()
 
 
 @pytest.fixture
-def follower(log: ChangeLog) -> Follower:
-    return Follower(log)
+def follower(ports: LogPorts) -> Follower:
+    return Follower(ports.log)
 
 
-async def write(log: ChangeLog, about: Entity = CHECKOUT, base: int = 0) -> Pointer:
-    begun = await log.begin(
+async def write(ports: LogPorts, about: Entity = CHECKOUT, base: int = 0) -> Pointer:
+    begun = await ports.intents.begin(
         Intent(str(uuid4()), about, base, "updated", "ana", "", "request", datetime.now(UTC))
     )
-    return await log.advance(about, [Written(base + 1, begun.id, begun.at)])
+    return await ports.log.advance(about, [Written(base + 1, begun.id, begun.at)])
 
 
 @asynccontextmanager
@@ -83,8 +83,8 @@ async def test_before_the_log_was_read_absence_means_nothing(follower: Follower)
         follower.pointer(CHECKOUT.key)
 
 
-async def test_a_follower_starts_from_the_snapshot(log: ChangeLog, follower: Follower) -> None:
-    checkout, payments = await write(log), await write(log, PAYMENTS)
+async def test_a_follower_starts_from_the_snapshot(ports: LogPorts, follower: Follower) -> None:
+    checkout, payments = await write(ports), await write(ports, PAYMENTS)
 
     async with following(follower):
         await follower.wait_for_revision(payments.revision)
@@ -96,22 +96,22 @@ async def test_a_follower_starts_from_the_snapshot(log: ChangeLog, follower: Fol
 
 
 async def test_a_logged_change_moves_the_pointer_at_once(
-    log: ChangeLog, follower: Follower, monkeypatch: pytest.MonkeyPatch
+    ports: LogPorts, follower: Follower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "POLL_SECONDS", 10)
     async with following(follower):
         await follower.wait_for_change(1)
         for base in range(3):
-            pointer = await write(log, base=base)
+            pointer = await write(ports, base=base)
             await follower.wait_for_revision(pointer.revision, within=PATIENCE_SECONDS)
             assert follower.pointer(CHECKOUT.key) == pointer
 
 
 async def test_more_changes_than_one_batch_are_all_followed(
-    log: ChangeLog, follower: Follower, monkeypatch: pytest.MonkeyPatch
+    ports: LogPorts, follower: Follower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_BATCH", 2)
-    pointers = [await write(log, base=base) for base in range(5)]
+    pointers = [await write(ports, base=base) for base in range(5)]
 
     await follower.catch_up()
 
@@ -120,25 +120,25 @@ async def test_more_changes_than_one_batch_are_all_followed(
 
 
 async def test_a_reader_waits_for_the_revision_it_asked_for(
-    log: ChangeLog, follower: Follower
+    ports: LogPorts, follower: Follower
 ) -> None:
-    first = await write(log)
+    first = await write(ports)
     async with following(follower):
         await follower.wait_for_revision(first.revision)
         waiting = asyncio.create_task(follower.wait_for_revision(first.revision + 2))
 
-        await follower.wait_for_revision((await write(log, base=1)).revision)
+        await follower.wait_for_revision((await write(ports, base=1)).revision)
         assert not waiting.done()
 
-        second = await write(log, PAYMENTS)
+        second = await write(ports, PAYMENTS)
         await waiting
         assert follower.pointer(PAYMENTS.key) == second
 
 
 async def test_a_revision_that_does_not_come_is_told_with_the_one_reached(
-    log: ChangeLog, follower: Follower
+    ports: LogPorts, follower: Follower
 ) -> None:
-    pointer = await write(log)
+    pointer = await write(ports)
     async with following(follower):
         await follower.wait_for_revision(pointer.revision)
 
@@ -153,10 +153,10 @@ async def test_a_revision_already_reached_costs_no_wait(follower: Follower) -> N
 
 
 async def test_the_revision_never_runs_ahead_of_the_pointers(
-    log: ChangeLog, follower: Follower
+    ports: LogPorts, follower: Follower
 ) -> None:
-    await write(log)
-    (change,) = await log.since(0, 1)
+    await write(ports)
+    (change,) = await ports.log.since(0, 1)
     unfit = replace(change.entity, key=cast("str", []))  # no pointer can be kept under a list
 
     with pytest.raises(TypeError):
@@ -165,12 +165,12 @@ async def test_the_revision_never_runs_ahead_of_the_pointers(
     assert follower.revision == 0
 
 
-async def test_a_replicas_own_write_is_visible_at_once(log: ChangeLog, follower: Follower) -> None:
+async def test_a_replicas_own_write_is_visible_at_once(ports: LogPorts, follower: Follower) -> None:
     async with following(follower):
         await follower.wait_for_change(1)
     moved = asyncio.create_task(follower.wait_for_change(60))
     await asyncio.sleep(0)  # lets it begin to wait
-    pointer = await write(log)
+    pointer = await write(ports)
 
     follower.advance_pointer(pointer)
 
@@ -182,8 +182,8 @@ async def test_a_replicas_own_write_is_visible_at_once(log: ChangeLog, follower:
     assert follower.revision == pointer.revision
 
 
-async def test_a_pointer_never_goes_back(log: ChangeLog, follower: Follower) -> None:
-    first, second = await write(log), await write(log, base=1)
+async def test_a_pointer_never_goes_back(ports: LogPorts, follower: Follower) -> None:
+    first, second = await write(ports), await write(ports, base=1)
 
     follower.advance_pointer(second)
     follower.advance_pointer(first)
@@ -191,14 +191,14 @@ async def test_a_pointer_never_goes_back(log: ChangeLog, follower: Follower) -> 
     assert follower.pointers == {CHECKOUT.key: second}
 
 
-async def test_the_revision_never_goes_back(log: ChangeLog) -> None:
-    wire = Wire(log)
+async def test_the_revision_never_goes_back(ports: LogPorts) -> None:
+    wire = Wire(ports.log)
     follower = Follower(cast("ChangeLog", wire))
-    await write(log)
+    await write(ports)
     wire.holds_next = True
     slow = asyncio.create_task(follower.catch_up())
     await wire.held.wait()
-    newer = await write(log, base=1)
+    newer = await write(ports, base=1)
     await follower.catch_up()
 
     wire.release.set()
@@ -207,16 +207,16 @@ async def test_the_revision_never_goes_back(log: ChangeLog) -> None:
     assert follower.revision == newer.revision
 
 
-async def test_after_an_outage_it_goes_on_where_it_was(log: ChangeLog) -> None:
-    wire = Wire(log)
+async def test_after_an_outage_it_goes_on_where_it_was(ports: LogPorts) -> None:
+    wire = Wire(ports.log)
     follower = Follower(cast("ChangeLog", wire))
-    first = await write(log)
+    first = await write(ports)
     async with following(follower) as outage:
         await follower.wait_for_revision(first.revision)
         wire.is_cut = True
         with pytest.raises(LogUnavailable):
             await outage
-    second, third = await write(log, base=1), await write(log, PAYMENTS)
+    second, third = await write(ports, base=1), await write(ports, PAYMENTS)
     assert follower.pointer(CHECKOUT.key) == first
 
     wire.is_cut = False
@@ -226,11 +226,11 @@ async def test_after_an_outage_it_goes_on_where_it_was(log: ChangeLog) -> None:
     assert follower.pointers == {CHECKOUT.key: second, PAYMENTS.key: third}
 
 
-async def test_a_log_that_is_away_at_the_start_is_asked_again(log: ChangeLog) -> None:
-    wire = Wire(log)
+async def test_a_log_that_is_away_at_the_start_is_asked_again(ports: LogPorts) -> None:
+    wire = Wire(ports.log)
     wire.is_cut = True
     follower = Follower(cast("ChangeLog", wire))
-    pointer = await write(log)
+    pointer = await write(ports)
 
     with pytest.raises(LogUnavailable):
         await follower.follow()
@@ -263,8 +263,8 @@ async def test_waiting_for_a_move_ends_without_one(follower: Follower) -> None:
     assert 0.03 < monotonic() - began < SLACK_SECONDS
 
 
-async def test_what_was_committed_before_a_look_began_is_known_after_it(log: ChangeLog) -> None:
-    wire = Wire(log)
+async def test_what_was_committed_before_a_look_began_is_known_after_it(ports: LogPorts) -> None:
+    wire = Wire(ports.log)
     follower = Follower(cast("ChangeLog", wire))
     await follower.start()
     wire.holds_next = True

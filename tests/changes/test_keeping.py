@@ -11,7 +11,8 @@ import pytest
 from app.cache.redis import RedisAddress, RedisCache
 from app.changes.errors import LogUnavailable
 from app.changes.follower import Follower
-from app.changes.log.embedded import EmbeddedChangeLog
+from app.changes.log.embedded.ports import embedded_ports
+from app.changes.log.port import LogPorts
 from app.changes.model import Change, Entity, Intent, Pointer, Snapshot, Written
 from app.changes.warm_start import pointers as module
 from app.changes.warm_start.pointers import PointerSnapshots, decode_snapshot, encode_snapshot
@@ -40,22 +41,22 @@ async def cache(redis_server: RedisServer) -> AsyncIterator[RedisCache]:
 
 
 @pytest.fixture
-async def log(tmp_path: Path) -> AsyncIterator[EmbeddedChangeLog]:
+async def ports(tmp_path: Path) -> AsyncIterator[LogPorts]:
     state = SQLiteState(tmp_path)
-    yield EmbeddedChangeLog(state)
+    yield embedded_ports(state)
     await state.close()
 
 
-async def write(log: EmbeddedChangeLog, about: Entity = CHECKOUT, base: int = 0) -> Pointer:
-    begun = await log.begin(
+async def write(ports: LogPorts, about: Entity = CHECKOUT, base: int = 0) -> Pointer:
+    begun = await ports.intents.begin(
         Intent(str(uuid4()), about, base, "updated", "ana", "", "request", datetime.now(UTC))
     )
-    return await log.advance(about, [Written(base + 1, begun.id, begun.at)])
+    return await ports.log.advance(about, [Written(base + 1, begun.id, begun.at)])
 
 
-async def saved(log: EmbeddedChangeLog, cache: RedisCache) -> Follower:
+async def saved(ports: LogPorts, cache: RedisCache) -> Follower:
     """Let a replica follow the log and save what it knows."""
-    follower = Follower(log)
+    follower = Follower(ports.log)
     await follower.start()
     await PointerSnapshots(follower, cache).save()
     return follower
@@ -100,11 +101,11 @@ async def test_others_go_on_while_many_pointers_are_written() -> None:
 
 
 async def test_a_replica_that_starts_blind_reads_by_what_another_saved(
-    log: EmbeddedChangeLog, cache: RedisCache
+    ports: LogPorts, cache: RedisCache
 ) -> None:
-    pointer = await write(log)
-    await saved(log, cache)
-    follower = Follower(log)
+    pointer = await write(ports)
+    await saved(ports, cache)
+    follower = Follower(ports.log)
 
     await PointerSnapshots(follower, cache).adopt()
 
@@ -115,10 +116,8 @@ async def test_a_replica_that_starts_blind_reads_by_what_another_saved(
     assert HealthMonitor({}, follower).stale_seconds() is not None
 
 
-async def test_where_nothing_was_saved_it_knows_nothing(
-    log: EmbeddedChangeLog, cache: RedisCache
-) -> None:
-    follower = Follower(log)
+async def test_where_nothing_was_saved_it_knows_nothing(ports: LogPorts, cache: RedisCache) -> None:
+    follower = Follower(ports.log)
 
     await PointerSnapshots(follower, cache).adopt()
 
@@ -127,15 +126,15 @@ async def test_where_nothing_was_saved_it_knows_nothing(
 
 
 async def test_it_follows_the_log_from_there_and_those_who_listen_miss_nothing(
-    log: EmbeddedChangeLog, cache: RedisCache
+    ports: LogPorts, cache: RedisCache
 ) -> None:
-    await write(log)
-    await saved(log, cache)
-    follower = Follower(log)
+    await write(ports)
+    await saved(ports, cache)
+    follower = Follower(ports.log)
     await PointerSnapshots(follower, cache).adopt()
     heard: list[Change] = []
     follower.on_change(heard.append)
-    missed = [await write(log, base=1), await write(log, PAYMENTS), await write(log, base=2)]
+    missed = [await write(ports, base=1), await write(ports, PAYMENTS), await write(ports, base=2)]
 
     await follower.start()
 
@@ -146,28 +145,28 @@ async def test_it_follows_the_log_from_there_and_those_who_listen_miss_nothing(
 
 
 async def test_a_replica_behind_does_not_take_back_what_another_saved(
-    log: EmbeddedChangeLog, cache: RedisCache
+    ports: LogPorts, cache: RedisCache
 ) -> None:
-    await write(log)
-    behind = Follower(log)
+    await write(ports)
+    behind = Follower(ports.log)
     await behind.start()
-    newest = await write(log, base=1)
-    await saved(log, cache)
+    newest = await write(ports, base=1)
+    await saved(ports, cache)
 
     await PointerSnapshots(behind, cache).save()
 
-    starting = Follower(log)
+    starting = Follower(ports.log)
     await PointerSnapshots(starting, cache).adopt()
     assert starting.pointer(CHECKOUT.key) == newest
 
 
 async def test_what_is_followed_is_not_replaced_by_what_was_saved(
-    log: EmbeddedChangeLog, cache: RedisCache
+    ports: LogPorts, cache: RedisCache
 ) -> None:
-    await write(log)
-    await saved(log, cache)
-    newest = await write(log, base=1)
-    follower = Follower(log)
+    await write(ports)
+    await saved(ports, cache)
+    newest = await write(ports, base=1)
+    follower = Follower(ports.log)
     await follower.start()
 
     await PointerSnapshots(follower, cache).adopt()
@@ -178,20 +177,20 @@ async def test_what_is_followed_is_not_replaced_by_what_was_saved(
 
 @pytest.mark.parametrize("logged", [0, 1, 2, 3])
 async def test_a_log_that_was_made_anew_is_believed_and_what_was_read_forgotten(
-    log: EmbeddedChangeLog, logged: int
+    ports: LogPorts, logged: int
 ) -> None:
-    follower = Follower(log)
+    follower = Follower(ports.log)
     forgotten: list[bool] = []
     follower.on_log_replaced(lambda: forgotten.append(True))
     adopted = Pointer(CHECKOUT, 2, 9, deleted=False, at=NOW, actor="of another log")
     follower.adopt_snapshot(Snapshot(9, {CHECKOUT.key: adopted}), age=5)
     for base in range(logged):
-        await write(log, base=base)
+        await write(ports, base=base)
     generation = follower.generation
 
     await follower.start()
 
-    assert follower.pointer(CHECKOUT.key) == await log.pointer(CHECKOUT.key)
+    assert follower.pointer(CHECKOUT.key) == await ports.log.pointer(CHECKOUT.key)
     assert follower.revision == logged
     assert follower.generation > generation
     # Above the adopted version, nothing tells this log from the same one gone on.
@@ -199,17 +198,17 @@ async def test_a_log_that_was_made_anew_is_believed_and_what_was_read_forgotten(
 
 
 async def test_an_own_write_is_not_denied_by_a_snapshot_taken_before_it(
-    log: EmbeddedChangeLog,
+    ports: LogPorts,
 ) -> None:
-    first = await write(log)
-    follower = Follower(log)
+    first = await write(ports)
+    follower = Follower(ports.log)
     follower.adopt_snapshot(Snapshot(first.revision, {CHECKOUT.key: first}), age=0)
-    before = await log.snapshot()
-    own = await write(log, base=1)
+    before = await ports.log.snapshot()
+    own = await write(ports, base=1)
 
     class Slow:
         def __getattr__(self, name: str) -> object:
-            return getattr(log, name)
+            return getattr(ports.log, name)
 
         async def snapshot(self) -> Snapshot:
             follower.advance_pointer(own)
@@ -222,17 +221,17 @@ async def test_an_own_write_is_not_denied_by_a_snapshot_taken_before_it(
 
 
 async def test_it_is_saved_again_after_it_has_moved_and_not_while_the_log_is_away(
-    log: EmbeddedChangeLog, cache: RedisCache, monkeypatch: pytest.MonkeyPatch
+    ports: LogPorts, cache: RedisCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SAVE_SECONDS", 0.02)
-    follower = Follower(log)
+    follower = Follower(ports.log)
     await follower.start()
     last = PointerSnapshots(follower, cache)
     keeping = asyncio.create_task(last.keep_saving())
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             for base in range(3):
-                pointer = await write(log, base=base)
+                pointer = await write(ports, base=base)
                 while True:
                     await follower.catch_up()
                     found = decode_snapshot(await cache.get_newest(module.NAME))
@@ -244,14 +243,14 @@ async def test_it_is_saved_again_after_it_has_moved_and_not_while_the_log_is_awa
 
 
 async def test_too_many_pointers_are_not_kept_and_that_is_told_once(
-    log: EmbeddedChangeLog,
+    ports: LogPorts,
     cache: RedisCache,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(module, "AT_MOST_BYTES", 10)
-    await write(log)
-    follower = Follower(log)
+    await write(ports)
+    follower = Follower(ports.log)
     await follower.start()
     last = PointerSnapshots(follower, cache)
 

@@ -18,11 +18,11 @@ from app.changes.events.kafka import KafkaPublisher
 from app.changes.events.port import EventPublisher
 from app.changes.events.relay import Relay
 from app.changes.follower import Follower
-from app.changes.log.postgres import PostgresChangeLog
+from app.changes.log.port import LogPorts
 from app.changes.model import Written
-from app.postgres.engine import open_engine
 from app.postgres.locks import RELAY_LOCK
 from tests.changes.heard import Heard, doubles, hear, hear_revisions, inversions
+from tests.changes.ports import opened_ports
 from tests.changes.sending import drained, of_service, replica, until, write, write_many
 from tests.servers.deadlines import PATIENT_SECONDS
 from tests.servers.kafka import KafkaServer
@@ -45,10 +45,9 @@ def url(postgres_server: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture
-async def log(url: str) -> AsyncIterator[PostgresChangeLog]:
-    opened = PostgresChangeLog(open_engine(url, PATIENT_SECONDS), url)
-    yield opened
-    await opened.close()
+async def ports(url: str) -> AsyncIterator[LogPorts]:
+    async with opened_ports(url, PATIENT_SECONDS) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -69,7 +68,7 @@ class Bench:
 
     kafka: KafkaServer
     url: str
-    log: PostgresChangeLog
+    ports: LogPorts
     topic: str
     publisher: KafkaPublisher
 
@@ -81,11 +80,11 @@ class Bench:
 def bench(
     kafka_server: KafkaServer,
     url: str,
-    log: PostgresChangeLog,
+    ports: LogPorts,
     topic: str,
     publisher: KafkaPublisher,
 ) -> Bench:
-    return Bench(kafka_server, url, log, topic, publisher)
+    return Bench(kafka_server, url, ports, topic, publisher)
 
 
 async def leaders(url: str) -> Sequence[int]:
@@ -145,7 +144,7 @@ def trouble(publisher: EventPublisher) -> Callable[[], Awaitable[str]]:
 
 async def test_every_change_is_heard_once_and_in_order(bench: Bench) -> None:
     async with replica(bench.url, bench.publisher):
-        written = await write_many(bench.log)
+        written = await write_many(bench.ports)
         heard = await bench.hear(written)
 
     assert sorted(one.revision for one in heard) == sorted(written)
@@ -156,8 +155,8 @@ async def test_every_change_is_heard_once_and_in_order(bench: Bench) -> None:
 
 
 async def test_what_is_heard_is_what_the_log_says(bench: Bench) -> None:
-    revision = await write(bench.log, of_service(1), 0)
-    (change,) = await bench.log.since(0, 10)
+    revision = await write(bench.ports, of_service(1), 0)
+    (change,) = await bench.ports.log.since(0, 10)
 
     async with replica(bench.url, bench.publisher):
         (heard,) = await bench.hear([revision])
@@ -173,12 +172,12 @@ async def test_what_is_heard_is_what_the_log_says(bench: Bench) -> None:
 
 async def test_a_change_is_heard_of_at_once(bench: Bench) -> None:
     async with replica(bench.url, bench.publisher):
-        await write(bench.log, of_service(1), 0)
-        await drained(bench.log)  # by now it follows and leads
+        await write(bench.ports, of_service(1), 0)
+        await drained(bench.ports)  # by now it follows and leads
         waits = []
         for base in range(1, 11):
-            await write(bench.log, of_service(1), base)
-            waits.append(await drained(bench.log))
+            await write(bench.ports, of_service(1), base)
+            waits.append(await drained(bench.ports))
 
     assert sorted(waits)[5] < 0.5  # half of what it takes to find it without being told
 
@@ -186,10 +185,10 @@ async def test_a_change_is_heard_of_at_once(bench: Bench) -> None:
 async def test_a_backlog_larger_than_a_batch_is_drained(bench: Bench) -> None:
     for number in range(3):  # more than a partition's batch holds, and more than the relay reads
         found = [Written(version, None, comment="long " * 30) for version in range(1, 501)]
-        await bench.log.advance(of_service(number), found)
+        await bench.ports.log.advance(of_service(number), found)
 
     async with replica(bench.url, bench.publisher):
-        await drained(bench.log)
+        await drained(bench.ports)
         heard = await bench.hear(range(1, 1501))
 
     assert len(heard) == 1500
@@ -197,12 +196,12 @@ async def test_a_backlog_larger_than_a_batch_is_drained(bench: Bench) -> None:
 
 
 async def test_the_age_of_the_oldest_unsent_change_is_known_while_none_can_be_sent(
-    url: str, log: PostgresChangeLog
+    url: str, ports: LogPorts
 ) -> None:
     with reserve_port() as nobody:
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
         away = KafkaPublisher(address, "t", may_create=True)
-        await write(log, of_service(1), 0)
+        await write(ports, of_service(1), 0)
         async with replica(url, away) as relay:
 
             async def is_old() -> bool:
@@ -244,7 +243,7 @@ class Forgetful:
 
 
 async def test_a_wrong_order_is_found(bench: Bench) -> None:
-    written = await write_many(bench.log, rounds=3)
+    written = await write_many(bench.ports, rounds=3)
 
     async with replica(bench.url, Reversing(bench.publisher)):
         heard = await bench.hear(written)
@@ -253,11 +252,11 @@ async def test_a_wrong_order_is_found(bench: Bench) -> None:
 
 
 async def test_a_lost_change_is_found(bench: Bench) -> None:
-    lost = await write(bench.log, of_service(1), 0)
+    lost = await write(bench.ports, of_service(1), 0)
 
     async with replica(bench.url, Forgetful(bench.publisher)):
-        await drained(bench.log)
-        last = await write(bench.log, of_service(1), 1)
+        await drained(bench.ports)
+        last = await write(bench.ports, of_service(1), 1)
         heard = await hear(
             bench.kafka.bootstrap,
             bench.topic,
@@ -271,21 +270,21 @@ async def test_a_lost_change_is_found(bench: Bench) -> None:
 
 
 async def test_of_two_replicas_one_sends_and_the_other_takes_over(
-    kafka_server: KafkaServer, url: str, log: PostgresChangeLog, topic: str
+    kafka_server: KafkaServer, url: str, ports: LogPorts, topic: str
 ) -> None:
     publishers = [KafkaPublisher(kafka_server.bootstrap, topic, may_create=True) for _ in range(2)]
     first, second = publishers
     async with replica(url, second):
         async with replica(url, first):
             one = await led(url)
-            calm = await write_many(log)
-            await drained(log)
+            calm = await write_many(ports)
+            await drained(ports)
             assert await leaders(url) == [one]
         # The replica that leads may be either: both lose their session once.
-        writing = asyncio.create_task(write_many_more(log))
+        writing = asyncio.create_task(write_many_more(ports))
         await end_session(url, await led(url))
         restless = await writing
-        await drained(log)
+        await drained(ports)
         assert await led(url) != one
         heard = await hear_revisions(kafka_server.bootstrap, topic, calm + restless)
 
@@ -295,9 +294,9 @@ async def test_of_two_replicas_one_sends_and_the_other_takes_over(
         await publisher.close()
 
 
-async def write_many_more(log: PostgresChangeLog) -> list[int]:
+async def write_many_more(ports: LogPorts) -> list[int]:
     return [
-        await write(log, of_service(number), base) for base in range(20, 40) for number in (0, 1)
+        await write(ports, of_service(number), base) for base in range(20, 40) for number in (0, 1)
     ]
 
 
@@ -307,8 +306,8 @@ async def end_session(url: str, pid: int) -> None:
     await connection.close()
 
 
-async def test_a_replica_knows_when_it_leads_no_longer(url: str, log: PostgresChangeLog) -> None:
-    async with log.lead() as lead:
+async def test_a_replica_knows_when_it_leads_no_longer(url: str, ports: LogPorts) -> None:
+    async with ports.outbox.lead() as lead:
         assert lead.is_held
         await end_session(url, await led(url))
 
@@ -319,9 +318,9 @@ async def test_a_replica_knows_when_it_leads_no_longer(url: str, log: PostgresCh
 
 
 async def test_a_relay_that_lost_its_lead_says_so(
-    url: str, log: PostgresChangeLog, publisher: KafkaPublisher
+    url: str, ports: LogPorts, publisher: KafkaPublisher
 ) -> None:
-    relaying = asyncio.create_task(Relay(log, publisher, Follower(log)).run())
+    relaying = asyncio.create_task(Relay(ports.outbox, publisher, Follower(ports.log)).run())
     await end_session(url, await led(url))
 
     with pytest.raises(LeadLost):
@@ -331,15 +330,14 @@ async def test_a_relay_that_lost_its_lead_says_so(
 async def test_nobody_leads_while_the_log_is_away(
     url: str, postgres_server: PostgresServer
 ) -> None:
-    log = PostgresChangeLog(open_engine(url), url)
-    postgres_server.stop()
-    try:
-        with pytest.raises(LogUnavailable):
-            async with log.lead():
-                pytest.fail("it leads")
-    finally:
-        postgres_server.restart()
-        await log.close()
+    async with opened_ports(url) as ports:
+        postgres_server.stop()
+        try:
+            with pytest.raises(LogUnavailable):
+                async with ports.outbox.lead():
+                    pytest.fail("it leads")
+        finally:
+            postgres_server.restart()
 
 
 # Topics
@@ -369,10 +367,10 @@ async def test_replicas_that_start_together_create_a_topic_together(
 
 
 async def test_a_topic_that_may_not_be_created_is_named_and_waited_for(
-    kafka_server: KafkaServer, url: str, log: PostgresChangeLog, topic: str
+    kafka_server: KafkaServer, url: str, ports: LogPorts, topic: str
 ) -> None:
     publisher = KafkaPublisher(kafka_server.bootstrap, topic, may_create=False)
-    revision = await write(log, of_service(1), 0)
+    revision = await write(ports, of_service(1), 0)
     async with replica(url, publisher):
         assert await trouble(publisher)() == (
             f"the topic {topic!r} does not exist, and KAFKA_TOPIC_AUTO_CREATE is false"
@@ -403,7 +401,7 @@ async def test_a_topic_that_cannot_be_created_is_named(kafka_server: KafkaServer
 class Writer:
     """Writes without a pause, and remembers what was acknowledged and what took longest."""
 
-    log: PostgresChangeLog
+    ports: LogPorts
     written: list[int] = field(default_factory=list)
     slowest: float = 0.0
 
@@ -411,7 +409,7 @@ class Writer:
         for base in count():
             for number in range(5):
                 began = monotonic()
-                self.written.append(await write(self.log, of_service(number), base))
+                self.written.append(await write(self.ports, of_service(number), base))
                 self.slowest = max(self.slowest, monotonic() - began)
 
     async def wrote(self, many: int) -> None:
@@ -430,7 +428,7 @@ async def test_a_kafka_that_was_away_hears_all_that_was_written_meanwhile(
     fault: str,
     remedy: str,
 ) -> None:
-    writer = Writer(bench.log)
+    writer = Writer(bench.ports)
     async with replica(bench.url, bench.publisher):
         writing = asyncio.create_task(writer.run())
         await writer.wrote(50)
@@ -441,13 +439,13 @@ async def test_a_kafka_that_was_away_hears_all_that_was_written_meanwhile(
             told = await trouble(bench.publisher)()
         finally:
             await asyncio.to_thread(getattr(bench.kafka, remedy))
-        backlog = len(await bench.log.unsent_changes(100_000))
-        seconds = await sent_up_to(bench.log, writer.written[-1])
+        backlog = len(await bench.ports.outbox.unsent_changes(100_000))
+        seconds = await sent_up_to(bench.ports, writer.written[-1])
         await writer.wrote(50)
         writing.cancel()
         await asyncio.wait({writing})
-        await drained(bench.log)
-        every = [change.revision for change in await bench.log.since(0, 1_000_000)]
+        await drained(bench.ports)
+        every = [change.revision for change in await bench.ports.log.since(0, 1_000_000)]
         heard = await bench.hear(every)
 
     assert writing.cancelled()  # and not failed: every write succeeded
@@ -459,11 +457,11 @@ async def test_a_kafka_that_was_away_hears_all_that_was_written_meanwhile(
     assert inversions(heard) == []
 
 
-async def sent_up_to(log: PostgresChangeLog, revision: int) -> float:
+async def sent_up_to(ports: LogPorts, revision: int) -> float:
     """Wait until nothing up to this revision waits, though writers go on; tell how long it took."""
 
     async def is_sent() -> bool:
-        first = await log.unsent_changes(1)
+        first = await ports.outbox.unsent_changes(1)
         return not first or first[0].revision > revision
 
     return await until(is_sent, "the backlog is sent")

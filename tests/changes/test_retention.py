@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from app.changes.errors import IntentNotFound
-from app.changes.log.embedded import EmbeddedChangeLog
+from app.changes.log.embedded.ports import embedded_ports
 from app.changes.model import Entity, Intent, Written
 from app.changes.retention import Retention
 from app.sqlite.state import SQLiteState
@@ -20,19 +20,19 @@ async def test_writes_that_are_decided_are_forgotten_with_the_changes_of_their_a
     tmp_path: Path,
 ) -> None:
     state = SQLiteState(tmp_path)
-    log = EmbeddedChangeLog(state)
+    ports = embedded_ports(state)
     now = datetime.now(UTC)
     young, old = (
         Intent(str(uuid4()), CHECKOUT, base, "updated", "ana", "", "request", at)
         for base, at in ((1, now), (0, now - timedelta(days=3)))
     )
     for one in (old, young):
-        await log.begin(one)
-        await log.advance(CHECKOUT, [Written(one.base + 1, one.id, one.at)])
+        await ports.intents.begin(one)
+        await ports.log.advance(CHECKOUT, [Written(one.base + 1, one.id, one.at)])
 
-    await Retention(log, days=2, keep=200, relayed=True).trim()
+    await Retention(ports.maintenance, days=2, keep=200, relayed=True).trim()
 
-    assert (await log.intent(young.id)).state == "applied"
+    assert (await ports.intents.intent(young.id)).state == "applied"
     with pytest.raises(IntentNotFound):
-        await log.intent(old.id)
+        await ports.intents.intent(old.id)
     await state.close()

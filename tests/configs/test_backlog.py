@@ -9,7 +9,8 @@ from app.audit.fingerprints import Fingerprints
 from app.cache.absent import AbsentCache
 from app.changes.errors import LogUnavailable
 from app.changes.follower import Follower
-from app.changes.log.embedded import EmbeddedChangeLog
+from app.changes.log.embedded.intents import EmbeddedIntents
+from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.changes.model import Entity, Pointer, Written
 from app.configs.documents.cache import DocumentCache
 from app.configs.documents.reader import DocumentReader
@@ -46,7 +47,13 @@ async def test_thousands_of_versions_are_logged_in_portions(tmp_path: Path) -> N
     reader = DocumentReader(store, follower, cached, max_versions=10, memory_bytes=2**20)
     cipher = EmbeddedCipher(tmp_path / "secrets.key")
     writer = DocumentWriter(
-        store, log, cipher, reader, max_versions=10, fingerprints=Fingerprints(bytes(32))
+        store,
+        EmbeddedIntents(state),
+        log,
+        cipher,
+        reader,
+        max_versions=10,
+        fingerprints=Fingerprints(bytes(32)),
     )
 
     await Scanner(store, reader, writer).scan()

@@ -20,7 +20,8 @@ from app.cache.port import Cache
 from app.cache.provenance import CacheHeader
 from app.cache.redis import RedisAddress, RedisCache
 from app.changes.follower import Follower
-from app.changes.log.embedded import EmbeddedChangeLog
+from app.changes.log.embedded.intents import EmbeddedIntents
+from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.changes.model import Pointer
 from app.configs.documents import cache as module
 from app.configs.documents.cache import DocumentCache, decode_entry, encode_entry
@@ -279,7 +280,13 @@ class Installation:
         cached = DocumentCache(cache or self.cache, max_versions=50)
         reader = DocumentReader(store, follower, cached, max_versions=50, memory_bytes=memory_bytes)
         writer = DocumentWriter(
-            store, log, cipher, reader, max_versions=50, fingerprints=Fingerprints(bytes(32))
+            store,
+            EmbeddedIntents(self.state),
+            log,
+            cipher,
+            reader,
+            max_versions=50,
+            fingerprints=Fingerprints(bytes(32)),
         )
         keys = KeyService(reader, writer, cipher, log)
         await follower.start()

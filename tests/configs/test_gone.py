@@ -11,7 +11,8 @@ import pytest
 from app.audit.fingerprints import Fingerprints
 from app.cache.absent import AbsentCache
 from app.changes.follower import Follower
-from app.changes.log.embedded import EmbeddedChangeLog
+from app.changes.log.embedded.intents import EmbeddedIntents
+from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.configs.documents.cache import DocumentCache
 from app.configs.documents.edits import Edit, Patch, create_key, patch, replace_key
 from app.configs.documents.reader import DocumentReader
@@ -84,7 +85,13 @@ async def replica(tmp_path: Path) -> AsyncIterator[Replica]:
     reader = DocumentReader(store, follower, cached, max_versions=50, memory_bytes=2**20)
     cipher = EmbeddedCipher(tmp_path / "secrets.key")
     writer = DocumentWriter(
-        store, log, cipher, reader, max_versions=50, fingerprints=Fingerprints(bytes(32))
+        store,
+        EmbeddedIntents(state),
+        log,
+        cipher,
+        reader,
+        max_versions=50,
+        fingerprints=Fingerprints(bytes(32)),
     )
     await follower.start()
     yield Replica(store, log, follower, reader, writer, Scanner(store, reader, writer))

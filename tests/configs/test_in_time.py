@@ -12,7 +12,8 @@ from app.audit.fingerprints import Fingerprints
 from app.cache.absent import AbsentCache
 from app.changes.errors import LogUnavailable
 from app.changes.follower import Follower
-from app.changes.log.embedded import EmbeddedChangeLog
+from app.changes.log.embedded.intents import EmbeddedIntents
+from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.changes.model import Entity, Idempotency, Intent, Pointer, Written
 from app.configs.documents.cache import DocumentCache
 from app.configs.documents.edits import create_key
@@ -29,32 +30,47 @@ CHECKOUT = document_id("staging", "checkout")
 WRITE_SECONDS = 0.4
 
 
-class StalledLog(EmbeddedChangeLog):
-    """A log that never answers the calls that are named, though it does what it was told."""
+@dataclass
+class Stalling:
+    """The calls that are named are never answered, although they have their effect."""
 
     stalled: frozenset[str] = frozenset()
 
-    async def _stall(self, name: str) -> None:
+    async def stall(self, name: str) -> None:
         if name in self.stalled:
             await asyncio.Event().wait()
 
+
+class StallingIntents(EmbeddedIntents):
+    def __init__(self, state: SQLiteState, stalling: Stalling) -> None:
+        super().__init__(state)
+        self._stalling = stalling
+
     async def begin(self, intent: Intent) -> Intent:
         begun = await super().begin(intent)
-        await self._stall("begin")
+        await self._stalling.stall("begin")
         return begun
 
     async def intent_by_idempotency_key(self, idempotency_key: str) -> Intent | None:
-        await self._stall("intent_by_idempotency_key")
+        await self._stalling.stall("intent_by_idempotency_key")
         return await super().intent_by_idempotency_key(idempotency_key)
 
+
+class StallingLog(EmbeddedChangeLog):
+    def __init__(self, state: SQLiteState, stalling: Stalling) -> None:
+        super().__init__(state)
+        self._stalling = stalling
+
     async def advance(self, entity: Entity, written: Sequence[Written]) -> Pointer:
-        await self._stall("advance")
+        await self._stalling.stall("advance")
         return await super().advance(entity, written)
 
 
 @dataclass
 class Bench:
-    log: StalledLog
+    stalling: Stalling
+    intents: StallingIntents
+    log: StallingLog
     store: EmbeddedConfigStore
     reader: DocumentReader
     folder: Path
@@ -62,6 +78,7 @@ class Bench:
     def writer(self, seconds: float) -> DocumentWriter:
         return DocumentWriter(
             self.store,
+            self.intents,
             self.log,
             EmbeddedCipher(self.folder / "secrets.key"),
             self.reader,
@@ -74,12 +91,14 @@ class Bench:
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     state = SQLiteState(tmp_path)
-    log, store = StalledLog(state), EmbeddedConfigStore(state, max_versions=10)
+    stalling = Stalling()
+    intents, log = StallingIntents(state, stalling), StallingLog(state, stalling)
+    store = EmbeddedConfigStore(state, max_versions=10)
     follower = Follower(log)
     await follower.start()
     cached = DocumentCache(AbsentCache(), max_versions=10)
     reader = DocumentReader(store, follower, cached, max_versions=10, memory_bytes=2**20)
-    yield Bench(log, store, reader, tmp_path)
+    yield Bench(stalling, intents, log, store, reader, tmp_path)
     await state.close()
 
 
@@ -94,7 +113,7 @@ def write(key: str | None = None) -> Write:
 async def test_what_is_not_begun_in_time_is_refused_and_not_sent(
     bench: Bench, stalled: str
 ) -> None:
-    bench.log.stalled = frozenset({stalled})
+    bench.stalling.stalled = frozenset({stalled})
     began = monotonic()
 
     with pytest.raises(LogUnavailable):
@@ -103,26 +122,26 @@ async def test_what_is_not_begun_in_time_is_refused_and_not_sent(
     assert monotonic() - began < WRITE_SECONDS + SLACK_SECONDS
     with pytest.raises(VersionMissing):
         await bench.store.read(CHECKOUT, 1)
-    bench.log.stalled = frozenset()
+    bench.stalling.stalled = frozenset()
     assert (await bench.writer(PATIENCE_SECONDS).write(write("key"))).changed
 
 
 async def test_what_was_sent_and_is_not_logged_in_time_is_unknown(bench: Bench) -> None:
-    bench.log.stalled = frozenset({"advance"})
+    bench.stalling.stalled = frozenset({"advance"})
 
     with pytest.raises(WriteOutcomeUnknown) as unknown:
         await bench.writer(WRITE_SECONDS).write(write())
 
     assert await bench.store.read(CHECKOUT, 1) is not None
-    bench.log.stalled = frozenset()
+    bench.stalling.stalled = frozenset()
     await bench.writer(PATIENCE_SECONDS).advance(CHECKOUT, 1)
-    assert (await bench.log.intent(str(unknown.value.facts["intent"]))).state == "applied"
+    assert (await bench.intents.intent(str(unknown.value.facts["intent"]))).state == "applied"
 
 
 async def test_a_writer_that_queues_behind_a_stalled_one_is_answered_in_time_too(
     bench: Bench,
 ) -> None:
-    bench.log.stalled = frozenset({"begin"})
+    bench.stalling.stalled = frozenset({"begin"})
     writer = bench.writer(WRITE_SECONDS)
     began = monotonic()
 

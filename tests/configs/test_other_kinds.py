@@ -10,7 +10,8 @@ from app.access.model import ANYBODY, Caller
 from app.audit.fingerprints import Fingerprints
 from app.cache.absent import AbsentCache
 from app.changes.follower import Follower
-from app.changes.log.embedded import EmbeddedChangeLog
+from app.changes.log.embedded.intents import EmbeddedIntents
+from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.changes.model import Entity, Written
 from app.configs.documents.cache import DocumentCache
 from app.configs.documents.edits import create_key
@@ -64,7 +65,13 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     reader = DocumentReader(store, follower, cached, max_versions=50, memory_bytes=2**20)
     cipher = EmbeddedCipher(tmp_path / "secrets.key")
     writer = DocumentWriter(
-        store, log, cipher, reader, max_versions=50, fingerprints=Fingerprints(bytes(32))
+        store,
+        EmbeddedIntents(state),
+        log,
+        cipher,
+        reader,
+        max_versions=50,
+        fingerprints=Fingerprints(bytes(32)),
     )
     await follower.start()
     await writer.write(Write(CHECKOUT, create_key("a", 1, is_encrypted=False), "ana", "request"))

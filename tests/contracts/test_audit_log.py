@@ -16,13 +16,13 @@ from app.audit.embedded import EmbeddedAuditLog
 from app.audit.errors import AuditUnavailable
 from app.audit.port import SCAN_SPAN, AuditEvent, AuditFilter, AuditLog, AuditRow, SignedHead
 from app.audit.postgres import PostgresAuditLog
-from app.changes.log.embedded import EmbeddedChangeLog
-from app.changes.log.port import ChangeLog
-from app.changes.log.postgres import PostgresChangeLog
+from app.changes.log.embedded.ports import embedded_ports
+from app.changes.log.port import LogPorts
 from app.changes.model import Disclosure, Entity, Intent, Written
 from app.hash_chain import FIRST_HASH, HASHED_FIELDS, epoch_microseconds, hash_row
 from app.postgres.engine import close_engine, open_engine
 from app.sqlite.state import SQLiteState
+from tests.changes.ports import opened_ports
 from tests.servers.deadlines import PATIENT_SECONDS
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 890123, UTC)
@@ -36,7 +36,7 @@ class Rig:
     """One adapter on the bench, beside a change log of the same store."""
 
     audit: AuditLog
-    log: ChangeLog
+    changes: LogPorts
     facts: Callable[[], Awaitable[list[str | None]]]  # of all rows, as they are stored
     execute: Callable[[str], Awaitable[Any]]
     refusals: tuple[type[Exception], ...]
@@ -52,7 +52,7 @@ async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
 
     return Rig(
         audit=EmbeddedAuditLog(state),
-        log=EmbeddedChangeLog(state),
+        changes=embedded_ports(state),
         facts=lambda: state.read(facts),
         execute=lambda statement: state.run(lambda connection: connection.execute(statement)),
         refusals=(sqlite3.IntegrityError,),
@@ -66,8 +66,7 @@ async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
     stack.callback(server.drop, url)
     engine = open_engine(url, PATIENT_SECONDS)
     stack.push_async_callback(close_engine, engine)
-    log = PostgresChangeLog(open_engine(url, PATIENT_SECONDS), url)
-    stack.push_async_callback(log.close)
+    changes = await stack.enter_async_context(opened_ports(url, PATIENT_SECONDS))
     bench = await asyncpg.connect(url)
     stack.push_async_callback(bench.close)
 
@@ -84,7 +83,7 @@ async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
 
     return Rig(
         audit=PostgresAuditLog(engine),
-        log=log,
+        changes=changes,
         facts=facts,
         execute=bench.execute,
         refusals=(asyncpg.InsufficientPrivilegeError,),
@@ -181,9 +180,11 @@ async def test_whatever_writes_a_row_it_follows_the_one_before(rig: Rig) -> None
     about = Entity("config", "staging", "billing", "layers/staging/billing")
     facts = {"before": None, "after": "0f" * 16}
     intent = Intent("i-1", about, 0, "created", "ana", "", "r-1", NOW, source="::1", facts=facts)
-    await rig.log.begin(intent)
-    await rig.log.advance(about, [Written(1, "i-1", NOW), Written(2, None), Written(3, None)])
-    await rig.log.record_disclosure(Disclosure(about, ("é", "b"), "bob", "r-2", "10.0.0.7"))
+    await rig.changes.intents.begin(intent)
+    await rig.changes.log.advance(
+        about, [Written(1, "i-1", NOW), Written(2, None), Written(3, None)]
+    )
+    await rig.changes.log.record_disclosure(Disclosure(about, ("é", "b"), "bob", "r-2", "10.0.0.7"))
     await rig.audit.record([EVENT, replace(EVENT, facts={"count": 3})])
 
     rows = await every(rig)
@@ -200,8 +201,8 @@ async def test_many_who_write_at_once_leave_one_chain(rig: Rig) -> None:
     async def change(number: int) -> None:
         about = Entity("config", "staging", f"s{number}", f"layers/staging/s{number}")
         for version in range(1, 6):
-            await rig.log.advance(about, [Written(version, None)])
-            await rig.log.record_disclosure(Disclosure(about, ("a",), "bob", "r"))
+            await rig.changes.log.advance(about, [Written(version, None)])
+            await rig.changes.log.record_disclosure(Disclosure(about, ("a",), "bob", "r"))
             await rig.audit.record([EVENT, EVENT])
 
     await asyncio.gather(*(change(number) for number in range(4)))

@@ -15,9 +15,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.changes.log.embedded import EmbeddedChangeLog
-from app.changes.log.port import ChangeLog
-from app.changes.log.postgres import PostgresChangeLog
+from app.changes.log.embedded.log import EmbeddedChangeLog
+from app.changes.log.embedded.maintenance import EmbeddedMaintenance
+from app.changes.log.embedded.outbox import EmbeddedOutbox
+from app.changes.log.port import ChangeLog, LogPorts, Maintenance, Outbox
+from app.changes.log.postgres.connection import LogConnection
+from app.changes.log.postgres.ports import postgres_ports
 from app.changes.model import Action, Entity
 from app.flags.errors import FlagsUnavailable, KeyTaken, SetMoved
 from app.flags.model import Commit, Edit, FlagUsage, Item, Kind, entity
@@ -39,6 +42,8 @@ class Rig:
 
     store: FlagStore
     log: ChangeLog
+    outbox: Outbox
+    maintenance: Maintenance
     elsewhere: FlagStore  # in another replica where there are any
     reopen: Callable[[], Awaitable[FlagStore]]  # after a restart; `store` may be closed by it
     cut: Callable[[], Awaitable[None]]
@@ -73,6 +78,8 @@ async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
     return Rig(
         store=store,
         log=log,
+        outbox=EmbeddedOutbox(state),
+        maintenance=EmbeddedMaintenance(state),
         elsewhere=store,
         reopen=reopen,
         cut=state.close,
@@ -88,11 +95,11 @@ async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
     bench = await asyncpg.connect(url)
     stack.push_async_callback(bench.close)
 
-    async def replica() -> tuple[FlagStore, ChangeLog]:
+    async def replica() -> tuple[FlagStore, LogPorts]:
         engine = open_engine(url, PATIENT_SECONDS)
-        log = PostgresChangeLog(engine, url)
-        stack.push_async_callback(log.close)
-        return PostgresFlagStore(engine), log
+        connection = LogConnection(engine, url)
+        stack.push_async_callback(connection.close)
+        return PostgresFlagStore(engine), postgres_ports(connection)
 
     async def reopen() -> FlagStore:
         return (await replica())[0]
@@ -113,10 +120,12 @@ async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
     async def audit() -> list[dict[str, Any]]:
         return [dict(row) for row in await bench.fetch("SELECT * FROM audit ORDER BY id")]
 
-    store, log = await replica()
+    store, ports = await replica()
     return Rig(
         store=store,
-        log=log,
+        log=ports.log,
+        outbox=ports.outbox,
+        maintenance=ports.maintenance,
         elsewhere=await reopen(),
         reopen=reopen,
         cut=cut,
@@ -630,7 +639,7 @@ async def test_a_commit_is_logged_in_its_order(rig: Rig) -> None:
     }
     assert len({change.id for change in changes}) == 3
     assert await rig.log.since(base, 100, kind="segment") == changes[:1]
-    assert await rig.log.unsent_changes(100) == await rig.log.since(0, 100)
+    assert await rig.outbox.unsent_changes(100) == await rig.log.since(0, 100)
 
 
 async def test_a_snapshot_holds_the_pointers_of_flags(rig: Rig) -> None:
@@ -684,7 +693,7 @@ async def test_old_changes_of_flags_are_trimmed_and_their_versions_stay(rig: Rig
     for _ in range(3):
         base = await write(rig.store, edit(), base=base)
 
-    assert await rig.log.trim(-60, keep=1, relayed=False) == 2  # as if a minute had passed
+    assert await rig.maintenance.trim(-60, keep=1, relayed=False) == 2  # as if a minute had passed
 
     (change,) = await rig.log.since(0, 10)
     assert change.version == 3

@@ -25,9 +25,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.changes.log.embedded import EmbeddedChangeLog
-from app.changes.log.port import ChangeLog
-from app.changes.log.postgres import PostgresChangeLog
+from app.changes.log.embedded.log import EmbeddedChangeLog
+from app.changes.log.embedded.outbox import EmbeddedOutbox
+from app.changes.log.port import ChangeLog, LogPorts, Outbox
+from app.changes.log.postgres.connection import LogConnection
+from app.changes.log.postgres.ports import postgres_ports
 from app.changes.model import Change
 from app.postgres.engine import open_engine
 from app.registry.errors import (
@@ -65,6 +67,7 @@ class Rig:
 
     rows: InstanceStore
     log: ChangeLog
+    outbox: Outbox
     elsewhere: InstanceStore  # in another replica where there are any
     spacious: InstanceStore  # registers thousands of a service
     reopen: Callable[[], Awaitable[InstanceStore]]  # after a restart; `rows` may be closed by it
@@ -106,6 +109,7 @@ async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
     return Rig(
         rows=rows,
         log=log,
+        outbox=EmbeddedOutbox(state),
         elsewhere=rows,
         spacious=EmbeddedInstanceStore(state, log.wake),
         reopen=reopen,
@@ -122,11 +126,12 @@ async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
     bench = await asyncpg.connect(url)
     stack.push_async_callback(bench.close)
 
-    async def replica() -> tuple[InstanceStore, InstanceStore, ChangeLog]:
+    async def replica() -> tuple[InstanceStore, InstanceStore, LogPorts]:
         engine = open_engine(url, PATIENT_SECONDS)
-        log = PostgresChangeLog(engine, url)
-        stack.push_async_callback(log.close)
-        return PostgresInstanceStore(engine, AT_MOST), PostgresInstanceStore(engine), log
+        connection = LogConnection(engine, url)
+        stack.push_async_callback(connection.close)
+        ports = postgres_ports(connection)
+        return PostgresInstanceStore(engine, AT_MOST), PostgresInstanceStore(engine), ports
 
     async def reopen() -> InstanceStore:
         return (await replica())[0]
@@ -147,10 +152,11 @@ async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
     async def audit() -> list[dict[str, Any]]:
         return [dict(row) for row in await bench.fetch("SELECT * FROM audit ORDER BY id")]
 
-    rows, spacious, log = await replica()
+    rows, spacious, ports = await replica()
     return Rig(
         rows=rows,
-        log=log,
+        log=ports.log,
+        outbox=ports.outbox,
         elsewhere=await reopen(),
         spacious=spacious,
         reopen=reopen,
@@ -1123,7 +1129,7 @@ async def test_each_transition_is_one_change_in_order(rig: Rig) -> None:
     assert instance_entity("billing", "one").key == "instances/billing/one"
     assert changes[-1].revision == gone.revision
     assert len({change.id for change in changes}) == 10
-    assert await rig.log.unsent_changes(100) == changes
+    assert await rig.outbox.unsent_changes(100) == changes
     assert await rig.log.since(0, 100, kind="instance") == changes
 
 

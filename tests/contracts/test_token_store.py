@@ -19,9 +19,10 @@ from app.access.tokens.embedded import EmbeddedTokenStore
 from app.access.tokens.model import Token, generate_token
 from app.access.tokens.port import ChangeOrigin, TokenStore
 from app.access.tokens.postgres import PostgresTokenStore
-from app.changes.log.embedded import EmbeddedChangeLog
+from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.changes.log.port import ChangeLog
-from app.changes.log.postgres import PostgresChangeLog
+from app.changes.log.postgres.connection import LogConnection
+from app.changes.log.postgres.log import PostgresChangeLog
 from app.changes.model import Change, Entity
 from app.postgres.engine import open_engine
 from app.sqlite.state import SQLiteState
@@ -80,9 +81,9 @@ async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
 
     async def replica() -> tuple[TokenStore, ChangeLog]:
         engine = open_engine(url, PATIENT_SECONDS)
-        log = PostgresChangeLog(engine, url)
-        stack.push_async_callback(log.close)
-        return PostgresTokenStore(engine), log
+        connection = LogConnection(engine, url)
+        stack.push_async_callback(connection.close)
+        return PostgresTokenStore(engine), PostgresChangeLog(connection)
 
     async def reopen() -> TokenStore:
         return (await replica())[0]

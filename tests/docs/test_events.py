@@ -24,11 +24,12 @@ from app.audit.keys import SigningKey, is_signature_valid, key_id_of
 from app.audit.port import AuditEvent
 from app.audit.postgres import PostgresAuditLog
 from app.changes.events.kafka import KafkaPublisher
-from app.changes.log.postgres import PostgresChangeLog
+from app.changes.log.port import LogPorts
 from app.changes.model import Action, Entity, Intent, Written
 from app.feed.scope import KINDS
 from app.postgres.engine import close_engine, open_engine
 from tests.changes.heard import Heard, doubles, hear, hear_revisions
+from tests.changes.ports import opened_ports
 from tests.changes.sending import drained, of_service, replica, write
 from tests.servers.deadlines import PATIENT_SECONDS
 from tests.servers.kafka import KafkaServer
@@ -54,10 +55,9 @@ def url(postgres_server: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture
-async def log(url: str) -> AsyncIterator[PostgresChangeLog]:
-    opened = PostgresChangeLog(open_engine(url, PATIENT_SECONDS), url)
-    yield opened
-    await opened.close()
+async def ports(url: str) -> AsyncIterator[LogPorts]:
+    async with opened_ports(url, PATIENT_SECONDS) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -109,11 +109,11 @@ def test_the_schema_has_no_room_for_a_value(where: tuple[str, ...]) -> None:
 async def test_every_real_message_keeps_to_the_schema(
     kafka_server: KafkaServer,
     url: str,
-    log: PostgresChangeLog,
+    ports: LogPorts,
     topic: str,
     publisher: KafkaPublisher,
 ) -> None:
-    revisions = await one_of_each(log)
+    revisions = await one_of_each(ports)
 
     async with replica(url, publisher):
         heard = await hear_revisions(kafka_server.bootstrap, topic, revisions)
@@ -131,20 +131,22 @@ async def test_every_real_message_keeps_to_the_schema(
     }
 
 
-async def one_of_each(log: PostgresChangeLog) -> list[int]:
+async def one_of_each(ports: LogPorts) -> list[int]:
     """Log a change of each action, then one of a user's layer; tell their revisions."""
     about, revisions = of_service(1), []
     ours: tuple[Action, ...] = ("created", "updated", "deleted", "rolled_back")
     now = datetime.now(UTC)
     for base, action in enumerate(ours):
         intent = Intent(f"{base:032x}", about, base, action, "ana", "because", "request", now)
-        await log.begin(intent)
+        await ports.intents.begin(intent)
         written = Written(base + 1, intent.id, at=now, deleted=action == "deleted")
-        revisions.append((await log.advance(about, [written])).revision)
-    revisions.append((await log.advance(about, [Written(5, None, comment="by hand")])).revision)
+        revisions.append((await ports.log.advance(about, [written])).revision)
+    revisions.append(
+        (await ports.log.advance(about, [Written(5, None, comment="by hand")])).revision
+    )
     of_a_user = replace(intent, id="f" * 32, entity=OF_A_USER, base=0)
-    await log.begin(of_a_user)
-    pointer = await log.advance(OF_A_USER, [Written(1, of_a_user.id, at=now)])
+    await ports.intents.begin(of_a_user)
+    pointer = await ports.log.advance(OF_A_USER, [Written(1, of_a_user.id, at=now)])
     return [*revisions, pointer.revision]
 
 
@@ -273,22 +275,22 @@ async def lines(process: subprocess.Popen[str], many: int) -> list[str]:
 async def test_the_consumer_of_the_example_handles_every_change_once(
     kafka_server: KafkaServer,
     url: str,
-    log: PostgresChangeLog,
+    ports: LogPorts,
     topic: str,
     publisher: KafkaPublisher,
     tmp_path: Path,
 ) -> None:
     for base in range(3):
-        await write(log, of_service(1), base)
+        await write(ports, of_service(1), base)
     async with replica(url, publisher):
-        await drained(log)
+        await drained(ports)
         with consumer(kafka_server, topic, tmp_path) as first:
             earliest = await lines(first, 3)
 
         await send_again(url)
-        await drained(log)
+        await drained(ports)
         await hear(kafka_server.bootstrap, topic, comes_twice)
-        await write(log, of_service(1), 3)
+        await write(ports, of_service(1), 3)
         with consumer(kafka_server, topic, tmp_path) as second:
             later = await lines(second, 1)
 

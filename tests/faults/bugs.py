@@ -57,9 +57,10 @@ def planted(bug: str, backends: Backends, settings: Settings) -> Backends:
         case "unconditional_commit" | "commits_out_of_order":
             assert settings.database_url is not None
             url = settings.database_url.get_secret_value()
-            log = CarelessLog(backends.log, url, own_only=bug == "commits_out_of_order")
+            log = CarelessLog(backends.changes.log, url, own_only=bug == "commits_out_of_order")
             store = cast("ConfigStore", _Remembering(backends.store))
-            return replace(backends, log=cast("ChangeLog", log), store=store)
+            changes = replace(backends.changes, log=cast("ChangeLog", log))
+            return replace(backends, changes=changes, store=store)
         case "reads_current":
             DocumentWriter._read_back = _looks_at_the_current_version  # type: ignore[method-assign]  # noqa: SLF001
         case "conflict_unread":

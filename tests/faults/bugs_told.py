@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from app.changes.log.port import ChangeLog, Leadership
+from app.changes.log.port import Leadership, Outbox
 from app.changes.model import Change
 from app.changes.stream import event_stream
 from app.changes.stream.event_stream import EventStream
@@ -22,23 +22,23 @@ STREAM_BUGS = ("resumes_from_now", "hushes_reset", "tells_ahead")
 def planted_in_relay(bug: str, backends: Backends) -> Backends:
     match bug:
         case "newest_first":
-            log: object = _Reversed(backends.log)
+            outbox: object = _Reversed(backends.changes.outbox)
         case _:
-            log = _Claiming(backends.log, together=bug == "claims_changes")
-    return replace(backends, log=cast("ChangeLog", log))
+            outbox = _Claiming(backends.changes.outbox, together=bug == "claims_changes")
+    return replace(backends, changes=replace(backends.changes, outbox=cast("Outbox", outbox)))
 
 
 class _Reversed:
     """Hands out what is not yet sent, the newest first."""
 
-    def __init__(self, log: ChangeLog) -> None:
-        self._log = log
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._log, name)
+        return getattr(self._outbox, name)
 
     async def unsent_changes(self, limit: int) -> Sequence[Change]:
-        return (await self._log.unsent_changes(limit))[::-1]
+        return (await self._outbox.unsent_changes(limit))[::-1]
 
 
 class _Claiming:
@@ -47,24 +47,24 @@ class _Claiming:
     `together`: replicas need no lock, then, because no change is handed out twice.
     """
 
-    def __init__(self, log: ChangeLog, *, together: bool) -> None:
-        self._log = log
+    def __init__(self, outbox: Outbox, *, together: bool) -> None:
+        self._outbox = outbox
         self._together = together
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._log, name)
+        return getattr(self._outbox, name)
 
     async def unsent_changes(self, limit: int) -> Sequence[Change]:
-        changes = await self._log.unsent_changes(limit)
+        changes = await self._outbox.unsent_changes(limit)
         if changes:
-            await self._log.mark_sent([change.revision for change in changes])
+            await self._outbox.mark_sent([change.revision for change in changes])
         return changes
 
     async def mark_sent(self, _: Sequence[int]) -> None:
         """Do nothing: they are marked."""
 
     def lead(self) -> AbstractAsyncContextManager[Leadership]:
-        return _leading() if self._together else self._log.lead()
+        return _leading() if self._together else self._outbox.lead()
 
 
 @dataclass(frozen=True, slots=True)

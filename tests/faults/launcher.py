@@ -23,22 +23,16 @@ from unittest.mock import patch
 from app.__main__ import main
 from app.cache.port import Cache
 from app.changes.events.port import EventPublisher
-from app.changes.log.port import ChangeLog
+from app.changes.log.port import ChangeLog, Intents, Outbox
 from app.configs.store.port import ConfigStore
 from app.flags.store.port import FlagStore
 from app.settings import Settings
 from app.wiring import Backends, open_backends
 from tests.faults.bugs import planted
 
-LOG_STEPS = {
-    "begin": "begin",
-    "advance": "advance",
-    "intent_by_idempotency_key": "join",
-    "expire": "expire",
-    "since": "follow",
-    "unsent_changes": "pick",
-    "mark_sent": "mark",
-}
+INTENT_STEPS = {"begin": "begin", "intent_by_idempotency_key": "join", "expire": "expire"}
+LOG_STEPS = {"advance": "advance", "since": "follow"}
+OUTBOX_STEPS = {"unsent_changes": "pick", "mark_sent": "mark"}
 STORE_STEPS = {"write": "store", "read": "look", "head": "head"}
 CACHE_STEPS = {"put": "share"}
 FLAG_STEPS = {"commit": "commit", "commit_by_idempotency_key": "repeat"}
@@ -156,14 +150,24 @@ class Tripped:
 
 
 def _wrapped(backends: Backends, failpoints: Failpoints) -> Backends:
-    log = cast("ChangeLog", Tripped(backends.log, LOG_STEPS, failpoints))
+    intents = cast("Intents", Tripped(backends.changes.intents, INTENT_STEPS, failpoints))
+    log = cast("ChangeLog", Tripped(backends.changes.log, LOG_STEPS, failpoints))
+    outbox = cast("Outbox", Tripped(backends.changes.outbox, OUTBOX_STEPS, failpoints))
+    changes = replace(backends.changes, intents=intents, log=log, outbox=outbox)
     store = cast("ConfigStore", Tripped(backends.store, STORE_STEPS, failpoints))
     flags = cast("FlagStore", Tripped(backends.flags, FLAG_STEPS, failpoints))
     cache = cast("Cache", Tripped(backends.cache, CACHE_STEPS, failpoints))
     publisher = backends.publisher and cast(
         "EventPublisher", Tripped(backends.publisher, PUBLISHER_STEPS, failpoints)
     )
-    return replace(backends, log=log, store=store, flags=flags, cache=cache, publisher=publisher)
+    return replace(
+        backends,
+        changes=changes,
+        store=store,
+        flags=flags,
+        cache=cache,
+        publisher=publisher,
+    )
 
 
 def _opening(
@@ -184,8 +188,8 @@ def _paced(environment: Mapping[str, str]) -> Mapping[str, object]:
     """Tell which constants of the service to replace."""
     paced: dict[str, object] = {}
     if look := environment.get("FIRST_LOOK"):
-        paced["app.changes.log.postgres._FIRST_LOOK"] = timedelta(seconds=float(look))
-        paced["app.changes.log.embedded._FIRST_LOOK"] = timedelta(seconds=float(look))
+        paced["app.changes.log.postgres.intents._FIRST_LOOK"] = timedelta(seconds=float(look))
+        paced["app.changes.log.embedded.intents._FIRST_LOOK"] = timedelta(seconds=float(look))
     if every := environment.get("RECONCILE_EVERY"):
         paced["app.configs.feature.RECONCILE_SECONDS"] = float(every)
     if missed := environment.get("RESUME_AT_MOST"):

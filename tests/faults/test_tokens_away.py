@@ -10,7 +10,8 @@ import pytest
 from app.access.errors import TokenRefused, TokenStoreUnavailable, TokensUnavailable
 from app.access.tokens.model import generate_token
 from app.access.tokens.postgres import PostgresTokenStore
-from app.changes.log.postgres import PostgresChangeLog
+from app.changes.log.postgres.connection import LogConnection
+from app.changes.log.postgres.log import PostgresChangeLog
 from app.postgres.engine import open_engine
 from tests.access.replica import EVENT, Replica, replica, until
 from tests.access.tokens import minted
@@ -30,8 +31,9 @@ async def replicas(postgres_server: PostgresServer) -> AsyncIterator[tuple[Repli
 
         async def opened() -> Replica:
             engine = open_engine(url)
-            log = PostgresChangeLog(engine, url)
-            stack.push_async_callback(log.close)
+            connection = LogConnection(engine, url)
+            stack.push_async_callback(connection.close)
+            log = PostgresChangeLog(connection)
             return await stack.enter_async_context(replica(PostgresTokenStore(engine), log))
 
         yield await opened(), await opened()

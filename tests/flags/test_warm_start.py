@@ -8,7 +8,7 @@ import pytest
 
 from app.cache.redis import RedisAddress, RedisCache
 from app.changes.follower import Follower
-from app.changes.log.embedded import EmbeddedChangeLog
+from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.changes.warm_start.pointers import PointerSnapshots
 from app.flags.cache import EnvironmentFlags, FlagCache
 from app.flags.errors import FlagsUnavailable

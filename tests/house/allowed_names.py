@@ -18,8 +18,6 @@ SAME_NAMES = {
 }
 
 LONG_MODULES = {
-    "app/changes/log/embedded.py": _ONE_ADAPTER,
-    "app/changes/log/postgres.py": _ONE_ADAPTER,
     "app/configs/api/router_keys.py": "every route of configurations by key",
     "app/configs/api/schemas.py": "every body of configurations",
     "app/configs/documents/edits.py": "every edit of a document, pure",
@@ -51,9 +49,6 @@ BIG_CLASSES = {
     "app/access/tokens/cache.py TokenCache": "what the fast path asks of tokens",
     "app/cache/redis.py RedisCache": _ONE_ADAPTER,
     "app/changes/follower.py Follower": _SPLIT_LATER,
-    "app/changes/log/embedded.py EmbeddedChangeLog": _ONE_ADAPTER,
-    "app/changes/log/port.py ChangeLog": _SPLIT_LATER,
-    "app/changes/log/postgres.py PostgresChangeLog": _ONE_ADAPTER,
     "app/configs/documents/reader.py DocumentReader": _SPLIT_LATER,
     "app/configs/documents/writer.py DocumentWriter": "the steps of the write protocol",
     "app/configs/services/keys.py KeyService": _SPLIT_LATER,

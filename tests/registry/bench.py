@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from app.changes.log.embedded import EmbeddedChangeLog
+from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.registry.instances.embedded import EmbeddedInstanceStore
 from app.registry.model import InstanceRow, LeaseKind, Registration
 from app.registry.view import RegistryView, fencing_token

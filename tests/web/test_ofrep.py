@@ -16,7 +16,7 @@ from app.access.model import Principal
 from app.access.tickets import TICKET_SECONDS, StreamTickets
 from app.audit.fingerprints import Fingerprints
 from app.changes.follower import Follower
-from app.changes.log.embedded import EmbeddedChangeLog
+from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.flags.api.ofrep import OfrepResponse, evaluate_every, stream_address
 from app.flags.api.router_ofrep import router
 from app.flags.cache import FlagCache

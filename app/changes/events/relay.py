@@ -13,7 +13,7 @@ from app.changes.errors import LeadLost, NotPublished
 from app.changes.events.cloudevents import event_of
 from app.changes.events.port import EventPublisher
 from app.changes.follower import POLL_SECONDS, Follower
-from app.changes.log.port import ChangeLog
+from app.changes.log.port import Outbox
 from app.telemetry import EVENT_DURATION, EVENT_FAILURES, EVENTS_SENT, OLDEST_UNSENT
 
 _BATCH = 500
@@ -21,8 +21,8 @@ _LOOK_SECONDS = 1.0
 
 
 class Relay:
-    def __init__(self, log: ChangeLog, publisher: EventPublisher, follower: Follower) -> None:
-        self._log = log
+    def __init__(self, outbox: Outbox, publisher: EventPublisher, follower: Follower) -> None:
+        self._outbox = outbox
         self._publisher = publisher
         self._follower = follower
         self.oldest_unsent = 0.0  # seconds; what any replica sees, whichever leads
@@ -30,7 +30,7 @@ class Relay:
     async def run(self) -> None:
         """Keep sending; raises Unavailable when it cannot continue; call it again."""
         await self._publisher.open()  # first: a replica that cannot publish should not lead
-        async with self._log.lead() as lead:
+        async with self._outbox.lead() as lead:
             while lead.is_held:
                 seen = self._follower.revision
                 sent = await self._send_next()
@@ -40,7 +40,7 @@ class Relay:
 
     async def _send_next(self) -> int:
         """Send and mark the next changes, or raise NotPublished; return how many there were."""
-        changes = await self._log.unsent_changes(_BATCH)
+        changes = await self._outbox.unsent_changes(_BATCH)
         if not changes:
             return 0
         try:
@@ -56,11 +56,11 @@ class Relay:
     async def _mark(self, revisions: Collection[int]) -> None:
         if revisions:
             EVENTS_SENT.inc(len(revisions))
-            await self._log.mark_sent(list(revisions))
+            await self._outbox.mark_sent(list(revisions))
 
     async def watch(self) -> None:
         """Keep measuring how long the oldest change has been waiting."""
         while True:
-            self.oldest_unsent = await self._log.oldest_unsent() or 0.0
+            self.oldest_unsent = await self._outbox.oldest_unsent() or 0.0
             OLDEST_UNSENT.set(self.oldest_unsent)
             await asyncio.sleep(_LOOK_SECONDS)

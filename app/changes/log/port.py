@@ -1,41 +1,23 @@
-"""The port for the totally ordered log of changes, with the intents that lead to them.
+"""The ports for the totally ordered log of changes: the log itself, and what leads to and from it.
 
-Adapters: `postgres` and `embedded`. Both pass `tests/contracts/test_change_log.py`. Every method
+`Intents` hold the writes that are under way, `ChangeLog` what was written, `Outbox` what Kafka is
+still to receive, and `Maintenance` what keeps them small. A component takes those it needs.
+
+Adapters: `postgres` and `embedded`. Both pass the tests in `tests/contracts/changes`. Every method
 is one transaction, committed before it returns, and raises `LogUnavailable` within its deadline.
 """
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from app.changes.model import Change, Disclosure, Entity, Intent, Pointer, Snapshot, Written
 
 
-class Leadership(Protocol):
-    """Leadership of the one replica that relays the log; it may be lost at any time."""
-
-    @property
-    def is_held(self) -> bool:
-        """Whether leadership is still known to be ours, without any I/O."""
-        ...
-
-
-class ChangeLog(Protocol):
+class Intents(Protocol):
     async def begin(self, intent: Intent) -> Intent:
         """Record an intent; under an idempotency key already taken, return the earlier one."""
-        ...
-
-    async def advance(self, entity: Entity, written: Sequence[Written]) -> Pointer:
-        """Log the versions after the logged one and decide every intent they decide.
-
-        `written` ascends without gaps; versions already logged are passed over. A version is
-        ours only if an intent has its id, this entity and base = version - 1, else `external`.
-        Raises Gap(logged) when `written` starts later than the version after the logged one.
-        """
-        ...
-
-    async def pointer(self, key: str) -> Pointer | None:
-        """Return the last logged version of one entity."""
         ...
 
     async def intent(self, intent_id: str) -> Intent:
@@ -52,6 +34,21 @@ class ChangeLog(Protocol):
 
     async def expire(self, intent_id: str) -> None:
         """Mark an undecided intent `expired`, which is not final, and look again later."""
+        ...
+
+
+class ChangeLog(Protocol):
+    async def advance(self, entity: Entity, written: Sequence[Written]) -> Pointer:
+        """Log the versions after the logged one and decide every intent they decide.
+
+        `written` ascends without gaps; versions already logged are passed over. A version is
+        ours only if an intent has its id, this entity and base = version - 1, else `external`.
+        Raises Gap(logged) when `written` starts later than the version after the logged one.
+        """
+        ...
+
+    async def pointer(self, key: str) -> Pointer | None:
+        """Return the last logged version of one entity."""
         ...
 
     async def snapshot(self) -> Snapshot:
@@ -78,6 +75,41 @@ class ChangeLog(Protocol):
         """Count the changes of the last `seconds`."""
         ...
 
+    async def horizon(self) -> int:
+        """Return the highest revision ever trimmed, 0 if none: after it the log is complete."""
+        ...
+
+    async def record_disclosure(self, disclosure: Disclosure) -> None:
+        """Write the audit row of a reveal."""
+        ...
+
+    async def wait_for_change(self, within: float) -> None:
+        """Return when something may have been logged, at the latest after `within` seconds."""
+        ...
+
+    async def ping(self) -> None:
+        """Return if the log answers."""
+        ...
+
+
+class Leadership(Protocol):
+    """Leadership of the one replica that relays the log; it may be lost at any time."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether leadership is still known to be ours, without any I/O."""
+        ...
+
+
+class Outbox(Protocol):
+    def lead(self) -> AbstractAsyncContextManager[Leadership]:
+        """Wait until this replica leads, the only one of all, as long as the block lasts.
+
+        Raises LogUnavailable if the log is unavailable. Two replicas may believe to lead until the
+        first one notices that it does not any more.
+        """
+        ...
+
     async def unsent_changes(self, limit: int) -> Sequence[Change]:
         """Return changes not yet marked as sent, ascending."""
         ...
@@ -90,12 +122,10 @@ class ChangeLog(Protocol):
         """Return for how many seconds a change has been waiting to be sent, by the log's clock."""
         ...
 
-    def lead(self) -> AbstractAsyncContextManager[Leadership]:
-        """Wait until this replica leads, the only one of all, as long as the block lasts.
 
-        Raises LogUnavailable if the log is unavailable. Two replicas may believe to lead until the
-        first one notices that it does not any more.
-        """
+class Maintenance(Protocol):
+    async def acquire_turn(self, task: str, every: float) -> bool:
+        """Acquire the turn for `task`: true once in `every` seconds over all replicas."""
         ...
 
     async def trim(self, older_than: float, keep: int, *, relayed: bool) -> int:
@@ -114,22 +144,12 @@ class ChangeLog(Protocol):
         """
         ...
 
-    async def horizon(self) -> int:
-        """Return the highest revision ever trimmed, 0 if none: after it the log is complete."""
-        ...
 
-    async def record_disclosure(self, disclosure: Disclosure) -> None:
-        """Write the audit row of a reveal."""
-        ...
+@dataclass(frozen=True, slots=True)
+class LogPorts:
+    """The ports of one log."""
 
-    async def acquire_turn(self, task: str, every: float) -> bool:
-        """Acquire the turn for `task`: true once in `every` seconds over all replicas."""
-        ...
-
-    async def wait_for_change(self, within: float) -> None:
-        """Return when something may have been logged, at the latest after `within` seconds."""
-        ...
-
-    async def ping(self) -> None:
-        """Return if the log answers."""
-        ...
+    intents: Intents
+    log: ChangeLog
+    outbox: Outbox
+    maintenance: Maintenance

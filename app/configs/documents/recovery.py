@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from app.changes.log.port import ChangeLog
+from app.changes.log.port import Intents
 from app.changes.model import EXTERNAL_ACTOR, Intent
 from app.configs.documents.reader import DocumentReader
 from app.configs.documents.writer import DocumentWriter
@@ -29,11 +29,11 @@ class Reconciler:
     """Decides intents whose writer died or gave up."""
 
     store: ConfigStore
-    log: ChangeLog
+    intents: Intents
     writer: DocumentWriter
 
     async def reconcile(self) -> None:
-        overdue = await self.log.overdue_intents(_BATCH)
+        overdue = await self.intents.overdue_intents(_BATCH)
         OPEN_INTENTS.set(len(overdue))
         for intent in overdue:
             await self._decide(intent)
@@ -46,7 +46,7 @@ class Reconciler:
             await self.writer.advance(document, intent.base + 1)
         else:
             # Not final: the request may still land, and `advance` will then find the intent.
-            await self.log.expire(intent.id)
+            await self.intents.expire(intent.id)
 
     async def _exists(self, document: DocumentId, version: int) -> bool:
         try:

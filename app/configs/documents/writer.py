@@ -19,7 +19,7 @@ import structlog
 
 from app.audit.fingerprints import Fingerprints
 from app.changes.errors import Gap, IdempotencyKeyReused, LogUnavailable
-from app.changes.log.port import ChangeLog
+from app.changes.log.port import ChangeLog, Intents
 from app.changes.model import (
     EXTERNAL_ACTOR,
     Action,
@@ -124,6 +124,7 @@ class DocumentWriter:
     def __init__(  # noqa: PLR0913 - the collaborators of every write
         self,
         store: ConfigStore,
+        intents: Intents,
         log: ChangeLog,
         cipher: Cipher,
         reader: DocumentReader,
@@ -140,6 +141,7 @@ class DocumentWriter:
         self._answer = seconds * _ANSWER_SHARE
         self.credential_policy = credential_policy
         self._store = store
+        self._intents = intents
         self._log = log
         self._cipher = cipher
         self._reader = reader
@@ -177,7 +179,7 @@ class DocumentWriter:
         """
         for attempt in range(_ATTEMPTS):
             key, digest = await self._identity(write, attempt)
-            intent = await self._log.intent_by_idempotency_key(key) if key is not None else None
+            intent = await self._intents.intent_by_idempotency_key(key) if key is not None else None
             if intent is None:
                 return None
             _refuse_reuse(write, intent, digest)
@@ -234,7 +236,7 @@ class DocumentWriter:
     ) -> Outcome:
         """Begin and carry out; `bound` counts until something may have been sent."""
         key, digest = await self._identity(write, attempt)
-        earlier = await self._log.intent_by_idempotency_key(key) if key is not None else None
+        earlier = await self._intents.intent_by_idempotency_key(key) if key is not None else None
         if earlier is not None:
             bound.reschedule(None)
             return await self._join(write, earlier, digest, started)
@@ -254,7 +256,7 @@ class DocumentWriter:
         if _is_large(base):  # the deadlines start after the work on a large document
             started += asyncio.get_running_loop().time() - began
             bound.reschedule(started + self._beginning)
-        begun = await self._log.begin(intent)
+        begun = await self._intents.begin(intent)
         bound.reschedule(None)
         if begun.id != intent.id:
             return await self._join(write, begun, digest, started)
@@ -433,7 +435,9 @@ class DocumentWriter:
             async with asyncio.timeout_at(started + self._answer):
                 pointer = await self.advance(document, body.version, known)
                 if pointer.version != body.version:  # others wrote on top of it meanwhile
-                    return await self._applied_outcome(document, await self._log.intent(intent.id))
+                    return await self._applied_outcome(
+                        document, await self._intents.intent(intent.id)
+                    )
         except (TimeoutError, LogUnavailable, StoreUnavailable) as error:
             raise WriteOutcomeUnknown(intent.id) from error
         self._reader.remember(document, body)
@@ -558,7 +562,7 @@ class DocumentWriter:
         draft = write_tombstone(document, base)
         body, text = await self._compose(intent, draft, base)
         facts = await run_apart(_is_large(base), self._fingerprints_of, document, base, body)
-        await self._log.begin(replace(intent, facts=facts))
+        await self._intents.begin(replace(intent, facts=facts))
         started = asyncio.get_running_loop().time()
         try:
             await self._carry_out(intent, body, text, started, first=True)

@@ -1,0 +1,158 @@
+"""Each adapter of the ports of a change log, set up for the tests of its promises."""
+
+import json
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from app.changes.log.embedded.ports import embedded_ports
+from app.changes.log.port import ChangeLog, Intents, LogPorts, Maintenance, Outbox
+from app.changes.log.postgres.connection import LogConnection
+from app.changes.log.postgres.ports import postgres_ports
+from app.postgres.engine import open_engine
+from app.sqlite.state import SQLiteState
+from tests.servers.deadlines import PATIENT_SECONDS
+
+TIMESTAMPS = (
+    ("changes", "at"),
+    ("changes", "logged_at"),
+    ("changes", "sent_at"),
+    ("documents", "updated_at"),
+    ("intents", "at"),
+    ("intents", "look_after"),
+    ("claims", "at"),
+)
+TABLES = ("audit", "changes", "claims", "documents", "horizon", "intents")
+
+
+@dataclass
+class Rig:
+    """The adapters of one log: their connection can be cut, and what they stored can grow old."""
+
+    here: LogPorts
+    elsewhere: LogPorts  # of another replica of the same log, if there can be any
+    reopen: Callable[[], Awaitable[LogPorts]]  # after a restart; `here` may be closed by it
+    cut: Callable[[], Awaitable[None]]
+    age: Callable[[float], Awaitable[None]]
+    audit: Callable[[], Awaitable[list[dict[str, Any]]]]
+    columns: Callable[[], Awaitable[set[str]]]
+
+    @property
+    def intents(self) -> Intents:
+        return self.here.intents
+
+    @property
+    def log(self) -> ChangeLog:
+        return self.here.log
+
+    @property
+    def outbox(self) -> Outbox:
+        return self.here.outbox
+
+    @property
+    def maintenance(self) -> Maintenance:
+        return self.here.maintenance
+
+
+async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
+    folder: Path = request.getfixturevalue("tmp_path")
+    state = SQLiteState(folder)
+    stack.push_async_callback(state.close)
+    here = embedded_ports(state)
+
+    async def reopen() -> LogPorts:
+        await state.close()
+        reopened = SQLiteState(folder)
+        stack.push_async_callback(reopened.close)
+        return embedded_ports(reopened)
+
+    def shift(connection: sqlite3.Connection, seconds: float) -> None:
+        def earlier(at: str) -> str:
+            moved = datetime.fromisoformat(at) - timedelta(seconds=seconds)
+            return moved.isoformat(timespec="microseconds")
+
+        connection.create_function("earlier", 1, earlier)
+        for table, column in TIMESTAMPS:
+            connection.execute(
+                f"UPDATE {table} SET {column} = earlier({column}) WHERE {column} IS NOT NULL"
+            )
+
+    def audit(connection: sqlite3.Connection) -> list[dict[str, Any]]:
+        rows = connection.execute("SELECT * FROM audit ORDER BY id")
+        return [{**row, "facts": row["facts"] and json.loads(row["facts"])} for row in rows]
+
+    def columns(connection: sqlite3.Connection) -> set[str]:
+        return {
+            f"{table}.{column['name']}"
+            for table in TABLES
+            for column in connection.execute(f"PRAGMA table_info({table})")
+        }
+
+    return Rig(
+        here=here,
+        elsewhere=here,
+        reopen=reopen,
+        cut=state.close,
+        age=lambda seconds: state.run(partial(shift, seconds=seconds)),
+        audit=lambda: state.read(audit),
+        columns=lambda: state.read(columns),
+    )
+
+
+async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
+    server = request.getfixturevalue("postgres_server")
+    url = server.migrated_database()
+    stack.callback(server.drop, url)
+    bench = await asyncpg.connect(url)
+    stack.push_async_callback(bench.close)
+
+    async def reopen() -> LogPorts:
+        connection = LogConnection(open_engine(url, PATIENT_SECONDS), url)
+        stack.push_async_callback(connection.close)
+        return postgres_ports(connection)
+
+    async def cut() -> None:
+        database = url.rpartition("/")[2]
+        outside = await asyncpg.connect(server.url)
+        await outside.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
+        await outside.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", database
+        )
+        await outside.close()
+
+    async def age(seconds: float) -> None:
+        for table, column in TIMESTAMPS:
+            await bench.execute(
+                f"UPDATE {table} SET {column} = {column} - $1::interval",
+                timedelta(seconds=seconds),
+            )
+
+    async def audit() -> list[dict[str, Any]]:
+        rows = await bench.fetch("SELECT * FROM audit ORDER BY id")
+        return [{**row, "facts": row["facts"] and json.loads(row["facts"])} for row in rows]
+
+    async def columns() -> set[str]:
+        rows = await bench.fetch(
+            "SELECT table_name || '.' || column_name AS name FROM information_schema.columns"
+            " WHERE table_name = ANY($1)",
+            TABLES,
+        )
+        return {row["name"] for row in rows}
+
+    return Rig(
+        here=await reopen(),
+        elsewhere=await reopen(),
+        reopen=reopen,
+        cut=cut,
+        age=age,
+        audit=audit,
+        columns=columns,
+    )
