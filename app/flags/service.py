@@ -1,24 +1,25 @@
-"""The use cases of flags and segments, but for evaluation."""
+"""The use cases of flags and segments, except evaluation."""
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from app.flags.cache import EnvironmentFlags, FlagCache
 from app.flags.definitions.representations import (
     difference,
     is_simple_form,
     patched_flag,
-    public_members,
     read_flag_body,
     read_segment_body,
 )
 from app.flags.errors import BadDefinition, BadEnvironment, FlagTypeInUse
 from app.flags.evaluation.usage import UsageCounter
+from app.flags.listing import FlagListing
 from app.flags.model import FlagUsage, Item, Kind, VersionAction, version_action
+from app.flags.presentation import FlagPresenter
 from app.flags.store.port import FlagStore
 from app.flags.writer import (
     Definition,
@@ -30,26 +31,13 @@ from app.flags.writer import (
     plan_replace,
 )
 from app.telemetry import FLAG_WRITES
-from app.workers import LARGE_TEXT, in_slices, run_apart, run_in_worker
+from app.workers import LARGE_TEXT, run_apart
 from pilothouse_core.definitions import DefinitionError
 from pilothouse_core.diff import Diff
 from pilothouse_core.flags.model import Flag
 from pilothouse_core.names import is_name
 
-T = TypeVar("T")
 _IN_USE = timedelta(days=1)
-_MANY_ITEMS = 500  # to look through them takes about as long as a thread does
-
-
-@dataclass(frozen=True, slots=True)
-class FlagFilter:
-    """Filters of a list; None means no filter."""
-
-    enabled: bool | None = None
-    tag: str | None = None
-    text: str | None = None
-    stale_days: int | None = None
-    archived: bool = False  # only these, which are left out otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +46,14 @@ class FlagService:
     sets: FlagCache
     writer: FlagWriter
     counter: UsageCounter
+
+    @property
+    def listing(self) -> FlagListing:
+        return FlagListing(self.sets, self.counter)
+
+    @property
+    def presenter(self) -> FlagPresenter:
+        return FlagPresenter(self.sets, self.counter)
 
     def environment(self, name: str) -> EnvironmentFlags:
         if not is_name(name):
@@ -81,96 +77,6 @@ class FlagService:
         if found is None:
             raise not_found(kind, name, known)
         return found
-
-    def public_members(self, item: Item) -> dict[str, Any]:
-        self.counter.collect()
-        return self.members_without_collecting(item)
-
-    async def page_of_members(
-        self, items: Sequence[Item], make: Callable[[Any], T], *, is_large: bool
-    ) -> list[T]:
-        """Show many as `make` makes them of their members."""
-        self.counter.collect()
-        if is_large:
-            return await run_in_worker(
-                lambda: [make(self.members_without_collecting(item)) for item in items]
-            )
-        return await in_slices(items, lambda item: make(self.members_without_collecting(item)))
-
-    def members_without_collecting(self, item: Item) -> dict[str, Any]:
-        """Return the public members without collecting counts first."""
-        known = self.sets.environment(item.environment)
-        is_known = item.kind == "flag" and known.live_item("flag", item.name) is item
-        members = public_members(item, known.flag(item.name) if is_known else None)
-        if item.kind == "flag":
-            members["last_evaluated_at"] = self.counter.last_evaluated_at(
-                item.environment, item.name
-            )
-        return members
-
-    async def list_items(self, kind: Kind, environment: str, wanted: FlagFilter) -> Sequence[Item]:
-        """Return the items of an environment that pass the filter, by name."""
-        items = self.environment(environment).items.values()
-        if wanted.stale_days is not None:
-            self.counter.collect()
-        return await run_apart(len(items) > _MANY_ITEMS, self._filter_items, kind, items, wanted)
-
-    def _filter_items(
-        self, kind: Kind, items: Iterable[Item], wanted: FlagFilter
-    ) -> Sequence[Item]:
-        found = [
-            item
-            for item in items
-            if item.kind == kind and (item.is_archived if wanted.archived else not item.is_deleted)
-        ]
-        if wanted != FlagFilter():
-            found = [item for item in found if self._is_wanted(item, wanted)]
-        return sorted(found, key=lambda item: item.name)
-
-    def _is_wanted(self, item: Item, wanted: FlagFilter) -> bool:
-        enabled, tags, description = self._listed_by(item)
-        if wanted.enabled is not None and enabled is not wanted.enabled:
-            return False
-        if wanted.tag is not None and wanted.tag not in tags:
-            return False
-        if wanted.text is not None:
-            told = f"{item.name} {description}".casefold()
-            if wanted.text.casefold() not in told:
-                return False
-        return wanted.stale_days is None or self._is_stale(item, wanted.stale_days)
-
-    def _listed_by(self, item: Item) -> tuple[Any, Sequence[str], str]:
-        """Return whether it is enabled, its tags and its description, as they were read before."""
-        known = self.sets.environment(item.environment)
-        if item.kind == "flag" and (flag := known.flag(item.name)) is not None:
-            return flag.enabled, flag.tags, flag.description
-        if item.kind == "segment" and (segment := known.segment(item.name)) is not None:
-            return None, (), segment.description
-        members: Mapping[str, Any] = json.loads(item.definition)
-        return members.get("enabled"), members.get("tags", ()), members.get("description", "")
-
-    def _is_stale(self, item: Item, days: int) -> bool:
-        """Tell whether a flag was neither evaluated nor created for this many days."""
-        last = self.counter.last_evaluated_at(item.environment, item.name) or item.created_at
-        return last <= datetime.now(UTC) - timedelta(days=days)
-
-    def flag_set(self, environment: str) -> bytes:
-        """Return the whole flag set of an environment as JSON, for local evaluation."""
-        found = self.environment(environment)
-        flags, segments = (
-            b",".join(
-                b'%b,"version":%d}' % (item.definition[:-1].encode(), item.version)
-                for item in found.items.values()
-                if item.kind == kind and not item.is_deleted
-            )
-            for kind in ("flag", "segment")
-        )
-        return b'{"environment":"%b","revision":%d,"flags":[%b],"segments":[%b]}' % (
-            environment.encode(),
-            found.revision,
-            flags,
-            segments,
-        )
 
     async def create(
         self, kind: Kind, environment: str, body: Mapping[str, Any], request: WriteRequest
@@ -303,18 +209,6 @@ class FlagService:
     async def usage(self, environment: str, name: str) -> FlagUsage | None:
         self.item("flag", environment, name)
         return (await self.counter.usage(environment)).get(name)
-
-    def count(self, environment: str, counts: Mapping[str, Mapping[str, int]]) -> None:
-        """Add a client's own evaluations; flags and variants that do not exist are ignored."""
-        found = self.environment(environment)
-        evaluated = [
-            (name, variant, times)
-            for name, variants in counts.items()
-            if (flag := found.flag(name)) is not None
-            for variant, times in variants.items()
-            if variant in flag.variants and times > 0
-        ]
-        self.counter.add(environment, evaluated)
 
 
 def _same_name(name: str, body: Mapping[str, Any]) -> str:

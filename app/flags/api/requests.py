@@ -6,11 +6,13 @@ from fastapi import Path, Query
 
 from app.access.model import Caller
 from app.changes.model import Idempotency
-from app.flags.api.schemas import BASE
+from app.flags.api.schemas import BASE, Comment
 from app.flags.errors import BadDefinition
+from app.flags.service import FlagService
 from app.flags.writer import WriteRequest
 from app.web.conditional import IfMatch
 from app.web.openapi import NAME
+from app.web.request_state import from_state
 
 EnvironmentParameter = Annotated[
     str, Query(description="Flags are not inherited.", json_schema_extra=NAME)
@@ -23,6 +25,12 @@ OptionalEnvironmentParameter = Annotated[
     str | None, Query(description="`default` unless stated here or in the body.")
 ]
 FlagName = Annotated[str, Path(json_schema_extra=NAME)]
+Flags = Annotated[FlagService, from_state("flags")]
+Force = Annotated[
+    bool,
+    Query(description="Give another type to a flag that was evaluated in the last 24 hours."),
+]
+Why = Annotated[Comment, Query(description="Why; kept in the history.")]
 
 
 def stated_environment(query: str | None, body: str | None) -> str:

@@ -13,8 +13,7 @@ from app.changes.revisions import (
     min_revision_dependency,
     wait_until_followed,
 )
-from app.flags.api.requests import EnvironmentParameter
-from app.flags.api.router import Flags
+from app.flags.api.requests import EnvironmentParameter, Flags
 from app.flags.api.schemas import (
     BASE,
     BatchIn,
@@ -26,6 +25,7 @@ from app.flags.api.schemas import (
 )
 from app.flags.errors import FlagNotFound
 from app.flags.evaluation.evaluator import FlagEvaluator
+from app.flags.flag_set import encode_flag_set
 from app.flags.service import FlagService
 from app.web.bodies import ContextRoute
 from app.web.conditional import IfNoneMatch, etag, matches, not_modified
@@ -127,8 +127,8 @@ async def flag_set(
     tag = etag(str(flags.environment(environment).revision))
     if matches(known, tag):
         return not_modified(tag, headers)
-    told = flags.flag_set(environment)
-    return Response(told, headers={**headers, "ETag": tag}, media_type=_JSON)
+    flag_set = encode_flag_set(flags.environment(environment))
+    return Response(flag_set, headers={**headers, "ETag": tag}, media_type=_JSON)
 
 
 @router.post(
@@ -140,5 +140,5 @@ async def flag_set(
 async def flag_usage(body: UsageIn, flags: Flags, caller: CurrentCaller) -> Response:
     """So that counts and `last_evaluated_at` stay true; what does not exist is passed over."""
     caller.demand(Right.EVALUATE, body.environment)
-    flags.count(body.environment, body.evaluations)
+    flags.counter.add_reported(flags.environment(body.environment), body.evaluations)
     return Response(status_code=204)

@@ -9,14 +9,17 @@ from app.access.caller import CurrentCaller
 from app.access.model import Right
 from app.changes.idempotency import Idempotent
 from app.changes.revisions import REVISION_HEADER, min_revision_dependency
+from app.flags.api.answers import answer_written
+from app.flags.api.definition_kind import FLAGS
 from app.flags.api.requests import (
     EnvironmentParameter,
     FlagName,
+    Flags,
+    Force,
     OptionalEnvironmentParameter,
     stated_environment,
     write_request,
 )
-from app.flags.api.router import FLAGS, Flags, Force, answer_written
 from app.flags.api.schemas import (
     BASE,
     FlagCopyIn,

@@ -18,8 +18,7 @@ from app.changes.stream.hub import Selection
 from app.errors import PilothouseError, TooLarge, Unavailable
 from app.flags.api import ofrep
 from app.flags.api.ofrep import OfrepError, OfrepResponse
-from app.flags.api.requests import EnvironmentParameter
-from app.flags.api.router import Flags
+from app.flags.api.requests import EnvironmentParameter, Flags
 from app.flags.api.router_evaluation import Evaluating
 from app.flags.errors import BadEnvironment
 from app.flags.service import FlagService

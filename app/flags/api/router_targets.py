@@ -10,9 +10,9 @@ from app.access.model import Caller, Right
 from app.changes.idempotency import Idempotent
 from app.changes.model import Idempotency
 from app.changes.revisions import REVISION_HEADER, min_revision_dependency
-from app.flags.api.requests import EnvironmentParameter, FlagName, write_request
-from app.flags.api.router import FLAGS, Flags
-from app.flags.api.schemas import BASE, Comment, FlagTargetsOut
+from app.flags.api.definition_kind import FLAGS
+from app.flags.api.requests import EnvironmentParameter, FlagName, Flags, Why, write_request
+from app.flags.api.schemas import BASE, FlagTargetsOut
 from app.flags.errors import BadDefinition
 from app.flags.targets import FlagTargets, Operation, read_lines, read_list
 from app.web.bodies import OCTETS, is_json, read_json, read_text
@@ -84,7 +84,6 @@ _Variant = Annotated[
         "for a flag that has it."
     ),
 ]
-_Why = Annotated[Comment, Query(description="Why; kept in the history.")]
 _DryRun = Annotated[bool, Query(description="Only say what would change.")]
 
 
@@ -103,7 +102,7 @@ async def replace_targets(
     expected: ExpectedVersions,
     environment: EnvironmentParameter = BASE,
     variant: _Variant = None,
-    comment: _Why = "",
+    comment: Why = "",
     *,
     dry_run: _DryRun = False,
 ) -> FlagTargetsOut:
@@ -140,7 +139,7 @@ async def append_targets(
     idempotency: Idempotent,
     environment: EnvironmentParameter = BASE,
     variant: _Variant = None,
-    comment: _Why = "",
+    comment: Why = "",
     *,
     dry_run: _DryRun = False,
 ) -> FlagTargetsOut:
@@ -175,7 +174,7 @@ async def remove_targets(
     caller: CurrentCaller,
     expected: ExpectedVersions,
     environment: EnvironmentParameter = BASE,
-    comment: _Why = "",
+    comment: Why = "",
     *,
     dry_run: _DryRun = False,
 ) -> FlagTargetsOut:

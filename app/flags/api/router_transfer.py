@@ -16,8 +16,8 @@ from app.changes.revisions import (
     min_revision_dependency,
     wait_until_followed,
 )
+from app.flags.api.definition_kind import FLAGS
 from app.flags.api.requests import EnvironmentParameter, write_request
-from app.flags.api.router import FLAGS
 from app.flags.api.schemas import BASE, ArrivalOut, Comment, FlagImportOut, UnexpressedOut
 from app.flags.transfer import ExportFormat, FlagTransfer, Format
 from app.flags.writer import EXPORT

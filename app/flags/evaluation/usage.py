@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 
+from app.flags.cache import EnvironmentFlags
 from app.flags.evaluation.evaluator import EvaluationCount, FlagEvaluator
 from app.flags.model import FlagUsage
 from app.flags.store.port import FlagStore
@@ -44,6 +45,19 @@ class UsageCounter:
             metrics[series if series in self._series else _OTHERS] += times
         for labels, times in metrics.items():
             VARIANT_EVALUATIONS.labels(*labels).inc(times)
+
+    def add_reported(
+        self, flags: EnvironmentFlags, counts: Mapping[str, Mapping[str, int]]
+    ) -> None:
+        """Add a client's own evaluations; flags and variants that do not exist are ignored."""
+        evaluated = [
+            (name, variant, times)
+            for name, variants in counts.items()
+            if (flag := flags.flag(name)) is not None
+            for variant, times in variants.items()
+            if variant in flag.variants and times > 0
+        ]
+        self.add(flags.name, evaluated)
 
     def collect(self) -> None:
         """Add the evaluator's counts to the pending ones and to the metrics."""
