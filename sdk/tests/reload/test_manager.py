@@ -332,7 +332,7 @@ async def test_a_callback_may_change_the_configuration_and_order_is_kept() -> No
 async def test_a_watched_source_is_reloaded_and_a_broken_watch_begins_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pilothouse.reload.manager._LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("pilothouse.reload.watchers._LONGEST_PAUSE_SECONDS", 0.01)
     source, heard = Held("s", {"a": 1}), Heard()
     async with managed(source) as manager:
         manager.subscribe(heard)

@@ -1,81 +1,61 @@
-"""One load of one source: what it holds, decrypted and held against its rules."""
+"""One load of one source: its content, decrypted and checked against its rules."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from pilothouse.reload.encryption import decrypt_tree
 from pilothouse.reload.errors import BadConfig, InvalidConfig, ReloadError, SourceUnavailable
-from pilothouse.reload.model import SourceInfo
+from pilothouse.reload.members import Member
 from pilothouse.reload.sources.port import ConfigSource, Validating
-from pilothouse.reload.state import Part
 from pilothouse.reload.validation import Rules
 from pilothouse_core.trees import Tree
 
 
-@dataclass(slots=True, eq=False)
-class Member:
-    """A source that was added, and how it is."""
-
-    source: ConfigSource
-    order: int
-    optional: bool | None
-    """None: a remote source may be away while another source brings something."""
-    began: int = 0
-    """Which load its part in force came from: one that began earlier never replaces it."""
-    error: str | None = None
-    last_loaded: datetime | None = None
-    watcher: "asyncio.Task[None] | None" = None
-
-    @property
-    def name(self) -> str:
-        return self.source.name
-
-    @property
-    def kind(self) -> str:
-        return str(getattr(self.source, "kind", type(self.source).__name__))
-
-    def part(self, data: Tree) -> Part:
-        return Part(self.source.priority, self.order, data)
-
-    def info(self) -> SourceInfo:
-        return SourceInfo(
-            name=self.name,
-            kind=self.kind,
-            priority=self.source.priority,
-            is_healthy=self.error is None and self.last_loaded is not None,
-            is_watched=self.watcher is not None and not self.watcher.done(),
-            last_loaded=self.last_loaded,
-            error=self.error,
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What came of a load: `data`, or `error`."""
+    """The outcome of a load: `data`, or `error`."""
 
     member: Member
     data: Tree | None = None
     error: str | None = None
     warnings: tuple[str, ...] = ()
-    is_away: bool = False  # nothing is known to be wrong with what the source holds
+    is_unavailable: bool = False  # the source could not be read; its content may be valid
 
 
 async def load(member: Member, keys: Sequence[bytes]) -> Loaded:
-    """Load a source; whatever goes wrong is told in the result."""
+    """Load a source; the result has whatever fails."""
     try:
         config = await member.source.load_config()
         data = await asyncio.to_thread(_decrypt_and_validate, member.source, config, keys)
     except SourceUnavailable as error:
-        return Loaded(member, error=str(error), is_away=True)
+        return Loaded(member, error=str(error), is_unavailable=True)
     except ReloadError as error:
         return Loaded(member, error=str(error))
-    except Exception as error:  # noqa: BLE001 - a source may be anybody's
+    except Exception as error:  # noqa: BLE001 - a source may be code of the program
         return Loaded(member, error=f"{type(error).__name__}: {error}")
     warnings = getattr(member.source, "warnings", ())
     return Loaded(member, data, warnings=tuple(f"{member.name}: {one}" for one in warnings))
+
+
+def errors_at_start(outcomes: Sequence[Loaded]) -> dict[str, str]:
+    """Return, by the names of their sources, the errors that keep a manager from starting."""
+    return {
+        one.member.name: one.error
+        for one in outcomes
+        if one.error is not None and not one.member.optional and not _has_backup(one, outcomes)
+    }
+
+
+def _has_backup(failed: Loaded, outcomes: Sequence[Loaded]) -> bool:
+    """Tell whether a remote source is unavailable while another one, of any kind, has content."""
+    return (
+        failed.is_unavailable
+        and failed.member.is_remote
+        and failed.member.optional is None
+        and any(one.error is None and (one.data or one.member.is_remote) for one in outcomes)
+    )
 
 
 def _decrypt_and_validate(source: ConfigSource, config: Any, keys: Sequence[bytes]) -> Tree:

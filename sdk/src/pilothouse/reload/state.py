@@ -7,12 +7,13 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pilothouse.changes import ConfigChange, differences
+from pilothouse.copies import deep_copy
 from pilothouse.forks import ForkLock
 from pilothouse.reload.merge import merge_layers
 from pilothouse.reload.model import VersionInfo
 from pilothouse.reload.paths import ABSENT, value_at
 from pilothouse.reload.sharing import share_unchanged
-from pilothouse_core.trees import Tree, is_section
+from pilothouse_core.trees import Tree, copy_sections, is_section, set_in, without_key
 
 RUNTIME = "runtime"
 """The layer of `override`, above all sources; no source can have this name."""
@@ -126,6 +127,31 @@ class ManagedState:
             self._versions.clear()
             self._versions.extend(kept)
             return commit
+
+    def override(self, path: str, value: Any) -> Commit:
+        """Set a value, or the members of a section, in the runtime layer.
+
+        Raises ValueError, KeysConflict, and what the check raises.
+        """
+        if not all(path.split(".")):
+            raise ValueError(f"{path!r} is not a dotted path")
+        own = deep_copy(value)
+
+        def change(parts: Parts) -> Parts:
+            runtime = copy_sections(without_key(parts.runtime, path))
+            set_in(runtime, path, own)
+            return with_runtime(parts, runtime)
+
+        return self.commit(f"override of {path}", change)
+
+    def clear_override(self, path: str | None) -> Commit:
+        """Remove the overrides at and below `path`, or all. Raises what the check raises."""
+
+        def change(parts: Parts) -> Parts:
+            runtime: Tree = {} if path is None else without_key(parts.runtime, path)
+            return with_runtime(parts, runtime)
+
+        return self.commit(f"clearing of {path or 'all overrides'}", change)
 
     def roll_back(self, steps: int) -> Commit:
         """Put all parts back as they were `steps` versions ago, as a new version.

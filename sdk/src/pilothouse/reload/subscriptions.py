@@ -141,7 +141,7 @@ class Subscriptions:
         if batch:
             self._waiting.append(batch)
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Tell what was noted, unless somebody is at it: they go on with it then."""
         while True:
             with self._lock.lock:
