@@ -1,9 +1,9 @@
-"""Hot reload with everything awaited: for programs written for that form of the API.
+"""The hot-reload manager with awaited calls, for programs written for that form of the API.
 
 A thin layer: the manager, the sources and the manager of the process are those of
-`pilothouse.reload`, which says how they behave. Here reads are awaited as well, subscribers are
-called with the list of all changes of a reload, times are naive and in UTC, and the priorities of
-sources begin at 0.
+`pilothouse.reload`, where their behaviour is documented. Here reads are awaited as well,
+subscribers are called with the list of all changes of a reload, times are naive and in UTC, and
+the priorities of sources begin at 0.
 """
 
 import inspect
@@ -51,7 +51,7 @@ Reference = weakref.ReferenceType[Subscription]
 
 @dataclass(frozen=True, slots=True)
 class ConfigMetrics:
-    """What has been counted; the load of `start` is the first reload."""
+    """Counts of reloads; the load of `start` is the first one."""
 
     total_reloads: int = 0
     successful_reloads: int = 0
@@ -75,7 +75,7 @@ class ConfigVersion:
 
 
 class ConfigSource(ABC):
-    """A source. Subclasses load, and say whether a load would bring something else."""
+    """The base of sources. Subclasses load, and report whether a load would differ."""
 
     def __init__(self, name: str, priority: int = 0) -> None:
         self.name = name
@@ -83,23 +83,23 @@ class ConfigSource(ABC):
 
     @abstractmethod
     async def load_config(self) -> dict[str, Any]:
-        """Return all it holds; whatever it raises, the last good part stays."""
+        """Return the whole content; if it raises, the last good content stays in force."""
 
     @abstractmethod
     async def is_modified(self) -> bool:
-        """Tell whether a load would bring something else than the last one did."""
+        """Tell whether a load would return something else than the last one."""
 
     async def validate_config(self, config: Mapping[str, Any]) -> tuple[bool, list[str]]:
-        """Tell whether `config` may be used, and what is wrong with it.
+        """Return whether `config` is valid, and its flaws.
 
-        Where a subclass overrides it, a load that is not valid is refused. This one names
-        credentials that are written in `config`, which refuses no load.
+        If a subclass overrides this, an invalid load is refused. This method names credentials
+        written in `config`, which do not refuse a load.
         """
         return _verdict(list(hard_coded(config)))
 
 
 class _Plain(Protocol):
-    """What the sources of `pilothouse.reload` have in common."""
+    """The members that the sources of `pilothouse.reload` share."""
 
     @property
     def name(self) -> str: ...
@@ -128,9 +128,9 @@ class _Wrapping(ConfigSource):
         return await self.plain.is_modified()
 
     async def validate_config(self, config: Mapping[str, Any]) -> tuple[bool, list[str]]:
-        """Tell whether nothing is wrong with `config`, and what is: by its rules, or credentials.
+        """Return whether `config` has no flaws, and its flaws: of its rules, and credentials.
 
-        Credentials refuse no load, unless the rules say so.
+        Credentials do not refuse a load, unless the rules say so.
         """
         return _verdict(self.plain.validate_config(config))
 
@@ -154,7 +154,7 @@ class FileConfigSource(_Wrapping):
         )
 
     async def validate_config(self, config: Mapping[str, Any]) -> tuple[bool, list[str]]:
-        """As of other sources, but that what the last load took from variables is not written."""
+        """As for other sources, except that values of the last load from variables are allowed."""
         plain = self.plain
         if not isinstance(plain, reload.FileConfigSource):
             return await super().validate_config(config)
@@ -164,7 +164,7 @@ class FileConfigSource(_Wrapping):
 class EnvironmentConfigSource(_Wrapping):
     """As `pilothouse.EnvironmentConfigSource`, with both spellings: `debug.mode`, `debug_mode`."""
 
-    def __init__(  # noqa: PLR0913 - each is a choice of its own
+    def __init__(  # noqa: PLR0913 - independent options
         self,
         prefix: str,
         name: str | None = None,
@@ -189,7 +189,7 @@ class EnvironmentConfigSource(_Wrapping):
         )
 
     async def validate_config(self, config: Mapping[str, Any]) -> tuple[bool, list[str]]:
-        """As of other sources, but that credentials may stand in variables."""
+        """As for other sources, except that credentials are allowed in variables."""
         flaws = self.plain.validate_config(config)
         return _verdict([flaw for flaw in flaws if flaw.kind != "credential"])
 
@@ -197,7 +197,7 @@ class EnvironmentConfigSource(_Wrapping):
 class RemoteConfigSource(_Wrapping):
     """As `pilothouse.RemoteConfigSource`."""
 
-    def __init__(  # noqa: PLR0913 - each is a choice of its own
+    def __init__(  # noqa: PLR0913 - independent options
         self,
         url: str,
         headers: Mapping[str, str] | None = None,
@@ -229,13 +229,13 @@ class RemoteConfigSource(_Wrapping):
         )
 
     def _is_circuit_open(self) -> bool:
-        """Tell whether every server is left alone after failures in a row."""
+        """Tell whether the circuit breakers of all servers are open."""
         servers = self.plain.servers if isinstance(self.plain, reload.RemoteConfigSource) else ()
         return bool(servers) and all(server.breaker.is_open for server in servers)
 
 
 class _Adapted:
-    """A source of this form as the manager takes sources: what is not valid is not loaded."""
+    """Adapts a source of this form to the manager: an invalid load is refused."""
 
     def __init__(self, given: ConfigSource) -> None:
         self.given = given
@@ -268,11 +268,11 @@ class _Adapted:
 
 
 class ConfigManager:
-    """`pilothouse.ConfigManager` with everything awaited; `inner` is that one, for all it can."""
+    """`pilothouse.ConfigManager` with awaited calls; `inner` is that one, for all its methods."""
 
     def __init__(
         self,
-        watch_files: bool = True,  # noqa: FBT001, FBT002 - as known
+        watch_files: bool = True,  # noqa: FBT001, FBT002 - the signature of this form
         max_config_versions: int = 50,
         *,
         rules: Rules | None = None,
@@ -287,7 +287,7 @@ class ConfigManager:
             encryption_key=encryption_key,
             metrics_registry=metrics_registry,
         )
-        self._given: dict[str, tuple[object, Any]] = {}  # by name, as taken and as given
+        self._given: dict[str, tuple[object, Any]] = {}  # by name: adapted, and as given
         self._last_start: ReloadResult | None = None
         self._start_count, self._start_seconds = 0, 0.0
         self._started_at: datetime | None = None
@@ -295,7 +295,7 @@ class ConfigManager:
     async def add_source(
         self, source: ConfigSource | reload.ConfigSource, *, optional: bool | None = None
     ) -> None:
-        """Add a source; while the manager runs it has been loaded when this returns."""
+        """Add a source; if the manager runs, returns when it has been loaded."""
         taken = _as_taken(source)
         self.inner.add_source(taken, optional=optional)
         self._given[taken.name] = taken, source
@@ -313,19 +313,19 @@ class ConfigManager:
             self._started_at = datetime.now(timezone.utc)
 
     async def stop(self) -> None:
-        """Stop watching; what was loaded last stays readable."""
+        """Stop watching; the last content stays readable."""
         await self.inner.stop()
 
     async def get_config(self, path: str | None = None, default: Any = None) -> Any:
-        """Return the value or section at a dotted path, without a path everything."""
+        """Return the value or section at a dotted path, or everything without a path."""
         return self.inner.get_section() if path is None else self.inner.get_config(path, default)
 
     async def get_section(self, section: str = "") -> dict[str, Any]:
-        """Return a section, {} where there is none. Raises TypeError where there is a value."""
+        """Return a section, {} if there is none. Raises TypeError if there is a value."""
         return self.inner.get_section(section)
 
     async def reload(self, source_name: str | None = None) -> ReloadResult:
-        """Load one source or all of them. Raises LookupError for a name nobody has."""
+        """Load one source or all of them. Raises LookupError for an unknown name."""
         return await self.inner.reload(source_name)
 
     async def rollback(self, steps: int = 1) -> ReloadResult:
@@ -337,8 +337,8 @@ class ConfigManager:
     ) -> Reference:
         """Call `callback` with the list of all changes of a reload; it may be async.
 
-        The reference is for `unsubscribe`, and dead once that is done. Bound methods are held
-        weakly, functions until then.
+        The reference is for `unsubscribe`, after which it is dead. Bound methods are referenced
+        weakly, functions are kept until then.
         """
         return weakref.ref(self.inner.subscribe_to_batches(callback, path))
 
@@ -394,12 +394,12 @@ _current: ConfigManager | None = None
 
 async def initialize_config_manager(
     sources: Iterable[ConfigSource | reload.ConfigSource] | None = None,
-    watch_files: bool = True,  # noqa: FBT001, FBT002 - as known
+    watch_files: bool = True,  # noqa: FBT001, FBT002 - the signature of this form
 ) -> ConfigManager:
     """Start a manager of these sources and make it the one of this process; return it.
 
-    Without sources it is made from `CONFIG_DIR`, `APP_CONFIG_WATCH` and `APP_CONFIG_SOURCES`. One
-    that was there before is stopped. Raises StartFailed and BadConfig.
+    Without sources it is created from `CONFIG_DIR`, `APP_CONFIG_WATCH` and `APP_CONFIG_SOURCES`.
+    The previous manager is stopped. Raises StartFailed and BadConfig.
     """
     global _current  # noqa: PLW0603 - one for the process
     if sources is None:
@@ -420,7 +420,7 @@ async def shutdown_config_manager() -> None:
 
 
 def get_config_manager() -> ConfigManager | None:
-    """Return the manager of this process, None where there is none."""
+    """Return the manager of this process, None if there is none."""
     global _current  # noqa: PLW0603 - one for the process
     inner = current.find_config_manager()
     if inner is None:
@@ -449,7 +449,7 @@ def _as_taken(source: ConfigSource | reload.ConfigSource) -> Any:
 
 
 def _wrap_source(plain: Any) -> Any:
-    """Return a source that another part of the program added in the form it has here."""
+    """Return a source, added by another part of the program, in the form of this module."""
     forms: dict[type[Any], type[_Wrapping]] = {
         reload.FileConfigSource: FileConfigSource,
         reload.EnvironmentConfigSource: EnvironmentConfigSource,

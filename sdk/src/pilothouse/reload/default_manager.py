@@ -1,4 +1,4 @@
-"""The one manager of a process, for programs that do not hand theirs around."""
+"""The one manager of a process, for programs that do not pass theirs around."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ _current: ConfigManager | None = None
 async def initialize_config_manager(manager: ConfigManager | None = None) -> ConfigManager:
     """Start a manager and make it the one of this process; return it.
 
-    Without one it is made from `CONFIG_DIR`, `APP_CONFIG_WATCH` and `APP_CONFIG_SOURCES`, see
-    `manager_from_environment`. One that was there before is stopped once the new one has started.
-    Raises StartFailed and BadConfig.
+    Without an argument it is created from `CONFIG_DIR`, `APP_CONFIG_WATCH` and
+    `APP_CONFIG_SOURCES`, see `manager_from_environment`. The previous manager is stopped once the
+    new one has started. Raises StartFailed and BadConfig.
     """
     before, started = _current, manager or manager_from_environment()
     await started.start()
@@ -25,7 +25,7 @@ async def initialize_config_manager(manager: ConfigManager | None = None) -> Con
 
 
 def initialize_config_manager_sync(manager: ConfigManager | None = None) -> ConfigManager:
-    """Do as `initialize_config_manager` does, for a program without an event loop."""
+    """The form of `initialize_config_manager` for a program without an event loop."""
     before, started = _current, manager or manager_from_environment()
     started.start_sync()
     _make_current(started)
@@ -43,7 +43,7 @@ async def shutdown_config_manager() -> None:
 
 
 def shutdown_config_manager_sync() -> None:
-    """Do as `shutdown_config_manager` does, for a program without an event loop."""
+    """The form of `shutdown_config_manager` for a program without an event loop."""
     before = _current
     _make_current(None)
     if before is not None:
@@ -58,7 +58,7 @@ def get_config_manager() -> ConfigManager:
 
 
 def find_config_manager() -> ConfigManager | None:
-    """Return the manager of this process, None where there is none."""
+    """Return the manager of this process, None if there is none."""
     return _current
 
 
@@ -73,5 +73,5 @@ def get_config_section(path: str = "") -> dict[str, Any]:
 
 
 def _make_current(manager: ConfigManager | None) -> None:
-    global _current  # noqa: PLW0603 - one for the process is what this module is for
+    global _current  # noqa: PLW0603 - the state of this module: one for the process
     _current = manager

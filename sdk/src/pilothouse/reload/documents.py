@@ -14,13 +14,13 @@ SUFFIXES = (".yaml", ".yml", ".json", ".toml", ".env")
 
 
 def read_document(content: bytes, suffix: str) -> dict[str, Any]:
-    """Return what a file with this suffix holds.
+    """Return the content of a file with this suffix.
 
-    Raises BadConfig for bad syntax, members that stand twice, NaN and infinity, an empty file and
-    a top level that is not a mapping.
+    Raises BadConfig for bad syntax, repeated members, NaN and infinity, an empty file and a top
+    level that is not a mapping.
     """
     if not content.strip():
-        # An editor may just be writing it: nothing must not replace everything.
+        # An editor may be writing it at this moment: nothing must not replace everything.
         raise BadConfig("is empty; a configuration without members is written {}")
     value = _value(content, suffix)
     if not isinstance(value, dict):
@@ -29,7 +29,7 @@ def read_document(content: bytes, suffix: str) -> dict[str, Any]:
 
 
 def suffix_of(name: str) -> str:
-    """Return what says how a file is read; `.env` has no suffix and is one."""
+    """Return the suffix by which a file is read; for the name `.env`, which has none, `.env`."""
     return ".env" if name == ".env" else PurePath(name).suffix.lower()
 
 
@@ -41,7 +41,7 @@ def _value(content: bytes, suffix: str) -> Any:
             return dotenv_text.loads(_decode(content))
         case ".json":
             try:
-                # Editors of Windows begin a file with the mark.
+                # Editors on Windows write a byte order mark.
                 return strict_json.loads(content.removeprefix(codecs.BOM_UTF8))
             except strict_json.BadJson as error:
                 raise BadConfig(f"not JSON: {error.reason}") from None
@@ -65,7 +65,7 @@ def _decode(content: bytes) -> str:
 
 
 def write_document(config: Mapping[str, Any], suffix: str) -> bytes:
-    """Return the text of a file with this suffix. Raises BadConfig for what JSON cannot hold."""
+    """Return the text of a file with this suffix. Raises BadConfig for values JSON cannot hold."""
     try:
         text = json.dumps(dict(config), allow_nan=False, ensure_ascii=False, indent=2)
     except (TypeError, ValueError) as error:

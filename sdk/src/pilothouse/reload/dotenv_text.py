@@ -22,9 +22,9 @@ _ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 def loads(text: str) -> Tree:
     """Return the tree of all variables.
 
-    In single quotes everything is literal, in double quotes escapes are read; both are text. What
-    stands without quotes ends before ` #`, and is read as a variable is. References (`${NAME}`)
-    stay, but not as such in single quotes. Raises BadConfig, which names the line.
+    In single quotes everything is literal, in double quotes escapes are read; both are text. A
+    value without quotes ends before ` #`, and is read like a variable. References (`${NAME}`) are
+    kept; in single quotes they are escaped. Raises BadConfig, which names the line.
     """
     tree: Tree = {}
     seen: dict[str, str] = {}
@@ -34,7 +34,7 @@ def loads(text: str) -> Tree:
         line = blank or _LINE.match(text, position)
         number = text.count("\n", 0, position) + 1
         if line is None:
-            raise BadConfig(f"line {number} is no NAME=value")
+            raise BadConfig(f"line {number} is not of the form NAME=value")
         position = line.end()
         if blank is not None:
             continue
@@ -54,5 +54,5 @@ def _value(line: re.Match[str]) -> Any:
     if (literal := line["literal"]) is not None:
         return literal.replace("${", "$${")
     if (quoted := line["quoted"]) is not None:
-        return _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[1]), quoted)
+        return _ESCAPE.sub(lambda escape: _ESCAPES.get(escape[1], escape[1]), quoted)
     return read_variable(line["plain"])

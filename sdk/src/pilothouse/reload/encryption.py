@@ -1,4 +1,4 @@
-"""Values that lie encrypted in a source: `{"$encrypted": "v1.…"}`, AES-256-GCM."""
+"""Encrypted values in a source: `{"$encrypted": "v1.…"}`, AES-256-GCM."""
 
 import base64
 import json
@@ -16,17 +16,17 @@ _VERSION = "v1."
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
 _CONTAINERS = frozenset({dict, list})
-# So that a ciphertext of another program with the same key is not taken for a configuration.
+# Another program may use the same key: its ciphertexts must not be read as configurations.
 _PURPOSE = b"pilothouse configuration value 1"
 
 
 def new_key() -> str:
-    """Return a fresh key as text, to be kept in a file or a secret store."""
+    """Return a new random key as text, for a file or a secret store."""
     return base64.urlsafe_b64encode(os.urandom(_KEY_BYTES)).decode()
 
 
 def read_key(key: bytes | str) -> bytes:
-    """Return the 32 bytes of a key, which may be written in base64 or as hexadecimal digits.
+    """Return the 32 bytes of a key, given as such, in base64, or as hexadecimal digits.
 
     Raises ValueError.
     """
@@ -36,21 +36,21 @@ def read_key(key: bytes | str) -> bytes:
     try:
         if len(text) == 2 * _KEY_BYTES:
             return bytes.fromhex(text)
-        found = base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
+        decoded = base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
     except ValueError:
-        found = b""
-    if len(found) != _KEY_BYTES:
-        raise ValueError("a key is 32 bytes, or they in base64 or as 64 hexadecimal digits")
-    return found
+        decoded = b""
+    if len(decoded) != _KEY_BYTES:
+        raise ValueError("a key is 32 bytes, also in base64 or as 64 hexadecimal digits")
+    return decoded
 
 
 def key_from_file(path: str | os.PathLike[str]) -> bytes:
-    """Return the key that a file holds. Raises OSError and ValueError."""
+    """Return the key in a file. Raises OSError and ValueError."""
     return read_key(Path(path).read_bytes())
 
 
 def encrypt_value(value: Any, key: bytes | str) -> dict[str, str]:
-    """Return what stands for `value`, a JSON value or a whole section, in a source."""
+    """Return the encrypted form of `value`, a JSON value or a whole section, for a source."""
     nonce = os.urandom(_NONCE_BYTES)
     plain = json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
     sealed = nonce + _cipher(read_key(key)).encrypt(nonce, plain, _PURPOSE)
@@ -58,7 +58,7 @@ def encrypt_value(value: Any, key: bytes | str) -> dict[str, str]:
 
 
 def decrypt_value(value: Mapping[str, Any], keys: Sequence[bytes]) -> Any:
-    """Return what `encrypt_value` was given. Raises Undecryptable, and BadConfig."""
+    """Return the value that `encrypt_value` encrypted. Raises Undecryptable and BadConfig."""
     sealed = _ciphertext(value)
     if not keys:
         raise Undecryptable("is encrypted, and no key was given")
@@ -70,7 +70,7 @@ def decrypt_value(value: Mapping[str, Any], keys: Sequence[bytes]) -> Any:
         try:
             return loads(plain)
         except BadJson as error:
-            raise BadConfig(f"holds encrypted what is not JSON: {error.reason}") from None
+            raise BadConfig(f"is encrypted, and not JSON when decrypted: {error.reason}") from None
     raise Undecryptable("is encrypted with another key, or was tampered with")
 
 
@@ -92,9 +92,9 @@ def _ciphertext(value: Mapping[str, Any]) -> bytes:
 def decrypt_tree(
     tree: Mapping[str, Any], keys: Sequence[bytes], path: str = ""
 ) -> Mapping[str, Any]:
-    """Return the tree with every encrypted value in plain; parts without any are shared with it.
+    """Return the tree with every value decrypted; parts without encrypted values are shared.
 
-    Raises Undecryptable and BadConfig, which name the place.
+    Raises Undecryptable and BadConfig, which name the path.
     """
     result: dict[str, Any] | None = None
     for name, value in tree.items():
@@ -107,7 +107,7 @@ def decrypt_tree(
 
 
 def _may_hold(value: Any) -> bool:
-    """Tell whether there is anything in it to look into: most sections and lists hold leaves."""
+    """Tell whether an encrypted value may be in it: most sections and lists only have leaves."""
     if isinstance(value, list):
         return not _CONTAINERS.isdisjoint(map(type, value))
     return ENCRYPTED in value or not _CONTAINERS.isdisjoint(map(type, value.values()))

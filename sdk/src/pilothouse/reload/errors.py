@@ -1,14 +1,14 @@
-"""What can go wrong with configurations that are read while a program runs."""
+"""Errors of configurations that are read while a program runs."""
 
 from collections.abc import Mapping, Sequence
 
 
 class ReloadError(Exception):
-    """Something a source or its content cannot be used for; the last good part stays."""
+    """A source or its content cannot be used; its last good content stays in force."""
 
 
 class BadConfig(ReloadError):
-    """The content of a source cannot be read, or cannot be read in only one way."""
+    """The content of a source is malformed or ambiguous."""
 
 
 class MissingVariable(BadConfig):
@@ -20,15 +20,15 @@ class MissingVariable(BadConfig):
 
 
 class Undecryptable(BadConfig):
-    """A value is encrypted, and no key that was given opens it."""
+    """A value is encrypted, and none of the given keys decrypts it."""
 
 
 class SourceUnavailable(ReloadError):
-    """What holds a source's content cannot be reached, refuses, or answers something else."""
+    """The server or file of a source is unreachable, refuses, or gives an unexpected answer."""
 
 
 class InvalidConfig(ReloadError):
-    """A configuration breaks its rules; `flaws` names each place, never a value."""
+    """A configuration breaks its rules; `flaws` has each path, never a value."""
 
     def __init__(self, flaws: Sequence[object]) -> None:
         super().__init__("; ".join(map(str, flaws)))
@@ -36,7 +36,7 @@ class InvalidConfig(ReloadError):
 
 
 class StartFailed(ReloadError):
-    """A source that must be there could not be loaded when the manager started."""
+    """A required source could not be loaded when the manager started."""
 
     def __init__(self, errors: Mapping[str, str]) -> None:
         super().__init__("; ".join(f"{name}: {reason}" for name, reason in errors.items()))

@@ -14,7 +14,7 @@ _WORDS = {"True": True, "TRUE": True, "False": False, "FALSE": False}
 
 
 def read_variable(text: str) -> Any:
-    """Return what a variable holds: as `read_value` does, or a boolean in Python's spelling."""
+    """Return the value of a variable, as `read_value` does, or a boolean in Python's spelling."""
     return _WORDS[text] if text in _WORDS else read_value(text)
 
 
@@ -22,11 +22,11 @@ def expand_tree(tree: Tree, environment: Mapping[str, str]) -> Tree:
     """Return the tree with every reference replaced; parts without any are shared with it.
 
     `${NAME}` is a variable of `environment`, `${NAME:default}` one that may be absent; everything
-    between the colon and the brace is the default, also nothing. `${NAME:-default}` takes the
-    default for an empty variable as well. A default may hold references. White space around the
-    name and around a default does not count. A text that is one reference and nothing else is read
-    as `read_value` does (`${PORT:8080}` is a number). `$${` stands for `${`. What a variable holds
-    is not expanded again. Names of members are left alone.
+    between the colon and the brace is the default, which may be empty. `${NAME:-default}` uses the
+    default for an empty variable as well. A default may contain references. White space around the
+    name and around a default is ignored. A text that is one reference and nothing else is read as
+    `read_value` does (`${PORT:8080}` is a number). `$${` is an escaped `${`. The value of a
+    variable is not expanded again. Names of members are not expanded.
 
     Raises MissingVariable, which names every absent variable at once, and BadConfig for `${` that
     begins no reference.
@@ -41,7 +41,7 @@ def expand_tree(tree: Tree, environment: Mapping[str, str]) -> Tree:
 def _expanded_section(
     tree: Tree, environment: Mapping[str, str], missing: dict[str, None], path: str
 ) -> Tree:
-    """Copy only what differs: few texts of a large file are references."""
+    """Copy only changed parts: few texts of a large file are references."""
     result = tree
     for name, value in tree.items():
         kind = type(value)
@@ -82,7 +82,7 @@ class _Expansion:
         self._path = path
 
     def expand(self, text: str, depth: int = 0) -> tuple[str, bool]:
-        """Return the text with its references replaced, and whether it was one and nothing else."""
+        """Return the text with references replaced, and whether it was exactly one reference."""
         if depth > MAX_NESTING:
             raise BadConfig(f"{self._path}: more than {MAX_NESTING} references inside each other")
         parts: list[str] = []

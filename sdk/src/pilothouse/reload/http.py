@@ -1,4 +1,4 @@
-"""One server that configuration is fetched from: behind a breaker, its failures in our words."""
+"""One server from which configuration is fetched, behind a circuit breaker."""
 
 import asyncio
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ _PAUSE_SECONDS = 30.0
 
 
 class NothingThere(SourceUnavailable):
-    """The server answers, and has nothing at this place."""
+    """The server answers that there is nothing at this URL."""
 
 
 class Server:
-    """Requests to one address, of one attempt each: who polls tries again anyway."""
+    """Requests to one address, with one attempt each: a poll tries again anyway."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Server:
         self.url = self._connect().url
         self.breaker = breaker or Breaker(pause=_PAUSE_SECONDS)
         self.shown = _loggable_url(self.url)
-        """The URL without what may be secret in it."""
+        """The URL without parts that may be secret."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._transport: Transport | None = None
 
@@ -54,8 +54,8 @@ class Server:
     ) -> Answer:
         """Return an answer of 2xx or 304.
 
-        Raises NothingThere for 404, and SourceUnavailable for everything else that goes wrong,
-        also without asking while the breaker is open.
+        Raises NothingThere for 404, and SourceUnavailable for every other failure; while the
+        breaker is open it does so without a request.
         """
         if not self.breaker.try_call():
             raise SourceUnavailable(f"{self.shown} is left alone after failures in a row")
@@ -70,7 +70,7 @@ class Server:
                 self.breaker.record_trial()  # a call may last longer than a pause
             raise SourceUnavailable(self._error_message(error)) from error
         except PilothouseError as error:
-            # It answers: a breaker would not help.
+            # The server answers: a breaker would not help.
             self.breaker.record_success()
             if isinstance(error, NotFound) or error.status == _NOT_FOUND:
                 raise NothingThere(f"{self.shown}{path}: there is nothing here (404)") from error
@@ -79,8 +79,8 @@ class Server:
         return answer
 
     def _error_message(self, error: PilothouseError) -> str:
-        said = str(error).replace(self.url, self.shown)
-        return said if said.startswith(self.shown) else f"{self.shown}: {said}"
+        message = str(error).replace(self.url, self.shown)
+        return message if message.startswith(self.shown) else f"{self.shown}: {message}"
 
     def open_transport(self) -> Transport:
         """Return the connections of this event loop: a second `asyncio.run` needs new ones."""

@@ -1,7 +1,7 @@
-"""The merge of the core's layers, without saying where each value comes from, and so for free.
+"""The merge of the core's layers, without the source of each value, which costs most of the time.
 
-Sections that only one layer has are shared, not copied: two large files that have little in common
-are merged in no time, and what has not changed since the last merge is the same object again.
+Sections that only one layer has are shared, not copied: two large files with few common sections
+are merged quickly, and a section that has not changed since the last merge is the same object.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Counting reloads, and the same figures for Prometheus where its client is installed."""
+"""Counts of reloads, also for Prometheus if its client is installed."""
 
 from datetime import datetime, timezone
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 
 class Measures(Protocol):
-    """Where figures go besides `get_metrics`."""
+    """Receives the same figures as `get_metrics`."""
 
     def open(self) -> None: ...
 
@@ -22,7 +22,7 @@ class Measures(Protocol):
 
 
 class NoMeasures:
-    """Nobody measures."""
+    """Measures nothing."""
 
     def open(self) -> None: ...
 
@@ -74,7 +74,7 @@ class PrometheusMeasures:
 
 
 def measures_for(registry: Any | None) -> Measures:
-    """Return measures in a registry of prometheus-client; none without it or without a registry."""
+    """Return measures in a registry of prometheus-client; NoMeasures without either of them."""
     if registry is None:
         return NoMeasures()
     try:
@@ -84,7 +84,7 @@ def measures_for(registry: Any | None) -> Measures:
 
 
 class Tally:
-    """What has been counted so far."""
+    """The counts of one manager."""
 
     def __init__(self, measures: Measures) -> None:
         self.measures = measures

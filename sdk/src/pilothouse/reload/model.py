@@ -10,7 +10,7 @@ from pilothouse.changes import ConfigChange
 
 
 class ReloadStatus(Enum):
-    """How a reload ended."""
+    """The outcome of a reload."""
 
     SUCCESS = "success"
     FAILED = "failed"
@@ -19,16 +19,16 @@ class ReloadStatus(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ReloadResult:
-    """What a reload did."""
+    """The outcome of a reload, and the changes it made."""
 
     status: ReloadStatus
     source: str | None
-    """The one source that was asked for; None for all of them."""
+    """The one source that was loaded; None for all of them."""
     version: int
     """The version in force afterwards."""
     changes: tuple[ConfigChange, ...] = field(default=(), repr=False)
     errors: tuple[str, ...] = ()
-    """What went wrong, each line beginning with the name of its source."""
+    """The failures, each beginning with the name of its source."""
     warnings: tuple[str, ...] = ()
     duration: float = 0.0
     """Seconds."""
@@ -40,7 +40,7 @@ class ReloadResult:
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """How a source is."""
+    """The state of a source."""
 
     name: str
     kind: str
@@ -49,7 +49,7 @@ class SourceInfo:
     """Whether its last load succeeded."""
     is_watched: bool
     last_loaded: datetime | None
-    """When it last loaded well."""
+    """The time of the last load that succeeded."""
     error: str | None
 
 
@@ -60,25 +60,25 @@ class VersionInfo:
     version: int
     created_at: datetime
     cause: str
-    """`start`, `reload`, `override` or `rollback`, and of what."""
+    """What created it, such as `start`, `reload of NAME`, `override of KEY` or `rollback to 1`."""
     changes: int
     is_current: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether the manager has started and each source loaded well the last time."""
+    """Whether the manager runs, and the last load of each source succeeded."""
 
     is_healthy: bool
     version: int
     sources: Mapping[str, str | None]
-    """By name what is wrong with a source, None for nothing."""
+    """The last error of each source by name, None if its last load succeeded."""
     error: str | None = None
-    """Why the last merged configuration was refused, None where it was not."""
+    """Why the last merged configuration was refused, None if it was not."""
 
 
 class Metrics(TypedDict):
-    """What has been counted since the manager was made; the first load is no reload."""
+    """Counts since the manager was created; the first load is not a reload."""
 
     total_reloads: int
     successful_reloads: int

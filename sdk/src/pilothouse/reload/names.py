@@ -1,4 +1,4 @@
-"""Names of variables as paths: what follows a prefix, split at its underscores."""
+"""Names of variables as paths: the part after a prefix, split at its underscores."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from pilothouse.reload.errors import BadConfig
 def path_of_variable(variable: str, rest: str, separator: Literal["_", "__"] | None = None) -> str:
     """Return the dotted path of `rest`, in lower case.
 
-    Without a separator `__` is one where it stands anywhere, else `_` is. Raises BadConfig, which
+    Without a given separator it is `__` if `rest` contains one, else `_`. Raises BadConfig, which
     names `variable`, for an empty name.
     """
     chosen = separator or ("__" if "__" in rest else "_")

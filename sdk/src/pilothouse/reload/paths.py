@@ -9,10 +9,10 @@ ABSENT: Any = object()
 
 
 def value_at(tree: Mapping[str, Any], path: str) -> Any:
-    """Return what lies at a dotted path, or ABSENT.
+    """Return the value or section at a dotted path, or ABSENT.
 
-    A file may hold names with dots in them, such as those of loggers: where nothing lies at the
-    nested place, the longer name is tried. Any other name may stand in brackets.
+    A file may have names with dots, such as those of loggers: if there is nothing at the nested
+    path, longer names are tried. Other names are written in brackets.
     """
     value = _nested_value(tree, path)
     return node_at(tree, path, ABSENT) if value is ABSENT and "[" in path else value

@@ -1,4 +1,4 @@
-"""The parts of a new tree that an old one has already, taken from there."""
+"""Sharing of equal parts between the trees of successive versions."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ _ABSENT: Any = object()
 
 
 def share_unchanged(old: Any, new: Any) -> Any:
-    """Return `new` with each part that is the same in `old` taken from there.
+    """Return `new` with each part that is equal in `old` replaced by the object from `old`.
 
-    Many versions of a large configuration then cost little more than one, and what is the same is
-    seen at a glance.
+    Many versions of a large configuration then need little more memory than one, and equal parts
+    are recognised without comparing them.
     """
     if type(old) is not dict or type(new) is not dict:
         return old if is_same(old, new) else new

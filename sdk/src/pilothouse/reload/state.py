@@ -1,4 +1,4 @@
-"""The configuration in force and the versions before it; swapped whole, so reads need no lock."""
+"""The configuration in force and the versions before it; replaced whole, so reads need no lock."""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ RUNTIME = "runtime"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one source brought last."""
+    """The last content of one source."""
 
     priority: int
     order: int
@@ -30,13 +30,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a configuration is merged from."""
+    """The parts from which a configuration is merged."""
 
     sources: Mapping[str, Part] = field(default_factory=dict)
     runtime: Tree = field(default_factory=dict)
 
     def layers(self) -> list[tuple[str, Tree]]:
-        """Lowest first: higher priorities win; of the same priority, what was added later."""
+        """Lowest first: higher priorities win; of the same priority, the source added later."""
         lowest_first = sorted(
             self.sources.items(), key=lambda item: (item[1].priority, item[1].order)
         )
@@ -57,7 +57,7 @@ class Parts:
 @dataclass(frozen=True, slots=True)
 class _Version:
     number: int
-    before: int | None  # the version a rollback of one step leads to
+    before: int | None  # the version to which a rollback of one step leads
     created_at: datetime
     cause: str
     changes: int
@@ -66,7 +66,7 @@ class _Version:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What came of a change: the version in force, and what differs from the one before."""
+    """The outcome of a change: the version in force, and its differences from the one before."""
 
     version: int
     changes: tuple[ConfigChange, ...]
@@ -77,7 +77,7 @@ class NoSuchVersion(LookupError):
 
 
 class ManagedState:
-    """Every change runs alone; a read sees one merged configuration, never half of the next."""
+    """Changes run one at a time; a read sees one merged configuration, never a mixture of two."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class ManagedState:
 
     @property
     def data(self) -> Mapping[str, Any]:
-        """What must only be read: it is shared by all readers."""
+        """The merged configuration, shared by all readers: it must not be changed."""
         return self._merged
 
     def origin(self, path: str) -> str | None:
@@ -117,7 +117,7 @@ class ManagedState:
             return self._commit(cause, change(self._parts), is_start=is_start)
 
     def remove_source(self, name: str) -> Commit:
-        """Remove what a source brought, from the versions before as well.
+        """Remove the content of a source, from the versions before as well.
 
         Raises what the check raises, and then nothing has changed.
         """
@@ -181,13 +181,13 @@ class ManagedState:
             self._append(cause, parts, len(changes), target)
             self._merged = tree
         elif self._versions:
-            # What is hidden by others may differ: a later rollback has to find it.
+            # Values that others override may differ: a later rollback restores them.
             last = self._versions[-1]
             self._versions[-1] = replace(last, parts=parts)
             self._merged = tree
         self._parts = parts
-        if not is_first:  # what a program starts with is no change
-            self._note(changes)  # within the lock: told in the order in which they happened
+        if not is_first:  # the initial content is not a change
+            self._note(changes)  # within the lock, to keep the order of the changes
         return Commit(self._number, changes)
 
     def _append(self, cause: str, parts: Parts, changes: int, target: _Version | None) -> None:
@@ -213,7 +213,7 @@ class ManagedState:
 
 
 def with_part(parts: Parts, name: str, part: Part) -> Parts:
-    """Return `parts` with what a source brought, sharing what it had brought before."""
+    """Return `parts` with new content of a source, which shares equal parts with the earlier."""
     before = parts.sources.get(name)
     if before is not None:
         part = Part(part.priority, part.order, share_unchanged(before.data, part.data))

@@ -1,4 +1,4 @@
-"""Subscribers to changes: called in order, one after the other, with errors isolated."""
+"""Subscribers to changes, which are called in order; an exception of one affects no other."""
 
 import asyncio
 import inspect
@@ -35,7 +35,7 @@ class Subscription:
         self._task: asyncio.Task[None] | None = None
         self._callback: Callable[[], Callable[[Any], object] | None]
         if inspect.ismethod(callback):
-            # Held strongly, a subscription would keep its object alive for ever.
+            # A strong reference would keep the object alive as long as its subscription.
             own = weakref.ref(self)
             self._callback = weakref.WeakMethod(callback, lambda _: _drop(own, gone))
         else:
@@ -44,10 +44,10 @@ class Subscription:
     def concerns(self, change: ConfigChange) -> bool:
         return concerns(self.path or "", change.path)
 
-    def tell(self, change: ConfigChange) -> None:
+    def call(self, change: ConfigChange) -> None:
         self._call(change, change.path)
 
-    def tell_batch(self, changes: Iterable[ConfigChange]) -> None:
+    def call_with_batch(self, changes: Iterable[ConfigChange]) -> None:
         """Call once with the list of all changes that concern this subscription."""
         concerning = [change for change in changes if self.concerns(change)]
         if concerning:
@@ -58,26 +58,26 @@ class Subscription:
         if callback is None:
             return
         try:
-            said = callback(argument)
-            if inspect.isawaitable(said):
-                self._wait_for(said)
-        except Exception:  # noqa: BLE001 - a callback may be anybody's
+            result = callback(argument)
+            if inspect.isawaitable(result):
+                self._wait_for(result)
+        except Exception:  # noqa: BLE001 - it is the caller's code
             _log.exception("a callback failed on the change of %s", paths)
 
-    def _wait_for(self, said: Awaitable[object]) -> None:
+    def _wait_for(self, result: Awaitable[object]) -> None:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            if inspect.iscoroutine(said):
-                said.close()
+            if inspect.iscoroutine(result):
+                result.close()
             raise RuntimeError("an async callback needs the manager to be started") from None
-        # One after the other: two tasks would tell of changes in any order.
-        self._pending.append(said)
+        # One after the other: two tasks would report changes in any order.
+        self._pending.append(result)
         if self._task is None or self._task.done():
             self._task = loop.create_task(self._await_pending())
 
     def renew(self) -> object:
-        """Forget the task of the process that this one was forked from, and return it."""
+        """Forget the task of the parent process, and return it."""
         task, self._task = self._task, None
         return task
 
@@ -85,7 +85,7 @@ class Subscription:
         while self._pending:
             try:
                 await self._pending.popleft()
-            except Exception:  # noqa: BLE001 - a callback may be anybody's
+            except Exception:  # noqa: BLE001 - it is the caller's code
                 _log.exception("a callback failed on a change below %r", self.path or "")
 
 
@@ -103,17 +103,17 @@ class Subscriptions:
         self._lock = ForkLock(is_reentrant=True)
         self._all: tuple[Subscription, ...] = ()
         self._waiting: deque[tuple[ConfigChange, ...]] = deque()
-        self._is_telling = False
+        self._is_notifying = False
 
     def __len__(self) -> int:
         return len(self._all)
 
     def renew(self) -> object:
-        """Go on in a forked process, and return what is its parent's.
+        """Continue in a forked process, and return what belongs to its parent.
 
         The thread that was calling subscribers may not exist here.
         """
-        self._is_telling = False
+        self._is_notifying = False
         return [subscription.renew() for subscription in self._all]
 
     def add(self, callback: Callback, path: str | None) -> Subscription:
@@ -128,7 +128,7 @@ class Subscriptions:
         return subscription
 
     def remove(self, subscription: Subscription) -> bool:
-        """Tell whether it was still there."""
+        """Return whether it was subscribed."""
         with self._lock.lock:
             kept = tuple(one for one in self._all if one is not subscription)
             is_known = len(kept) < len(self._all)
@@ -136,28 +136,28 @@ class Subscriptions:
         return is_known
 
     def note(self, changes: Iterable[ConfigChange]) -> None:
-        """Take changes in the order in which they are to be told."""
+        """Add changes, in the order in which subscribers are to be called."""
         batch = tuple(changes)
         if batch:
             self._waiting.append(batch)
 
     def notify(self) -> None:
-        """Tell what was noted, unless somebody is at it: they go on with it then."""
+        """Call subscribers with all noted changes, unless another caller does so at this time."""
         while True:
             with self._lock.lock:
-                if self._is_telling or not self._waiting:
+                if self._is_notifying or not self._waiting:
                     return
-                self._is_telling = True
+                self._is_notifying = True
                 batch = self._waiting.popleft()
-                told = self._all
+                subscriptions = self._all
             try:
                 for change in batch:
-                    for subscription in told:
+                    for subscription in subscriptions:
                         if not subscription.in_batches and subscription.concerns(change):
-                            subscription.tell(change)
-                for subscription in told:
+                            subscription.call(change)
+                for subscription in subscriptions:
                     if subscription.in_batches:
-                        subscription.tell_batch(batch)
+                        subscription.call_with_batch(batch)
             finally:
                 with self._lock.lock:
-                    self._is_telling = False
+                    self._is_notifying = False

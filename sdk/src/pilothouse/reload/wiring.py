@@ -1,4 +1,4 @@
-"""A manager from what the environment of the process says, and nothing else."""
+"""A manager configured by environment variables alone."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from pilothouse.reload.sources.vault import VaultConfigSource
 DIRECTORY, WATCH, SOURCES = "CONFIG_DIR", "APP_CONFIG_WATCH", "APP_CONFIG_SOURCES"
 KEY_FILE, URL = "APP_CONFIG_KEY_FILE", "APP_CONFIG_URL"
 OWN = (WATCH, SOURCES, KEY_FILE, URL)
-"""Variables that are no configuration of the program, though they begin with its prefix."""
+"""Variables with the prefix of the program that are not part of its configuration."""
 _PREFIX = "APP"
 _WORDS = "dir, file, env, remote, vault, pilothouse"
 _FIRST_PRIORITY, _STEP = 100, 10
@@ -31,18 +31,18 @@ _SWITCH = {
 def manager_from_environment(environment: Mapping[str, str] | None = None) -> ConfigManager:
     """Return a manager, not started, for these variables.
 
-    `CONFIG_DIR`: a directory whose YAML and JSON files are read, later names over earlier ones;
-    files that come later as well.
-    `APP_CONFIG_WATCH`: whether to watch files; true unless it says false.
-    `APP_CONFIG_SOURCES`: sources with commas between them, each over those before it: `file` or
+    `CONFIG_DIR`: a directory; its YAML and JSON files are read, later names override earlier ones,
+    and files may be added and removed.
+    `APP_CONFIG_WATCH`: whether to watch files, true by default.
+    `APP_CONFIG_SOURCES`: sources separated by commas, each overriding those before it: `file` or
     `dir` (that directory), `file:PATH`, `env` (the prefix APP) or `env:PREFIX`, `remote` (the URL
     in `APP_CONFIG_URL`) or an http or https URL, `vault:PATH`, `pilothouse`.
-    Without it: `dir` where there is `CONFIG_DIR`, and `env`.
-    `APP_CONFIG_KEY_FILE`: the file that holds the key of encrypted values.
+    The default is `dir`, if `CONFIG_DIR` is set, and then `env`.
+    `APP_CONFIG_KEY_FILE`: the file with the key of encrypted values.
     A variable of `env` that ends in `_FILE` names a file with the value, as text; `APP_DEBUG_MODE`
     is both `debug.mode` and `debug_mode`.
 
-    Raises BadConfig, which names the variable that is wrong.
+    Raises BadConfig, which names the invalid variable.
     """
     known = os.environ if environment is None else environment
     watch = known.get(WATCH, "").strip().lower()
@@ -145,7 +145,7 @@ def _required_variable(known: Mapping[str, str], variable: str) -> str:
 
 
 def _token(known: Mapping[str, str], variable: str) -> str | Callable[[], str] | None:
-    """Return a token, or what reads it: one that is renewed in its file is used at once."""
+    """Return a token, or a function that reads it: a token renewed in its file is used at once."""
     path = known.get(f"{variable}_FILE")
     if not path:
         return known.get(variable)
@@ -165,4 +165,4 @@ _MAKERS: Mapping[str, Callable[[str, str, Mapping[str, str], int], ConfigSource]
     "vault": _vault,
     "pilothouse": _pilothouse,
 }
-"""By the word before the colon: from the whole text, what follows the word, and variables."""
+"""By the word before the colon; arguments: the whole text, the part after it, and variables."""

@@ -1,1 +1,1 @@
-"""Where configuration comes from, one file each."""
+"""The kinds of sources, one file each."""

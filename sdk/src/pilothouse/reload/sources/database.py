@@ -19,19 +19,19 @@ _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)?", re.A
 
 
 class DatabaseConfigSource:
-    """One row a value: `path`, a dotted key, and `value`, its JSON text.
+    """Each row has one value: `path`, a dotted key, and `value`, its JSON text.
 
         CREATE TABLE configuration (path VARCHAR(256) PRIMARY KEY, value TEXT NOT NULL)
 
-    `connect` opens a connection; each load uses one of its own, in a thread. Time-outs are the
-    driver's: give them to `connect`. `paramstyle` is the one of the driver's module.
+    `connect` opens a connection; each load opens a new one, in a thread. Time-outs are set in
+    `connect`. `paramstyle` is that of the driver's module.
     """
 
     is_remote = True
 
     kind = "database"
 
-    def __init__(  # noqa: PLR0913 - each is a choice of its own
+    def __init__(  # noqa: PLR0913 - independent options
         self,
         connect: Callable[[], Any],
         table: str = "configuration",
@@ -56,8 +56,8 @@ class DatabaseConfigSource:
     async def load_config(self) -> Mapping[str, Any]:
         """Return all rows as a tree.
 
-        Raises SourceUnavailable for whatever the driver raises, and BadConfig for a value that is
-        not JSON and for keys of which one is the section of the other.
+        Raises SourceUnavailable for every exception of the driver, and BadConfig for a value that
+        is not JSON and for keys of which one is the section of the other.
         """
         self._seen = None
         rows = await asyncio.to_thread(self._rows)
@@ -74,11 +74,11 @@ class DatabaseConfigSource:
         return await asyncio.to_thread(self._rows) != self._seen
 
     def validate_config(self, config: Mapping[str, Any]) -> list[Flaw]:
-        """Return what is wrong with `config`, and credentials that are written in it."""
+        """Return the flaws of `config`, and the credentials written in it."""
         return self.rules.all_flaws(config)
 
     async def watch(self) -> AsyncGenerator[None, None]:
-        """Yield when a row differs, the database is away, or is back."""
+        """Yield when a row differs, or the database becomes unavailable or available again."""
         if self._poll_seconds is not None:
             async for _ in poll_changes(self.is_modified, self._poll_seconds):
                 yield
@@ -104,8 +104,8 @@ class DatabaseConfigSource:
 
 
 def _unavailable(error: Exception) -> SourceUnavailable:
-    # Not the driver's words: they may quote a statement with its values, or an address with its
-    # password. They are the cause.
+    # The message of the driver is only in the cause: it may quote a statement with its values, or
+    # an address with its password.
     return SourceUnavailable(f"the database failed with {type(error).__name__}")
 
 

@@ -22,21 +22,20 @@ _LINK_ADDRESS = re.compile(r"(tcp|udp|sctp)://[^/\s]+:\d+", re.ASCII)
 class EnvironmentConfigSource:
     """The variables that begin with `PREFIX_`, in lower case, read as JSON or else as text.
 
-    What follows the prefix is split into nested names. `separator=None` decides for each variable:
-    where `__` stands anywhere after the prefix, also right after it, only `__` separates; else
-    every `_` does. So with the prefix APP `APP_DB_HOST` is `db.host`, `APP_DB__MAX_SIZE` is
+    The part after the prefix is split into nested names. `separator=None` decides for each
+    variable: if `__` occurs after the prefix, also directly after it, only `__` separates names;
+    otherwise every `_` does. With the prefix APP, `APP_DB_HOST` is `db.host`, `APP_DB__MAX_SIZE` is
     `db.max_size`, and `APP__LOG_LEVEL` is `log_level`. With `secret_files` a variable
-    `APP_DB_PASSWORD_FILE` names a file that holds `db.password`, as text. `True` and `FALSE` are
-    booleans as well. With `flat_names` `APP_DB_HOST` is both `db.host` and `db_host`.
+    `APP_DB_PASSWORD_FILE` names a file with the value of `db.password`, as text. `True` and `FALSE`
+    are booleans as well. With `flat_names` `APP_DB_HOST` is both `db.host` and `db_host`.
 
-    What Kubernetes and Docker set for a Service is left out (`APP_PORT=tcp://10.0.0.1:80`,
-    `APP_PORT_80_TCP_ADDR`, `APP_SERVICE_HOST`): a Service called `app` or `app-db` is no
-    configuration.
+    Variables that Kubernetes and Docker set for a Service called `app` or `app-db` are ignored
+    (`APP_PORT=tcp://10.0.0.1:80`, `APP_PORT_80_TCP_ADDR`, `APP_SERVICE_HOST`).
     """
 
     kind = "environment"
 
-    def __init__(  # noqa: PLR0913 - each is a choice of its own
+    def __init__(  # noqa: PLR0913 - independent options
         self,
         prefix: str,
         *,
@@ -50,7 +49,7 @@ class EnvironmentConfigSource:
         rules: Rules | None = None,
     ) -> None:
         if not prefix.rstrip("_"):
-            raise ValueError("a prefix is needed: the whole environment is no configuration")
+            raise ValueError("a prefix is needed: the whole environment is not a configuration")
         self.prefix = prefix.rstrip("_")
         self.priority = priority
         self.name = name or f"environment:{self.prefix}"
@@ -66,7 +65,7 @@ class EnvironmentConfigSource:
         """Return the variables as a tree.
 
         Raises BadConfig, which names the variable, for empty names, for two variables of which one
-        is the section of the other or that say the same, and for a secret's file that is not there.
+        is the section of the other or that set the same key, and for a missing file of a secret.
         """
         self._loaded = None
         self._loaded = self._read()
@@ -76,7 +75,7 @@ class EnvironmentConfigSource:
         return self._loaded is None or self._read() != self._loaded
 
     def validate_config(self, config: Mapping[str, Any]) -> list[Flaw]:
-        """Return what is wrong with `config`, and credentials that are written in it."""
+        """Return the flaws of `config`, and the credentials written in it."""
         return self.rules.all_flaws(config)
 
     def _read(self) -> Tree:
@@ -108,21 +107,21 @@ def find_service_links(known: Mapping[str, str]) -> frozenset[str]:
     """Return the variables that Kubernetes and Docker set for each Service that a program sees."""
     links = {name: match["service"] for name in known if (match := _LINK.fullmatch(name))}
     services = {links[name] for name in links if _LINK_ADDRESS.fullmatch(known[name])}
-    found = {name for name, service in links.items() if service in services}
+    names = {name for name, service in links.items() if service in services}
     for name, text in known.items():
         if name.endswith("_PORT") and _LINK_ADDRESS.fullmatch(text):
             services.add(name.removesuffix("_PORT"))
-            found.add(name)
+            names.add(name)
     for service in services:
         if _is_address(known.get(f"{service}_SERVICE_HOST", "")):
-            found.add(f"{service}_SERVICE_HOST")
+            names.add(f"{service}_SERVICE_HOST")
         ports = f"{service}_SERVICE_PORT"
-        found |= {
+        names |= {
             name
             for name, text in known.items()
             if (name == ports or name.startswith(f"{ports}_")) and text.isdecimal()
         }
-    return frozenset(found)
+    return frozenset(names)
 
 
 def _is_address(text: str) -> bool:

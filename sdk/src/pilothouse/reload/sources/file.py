@@ -14,7 +14,7 @@ from pilothouse.reload.documents import SUFFIXES, read_document, suffix_of, writ
 from pilothouse.reload.errors import InvalidConfig, SourceUnavailable
 from pilothouse.reload.expansion import expand_tree
 from pilothouse.reload.regular_files import read_regular_file
-from pilothouse.reload.sources.file_watch import Signature, signature, stirrings
+from pilothouse.reload.sources.file_watch import Signature, directory_events, signature
 from pilothouse.reload.validation import Flaw, Rules, hard_coded, texts_of
 
 _UNKNOWN = b"unknown"
@@ -24,8 +24,8 @@ _ABSENT = b"absent"
 class FileConfigSource:
     """A file that is YAML, JSON, TOML or .env by its suffix, with `${VAR:default}` in its texts.
 
-    Only texts are expanded, never names, and never what a variable holds. A file that is empty,
-    holds a member twice, NaN, or something other than a mapping is refused.
+    Only texts are expanded, never names, and never the value of a variable. A file that is empty,
+    has a repeated member or NaN, or is not a mapping is refused.
     """
 
     kind = "file"
@@ -39,7 +39,7 @@ class FileConfigSource:
         environment: Mapping[str, str] | None = None,
         rules: Rules | None = None,
     ) -> None:
-        # Absolute but not resolved: symlinks on the way are how it may come to change.
+        # Absolute but not resolved: the file may change because a symlink on the path does.
         self.path = Path(os.path.abspath(path))  # noqa: PTH100
         self._suffix = suffix_of(self.path.name)
         if self._suffix not in SUFFIXES:
@@ -49,43 +49,43 @@ class FileConfigSource:
         self._environment = os.environ if environment is None else environment
         self.rules = rules or Rules()
         self.warnings: tuple[str, ...] = ()
-        """What the last load found odd: credentials, where the rules say to warn of them."""
-        self._digest = _UNKNOWN  # of what the last load saw, whether it could be used or not
+        """Credentials in the last load, if the rules are to warn of them."""
+        self._digest = _UNKNOWN  # of the content at the last load, valid or not
         self._signature: Signature = None
         self.from_variables: AbstractSet[tuple[str, str]] = frozenset()
-        """Paths and texts that the last load did not find written in the file."""
+        """Paths and texts of the last load that come from variables, not from the file."""
 
     async def load_config(self) -> Mapping[str, Any]:
         """Return the file's content, expanded.
 
-        Raises SourceUnavailable where it cannot be read, BadConfig for its content, MissingVariable
-        for a variable that is not set, and InvalidConfig for credentials where they are refused.
+        Raises SourceUnavailable if it cannot be read, BadConfig for its content, MissingVariable
+        for a variable that is not set, and InvalidConfig for credentials if the rules refuse them.
         """
         return await asyncio.to_thread(self._load)
 
     async def save_config(self, config: Mapping[str, Any]) -> None:
         """Replace the file as a whole; a reader sees the old or the new one.
 
-        What is written is what is given: references are not put back. Raises BadConfig and
-        SourceUnavailable.
+        `config` is written as it is: the references of the earlier file are not restored. Raises
+        BadConfig and SourceUnavailable.
         """
         content = write_document(config, self._suffix)
         await asyncio.to_thread(self._write, content)
 
     async def is_modified(self) -> bool:
-        """Tell whether the file holds something else than the last load saw."""
+        """Tell whether the content of the file differs from the last load."""
         return await asyncio.to_thread(self._is_modified)
 
     def validate_config(self, config: Mapping[str, Any]) -> list[Flaw]:
-        """Return what is wrong with `config`, and credentials that are written in it."""
+        """Return the flaws of `config`, and the credentials written in it."""
         return self.rules.all_flaws(config)
 
     async def watch(self) -> AsyncGenerator[None, None]:
-        """Yield when the file holds something else, appears or vanishes."""
+        """Yield when the file changes, appears or disappears."""
         if await self.is_modified():
             yield
-        async with aclosing(stirrings(self.path)) as noticed:
-            async for _ in noticed:
+        async with aclosing(directory_events(self.path)) as events:
+            async for _ in events:
                 if await self.is_modified():
                     yield
 
@@ -99,14 +99,14 @@ class FileConfigSource:
         self._digest = _digest(content)
         tree = read_document(content, self._suffix)
         self._look_for_credentials(tree)
-        # Without these no text can hold a reference, however it is escaped.
+        # Without these no text can contain a reference, in any escaping.
         may_refer = b"${" in content or b"\\" in content
         config = expand_tree(tree, self._environment) if may_refer else tree
         self.from_variables = _texts_from_variables(tree, config) if may_refer else frozenset()
         return config
 
     def _look_for_credentials(self, tree: Mapping[str, Any]) -> None:
-        # Before expansion: a password that comes from a variable is where it should be.
+        # Before expansion: a password from a variable is allowed.
         self.warnings = ()
         if self.rules.credentials == "ignore":
             return
@@ -116,15 +116,15 @@ class FileConfigSource:
         self.warnings = tuple(map(str, flaws))
 
     def _is_modified(self) -> bool:
-        found = signature(self.path)
-        if found is not None and found == self._signature:
+        current = signature(self.path)
+        if current is not None and current == self._signature:
             return False
         try:
             digest = _digest(read_regular_file(self.path))
         except OSError:
             digest = _ABSENT
         if digest == self._digest:
-            self._signature = found
+            self._signature = current
         return digest != self._digest
 
     def _write(self, content: bytes) -> None:
@@ -148,7 +148,7 @@ def _digest(content: bytes) -> bytes:
 def _texts_from_variables(
     written: Mapping[str, Any], config: Mapping[str, Any]
 ) -> AbstractSet[tuple[str, str]]:
-    """Return what is in `config` and not in the file, not even as the default of a reference."""
+    """Return the texts of `config` that are not in the file, not even as a reference's default."""
     texts: dict[str, list[str]] = {}
     for path, text in texts_of(written):
         texts.setdefault(path, []).append(text)

@@ -1,4 +1,4 @@
-"""Noticing that a file changed, however it does: in place, by renaming, by a symlink above it."""
+"""Detects changes of a file: in place, by renaming, or by a symlink above it."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from pathlib import Path
 
 _STEP_MILLISECONDS = 20
 _MOST_MILLISECONDS = 200
-# The net under the notifications, which network file systems do not send.
+# In addition to notifications, which network file systems do not send.
 _LOOK_SECONDS = 2.0
 _LOOK_SECONDS_WITHOUT_NOTIFICATIONS = 0.5
 
@@ -19,36 +19,36 @@ _RACE_NANOSECONDS = 2_000_000_000
 
 
 def prepare() -> None:
-    """Import what sends notifications, before anything is watched.
+    """Import the library for notifications, before anything is watched.
 
-    Imported by the first watcher it would hold up its loop, and a process forked at that moment
-    would wait for ever for the half of it that was not there yet.
+    Imported by the first watcher it would block its loop, and a process forked during the import
+    would wait without limit for the import to be complete.
     """
     with suppress(ImportError):
         import_module("watchfiles")
 
 
 def signature(path: Path) -> Signature:
-    """Return what differs when a file does, following symlinks.
+    """Return attributes that differ if the content of a file does, following symlinks.
 
-    None where there is no file, and where it was written so lately that another write of the same
-    size might leave the same times.
+    None if there is no file, and if it was written so recently that another write of the same size
+    might leave the same times.
     """
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    last = max(found.st_mtime_ns, found.st_ctime_ns)
+    last = max(status.st_mtime_ns, status.st_ctime_ns)
     if time.time_ns() - last < _RACE_NANOSECONDS:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-async def stirrings(path: Path) -> AsyncGenerator[None, None]:
-    """Yield when something stirs in the directory of `path`, and from time to time.
+async def directory_events(path: Path) -> AsyncGenerator[None, None]:
+    """Yield when something changes in the directory of `path`, and periodically.
 
-    It is the directory that is watched: editors and Kubernetes do not write into a file, they put
-    another one (or a symlink `..data` to another directory) in its place.
+    The directory is watched, not the file: editors and Kubernetes do not write into a file, they
+    replace it, or a symlink `..data` to another directory.
     """
     try:
         from watchfiles import awatch  # noqa: PLC0415 - an extra
@@ -75,7 +75,7 @@ async def stirrings(path: Path) -> AsyncGenerator[None, None]:
             ):
                 yield
                 if _identity(directory) != watched:
-                    break  # it went away: another one of its name is not watched yet
+                    break  # it was replaced by another directory, which is not watched yet
         except OSError:
             await asyncio.sleep(_LOOK_SECONDS_WITHOUT_NOTIFICATIONS)
         yield
@@ -83,7 +83,7 @@ async def stirrings(path: Path) -> AsyncGenerator[None, None]:
 
 def _identity(directory: Path) -> tuple[int, int] | None:
     try:
-        found = directory.stat()
+        status = directory.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino

@@ -1,4 +1,4 @@
-"""Looking again and again, for what does not tell by itself."""
+"""Polling, for sources that do not report changes."""
 
 import asyncio
 import random
@@ -10,17 +10,17 @@ from pilothouse.reload.errors import ReloadError
 async def poll_changes(
     is_modified: Callable[[], Awaitable[bool]], seconds: float
 ) -> AsyncGenerator[None, None]:
-    """Yield when something is modified, cannot be looked at, or can be again.
+    """Yield when the source is modified, is unavailable, or is available again.
 
-    The pauses vary by a tenth, so that many processes that started at once do not ask at once.
+    The pauses vary by a tenth, so that processes that started together do not poll together.
     """
-    was_away = False
+    was_unavailable = False
     while True:
         await asyncio.sleep(seconds * random.uniform(0.9, 1.1))  # noqa: S311 - jitter, no secret
         try:
-            is_due, is_away = await is_modified(), False
+            is_due, is_unavailable = await is_modified(), False
         except ReloadError:
-            is_due = is_away = True
-        if is_due or was_away:
+            is_due = is_unavailable = True
+        if is_due or was_unavailable:
             yield
-        was_away = is_away
+        was_unavailable = is_unavailable

@@ -1,4 +1,4 @@
-"""What a source of configuration is. Any object of this shape may be added to a manager."""
+"""The protocol of sources. Any object with these members may be added to a manager."""
 
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -7,11 +7,11 @@ from pilothouse.reload.validation import Flaw
 
 
 class ConfigSource(Protocol):
-    """One place that configuration comes from."""
+    """A source of configuration."""
 
     @property
     def name(self) -> str:
-        """What it is called in results and errors; unique in a manager."""
+        """The name in results and errors; unique in a manager."""
         ...
 
     @property
@@ -20,35 +20,35 @@ class ConfigSource(Protocol):
         ...
 
     async def load_config(self) -> Mapping[str, Any]:
-        """Return all it holds, as JSON values that nobody changes afterwards.
+        """Return the whole content, as JSON values that are not changed afterwards.
 
-        Raises ReloadError, or whatever else: the last good part stays.
+        It may raise ReloadError or any exception: then the last good content stays in force.
         """
         ...
 
 
 @runtime_checkable
 class Watched(Protocol):
-    """A source that notices when it changes."""
+    """A source that reports changes."""
 
     def watch(self) -> AsyncGenerator[None, None]:
-        """Yield whenever a load may bring something else than the last one did, for ever."""
+        """Yield whenever a load may return something else than the last one; never end."""
         ...
 
 
 @runtime_checkable
 class Validating(Protocol):
-    """A source that knows what its configuration must be like."""
+    """A source with rules of its own."""
 
     def validate_config(self, config: Mapping[str, Any]) -> list[Flaw]:
-        """Return everything wrong with it; credentials among that only warn."""
+        """Return all flaws; those of the kind `credential` do not refuse a load."""
         ...
 
 
 @runtime_checkable
 class Closing(Protocol):
-    """A source that holds something open."""
+    """A source with connections."""
 
     async def close(self) -> None:
-        """Let go of it; the source may be loaded again."""
+        """Close them; the source may be loaded again."""
         ...

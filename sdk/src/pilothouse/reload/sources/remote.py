@@ -1,4 +1,4 @@
-"""A document that is served over HTTP, by a primary and by backups."""
+"""A document over HTTP, from a primary URL and its backups."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import PurePosixPath
@@ -23,28 +23,27 @@ _SUFFIXES = {
     "text/x-yaml": ".yaml",
     "text/yaml": ".yaml",
 }
-_SAYING_NOTHING = frozenset({"text/plain", "application/octet-stream", "binary/octet-stream", ""})
-"""Types of servers that know no better: the URL may."""
+_UNSPECIFIC = frozenset({"text/plain", "application/octet-stream", "binary/octet-stream", ""})
+"""Types that do not describe the content: the suffix of the URL decides."""
 
 
 class RemoteConfigSource:
-    """GET of a JSON or YAML mapping; an ETag saves what has not changed.
+    """A JSON or YAML mapping, read with GET; with an ETag, unchanged content is not sent again.
 
-    Which of the two it is the Content-Type says, or the suffix of the URL's path where the type is
+    The Content-Type decides between JSON and YAML, or the suffix of the URL's path if the type is
     text/plain, application/octet-stream or absent. Redirects are followed, but never from https to
-    http; to another origin without `headers`. `proxy` is as that of `Limits`.
+    http, and to another origin without `headers`. `proxy` is as that of `Limits`.
 
-    `backups` are further URLs of the same document, asked in this order while the ones before do
-    not deliver. Each has a breaker: after `failures` in a row a server is left alone for `pause`
-    seconds, so that one that hangs costs its `timeout` only now and then. `poll_seconds` is how
-    often `watch` looks; None for never.
+    `backups` are further URLs of the same document, tried in order if those before them fail. Each
+    has a circuit breaker: after `failures` in a row it is not called for `pause` seconds, so that a
+    server that hangs rarely costs its `timeout`. `watch` polls every `poll_seconds`; None is never.
     """
 
     is_remote = True
 
     kind = "remote"
 
-    def __init__(  # noqa: PLR0913 - each is a choice of its own
+    def __init__(  # noqa: PLR0913 - independent options
         self,
         url: str,
         headers: Mapping[str, str] | None = None,
@@ -77,9 +76,9 @@ class RemoteConfigSource:
         self._seen: tuple[str, str, bytes] | None = None  # server, ETag, body
 
     async def load_config(self) -> Mapping[str, Any]:
-        """Return what the first server that delivers serves.
+        """Return the document of the first server that has it.
 
-        Raises SourceUnavailable, which names every server, where none does.
+        Raises SourceUnavailable, which names every server, if none has.
         """
         self._seen = None
         reasons: list[str] = []
@@ -95,9 +94,9 @@ class RemoteConfigSource:
         raise SourceUnavailable("; ".join(reasons))
 
     async def is_modified(self) -> bool:
-        """Tell whether a load would bring something else, or come from another server.
+        """Tell whether a load would return something else, or use another server.
 
-        Raises SourceUnavailable where no server answers.
+        Raises SourceUnavailable if no server answers.
         """
         reasons: list[str] = []
         for server in self.servers:
@@ -114,11 +113,11 @@ class RemoteConfigSource:
         raise SourceUnavailable("; ".join(reasons))
 
     def validate_config(self, config: Mapping[str, Any]) -> list[Flaw]:
-        """Return what is wrong with `config`, and credentials that are written in it."""
+        """Return the flaws of `config`, and the credentials written in it."""
         return self.rules.all_flaws(config)
 
     async def watch(self) -> AsyncGenerator[None, None]:
-        """Yield when what is served has changed, is away, or is back."""
+        """Yield when the document changes, becomes unavailable, or is available again."""
         if self._poll_seconds is not None:
             async for _ in poll_changes(self.is_modified, self._poll_seconds):
                 yield
@@ -129,14 +128,14 @@ class RemoteConfigSource:
 
 
 def _error_message(server: Server, error: Exception) -> str:
-    said = str(error)
-    return said if said.startswith(server.shown) else f"{server.shown}: {said}"
+    message = str(error)
+    return message if message.startswith(server.shown) else f"{server.shown}: {message}"
 
 
 def _read(answer: Answer, url: str) -> dict[str, Any]:
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     suffix = _suffix_of_type(kind)
-    if suffix is None and kind in _SAYING_NOTHING:
+    if suffix is None and kind in _UNSPECIFIC:
         suffix = PurePosixPath(urlsplit(url).path).suffix.lower()
     if suffix not in SUFFIXES:
         raise BadConfig(

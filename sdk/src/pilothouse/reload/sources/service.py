@@ -1,4 +1,4 @@
-"""The effective configuration of a service, from Pilothouse itself."""
+"""The effective configuration of a service, from Pilothouse."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
@@ -30,7 +30,7 @@ class PilothouseConfigSource:
 
     kind = "pilothouse"
 
-    def __init__(  # noqa: PLR0913 - each is a choice of its own
+    def __init__(  # noqa: PLR0913 - independent options
         self,
         url: str,
         service: str,
@@ -97,7 +97,7 @@ class PilothouseConfigSource:
         return not answer.is_unchanged
 
     def validate_config(self, config: Mapping[str, Any]) -> list[Flaw]:
-        """Return what is wrong with `config`, and credentials that are written in it."""
+        """Return the flaws of `config`, and the credentials written in it."""
         return self.rules.all_flaws(config)
 
     async def watch(self) -> AsyncGenerator[None, None]:

@@ -12,7 +12,7 @@ from pilothouse_core.strict_json import BadJson, loads
 
 
 class VaultConfigSource:
-    """The data of one secret. `token` may be a function, which is asked before every request.
+    """The data of one secret. `token` may be a function, which is called before every request.
 
     `proxy` is as that of `Limits`.
     """
@@ -21,7 +21,7 @@ class VaultConfigSource:
 
     kind = "vault"
 
-    def __init__(  # noqa: PLR0913 - each is a choice of its own
+    def __init__(  # noqa: PLR0913 - independent options
         self,
         address: str,
         path: str,
@@ -37,7 +37,7 @@ class VaultConfigSource:
         proxy: str | None = None,
     ) -> None:
         if any(part in {"", ".", ".."} for part in f"{mount}/{path}".split("/")):
-            # Vault and what lies before it would take it for another path.
+            # Vault, or a proxy in front of it, would read it as another path.
             raise ValueError("mount and path are names with single slashes between them")
         self.priority = priority
         self.name = name or f"vault:{mount}/{path}"
@@ -50,7 +50,7 @@ class VaultConfigSource:
         self._version: int | None = None
 
     async def load_config(self) -> Mapping[str, Any]:
-        """Return the newest version. Raises SourceUnavailable, also where there is none."""
+        """Return the newest version. Raises SourceUnavailable, also if there is none."""
         self._version = None
         data, version = await self._read()
         self._version = version
@@ -69,11 +69,11 @@ class VaultConfigSource:
         return version != self._version
 
     def validate_config(self, config: Mapping[str, Any]) -> list[Flaw]:
-        """Return what breaks the rules; Vault is where credentials belong."""
+        """Return the flaws of `config`, without credentials, which belong in Vault."""
         return self.rules.flaws(config)
 
     async def watch(self) -> AsyncGenerator[None, None]:
-        """Yield when there is another version, Vault is away, or is back."""
+        """Yield when there is another version, or Vault becomes unavailable or available again."""
         if self._poll_seconds is not None:
             async for _ in poll_changes(self.is_modified, self._poll_seconds):
                 yield
@@ -101,4 +101,4 @@ class VaultConfigSource:
             data, metadata = secret.get("data"), secret.get("metadata")
             if isinstance(data, dict) and isinstance(metadata, dict):
                 return data, int(metadata.get("version", 0))
-        raise BadConfig("an answer without data and metadata: this is no KV engine of version 2")
+        raise BadConfig("an answer without data and metadata: this is not a KV engine of version 2")
