@@ -2,15 +2,16 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, TypeVar
+from typing import Final
 
 from app.audit.chain import ChainHead
 from app.audit.errors import AuditUnavailable
 from app.audit.port import SCAN_SPAN, AuditEvent, AuditFilter, AuditRow, SignedHead
 from app.changes.log.sqlite_log import format_timestamp
-from app.sqlite.state import SQLiteState, StateUnavailable
+from app.sqlite.calls import StateCalls
+from app.sqlite.state import SQLiteState
 
 _INSERT_EVENT: Final = (
     "INSERT INTO audit (at, actor, action, kind, environment, name, request_id, source, facts)"
@@ -31,16 +32,14 @@ _LAST_SIGNED_HEAD: Final = (
     "SELECT seq, hash, at, key_id, signature FROM audit_heads ORDER BY seq DESC, at DESC LIMIT 1"
 )
 
-T = TypeVar("T")
-
 
 class EmbeddedAuditLog:
     def __init__(self, state: SQLiteState) -> None:
-        self._state = state
+        self._calls = StateCalls(state, "the audit", AuditUnavailable)
 
     async def record(self, events: Sequence[AuditEvent]) -> None:
         rows = [_row_values(event) for event in events]
-        await self._write(lambda connection: connection.executemany(_INSERT_EVENT, rows))
+        await self._calls.write(lambda connection: connection.executemany(_INSERT_EVENT, rows))
 
     async def rows(self, after: int, limit: int, wanted: AuditFilter) -> Sequence[AuditRow]:
         asked = {
@@ -55,7 +54,7 @@ class EmbeddedAuditLog:
             "since": wanted.since and format_timestamp(wanted.since),
             "until": wanted.until and format_timestamp(wanted.until),
         }
-        return await self._read(
+        return await self._calls.read(
             lambda connection: [_audit_row(row) for row in connection.execute(_SELECT_ROWS, asked)]
         )
 
@@ -63,7 +62,7 @@ class EmbeddedAuditLog:
         def head(connection: sqlite3.Connection) -> ChainHead:
             return ChainHead(*connection.execute("SELECT seq, hash FROM audit_head").fetchone())
 
-        return await self._read(head)
+        return await self._calls.read(head)
 
     async def store_signed_head(self, signed: SignedHead) -> None:
         row = (
@@ -77,7 +76,7 @@ class EmbeddedAuditLog:
             "INSERT INTO audit_heads (seq, hash, at, key_id, signature) VALUES (?, ?, ?, ?, ?)"
             " ON CONFLICT DO NOTHING"
         )
-        await self._write(lambda connection: connection.execute(statement, row))
+        await self._calls.write(lambda connection: connection.execute(statement, row))
 
     async def last_signed_head(self) -> SignedHead | None:
         def read(connection: sqlite3.Connection) -> SignedHead | None:
@@ -87,19 +86,7 @@ class EmbeddedAuditLog:
             seq, digest, at, key_id, signature = row
             return SignedHead(seq, digest, datetime.fromisoformat(at), key_id, signature)
 
-        return await self._read(read)
-
-    async def _write(self, work: Callable[[sqlite3.Connection], object]) -> None:
-        try:
-            await self._state.run(work)
-        except StateUnavailable as failure:
-            raise AuditUnavailable("the audit cannot be written") from failure
-
-    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            return await self._state.read(work)
-        except StateUnavailable as failure:
-            raise AuditUnavailable("the audit cannot be read") from failure
+        return await self._calls.read(read)
 
 
 def _row_values(event: AuditEvent) -> tuple[object, ...]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeVar
 from uuid import uuid4
 
 from app.access.errors import TokenNotFound, TokenStoreUnavailable
@@ -14,24 +13,23 @@ from app.access.tokens.model import Token, audit_facts
 from app.access.tokens.port import ChangeOrigin
 from app.changes.log.sqlite_log import append_change, format_timestamp
 from app.changes.model import Action, Change, Entity
-from app.sqlite.state import SQLiteState, StateUnavailable
-
-T = TypeVar("T")
+from app.sqlite.calls import StateCalls
+from app.sqlite.state import SQLiteState
 
 
 class EmbeddedTokenStore:
     def __init__(self, state: SQLiteState, moved: Callable[[], None]) -> None:
         """Store tokens in `state`, and call `moved` after each logged change."""
-        self._state = state
+        self._calls = StateCalls(state, "the token store", TokenStoreUnavailable)
         self._moved = moved
 
     async def create(self, token: Token, event: ChangeOrigin) -> Token:
-        made = await self._write(partial(_insert_token, token=token, event=event))
+        made = await self._calls.write(partial(_insert_token, token=token, event=event))
         self._moved()
         return made
 
     async def revoke(self, token_id: str, event: ChangeOrigin) -> Token:
-        revoked = await self._write(partial(_revoke_token, token_id=token_id, event=event))
+        revoked = await self._calls.write(partial(_revoke_token, token_id=token_id, event=event))
         self._moved()
         return revoked
 
@@ -50,28 +48,16 @@ class EmbeddedTokenStore:
         )
 
     async def get(self, token_id: str) -> Token:
-        return await self._read(partial(_require_token, token_id=token_id))
+        return await self._calls.read(partial(_require_token, token_id=token_id))
 
     async def record_uses(self, times: Mapping[str, datetime]) -> None:
-        await self._write(partial(_record_uses, times=times))
+        await self._calls.write(partial(_record_uses, times=times))
 
     async def _select(self, query: str, *values: object) -> list[Token]:
         def select(connection: sqlite3.Connection) -> list[Token]:
             return [_token_of_row(row) for row in connection.execute(query, values)]
 
-        return await self._read(select)
-
-    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            return await self._state.run(work)
-        except StateUnavailable as failure:
-            raise TokenStoreUnavailable("the token store cannot be written") from failure
-
-    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            return await self._state.read(work)
-        except StateUnavailable as failure:
-            raise TokenStoreUnavailable("the token store cannot be read") from failure
+        return await self._calls.read(select)
 
 
 def _insert_token(connection: sqlite3.Connection, token: Token, event: ChangeOrigin) -> Token:

@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from app.configs.errors import SecretUnreadable, StoreUnavailable, VersionMissing, VersionTaken
 from app.configs.model import DocumentId, document_at
 from app.configs.store.port import Head, Sealed
-from app.sqlite.state import SQLiteState, StateUnavailable
+from app.sqlite.calls import StateCalls
+from app.sqlite.state import SQLiteState
 from app.workers import in_slices
 
 _SCHEME = "aes256-gcm"
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 class EmbeddedConfigStore:
     def __init__(self, state: SQLiteState, *, max_versions: int) -> None:
-        self._state = state
+        self._calls = StateCalls(state, "the documents", StoreUnavailable)
         self._max_versions = max_versions
 
     async def read(self, document: DocumentId, version: int) -> str | None:
@@ -37,7 +38,7 @@ class EmbeddedConfigStore:
             ).fetchone()
             return None if row is None else str(row[0])
 
-        text = await self._read(work)
+        text = await self._calls.read(work)
         if text is None:
             raise VersionMissing("no such version")
         return text
@@ -55,30 +56,21 @@ class EmbeddedConfigStore:
                 (document.path, base + 1 - self._max_versions),
             )
 
-        try:
-            await self._state.run(work)
-        except StateUnavailable as failure:
-            raise StoreUnavailable("the documents cannot be written") from failure
+        await self._calls.write(work)
 
     async def head(self, document: DocumentId) -> Head:
-        newest = await self._read(lambda connection: _newest(connection, document))
+        newest = await self._calls.read(lambda connection: _newest(connection, document))
         return Head(newest, readable=True)
 
     async def documents(self) -> Sequence[DocumentId]:
         def work(connection: sqlite3.Connection) -> list[str]:
             return [str(row[0]) for row in connection.execute("SELECT DISTINCT doc FROM versions")]
 
-        paths = await self._read(work)
+        paths = await self._calls.read(work)
         return [found for path in paths if (found := document_at(path)) is not None]
 
     async def ping(self) -> None:
-        await self._read(lambda connection: connection.execute("SELECT 1").fetchone())
-
-    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            return await self._state.read(work)
-        except StateUnavailable as failure:
-            raise StoreUnavailable("the documents cannot be read") from failure
+        await self._calls.read(lambda connection: connection.execute("SELECT 1").fetchone())
 
 
 def _newest(connection: sqlite3.Connection, document: DocumentId) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 from uuid import uuid4
 
 from app.changes.log.sqlite_log import append_change, format_timestamp
@@ -14,30 +14,29 @@ from app.changes.model import Change
 from app.flags.errors import FlagsUnavailable, KeyTaken, SetMoved
 from app.flags.model import Commit, Edit, FlagUsage, Item, Kind, RecordedCommit, entity
 from app.flags.store.usage_rows import UsageRow, usage_by_flag, usage_rows
-from app.sqlite.state import SQLiteState, StateUnavailable
+from app.sqlite.calls import StateCalls
+from app.sqlite.state import SQLiteState
 
 _KEY_LIFE: Final = timedelta(hours=24)
 _FORGET_AT_MOST: Final = 1000
-
-T = TypeVar("T")
 
 
 class EmbeddedFlagStore:
     def __init__(self, state: SQLiteState, moved: Callable[[], None]) -> None:
         """Keep flags in `state`, and call `moved` when something was logged there."""
-        self._state = state
+        self._calls = StateCalls(state, "the store of flags", FlagsUnavailable)
         self._moved = moved
 
     async def commit(self, commit: Commit) -> Sequence[Item]:
-        items = await self._write(partial(_commit, commit=commit))
+        items = await self._calls.write(partial(_commit, commit=commit))
         self._moved()
         return items
 
     async def commit_by_idempotency_key(self, idempotency_key: str) -> RecordedCommit | None:
-        return await self._read(partial(_recorded_commit, key=idempotency_key))
+        return await self._calls.read(partial(_recorded_commit, key=idempotency_key))
 
     async def delete_expired_keys(self) -> int:
-        return await self._write(_delete_expired_keys)
+        return await self._calls.write(_delete_expired_keys)
 
     async def items_after(self, after: int, limit: int) -> Sequence[Item]:
         return await self._query(
@@ -58,28 +57,16 @@ class EmbeddedFlagStore:
         )
 
     async def count(self, used: Mapping[tuple[str, str], Mapping[str, int]], at: datetime) -> None:
-        await self._write(partial(_count, counted=usage_rows(used), at=format_timestamp(at)))
+        await self._calls.write(partial(_count, counted=usage_rows(used), at=format_timestamp(at)))
 
     async def usage(self, environment: str) -> Mapping[str, FlagUsage]:
-        return await self._read(partial(_usage, environment=environment))
+        return await self._calls.read(partial(_usage, environment=environment))
 
     async def ping(self) -> None:
-        await self._read(lambda connection: connection.execute("SELECT 1").fetchone())
+        await self._calls.read(lambda connection: connection.execute("SELECT 1").fetchone())
 
     async def _query(self, query: str, *values: object) -> list[Item]:
-        return await self._read(partial(_items, query=query, values=values))
-
-    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            return await self._state.run(work)
-        except StateUnavailable as failure:
-            raise FlagsUnavailable("the store of flags cannot be written") from failure
-
-    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            return await self._state.read(work)
-        except StateUnavailable as failure:
-            raise FlagsUnavailable("the store of flags cannot be read") from failure
+        return await self._calls.read(partial(_items, query=query, values=values))
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,8 @@ from app.registry.model import (
     ServiceCounts,
     instance_entity,
 )
-from app.sqlite.state import SQLiteState, StateUnavailable
+from app.sqlite.calls import StateCalls
+from app.sqlite.state import SQLiteState
 
 _MINUTE: Final = timedelta(minutes=1)
 # No heartbeat for :times its ttl. Julian days are exact to the millisecond.
@@ -107,7 +108,7 @@ class EmbeddedInstanceStore:
 
         At most `at_most` instances of a service are registered.
         """
-        self._state = state
+        self._calls = StateCalls(state, "the store of the registry", RegistryUnavailable)
         self._on_change = on_change
         self._at_most = at_most
 
@@ -180,22 +181,22 @@ class EmbeddedInstanceStore:
         return await self._write(partial(_evict, tokens=tokens))
 
     async def row(self, service: str, instance_id: str) -> InstanceRow | None:
-        return await self._read(partial(_find, service=service, instance_id=instance_id))
+        return await self._calls.read(partial(_find, service=service, instance_id=instance_id))
 
     async def rows_by_key(self, keys: Sequence[InstanceKey]) -> Mapping[InstanceKey, InstanceRow]:
         def current(connection: sqlite3.Connection) -> dict[InstanceKey, InstanceRow]:
             found = (_find(connection, *key) for key in keys)
             return {row.key: row for row in found if row is not None}
 
-        return await self._read(current)
+        return await self._calls.read(current)
 
     async def rows_of_owner(self, owner: str) -> Sequence[InstanceRow]:
         query = "SELECT * FROM instances WHERE state = 'registered' AND owner = :owner"
-        return await self._read(lambda connection: _rows(connection, query, owner=owner))
+        return await self._calls.read(lambda connection: _rows(connection, query, owner=owner))
 
     async def rows_after(self, after: int, limit: int) -> Sequence[InstanceRow]:
         query = "SELECT * FROM instances WHERE revision > :after ORDER BY revision LIMIT :limit"
-        return await self._read(
+        return await self._calls.read(
             lambda connection: _rows(connection, query, after=after, limit=limit)
         )
 
@@ -203,21 +204,12 @@ class EmbeddedInstanceStore:
         return await self._write(partial(_reap, age=timedelta(seconds=older_than_seconds)))
 
     async def ping(self) -> None:
-        await self._read(lambda connection: connection.execute("SELECT 1").fetchone())
+        await self._calls.read(lambda connection: connection.execute("SELECT 1").fetchone())
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            done = await self._state.run(work)
-        except StateUnavailable as failure:
-            raise RegistryUnavailable("the store of the registry cannot be written") from failure
+        result = await self._calls.write(work)
         self._on_change()
-        return done
-
-    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            return await self._state.read(work)
-        except StateUnavailable as failure:
-            raise RegistryUnavailable("the store of the registry cannot be read") from failure
+        return result
 
 
 def _register(
