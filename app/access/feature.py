@@ -49,7 +49,7 @@ def build_access(
     """Build it; without an `issuer`, only tokens of machines are accepted."""
     key = derive_key(root_secret, TOKENS)
     token_cache = TokenCache(store, follower, key, _secret_text(settings.pilothouse_admin_token))
-    follower.before_apply(token_cache.prepare)
+    follower.listeners.before_apply(token_cache.prepare)
     authenticator = _build_authenticator(settings, token_cache, issuer, root_secret)
 
     async def start() -> None:

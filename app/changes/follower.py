@@ -1,15 +1,16 @@
 """This replica's view of the log: every document's pointer, followed by revision."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from math import inf
 from time import monotonic
 
 import structlog
 
 from app.changes.errors import LogUnavailable, RevisionNotReached
+from app.changes.listeners import Listeners
 from app.changes.log.port import ChangeLog
-from app.changes.model import Change, Entity, Pointer, Snapshot
+from app.changes.model import Change, Pointer, Snapshot
 
 POLL_SECONDS = 0.25
 READ_YOUR_WRITES_SECONDS = 2.0
@@ -17,23 +18,18 @@ _BATCH = 1000
 _log = structlog.get_logger(__name__)
 
 
-Prepare = Callable[[frozenset[str]], Awaitable[None]]
-
-
 class Follower:
     def __init__(self, log: ChangeLog) -> None:
         self._log = log
         self._pointers: dict[str, Pointer] = {}
-        self._on_change: list[Callable[[Change], None]] = []
-        self._before_apply: list[Prepare] = []
         self._adopted: Snapshot | None = None
-        self._on_log_replaced: list[Callable[[], None]] = []
         self._moved = asyncio.Event()
         self._started = False
         self._last_contact = monotonic()
-        self._followed_until = -inf
+        self.listeners = Listeners()
         self.revision = 0
         self.generation = 0  # moves with every pointer, to tell cheaply that none has moved
+        self.followed_until = -inf  # of `monotonic`: all commits before it were followed
 
     @property
     def pointers(self) -> Mapping[str, Pointer]:
@@ -54,10 +50,6 @@ class Follower:
         """Seconds since the log was last read."""
         return monotonic() - self._last_contact
 
-    def has_followed_until(self, time: float) -> bool:
-        """Tell whether all commits before `time` (of `monotonic`) were followed."""
-        return self._followed_until >= time
-
     def pointer(self, key: str) -> Pointer | None:
         if not self.has_pointers:
             raise LogUnavailable("the change log has not been read since this replica started")
@@ -69,7 +61,7 @@ class Follower:
         if present is None or present.version < pointer.version:
             self._pointers[pointer.entity.key] = pointer
             self.generation += 1
-            self._wake()
+            self.wake_waiters()
 
     async def follow(self) -> None:
         """Keep following; raises LogUnavailable when the log is unavailable; call it again."""
@@ -88,11 +80,7 @@ class Follower:
         self.revision = snapshot.revision
         self._last_contact = monotonic() - age
         self._adopted = snapshot
-        self._wake()
-
-    def on_log_replaced(self, forget: Callable[[], None]) -> None:
-        """Call `forget` if the adopted snapshot proves to be of another log."""
-        self._on_log_replaced.append(forget)
+        self.wake_waiters()
 
     async def start(self) -> None:
         """Take the snapshot to follow from."""
@@ -100,64 +88,36 @@ class Follower:
             await self.catch_up()  # those who listen already must not miss what lies between
         asked_at = monotonic()
         snapshot = await self._log.snapshot()
-        await self._run_preparations(pointer.entity for pointer in snapshot.pointers.values())
-        if self._adopted is not None:
-            self._drop_denied_pointers(self._adopted, snapshot)
+        entities = (pointer.entity for pointer in snapshot.pointers.values())
+        await self.listeners.prepare(entities, is_first=not self._started)
+        adopted = self._adopted
+        if adopted is not None and (denied := _denied_keys(adopted, self._pointers, snapshot)):
+            _log.error("adopted_pointers_denied", documents=len(denied), revision=adopted.revision)
+            for key in denied:
+                del self._pointers[key]
+            self.generation += 1
+            self.listeners.report_log_replaced()
         for pointer in snapshot.pointers.values():
             self.advance_pointer(pointer)
         self.revision = snapshot.revision
         self._last_contact = monotonic()
-        self._followed_until = asked_at
+        self.followed_until = asked_at
         self._started = True
         self._adopted = None
-        self._wake()
-
-    def _drop_denied_pointers(self, adopted: Snapshot, snapshot: Snapshot) -> None:
-        """Drop adopted pointers that contradict the log.
-
-        In one log versions only rise, so it cannot be behind any of them. If it is, it was
-        replaced or lost its end, and nothing that was read by those pointers is valid.
-        """
-        denied = [
-            key
-            for key, pointer in adopted.pointers.items()
-            if self._pointers.get(key) is pointer
-            and _is_denied(pointer, snapshot.pointers.get(key))
-        ]
-        if not denied:
-            return
-        _log.error("adopted_pointers_denied", documents=len(denied), revision=adopted.revision)
-        for key in denied:
-            del self._pointers[key]
-        self.generation += 1
-        for forget in self._on_log_replaced:
-            forget()
+        self.wake_waiters()
 
     async def catch_up(self) -> None:
         while True:
             asked_at = monotonic()
             changes = await self._log.since(self.revision, _BATCH)
-            await self._run_preparations(change.entity for change in changes)
+            entities = (change.entity for change in changes)
+            await self.listeners.prepare(entities, is_first=not self._started)
             for change in changes:
                 self._apply(change)
             self._last_contact = monotonic()
             if len(changes) < _BATCH:
-                self._followed_until = max(self._followed_until, asked_at)
+                self.followed_until = max(self.followed_until, asked_at)
                 return
-
-    def before_apply(self, prepare: Prepare) -> None:
-        """Await `prepare` with the kinds of what changed, before any answer claims its revision."""
-        self._before_apply.append(prepare)
-
-    async def _run_preparations(self, changed: Iterable[Entity]) -> None:
-        kinds = frozenset(entity.kind for entity in changed)
-        if kinds or not self._started:
-            for prepare in self._before_apply:
-                await prepare(kinds)
-
-    def on_change(self, callback: Callable[[Change], None]) -> None:
-        """Call `callback` with every change, once and in order, after its pointer has moved."""
-        self._on_change.append(callback)
 
     def _apply(self, change: Change) -> None:
         # The pointer moves first: an answer must never claim a revision it does not reflect.
@@ -165,15 +125,11 @@ class Follower:
         # Two callers may catch up at once, and the slower one brings what is known already.
         if change.revision > self.revision:
             self.revision = change.revision
-            for callback in self._on_change:
-                callback(change)
-        self._wake()
+            self.listeners.report_change(change)
+        self.wake_waiters()
 
     def wake_waiters(self) -> None:
-        """Wake all waiters: the service stops."""
-        self._wake()
-
-    def _wake(self) -> None:
+        """Wake all who wait: something has moved, or the service stops."""
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 
@@ -207,6 +163,21 @@ def pointer_of(change: Change) -> Pointer:
         at=change.at,
         actor=change.actor,
     )
+
+
+def _denied_keys(
+    adopted: Snapshot, held: Mapping[str, Pointer], snapshot: Snapshot
+) -> Sequence[str]:
+    """Return the keys of adopted pointers, still held, that contradict the log.
+
+    In one log versions only rise, so it cannot be behind any of them. If it is, it was replaced
+    or lost its end, and nothing that was read by those pointers is valid.
+    """
+    return [
+        key
+        for key, pointer in adopted.pointers.items()
+        if held.get(key) is pointer and _is_denied(pointer, snapshot.pointers.get(key))
+    ]
 
 
 def _is_denied(adopted: Pointer, logged: Pointer | None) -> bool:

@@ -23,5 +23,5 @@ def build_feed(base: Foundation) -> Feature:
     settings, token_cache = base.settings, base.access.token_cache
     hub = Hub(settings.stream_limit, settings.caller_stream_limit, token_cache.is_ended)
     token_cache.listen(hub.close_streams_of)
-    base.changes.follower.on_change(hub.publish)
+    base.changes.follower.listeners.on_change(hub.publish)
     return Feature(state={"hub": hub}, begin_shutdown=hub.drain)

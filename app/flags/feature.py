@@ -50,7 +50,7 @@ class Flags:
 def build_flags(base: Foundation, store: FlagStore) -> Flags:
     turns, follower = base.changes.maintenance, base.changes.follower
     cache = FlagCache(store)
-    follower.before_apply(cache.prepare)
+    follower.listeners.before_apply(cache.prepare)
     base.changes.snapshots.add_companion(FlagSnapshots(cache, base.cache))
     writer = FlagWriter(store, cache, base.audit.fingerprints)
     evaluator = FlagEvaluator(cache)

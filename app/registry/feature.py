@@ -60,7 +60,7 @@ def build_registry(
         patience=settings.registry_seconds,
         tls=_health_check_trust(settings),
     )
-    follower.before_apply(service.follower.prepare)
+    follower.listeners.before_apply(service.follower.prepare)
     fast_path = RegistryFastPath(service, follower, base.fresh)
     own = _build_self_registration(settings, service, base.version)
     reap = in_turns(base.changes.maintenance, "reap", _REAP_EVERY_SECONDS, service.reconciler.reap)

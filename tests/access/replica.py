@@ -59,7 +59,7 @@ async def replica(
     known = TokenCache(store, follower, KEY, admin, clock)
     made = Replica(store, known, follower, clock)
     known.listen(made.ended.append)
-    follower.before_apply(known.prepare)
+    follower.listeners.before_apply(known.prepare)
     await follower.start()
     async with run_background_tasks({"follow": follower.follow}):
         yield made

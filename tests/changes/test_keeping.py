@@ -133,7 +133,7 @@ async def test_it_follows_the_log_from_there_and_those_who_listen_miss_nothing(
     follower = Follower(ports.log)
     await PointerSnapshots(follower, cache).adopt()
     heard: list[Change] = []
-    follower.on_change(heard.append)
+    follower.listeners.on_change(heard.append)
     missed = [await write(ports, base=1), await write(ports, PAYMENTS), await write(ports, base=2)]
 
     await follower.start()
@@ -181,7 +181,7 @@ async def test_a_log_that_was_made_anew_is_believed_and_what_was_read_forgotten(
 ) -> None:
     follower = Follower(ports.log)
     forgotten: list[bool] = []
-    follower.on_log_replaced(lambda: forgotten.append(True))
+    follower.listeners.on_log_replaced(lambda: forgotten.append(True))
     adopted = Pointer(CHECKOUT, 2, 9, deleted=False, at=NOW, actor="of another log")
     follower.adopt_snapshot(Snapshot(9, {CHECKOUT.key: adopted}), age=5)
     for base in range(logged):

@@ -33,7 +33,7 @@ class Replica:
         self.store = EmbeddedFlagStore(state, log.wake)
         self.sets = FlagCache(self.store)
         self.follower = Follower(log)
-        self.follower.before_apply(self.sets.prepare)
+        self.follower.listeners.before_apply(self.sets.prepare)
         self.pointers = PointerSnapshots(self.follower, cache, [FlagSnapshots(self.sets, cache)])
 
     async def write(self, definition: str, environment: str = "staging") -> int:

@@ -46,7 +46,6 @@ LONG_MODULES = {
 BIG_CLASSES = {
     "app/access/tokens/cache.py TokenCache": "what the fast path asks of tokens",
     "app/cache/redis.py RedisCache": _ONE_ADAPTER,
-    "app/changes/follower.py Follower": _SPLIT_LATER,
     "app/configs/documents/reader.py DocumentReader": _SPLIT_LATER,
     "app/configs/documents/writer.py DocumentWriter": "the steps of the write protocol",
     "app/configs/services/keys.py KeyService": _SPLIT_LATER,

@@ -132,7 +132,7 @@ class EventStream(Response):
         Everything up to that revision would otherwise be withheld from the client.
         """
         is_ahead = subscription.sent_revision > self._follower.revision
-        return is_ahead and self._follower.has_followed_until(patience)
+        return is_ahead and self._follower.followed_until >= patience
 
     async def _opening_events(self, subscription: Subscription, send: Send) -> bytes:
         """Return the first events: the missed changes, or a reset."""

@@ -43,7 +43,7 @@ class ConfigFastPath:
     ) -> "ConfigFastPath":
         always = (x_cache_header({"hit-local"}),) if tells_source else ()
         made = cls(reader, fresh, always, BoundedMemory(memory_bytes))
-        reader.follower.on_log_replaced(made._fragments.clear)
+        reader.follower.listeners.on_log_replaced(made._fragments.clear)
         return made
 
     async def forget_superseded(self) -> None:

@@ -129,7 +129,7 @@ class DocumentReader:
         self._looked_at: dict[DocumentId, int] = {}
         self._forgotten = 0
         self.hits = self.misses = 0
-        follower.on_log_replaced(self._forget)
+        follower.listeners.on_log_replaced(self._forget)
 
     def _forget(self) -> None:
         """Forget everything: adopted pointers may have belonged to another log."""

@@ -7,7 +7,6 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -22,8 +21,6 @@ from app.workers import in_slices
 _SCHEME = "aes256-gcm"
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
-
-T = TypeVar("T")
 
 
 class EmbeddedConfigStore:
