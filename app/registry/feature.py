@@ -63,7 +63,7 @@ def build_registry(
     follower.listeners.before_apply(service.follower.prepare)
     fast_path = RegistryFastPath(service, follower, base.fresh)
     own = _build_self_registration(settings, service, base.version)
-    reap = in_turns(base.changes.maintenance, "reap", _REAP_EVERY_SECONDS, service.reconciler.reap)
+    reap = in_turns(base.changes.maintenance, "reap", _REAP_EVERY_SECONDS, service.evictor.reap)
 
     def leave() -> None:
         if own is not None:
@@ -80,8 +80,8 @@ def build_registry(
             "reap_instances": reap,
             "follow_nodes": service.nodes.follow,
             "keep_nodes": service.reconciler.run,
-            "evict": service.reconciler.run_evictions,
-            "forget_instances": service.reconciler.run_forgetting,
+            "evict": service.evictor.run_evictions,
+            "forget_instances": service.evictor.run_forgetting,
             "check_instances": service.checker.run,
             **({} if own is None else {"register_itself": own.run}),
         },

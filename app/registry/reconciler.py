@@ -1,11 +1,11 @@
-"""Reconciles the nodes of a replica with the desired state, and evicts silent instances.
+"""Reconciles the nodes of a replica with the desired state.
 
 The steps and their order are those of docs/protocols.md, part C.
 """
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from math import inf
@@ -14,28 +14,19 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from app.registry.errors import NodesUnavailable, RegistryUnavailable, Superseded
-from app.registry.heartbeat_history import HeartbeatHistory
+from app.registry.errors import Superseded
 from app.registry.instances.port import InstanceStore
 from app.registry.model import (
-    MAX_LOGGED_PER_CALL,
-    PROTECTED_LEASES,
-    EvictionCandidates,
     InstanceKey,
     InstanceRow,
     RowToken,
 )
 from app.registry.nodes.port import Node, NodeSpec, ServiceRegistryClient
-from app.registry.self_preservation import Protection, protection
 from app.registry.view import RegistryView, fencing_token
 from app.telemetry import (
     INSTANCES_ADOPTED,
-    INSTANCES_EVICTED,
-    INSTANCES_PROTECTED,
-    SERVICES_PROTECTED,
 )
 from pilothouse_core.curator import DiscoveredInstance, UnreadableNode, node_data, read_node
-from pilothouse_core.instances import FencingToken
 
 SWEEP_SECONDS = 0.5
 SETTLE_SECONDS = 1.0  # a node is missing, and its row unclaimed, for this long before adoption
@@ -60,6 +51,43 @@ _NO_NODES: Final = _ServiceNodes({}, {})
 _Put = tuple[RowToken, str, int]  # token, published status, session
 
 
+class _SettlingNodes:
+    """Nodes that this replica has put and that are perhaps not visible yet: not put again."""
+
+    def __init__(self, session: Callable[[], int], clock: Callable[[], float]) -> None:
+        self._session = session
+        self._clock = clock
+        self._until: dict[InstanceKey, tuple[_Put, float]] = {}
+
+    @contextmanager
+    def put(self, rows: Sequence[InstanceRow]) -> Iterator[None]:
+        """Have the nodes of `rows` while they are put, and for a short time afterwards."""
+        self._until |= {row.key: (self._signature(row), inf) for row in rows}
+        until = 0.0
+        try:
+            yield
+            until = self._clock() + SEEN_SECONDS
+        finally:
+            for row in rows:
+                if row.key in self._until:  # and has not been seen yet
+                    self._until[row.key] = self._signature(row), until
+
+    def has(self, row: InstanceRow) -> bool:
+        """Tell whether the node of a row was put with the row's present token and status."""
+        put, until = self._until.get(row.key, (None, 0.0))
+        return until > self._clock() and put == self._signature(row)
+
+    def forget(self, key: InstanceKey) -> None:
+        self._until.pop(key, None)
+
+    def drop_expired(self) -> None:
+        now = self._clock()
+        self._until = {key: of for key, of in self._until.items() if of[1] > now}
+
+    def _signature(self, row: InstanceRow) -> _Put:
+        return row.token, _published_status(row), self._session()
+
+
 class NodeReconciler:
     def __init__(
         self,
@@ -68,8 +96,6 @@ class NodeReconciler:
         view: RegistryView,
         replica: str,
         clock: Callable[[], float] = monotonic,
-        *,
-        gap: float = GAP_SECONDS,
     ) -> None:
         self._rows = rows
         self._nodes = nodes
@@ -78,14 +104,9 @@ class NodeReconciler:
         self._missing: dict[
             InstanceKey, float
         ] = {}  # of other owners, without a node since this time
-        # Put by this replica and perhaps not visible yet: not put again before this time.
-        self._settling: dict[InstanceKey, tuple[_Put, float]] = {}
+        self._settling = _SettlingNodes(lambda: nodes.session.id, clock)
         self._due = asyncio.Event()
         self._clock = clock
-        self._gap = gap
-        self._steady_since = self._looked_at = clock()
-        self._protected_at: dict[str, float] = {}  # last time each service was protected
-        self.heartbeat_history = HeartbeatHistory(clock)
         self._known_nodes: dict[str, _ServiceNodes] = {}
         nodes.on_change(self._on_nodes_change)
 
@@ -106,7 +127,7 @@ class NodeReconciler:
         self, node: Node, before: Node | None, found: dict[str, DiscoveredInstance]
     ) -> None:
         if node.session == self._nodes.session.id:
-            self._settling.pop((node.service, node.name), None)
+            self._settling.forget((node.service, node.name))
         if before is not None and before.data == node.data:
             return
         one = _read_or_warn(node)
@@ -118,29 +139,10 @@ class NodeReconciler:
     async def put_node(self, row: InstanceRow) -> None:
         """Put the node of a row; raises NodesUnavailable, and reconciliation tries again."""
         try:
-            with self._settling_while_put([row]):
+            with self._settling.put([row]):
                 await self._nodes.put(self._node_spec(row))
         except Superseded:
             self._due.set()
-
-    @contextmanager
-    def _settling_while_put(self, rows: Sequence[InstanceRow]) -> Iterator[None]:
-        self._settling |= {row.key: (self._put_signature(row), inf) for row in rows}
-        until = 0.0
-        try:
-            yield
-            until = self._clock() + SEEN_SECONDS
-        finally:
-            for row in rows:
-                if row.key in self._settling:  # and has not been seen yet
-                    self._settling[row.key] = self._put_signature(row), until
-
-    def _put_signature(self, row: InstanceRow) -> "_Put":
-        return row.token, _published_status(row), self._nodes.session.id
-
-    def _is_settling(self, row: InstanceRow) -> bool:
-        put, until = self._settling.get(row.key, (None, 0.0))
-        return until > self._clock() and put == self._put_signature(row)
 
     async def remove_node(self, row: InstanceRow) -> None:
         """Remove the node of a row that is no longer registered; raises NodesUnavailable."""
@@ -204,7 +206,7 @@ class NodeReconciler:
         """
         # Read once: with thousands of rows, and a reconciliation after each change, it matters.
         own, everywhere, now = self._nodes.session.id, self._nodes.nodes, self._clock()
-        self._settling = {key: of for key, of in self._settling.items() if of[1] > now}
+        self._settling.drop_expired()
         keys: set[InstanceKey] = set()
         missing: dict[InstanceKey, float] = {}
         for row in self._view.rows():
@@ -213,7 +215,7 @@ class NodeReconciler:
                 if node is not None and node.session == own:
                     keys.add(row.key)
             elif row.owner == self._replica:
-                on_its_way = node is None and self._is_settling(row)
+                on_its_way = node is None and self._settling.has(row)
                 if not on_its_way and not self._is_up_to_date(row, node, own):
                     keys.add(row.key)
             elif node is None:
@@ -248,7 +250,7 @@ class NodeReconciler:
     async def _put(self, rows: Sequence[InstanceRow]) -> None:
         if rows:
             readable = [row for row in rows if self._view.instance(row) is not None]
-            with self._settling_while_put(readable):
+            with self._settling.put(readable):
                 # Serialized lazily: five thousand at once would block the loop.
                 await self._nodes.put_all(map(self._node_spec, readable))
 
@@ -266,98 +268,6 @@ class NodeReconciler:
             INSTANCES_ADOPTED.inc(len(claimed))
             _log.warning("instances_adopted", instances=len(claimed))
         await self._put(claimed)
-
-    # Eviction
-
-    async def run_evictions(self) -> None:
-        """Suspect, evict and end drains until cancelled; raises RegistryUnavailable."""
-        while True:
-            await self.evict_silent()
-            await asyncio.sleep(EVICT_SECONDS)
-
-    async def evict_silent(self) -> None:
-        """Mark suspects, evict instances that are silent for too long, and end drains."""
-        try:
-            candidates = await self._rows.mark_suspects()
-        except RegistryUnavailable:
-            self._steady_since = self._clock()  # heartbeats received meanwhile are not recorded yet
-            raise
-        self._update_steadiness()
-        self._protect(protection(candidates.counts))
-        due = [row.token for row in self._evictable(candidates)]
-        for start in range(0, len(due), MAX_LOGGED_PER_CALL):
-            evicted = await self._rows.evict(due[start : start + MAX_LOGGED_PER_CALL])
-            if evicted:
-                INSTANCES_EVICTED.inc(len(evicted))
-                _log.warning("instances_evicted", instances=len(evicted))
-            await self._remove_nodes(evicted)
-        await self._remove_nodes(await self._rows.finish_drains())
-
-    def _protect(self, protected: Protection) -> None:
-        now = self._clock()
-        self._view.set_protection(protected)
-        SERVICES_PROTECTED.set(len(protected.services))
-        INSTANCES_PROTECTED.set(protected.silent)
-        kept = {name: at for name, at in self._protected_at.items() if now - at <= _LONGEST_LEASE}
-        self._protected_at = kept | dict.fromkeys(protected.services, now)
-
-    def _evictable(self, candidates: EvictionCandidates) -> Iterator[InstanceRow]:
-        now, bounds = self._clock(), dict[float, float]()
-        for row in candidates.due:
-            lease = row.ttl_seconds
-            # After an outage of this replica all instances get time to send a heartbeat first.
-            if now - self._steady_since <= lease:
-                continue
-            if lease not in bounds:
-                bounds[lease] = self.heartbeat_history.seconds_back(PROTECTED_LEASES * lease, lease)
-            # After protection ends, instances that have not returned get the same time.
-            is_protected = now - self._protected_at.get(row.service, -inf) <= lease
-            is_overdue = candidates.silent_seconds[row.key] >= bounds[lease]
-            if not is_protected or is_overdue or row.key in candidates.released:
-                yield row
-
-    def _update_steadiness(self) -> None:
-        now = self._clock()
-        # Without ZooKeeper no instance is evicted: local knowledge may be outdated.
-        if now - self._looked_at > self._gap or not self._nodes.is_current:
-            self._steady_since = now
-        self._looked_at = now
-
-    async def _remove_nodes(self, rows: Iterable[InstanceRow]) -> None:
-        rows = list(rows)
-        self._view.learn(rows)
-        for row in rows:
-            try:
-                await self.remove_node(row)
-            except NodesUnavailable:
-                break  # hidden by its row; its owner removes the node
-
-    async def reap(self) -> None:
-        """Delete rows unregistered for a day, with their fences."""
-        for tag in await self._rows.reap(REAP_SECONDS):
-            self._forget(tag)
-            await self._nodes.reap(tag.service, tag.instance_id, FencingToken(tag.epoch, tag.term))
-
-    async def run_forgetting(self) -> None:
-        """Forget rows reaped by other replicas until cancelled; raises RegistryUnavailable."""
-        while True:
-            await asyncio.sleep(FORGET_SECONDS)
-            await self.forget_reaped()
-
-    async def forget_reaped(self) -> None:
-        """Forget rows that other replicas have reaped."""
-        ended = [row for row in self._view.rows() if row.state != "registered"]
-        for start in range(0, len(ended), _AT_ONCE):
-            batch = ended[start : start + _AT_ONCE]
-            current = await self._rows.rows_by_key([row.key for row in batch])
-            for row in batch:
-                if row.key not in current:
-                    self._forget(row.token)
-
-    def _forget(self, tag: RowToken) -> None:
-        row = self._view.row(tag.service, tag.instance_id)
-        if row is not None and row.token == tag:  # it may have been registered again
-            self._view.forget(tag.service, tag.instance_id)
 
 
 # After a lost session the same nodes return all at once.

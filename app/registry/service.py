@@ -21,6 +21,7 @@ from app.registry.errors import (
     OldEpoch,
     RegistryUnavailable,
 )
+from app.registry.eviction import InstanceEvictor
 from app.registry.health.addresses import AddressWarning, address_warning
 from app.registry.health.checker import HealthChecker
 from app.registry.health.probe import Prober, ProbeResult
@@ -61,6 +62,7 @@ class RegistryService:
     view: RegistryView
     follower: RowFollower
     reconciler: NodeReconciler
+    evictor: InstanceEvictor
     checker: HealthChecker
     prober: Prober
     heartbeats: HeartbeatRecorder
@@ -171,7 +173,7 @@ class RegistryService:
             return await self.record_heartbeat(service, instance_id, epoch)
 
         row = await self.guard.change(service, instance_id, epoch, requester, record)
-        self.reconciler.heartbeat_history.record()
+        self.evictor.heartbeat_history.record()
         return row
 
     async def record_heartbeat(
@@ -198,7 +200,7 @@ class RegistryService:
             service, requester.actor, requester.request_id, requester.source
         )
         with suppress(RegistryUnavailable):  # they are evicted when the store is available again
-            await self.reconciler.evict_silent()
+            await self.evictor.evict_silent()
         return len(released)
 
     async def drain(

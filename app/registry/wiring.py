@@ -6,13 +6,14 @@ from ssl import SSLContext
 
 from app.audit.fingerprints import Fingerprints
 from app.registry.balancing import Balancer
+from app.registry.eviction import EVICT_SECONDS, InstanceEvictor
 from app.registry.health.addresses import AddressPolicy
 from app.registry.health.checker import HealthChecker
 from app.registry.health.probe import Prober, Resolve
 from app.registry.heartbeats import ANSWER_SECONDS, HeartbeatRecorder
 from app.registry.instances.port import InstanceStore
 from app.registry.nodes.port import ServiceRegistryClient
-from app.registry.reconciler import EVICT_SECONDS, NodeReconciler
+from app.registry.reconciler import NodeReconciler
 from app.registry.row_follower import RowFollower
 from app.registry.service import RegistryService
 from app.registry.view import RegistryView
@@ -38,12 +39,15 @@ def build_service(  # noqa: PLR0913 - settings and adapters of every part
     view = RegistryView()
     policy = AddressPolicy([ip_network(network) for network in allowed_networks])
     prober = Prober(resolve, policy, tls=tls)
+    reconciler = NodeReconciler(rows, nodes, view, replica)
+    gap = EVICT_SECONDS + patience
     return RegistryService(
         rows=rows,
         nodes=nodes,
         view=view,
         follower=RowFollower(rows, view),
-        reconciler=NodeReconciler(rows, nodes, view, replica, gap=EVICT_SECONDS + patience),
+        reconciler=reconciler,
+        evictor=InstanceEvictor(rows, nodes, view, reconciler.remove_node, gap=gap),
         checker=HealthChecker(rows, view, prober, replica, interval),
         prober=prober,
         heartbeats=HeartbeatRecorder(rows, view, patience),

@@ -58,7 +58,6 @@ BIG_CLASSES = {
     "app/registry/nodes/zookeeper/client.py ZooKeeperServiceRegistryClient": _SPLIT_LATER,
     "app/registry/nodes/zookeeper/session.py ZooKeeperSession": "the states of one session",
     "app/registry/nodes/zookeeper/view.py ZooKeeperView": "the view of one session",
-    "app/registry/reconciler.py NodeReconciler": _SPLIT_LATER,
     "app/settings.py Settings": "a validator for each group of settings",
     "app/web/connection.py Protocol": "callbacks of the HTTP parser",
     "sdk/src/pilothouse/client.py AsyncPilothouse": _ASYNC_TWIN,

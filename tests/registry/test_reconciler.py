@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.registry.errors import RegistryUnavailable
+from app.registry.eviction import InstanceEvictor
 from app.registry.model import Heartbeat, InstanceRow
 from app.registry.nodes.embedded import EmbeddedNodes, EmbeddedServiceRegistryClient
 from app.registry.nodes.port import Node, NodeSpec
@@ -33,6 +34,9 @@ class Replica:
         self.nodes = EmbeddedServiceRegistryClient(nodes)
         self.follower = RowFollower(store.rows, self.view)
         self.reconciler = NodeReconciler(store.rows, self.nodes, self.view, name, self.clock)
+        self.evictor = InstanceEvictor(
+            store.rows, self.nodes, self.view, self.reconciler.remove_node, self.clock
+        )
 
     async def sweep(self, *, after: float = 0.0) -> None:
         self.clock.now += after
@@ -40,7 +44,7 @@ class Replica:
 
     async def judge(self, *, after: float = 1.0) -> None:
         self.clock.now += after
-        await self.reconciler.evict_silent()
+        await self.evictor.evict_silent()
 
     async def stay(self, seconds: float) -> None:
         """Look at the rows as often as a replica does, for so long."""
@@ -85,7 +89,7 @@ class Bench:
                 await self.store.age(STEP, *silent)
             if heard:
                 await self.hear(heard)
-                self.here.reconciler.heartbeat_history.record()
+                self.here.evictor.heartbeat_history.record()
             await self.here.judge(after=STEP)
 
     async def follow(self) -> None:
@@ -498,11 +502,11 @@ async def test_what_has_been_gone_for_a_day_is_forgotten_with_its_fence(bench: B
     over = await bench.store.rows.deregister(*row.key, None, "ada", "request-2")
     bench.here.view.learn([over])
     await bench.here.reconciler.remove_node(over)
-    await bench.here.reconciler.reap()
+    await bench.here.evictor.reap()
     assert await bench.here.nodes.fence(SERVICE, "i-1") is not None
     await bench.store.age(24 * 3600 + 1)
 
-    await bench.here.reconciler.reap()
+    await bench.here.evictor.reap()
 
     assert await bench.here.nodes.fence(SERVICE, "i-1") is None
     assert await bench.here.nodes.fence(SERVICE, "i-2") == fencing_token(kept)
@@ -517,13 +521,13 @@ async def test_what_another_replica_has_reaped_is_let_go(bench: Bench) -> None:
     for row in (over, again):
         await bench.store.rows.deregister(*row.key, None, "ada", "request-2")
     await bench.follow()
-    await bench.there.reconciler.forget_reaped()
+    await bench.there.evictor.forget_reaped()
     kept = [row.instance_id for row in bench.there.view.rows()]
     await bench.store.age(24 * 3600 + 1)
-    await bench.here.reconciler.reap()
+    await bench.here.evictor.reap()
     bench.there.view.learn([await bench.store.register("i-2")])
 
-    await bench.there.reconciler.forget_reaped()
+    await bench.there.evictor.forget_reaped()
 
     assert kept == ["i-1", "i-2", "i-3"]
     assert [row.instance_id for row in bench.there.view.rows()] == ["i-2", "i-3"]
