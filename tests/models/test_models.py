@@ -19,6 +19,7 @@ LONG = {
     "caches": {"floors", "floors-plain-redis", "pointer"},
     "registry": {"fixed-crashes"},
     "eviction": {"bounded-deaths"},
+    "validation": {"progress-both", "progress-definer", "progress-definer-death"},
 }
 Run = tuple[str, str, Callable[[], Any]]
 
