@@ -1,0 +1,1 @@
+"""Rules that configurations have to meet."""

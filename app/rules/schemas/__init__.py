@@ -1,0 +1,1 @@
+"""JSON Schemas: compiled, and judging configurations."""
