@@ -125,6 +125,13 @@ PLAIN_CREDENTIALS = Counter(
     ["rule", "outcome"],
     registry=REGISTRY,
 )
+RULES_KILLED = Counter(
+    "pilothouse_rules_killed_total",
+    "Ends of the process that evaluates rules between keys: `cpu` and `memory` by a rule beyond "
+    "its limits, `silent` without an answer in time, `ended` by anything else.",
+    ["reason"],
+    registry=REGISTRY,
+)
 LOG_REVISION = Gauge(
     "pilothouse_log_revision",
     "Revision of the change log that this replica has reached.",

@@ -1,1 +1,1 @@
-"""Rules that configurations have to meet."""
+"""Rules: schemas of configurations, and conditions between their keys."""

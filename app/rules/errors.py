@@ -1,6 +1,6 @@
-"""What is wrong with a schema, and what cannot be judged."""
+"""What is wrong with a schema or a rule, and what cannot be judged."""
 
-from app.errors import Invalid
+from app.errors import Invalid, Unavailable
 
 
 class SchemaInvalid(Invalid):
@@ -21,3 +21,20 @@ class SchemaTooCostly(Invalid):
 
     def __init__(self) -> None:
         super().__init__("the schema would be applied too often to a configuration of this size")
+
+
+class RuleInvalid(Invalid):
+    """A rule cannot be used; `column` counts characters from 1, 0 if none is known."""
+
+    code = "bad_rule"
+
+    def __init__(self, pointer: str, reason: str, column: int = 0) -> None:
+        super().__init__(f"the rule cannot be used: {reason}", column=column)
+        self.pointer, self.reason, self.column = pointer, reason, column
+        self.flaws = ({"pointer": pointer, "detail": reason, "code": self.code},)
+
+
+class RulesUnavailable(Unavailable):
+    """The process that evaluates rules does not answer."""
+
+    code = "rules_unavailable"

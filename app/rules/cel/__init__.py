@@ -1,0 +1,1 @@
+"""Rules between fields in CEL, evaluated in a process of their own."""
