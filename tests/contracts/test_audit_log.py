@@ -18,12 +18,10 @@ from app.audit.port import SCAN_SPAN, AuditEvent, AuditFilter, AuditLog, AuditRo
 from app.audit.postgres import PostgresAuditLog
 from app.changes.log.embedded.ports import embedded_ports
 from app.changes.log.port import LogPorts
+from app.changes.log.postgres.ports import postgres_ports
 from app.changes.model import Disclosure, Entity, Intent, Written
 from app.hash_chain import FIRST_HASH, HASHED_FIELDS, epoch_microseconds, hash_row
-from app.postgres.engine import close_engine, open_engine
-from app.sqlite.state import SQLiteState
-from tests.changes.ports import opened_ports
-from tests.servers.deadlines import PATIENT_SECONDS
+from tests.contracts.rigs import embedded_bench, postgres_bench
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 890123, UTC)
 EVENT = AuditEvent(NOW, "ana", "denied", "config", "staging", "billing")
@@ -44,8 +42,7 @@ class Rig:
 
 
 async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
-    state = SQLiteState(request.getfixturevalue("tmp_path"))
-    stack.push_async_callback(state.close)
+    state = embedded_bench(request, stack).state
 
     def facts(connection: sqlite3.Connection) -> list[str | None]:
         return [row["facts"] for row in connection.execute("SELECT facts FROM audit ORDER BY seq")]
@@ -61,33 +58,20 @@ async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
 
 
 async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
-    server = request.getfixturevalue("postgres_server")
-    url = server.migrated_database()
-    stack.callback(server.drop, url)
-    engine = open_engine(url, PATIENT_SECONDS)
-    stack.push_async_callback(close_engine, engine)
-    changes = await stack.enter_async_context(opened_ports(url, PATIENT_SECONDS))
-    bench = await asyncpg.connect(url)
-    stack.push_async_callback(bench.close)
+    bench = await postgres_bench(request, stack)
+    connection = bench.open_connection()
 
     async def facts() -> list[str | None]:
-        rows = await bench.fetch("SELECT facts::text FROM audit ORDER BY seq")
+        rows = await bench.connection.fetch("SELECT facts::text FROM audit ORDER BY seq")
         return [row["facts"] for row in rows]
 
-    async def cut() -> None:
-        await close_engine(engine)
-        outside = await asyncpg.connect(server.url)
-        name = url.rpartition("/")[2]
-        await outside.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-        await outside.close()
-
     return Rig(
-        audit=PostgresAuditLog(engine),
-        changes=changes,
+        audit=PostgresAuditLog(connection.engine),
+        changes=postgres_ports(connection),
         facts=facts,
-        execute=bench.execute,
+        execute=bench.connection.execute,
         refusals=(asyncpg.InsufficientPrivilegeError,),
-        cut=cut,
+        cut=bench.cut,
     )
 
 

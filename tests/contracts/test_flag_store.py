@@ -8,18 +8,15 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import asyncpg
 import pytest
 
 from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.changes.log.embedded.maintenance import EmbeddedMaintenance
 from app.changes.log.embedded.outbox import EmbeddedOutbox
 from app.changes.log.port import ChangeLog, LogPorts, Maintenance, Outbox
-from app.changes.log.postgres.connection import LogConnection
 from app.changes.log.postgres.ports import postgres_ports
 from app.changes.model import Action, Entity
 from app.flags.errors import FlagsUnavailable, KeyTaken, SetMoved
@@ -27,9 +24,7 @@ from app.flags.model import Commit, Edit, FlagUsage, Item, Kind, entity
 from app.flags.store.embedded import EmbeddedFlagStore
 from app.flags.store.port import FlagStore
 from app.flags.store.postgres import PostgresFlagStore
-from app.postgres.engine import open_engine
-from app.sqlite.state import SQLiteState
-from tests.servers.deadlines import PATIENT_SECONDS
+from tests.contracts.rigs import embedded_bench, postgres_bench
 from tests.servers.process import SLACK_SECONDS
 
 NOW = datetime.now(UTC).replace(microsecond=123456)
@@ -52,16 +47,13 @@ class Rig:
 
 
 async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
-    folder: Path = request.getfixturevalue("tmp_path")
-    state = SQLiteState(folder)
-    stack.push_async_callback(state.close)
+    bench = embedded_bench(request, stack)
+    state = bench.state
     log = EmbeddedChangeLog(state)
     store = EmbeddedFlagStore(state, log.wake)
 
     async def reopen() -> FlagStore:
-        await state.close()
-        reopened = SQLiteState(folder)
-        stack.push_async_callback(reopened.close)
+        reopened = await bench.reopen()
         return EmbeddedFlagStore(reopened, EmbeddedChangeLog(reopened).wake)
 
     def shift(connection: sqlite3.Connection, seconds: float) -> None:
@@ -72,9 +64,6 @@ async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
                 (earlier.isoformat(timespec="microseconds"), key),
             )
 
-    def audit(connection: sqlite3.Connection) -> list[dict[str, Any]]:
-        return [dict(row) for row in connection.execute("SELECT * FROM audit ORDER BY id")]
-
     return Rig(
         store=store,
         log=log,
@@ -84,41 +73,23 @@ async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
         reopen=reopen,
         cut=state.close,
         age=lambda seconds: state.run(partial(shift, seconds=seconds)),
-        audit=lambda: state.read(audit),
+        audit=bench.audit,
     )
 
 
 async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
-    server = request.getfixturevalue("postgres_server")
-    url = server.migrated_database()
-    stack.callback(server.drop, url)
-    bench = await asyncpg.connect(url)
-    stack.push_async_callback(bench.close)
+    bench = await postgres_bench(request, stack)
 
     async def replica() -> tuple[FlagStore, LogPorts]:
-        engine = open_engine(url, PATIENT_SECONDS)
-        connection = LogConnection(engine, url)
-        stack.push_async_callback(connection.close)
-        return PostgresFlagStore(engine), postgres_ports(connection)
+        connection = bench.open_connection()
+        return PostgresFlagStore(connection.engine), postgres_ports(connection)
 
     async def reopen() -> FlagStore:
         return (await replica())[0]
 
-    async def cut() -> None:
-        database = url.rpartition("/")[2]
-        outside = await asyncpg.connect(server.url)
-        await outside.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
-        await outside.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", database
-        )
-        await outside.close()
-
     async def age(seconds: float) -> None:
         moved = "UPDATE flag_requests SET at = at - $1::interval"
-        await bench.execute(moved, timedelta(seconds=seconds))
-
-    async def audit() -> list[dict[str, Any]]:
-        return [dict(row) for row in await bench.fetch("SELECT * FROM audit ORDER BY id")]
+        await bench.connection.execute(moved, timedelta(seconds=seconds))
 
     store, ports = await replica()
     return Rig(
@@ -128,9 +99,9 @@ async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
         maintenance=ports.maintenance,
         elsewhere=await reopen(),
         reopen=reopen,
-        cut=cut,
+        cut=bench.cut,
         age=age,
-        audit=audit,
+        audit=bench.audit,
     )
 
 

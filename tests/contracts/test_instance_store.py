@@ -18,20 +18,16 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from math import ceil
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import asyncpg
 import pytest
 
 from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.changes.log.embedded.outbox import EmbeddedOutbox
 from app.changes.log.port import ChangeLog, LogPorts, Outbox
-from app.changes.log.postgres.connection import LogConnection
 from app.changes.log.postgres.ports import postgres_ports
 from app.changes.model import Change
-from app.postgres.engine import open_engine
 from app.registry.errors import (
     InstanceNotFound,
     OldEpoch,
@@ -53,8 +49,7 @@ from app.registry.model import (
     ServiceCounts,
     instance_entity,
 )
-from app.sqlite.state import SQLiteState
-from tests.servers.deadlines import PATIENT_SECONDS
+from tests.contracts.rigs import embedded_bench, postgres_bench
 from tests.servers.process import SLACK_SECONDS
 
 AT_MOST = 12
@@ -80,16 +75,13 @@ TIMES = ("registered_at", "heartbeat_at", "claimed_at", "draining_until", "moved
 
 
 async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
-    folder: Path = request.getfixturevalue("tmp_path")
-    state = SQLiteState(folder)
-    stack.push_async_callback(state.close)
+    bench = embedded_bench(request, stack)
+    state = bench.state
     log = EmbeddedChangeLog(state)
     rows = EmbeddedInstanceStore(state, log.wake, AT_MOST)
 
     async def reopen() -> InstanceStore:
-        await state.close()
-        reopened = SQLiteState(folder)
-        stack.push_async_callback(reopened.close)
+        reopened = await bench.reopen()
         return EmbeddedInstanceStore(reopened, EmbeddedChangeLog(reopened).wake, AT_MOST)
 
     def earlier(text: str | None, seconds: float) -> str | None:
@@ -103,9 +95,6 @@ async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
         moved = ", ".join(f"{name} = earlier({name})" for name in TIMES)
         connection.execute(f"UPDATE instances SET {moved}")
 
-    def audit(connection: sqlite3.Connection) -> list[dict[str, Any]]:
-        return [dict(row) for row in connection.execute("SELECT * FROM audit ORDER BY id")]
-
     return Rig(
         rows=rows,
         log=log,
@@ -115,42 +104,28 @@ async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
         reopen=reopen,
         cut=state.close,
         age=lambda seconds: state.run(partial(shift, seconds=seconds)),
-        audit=lambda: state.read(audit),
+        audit=bench.audit,
     )
 
 
 async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
-    server = request.getfixturevalue("postgres_server")
-    url = server.migrated_database()
-    stack.callback(server.drop, url)
-    bench = await asyncpg.connect(url)
-    stack.push_async_callback(bench.close)
+    bench = await postgres_bench(request, stack)
 
     async def replica() -> tuple[InstanceStore, InstanceStore, LogPorts]:
-        engine = open_engine(url, PATIENT_SECONDS)
-        connection = LogConnection(engine, url)
-        stack.push_async_callback(connection.close)
+        connection = bench.open_connection()
         ports = postgres_ports(connection)
-        return PostgresInstanceStore(engine, AT_MOST), PostgresInstanceStore(engine), ports
+        return (
+            PostgresInstanceStore(connection.engine, AT_MOST),
+            PostgresInstanceStore(connection.engine),
+            ports,
+        )
 
     async def reopen() -> InstanceStore:
         return (await replica())[0]
 
-    async def cut() -> None:
-        database = url.rpartition("/")[2]
-        outside = await asyncpg.connect(server.url)
-        await outside.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
-        await outside.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", database
-        )
-        await outside.close()
-
     async def age(seconds: float) -> None:
         moved = ", ".join(f"{name} = {name} - $1::interval" for name in TIMES)
-        await bench.execute(f"UPDATE instances SET {moved}", timedelta(seconds=seconds))
-
-    async def audit() -> list[dict[str, Any]]:
-        return [dict(row) for row in await bench.fetch("SELECT * FROM audit ORDER BY id")]
+        await bench.connection.execute(f"UPDATE instances SET {moved}", timedelta(seconds=seconds))
 
     rows, spacious, ports = await replica()
     return Rig(
@@ -160,9 +135,9 @@ async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
         elsewhere=await reopen(),
         spacious=spacious,
         reopen=reopen,
-        cut=cut,
+        cut=bench.cut,
         age=age,
-        audit=audit,
+        audit=bench.audit,
     )
 
 

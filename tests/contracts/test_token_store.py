@@ -2,16 +2,13 @@
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import asyncpg
 import pytest
 
 from app.access.errors import TokenNotFound, TokenStoreUnavailable
@@ -21,13 +18,10 @@ from app.access.tokens.port import ChangeOrigin, TokenStore
 from app.access.tokens.postgres import PostgresTokenStore
 from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.changes.log.port import ChangeLog
-from app.changes.log.postgres.connection import LogConnection
 from app.changes.log.postgres.log import PostgresChangeLog
 from app.changes.model import Change, Entity
-from app.postgres.engine import open_engine
-from app.sqlite.state import SQLiteState
 from tests.access.tokens import NOW, minted
-from tests.servers.deadlines import PATIENT_SECONDS
+from tests.contracts.rigs import embedded_bench, postgres_bench
 from tests.servers.process import SLACK_SECONDS
 
 EVENT = ChangeOrigin("ana", "request-1", "10.0.0.7")
@@ -47,20 +41,14 @@ class Rig:
 
 
 async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
-    folder: Path = request.getfixturevalue("tmp_path")
-    state = SQLiteState(folder)
-    stack.push_async_callback(state.close)
+    bench = embedded_bench(request, stack)
+    state = bench.state
     log = EmbeddedChangeLog(state)
     store = EmbeddedTokenStore(state, log.wake)
 
     async def reopen() -> TokenStore:
-        await state.close()
-        reopened = SQLiteState(folder)
-        stack.push_async_callback(reopened.close)
+        reopened = await bench.reopen()
         return EmbeddedTokenStore(reopened, EmbeddedChangeLog(reopened).wake)
-
-    def audit(connection: sqlite3.Connection) -> list[dict[str, Any]]:
-        return [dict(row) for row in connection.execute("SELECT * FROM audit ORDER BY id")]
 
     return Rig(
         store=store,
@@ -68,40 +56,29 @@ async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
         elsewhere=store,
         reopen=reopen,
         cut=state.close,
-        audit=lambda: state.read(audit),
+        audit=bench.audit,
     )
 
 
 async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
-    server = request.getfixturevalue("postgres_server")
-    url = server.migrated_database()
-    stack.callback(server.drop, url)
-    bench = await asyncpg.connect(url)
-    stack.push_async_callback(bench.close)
+    bench = await postgres_bench(request, stack)
 
     async def replica() -> tuple[TokenStore, ChangeLog]:
-        engine = open_engine(url, PATIENT_SECONDS)
-        connection = LogConnection(engine, url)
-        stack.push_async_callback(connection.close)
-        return PostgresTokenStore(engine), PostgresChangeLog(connection)
+        connection = bench.open_connection()
+        return PostgresTokenStore(connection.engine), PostgresChangeLog(connection)
 
     async def reopen() -> TokenStore:
         return (await replica())[0]
 
-    async def cut() -> None:
-        database = url.rpartition("/")[2]
-        outside = await asyncpg.connect(server.url)
-        await outside.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
-        await outside.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", database
-        )
-        await outside.close()
-
-    async def audit() -> list[dict[str, Any]]:
-        return [dict(row) for row in await bench.fetch("SELECT * FROM audit ORDER BY id")]
-
     store, log = await replica()
-    return Rig(store=store, log=log, elsewhere=await reopen(), reopen=reopen, cut=cut, audit=audit)
+    return Rig(
+        store=store,
+        log=log,
+        elsewhere=await reopen(),
+        reopen=reopen,
+        cut=bench.cut,
+        audit=bench.audit,
+    )
 
 
 @pytest.fixture(

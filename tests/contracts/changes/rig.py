@@ -7,19 +7,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 
 from app.changes.log.embedded.ports import embedded_ports
 from app.changes.log.port import ChangeLog, Intents, LogPorts, Maintenance, Outbox
-from app.changes.log.postgres.connection import LogConnection
 from app.changes.log.postgres.ports import postgres_ports
-from app.postgres.engine import open_engine
-from app.sqlite.state import SQLiteState
-from tests.servers.deadlines import PATIENT_SECONDS
+from tests.contracts.rigs import embedded_bench, postgres_bench
 
 TIMESTAMPS = (
     ("changes", "at"),
@@ -63,15 +58,12 @@ class Rig:
 
 
 async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
-    folder: Path = request.getfixturevalue("tmp_path")
-    state = SQLiteState(folder)
-    stack.push_async_callback(state.close)
+    bench = embedded_bench(request, stack)
+    state = bench.state
     here = embedded_ports(state)
 
     async def reopen() -> LogPorts:
-        await state.close()
-        reopened = SQLiteState(folder)
-        stack.push_async_callback(reopened.close)
+        reopened = await bench.reopen()
         return embedded_ports(reopened)
 
     def shift(connection: sqlite3.Connection, seconds: float) -> None:
@@ -108,39 +100,24 @@ async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
 
 
 async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
-    server = request.getfixturevalue("postgres_server")
-    url = server.migrated_database()
-    stack.callback(server.drop, url)
-    bench = await asyncpg.connect(url)
-    stack.push_async_callback(bench.close)
+    bench = await postgres_bench(request, stack)
 
     async def reopen() -> LogPorts:
-        connection = LogConnection(open_engine(url, PATIENT_SECONDS), url)
-        stack.push_async_callback(connection.close)
-        return postgres_ports(connection)
-
-    async def cut() -> None:
-        database = url.rpartition("/")[2]
-        outside = await asyncpg.connect(server.url)
-        await outside.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
-        await outside.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", database
-        )
-        await outside.close()
+        return postgres_ports(bench.open_connection())
 
     async def age(seconds: float) -> None:
         for table, column in TIMESTAMPS:
-            await bench.execute(
+            await bench.connection.execute(
                 f"UPDATE {table} SET {column} = {column} - $1::interval",
                 timedelta(seconds=seconds),
             )
 
     async def audit() -> list[dict[str, Any]]:
-        rows = await bench.fetch("SELECT * FROM audit ORDER BY id")
+        rows = await bench.connection.fetch("SELECT * FROM audit ORDER BY id")
         return [{**row, "facts": row["facts"] and json.loads(row["facts"])} for row in rows]
 
     async def columns() -> set[str]:
-        rows = await bench.fetch(
+        rows = await bench.connection.fetch(
             "SELECT table_name || '.' || column_name AS name FROM information_schema.columns"
             " WHERE table_name = ANY($1)",
             TABLES,
@@ -151,7 +128,7 @@ async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
         here=await reopen(),
         elsewhere=await reopen(),
         reopen=reopen,
-        cut=cut,
+        cut=bench.cut,
         age=age,
         audit=audit,
         columns=columns,
