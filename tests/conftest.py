@@ -115,6 +115,14 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture
+def url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A migrated database of its own."""
+    created = postgres_server.migrated_database()
+    yield created
+    postgres_server.drop(created)
+
+
 @pytest.fixture(scope="session")
 def kafka_server() -> Iterator[KafkaServer]:
     with closing(start_kafka()) as server:

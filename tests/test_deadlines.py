@@ -1,6 +1,5 @@
 """Each server's deadline is a setting, and everything else follows from it."""
 
-from collections.abc import Iterator
 from time import monotonic
 from urllib.parse import urlsplit
 
@@ -82,13 +81,6 @@ async def test_the_server_ends_what_a_call_has_given_up(postgres_server: Postgre
         await connection.close()
 
     assert limits == ["7500ms"] * 3
-
-
-@pytest.fixture
-def url(postgres_server: PostgresServer) -> Iterator[str]:
-    made = postgres_server.migrated_database()
-    yield made
-    postgres_server.drop(made)
 
 
 async def test_a_call_that_waits_for_a_lock_is_given_up_at_its_deadline(url: str) -> None:

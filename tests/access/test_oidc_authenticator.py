@@ -293,7 +293,7 @@ async def test_made_up_key_ids_do_not_make_it_ask_the_issuer_each_time(
     assert issuer.reads == before
 
 
-async def test_who_was_let_in_once_is_let_in_while_the_issuer_is_away(
+async def test_who_was_let_in_once_is_let_in_while_the_issuer_is_unavailable(
     people: OidcAuthenticator, issuer: Issuer
 ) -> None:
     await people.authenticate(issuer.token())
@@ -332,7 +332,7 @@ NO_KEYS = {
 
 @pytest.mark.parametrize("what", NO_KEYS)
 @pytest.mark.parametrize("kid", ["rsa", None])
-async def test_whoever_answers_with_no_keys_is_as_good_as_away(
+async def test_whoever_answers_with_no_keys_is_as_good_as_unavailable(
     people: OidcAuthenticator, issuer: Issuer, what: str, kid: str | None
 ) -> None:
     issuer.instead = NO_KEYS[what]

@@ -153,7 +153,7 @@ async def test_an_unknown_id_costs_a_comparison_too(
     assert compared == [(32, 32)] * 2
 
 
-# While the log is away
+# While the log is unavailable
 
 
 async def test_before_the_store_was_read_nobody_can_tell(state: SQLiteState) -> None:
@@ -168,7 +168,7 @@ async def test_before_the_store_was_read_nobody_can_tell(state: SQLiteState) -> 
 
 
 @pytest.mark.slow
-async def test_while_the_log_is_away_known_tokens_go_on_and_of_others_nobody_can_tell(
+async def test_while_the_log_is_unavailable_known_tokens_go_on_and_of_others_nobody_can_tell(
     here: Replica, state: SQLiteState
 ) -> None:
     token, text = await here.create()

@@ -226,7 +226,7 @@ async def test_after_an_outage_it_goes_on_where_it_was(ports: LogPorts) -> None:
     assert follower.pointers == {CHECKOUT.key: second, PAYMENTS.key: third}
 
 
-async def test_a_log_that_is_away_at_the_start_is_asked_again(ports: LogPorts) -> None:
+async def test_a_log_that_is_unavailable_at_the_start_is_asked_again(ports: LogPorts) -> None:
     wire = Wire(ports.log)
     wire.is_cut = True
     follower = Follower(cast("ChangeLog", wire))

@@ -220,7 +220,7 @@ async def test_an_own_write_is_not_denied_by_a_snapshot_taken_before_it(
     assert follower.pointer(CHECKOUT.key) == own
 
 
-async def test_it_is_saved_again_after_it_has_moved_and_not_while_the_log_is_away(
+async def test_it_is_saved_again_after_it_has_moved_and_not_while_the_log_is_unavailable(
     ports: LogPorts, cache: RedisCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SAVE_SECONDS", 0.02)

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from time import monotonic
@@ -35,13 +35,6 @@ pytestmark = pytest.mark.anyio
 
 WHOLE = os.environ.get("PILOTHOUSE_FAULTS") == "whole"
 OUTAGE_SECONDS = 30.0 if WHOLE else 4.0
-
-
-@pytest.fixture
-def url(postgres_server: PostgresServer) -> Iterator[str]:
-    made = postgres_server.migrated_database()
-    yield made
-    postgres_server.drop(made)
 
 
 @pytest.fixture
@@ -200,16 +193,16 @@ async def test_the_age_of_the_oldest_unsent_change_is_known_while_none_can_be_se
 ) -> None:
     with reserve_port() as nobody:
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
-        away = KafkaPublisher(address, "t", may_create=True)
+        unreachable = KafkaPublisher(address, "t", may_create=True)
         await write(ports, of_service(1), 0)
-        async with replica(url, away) as relay:
+        async with replica(url, unreachable) as relay:
 
             async def is_old() -> bool:
                 return relay.oldest_unsent > 0.5
 
             await until(is_old, "its age is known")
-            assert await trouble(away)() == "Kafka cannot be reached"
-        await away.close()
+            assert await trouble(unreachable)() == "Kafka cannot be reached"
+        await unreachable.close()
 
 
 # The checker finds what it is there to find
@@ -327,7 +320,7 @@ async def test_a_relay_that_lost_its_lead_says_so(
         await relaying
 
 
-async def test_nobody_leads_while_the_log_is_away(
+async def test_nobody_leads_while_the_log_is_unavailable(
     url: str, postgres_server: PostgresServer
 ) -> None:
     async with opened_ports(url) as ports:
@@ -423,7 +416,7 @@ class Writer:
 
 @pytest.mark.faults
 @pytest.mark.parametrize(("fault", "remedy"), [("kill", "restart"), ("freeze", "thaw")])
-async def test_a_kafka_that_was_away_hears_all_that_was_written_meanwhile(
+async def test_a_kafka_that_was_unavailable_hears_all_that_was_written_meanwhile(
     bench: Bench,
     fault: str,
     remedy: str,
@@ -531,8 +524,8 @@ def test_a_service_without_kafka_says_so() -> None:
 
 def test_a_service_starts_and_works_without_the_kafka_it_was_told_of() -> None:
     with reserve_port() as nobody:
-        away = f"127.0.0.1:{nobody.getsockname()[1]}"
-        with ServiceProcess({"KAFKA_BOOTSTRAP_SERVERS": away}) as service:
+        unreachable = f"127.0.0.1:{nobody.getsockname()[1]}"
+        with ServiceProcess({"KAFKA_BOOTSTRAP_SERVERS": unreachable}) as service:
             save(service, "port", 1)
             wait_until(lambda: waiting_seconds(service) > 0.5, "an event waits")
             status, whole, port = events_port(service)

@@ -227,7 +227,7 @@ async def test_the_last_signed_head_is_told(rig: Rig) -> None:
 # Outages
 
 
-async def test_an_audit_that_is_away_says_so(rig: Rig) -> None:
+async def test_an_audit_that_is_unavailable_says_so(rig: Rig) -> None:
     await rig.cut()
 
     for asked in (

@@ -269,7 +269,7 @@ async def test_tokens_outlive_a_restart(rig: Rig) -> None:
     assert await (await rig.reopen()).changed_after(0, 10) == [made]
 
 
-async def test_a_store_that_is_away_is_told_in_time(rig: Rig) -> None:
+async def test_a_store_that_is_unavailable_is_told_in_time(rig: Rig) -> None:
     made = await create(rig)
     await rig.cut()
 

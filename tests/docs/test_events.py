@@ -33,7 +33,6 @@ from tests.changes.ports import opened_ports
 from tests.changes.sending import drained, of_service, replica, write
 from tests.servers.deadlines import PATIENT_SECONDS
 from tests.servers.kafka import KafkaServer
-from tests.servers.postgres import PostgresServer
 from tests.servers.process import PATIENCE_SECONDS
 from tests.servers.service import ROOT, ServiceProcess
 
@@ -45,13 +44,6 @@ EXAMPLE, SCHEMA, HEAD, HEAD_SCHEMA = map(
     json.loads, re.findall(r"^```json\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 )
 OF_A_USER = Entity("config", "production", "checkout/ana", "users/production/checkout/ana")
-
-
-@pytest.fixture
-def url(postgres_server: PostgresServer) -> Iterator[str]:
-    made = postgres_server.migrated_database()
-    yield made
-    postgres_server.drop(made)
 
 
 @pytest.fixture

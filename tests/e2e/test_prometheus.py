@@ -1,4 +1,4 @@
-"""A real Prometheus discovers its targets here, and keeps them while the registry is away."""
+"""A real Prometheus discovers its targets, and keeps them while the registry is unavailable."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -119,7 +119,7 @@ class _Case:
         if look["status"] is None or (look["status"], look["code"]) == NOT_YET:
             return
         if look["status"] not in {200, 404}:
-            # A replica that has just started while Postgres is away has nothing to show.
+            # A replica that has just started while Postgres is unavailable has nothing to show.
             if look["code"] != "flags_unavailable":
                 yield f"{who} was answered {look['status']} {look['code']}"
             return

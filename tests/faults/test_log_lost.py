@@ -211,7 +211,7 @@ def test_a_replica_that_silently_lost_its_connections_is_current_soon(
 
 @pytest.mark.faults
 @pytest.mark.slow
-def test_what_a_replica_tried_while_the_log_was_away_does_not_hold_it_up(
+def test_what_a_replica_tried_while_the_log_was_unavailable_does_not_hold_it_up(
     stage: Stage, tmp_path: Path
 ) -> None:
     """Every connection that it has opened meanwhile leads nowhere."""

@@ -1,4 +1,4 @@
-"""While Vault or Postgres is away reads go on, writes are refused in time, and all heals."""
+"""While Vault or Postgres is unavailable reads go on, writes are refused in time, and all heals."""
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow]
 READ_SECONDS = 1.0
 REFUSED_SECONDS = 1.0
 UNKNOWN_SECONDS = 2.0
-LOG_AWAY_SECONDS = 2.0
+LOG_UNAVAILABLE_SECONDS = 2.0
 LIVE_SECONDS = 0.1
 HEALED_SECONDS = 2.0
 
@@ -323,7 +323,7 @@ def test_while_postgres_is(scene: Scene, name: str, *, is_whole: bool) -> None:
             assert_read_on(seen)
         for told in one.writes:
             assert told.status in {503, 504}
-            assert told.seconds < LOG_AWAY_SECONDS + SLACK_SECONDS
+            assert told.seconds < LOG_UNAVAILABLE_SECONDS + SLACK_SECONDS
     assert_heals(scene)
 
 
@@ -337,7 +337,7 @@ def test_postgres_killed_and_back_at_once_is_hardly_noticed(scene: Scene) -> Non
 # --- both ---
 
 
-def test_with_both_away_a_service_lives_starts_and_heals(scene: Scene) -> None:
+def test_with_both_unavailable_a_service_lives_starts_and_heals(scene: Scene) -> None:
     with killed(scene), log_killed(scene):
         newcomer = scene.stage.start(VAULT_TOKEN=TOKEN)
         read = scene.asks(WARM)
@@ -366,5 +366,5 @@ def test_with_both_frozen_a_service_lives_and_heals(scene: Scene) -> None:
         assert_read_on(one.known[0])
         for told in one.writes:
             assert told.status in {503, 504}
-            assert told.seconds < LOG_AWAY_SECONDS + SLACK_SECONDS
+            assert told.seconds < LOG_UNAVAILABLE_SECONDS + SLACK_SECONDS
     assert_heals(scene)

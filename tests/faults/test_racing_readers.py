@@ -134,7 +134,7 @@ class Race:
 def race(open_stage: Callable[[str], Stage], redis_server: RedisServer, *, is_whole: bool) -> Race:
     stage, prefix = open_stage("real"), redis_server.fresh_prefix()
     own = {"REDIS_PREFIX": prefix, "VAULT_SCAN_INTERVAL": "1"}
-    shared = {**PATIENT, **own, **redis_server.settings}  # nothing is away here
+    shared = {**PATIENT, **own, **redis_server.settings}  # nothing is unavailable here
     replicas = stage.start_many(shared, {**shared, **FORGETFUL}, {**shared, **FORGETFUL})
     race = Race(stage, replicas, redis_server, prefix, 1000 if is_whole else 150)
     for service in SERVICES:

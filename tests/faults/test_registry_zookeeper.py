@@ -38,7 +38,7 @@ class Scene:
     instances: list[Registered]
 
     def register(self, replica: ServiceProcess, id_: str) -> Answer:
-        """Register while ZooKeeper may be away."""
+        """Register while ZooKeeper may be unavailable."""
         body = {"service_name": "late", "instance_id": id_, "service_url": "http://late:80"}
         began = monotonic()
         answer = replica.request("POST", f"{API}/register", body | {"ttl_seconds": 600})
@@ -145,7 +145,7 @@ def test_nobody_is_removed_while_zookeeper_is(scene: Scene, name: str, *, is_who
     assert fleet.violations() == []
 
 
-def test_who_died_while_zookeeper_was_away_is_evicted_afterwards(scene: Scene) -> None:
+def test_who_died_while_zookeeper_was_unavailable_is_evicted_afterwards(scene: Scene) -> None:
     fleet, replicas = scene.fleet, scene.fleet.replicas
     leased = [one for one in scene.instances if one.service == "leased"]
     with Heartbeats(fleet, leased, BEAT_SECONDS, replicas):

@@ -275,10 +275,10 @@ def test_a_vault_that_cannot_be_asked_costs_no_keys(vault: BareVault) -> None:
     vault.initialise()
     keys = vault.text()
 
-    away = vault.initialise(address="http://127.0.0.1:1")
+    unreachable = vault.initialise(address="http://127.0.0.1:1")
 
-    assert away.returncode == 1
-    assert "cannot be asked" in away.stderr
+    assert unreachable.returncode == 1
+    assert "cannot be asked" in unreachable.stderr
     assert vault.text() == keys
 
 

@@ -106,11 +106,11 @@ class Store:
         await self.state.run(partial(shift, ids=ids or ("%",)))
 
     async def fail(self) -> None:
-        """Have every call of the rows fail from here on, as a store that is away does."""
-        await self.state.run(lambda it: it.execute("ALTER TABLE instances RENAME TO away"))
+        """Have every call of the rows fail from here on, as a store that is unavailable does."""
+        await self.state.run(lambda it: it.execute("ALTER TABLE instances RENAME TO unavailable"))
 
     async def heal(self) -> None:
-        await self.state.run(lambda it: it.execute("ALTER TABLE away RENAME TO instances"))
+        await self.state.run(lambda it: it.execute("ALTER TABLE unavailable RENAME TO instances"))
 
 
 @asynccontextmanager

@@ -215,7 +215,7 @@ async def test_a_replica_checks_what_it_keeps_for_as_long_as_it_keeps_it(tmp_pat
 
 
 @pytest.mark.slow
-async def test_a_store_that_is_away_ends_no_checks(tmp_path: Path) -> None:
+async def test_a_store_that_is_unavailable_ends_no_checks(tmp_path: Path) -> None:
     async with desk_of(tmp_path, interval=0.2) as desk:
         row = await desk.register("i-1")
         await desk.store.fail()

@@ -81,7 +81,7 @@ async def test_a_heartbeat_for_nobody_is_told_so(store: Store) -> None:
     assert await heartbeats.record(beat("i-2", 1)) is None
 
 
-async def test_while_the_store_is_away_no_heartbeat_is_acknowledged(store: Store) -> None:
+async def test_while_the_store_is_unavailable_no_heartbeat_is_acknowledged(store: Store) -> None:
     known = await store.register("known")
     view = RegistryView()
     view.learn([known])

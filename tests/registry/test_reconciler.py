@@ -291,7 +291,7 @@ async def test_a_row_that_cannot_be_read_leaves_the_sweep_to_others(bench: Bench
     assert bench.owners() == {"i-1": "here"}
 
 
-async def test_while_the_rows_are_away_nothing_is_swept(bench: Bench) -> None:
+async def test_while_the_rows_are_unavailable_nothing_is_swept(bench: Bench) -> None:
     row = await bench.register(bench.here, "i-1")
     bench.here.view.learn([await bench.store.rows.deregister(*row.key, None, "ada", "r")])
     await bench.store.fail()
@@ -322,7 +322,7 @@ async def test_who_is_silent_is_suspected_and_then_evicted_with_its_node(bench: 
     assert bench.owners() == {"well": "there"}
 
 
-async def test_who_was_away_itself_evicts_nobody_at_once(bench: Bench) -> None:
+async def test_who_was_unavailable_itself_evicts_nobody_at_once(bench: Bench) -> None:
     await bench.register(bench.here, "i-1", ttl_seconds=5)
     await bench.here.stay(10)
     await bench.store.age(100)
@@ -468,7 +468,9 @@ async def test_those_that_are_released_are_evicted_at_once_and_no_others(bench: 
     assert bench.here.view.protection.silent == 5  # the next ones are protected again
 
 
-async def test_who_was_away_itself_evicts_not_even_the_released_at_once(bench: Bench) -> None:
+async def test_who_was_unavailable_itself_evicts_no_released_ones_at_once(
+    bench: Bench,
+) -> None:
     await bench.many(10)
     await bench.here.stay(31)
     await bench.store.age(70)

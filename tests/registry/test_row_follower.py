@@ -42,7 +42,7 @@ async def test_first_everything_is_read_and_then_what_is_newer(store: Store) -> 
     assert view.revision == (await store.log.snapshot()).revision
 
 
-async def test_while_the_store_is_away_nothing_counts_as_read(store: Store) -> None:
+async def test_while_the_store_is_unavailable_nothing_counts_as_read(store: Store) -> None:
     await store.register("i-1")
     view = RegistryView()
     follower = RowFollower(store.rows, view)

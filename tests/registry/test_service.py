@@ -127,7 +127,7 @@ async def test_a_service_has_its_number_of_instances_and_not_one_more(store: Sto
     assert [seen.id for seen in registry.service(SERVICE).instances] == ["i-1", "i-2"]
 
 
-async def test_while_the_rows_are_away_nothing_is_registered_and_the_view_stays(
+async def test_while_the_rows_are_unavailable_nothing_is_registered_and_the_view_stays(
     registry: RegistryService, store: Store
 ) -> None:
     row = (await registry.register(body(instance_id="i-1"), US)).row

@@ -52,11 +52,11 @@ def frozen(server: Freezable) -> Iterator[None]:
         server.thaw()
 
 
-async def patiently(ask: Callable[[], Awaitable[object]], away: type[Exception]) -> None:
+async def patiently(ask: Callable[[], Awaitable[object]], unavailable: type[Exception]) -> None:
     """Ask until it is answered in time: a server may be busy with what was done to it before."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
-            with suppress(away):
+            with suppress(unavailable):
                 await ask()
                 return
 

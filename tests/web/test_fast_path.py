@@ -85,14 +85,14 @@ async def test_a_failure_with_a_name_is_told_by_fastapi_alone() -> None:
     app = FastPathApp()
     app.add_middleware(RequestBoundary)
     problem.install(app)
-    away = LogUnavailable("the change log does not answer")
+    unavailable = LogUnavailable("the change log does not answer")
 
     @app.get("/things/{name}")
     async def thing(name: str) -> str:
-        raise away
+        raise unavailable
 
     with capture_logs() as lines:
-        transport = httpx.ASGITransport(app=Served(app, away))
+        transport = httpx.ASGITransport(app=Served(app, unavailable))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             answer = await client.get("/things/good")
 

@@ -49,7 +49,7 @@ class Clock:
 
     def __call__(self) -> float:
         if self.now is None:
-            raise OSError("the clock is away")
+            raise OSError("the clock is unavailable")
         return self.now
 
 
@@ -88,11 +88,11 @@ def app(sets: FlagCache) -> FastAPI:
 async def test_before_flags_are_read_there_is_no_answer(
     client: httpx.AsyncClient, path: str, key: str | None
 ) -> None:
-    away = await client.post(OFREP + path, json={})
+    unavailable = await client.post(OFREP + path, json={})
 
-    assert away.status_code == 503
-    assert away.headers["Retry-After"]
-    _is_told(away.json(), key)
+    assert unavailable.status_code == 503
+    assert unavailable.headers["Retry-After"]
+    _is_told(unavailable.json(), key)
 
 
 @pytest.mark.parametrize(("path", "key"), [("", None), ("/team%2Fa", "team/a")])

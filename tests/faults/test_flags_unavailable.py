@@ -1,10 +1,9 @@
 """What the store of flags does while Postgres is frozen, gone or restarted."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime
-from time import monotonic
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -14,21 +13,16 @@ from app.flags.errors import FlagsUnavailable
 from app.flags.model import Commit, Edit
 from app.flags.store.postgres import PostgresFlagStore
 from app.postgres.engine import close_engine, open_engine
+from tests.faults.refusals import seconds_until_raised
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import SLACK_SECONDS, patiently
+from tests.servers.process import SLACK_SECONDS, frozen, patiently
 
 pytestmark = pytest.mark.faults
+seconds_until_refused = partial(seconds_until_raised, FlagsUnavailable)
 
 NOW = datetime.now(UTC)
 
 Call = Callable[[PostgresFlagStore], Coroutine[Any, Any, object]]
-
-
-@pytest.fixture
-def url(postgres_server: PostgresServer) -> Iterator[str]:
-    made = postgres_server.migrated_database()
-    yield made
-    postgres_server.drop(made)
 
 
 @pytest.fixture
@@ -57,28 +51,12 @@ CALLS: dict[str, tuple[Call, float]] = {
 }
 
 
-@asynccontextmanager
-async def frozen(server: PostgresServer) -> AsyncIterator[None]:
-    server.freeze()
-    try:
-        yield
-    finally:
-        server.thaw()
-
-
-async def seconds_until_refused(call: Awaitable[object]) -> float:
-    began = monotonic()
-    with pytest.raises(FlagsUnavailable):
-        await call
-    return monotonic() - began
-
-
 async def test_a_frozen_server_is_named_in_time_to_all_callers_at_once(
     store: PostgresFlagStore, postgres_server: PostgresServer
 ) -> None:
     await patiently(lambda: asyncio.gather(*(store.ping() for _ in CALLS)), FlagsUnavailable)
 
-    async with frozen(postgres_server):
+    with frozen(postgres_server):
         refused = await asyncio.gather(
             *(seconds_until_refused(call(store)) for call, _ in CALLS.values())
         )

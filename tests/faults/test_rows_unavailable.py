@@ -1,9 +1,8 @@
 """What the store of the registry's desired state does while Postgres is frozen, gone or cut off."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
-from time import monotonic
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -15,10 +14,12 @@ from app.registry.heartbeats import HeartbeatRecorder
 from app.registry.instances.postgres import PostgresInstanceStore
 from app.registry.model import Heartbeat, Registration, RowToken
 from app.registry.view import RegistryView
+from tests.faults.refusals import seconds_until_raised
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import SLACK_SECONDS, patiently
+from tests.servers.process import SLACK_SECONDS, frozen, patiently
 
 pytestmark = pytest.mark.faults
+seconds_until_refused = partial(seconds_until_raised, RegistryUnavailable)
 
 INSTANCE = Registration(
     service="billing",
@@ -50,33 +51,10 @@ CALLS: dict[str, tuple[Call, float]] = {
 
 
 @pytest.fixture
-def url(postgres_server: PostgresServer) -> Iterator[str]:
-    made = postgres_server.migrated_database()
-    yield made
-    postgres_server.drop(made)
-
-
-@pytest.fixture
 async def rows(url: str) -> AsyncIterator[PostgresInstanceStore]:
     engine = open_engine(url)
     yield PostgresInstanceStore(engine)
     await close_engine(engine)
-
-
-@asynccontextmanager
-async def frozen(server: PostgresServer) -> AsyncIterator[None]:
-    server.freeze()
-    try:
-        yield
-    finally:
-        server.thaw()
-
-
-async def seconds_until_refused(call: Awaitable[object]) -> float:
-    began = monotonic()
-    with pytest.raises(RegistryUnavailable):
-        await call
-    return monotonic() - began
 
 
 async def test_a_frozen_server_is_named_in_time_to_all_callers_at_once(
@@ -84,7 +62,7 @@ async def test_a_frozen_server_is_named_in_time_to_all_callers_at_once(
 ) -> None:
     await patiently(lambda: asyncio.gather(*(rows.ping() for _ in CALLS)), RegistryUnavailable)
 
-    async with frozen(postgres_server):
+    with frozen(postgres_server):
         refused = await asyncio.gather(
             *(seconds_until_refused(call(rows)) for call, _ in CALLS.values())
         )
@@ -102,7 +80,7 @@ async def test_a_heartbeat_that_waits_for_those_before_it_is_refused_in_time(
     await rows.register(INSTANCE)
     heartbeats = HeartbeatRecorder(rows, RegistryView())
 
-    async with frozen(postgres_server):
+    with frozen(postgres_server):
         first = asyncio.create_task(
             seconds_until_refused(heartbeats.record(Heartbeat("billing", "one")))
         )

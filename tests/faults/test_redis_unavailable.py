@@ -384,7 +384,7 @@ def wait_until_ready(replica: ServiceProcess) -> None:
     )
 
 
-def test_redis_away_is_told_and_the_replica_stays_ready(
+def test_redis_unavailable_is_told_and_the_replica_stays_ready(
     installation: Installation, remembering: ServiceProcess
 ) -> None:
     def cache() -> Mapping[str, Any]:
@@ -526,7 +526,7 @@ def test_what_becomes_a_secret_is_in_redis_no_longer(
     assert plain.encode() not in installation.held()
 
 
-def test_a_replica_that_starts_while_postgres_is_away_serves_what_was_last_known(
+def test_a_replica_that_starts_while_postgres_is_unavailable_serves_what_was_last_known(
     vault_server: VaultServer, postgres_server: PostgresServer, redis_server: RedisServer
 ) -> None:
     with installed(vault_server, postgres_server, redis_server) as installation:

@@ -1,8 +1,8 @@
 """What the change log does while Postgres is frozen, gone or restarted."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from time import monotonic
@@ -20,24 +20,19 @@ from app.changes.log.postgres.ports import postgres_ports
 from app.changes.model import Disclosure, Entity, Intent, Written
 from app.postgres.engine import close_engine, open_engine
 from tests.changes.ports import opened_ports
+from tests.faults.refusals import seconds_until_raised
 from tests.servers.deadlines import PATIENT_SECONDS
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS, patiently
+from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS, frozen, patiently
 from tests.servers.proxy import LossyProxy
 
 pytestmark = pytest.mark.faults
+seconds_until_refused = partial(seconds_until_raised, LogUnavailable)
 
 CHECKOUT = Entity("config", "staging", "checkout", "staging/checkout")
 ONE_BUSY_REPLICA = 9
 
 Call = Callable[[LogPorts], Coroutine[Any, Any, object]]
-
-
-@pytest.fixture
-def url(postgres_server: PostgresServer) -> Iterator[str]:
-    made = postgres_server.migrated_database()
-    yield made
-    postgres_server.drop(made)
 
 
 @pytest.fixture
@@ -85,22 +80,6 @@ async def known(ports: LogPorts) -> None:
     await ports.intents.begin(Intent("known", CHECKOUT, 0, "updated", "ana", "", "request", now))
 
 
-@asynccontextmanager
-async def frozen(server: PostgresServer) -> AsyncIterator[None]:
-    server.freeze()
-    try:
-        yield
-    finally:
-        server.thaw()
-
-
-async def seconds_until_refused(call: Awaitable[object]) -> float:
-    began = monotonic()
-    with pytest.raises(LogUnavailable):
-        await call
-    return monotonic() - began
-
-
 async def open_connections(ports: LogPorts) -> None:
     await asyncio.gather(*(ports.log.ping() for _ in range(ONE_BUSY_REPLICA)))
 
@@ -117,7 +96,7 @@ async def test_a_frozen_server_is_named_in_time_and_forgotten_when_it_thaws(
     call = CALLS[name]
     await call(ports)
 
-    async with frozen(postgres_server):
+    with frozen(postgres_server):
         assert await seconds_until_refused(call(ports)) < 2 + SLACK_SECONDS
 
     await patiently(lambda: call(ports), LogUnavailable)
@@ -129,7 +108,7 @@ async def test_a_frozen_server_is_named_in_time_to_all_callers_at_once(
 ) -> None:
     await open_patiently(ports)
 
-    async with frozen(postgres_server):
+    with frozen(postgres_server):
         for _ in range(3):
             refused = await asyncio.gather(
                 *(seconds_until_refused(call(ports)) for call in CALLS.values())
@@ -143,7 +122,7 @@ async def test_a_frozen_server_is_named_in_time_to_all_callers_at_once(
 async def test_a_server_frozen_before_the_first_call_is_named_in_time(
     ports: LogPorts, postgres_server: PostgresServer
 ) -> None:
-    async with frozen(postgres_server):
+    with frozen(postgres_server):
         assert await seconds_until_refused(ports.log.ping()) < 1 + SLACK_SECONDS
 
     await patiently(ports.log.ping, LogUnavailable)
@@ -152,7 +131,7 @@ async def test_a_server_frozen_before_the_first_call_is_named_in_time(
 async def test_waiting_for_changes_lasts_no_longer_while_the_server_is_frozen(
     ports: LogPorts, postgres_server: PostgresServer
 ) -> None:
-    async with frozen(postgres_server):
+    with frozen(postgres_server):
         for _ in range(3):
             began = monotonic()
             await ports.log.wait_for_change(within=0.25)
@@ -167,7 +146,7 @@ async def test_closing_does_not_wait_for_a_frozen_server(
     await open_patiently(ports)
     await ports.log.wait_for_change(within=1)
 
-    async with frozen(postgres_server):
+    with frozen(postgres_server):
         await seconds_until_refused(ports.log.ping())
         began = monotonic()
         await connection.close()

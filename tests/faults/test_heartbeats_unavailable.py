@@ -15,7 +15,7 @@ pytestmark = pytest.mark.faults
 
 REGISTRY = "/api/v1/registry"
 TTL_SECONDS = 2
-AWAY_SECONDS = 3 * TTL_SECONDS  # longer than anybody may be silent
+OUTAGE_SECONDS = 3 * TTL_SECONDS  # longer than anybody may be silent
 IDS = ("one", "two", "three")
 
 
@@ -27,7 +27,9 @@ def beat(service: ServiceProcess, *, until: float) -> bool:
     return monotonic() > until
 
 
-def test_whoever_went_on_while_postgres_was_away_stays(postgres_server: PostgresServer) -> None:
+def test_whoever_went_on_while_postgres_was_unavailable_stays(
+    postgres_server: PostgresServer,
+) -> None:
     with ServiceProcess({**PROMPT, "DATABASE_URL": postgres_server.fresh_database()}) as service:
         facts = {"service_name": "billing", "ttl_seconds": TTL_SECONDS}
         for id_ in IDS:
@@ -36,8 +38,8 @@ def test_whoever_went_on_while_postgres_was_away_stays(postgres_server: Postgres
 
         postgres_server.kill()
         try:
-            away = partial(beat, service, until=monotonic() + AWAY_SECONDS)
-            wait_until(away, "it was away for long enough", AWAY_SECONDS + 10)
+            beats = partial(beat, service, until=monotonic() + OUTAGE_SECONDS)
+            wait_until(beats, "it was unavailable for long enough", OUTAGE_SECONDS + 10)
         finally:
             postgres_server.restart()
         back = partial(beat, service, until=monotonic() + 2 * TTL_SECONDS)
