@@ -88,12 +88,12 @@ def _run_with_store(act: TokenAction, arguments: argparse.Namespace) -> int:
     # Standard output may be a token, and must have nothing else.
     structlog.configure(logger_factory=structlog.WriteLoggerFactory(sys.stderr))
 
-    async def acting() -> None:
+    async def run() -> None:
         async with open_token_store(load_command_settings()) as (store, key):
             await act(store, key, arguments)
 
     try:
-        asyncio.run(acting())
+        asyncio.run(run())
     except (BadToken, TokenNotFound, Unavailable) as error:
         print(error, file=sys.stderr)
         return 1

@@ -171,7 +171,7 @@ def _read_flag(
     targeting = place.at("targeting")
     if targeting.value:
         targeting.object()
-        rules.outcome(targeting, [])
+        rules.add_outcome(targeting, [])
     definition = {
         "name": name,
         **_description_members(place.at("metadata"), reading.metadata),
@@ -321,7 +321,7 @@ class _Subjects:
 class _Rules:
     """Turns an expression into rules.
 
-    Every path through it ends in a rule or in `_nothing`, so what a later rule sees has matched no
+    Every path through it ends in a rule or in `_end_path`, so what a later rule sees has matched no
     earlier branch: it need not say so.
     """
 
@@ -347,40 +347,40 @@ class _Rules:
             rules = rules[:-1]
         return [{"when": when_of(rule.when), "serve": dict(rule.serve)} for rule in rules]
 
-    def outcome(self, place: Place, guard: Sequence[Condition], depth: int = 0) -> None:
+    def add_outcome(self, place: Place, guard: Sequence[Condition], depth: int = 0) -> None:
         """Add the rules that serve the result of `place` where `guard` holds."""
         self._logic.steps.take(place)
         place = self._logic.follow_reference(place)
         if depth > MAX_DEPTH or len(self._rules) > _MAX_RULES:
             self._notes.add(place, "makes too many rules")
             return
-        found = operation(place)
-        if found is None:
-            self._literal(place, guard)
+        applied = operation(place)
+        if applied is None:
+            self._add_literal(place, guard)
             return
-        name, arguments = found
+        name, arguments = applied
         if name in ("if", "?:"):
-            self._branch(branches(arguments, place), guard, depth)
+            self._add_branches(branches(arguments, place), guard, depth)
         elif name == "fractional":
-            self._fractional(place, arguments, guard, depth)
+            self._add_fractional(place, arguments, guard, depth)
         elif name == "fractionalEvaluation":
             self._notes.add(place, LEGACY_FRACTION)
         elif name in BOOLEAN:
             yes, no = Place("true", place.pointer), Place("false", place.pointer)
-            self._branch([(place, yes), (None, no)], guard, depth)
+            self._add_branches([(place, yes), (None, no)], guard, depth)
         else:
             self._notes.add(place, f"{quote(name)} yields no variant that is known beforehand")
 
-    def _branch(
-        self, found: list[tuple[Place | None, Place]], guard: Sequence[Condition], depth: int
+    def _add_branches(
+        self, paths: list[tuple[Place | None, Place]], guard: Sequence[Condition], depth: int
     ) -> None:
-        for condition, result in found:
+        for condition, result in paths:
             holds = ALWAYS if condition is None else self._logic.holds(condition)
-            self.outcome(result, [*guard, holds], depth + 1)
+            self.add_outcome(result, [*guard, holds], depth + 1)
 
-    def _literal(self, place: Place, guard: Sequence[Condition]) -> None:
+    def _add_literal(self, place: Place, guard: Sequence[Condition]) -> None:
         if place.value is None:
-            self._nothing(guard)
+            self._end_path(guard)
             return
         with self._notes.catching():
             self._add(guard, {"variant": self._variant(place)})
@@ -398,14 +398,14 @@ class _Rules:
         if when != NEVER:
             self._rules.append(_Rule(when, serve, implied))
 
-    def _nothing(self, guard: Sequence[Condition]) -> None:
+    def _end_path(self, guard: Sequence[Condition]) -> None:
         """End a path that yields nothing: the default variant, or else the caller's default."""
         if self._default is not None:
             self._add(guard, {"variant": self._default}, implied=True)
         else:
             self._excluded.append(negation_of(all_of(guard)))
 
-    def _fractional(
+    def _add_fractional(
         self, place: Place, arguments: list[Place], guard: Sequence[Condition], depth: int
     ) -> None:
         with self._notes.catching():
@@ -490,7 +490,7 @@ class _Rules:
     ) -> None:
         """Serve the variant of one bucketing value; None serves nothing."""
         if not isinstance(hashed, (str, int)):
-            self._nothing(guard)
+            self._end_path(guard)
             return
         bucket = self._subjects.bucket(hashed, ranges[-1].end)
         self._add(guard, {"variant": ranges[range_lookup(ranges)(bucket)].variant})

@@ -22,11 +22,11 @@ class Application(FastPathApp):
         if scope["type"] == "http" and scope["method"] == "HEAD":
             scope, send = as_get(scope, send)
 
-        async def without_traceback(message: Message) -> None:
+        async def send_without_traceback(message: Message) -> None:
             refused = getattr(self.state, "refused", None)
             if refused is not None and message["type"] == "lifespan.startup.failed":
                 message = {**message, "message": f"refused to start: {refused}"}
             await send(message)
 
         is_lifespan = scope["type"] == "lifespan"
-        await super().__call__(scope, receive, without_traceback if is_lifespan else send)
+        await super().__call__(scope, receive, send_without_traceback if is_lifespan else send)

@@ -96,7 +96,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow = ReadFlow(transport, self._parse_soon)
-        self._deadline = self.loop.call_later(ARRIVAL_SECONDS, self._too_slow)
+        self._deadline = self.loop.call_later(ARRIVAL_SECONDS, self._refuse_slow_request)
 
     def data_received(self, data: bytes) -> None:
         if self._final_response is not None:
@@ -173,7 +173,7 @@ class Protocol(HttpToolsProtocol):
         has_answered = self.cycle is None or self.cycle.response_complete
         if self._in_head or self._in_body or has_answered:
             if self._deadline is None:
-                self._deadline = self.loop.call_later(ARRIVAL_SECONDS, self._too_slow)
+                self._deadline = self.loop.call_later(ARRIVAL_SECONDS, self._refuse_slow_request)
         elif self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -245,7 +245,7 @@ class Protocol(HttpToolsProtocol):
             # A repeated header stays repeated, to be rejected later.
             self.headers[:] = [*kept, *[named] * max(len(self.headers) - len(kept), 1)]
 
-    def _too_slow(self) -> None:
+    def _refuse_slow_request(self) -> None:
         """Reject a request that has not arrived in time, or close an idle connection."""
         self._deadline = None
         if self._waiting or self.pipeline:  # the service is slow, not the client

@@ -15,7 +15,7 @@ def as_get(scope: Scope, send: Send) -> tuple[Scope, Send]:
 def _without_body(send: Send) -> Send:
     is_over = False
 
-    async def sending(message: Message) -> None:
+    async def send_without_body(message: Message) -> None:
         nonlocal is_over
         if message["type"] == "http.response.start":
             await send(message)
@@ -24,4 +24,4 @@ def _without_body(send: Send) -> Send:
             is_over = True
             await send({"type": "http.response.body", "body": b""})
 
-    return sending
+    return send_without_body

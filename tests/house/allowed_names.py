@@ -9,6 +9,37 @@ PARTICIPLES = {
     "succeeded": "public: what `ConfigMetrics` counts, beside `failed`",
 }
 
+_COMMAND = "the name of the command"
+_PRINTS = "of `output`, which prints what it names"
+_FROM_OUTSIDE = "the name that the caller's library gives"
+
+NO_VERBS = {
+    "_alias": "an event of the YAML parser",
+    "_scalar": "an event of the YAML parser",
+    "changes": _PRINTS,
+    "connection_lost": _FROM_OUTSIDE,
+    "connection_made": _FROM_OUTSIDE,
+    "data_received": _FROM_OUTSIDE,
+    "diff": _COMMAND,
+    "document": _PRINTS,
+    "done": _PRINTS,
+    "effective": _COMMAND,
+    "history": _COMMAND,
+    "line": _PRINTS,
+    "login": _COMMAND,
+    "main": "the entry of a program",
+    "raw": _PRINTS,
+    "rollback": _COMMAND,
+    "shutdown": _FROM_OUTSIDE,
+    "shutdown_config_manager": "public",
+    "shutdown_config_manager_sync": "public",
+    "sources_healthy": "public: the number that it sets",
+    "startup": _FROM_OUTSIDE,
+    "table": _PRINTS,
+    "tail": _COMMAND,
+    "tree": _PRINTS,
+}
+
 SAME_NAMES = {
     "sdk/src/pilothouse ConfigManager": "pilothouse.hot_reload is the awaited form of reload",
     "sdk/src/pilothouse ConfigSource": "the same",

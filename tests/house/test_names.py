@@ -6,6 +6,7 @@ from tests.house.allowed_names import (
     BIG_CLASSES,
     LONG_FUNCTIONS,
     LONG_MODULES,
+    NO_VERBS,
     PARTICIPLES,
     SAME_NAMES,
 )
@@ -14,6 +15,7 @@ from tests.house.vocabulary import (
     MOST_LINES,
     MOST_METHODS,
     Module,
+    actions_without_verb,
     classes,
     functions,
     modules,
@@ -36,6 +38,13 @@ def test_hardly_any_function_is_a_participle() -> None:
     counted = share_of_participles().values()
 
     assert sum(named for named, _ in counted) <= 0.01 * sum(total for _, total in counted)
+
+
+def test_what_acts_is_named_by_a_verb() -> None:
+    others = {where: name for where, name in actions_without_verb().items() if name not in NO_VERBS}
+
+    # A few pass, so that a new verb need not be added to the list of `vocabulary` at once.
+    assert len(others) <= 0.01 * sum(each.acts for each in functions()), others
 
 
 def test_no_two_public_types_of_a_feature_share_a_name() -> None:

@@ -41,7 +41,7 @@ class EmbeddedConfigStore:
         return text
 
     async def write(self, document: DocumentId, text: str, *, base: int) -> None:
-        def work(connection: sqlite3.Connection) -> None:
+        def insert(connection: sqlite3.Connection) -> None:
             if _newest(connection, document) != base:
                 raise VersionTaken("the newest version is another")
             connection.execute(
@@ -53,7 +53,7 @@ class EmbeddedConfigStore:
                 (document.path, base + 1 - self._max_versions),
             )
 
-        await self._calls.write(work)
+        await self._calls.write(insert)
 
     async def head(self, document: DocumentId) -> Head:
         newest = await self._calls.read(lambda connection: _newest(connection, document))

@@ -155,7 +155,7 @@ class AsyncRegistration:
     async def _keep(self) -> None:
         while not self._leaving.is_set():
             try:
-                await self._once()
+                await self._beat_once()
             except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
                 pause = self._record_failure(error)
             else:
@@ -167,7 +167,7 @@ class AsyncRegistration:
     def _interval(self) -> float:
         return self._instance.ttl_seconds / _BEATS
 
-    async def _once(self) -> None:
+    async def _beat_once(self) -> None:
         """Send a heartbeat, or register if there is no registration."""
         if self.epoch is not None:
             try:
