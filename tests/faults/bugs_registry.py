@@ -22,8 +22,8 @@ from app.registry.model import (
     RowToken,
 )
 from app.registry.nodes.port import Node
-from app.registry.nodes.zookeeper import client as zookeeper
-from app.registry.nodes.zookeeper.client import ZooKeeperServiceRegistryClient
+from app.registry.nodes.zookeeper import fences
+from app.registry.nodes.zookeeper.fences import FencedNodes
 from app.registry.reconciler import NodeReconciler
 from app.registry.view import RegistryView
 
@@ -86,8 +86,8 @@ class _Remembered:
 
 def _plant_in_nodes(seeded: Seeded) -> None:
     """Put and remove nodes without moving or looking at a fence."""
-    client = cast("Any", ZooKeeperServiceRegistryClient)
-    replaces, checks = client._plan_replacement, zookeeper._check_fence  # noqa: SLF001
+    fenced = cast("Any", FencedNodes)
+    replaces, checks = fenced.plan_replacement, fences.check_fence
 
     def replaced(self: Any, transaction: TransactionRequest, *of: Any) -> None:
         if not seeded.has("no_fence"):
@@ -96,14 +96,14 @@ def _plant_in_nodes(seeded: Seeded) -> None:
         service, name, _, _, seen = of
         if seen is not None:
             assert isinstance(seen, Node)
-            transaction.delete(self._path(service, name))
+            transaction.delete(self.node_path(service, name))
 
     def checked(*of: Any) -> None:
         if not seeded.has("no_fence"):
             checks(*of)
 
-    client._plan_replacement = replaced  # noqa: SLF001
-    zookeeper._check_fence = checked  # type: ignore[assignment] # noqa: SLF001
+    fenced.plan_replacement = replaced
+    fences.check_fence = checked  # type: ignore[assignment]
 
 
 class BuggyRows:

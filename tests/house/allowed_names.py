@@ -86,7 +86,7 @@ BIG_CLASSES = {
     "app/registry/instances/port.py InstanceStore": "every transition of an instance",
     "app/registry/instances/postgres.py PostgresInstanceStore": _ONE_ADAPTER,
     "app/registry/nodes/embedded.py EmbeddedServiceRegistryClient": _ONE_ADAPTER,
-    "app/registry/nodes/zookeeper/client.py ZooKeeperServiceRegistryClient": _SPLIT_LATER,
+    "app/registry/nodes/zookeeper/client.py ZooKeeperServiceRegistryClient": _ONE_ADAPTER,
     "app/registry/nodes/zookeeper/session.py ZooKeeperSession": "the states of one session",
     "app/registry/nodes/zookeeper/view.py ZooKeeperView": "the view of one session",
     "app/settings.py Settings": "a validator for each group of settings",
