@@ -44,19 +44,19 @@ class EnvironmentFlags:
     _letters_in_time: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     def flag(self, name: str) -> Flag | None:
-        found = self.flags.flags.get(name)
-        return None if found is None else found.flag
+        compiled = self.flags.flags.get(name)
+        return None if compiled is None else compiled.flag
 
     def segment(self, name: str) -> Segment | None:
         return self.flags.segment_definitions.get(name)
 
     def live_item(self, kind: Kind, name: str) -> Item | None:
-        found = self.items.get((kind, name))
-        return None if found is None or found.is_deleted else found
+        item = self.items.get((kind, name))
+        return None if item is None or item.is_deleted else item
 
     def archived_item(self, kind: Kind, name: str) -> Item | None:
-        found = self.items.get((kind, name))
-        return found if found is not None and found.is_archived else None
+        item = self.items.get((kind, name))
+        return item if item is not None and item.is_archived else None
 
     def live_names(self, kind: Kind) -> Iterator[str]:
         """Yield the names of all flags, or of all segments, that are not deleted."""
@@ -88,7 +88,7 @@ class EnvironmentFlags:
         found = self._letters_in_time.get(name)
         if found is None:
             found = self.flags.costs.of_flag(name).letters(SHORT_SECONDS)
-            if name in self.flags.flags:  # others are not kept: anybody may ask for any name
+            if name in self.flags.flags:  # others are not kept: a caller may request any name
                 self._letters_in_time[name] = found
         return letters <= found
 
@@ -161,15 +161,15 @@ class FlagCache:
     async def refresh(self) -> None:
         """Read changes from the store; raises FlagsUnavailable."""
         after = self._after if self._is_read else 0
-        found: list[Item] = []
+        items: list[Item] = []
         while True:
-            page = await self._store.items_after(found[-1].revision if found else after, _PAGE)
-            found += page
+            page = await self._store.items_after(items[-1].revision if items else after, _PAGE)
+            items += page
             if len(page) < _PAGE:
                 break
         # Only now: an item of a later page may be what one of an earlier page refers to.
-        await self.apply_items(found, all_there_is=after == 0)
-        self._after = max([self._after, *(item.revision for item in found)])
+        await self.apply_items(items, all_there_is=after == 0)
+        self._after = max([self._after, *(item.revision for item in items)])
 
     async def apply_items(self, items: Sequence[Item], *, all_there_is: bool = False) -> None:
         """Apply items; many of them are compiled in a thread, so that other requests are served."""
@@ -237,7 +237,7 @@ def _read_definition(item: Item) -> Flag | Segment | None:
         read = json.loads(item.definition)
         return read_segment(read) if item.kind == "segment" else read_flag(read)
     except (DefinitionError, ValueError) as error:
-        # Written by a newer release, perhaps: this replica must go on with all the others.
+        # Perhaps a newer release has written it: this replica must still serve all other flags.
         _log.error(
             "flag_unreadable",
             environment=item.environment,

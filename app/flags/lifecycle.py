@@ -86,16 +86,16 @@ class FlagLifecycle:
 
     async def _version(self, environment: str, name: str, version: int) -> Item:
         known = self.flags.environment(environment)
-        found = await self.flags.store.history("flag", environment, name, 1, version + 1)
-        if not found:
+        versions = await self.flags.store.history("flag", environment, name, 1, version + 1)
+        if not versions:
             newest = await self.flags.store.history("flag", environment, name, 1)
             if not newest:
                 raise not_found("flag", name, known)
-        if not found or found[0].version != version:
+        if not versions or versions[0].version != version:
             raise FlagVersionNotFound(name, environment, version)
-        if not found[0].definition:
+        if not versions[0].definition:
             raise FlagVersionIsDeletion(name, environment, version)
-        return found[0]
+        return versions[0]
 
     async def copy(
         self,
@@ -133,16 +133,16 @@ class FlagLifecycle:
         """Return the result and missing references of a copy; otherwise raises as `copy` does."""
         plan = await self._copy_plan(name, source, to, overwrite=overwrite, force=force)
         await self.flags.sets.refresh()
-        found = self.flags.environment(to)
-        change = plan(found)
-        missing = _missing_references(change, found)
-        present = found.items.get(("flag", name))
+        target = self.flags.environment(to)
+        change = plan(target)
+        missing = _missing_references(change, target)
+        present = target.items.get(("flag", name))
         version = 0 if present is None else present.version
         if not change:
             return CopyResult("unchanged", version)
         if not missing:
             await self.flags.writer.preview(to, plan)
-        is_there = found.live_item("flag", name) is not None
+        is_there = target.live_item("flag", name) is not None
         return CopyResult("updated" if is_there else "created", version + 1, missing=missing)
 
     async def _copy_plan(
@@ -152,12 +152,12 @@ class FlagLifecycle:
             raise BadDefinition("/to", "is the environment that the flag is in", "same_environment")
         self.flags.environment(to)
         await self.flags.sets.refresh()  # another replica may have written the flag just now
-        found = self.flags.environment(source)
-        flag = found.flag(name)
+        origin = self.flags.environment(source)
+        flag = origin.flag(name)
         if flag is None:
-            if found.archived_item("flag", name) is not None:
+            if origin.archived_item("flag", name) is not None:
                 raise FlagArchived(name, source)
-            raise not_found("flag", name, found)
+            raise not_found("flag", name, origin)
         check_type = await self.flags.type_check("flag", to, name, flag.type, force=force)
 
         def plan(target: EnvironmentFlags) -> PlannedChange:

@@ -20,7 +20,7 @@ def entity(kind: Kind, environment: str, name: str) -> Entity:
 class Item:
     """One version of a flag or a segment; `definition` is JSON text, "" where it was deleted.
 
-    An archived flag is deleted for everybody who evaluates, and keeps its definition.
+    For evaluations an archived flag is deleted; its definition is kept.
     """
 
     kind: Kind

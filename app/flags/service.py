@@ -73,10 +73,10 @@ class FlagService:
         A flag may be archived.
         """
         known = self.environment(environment)
-        found = known.live_item(kind, name) or known.archived_item(kind, name)
-        if found is None:
+        item = known.live_item(kind, name) or known.archived_item(kind, name)
+        if item is None:
             raise not_found(kind, name, known)
-        return found
+        return item
 
     async def create(
         self, kind: Kind, environment: str, body: Mapping[str, Any], request: WriteRequest
@@ -190,14 +190,14 @@ class FlagService:
     ) -> Sequence[tuple[Item, VersionAction, Diff]]:
         """Return the versions of a flag or segment, newest first, each with its changes."""
         known = self.environment(environment)
-        found = await self.store.history(kind, environment, name, limit + 1, before)
-        if not found:
+        versions = await self.store.history(kind, environment, name, limit + 1, before)
+        if not versions:
             if before is None:
                 raise not_found(kind, name, known)
             return []
-        older: list[Item | None] = [*found[1:], None]
-        pairs = list(zip(found, older, strict=True))[:limit]
-        is_large = sum(len(item.definition) for item in found) > LARGE_TEXT
+        older: list[Item | None] = [*versions[1:], None]
+        pairs = list(zip(versions, older, strict=True))[:limit]
+        is_large = sum(len(item.definition) for item in versions) > LARGE_TEXT
         return await run_apart(
             is_large,
             lambda: [

@@ -25,7 +25,7 @@ class TargetChanges:
 
     version: int
     enabled: bool
-    variant: str | None  # that they are served; None: the flag names nobody
+    variant: str | None  # that they are served; None: the flag names no users
     count: int
     added: int
     removed: int
@@ -84,8 +84,10 @@ class FlagTargets:
 
     async def _former(self, item: Item) -> Item | None:
         """Return the version before: also of a request that was answered before under its key."""
-        found = await self.flags.store.history("flag", item.environment, item.name, 1, item.version)
-        return found[0] if found else None
+        versions = await self.flags.store.history(
+            "flag", item.environment, item.name, 1, item.version
+        )
+        return versions[0] if versions else None
 
 
 def _is_large(item: Item) -> bool:
@@ -96,12 +98,12 @@ def _target_changes(version: int, former: Item | None, item: Item, revision: int
     flag = definition_of(item)
     assert isinstance(flag, Flag)
     before = _users_of(former)
-    found = named_users(flag)
-    after = set() if found is None else set(found.users)
+    named = named_users(flag)
+    after = set() if named is None else set(named.users)
     return TargetChanges(
         version=version,
         enabled=flag.enabled,
-        variant=None if found is None else found.variant,
+        variant=None if named is None else named.variant,
         count=len(after),
         added=len(after - before),
         removed=len(before - after),
@@ -113,8 +115,8 @@ def _users_of(item: Item | None) -> set[Any]:
     if item is None or not item.definition:
         return set()
     flag = definition_of(item)
-    found = named_users(flag) if isinstance(flag, Flag) else None
-    return set() if found is None else set(found.users)
+    named = named_users(flag) if isinstance(flag, Flag) else None
+    return set() if named is None else set(named.users)
 
 
 def _plan_targets(
@@ -127,8 +129,8 @@ def _plan_targets(
     def make(environment: EnvironmentFlags, item: Item) -> Definition:
         flag = environment.flag(name) or definition_of(item)
         assert isinstance(flag, Flag)
-        found = named_users(flag)
-        present = () if found is None else found.users
+        named = named_users(flag)
+        present = () if named is None else named.users
         then = _OPERATIONS[operation](present, users)
         if len(then) > MAX_VALUES:
             detail = f"would name {len(then)} users, more than {MAX_VALUES}"

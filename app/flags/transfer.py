@@ -67,7 +67,7 @@ class FlagTransfer:
 
         One of our own is read whole: BadDefinition says where it cannot be.
         """
-        # A large file takes long, and others want to be served meanwhile.
+        # A large file takes long, and other requests have to be served at the same time.
         read = await asyncio.to_thread(_read, document, form, source_environment, hash_version)
         if not partly or any(not note.flag for note in read.report):
             _refuse_partial(read.report)

@@ -155,7 +155,7 @@ class FlagWriter:
             except (FlagsUnavailable, IdempotencyKeyReused):
                 raise
             except PilothouseError:
-                # Another replica may have answered the same request meanwhile.
+                # Another replica may have answered the same request in the meantime.
                 if (earlier := await self._earlier_commit(request.idempotency)) is not None:
                     return earlier
                 raise

@@ -261,7 +261,8 @@ class _Fraction:
 class _Bucketing:
     """The input of the hash: a salt followed by an attribute.
 
-    `missing` is hashed where there is none. Subjects who do not meet `guard` have no bucket.
+    `missing` is hashed instead of a missing attribute. A subject that does not meet `guard` has no
+    bucket.
     """
 
     hash: str

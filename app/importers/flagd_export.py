@@ -50,8 +50,8 @@ def write_flagd(
 ) -> tuple[dict[str, Any], tuple[UnexpressedNote, ...]]:
     """Return a document for flagd, and a report of the definitions it cannot express.
 
-    If it `redraws`, rollouts by a hash that flagd does not have keep their shares, and draw anew
-    who is in them.
+    With `redraws`, rollouts by a hash that flagd does not have keep their shares, but not their
+    subjects.
     """
     method = _Method(hash_version, redraws)
     known = {segment.name: segment for segment in segments}

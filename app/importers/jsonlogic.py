@@ -53,7 +53,7 @@ class Const:
 
 @dataclass(frozen=True, slots=True)
 class Var:
-    """An attribute; `default` stands in where it is missing."""
+    """An attribute, or `default` if it is missing."""
 
     path: str
     default: Scalar

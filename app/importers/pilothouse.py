@@ -15,7 +15,7 @@ from pilothouse_core.flags.reading import read_flag, read_segment
 FORMAT = "pilothouse-flags"
 VERSION = 1
 _MOST_ITEMS = 100_000
-_MANY_TEXTS = 2000  # written at once: the interpreter does nothing else meanwhile
+_MANY_TEXTS = 2000  # written at once: during that time the interpreter does nothing else
 
 
 def write_own(

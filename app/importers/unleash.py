@@ -167,7 +167,7 @@ def _with_variants(feature: Feature, gates: ConstraintReader, made: _Conversion)
     made.off, made.on = OFF, ON
     variants = Variants(made.notes)
     found: list[Rule] = []
-    waiting: list[Constraint] = []  # whoever passes these gets the variants of the feature
+    waiting: list[Constraint] = []  # subjects that meet these get the variants of the feature
 
     @cache
     def of_feature() -> Sequence[Served]:
@@ -272,7 +272,7 @@ def _leave_out_children(features: Sequence[Feature], made: Mapping[str, _Convers
             child = made[feature.name]
             for dependency in feature.dependencies:
                 if child.notes.found:
-                    break  # what stands there may be anything
+                    break  # its members may be of any type
                 parent = made[dependency.at("feature").value]
                 if parent.notes.found:
                     child.notes.add(dependency.at("feature"), "cannot be imported itself")

@@ -43,10 +43,10 @@ class OfrepError(Exception):
 
 
 def read_context(body: bytes) -> dict[str, Any]:
-    """Return the context of a request; members beside it are for others. Raises Refused.
+    """Return the context of a request; other members are ignored. Raises Refused.
 
-    An attribute may hold NUL or half a surrogate pair: that is a text like any other to the rules,
-    as it is in the client library, and no reason to refuse all flags.
+    An attribute may contain NUL or half a surrogate pair: to the rules it is a text like any other,
+    as in the client library, and no reason to refuse all flags.
     """
     try:
         request = quick_json.loads(body or b"{}", any_text=True)
@@ -127,8 +127,8 @@ def evaluate_every(
 ) -> OfrepResponse:
     """Answer all flags, or 304 without evaluating one if the client has these answers.
 
-    With a new ticket the tag is another one: after 304, clients would go on with a ticket that has
-    run out, and ask again every second.
+    A new ticket changes the tag: after 304, clients would keep a ticket that has expired, and send
+    the request again every second.
     """
     context = read_context(body)
     tag = _bulk_etag(evaluator, environment, context, stream)

@@ -60,16 +60,16 @@ async def evaluate(
 ) -> Response:
     caller.demand(Right.EVALUATE, body.environment)
     headers = await _headers(response, flags, follower, body.environment)
-    asked = (body.environment, body.flag_name, body.user_id, body.context)
-    told = await evaluator.evaluate_flag_apart(*asked)
-    if told is None:
+    subject = (body.environment, body.flag_name, body.user_id, body.context)
+    answer = await evaluator.evaluate_flag_apart(*subject)
+    if answer is None:
         known = flags.environment(body.environment).live_names("flag")
         raise FlagNotFound(body.flag_name, body.environment, known)
     if body.explain:
         caller.demand(Right.READ_FLAGS, body.environment)
-        trace = await evaluator.explain(*asked)
-        told = told[:-1] + b',"explanation":' + trace + b"}"
-    return Response(told, headers=headers, media_type=_JSON)
+        trace = await evaluator.explain(*subject)
+        answer = answer[:-1] + b',"explanation":' + trace + b"}"
+    return Response(answer, headers=headers, media_type=_JSON)
 
 
 @router.post(BATCH, response_model=BatchOut, responses=READ, summary="Evaluate many flags")
@@ -84,10 +84,10 @@ async def evaluate_batch(
     """One bad or missing flag is told in its place and never fails the others."""
     caller.demand(Right.EVALUATE, body.environment)
     headers = await _headers(response, flags, follower, body.environment)
-    told = await evaluator.evaluate_batch_apart(
+    answer = await evaluator.evaluate_batch_apart(
         body.environment, body.flag_names, body.user_id, body.context
     )
-    return Response(told, headers=headers, media_type=_JSON)
+    return Response(answer, headers=headers, media_type=_JSON)
 
 
 async def _headers(

@@ -73,10 +73,10 @@ async def archive_flag(
 
     Refused while other flags need it. A flag that is archived already stays so.
     """
-    asked = body or LifecycleIn()
-    where = stated_environment(environment, asked.environment)
+    stated = body or LifecycleIn()
+    where = stated_environment(environment, stated.environment)
     caller.demand(Right.WRITE_FLAGS, where)
-    request = write_request(caller, asked.comment, expected=expected, idempotency=idempotency)
+    request = write_request(caller, stated.comment, expected=expected, idempotency=idempotency)
     item = await lifecycle.archive(where, name, request)
     return await _answer(response, lifecycle, item)
 
@@ -98,10 +98,10 @@ async def restore_flag(
     environment: OptionalEnvironmentParameter = None,
 ) -> Response:
     """It is what it was, with the same buckets; refused where what it needs is gone."""
-    asked = body or LifecycleIn()
-    where = stated_environment(environment, asked.environment)
+    stated = body or LifecycleIn()
+    where = stated_environment(environment, stated.environment)
     caller.demand(Right.WRITE_FLAGS, where)
-    request = write_request(caller, asked.comment, expected=expected, idempotency=idempotency)
+    request = write_request(caller, stated.comment, expected=expected, idempotency=idempotency)
     item = await lifecycle.restore(where, name, request)
     return await _answer(response, lifecycle, item)
 

@@ -88,7 +88,7 @@ _EVALUATED: dict[int | str, dict[str, Any]] = {
 
 
 def _error_members(path: str, error: PilothouseError) -> Mapping[str, Any]:
-    """Return what tells OpenFeature clients why there is no evaluation."""
+    """Return the reason for a missing evaluation, as OpenFeature clients read it."""
     key = path.removeprefix(_ONE_FLAG) if path.startswith(_ONE_FLAG) else ""
     members = {"key": shorten(key)} if key else {}
     # Nearly the whole body is the context.

@@ -70,7 +70,7 @@ def read_flag_body(body: Mapping[str, Any], before: Flag | None = None) -> Flag:
 def _with_defaults(full: Mapping[str, Any]) -> dict[str, Any]:
     """Fill in the members that a boolean flag may omit.
 
-    One of which nothing is said but its name is off: it is not enabled until somebody says so.
+    A flag that is created by its name alone is not enabled.
     """
     filled = dict(full)
     if "type" not in full and "variants" not in full:
@@ -145,7 +145,7 @@ def named_users(flag: Flag) -> NamedUsers | None:
 def with_named_users(flag: Flag, users: Sequence[Any], variant: str | None) -> Flag:
     """Return a flag that names these users; raises DefinitionError.
 
-    They are served `variant` if it names nobody yet. A list of nobody is no rule at all.
+    They are served `variant` if it names no users yet. For an empty list there is no rule.
     """
     found = named_users(flag)
     if found is None:

@@ -189,8 +189,8 @@ class FlagEvaluator:
     def evaluate_all_ofrep(self, environment: str, context: Context, body_bytes: int) -> bytes:
         """Evaluate every flag as OFREP answers it: the members of a list.
 
-        None tells the revision: clients compare what they are told of each flag with what they
-        were told before, and would take all of them for changed whenever one is.
+        No member contains the revision: clients compare the answer for each flag with the one
+        before, and would treat all flags as changed whenever one is.
         """
         found = self.sets.environment(environment)
         evaluations = self._evaluate_each(found, None, _check_size(_with_key(context), body_bytes))
@@ -275,7 +275,7 @@ class FlagEvaluator:
                 present = flags.get(outcome.flag)
                 if present is None or present.version != outcome.version:
                     outcomes.pop(key, None)
-                # Before it is told: others may count, and be told, before this goes on.
+                # Before the yield: others may be counted, and collected, until it returns.
                 times, outcome.times = outcome.times, 0
                 if times:
                     yield EvaluationCount(
@@ -289,7 +289,7 @@ class FlagEvaluator:
             outcome = self._outcomes[environment.name][key]
         except KeyError:
             outcome = _encode_outcome(evaluation, environment.flag(name))
-            # What does not exist is not kept: anybody may ask for any name.
+            # Of a flag that does not exist nothing is kept: a caller may request any name.
             if code != FLAG_NOT_FOUND:
                 self._outcomes.setdefault(environment.name, {})[key] = outcome
         outcome.times += 1

@@ -15,9 +15,9 @@ class FlagStore(Protocol):
     async def commit(self, commit: Commit) -> Sequence[Item]:
         """Write every edit as the next version of its item, in order, each with its change row.
 
-        Versions of a deleted item go on. Raises SetMoved(revision) if anything of the environment
-        was committed after `commit.base`, and KeyTaken if the idempotency key was used within 24
-        hours; then nothing was written.
+        A deleted item that is created again continues its versions. Raises SetMoved(revision) if
+        anything of the environment was committed after `commit.base`, and KeyTaken if the
+        idempotency key was used within 24 hours; then nothing was written.
         """
         ...
 

@@ -93,7 +93,7 @@ class PostgresFlagStore:
         worn_out = flag_requests.c.at <= func.now() - _KEY_LIFE
         key = flag_requests.c.idempotency_key
         doomed = select(key).where(worn_out).limit(_FORGET_AT_MOST)
-        # Asked twice: of a key that is used anew meanwhile, the second sees the new row.
+        # Checked twice: if a key is used again in the meantime, the second check sees the new row.
         gone = delete(flag_requests).where(key.in_(doomed), worn_out)
         return (await self._calls.run("flags_forget", gone)).rowcount
 
@@ -131,7 +131,7 @@ class PostgresFlagStore:
         await self._calls.run("flags_count", _COUNT, {**facts, "at": at}, again=False)
 
     async def usage(self, environment: str) -> Mapping[str, FlagUsage]:
-        # Named anew, because a row has a method of this name.
+        # Under another name, because a row has a method `count`.
         times = flag_usage.c.count.label("times")
         found = select(flag_usage, times).where(flag_usage.c.environment == environment)
         rows = await self._calls.run("flags_usage", found)

@@ -114,8 +114,8 @@ class RoundRobin:
     def next(self, shares: Mapping[str, int]) -> str | None:
         """Return the next candidate, None if there is none; `shares` must not change afterwards.
 
-        Over any run of `sum(shares)` picks (divided by what all shares have in common) everybody
-        gets exactly the own share.
+        Over any run of `sum(shares)` picks (divided by the common divisor of all shares) each
+        candidate gets exactly its share.
         """
         if not shares:
             return None
@@ -199,7 +199,7 @@ class Lottery:
 class Rendezvous:
     """Weighted rendezvous hashing.
 
-    When an instance comes, goes or changes its share, no key moves but to it or away from it: with
+    When an instance is added, removed or changes its share, keys move only to it or from it: with
     equal shares about one in n. Frozen by vectors: the score is -share / ln((hash + 0.5) / 2^32),
     hash being murmur3_x86_32 of the id, seeded with that of the key, with its bytes in reverse; of
     equal scores the least share wins, then the least id. Source: Schindelhauer and Schomaker,

@@ -32,8 +32,8 @@ class Range(NamedTuple):
 class Hash:
     """A way to place subjects. `total` is its number of buckets; None: the sum of the weights.
 
-    With `needs_subject` nobody without a subject has a share, not even of a whole: so it is in the
-    system that the hash is of, and what is imported means what it meant there.
+    With `needs_subject`, a context without a subject gets no share, not even of a whole, as in the
+    system that the hash comes from: an imported flag means what it meant there.
     """
 
     name: str

@@ -132,7 +132,7 @@ class Costs:
         if cost is None:
             found = self._flags.get(name)
             if found is None:
-                return _FLAG  # not kept: anybody may ask for any name
+                return _FLAG  # not kept: a caller may request any name
             cost = self._of_flags[name] = self._with_needs(found.flag, found.cost)
         return cost
 

@@ -61,7 +61,7 @@ _SUFFIXES: Final = frozenset(
 _PLURALS: Final = frozenset(
     {"passwords", "secrets", "tokens", "credentials", "apikeys", "keys", "passphrases"}
 )
-# Members of a section of credentials that are none themselves.
+# Members of a section of credentials that are not credentials themselves.
 _ABOUT: Final = frozenset(
     {"username", "user", "description", "login", "id", "name", "email", "url", "uri", "host",
      "port", "type", "provider", "ttl", "path", "file", "endpoint", "region", "scope", "scopes",

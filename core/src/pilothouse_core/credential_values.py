@@ -13,7 +13,7 @@ _LEAST, _LEAST_HEX = 3.0, 2.5  # bits per character
 _LEAST_CHANGES, _FEW_VOWELS = 0.24, 0.2  # per character
 _ROOTS = "run|etc|var|opt|home|mnt|secrets?|vault|usr|tmp|app|data|srv|root|proc|dev|config|certs?"
 
-# What stands where a credential could, and is none. Full matches, letters of either case.
+# Placeholders in the place of a credential. Full matches, letters of either case.
 _STAND_IN_PATTERNS: Final = (
     r"[^a-z0-9]*",
     r"x{3,}.*|.{0,8}x{8,}",

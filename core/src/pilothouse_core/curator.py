@@ -86,7 +86,7 @@ def node_data(
 
 
 def _uri_parts(url: Url) -> list[dict[str, object]]:
-    # Curator knows the schemes http and https alone: any other stands in its own words.
+    # Curator has a variable for the schemes http and https only: any other is written out.
     scheme = (
         _variable_part("scheme") if url.scheme in {"http", "https"} else _literal_part(url.scheme)
     )
@@ -112,9 +112,9 @@ def _variable_part(name: str) -> dict[str, object]:
 def read_nodes(
     service: str, nodes: Mapping[str, bytes]
 ) -> tuple[tuple[DiscoveredInstance, ...], Mapping[str, str]]:
-    """Read the nodes of a service by name; returns the instances, and why others are none.
+    """Read the nodes of a service by name; returns the instances, and why nodes are unreadable.
 
-    One that cannot be read must not hide the others, as it does from Curator's own query.
+    A node that cannot be read must not hide the others, as it does in a query of Curator.
     """
     found, unreadable = [], {}
     for node, data in sorted(nodes.items()):
@@ -218,7 +218,7 @@ def _spring_metadata(payload: object) -> Mapping[str, str]:
 
 
 def _spring_status(metadata: Mapping[str, str]) -> str:
-    """Return the status that Spring Cloud ZooKeeper tells: it uses none but those that are UP."""
+    """Return the status for Spring Cloud ZooKeeper, which only uses instances that are UP."""
     told = metadata.get("instance_status", "UP").upper()
     return {"UP": "up", "STARTING": "starting"}.get(told, "down")
 

@@ -384,7 +384,7 @@ def _compile_rollout(
     heads = [_answer(flag, version, found.variant, SPLIT, rule.id)[:-1] for found in rollout.ranges]
     get, new = getter(rollout.by), tuple.__new__
     name = rollout.by if "." not in rollout.by else None
-    # A variant that owns all buckets needs nobody's.
+    # A variant that owns all buckets needs no subject.
     owns_all = len(heads) == 1 and not HASHES[rollout.hash].needs_subject
     missing = Evaluation(*heads[0]) if owns_all else _missing(rule, rollout.by, default)
     longest = MAX_TEXT

@@ -41,7 +41,7 @@ _URL = re.compile(
     re.ASCII,
 )
 # Controls, also those of Unicode's C1, and the backslash that some read as `/`:
-# harmless until somebody decodes them.
+# harmless until they are decoded.
 _ENCODED = re.compile(r"%(?:[01][0-9a-f]|7f|5c|c2%[89][0-9a-f])", re.ASCII | re.IGNORECASE)
 _BAD_ENCODING = re.compile(r"%(?![0-9a-f]{2})", re.ASCII | re.IGNORECASE)
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)

@@ -9,7 +9,7 @@ _INSIDE = 0x80
 
 
 def prefix_matcher(texts: Sequence[str]) -> Callable[[str], bool]:
-    """Return a function that tells whether a text begins with one of these."""
+    """Return a test whether a text begins with one of these."""
     if len(texts) <= _FEW:
         found = tuple(texts)
         return lambda text: text.startswith(found)
@@ -18,7 +18,7 @@ def prefix_matcher(texts: Sequence[str]) -> Callable[[str], bool]:
 
 
 def suffix_matcher(texts: Sequence[str]) -> Callable[[str], bool]:
-    """Return a function that tells whether a text ends with one of these."""
+    """Return a test whether a text ends with one of these."""
     if len(texts) <= _FEW:
         found = tuple(texts)
         return lambda text: text.endswith(found)
@@ -27,7 +27,7 @@ def suffix_matcher(texts: Sequence[str]) -> Callable[[str], bool]:
 
 
 def substring_matcher(texts: Sequence[str]) -> Callable[[str], bool]:
-    """Return a function that tells whether a text contains one of these."""
+    """Return a test whether a text contains one of these."""
     if len(texts) <= _FEW:
         return lambda text: any(part in text for part in texts)
     parts = [_utf8(text) for text in texts]
@@ -52,7 +52,7 @@ def _utf8(text: str) -> bytes:
 
 
 def _prefixes(texts: Iterable[bytes]) -> Callable[[bytes], bool]:
-    """Return a function that tells whether one of these is a prefix of a text.
+    """Return a test whether one of these is a prefix of a text.
 
     Of texts of which none is a prefix of another, only the greatest that is not greater than a
     text can be its prefix: whatever lies between a prefix and the text begins with that prefix.

@@ -35,7 +35,7 @@ from pilothouse_core.text_matching import prefix_matcher, substring_matcher, suf
 from pilothouse_core.times import seconds_of
 from pilothouse_core.versions import version_key
 
-# From here on, looking at an attribute is work, and whoever counts work is told of it.
+# Reading an attribute of this length or more is counted as work.
 _SHORT = 256
 
 
@@ -95,7 +95,7 @@ def _share(share: Share) -> Matcher:
 
     if (
         below in (0, total) and not method.needs_subject
-    ):  # nobody or everybody, also those without a subject
+    ):  # no subject or all, also contexts without one
         return lambda _context, _segments: below == total
 
     def holds(context: Context, _: Segments) -> bool:

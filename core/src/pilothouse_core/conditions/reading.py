@@ -33,7 +33,7 @@ from pilothouse_core.versions import version_key
 
 MAX_VALUES = 100_000
 MAX_DEPTH = 32
-# Of one flag or segment: whoever reads, compiles or evaluates it takes milliseconds for that.
+# Of one flag or segment: to read, compile or evaluate it takes milliseconds.
 MAX_CONDITIONS = 5000
 MAX_COMPARED = 10_000  # values that are looked at one by one, as no set can hold them
 MAX_STEPS = 20_000  # of the programs that RE2 makes of patterns

@@ -109,5 +109,5 @@ def segment_references(flag: Flag) -> Iterator[tuple[str, str]]:
 
 
 def with_name(flag: Flag, name: str) -> Flag:
-    """Return the flag under another name; nobody changes buckets, as every salt is stored."""
+    """Return the flag under another name; no subject changes buckets, as every salt is stored."""
     return replace(flag, name=name)
