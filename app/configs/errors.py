@@ -1,6 +1,6 @@
 """Errors of configurations."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from app.errors import (
     Conflict,
@@ -86,12 +86,19 @@ class NothingMasked(Invalid):
 
 
 class CredentialInPlainValue(Invalid):
-    """Each item of `found` is (document, key, rule, JSON pointer into the body)."""
+    """Each item of `found` is (document, key, rule).
+
+    `pointer_of` maps a key to the JSON pointer of its value in the request body, "" if unknown.
+    """
 
     code = "credential_in_plain_value"
 
-    def __init__(self, found: Sequence[tuple[str, str, CredentialRule, str]]) -> None:
-        where, key, rule, _ = found[0]
+    def __init__(
+        self,
+        found: Sequence[tuple[str, str, CredentialRule]],
+        pointer_of: Callable[[str], str] = lambda _: "",
+    ) -> None:
+        where, key, rule = found[0]
         others = f" ({len(found)} are found in all)" if len(found) > 1 else ""
         super().__init__(
             f"{key!r} of {where} would plainly be {RULES[rule]}{others}: send it with "
@@ -106,7 +113,8 @@ class CredentialInPlainValue(Invalid):
                 "detail": f"{key!r} of {where} would plainly be {RULES[rule]}",
                 "code": rule,
             }
-            for where, key, rule, pointer in found[:MOST_FOUND]
+            for where, key, rule in found[:MOST_FOUND]
+            for pointer in [pointer_of(key)]
         ]
 
 

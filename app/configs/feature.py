@@ -52,8 +52,9 @@ def build_configs(base: Foundation, store: ConfigStore, cipher: Cipher) -> Confi
     scan_seconds = settings.vault_scan_interval
     feature = Feature(
         state={
-            "keys": KeyService(reader, writer, cipher, log),
-            "documents": DocumentService(reader, writer, log),
+            "writer": writer,
+            "keys": KeyService(reader, cipher, log),
+            "documents": DocumentService(reader, log),
             "transfer": TransferService(reader, writer),
             "read_yaml": yaml_text.read,
         },

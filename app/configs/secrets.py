@@ -506,23 +506,23 @@ def hidden_keys(body: Body, current: Body) -> frozenset[str]:
     return frozenset(found)
 
 
-def reseal(body: Body, current: Body) -> Tree:
-    """Mark for the cipher what was plain in a version and has been a secret since."""
+def reseal(data: Tree, version: int, current: Body) -> Tree:
+    """Mark for the cipher what was plain in a version's data and has been a secret since."""
     protected = protection(current)
 
     def change(key: str, leaf: Any) -> Any:
         if is_secret(leaf):
             return leaf
-        if protected.hides(key, body.version):
+        if protected.hides(key, version):
             return mark_for_sealing(leaf)
         if isinstance(leaf, list) and key in protected.places:
-            hidden_keys = set(_hidden_items(key, leaf, body.version, protected))
+            hidden_keys = set(_hidden_items(key, leaf, version, protected))
             return map_items(
                 leaf, key, lambda inner, item: ToSeal(item) if inner in hidden_keys else item
             )
         return leaf
 
-    return map_leaves(body.data, change)
+    return map_leaves(data, change)
 
 
 def masked_diff(before: Body, after: Body, current: Body) -> Diff:

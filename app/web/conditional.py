@@ -42,6 +42,9 @@ class IfMatch:
         return version in self.versions or (self.any_existing and version > 0)
 
 
+ANY_VERSION = IfMatch()
+
+
 def etag(value: str) -> str:
     return f'"{value}"'
 
@@ -65,7 +68,7 @@ def expected_versions(if_match: str | None) -> IfMatch:
     Weak tags and tags of another form are valid and match no version.
     """
     if if_match is None:
-        return IfMatch()
+        return ANY_VERSION
     if if_match.strip() == "*":
         return IfMatch(is_stated=True, any_existing=True)
     try:

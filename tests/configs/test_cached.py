@@ -25,8 +25,7 @@ from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.changes.model import Pointer
 from app.configs.documents import cache as module
 from app.configs.documents.cache import DocumentCache, decode_entry, encode_entry
-from app.configs.documents.edits import Edit, create_key, patch, replace_key
-from app.configs.documents.edits import Patch as KeyPatch
+from app.configs.documents.edits import CreateKey, Edit, PatchKeys, ReplaceKey
 from app.configs.documents.reader import DocumentReader
 from app.configs.documents.writer import DocumentWriter, Write
 from app.configs.model import Body, DocumentId, KeyFact, Stamp, document_id
@@ -255,11 +254,12 @@ class Replica:
     store: Counted
     follower: Follower
     reader: DocumentReader
+    writer: DocumentWriter
     keys: KeyService
     documents: DocumentService
 
     async def write(self, edit: Edit, document: DocumentId = CHECKOUT) -> Body:
-        outcome = await self.keys.write(Write(document, edit, "ana", "request"))
+        outcome = await self.writer.write(Write(document, edit, "ana", "request"))
         assert outcome.body is not None
         return outcome.body
 
@@ -288,9 +288,10 @@ class Installation:
             max_versions=50,
             fingerprints=Fingerprints(bytes(32)),
         )
-        keys = KeyService(reader, writer, cipher, log)
+        keys = KeyService(reader, cipher, log)
         await follower.start()
-        return Replica(store, follower, reader, keys, DocumentService(reader, writer, log))
+        documents = DocumentService(reader, log)
+        return Replica(store, follower, reader, writer, keys, documents)
 
 
 @pytest.fixture
@@ -327,8 +328,8 @@ async def test_a_written_version_is_read_by_another_replica_without_the_store(
     installation: Installation,
 ) -> None:
     one = await installation.replica()
-    await one.write(create_key("password", CANARY, is_encrypted=True))
-    written = await one.write(create_key("host", "db1", is_encrypted=False))
+    await one.write(CreateKey("password", CANARY, is_encrypted=True))
+    written = await one.write(CreateKey("host", "db1", is_encrypted=False))
     await until(lambda: installation.cache.get(key_of(2)))
 
     other = await installation.replica()
@@ -344,7 +345,7 @@ async def test_a_written_version_is_read_by_another_replica_without_the_store(
 
 async def test_a_version_read_from_the_store_is_put_there(installation: Installation) -> None:
     without = await installation.replica(AbsentCache())
-    await without.write(create_key("host", "db1", is_encrypted=False), ANN)
+    await without.write(CreateKey("host", "db1", is_encrypted=False), ANN)
 
     reading = await installation.replica()
     await reading.reader.current(ANN)
@@ -358,7 +359,7 @@ async def test_what_needs_the_secret_asks_the_store_and_keeps_what_it_got(
     installation: Installation,
 ) -> None:
     one = await installation.replica()
-    await one.write(create_key("password", CANARY, is_encrypted=True))
+    await one.write(CreateKey("password", CANARY, is_encrypted=True))
     await until(lambda: installation.cache.get(key_of(1)))
     other = await installation.replica()
     caller = Caller(ANYBODY, request_id="request")
@@ -378,14 +379,14 @@ async def test_a_write_on_a_replica_that_knows_it_hollow_keeps_every_secret(
     installation: Installation,
 ) -> None:
     one = await installation.replica()
-    before = await one.write(create_key("password", CANARY, is_encrypted=True))
+    before = await one.write(CreateKey("password", CANARY, is_encrypted=True))
     await until(lambda: installation.cache.get(key_of(1)))
     other = await installation.replica()
     without_secrets = await other.reader.current(CHECKOUT)
     assert without_secrets is not None
     assert without_secrets.without_secrets
 
-    after = await other.write(create_key("host", "db1", is_encrypted=False))
+    after = await other.write(CreateKey("host", "db1", is_encrypted=False))
     rolled_back = await other.write(await other.documents.edit_to_restore(CHECKOUT, 1))
 
     assert after.data["password"] == before.data["password"]
@@ -396,8 +397,8 @@ async def test_fingerprints_and_differences_of_secrets_are_the_stores(
     installation: Installation,
 ) -> None:
     one = await installation.replica()
-    await one.write(create_key("password", CANARY, is_encrypted=True))
-    await one.write(replace_key("password", "other", is_encrypted=None))
+    await one.write(CreateKey("password", CANARY, is_encrypted=True))
+    await one.write(ReplaceKey("password", "other", is_encrypted=None))
     await until(lambda: installation.cache.get(key_of(2)))
     other = await installation.replica()
     await other.reader.current(CHECKOUT)
@@ -413,7 +414,7 @@ async def test_many_misses_at_once_are_one_look_into_cache_and_store(
     installation: Installation,
 ) -> None:
     without = await installation.replica(AbsentCache())
-    await without.write(create_key("host", "db1", is_encrypted=False))
+    await without.write(CreateKey("host", "db1", is_encrypted=False))
     replica = await installation.replica(memory_bytes=0)
 
     found = await asyncio.gather(*(replica.reader.current(CHECKOUT) for _ in range(300)))
@@ -426,7 +427,7 @@ async def test_reading_the_whole_and_the_hollow_at_once_leaves_the_whole(
     installation: Installation,
 ) -> None:
     one = await installation.replica()
-    await one.write(create_key("password", CANARY, is_encrypted=True))
+    await one.write(CreateKey("password", CANARY, is_encrypted=True))
     await until(lambda: installation.cache.get(key_of(1)))
     for _ in range(20):
         replica = await installation.replica()
@@ -442,8 +443,8 @@ async def test_reading_the_whole_and_the_hollow_at_once_leaves_the_whole(
 
 async def test_earlier_versions_are_not_put_there(installation: Installation) -> None:
     without = await installation.replica(AbsentCache())
-    await without.write(create_key("host", "db1", is_encrypted=False))
-    await without.write(replace_key("host", "db2", is_encrypted=None))
+    await without.write(CreateKey("host", "db1", is_encrypted=False))
+    await without.write(ReplaceKey("host", "db2", is_encrypted=None))
     reading = await installation.replica()
 
     await reading.reader.version(CHECKOUT, 1)
@@ -462,14 +463,14 @@ async def test_what_becomes_a_secret_is_taken_away_where_it_was_plain(
 ) -> None:
     monkeypatch.setattr(module, "_AGAIN_SECONDS", 0.05)
     replica = await installation.replica()
-    await replica.write(create_key("password", CANARY, is_encrypted=False))
+    await replica.write(CreateKey("password", CANARY, is_encrypted=False))
     await until(lambda: installation.cache.get(key_of(1)))
 
     if at_first == "away":
         redis_server.freeze()
         monkeypatch.setattr(installation.cache, "_seconds", 0.5)
     try:
-        await replica.write(patch(KeyPatch(encrypt=("password",))))
+        await replica.write(PatchKeys(encrypt=("password",)))
     finally:
         redis_server.thaw()
 
@@ -478,7 +479,7 @@ async def test_what_becomes_a_secret_is_taken_away_where_it_was_plain(
         return await installation.cache.get(key_of(1)) is None
 
     await until(is_gone)
-    replica.reader.remember(CHECKOUT, await replica.write(create_key("a", 1, is_encrypted=False)))
+    replica.reader.remember(CHECKOUT, await replica.write(CreateKey("a", 1, is_encrypted=False)))
     await until(lambda: installation.cache.get(key_of(3)))
     assert not any(CANARY.encode() in held for held in redis_server.contents())
 
@@ -487,7 +488,7 @@ async def test_what_was_adopted_from_another_log_is_forgotten_with_all_that_was_
     installation: Installation, tmp_path: Path
 ) -> None:
     old = await installation.replica()
-    await old.write(create_key("host", "of another log", is_encrypted=False))
+    await old.write(CreateKey("host", "of another log", is_encrypted=False))
     await until(lambda: installation.cache.get(key_of(1)))
     lost = await old.keys.log.snapshot()
     state = SQLiteState(tmp_path / "made-anew")
@@ -499,7 +500,7 @@ async def test_what_was_adopted_from_another_log_is_forgotten_with_all_that_was_
         reader = DocumentReader(writing.store, late, cached, max_versions=50, memory_bytes=2**20)
         late.adopt_snapshot(lost, age=5)
         adopted = await reader.effective(CHECKOUT)
-        await writing.write(create_key("host", "of this log", is_encrypted=False))
+        await writing.write(CreateKey("host", "of this log", is_encrypted=False))
 
         await late.start()
         followed = await reader.effective(CHECKOUT)
@@ -518,7 +519,7 @@ async def test_the_answer_to_a_read_tells_where_it_came_from(
     installation: Installation, method: str, reads: int, told: bytes | None
 ) -> None:
     one = await installation.replica()
-    await one.write(create_key("host", "db1", is_encrypted=False))
+    await one.write(CreateKey("host", "db1", is_encrypted=False))
     await until(lambda: installation.cache.get(key_of(1)))
     other = await installation.replica()
     sent: list[Any] = []

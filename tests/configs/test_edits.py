@@ -2,31 +2,31 @@
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.configs.documents.edit_json import edit_from_json, edit_to_json
 from app.configs.documents.edits import (
+    CreateDocument,
+    CreateKey,
+    DeleteDocument,
     Edit,
-    Patch,
-    create_document,
-    create_key,
-    delete_document,
-    key_facts,
-    merge_in,
-    patch,
-    remove_key,
-    replace_document,
-    replace_key,
-    restore_document,
-    restore_key,
-    tree_of,
+    PatchKeys,
+    RemoveKey,
+    ReplaceDocument,
+    ReplaceKey,
+    RestoreKey,
+    RestoreVersion,
+    WriteTombstone,
 )
+from app.configs.documents.key_facts import key_facts
+from app.configs.documents.members import tree_of
 from app.configs.errors import (
     BadKey,
     BadMember,
@@ -89,7 +89,7 @@ class Ledger:
     def apply(self, edit: Edit) -> Body | None:
         """Write what an edit makes of the current version; None when that is nothing."""
         base = self.current
-        draft = edit(DOCUMENT, base)
+        draft = edit.apply(DOCUMENT, base)
         if draft.data is None:
             return None
         data, version = sealed(draft.data), len(self.bodies) + 1
@@ -137,11 +137,11 @@ STORED = st.recursive(
 FLAGS = st.sampled_from([None, True, False])
 SOME_KEYS = st.lists(KEYS, max_size=2).map(tuple)
 EDITS: st.SearchStrategy[Edit] = st.one_of(
-    st.builds(Patch, MEMBERS, SOME_KEYS, SOME_KEYS).map(patch),
-    st.builds(lambda k, v, e: create_key(k, v, is_encrypted=bool(e)), KEYS, LEAVES, FLAGS),
-    st.builds(lambda k, v, e: replace_key(k, v, is_encrypted=e), KEYS, LEAVES, FLAGS),
-    st.builds(remove_key, KEYS),
-    st.just(delete_document),
+    st.builds(PatchKeys, MEMBERS, SOME_KEYS, SOME_KEYS),
+    st.builds(CreateKey, KEYS, LEAVES, st.booleans()),
+    st.builds(ReplaceKey, KEYS, LEAVES, FLAGS),
+    st.builds(RemoveKey, KEYS),
+    st.just(DeleteDocument()),
 )
 
 
@@ -154,7 +154,7 @@ class Rollback:
 
     def edit(self, made: Ledger) -> Edit:
         old = made.bodies[self.number % len(made.bodies)]
-        return restore_document(old) if self.key is None else restore_key(self.key, old)
+        return RestoreVersion.of(old) if self.key is None else RestoreKey.of(self.key, old)
 
 
 STEPS = st.lists(
@@ -166,7 +166,7 @@ STEPS = st.lists(
 def after(steps: Sequence[Edit | Rollback], room: int = REMOVALS_ROOM) -> Ledger:
     """Make a document by these steps, of which those that are refused change nothing."""
     made = Ledger(room=room)
-    made.apply(create_document({"a.b": 1, "b": {}}))
+    made.apply(CreateDocument({"a.b": 1, "b": {}}))
     for step in steps:
         with suppress(PilothouseError):
             made.apply(step.edit(made) if isinstance(step, Rollback) else step)
@@ -180,7 +180,7 @@ CRAMPED = st.builds(after, STEPS, st.sampled_from([0, 1080, 1200]))
 
 def outcome(edit: Edit, body: Body | None) -> object:
     try:
-        return edit(DOCUMENT, body)
+        return edit.apply(DOCUMENT, body)
     except PilothouseError as error:
         return type(error)
 
@@ -265,9 +265,9 @@ def test_the_facts_of_removed_keys_stay_in_their_room(made: Ledger) -> None:
 def test_removals_of_former_secrets_are_remembered_longest() -> None:
     numbers = range(60)
     made = Ledger(room=2200)
-    made.apply(create_document({f"k{number}": {SECRET: {"value": 1}} for number in numbers[:3]}))
-    made.apply(replace_document({f"k{number}": number for number in numbers[3:]}))
-    made.apply(replace_document({"last": 1}))
+    made.apply(CreateDocument({f"k{number}": {SECRET: {"value": 1}} for number in numbers[:3]}))
+    made.apply(ReplaceDocument({f"k{number}": number for number in numbers[3:]}))
+    made.apply(ReplaceDocument({"last": 1}))
 
     assert made.current is not None
     facts = made.current.keys
@@ -279,11 +279,11 @@ def test_removals_of_former_secrets_are_remembered_longest() -> None:
 
 def test_one_fact_stands_for_former_secrets_that_found_no_room() -> None:
     made = Ledger(room=0)
-    made.apply(create_document({"a": {SECRET: {"value": 1}}, "b": 1}))
-    made.apply(replace_document({"a": 1, "b": 2}))
-    made.apply(patch(Patch(set={"a": 2}, encrypt=("a",))))
-    made.apply(replace_document({"b": 3}))
-    made.apply(replace_document({"b": 4}))
+    made.apply(CreateDocument({"a": {SECRET: {"value": 1}}, "b": 1}))
+    made.apply(ReplaceDocument({"a": 1, "b": 2}))
+    made.apply(PatchKeys(set={"a": 2}, encrypt=("a",)))
+    made.apply(ReplaceDocument({"b": 3}))
+    made.apply(ReplaceDocument({"b": 4}))
 
     assert made.current is not None
     assert made.current.keys.keys() == {"b", DROPPED}
@@ -311,7 +311,7 @@ def test_a_rollback_makes_no_secret_plain(made: Ledger, data: st.DataObject) -> 
     old = data.draw(st.sampled_from([body for body in made.bodies if not body.deleted]))
     secret = hidden_keys(old, made.current)
 
-    draft = restore_document(old)(DOCUMENT, made.current)
+    draft = RestoreVersion.of(old).apply(DOCUMENT, made.current)
 
     assert draft.data is not None
     restored = flat(draft.data)
@@ -326,7 +326,7 @@ def test_nor_does_the_rollback_of_a_key(made: Ledger, key: str, data: st.DataObj
     old = data.draw(st.sampled_from([body for body in made.bodies if not body.deleted]))
     secret = hidden_keys(old, made.current)
 
-    found = outcome(restore_key(key, old), made.current)
+    found = outcome(RestoreKey.of(key, old), made.current)
 
     if isinstance(found, type):
         assert found in {KeyNotFound, KeyConflict}
@@ -390,24 +390,24 @@ def test_a_file_merged_twice_changes_nothing_the_second_time(
     made: Ledger, members: dict[str, Any]
 ) -> None:
     try:
-        made.apply(merge_in(members))
+        made.apply(PatchKeys(members, keep_both=True))
     except KeyConflict:
         return
     assert made.current is not None
     if any(is_secret(node_at(made.current.data, key)) for key in members):
         return  # a plain value sent for a secret is sealed anew
 
-    assert made.apply(merge_in(members)) is None
+    assert made.apply(PatchKeys(members, keep_both=True)) is None
 
 
 def test_what_was_a_secret_once_stays_masked_through_all_that_follows() -> None:
     made = ledger(
-        create_document({"a": "before"}),
-        patch(Patch(encrypt=("a",))),
-        replace_key("a", "after", is_encrypted=False),
-        replace_key("a", "later", is_encrypted=None),
-        remove_key("a"),
-        create_key("a", "again", is_encrypted=False),
+        CreateDocument({"a": "before"}),
+        PatchKeys(encrypt=("a",)),
+        ReplaceKey("a", "after", is_encrypted=False),
+        ReplaceKey("a", "later", is_encrypted=None),
+        RemoveKey("a"),
+        CreateKey("a", "again", is_encrypted=False),
     )
 
     assert made.current is not None
@@ -417,10 +417,10 @@ def test_what_was_a_secret_once_stays_masked_through_all_that_follows() -> None:
 
 
 def test_an_empty_object_is_filled_in_the_new_version_only() -> None:
-    made = ledger(create_document({"a": {}, "b": 0}))
+    made = ledger(CreateDocument({"a": {}, "b": 0}))
 
-    made.apply(patch(Patch({"a.b": 1})))
-    made.apply(create_key("a.c", 2, is_encrypted=False))
+    made.apply(PatchKeys({"a.b": 1}))
+    made.apply(CreateKey("a.c", 2, is_encrypted=False))
 
     assert [body.data["a"] for body in made.bodies] == [{}, {"b": 1}, {"b": 1, "c": 2}]
 
@@ -443,9 +443,9 @@ def test_a_conflict_names_both_keys(
     key, value = second
     base = Body(1, Stamp("", "created", "", "", ""), "", "", data=create(first))
 
-    for edit in (create_key(key, value, is_encrypted=False), patch(Patch({key: value}))):
+    for edit in (CreateKey(key, value, is_encrypted=False), PatchKeys({key: value})):
         with pytest.raises(KeyConflict) as raised:
-            edit(DOCUMENT, base)
+            edit.apply(DOCUMENT, base)
         assert raised.value.facts["keys"] == keys
 
 
@@ -464,26 +464,26 @@ def create(members: Mapping[str, Any]) -> Tree:
 @pytest.mark.parametrize(
     ("edit", "error"),
     [
-        (create_key("a", 2, is_encrypted=False), KeyExists),
-        (create_key("s", {"b": 1}, is_encrypted=False), KeyExists),
-        (create_key("z", MASKED, is_encrypted=False), NothingMasked),
-        (create_key("z", {"x": MASKED}, is_encrypted=True), NothingMasked),
-        (create_key("z", {SECRET: "vault:v1:x"}, is_encrypted=True), BadMember),
-        (create_key("z", [{"$value": 1}], is_encrypted=False), BadMember),
-        (replace_key("z", 1, is_encrypted=None), KeyNotFound),
-        (replace_key("s", 1, is_encrypted=None), KeyConflict),
-        (replace_key("a", {"b": 1}, is_encrypted=None), KeyConflict),
-        (replace_key("a", MASKED, is_encrypted=None), NothingMasked),
-        (remove_key("z"), KeyNotFound),
-        (patch(Patch({"s.new": 1}, ("a",), ("z",))), KeyNotFound),
-        (patch(Patch({"s.new": 1, "a.b": 1})), KeyConflict),
-        (patch(Patch({"s.new": 1, "a": MASKED})), NothingMasked),
-        (create_document({}), DocumentExists),
-        (replace_document({"a": MASKED}), NothingMasked),
+        (CreateKey("a", 2, is_encrypted=False), KeyExists),
+        (CreateKey("s", {"b": 1}, is_encrypted=False), KeyExists),
+        (CreateKey("z", MASKED, is_encrypted=False), NothingMasked),
+        (CreateKey("z", {"x": MASKED}, is_encrypted=True), NothingMasked),
+        (CreateKey("z", {SECRET: "vault:v1:x"}, is_encrypted=True), BadMember),
+        (CreateKey("z", [{"$value": 1}], is_encrypted=False), BadMember),
+        (ReplaceKey("z", 1, is_encrypted=None), KeyNotFound),
+        (ReplaceKey("s", 1, is_encrypted=None), KeyConflict),
+        (ReplaceKey("a", {"b": 1}, is_encrypted=None), KeyConflict),
+        (ReplaceKey("a", MASKED, is_encrypted=None), NothingMasked),
+        (RemoveKey("z"), KeyNotFound),
+        (PatchKeys({"s.new": 1}, ("a",), ("z",)), KeyNotFound),
+        (PatchKeys({"s.new": 1, "a.b": 1}), KeyConflict),
+        (PatchKeys({"s.new": 1, "a": MASKED}), NothingMasked),
+        (CreateDocument({}), DocumentExists),
+        (ReplaceDocument({"a": MASKED}), NothingMasked),
     ],
 )
 def test_an_edit_is_refused_as_a_whole(edit: Edit, error: type[PilothouseError]) -> None:
-    made = ledger(create_document({"a": 1, "s.t": 2}))
+    made = ledger(CreateDocument({"a": 1, "s.t": 2}))
 
     with pytest.raises(error):
         made.apply(edit)
@@ -491,33 +491,36 @@ def test_an_edit_is_refused_as_a_whole(edit: Edit, error: type[PilothouseError])
     assert [body.data for body in made.bodies] == [{"a": 1, "s": {"t": 2}}]
 
 
-@pytest.mark.parametrize("edit", [replace_document({}), delete_document])
+@pytest.mark.parametrize("edit", [ReplaceDocument({}), DeleteDocument()])
 def test_what_does_not_exist_is_neither_replaced_nor_deleted(edit: Edit) -> None:
-    deleted = ledger(create_document({}), delete_document)
+    deleted = ledger(CreateDocument({}), DeleteDocument())
 
     for body in (None, deleted.current):
         with pytest.raises(DocumentNotFound):
-            edit(DOCUMENT, body)
+            edit.apply(DOCUMENT, body)
 
 
 def test_a_deletion_is_nothing_to_roll_back_to() -> None:
-    made = ledger(create_document({"a": 1}), delete_document)
+    made = ledger(CreateDocument({"a": 1}), DeleteDocument())
 
     with pytest.raises(VersionIsDeletion):
-        made.apply(restore_document(made.version(2)))
+        made.apply(RestoreVersion.of(made.version(2)))
 
 
 @pytest.mark.parametrize("key", ["", "a\n", "\x7f", "x y" * 100, "a." * 600 + "a"])
 def test_a_patch_takes_only_what_is_a_key(key: str) -> None:
-    for changes in (Patch(set={key: 1}), Patch(unset=(key,)), Patch(encrypt=(key,))):
-        with pytest.raises(BadKey):
-            patch(changes)
+    with pytest.raises(BadKey):
+        PatchKeys(set={key: 1})
+    with pytest.raises(BadKey):
+        PatchKeys(unset=(key,))
+    with pytest.raises(BadKey):
+        PatchKeys(encrypt=(key,))
 
 
 def test_a_patch_unsets_then_sets_then_encrypts() -> None:
-    made = ledger(create_document({"a.b": 1, "c": 1}))
+    made = ledger(CreateDocument({"a.b": 1, "c": 1}))
 
-    made.apply(patch(Patch({"a": 2, "c": 2}, ("a.b",), ("c", "a"))))
+    made.apply(PatchKeys({"a": 2, "c": 2}, ("a.b",), ("c", "a")))
 
     assert made.current is not None
     assert {key: is_secret(leaf) for key, leaf in leaves(made.current.data)} == {
@@ -527,25 +530,25 @@ def test_a_patch_unsets_then_sets_then_encrypts() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
+    "edit",
     [
-        Patch(),
-        Patch(set={"a": 1, "s.t": [1]}),
-        Patch(unset=("z", "a.b", "s.t.u")),
-        Patch(encrypt=("p",)),
-        Patch(set={"p": MASKED, "s": {}}),
+        PatchKeys(),
+        PatchKeys(set={"a": 1, "s.t": [1]}),
+        PatchKeys(unset=("z", "a.b", "s.t.u")),
+        PatchKeys(encrypt=("p",)),
+        PatchKeys(set={"p": MASKED, "s": {}}),
     ],
 )
-def test_a_patch_that_changes_nothing_writes_nothing(changes: Patch) -> None:
-    made = ledger(create_document({"a": 1, "s.t": [1], "p": {SECRET: {"value": 1}}}))
+def test_a_patch_that_changes_nothing_writes_nothing(edit: PatchKeys) -> None:
+    made = ledger(CreateDocument({"a": 1, "s.t": [1], "p": {SECRET: {"value": 1}}}))
 
-    assert made.apply(patch(changes)) is None
+    assert made.apply(edit) is None
 
 
 def test_what_was_a_secret_is_sealed_again_even_when_it_was_unset_at_once() -> None:
-    made = ledger(create_document({"p": {SECRET: {"value": 1}}}))
+    made = ledger(CreateDocument({"p": {SECRET: {"value": 1}}}))
 
-    made.apply(patch(Patch({"p": "plain"}, ("p",))))
+    made.apply(PatchKeys({"p": "plain"}, ("p",)))
 
     assert made.current is not None
     assert is_secret(made.current.data["p"])
@@ -564,9 +567,9 @@ def test_what_was_a_secret_is_sealed_again_even_when_it_was_unset_at_once() -> N
 def test_a_secret_stays_one_unless_told_otherwise(
     value: object, *, is_encrypted: bool | None, becomes_secret: bool
 ) -> None:
-    made = ledger(create_key("p", "old", is_encrypted=True))
+    made = ledger(CreateKey("p", "old", is_encrypted=True))
 
-    made.apply(replace_key("p", value, is_encrypted=is_encrypted))
+    made.apply(ReplaceKey("p", value, is_encrypted=is_encrypted))
 
     assert made.current is not None
     assert is_secret(made.current.data["p"]) is becomes_secret
@@ -574,12 +577,12 @@ def test_a_secret_stays_one_unless_told_otherwise(
 
 def test_a_removed_key_is_forgotten_when_no_version_that_had_it_is_kept() -> None:
     made = Ledger(keep=3)
-    made.apply(create_document({"a": 1, "b": 0}))
-    made.apply(remove_key("a"))
+    made.apply(CreateDocument({"a": 1, "b": 0}))
+    made.apply(RemoveKey("a"))
     remembered = []
 
     for value in (1, 2, 3):
-        made.apply(patch(Patch({"b": value})))
+        made.apply(PatchKeys({"b": value}))
         assert made.current is not None
         remembered.append("a" in made.current.keys)
 
@@ -587,7 +590,7 @@ def test_a_removed_key_is_forgotten_when_no_version_that_had_it_is_kept() -> Non
 
 
 def test_removing_the_last_key_of_a_section_removes_the_section() -> None:
-    made = ledger(create_document({"a.b.c": 1, "d": 1}), remove_key("a.b.c"))
+    made = ledger(CreateDocument({"a.b.c": 1, "d": 1}), RemoveKey("a.b.c"))
 
     assert made.current is not None
     assert made.current.data == {"d": 1}
@@ -596,3 +599,120 @@ def test_removing_the_last_key_of_a_section_removes_the_section() -> None:
 
 def test_what_is_to_be_sealed_shows_itself_in_no_message() -> None:
     assert "hush" not in repr({"a": [ToSeal("hush")]})
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text()),
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
+    max_leaves=5,
+)
+ANY_KEYS = st.one_of(KEYS, st.sampled_from(["l.0.a", "l[0].a", "x[y.z]", "a[$value]"]))
+ANY_MEMBERS = st.dictionaries(ANY_KEYS, JSON, max_size=4)
+OLD = st.dictionaries(NAMES, JSON, max_size=3)
+VERSIONS = st.integers(1, 2**31)
+
+
+def valid(build: Callable[..., Edit], *members: st.SearchStrategy[Any]) -> st.SearchStrategy[Edit]:
+    """Build edits, of those members that they take."""
+
+    def built(drawn: tuple[Any, ...]) -> Edit | None:
+        try:
+            return build(*drawn)
+        except PilothouseError:
+            return None
+
+    def is_edit(edit: Edit | None) -> TypeGuard[Edit]:
+        return edit is not None
+
+    return st.tuples(*members).map(built).filter(is_edit)
+
+
+ANY_EDITS: st.SearchStrategy[Edit] = st.one_of(
+    valid(CreateKey, ANY_KEYS, JSON, st.booleans()),
+    valid(ReplaceKey, ANY_KEYS, JSON, FLAGS),
+    valid(RemoveKey, ANY_KEYS),
+    valid(
+        PatchKeys,
+        ANY_MEMBERS,
+        st.lists(ANY_KEYS, max_size=2),
+        st.lists(ANY_KEYS, max_size=2),
+        st.booleans(),
+    ),
+    valid(CreateDocument, ANY_MEMBERS),
+    valid(ReplaceDocument, ANY_MEMBERS),
+    st.builds(DeleteDocument),
+    st.builds(WriteTombstone),
+    st.builds(RestoreVersion, VERSIONS, OLD, st.booleans()),
+    valid(RestoreKey, ANY_KEYS, VERSIONS, OLD),
+)
+
+
+@given(ANY_EDITS)
+def test_an_edit_that_becomes_json_and_back_is_the_same(edit: Edit) -> None:
+    text = json.dumps(edit_to_json(edit))
+
+    again = edit_from_json(json.loads(text))
+
+    assert again == edit
+    assert json.dumps(edit_to_json(again)) == text
+
+
+@given(LEDGERS, st.one_of(EDITS, ANY_EDITS))
+def test_an_edit_that_was_json_does_the_same(made: Ledger, edit: Edit) -> None:
+    again = edit_from_json(json.loads(json.dumps(edit_to_json(edit))))
+
+    assert outcome(again, made.current) == outcome(edit, made.current)
+
+
+@given(LEDGERS, st.data())
+def test_a_rollback_that_was_json_does_the_same(made: Ledger, data: st.DataObject) -> None:
+    old = data.draw(st.sampled_from(made.bodies))
+    edit = data.draw(
+        st.one_of(st.just(RestoreVersion.of(old)), KEYS.map(lambda key: RestoreKey.of(key, old)))
+    )
+
+    again = edit_from_json(json.loads(json.dumps(edit_to_json(edit))))
+
+    assert outcome(again, made.current) == outcome(edit, made.current)
+
+
+def test_an_edit_shows_no_value_of_its_own() -> None:
+    edits: list[Edit] = [
+        CreateKey("a", "hush"),
+        ReplaceKey("a", "hush"),
+        PatchKeys({"a": "hush"}),
+        CreateDocument({"a": "hush"}),
+        ReplaceDocument({"a": "hush"}),
+        RestoreVersion(1, {"a": "hush"}),
+        RestoreKey("a", 1, {"a": "hush"}),
+    ]
+
+    assert "hush" not in repr(edits)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {},
+        {"kind": "no_such"},
+        {"kind": ["remove_key"], "key": "a"},
+        {"kind": "remove_key"},
+        {"kind": "remove_key", "key": 1},
+        {"kind": "remove_key", "key": "a", "more": 1},
+        {"kind": "create_key", "key": "a", "value": 1, "is_encrypted": None},
+        {"kind": "patch_keys", "set": {}, "unset": "a", "encrypt": [], "keep_both": False},
+        {"kind": "patch_keys", "set": {}, "unset": [1], "encrypt": [], "keep_both": False},
+        {"kind": "create_document", "members": []},
+        {"kind": "restore_version", "version": True, "data": {}, "is_deletion": False},
+    ],
+)
+def test_json_that_is_no_edit_is_refused(raw: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"kind|member"):
+        edit_from_json(raw)
+
+
+def test_the_json_of_an_edit_is_checked_as_what_a_client_sends() -> None:
+    with pytest.raises(BadMember):
+        edit_from_json({"kind": "remove_key", "key": "a[$secret]"})
+    with pytest.raises(BadKey):
+        edit_from_json({"kind": "create_document", "members": {"a\n": 1}})

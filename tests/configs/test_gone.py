@@ -14,7 +14,7 @@ from app.changes.follower import Follower
 from app.changes.log.embedded.intents import EmbeddedIntents
 from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.configs.documents.cache import DocumentCache
-from app.configs.documents.edits import Edit, Patch, create_key, patch, replace_key
+from app.configs.documents.edits import CreateKey, Edit, PatchKeys, ReplaceKey
 from app.configs.documents.reader import DocumentReader
 from app.configs.documents.recovery import Scanner
 from app.configs.documents.writer import DocumentWriter, Write
@@ -99,8 +99,8 @@ async def replica(tmp_path: Path) -> AsyncIterator[Replica]:
 
 
 async def test_an_earlier_version_that_was_deleted_is_gone_at_once(replica: Replica) -> None:
-    await replica.write(create_key("password", "leaked", is_encrypted=False))
-    await replica.write(replace_key("password", "other", is_encrypted=None))
+    await replica.write(CreateKey("password", "leaked", is_encrypted=False))
+    await replica.write(ReplaceKey("password", "other", is_encrypted=None))
     assert (await replica.reader.version_or_raise(CHECKOUT, 1)).data == {"password": "leaked"}
 
     replica.store.delete(CHECKOUT, 1)
@@ -113,10 +113,10 @@ async def test_an_earlier_version_that_was_deleted_is_gone_at_once(replica: Repl
 async def test_a_write_on_a_deleted_version_logs_the_deletion_and_brings_nothing_back(
     replica: Replica,
 ) -> None:
-    await replica.write(create_key("a", 1, is_encrypted=False))
+    await replica.write(CreateKey("a", 1, is_encrypted=False))
     replica.store.delete(CHECKOUT, 1)
 
-    written = await replica.write(patch(Patch(set={"b": 2})))
+    written = await replica.write(PatchKeys(set={"b": 2}))
 
     assert (written.version, written.data) == (3, {"b": 2})
     changes = await replica.log.history(CHECKOUT.path, 10, None)
@@ -128,9 +128,9 @@ async def test_a_write_on_a_deleted_version_logs_the_deletion_and_brings_nothing
 
 
 async def test_what_is_superseded_is_dropped_from_memory(replica: Replica) -> None:
-    await replica.write(create_key("a", "leaked", is_encrypted=False))
+    await replica.write(CreateKey("a", "leaked", is_encrypted=False))
     await replica.reader.effective(CHECKOUT)
-    await replica.write(replace_key("a", 2, is_encrypted=None))
+    await replica.write(ReplaceKey("a", 2, is_encrypted=None))
     await replica.reader.effective(CHECKOUT)
 
     await replica.reader.forget_superseded()
@@ -147,8 +147,8 @@ async def test_what_is_superseded_is_dropped_from_memory(replica: Replica) -> No
 async def test_a_malformed_shared_layer_is_served_from_its_last_good_version(
     replica: Replica, secret: dict[str, Any]
 ) -> None:
-    await replica.write(create_key("log", "info", is_encrypted=False), SHARED)
-    await replica.write(create_key("a", 1, is_encrypted=False))
+    await replica.write(CreateKey("log", "info", is_encrypted=False), SHARED)
+    await replica.write(CreateKey("a", 1, is_encrypted=False))
     await replica.edit(SHARED, {"log": "debug", "b": {"c": secret}})
 
     found = await replica.reader.effective(CHECKOUT, with_secrets=True)
@@ -163,12 +163,12 @@ async def test_a_malformed_shared_layer_is_served_from_its_last_good_version(
 
 
 async def test_a_malformed_layer_is_known_before_anybody_reads_it(replica: Replica) -> None:
-    await replica.write(create_key("log", "info", is_encrypted=False), SHARED)
+    await replica.write(CreateKey("log", "info", is_encrypted=False), SHARED)
     await replica.edit(SHARED, {"log": {"$secret": "masked"}})
 
     await replica.reader.find_malformed()
     assert replica.reader.malformed_count == 1
-    await replica.write(patch(Patch(set={"x": 1})))
+    await replica.write(PatchKeys(set={"x": 1}))
     await replica.store.write(
         SHARED, json.dumps({"no": "document"}), base=2
     )  # malformed again, in another way

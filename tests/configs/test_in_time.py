@@ -16,7 +16,7 @@ from app.changes.log.embedded.intents import EmbeddedIntents
 from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.changes.model import Entity, Idempotency, Intent, Pointer, Written
 from app.configs.documents.cache import DocumentCache
-from app.configs.documents.edits import create_key
+from app.configs.documents.edits import CreateKey
 from app.configs.documents.reader import DocumentReader
 from app.configs.documents.writer import DocumentWriter, Write
 from app.configs.errors import VersionMissing, WriteOutcomeUnknown
@@ -105,7 +105,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 def write(key: str | None = None) -> Write:
     idempotency = Idempotency(key, "request") if key else None
     return Write(
-        CHECKOUT, create_key("a", 1, is_encrypted=False), "ana", "r-1", idempotency=idempotency
+        CHECKOUT, CreateKey("a", 1, is_encrypted=False), "ana", "r-1", idempotency=idempotency
     )
 
 

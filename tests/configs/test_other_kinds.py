@@ -14,7 +14,7 @@ from app.changes.log.embedded.intents import EmbeddedIntents
 from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.changes.model import Entity, Written
 from app.configs.documents.cache import DocumentCache
-from app.configs.documents.edits import create_key
+from app.configs.documents.edits import CreateKey
 from app.configs.documents.reader import DocumentReader
 from app.configs.documents.recovery import Scanner
 from app.configs.documents.writer import DocumentWriter, Write
@@ -74,7 +74,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         fingerprints=Fingerprints(bytes(32)),
     )
     await follower.start()
-    await writer.write(Write(CHECKOUT, create_key("a", 1, is_encrypted=False), "ana", "request"))
+    await writer.write(Write(CHECKOUT, CreateKey("a", 1, is_encrypted=False), "ana", "request"))
     edits = [Edit("flag", "banner", "{}", "created"), Edit("segment", "beta", "{}", "created")]
     flags = EmbeddedFlagStore(state, log.wake)
     await flags.commit(Commit("production", 0, edits, actor="ana", comment="", request_id="r"))
@@ -86,7 +86,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     sets = FlagCache(flags)
     await sets.refresh()
     yield Bench(
-        DocumentService(reader, writer, log),
+        DocumentService(reader, log),
         Scanner(store, reader, writer),
         Stats(reader, log, sets, RegistryView()),
     )

@@ -1,6 +1,6 @@
 """Parameters of configuration requests: the addressed layer, options and preconditions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
@@ -8,15 +8,15 @@ from fastapi import Depends, Path, Query
 
 from app.access.model import Caller, Right
 from app.changes.model import Idempotency
-from app.configs.checks.credentials import PointerOf, no_pointer
 from app.configs.documents.edits import Edit
-from app.configs.documents.writer import Write
-from app.configs.errors import AddressContradicts
+from app.configs.documents.writer import DocumentWriter, Outcome, Write
+from app.configs.errors import AddressContradicts, CredentialInPlainValue
 from app.configs.model import BASE, SHARED, DocumentId, document_id
 from app.configs.services.read_options import ReadOptions
 from app.configs.services.transfer import MEDIA_TYPES
-from app.web.conditional import IfMatch
+from app.web.conditional import ANY_VERSION, IfMatch
 from app.web.openapi import KEY, NAME, USER
+from app.web.request_state import from_state
 from pilothouse_core.keys import canonical_key, key_of, names_of
 
 Environment = Annotated[
@@ -70,6 +70,7 @@ async def _read_options(
     return ReadOptions(resolve_placeholders, relaxed_names)
 
 
+Writer = Annotated[DocumentWriter, from_state("writer")]
 ReadOptionsQuery = Annotated[ReadOptions, Depends(_read_options)]
 
 # As OpenAPI sees a file in each format: what can be parsed by its media type, or text.
@@ -115,6 +116,8 @@ def address_of_query_or_body(
 
 
 ANY = "*"
+PointerOf = Callable[[str], str]
+"""Map a key to the JSON pointer of its value in the request body, "" if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +190,9 @@ def write_of(  # noqa: PLR0913 - what a request may say of a write
     comment: str = "",
     *,
     remark: str | None = None,
-    expected: IfMatch | None = None,
+    expected: IfMatch = ANY_VERSION,
     idempotency: Idempotency | None = None,
     replaces: bool = False,
-    place: PointerOf = no_pointer,
 ) -> Write:
     return Write(
         document,
@@ -198,10 +200,9 @@ def write_of(  # noqa: PLR0913 - what a request may say of a write
         caller.actor(remark),
         caller.request_id,
         _comment_with_remark(comment, remark) if caller.is_known else comment,
-        expected=expected.allows if expected is not None and expected.is_stated else None,
+        expected=expected,
         replaces=replaces,
         idempotency=idempotency and idempotency.by(caller.principal.actor),
-        place=place,
         source=caller.source or None,
     )
 
@@ -209,6 +210,14 @@ def write_of(  # noqa: PLR0913 - what a request may say of a write
 def _comment_with_remark(comment: str, remark: str | None) -> str:
     """Append the author that the request names; the log has the authenticated caller."""
     return comment if remark is None else f"{comment} (by {remark})".strip()
+
+
+async def carry_out(writer: DocumentWriter, write: Write, pointer_of: PointerOf) -> Outcome:
+    """Write; an error because of credentials points to their places in the request body."""
+    try:
+        return await writer.write(write)
+    except CredentialInPlainValue as error:
+        raise CredentialInPlainValue(error.found, pointer_of) from None
 
 
 def pointer_in_value(key: str, value: Any) -> PointerOf:

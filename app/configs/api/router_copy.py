@@ -9,7 +9,7 @@ from app.changes.revisions import REVISION_HEADER, min_revision_dependency
 from app.configs.api.requests import demand, write_of
 from app.configs.api.router_transfer import Keys, Transfer
 from app.configs.api.schemas import LayerCopyIn, LayerCopyOut
-from app.configs.documents.edits import merge_in
+from app.configs.documents.edits import PatchKeys
 from app.configs.services.copies import CopyService
 from app.web.bodies import StrictRoute
 from app.web.freshness import adds_stale_header
@@ -47,7 +47,7 @@ async def copy_layer(
     demand(caller, Right.READ_CONFIGS, source)
     demand(caller, Right.WRITE_CONFIGS, target)
     comment = body.comment or f"copied from {source}"
-    write = write_of(target, merge_in({}), caller, comment, idempotency=idempotency)
+    write = write_of(target, PatchKeys(), caller, comment, idempotency=idempotency)
     found = await CopyService(keys, transfer).copy(
         source,
         body.keys,

@@ -14,7 +14,15 @@ from app.changes.revisions import (
     min_revision_dependency,
     wait_until_followed,
 )
-from app.configs.api.requests import Environment, demand, pointer_below, sees_fingerprints, write_of
+from app.configs.api.requests import (
+    Environment,
+    Writer,
+    carry_out,
+    demand,
+    pointer_below,
+    sees_fingerprints,
+    write_of,
+)
 from app.configs.api.router_keys import Documents
 from app.configs.api.schemas import (
     ChangedOut,
@@ -26,7 +34,7 @@ from app.configs.api.schemas import (
     DocumentWrittenOut,
     RollbackIn,
 )
-from app.configs.documents.edits import create_document, delete_document, replace_document
+from app.configs.documents.edits import CreateDocument, DeleteDocument, ReplaceDocument
 from app.configs.documents.writer import Outcome
 from app.configs.model import BASE, DocumentId, document_id
 from app.configs.services.answers import layer_tag_of
@@ -157,22 +165,24 @@ async def create(
     body: DocumentIn,
     response: Response,
     documents: Documents,
+    writer: Writer,
     caller: CurrentCaller,
     idempotency: Idempotent,
     environment: Environment = BASE,
 ) -> Response:
     document = document_id(environment, service)
     demand(caller, Right.WRITE_CONFIGS, document)
-    outcome = await documents.write(
+    outcome = await carry_out(
+        writer,
         write_of(
             document,
-            await run_apart(is_large_request(), create_document, body.config_data),
+            await run_apart(is_large_request(), CreateDocument, body.config_data),
             caller,
             body.comment,
             remark=body.created_by,
             idempotency=idempotency,
-            place=pointer_below("config_data", body.config_data),
-        )
+        ),
+        pointer_below("config_data", body.config_data),
     )
     response.headers["Location"] = f"/api/configs/{service}?environment={environment}"
     return await _written_response(response, documents, document, outcome, caller, 201)
@@ -189,23 +199,25 @@ async def replace(
     body: DocumentIn,
     response: Response,
     documents: Documents,
+    writer: Writer,
     caller: CurrentCaller,
     expected: ExpectedVersions,
     environment: Environment = BASE,
 ) -> Response:
     document = document_id(environment, service)
     demand(caller, Right.WRITE_CONFIGS, document)
-    outcome = await documents.write(
+    outcome = await carry_out(
+        writer,
         write_of(
             document,
-            await run_apart(is_large_request(), replace_document, body.config_data),
+            await run_apart(is_large_request(), ReplaceDocument, body.config_data),
             caller,
             body.comment,
             remark=body.created_by,
             expected=expected,
             replaces=True,
-            place=pointer_below("config_data", body.config_data),
-        )
+        ),
+        pointer_below("config_data", body.config_data),
     )
     return await _written_response(response, documents, document, outcome, caller)
 
@@ -219,15 +231,15 @@ async def replace(
 async def delete(
     service: Service,
     response: Response,
-    documents: Documents,
+    writer: Writer,
     caller: CurrentCaller,
     expected: ExpectedVersions,
     environment: Environment = BASE,
 ) -> None:
     document = document_id(environment, service)
     demand(caller, Right.WRITE_CONFIGS, document)
-    outcome = await documents.write(
-        write_of(document, delete_document, caller, expected=expected, replaces=True)
+    outcome = await writer.write(
+        write_of(document, DeleteDocument(), caller, expected=expected, replaces=True)
     )
     response.headers[REVISION_HEADER] = str(outcome.revision)
 
@@ -303,6 +315,7 @@ async def rollback(
     body: RollbackIn,
     response: Response,
     documents: Documents,
+    writer: Writer,
     caller: CurrentCaller,
     idempotency: Idempotent,
     expected: ExpectedVersions,
@@ -311,7 +324,7 @@ async def rollback(
     document = document_id(environment, service)
     demand(caller, Right.WRITE_CONFIGS, document)
     edit = await documents.edit_to_restore(document, body.version)
-    outcome = await documents.write(
+    outcome = await writer.write(
         write_of(
             document,
             edit,

@@ -28,7 +28,9 @@ from app.configs.api.requests import (
     SpannedEnvironment,
     SpannedService,
     User,
+    Writer,
     address_of_query_or_body,
+    carry_out,
     demand,
     pointer_below,
     pointer_in_value,
@@ -54,14 +56,8 @@ from app.configs.api.schemas import (
     ValueIn,
     WarningOut,
 )
-from app.configs.documents.edits import (
-    Patch,
-    checked_key,
-    create_key,
-    patch,
-    remove_key,
-    replace_key,
-)
+from app.configs.documents.edits import CreateKey, PatchKeys, RemoveKey, ReplaceKey
+from app.configs.documents.members import checked_key
 from app.configs.documents.reader import Effective
 from app.configs.documents.writer import Outcome
 from app.configs.formats import Format
@@ -118,17 +114,20 @@ def _location(document: DocumentId, key: str) -> str:
 
 @router.post("/config", status_code=201, responses=CREATED, summary="Create a key")
 async def create(
-    body: KeyIn, response: Response, keys: Keys, caller: CurrentCaller, idempotency: Idempotent
+    body: KeyIn,
+    response: Response,
+    keys: Keys,
+    writer: Writer,
+    caller: CurrentCaller,
+    idempotency: Idempotent,
 ) -> KeyOut:
     document = document_id(body.environment, body.service_name, body.user)
     demand(caller, Right.WRITE_CONFIGS, document)
-    key = checked_key(body.key)
-    edit = create_key(key, body.value, is_encrypted=body.is_encrypted)
-    place = pointer_in_value(key, body.value)
-    write = write_of(document, edit, caller, body.comment, idempotency=idempotency, place=place)
-    outcome = await keys.write(write)
-    response.headers["Location"] = _location(document, key)
-    return await _written_key_out(response, keys, document, key, outcome, caller)
+    edit = CreateKey(body.key, body.value, body.is_encrypted)
+    write = write_of(document, edit, caller, body.comment, idempotency=idempotency)
+    outcome = await carry_out(writer, write, pointer_in_value(edit.key, body.value))
+    response.headers["Location"] = _location(document, edit.key)
+    return await _written_key_out(response, keys, document, edit.key, outcome, caller)
 
 
 async def _written_key_out(
@@ -286,17 +285,16 @@ def _sort_key(layer: DocumentId) -> tuple[str, str, str]:
 async def change_keys(
     body: PatchIn,
     response: Response,
-    keys: Keys,
+    writer: Writer,
     document: AddressedDocument,
     caller: CurrentCaller,
     expected: ExpectedVersions,
 ) -> PatchOut:
     demand(caller, Right.WRITE_CONFIGS, document)
-    changes = Patch(body.set, tuple(body.unset), tuple(body.encrypt))
-    edit = await run_apart(is_large_request(), patch, changes)
-    place = pointer_below("set", body.set)
-    write = write_of(document, edit, caller, body.comment, expected=expected, place=place)
-    outcome = await keys.write(write)
+    unset, encrypt = tuple(body.unset), tuple(body.encrypt)
+    edit = await run_apart(is_large_request(), PatchKeys, body.set, unset, encrypt)
+    write = write_of(document, edit, caller, body.comment, expected=expected)
+    outcome = await carry_out(writer, write, pointer_below("set", body.set))
     version = outcome.body.version if outcome.body is not None else 0
     response.headers["ETag"] = etag(str(version))
     response.headers[REVISION_HEADER] = str(outcome.revision)
@@ -378,6 +376,7 @@ async def replace(
     body: ValueIn,
     response: Response,
     keys: Keys,
+    writer: Writer,
     document: AddressedDocument,
     caller: CurrentCaller,
     expected: ExpectedVersions,
@@ -385,10 +384,9 @@ async def replace(
 ) -> KeyOut:
     document = address_of_query_or_body(document, body, request.query_params)
     demand(caller, Right.WRITE_CONFIGS, document)
-    edit = replace_key(checked_key(key), body.value, is_encrypted=body.is_encrypted)
-    place = pointer_in_value(key, body.value)
-    write = write_of(document, edit, caller, body.comment, expected=expected, place=place)
-    outcome = await keys.write(write)
+    edit = ReplaceKey(key, body.value, body.is_encrypted)
+    write = write_of(document, edit, caller, body.comment, expected=expected)
+    outcome = await carry_out(writer, write, pointer_in_value(key, body.value))
     return await _written_key_out(response, keys, document, key, outcome, caller)
 
 
@@ -398,14 +396,13 @@ async def replace(
 async def remove(
     key: AddressedKey,
     response: Response,
-    keys: Keys,
+    writer: Writer,
     document: AddressedDocument,
     caller: CurrentCaller,
     expected: ExpectedVersions,
 ) -> None:
     demand(caller, Right.WRITE_CONFIGS, document)
-    edit = remove_key(key)
-    outcome = await keys.write(write_of(document, edit, caller, expected=expected))
+    outcome = await writer.write(write_of(document, RemoveKey(key), caller, expected=expected))
     response.headers[REVISION_HEADER] = str(outcome.revision)
 
 
@@ -439,6 +436,7 @@ async def rollback(
     response: Response,
     keys: Keys,
     documents: Documents,
+    writer: Writer,
     document: AddressedDocument,
     caller: CurrentCaller,
     idempotency: Idempotent,
@@ -446,7 +444,7 @@ async def rollback(
     demand(caller, Right.WRITE_CONFIGS, document)
     edit = await documents.edit_to_restore(document, body.version, checked_key(key))
     write = write_of(document, edit, caller, body.comment, idempotency=idempotency)
-    outcome = await keys.write(write)
+    outcome = await writer.write(write)
     return await _written_key_out(response, keys, document, key, outcome, caller)
 
 

@@ -10,7 +10,7 @@ from app.changes.idempotency import Idempotent
 from app.changes.revisions import REVISION_HEADER, Following, min_revision_dependency
 from app.configs.api.requests import FILES, AddressedDocument, demand, write_of
 from app.configs.api.schemas import ImportedOut, ImportOut
-from app.configs.documents.edits import merge_in
+from app.configs.documents.edits import PatchKeys
 from app.configs.formats import Format
 from app.configs.services.keys import KeyService
 from app.configs.services.transfer import MEDIA_TYPES, TransferService, render_tree
@@ -102,7 +102,7 @@ async def import_file(
     types: Types = False,
 ) -> ImportOut:
     demand(caller, Right.WRITE_CONFIGS, document)
-    template = write_of(document, merge_in({}), caller, comment, idempotency=idempotency)
+    template = write_of(document, PatchKeys(), caller, comment, idempotency=idempotency)
     found = await transfer.import_file(
         document,
         text,

@@ -1,6 +1,6 @@
 """The credential policy: refuse, warn of or allow credentials in plain values. Pure."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,12 +14,6 @@ from pilothouse_core.keys import join_key
 from pilothouse_core.trees import is_secret
 
 _LONGEST_NUMBER = 10**20  # CPython refuses to write very long ones as decimals
-PointerOf = Callable[[str], str]
-"""Map a key to the JSON pointer of its value in the request body, "" if unknown."""
-
-
-def no_pointer(_: str) -> str:
-    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +40,7 @@ class CredentialPolicy:
     refused_in: Sequence[str] = ()
     allowances: Sequence[Exemption] = ()
 
-    def check(
-        self, document: DocumentId, base: Body | None, draft: Draft, place: PointerOf = no_pointer
-    ) -> Draft:
+    def check(self, document: DocumentId, base: Body | None, draft: Draft) -> Draft:
         """Return the draft with its findings, or raise CredentialInPlainValue.
 
         What was plain before and stays as it is does not count. A rollback is never refused: it
@@ -58,7 +50,7 @@ class CredentialPolicy:
             return draft
         findings = self.find_credentials(document, base, draft.data)
         unwanted = [
-            (str(document), finding.key, finding.rule, place(finding.key))
+            (str(document), finding.key, finding.rule)
             for finding in findings
             if not finding.allowed
         ]

@@ -20,7 +20,8 @@ from app.cache.provenance import Source, note_source
 from app.changes.follower import Follower
 from app.changes.model import EXTERNAL_ACTOR, Pointer
 from app.configs.documents.cache import DocumentCache
-from app.configs.documents.edits import key_facts, tree_of
+from app.configs.documents.key_facts import key_facts
+from app.configs.documents.members import tree_of
 from app.configs.errors import (
     BadKey,
     DocumentLost,

@@ -9,7 +9,7 @@ import json
 import random
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -28,8 +28,9 @@ from app.changes.model import (
     Pointer,
     Written,
 )
-from app.configs.checks.credentials import CredentialPolicy, PointerOf, no_pointer
-from app.configs.documents.edits import Edit, key_facts, write_tombstone
+from app.configs.checks.credentials import CredentialPolicy
+from app.configs.documents.edits import Edit, WriteTombstone
+from app.configs.documents.key_facts import key_facts
 from app.configs.documents.reader import DocumentReader
 from app.configs.errors import (
     CredentialInPlainValue,
@@ -66,6 +67,7 @@ from app.configs.secrets import (
 from app.configs.store.port import Cipher, ConfigStore, Sealed
 from app.errors import PilothouseError
 from app.telemetry import CONFIG_WRITE_DURATION, CONFIG_WRITES, PLAIN_CREDENTIALS
+from app.web.conditional import ANY_VERSION, IfMatch
 from app.workers import LARGE_TEXT, is_large_request, run_apart
 from pilothouse_core.diff import diff
 from pilothouse_core.trees import Tree
@@ -86,17 +88,16 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One write request. `expected` tells whether the current version is accepted (If-Match)."""
+    """One write request; `expected`: the current versions that it accepts."""
 
     document: DocumentId
     edit: Edit
     actor: str
     request_id: str
     comment: str = ""
-    expected: Callable[[int], bool] | None = None
+    expected: IfMatch = ANY_VERSION
     replaces: bool = False  # the edit needs nothing of what the current version says
     idempotency: Idempotency | None = None
-    place: PointerOf = no_pointer
     source: str | None = None  # the address it came from
 
 
@@ -150,7 +151,7 @@ class DocumentWriter:
         self._queues: defaultdict[DocumentId, _Queue] = defaultdict(_Queue)
 
     async def write(self, write: Write) -> Outcome:
-        """Write one new version; see `Edit` for what an edit may raise.
+        """Write one new version; see `edits` for what an edit may raise.
 
         Raises StaleWrite, WriteConflict, StoreUnavailable and LogUnavailable when nothing was
         written, WriteOutcomeUnknown when that cannot be said.
@@ -305,8 +306,8 @@ class DocumentWriter:
     def _checked_draft(self, write: Write, base: Body | None) -> Draft:
         # The version the edit is based on, not the pointer: that may have moved on meanwhile.
         _refuse_unexpected(write, 0 if base is None or base.deleted else base.version)
-        draft = write.edit(write.document, base)
-        return self.credential_policy.check(write.document, base, draft, write.place)
+        draft = write.edit.apply(write.document, base)
+        return self.credential_policy.check(write.document, base, draft)
 
     async def _catch_up(self, document: DocumentId, base: Body | None) -> bool:
         """Ask the log for the current version, and tell whether it is later than `base`."""
@@ -349,7 +350,7 @@ class DocumentWriter:
         if intent.base:
             base = await self._reader.version(write.document, intent.base, with_secrets=True)
         # What the first request passed is not refused.
-        draft = await run_apart(_is_large(base), write.edit, write.document, base)
+        draft = await run_apart(_is_large(base), write.edit.apply, write.document, base)
         body, text = await self._compose(intent, draft, base)
         outcome = await self._carry_out(intent, body, text, started, first=False)
         findings = await run_apart(
@@ -556,10 +557,11 @@ class DocumentWriter:
         pointer = self._reader.pointer(document)
         if pointer is None or pointer.deleted or pointer.version != version:
             return  # another write is on top of it
-        write = Write(document, write_tombstone, EXTERNAL_ACTOR, "", "deleted in the store")
+        edit = WriteTombstone()
+        write = Write(document, edit, EXTERNAL_ACTOR, "", "deleted in the store")
         intent = _intent(write, "external", pointer.version, None, None)
         base = await self._reader.last_readable(document, pointer.version, with_secrets=True)
-        draft = write_tombstone(document, base)
+        draft = edit.apply(document, base)
         body, text = await self._compose(intent, draft, base)
         facts = await run_apart(_is_large(base), self._fingerprints_of, document, base, body)
         await self._intents.begin(replace(intent, facts=facts))
@@ -595,7 +597,7 @@ def _count_findings(document: DocumentId, findings: Sequence[Finding]) -> None:
 
 
 def count_refused_credentials(error: CredentialInPlainValue) -> None:
-    for _, _, rule, _ in error.found:
+    for _, _, rule in error.found:
         PLAIN_CREDENTIALS.labels(rule, "refused").inc()
 
 
@@ -642,7 +644,7 @@ def _document(intent: Intent) -> DocumentId:
 
 
 def _refuse_unexpected(write: Write, version: int) -> None:
-    if write.expected is not None and not write.expected(version):
+    if not write.expected.allows(version):
         raise StaleWrite(str(write.document), version)
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.access.model import Caller
-from app.configs.documents.edits import checked_key, merge_in
+from app.configs.documents.edits import PatchKeys
+from app.configs.documents.members import checked_key
 from app.configs.documents.writer import Write
 from app.configs.errors import CopyOntoItself, KeyNotFound
 from app.configs.model import Body, DocumentId
@@ -58,8 +59,8 @@ class CopyService:
                 opened = await self.keys.decrypt_tree(source, body, tree, caller)
                 sent = {key: {SECRET: {"value": value}} for key, value in opened.items()}
             tree = await run_apart(is_large, with_values, tree, sent, "")
-        edit = await run_apart(is_large, merge_in, tree)
-        return await self.transfer.merge_tree(replace(write, edit=edit), tree, dry_run=dry_run)
+        edit = await run_apart(is_large, PatchKeys, tree, keep_both=True)
+        return await self.transfer.merge(replace(write, edit=edit), dry_run=dry_run)
 
 
 def _select_tree(source: DocumentId, body: Body, wanted: Sequence[str] | None) -> Tree:

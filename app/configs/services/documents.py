@@ -2,16 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from app.changes.log.port import ChangeLog
 from app.changes.model import Change, Pointer
-from app.configs.documents.edits import (
-    restore_document,
-    restore_key,
-)
+from app.configs.documents.edits import RestoreKey, RestoreVersion
 from app.configs.documents.reader import DocumentReader
-from app.configs.documents.writer import DocumentWriter, Outcome, Write
 from app.configs.errors import DocumentNotFound
 from app.configs.model import KIND, Body, DocumentId
 from app.configs.secrets import mask_history, mask_secrets, masked_diff
@@ -34,7 +29,6 @@ class VisibleVersion:
 @dataclass(frozen=True, slots=True)
 class DocumentService:
     reader: DocumentReader
-    writer: DocumentWriter
     log: ChangeLog
 
     def list_documents(self, environment: str | None) -> Sequence[Pointer]:
@@ -82,17 +76,14 @@ class DocumentService:
         pointer = self.reader.pointer(document)
         return pointer.revision if pointer is not None else 0
 
-    async def write(self, write: Write) -> Outcome:
-        return await self.writer.write(write)
-
     async def edit_to_restore(
         self, document: DocumentId, version: int, key: str | None = None
-    ) -> Any:
+    ) -> RestoreVersion | RestoreKey:
         """Return the edit that brings back a version, whole or of one key."""
         old = await self.reader.version_or_raise(document, version, with_secrets=True)
         if old.size > LARGE_TEXT:
             note_large_work()
-        return restore_document(old) if key is None else restore_key(key, old)
+        return RestoreVersion.of(old) if key is None else RestoreKey.of(key, old)
 
     async def history(
         self, document: DocumentId, limit: int, before: int | None

@@ -9,9 +9,9 @@ from typing import Any
 from app.access.model import Caller
 from app.changes.log.port import ChangeLog
 from app.changes.model import Disclosure
-from app.configs.documents.edits import checked_key
+from app.configs.documents.members import checked_key
 from app.configs.documents.reader import DocumentReader, Effective
-from app.configs.documents.writer import DocumentWriter, Outcome, Write, secret_context
+from app.configs.documents.writer import Outcome, secret_context
 from app.configs.errors import DocumentMalformed, KeyNotFound, VersionGone
 from app.configs.model import Body, DocumentId, layers_of
 from app.configs.removals import DROPPED
@@ -82,7 +82,6 @@ class KeyChange:
 @dataclass(frozen=True, slots=True)
 class KeyService:
     reader: DocumentReader
-    writer: DocumentWriter
     cipher: Cipher
     log: ChangeLog
 
@@ -318,9 +317,6 @@ class KeyService:
             return await self.reader.version(document, version)
         except (VersionGone, DocumentMalformed):
             return None
-
-    async def write(self, write: Write) -> Outcome:
-        return await self.writer.write(write)
 
     async def written_key(
         self, document: DocumentId, key: str, outcome: Outcome, *, fingerprints: bool = False

@@ -17,7 +17,8 @@ from itertools import islice
 from typing import Any, Literal
 
 from app.changes.model import Idempotency
-from app.configs.documents.edits import Edit, merge_in, sent_tree
+from app.configs.documents.edits import Edit, PatchKeys
+from app.configs.documents.members import sent_tree
 from app.configs.documents.reader import DocumentReader
 from app.configs.documents.writer import DocumentWriter, Outcome, Write, count_refused_credentials
 from app.configs.errors import CredentialInPlainValue, KeyTwice
@@ -110,22 +111,24 @@ class TransferService:
         notes = notes_of(sections)
         for document in trees:
             allow(document)
+        edits = {
+            document: await run_apart(is_large, PatchKeys, tree, keep_both=True)
+            for document, tree in trees.items()
+        }
         if dry_run:
-            planned = (self._plan_import(document, tree) for document, tree in trees.items())
+            planned = (self._plan_import(document, edit) for document, edit in edits.items())
             return ImportReport(await _all(planned), notes)
         writes = {
             document: replace(
                 template,
                 document=document,
-                edit=await self._merge_edit(tree),
+                edit=edit,
                 idempotency=_of_document(template.idempotency, document),
             )
-            for document, tree in trees.items()
+            for document, edit in edits.items()
         }
         try:
-            plans = await _all(
-                self._replay_or_plan(write, trees[document]) for document, write in writes.items()
-            )
+            plans = await _all(map(self._replay_or_plan, writes.values()))
         except CredentialInPlainValue as error:
             count_refused_credentials(error)
             raise
@@ -135,24 +138,22 @@ class TransferService:
             raise failures[0]  # nothing was written: the whole import failed
         return ImportReport(found, notes)
 
-    async def _merge_edit(self, tree: Tree) -> Edit:
-        return await run_apart(is_large_request(), merge_in, tree)
-
-    async def _replay_or_plan(self, write: Write, tree: Tree) -> ImportResult:
-        return await self.earlier_import(write) or await self._plan_import(write.document, tree)
+    async def _replay_or_plan(self, write: Write) -> ImportResult:
+        earlier = await self.earlier_import(write)
+        return earlier or await self._plan_import(write.document, write.edit)
 
     async def earlier_import(self, write: Write) -> ImportResult | None:
         """Return what the same request did before; raises IdempotencyKeyReused."""
         outcome = await self.writer.earlier_outcome(write)
         return None if outcome is None else await self._result_of(write.document, outcome)
 
-    async def _plan_import(self, document: DocumentId, tree: Tree) -> ImportResult:
+    async def _plan_import(self, document: DocumentId, edit: Edit) -> ImportResult:
         body = await self.reader.current(document, with_secrets=True)
         is_large = is_large_request() or (body is not None and body.size > LARGE_TEXT)
-        return await run_apart(is_large, self._plan, document, tree, body)
+        return await run_apart(is_large, self._plan, document, edit, body)
 
-    def _plan(self, document: DocumentId, tree: Tree, body: Body | None) -> ImportResult:
-        draft = merge_in(tree)(document, body)
+    def _plan(self, document: DocumentId, edit: Edit, body: Body | None) -> ImportResult:
+        draft = edit.apply(document, body)
         if draft.data is None:
             return _unchanged_result(document, body)
         draft = self.writer.credential_policy.check(document, body, draft)
@@ -185,10 +186,10 @@ class TransferService:
         revision, findings = outcome.revision, outcome.findings
         return ImportResult(document, status, body.version, revision, changes, findings=findings)
 
-    async def merge_tree(self, write: Write, tree: Tree, *, dry_run: bool) -> ImportResult:
-        """Merge one tree into one layer; whatever goes wrong is raised."""
+    async def merge(self, write: Write, *, dry_run: bool) -> ImportResult:
+        """Carry out one write, or only say what it would change; whatever goes wrong is raised."""
         try:
-            plan = await self._plan_import(write.document, tree)
+            plan = await self._plan_import(write.document, write.edit)
         except CredentialInPlainValue as error:
             if not dry_run:
                 count_refused_credentials(error)
@@ -214,7 +215,7 @@ class TransferService:
 async def _all(plans: Iterable[Awaitable[ImportResult]]) -> list[ImportResult]:
     """Await each; raises one CredentialInPlainValue for all documents."""
     found: list[ImportResult] = []
-    refused: list[tuple[str, str, CredentialRule, str]] = []
+    refused: list[tuple[str, str, CredentialRule]] = []
     for plan in plans:
         try:
             found.append(await plan)

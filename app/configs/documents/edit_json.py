@@ -1,0 +1,104 @@
+"""Edits as JSON: `{"kind": "create_key", "key": "db.host", ...}`. Pure.
+
+An edit may hold secrets in the clear (see `edits`), and so does its JSON: it is never stored or
+logged without encryption.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from app.configs.documents.edits import (
+    CreateDocument,
+    CreateKey,
+    DeleteDocument,
+    Edit,
+    PatchKeys,
+    RemoveKey,
+    ReplaceDocument,
+    ReplaceKey,
+    RestoreKey,
+    RestoreVersion,
+    WriteTombstone,
+)
+
+_Check = Callable[[Any], bool]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_flag_or_null(value: Any) -> bool:
+    return value is None or isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_json(_: Any) -> bool:
+    return True
+
+
+_KINDS: Mapping[str, tuple[type[Edit], Mapping[str, _Check]]] = {
+    "create_key": (CreateKey, {"key": _is_text, "value": _is_json, "is_encrypted": _is_flag}),
+    "replace_key": (
+        ReplaceKey,
+        {"key": _is_text, "value": _is_json, "is_encrypted": _is_flag_or_null},
+    ),
+    "remove_key": (RemoveKey, {"key": _is_text}),
+    "patch_keys": (
+        PatchKeys,
+        {"set": _is_object, "unset": _is_texts, "encrypt": _is_texts, "keep_both": _is_flag},
+    ),
+    "create_document": (CreateDocument, {"members": _is_object}),
+    "replace_document": (ReplaceDocument, {"members": _is_object}),
+    "delete_document": (DeleteDocument, {}),
+    "write_tombstone": (WriteTombstone, {}),
+    "restore_version": (
+        RestoreVersion,
+        {"version": _is_number, "data": _is_object, "is_deletion": _is_flag},
+    ),
+    "restore_key": (RestoreKey, {"key": _is_text, "version": _is_number, "data": _is_object}),
+}
+_NAMES: Mapping[type[Edit], str] = {edit: kind for kind, (edit, _) in _KINDS.items()}
+
+
+def edit_to_json(edit: Edit) -> dict[str, Any]:
+    """Return an edit as an object of JSON, which shares its values with the edit."""
+    kind = _NAMES[type(edit)]
+    _, checks = _KINDS[kind]
+    members = {name: getattr(edit, name) for name in checks}
+    return {"kind": kind} | {
+        name: list(value) if isinstance(value, tuple) else value for name, value in members.items()
+    }
+
+
+def edit_from_json(raw: Mapping[str, Any]) -> Edit:
+    """Return the edit that `edit_to_json` made an object of.
+
+    Raises ValueError if it is not one, and what the edit itself raises for its members.
+    """
+    members = dict(raw)
+    kind = members.pop("kind", None)
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ValueError(f"no edit is of the kind {kind!r}")
+    edit, checks = _KINDS[kind]
+    if members.keys() != checks.keys():
+        raise ValueError(f"the members of {kind} are not {sorted(checks)}")
+    for name, is_valid in checks.items():
+        if not is_valid(members[name]):
+            raise ValueError(f"the member {name!r} of {kind} has a wrong type")
+    return edit(**members)
