@@ -47,7 +47,7 @@ def build_configs(base: Foundation, store: ConfigStore, cipher: Cipher) -> Confi
         settings.cache_memory_bytes // 4,
         tells_source=settings.pilothouse_mode == "development",
     )
-    reconciler = Reconciler(store, base.changes.intents, writer)
+    reconciler = Reconciler(store, base.changes.intents, writer.advancer)
     scanner = Scanner(store, reader, writer)
     scan_seconds = settings.vault_scan_interval
     feature = Feature(

@@ -8,18 +8,19 @@ from typing import Any
 import structlog
 
 from app.__main__ import main
+from app.configs.documents.composer import VersionComposer
 from app.configs.documents.writer import DocumentWriter
 from app.feed import router, scope
 
 
 def _into_the_log() -> None:
-    sealed = DocumentWriter._seal_secrets  # noqa: SLF001 - where the values still are
+    sealed = VersionComposer._seal_secrets  # noqa: SLF001 - where the values still are
 
     async def told(self: Any, document: Any, data: Any, found: Any) -> Any:
         structlog.get_logger().info("sealed", values=[leaf.value for _, _, leaf in found])
         return await sealed(self, document, data, found)
 
-    DocumentWriter._seal_secrets = told  # type: ignore[method-assign]  # noqa: SLF001
+    VersionComposer._seal_secrets = told  # type: ignore[method-assign]  # noqa: SLF001
 
 
 def _into_the_change_log() -> None:

@@ -24,10 +24,11 @@ from app.changes.log.embedded.intents import EmbeddedIntents
 from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.changes.model import Pointer
 from app.configs.documents import cache as module
+from app.configs.documents.attempt import Write
 from app.configs.documents.cache import DocumentCache, decode_entry, encode_entry
 from app.configs.documents.edits import CreateKey, Edit, PatchKeys, ReplaceKey
 from app.configs.documents.reader import DocumentReader
-from app.configs.documents.writer import DocumentWriter, Write
+from app.configs.documents.writer import DocumentWriter
 from app.configs.model import Body, DocumentId, KeyFact, Stamp, document_id
 from app.configs.secrets import hidden_keys, mask_history, mask_secrets, stored_secret
 from app.configs.services.documents import DocumentService

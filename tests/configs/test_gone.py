@@ -13,11 +13,12 @@ from app.cache.absent import AbsentCache
 from app.changes.follower import Follower
 from app.changes.log.embedded.intents import EmbeddedIntents
 from app.changes.log.embedded.log import EmbeddedChangeLog
+from app.configs.documents.attempt import Write
 from app.configs.documents.cache import DocumentCache
 from app.configs.documents.edits import CreateKey, Edit, PatchKeys, ReplaceKey
 from app.configs.documents.reader import DocumentReader
 from app.configs.documents.recovery import Scanner
-from app.configs.documents.writer import DocumentWriter, Write
+from app.configs.documents.writer import DocumentWriter
 from app.configs.errors import DocumentMalformed, VersionGone, VersionUnreadable
 from app.configs.model import Body, DocumentId, document_id, encode
 from app.configs.store.embedded import EmbeddedCipher, EmbeddedConfigStore

@@ -15,10 +15,11 @@ from app.changes.follower import Follower
 from app.changes.log.embedded.intents import EmbeddedIntents
 from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.changes.model import Entity, Idempotency, Intent, Pointer, Written
+from app.configs.documents.attempt import Write
 from app.configs.documents.cache import DocumentCache
 from app.configs.documents.edits import CreateKey
 from app.configs.documents.reader import DocumentReader
-from app.configs.documents.writer import DocumentWriter, Write
+from app.configs.documents.writer import DocumentWriter
 from app.configs.errors import VersionMissing, WriteOutcomeUnknown
 from app.configs.model import document_id
 from app.configs.store.embedded import EmbeddedCipher, EmbeddedConfigStore
@@ -134,7 +135,7 @@ async def test_what_was_sent_and_is_not_logged_in_time_is_unknown(bench: Bench) 
 
     assert await bench.store.read(CHECKOUT, 1) is not None
     bench.stalling.stalled = frozenset()
-    await bench.writer(PATIENCE_SECONDS).advance(CHECKOUT, 1)
+    await bench.writer(PATIENCE_SECONDS).advancer.advance(CHECKOUT, 1)
     assert (await bench.intents.intent(str(unknown.value.facts["intent"]))).state == "applied"
 
 

@@ -13,11 +13,12 @@ from app.changes.follower import Follower
 from app.changes.log.embedded.intents import EmbeddedIntents
 from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.changes.model import Entity, Written
+from app.configs.documents.attempt import Write
 from app.configs.documents.cache import DocumentCache
 from app.configs.documents.edits import CreateKey
 from app.configs.documents.reader import DocumentReader
 from app.configs.documents.recovery import Scanner
-from app.configs.documents.writer import DocumentWriter, Write
+from app.configs.documents.writer import DocumentWriter
 from app.configs.model import document_id
 from app.configs.services.documents import DocumentService
 from app.configs.store.embedded import EmbeddedCipher, EmbeddedConfigStore

@@ -14,8 +14,9 @@ from typing import Any, cast
 import asyncpg
 
 from app.changes.log.port import ChangeLog
-from app.changes.model import Entity, Intent, Pointer, Written
-from app.configs.documents.writer import DocumentWriter, _ReadBack
+from app.changes.model import Entity, Pointer, Written
+from app.configs.documents.attempt import WriteAttempt
+from app.configs.documents.version_sender import ReadBack, VersionSender
 from app.configs.errors import VersionMissing, VersionTaken
 from app.configs.model import DocumentId
 from app.configs.store.port import ConfigStore
@@ -62,9 +63,9 @@ def planted(bug: str, backends: Backends, settings: Settings) -> Backends:
             changes = replace(backends.changes, log=cast("ChangeLog", log))
             return replace(backends, changes=changes, store=store)
         case "reads_current":
-            DocumentWriter._read_back = _looks_at_the_current_version  # type: ignore[method-assign]  # noqa: SLF001
+            VersionSender._read_back = _looks_at_the_current_version  # type: ignore[method-assign]  # noqa: SLF001
         case "conflict_unread":
-            DocumentWriter._send_once = _takes_a_400_for_a_conflict  # type: ignore[method-assign]  # noqa: SLF001
+            VersionSender._send_once = _takes_a_400_for_a_conflict  # type: ignore[method-assign]  # noqa: SLF001
         case _ if bug in READ_BUGS:
             plant_in_reads(bug)
         case _ if bug in FLAG_BUGS:
@@ -78,27 +79,24 @@ def planted(bug: str, backends: Backends, settings: Settings) -> Backends:
     return backends
 
 
-async def _looks_at_the_current_version(
-    self: Any, intent: Intent, document: DocumentId
-) -> _ReadBack:
-    head = await self._store.head(document)
-    if head.version == intent.base:
-        return _ReadBack.ABSENT
+async def _looks_at_the_current_version(self: Any, attempt: WriteAttempt) -> ReadBack:
+    head = await self.store.head(attempt.document)
+    if head.version == attempt.intent.base:
+        return ReadBack.ABSENT
     try:
-        text = await self._store.read(document, head.version)
+        text = await self.store.read(attempt.document, head.version)
     except VersionMissing:
-        return _ReadBack.ABSENT
-    return _ReadBack.MINE if json.loads(text)["change"]["id"] == intent.id else _ReadBack.OTHER
+        return ReadBack.ABSENT
+    is_mine = json.loads(text)["change"]["id"] == attempt.intent.id
+    return ReadBack.MINE if is_mine else ReadBack.OTHER
 
 
-async def _takes_a_400_for_a_conflict(
-    self: Any, intent: Intent, document: DocumentId, text: str, *, doubtful: bool
-) -> tuple[_ReadBack, bool]:
+async def _takes_a_400_for_a_conflict(self: Any, attempt: WriteAttempt) -> ReadBack:
     try:
-        await self._store.write(document, text, base=intent.base)
+        await self.store.write(attempt.document, attempt.text, base=attempt.intent.base)
     except VersionTaken:
-        return _ReadBack.OTHER, doubtful
-    return _ReadBack.MINE, doubtful
+        return ReadBack.OTHER
+    return ReadBack.MINE
 
 
 class _Remembering:

@@ -48,7 +48,7 @@ def _joins_any_fill(self: Any, document: DocumentId, version: int, *, with_secre
     name = (document, version, with_secrets)
     task = asyncio.create_task(self._fill(document, version, with_secrets=with_secrets))
     self._under_way[name] = task
-    task.add_done_callback(partial(self._filled, name))
+    task.add_done_callback(partial(self._forget_fill, name))
     return task
 
 

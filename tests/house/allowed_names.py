@@ -51,9 +51,7 @@ SAME_NAMES = {
 LONG_MODULES = {
     "app/configs/api/router_keys.py": "every route of configurations by key",
     "app/configs/api/schemas.py": "every body of configurations",
-    "app/configs/documents/edits.py": "every edit of a document, pure",
     "app/configs/documents/reader.py": _SPLIT_LATER,
-    "app/configs/documents/writer.py": "the write protocol, as docs/protocols.md describes it",
     "app/configs/secrets.py": "secrets in trees and in lists, pure",
     "app/configs/services/keys.py": _SPLIT_LATER,
     "app/flags/evaluation/evaluator.py": "the fast path of evaluations",
@@ -78,7 +76,6 @@ BIG_CLASSES = {
     "app/access/tokens/cache.py TokenCache": "what the fast path asks of tokens",
     "app/cache/redis.py RedisCache": _ONE_ADAPTER,
     "app/configs/documents/reader.py DocumentReader": _SPLIT_LATER,
-    "app/configs/documents/writer.py DocumentWriter": "the steps of the write protocol",
     "app/configs/services/keys.py KeyService": _SPLIT_LATER,
     "app/flags/evaluation/evaluator.py FlagEvaluator": "the fast path of evaluations",
     "app/importers/jsonlogic.py Logic": "one method for each operator",

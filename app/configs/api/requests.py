@@ -8,8 +8,9 @@ from fastapi import Depends, Path, Query
 
 from app.access.model import Caller, Right
 from app.changes.model import Idempotency
+from app.configs.documents.attempt import Outcome, Write
 from app.configs.documents.edits import Edit
-from app.configs.documents.writer import DocumentWriter, Outcome, Write
+from app.configs.documents.writer import DocumentWriter
 from app.configs.errors import AddressContradicts, CredentialInPlainValue
 from app.configs.model import BASE, SHARED, DocumentId, document_id
 from app.configs.services.read_options import ReadOptions

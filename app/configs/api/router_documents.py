@@ -34,8 +34,8 @@ from app.configs.api.schemas import (
     DocumentWrittenOut,
     RollbackIn,
 )
+from app.configs.documents.attempt import Outcome
 from app.configs.documents.edits import CreateDocument, DeleteDocument, ReplaceDocument
-from app.configs.documents.writer import Outcome
 from app.configs.model import BASE, DocumentId, document_id
 from app.configs.services.answers import layer_tag_of
 from app.configs.services.documents import DocumentService

@@ -6,6 +6,7 @@ import structlog
 
 from app.changes.log.port import Intents
 from app.changes.model import EXTERNAL_ACTOR, Intent
+from app.configs.documents.log_advance import LogAdvancer
 from app.configs.documents.reader import DocumentReader
 from app.configs.documents.writer import DocumentWriter
 from app.configs.errors import VersionMissing, VersionUnreadable
@@ -30,7 +31,7 @@ class Reconciler:
 
     store: ConfigStore
     intents: Intents
-    writer: DocumentWriter
+    advancer: LogAdvancer
 
     async def reconcile(self) -> None:
         overdue = await self.intents.overdue_intents(_BATCH)
@@ -43,7 +44,7 @@ class Reconciler:
         if document is None:
             return
         if await self._exists(document, intent.base + 1):
-            await self.writer.advance(document, intent.base + 1)
+            await self.advancer.advance(document, intent.base + 1)
         else:
             # Not final: the request may still land, and `advance` will then find the intent.
             await self.intents.expire(intent.id)
@@ -93,7 +94,7 @@ class Scanner:
             _log.error("store_lost_versions", document=document.path, logged=known)
             return
         if head.version > self._logged_version(document):
-            pointer = await self.writer.advance(document, head.version)
+            pointer = await self.writer.advancer.advance(document, head.version)
             if pointer.actor == EXTERNAL_ACTOR:  # else it was a write of ours, just not logged yet
                 EXTERNAL_EDITS.inc()
             self.reader.drop_cached(document, head.version)

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.access.model import Caller
+from app.configs.documents.attempt import Write
 from app.configs.documents.edits import PatchKeys
 from app.configs.documents.members import checked_key
-from app.configs.documents.writer import Write
 from app.configs.errors import CopyOntoItself, KeyNotFound
 from app.configs.model import Body, DocumentId
 from app.configs.secrets import holds_secret, readable_values

@@ -9,9 +9,10 @@ from typing import Any
 from app.access.model import Caller
 from app.changes.log.port import ChangeLog
 from app.changes.model import Disclosure
+from app.configs.documents.attempt import Outcome
+from app.configs.documents.composer import secret_context
 from app.configs.documents.members import checked_key
 from app.configs.documents.reader import DocumentReader, Effective
-from app.configs.documents.writer import Outcome, secret_context
 from app.configs.errors import DocumentMalformed, KeyNotFound, VersionGone
 from app.configs.model import Body, DocumentId, layers_of
 from app.configs.removals import DROPPED

@@ -17,10 +17,11 @@ from itertools import islice
 from typing import Any, Literal
 
 from app.changes.model import Idempotency
+from app.configs.documents.attempt import Outcome, Write
 from app.configs.documents.edits import Edit, PatchKeys
 from app.configs.documents.members import sent_tree
 from app.configs.documents.reader import DocumentReader
-from app.configs.documents.writer import DocumentWriter, Outcome, Write, count_refused_credentials
+from app.configs.documents.writer import DocumentWriter, count_refused_credentials
 from app.configs.errors import CredentialInPlainValue, KeyTwice
 from app.configs.formats import BadFile, Format, Section, parse, render
 from app.configs.model import BASE, Body, DocumentId, Finding, Stamp, document_id
@@ -144,7 +145,7 @@ class TransferService:
 
     async def earlier_import(self, write: Write) -> ImportResult | None:
         """Return what the same request did before; raises IdempotencyKeyReused."""
-        outcome = await self.writer.earlier_outcome(write)
+        outcome = await self.writer.repeats.earlier_outcome(write)
         return None if outcome is None else await self._result_of(write.document, outcome)
 
     async def _plan_import(self, document: DocumentId, edit: Edit) -> ImportResult:
