@@ -17,7 +17,9 @@ from app.configs.documents.recovery import RECONCILE_SECONDS, Reconciler, Scanne
 from app.configs.documents.writer import DocumentWriter
 from app.configs.formats import yaml_text
 from app.configs.services.documents import DocumentService
+from app.configs.services.key_history import KeyHistory
 from app.configs.services.keys import KeyService
+from app.configs.services.reveal import RevealService
 from app.configs.services.transfer import TransferService
 from app.configs.store.port import Cipher, ConfigStore
 from app.feature import Feature, Routes, Task
@@ -47,13 +49,16 @@ def build_configs(base: Foundation, store: ConfigStore, cipher: Cipher) -> Confi
         settings.cache_memory_bytes // 4,
         tells_source=settings.pilothouse_mode == "development",
     )
+    keys = KeyService(reader)
     reconciler = Reconciler(store, base.changes.intents, writer.advancer)
     scanner = Scanner(store, reader, writer)
     scan_seconds = settings.vault_scan_interval
     feature = Feature(
         state={
             "writer": writer,
-            "keys": KeyService(reader, cipher, log),
+            "keys": keys,
+            "key_history": KeyHistory(reader),
+            "reveals": RevealService(keys, cipher, log),
             "documents": DocumentService(reader, log),
             "transfer": TransferService(reader, writer),
             "read_yaml": yaml_text.read,

@@ -33,6 +33,7 @@ from app.configs.model import Body, DocumentId, KeyFact, Stamp, document_id
 from app.configs.secrets import hidden_keys, mask_history, mask_secrets, stored_secret
 from app.configs.services.documents import DocumentService
 from app.configs.services.keys import KeyService
+from app.configs.services.reveal import RevealService
 from app.configs.store.embedded import EmbeddedCipher, EmbeddedConfigStore
 from app.sqlite.state import SQLiteState
 from pilothouse_core.layers import merge
@@ -257,6 +258,7 @@ class Replica:
     reader: DocumentReader
     writer: DocumentWriter
     keys: KeyService
+    reveals: RevealService
     documents: DocumentService
 
     async def write(self, edit: Edit, document: DocumentId = CHECKOUT) -> Body:
@@ -289,10 +291,11 @@ class Installation:
             max_versions=50,
             fingerprints=Fingerprints(bytes(32)),
         )
-        keys = KeyService(reader, cipher, log)
+        keys = KeyService(reader)
+        reveals = RevealService(keys, cipher, log)
         await follower.start()
         documents = DocumentService(reader, log)
-        return Replica(store, follower, reader, writer, keys, documents)
+        return Replica(store, follower, reader, writer, keys, reveals, documents)
 
 
 @pytest.fixture
@@ -366,7 +369,7 @@ async def test_what_needs_the_secret_asks_the_store_and_keeps_what_it_got(
     caller = Caller(ANYBODY, request_id="request")
 
     shown = await other.keys.get(CHECKOUT, "password", resolve=True)
-    answer, value = await other.keys.reveal(CHECKOUT, "password", caller, None, resolve=True)
+    answer, value = await other.reveals.reveal(CHECKOUT, "password", caller, None, resolve=True)
     again = await other.reader.current(CHECKOUT)
 
     assert shown.is_encrypted
@@ -491,7 +494,7 @@ async def test_what_was_adopted_from_another_log_is_forgotten_with_all_that_was_
     old = await installation.replica()
     await old.write(CreateKey("host", "of another log", is_encrypted=False))
     await until(lambda: installation.cache.get(key_of(1)))
-    lost = await old.keys.log.snapshot()
+    lost = await old.documents.log.snapshot()
     state = SQLiteState(tmp_path / "made-anew")
     try:
         anew = Installation(tmp_path, state, installation.cache)

@@ -14,6 +14,7 @@ from app.configs.documents.writer import DocumentWriter
 from app.configs.errors import AddressContradicts, CredentialInPlainValue
 from app.configs.model import BASE, SHARED, DocumentId, document_id
 from app.configs.services.read_options import ReadOptions
+from app.configs.services.reveal import RevealService
 from app.configs.services.transfer import MEDIA_TYPES
 from app.web.conditional import ANY_VERSION, IfMatch
 from app.web.openapi import KEY, NAME, USER
@@ -72,6 +73,7 @@ async def _read_options(
 
 
 Writer = Annotated[DocumentWriter, from_state("writer")]
+Reveals = Annotated[RevealService, from_state("reveals")]
 ReadOptionsQuery = Annotated[ReadOptions, Depends(_read_options)]
 
 # As OpenAPI sees a file in each format: what can be parsed by its media type, or text.

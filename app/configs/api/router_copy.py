@@ -6,8 +6,8 @@ from app.access.caller import CurrentCaller
 from app.access.model import Right
 from app.changes.idempotency import Idempotent
 from app.changes.revisions import REVISION_HEADER, min_revision_dependency
-from app.configs.api.requests import demand, write_of
-from app.configs.api.router_transfer import Keys, Transfer
+from app.configs.api.requests import Reveals, demand, write_of
+from app.configs.api.router_transfer import Transfer
 from app.configs.api.schemas import LayerCopyIn, LayerCopyOut
 from app.configs.documents.edits import PatchKeys
 from app.configs.services.copies import CopyService
@@ -33,7 +33,7 @@ router = APIRouter(
 async def copy_layer(
     body: LayerCopyIn,
     response: Response,
-    keys: Keys,
+    reveals: Reveals,
     transfer: Transfer,
     caller: CurrentCaller,
     idempotency: Idempotent,
@@ -48,7 +48,7 @@ async def copy_layer(
     demand(caller, Right.WRITE_CONFIGS, target)
     comment = body.comment or f"copied from {source}"
     write = write_of(target, PatchKeys(), caller, comment, idempotency=idempotency)
-    found = await CopyService(keys, transfer).copy(
+    found = await CopyService(reveals, transfer).copy(
         source,
         body.keys,
         write,

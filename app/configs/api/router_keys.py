@@ -24,6 +24,7 @@ from app.configs.api.requests import (
     ReadOptionsQuery,
     Resolve,
     Reveal,
+    Reveals,
     Span,
     SpannedEnvironment,
     SpannedService,
@@ -65,6 +66,7 @@ from app.configs.model import DocumentId, Finding, document_id
 from app.configs.secrets import mask_secrets
 from app.configs.services.answers import KeyAnswer
 from app.configs.services.documents import DocumentService
+from app.configs.services.key_history import KeyHistory
 from app.configs.services.keys import KeyService
 from app.configs.services.read_options import used_placeholders
 from app.configs.services.transfer import MEDIA_TYPES, preferred_format, render_tree
@@ -96,6 +98,7 @@ router = APIRouter(
 )
 
 Keys = Annotated[KeyService, from_state("keys")]
+Histories = Annotated[KeyHistory, from_state("key_history")]
 Documents = Annotated[DocumentService, from_state("documents")]
 
 
@@ -316,6 +319,7 @@ async def get(
     key: AddressedKey,
     response: Response,
     keys: Keys,
+    reveals: Reveals,
     document: AddressedDocument,
     caller: CurrentCaller,
     follower: Following,
@@ -347,7 +351,7 @@ async def get(
     )
     if reveal:
         demand(caller, Right.REVEAL, document)
-        answer, value = await keys.reveal(
+        answer, value = await reveals.reveal(
             document, key, caller, version, resolve=resolve, options=options
         )
         response.headers.update({"Cache-Control": "no-store", REVISION_HEADER: revision})
@@ -410,7 +414,7 @@ async def remove(
 async def history(
     key: AddressedKey,
     response: Response,
-    keys: Keys,
+    histories: Histories,
     document: AddressedDocument,
     follower: Following,
     caller: CurrentCaller,
@@ -420,7 +424,7 @@ async def history(
     demand(caller, Right.READ_CONFIGS, document)
     response.headers[REVISION_HEADER] = str(follower.revision)
     before = decode_cursor(cursor, int)[0] if cursor else None
-    changes = await keys.history(document, key, limit, before)
+    changes = await histories.changes(document, key, limit, before)
     more = encode_cursor(changes[-1].version) if len(changes) == limit else None
     return Page(items=[KeyChangeOut.of(change) for change in changes], next=more)
 
@@ -467,6 +471,7 @@ async def effective(
     request: Request,
     response: Response,
     keys: Keys,
+    reveals: Reveals,
     document: AddressedDocument,
     caller: CurrentCaller,
     follower: Following,
@@ -488,9 +493,9 @@ async def effective(
         headers |= headers_so_far(response)
         found = await keys.effective(document, with_secrets=True, options=options)
         if options.resolve_placeholders:
-            clear = await keys.reveal_resolved(found, options, caller)
+            clear = await reveals.reveal_resolved(found, options, caller)
             return await _render_effective(form, found, clear.value, headers, clear)
-        revealed = await keys.reveal_all(found, caller)
+        revealed = await reveals.reveal_all(found, caller)
         return await _render_effective(form, found, revealed, headers)
     with_secrets = sees_fingerprints(caller, document)
 
@@ -504,11 +509,8 @@ async def effective(
     if matches(known, tag):
         return not_modified(tag, headers)
     found = await keys.effective(document, with_secrets=with_secrets, options=options)
-    data: dict[str, Any] = found.merged.data
-    resolved: Resolution | None = None
-    if options.resolve_placeholders:
-        resolved = await keys.resolve(found, options)
-        data = resolved.value
+    resolved = await keys.resolve(found, options) if options.resolve_placeholders else None
+    data: dict[str, Any] = found.merged.data if resolved is None else resolved.value
     if found.layers:
         is_large = found.size > LARGE_TEXT
         data = await run_apart(is_large, mask_secrets, data, fingerprints=with_secrets)

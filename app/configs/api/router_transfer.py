@@ -8,11 +8,10 @@ from app.access.caller import CurrentCaller
 from app.access.model import Right
 from app.changes.idempotency import Idempotent
 from app.changes.revisions import REVISION_HEADER, Following, min_revision_dependency
-from app.configs.api.requests import FILES, AddressedDocument, demand, write_of
+from app.configs.api.requests import FILES, AddressedDocument, Reveals, demand, write_of
 from app.configs.api.schemas import ImportedOut, ImportOut
 from app.configs.documents.edits import PatchKeys
 from app.configs.formats import Format
-from app.configs.services.keys import KeyService
 from app.configs.services.transfer import MEDIA_TYPES, TransferService, render_tree
 from app.web.bodies import OCTETS, check_file_type, read_text
 from app.web.conditional import IfNoneMatch, etag, matches, not_modified
@@ -30,7 +29,6 @@ router = APIRouter(
 )
 
 Transfer = Annotated[TransferService, from_state("transfer")]
-Keys = Annotated[KeyService, from_state("keys")]
 Form = Annotated[Format, Query(alias="format")]
 Secrets = Annotated[
     Literal["masked", "left-out", "revealed"],
@@ -132,7 +130,7 @@ async def export_file(
     follower: Following,
     known: IfNoneMatch,
     caller: CurrentCaller,
-    keys: Keys,
+    reveals: Reveals,
     form: Form = "yaml",
     secrets: Secrets = "masked",
     *,
@@ -147,7 +145,7 @@ async def export_file(
     headers = {**headers_so_far(response), REVISION_HEADER: str(follower.revision)}
     if secrets == "revealed":
         demand(caller, Right.REVEAL, document)
-        body, data = await keys.reveal_layer(document, caller)
+        body, data = await reveals.reveal_layer(document, caller)
         text = await run_apart(body.size > LARGE_TEXT, lambda: render_tree(data, form, types=types))
         headers["Cache-Control"] = "no-store"
         return Response(text, media_type=MEDIA_TYPES[form], headers=headers)

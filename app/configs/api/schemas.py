@@ -14,7 +14,7 @@ from app.configs.errors import MOST_FOUND
 from app.configs.model import BASE, SHARED, DocumentId, Finding, document_id
 from app.configs.services.answers import KeyAnswer, UsedPlaceholder
 from app.configs.services.documents import VisibleVersion
-from app.configs.services.keys import KeyChange
+from app.configs.services.key_history import KeyChange
 from app.configs.services.transfer import ImportResult
 from app.web.openapi import KEY, KEYED, NAME, USER
 from app.web.request_body import RequestBody

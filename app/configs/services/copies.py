@@ -12,7 +12,7 @@ from app.configs.errors import CopyOntoItself, KeyNotFound
 from app.configs.model import Body, DocumentId
 from app.configs.secrets import holds_secret, readable_values
 from app.configs.services.answers import with_values
-from app.configs.services.keys import KeyService
+from app.configs.services.reveal import RevealService
 from app.configs.services.transfer import ImportResult, TransferService
 from app.workers import LARGE_TEXT, run_apart
 from pilothouse_core.trees import SECRET, Tree, contains_key, is_secret, node_at, set_in
@@ -22,7 +22,7 @@ _UNOPENED: dict[str, Any] = {SECRET: {"value": None}}  # of a dry run, which ope
 
 @dataclass(frozen=True, slots=True)
 class CopyService:
-    keys: KeyService
+    reveals: RevealService
     transfer: TransferService
 
     async def copy(
@@ -46,7 +46,7 @@ class CopyService:
             earlier = await self.transfer.earlier_import(write)
             if earlier is not None:
                 return earlier
-        body = await self.keys.reader.require_current(source, with_secrets=True)
+        body = await self.transfer.reader.require_current(source, with_secrets=True)
         is_large = body.size > LARGE_TEXT
         tree = await run_apart(is_large, _select_tree, source, body, wanted)
         if holds_secret(tree):
@@ -56,7 +56,7 @@ class CopyService:
                     key: _UNOPENED for key, _, value in readable_values(tree) if is_secret(value)
                 }
             else:
-                opened = await self.keys.decrypt_tree(source, body, tree, caller)
+                opened = await self.reveals.decrypt_tree(source, body, tree, caller)
                 sent = {key: {SECRET: {"value": value}} for key, value in opened.items()}
             tree = await run_apart(is_large, with_values, tree, sent, "")
         edit = await run_apart(is_large, PatchKeys, tree, keep_both=True)
