@@ -12,6 +12,7 @@ from app.configs.api.router_keys import router as keys_router
 from app.configs.api.router_transfer import router as transfer_router
 from app.configs.checks.credentials import CredentialPolicy, Exemption
 from app.configs.documents.cache import DocumentCache
+from app.configs.documents.effective import EffectiveReader
 from app.configs.documents.reader import DocumentReader
 from app.configs.documents.recovery import RECONCILE_SECONDS, Reconciler, Scanner
 from app.configs.documents.writer import DocumentWriter
@@ -42,14 +43,15 @@ class Configs:
 def build_configs(base: Foundation, store: ConfigStore, cipher: Cipher) -> Configs:
     settings, log, turns = base.settings, base.changes.log, base.changes.maintenance
     reader = _build_reader(base, store)
+    layers = EffectiveReader(reader, memory_bytes=settings.cache_memory_bytes // 2)
     writer = _build_writer(base, store, cipher, reader)
     fast_path = ConfigFastPath.over(
-        reader,
+        layers,
         base.fresh,
         settings.cache_memory_bytes // 4,
         tells_source=settings.pilothouse_mode == "development",
     )
-    keys = KeyService(reader)
+    keys = KeyService(reader, layers)
     reconciler = Reconciler(store, base.changes.intents, writer.advancer)
     scanner = Scanner(store, reader, writer)
     scan_seconds = settings.vault_scan_interval
@@ -65,12 +67,12 @@ def build_configs(base: Foundation, store: ConfigStore, cipher: Cipher) -> Confi
         },
         fast_gets=(FastKey(fast_path), FastEffective(fast_path)),
         tasks={
-            "tidy": _tidy_memory(reader, fast_path, scan_seconds),
+            "tidy": _tidy_memory(layers, fast_path, scan_seconds),
             "reconcile": in_turns(turns, "reconcile", RECONCILE_SECONDS, reconciler.reconcile),
             "scan": in_turns(turns, "scan", scan_seconds, scanner.scan),
         },
         facts=lambda: {
-            "malformed_documents": reader.malformed_count,
+            "malformed_documents": layers.last_good.malformed_count,
             "expiring_documents": scanner.expiring,
         },
     )
@@ -84,7 +86,7 @@ def _build_reader(base: Foundation, store: ConfigStore) -> DocumentReader:
         base.changes.follower,
         DocumentCache(base.cache, max_versions=settings.vault_max_versions),
         max_versions=settings.vault_max_versions,
-        memory_bytes=settings.cache_memory_bytes,
+        memory_bytes=settings.cache_memory_bytes // 2,
         seconds=settings.read_seconds,
     )
 
@@ -107,14 +109,15 @@ def _build_writer(
     )
 
 
-def _tidy_memory(reader: DocumentReader, fast_path: ConfigFastPath, every: float) -> Task:
+def _tidy_memory(layers: EffectiveReader, fast_path: ConfigFastPath, every: float) -> Task:
     """Return a task that drops superseded documents from memory, and finds malformed ones."""
 
     async def run() -> None:
         while True:
             await asyncio.sleep(every)
-            await reader.forget_superseded()
+            await layers.reader.versions.forget_superseded()
+            await layers.forget_superseded()
             await fast_path.forget_superseded()
-            await reader.find_malformed()
+            await layers.last_good.find_malformed()
 
     return run

@@ -54,7 +54,7 @@ class Stats:
                 pointer.entity.name.partition("/")[0],
             )
         ]
-        reads = self.reader.hits + self.reader.misses
+        reads = self.reader.versions.hits + self.reader.versions.misses
         return StatsOut(
             documents=len(live),
             environments=len({entity.environment for entity in live}),
@@ -63,7 +63,7 @@ class Stats:
             segments=self._count("segment", caller),
             instances=sum(len(self.view.service(name).instances) for name in self.view.services),
             changes_last_hour=await self.log.count_recent(_HOUR),
-            cache_hit_ratio=round(self.reader.hits / reads, 4) if reads else 0.0,
+            cache_hit_ratio=round(self.reader.versions.hits / reads, 4) if reads else 0.0,
         )
 
     def _count(self, kind: Kind, caller: Caller) -> int:

@@ -130,7 +130,9 @@ def test_decisions_about_what_is_no_name_are_not_kept() -> None:
 
 
 def test_queries_that_nobody_needs_are_not_kept() -> None:
-    unused = cast("Any", SimpleNamespace(follower=SimpleNamespace(on_log_replaced=lambda _: None)))
+    listeners = SimpleNamespace(on_log_replaced=lambda _: None)
+    follower = SimpleNamespace(listeners=listeners)
+    unused = cast("Any", SimpleNamespace(reader=SimpleNamespace(follower=follower)))
     configs = ConfigFastPath.over(unused, unused, 0, tells_source=False)
     registry = RegistryFastPath(unused, unused, unused)
 

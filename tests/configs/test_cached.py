@@ -27,6 +27,7 @@ from app.configs.documents import cache as module
 from app.configs.documents.attempt import Write
 from app.configs.documents.cache import DocumentCache, decode_entry, encode_entry
 from app.configs.documents.edits import CreateKey, Edit, PatchKeys, ReplaceKey
+from app.configs.documents.effective import EffectiveReader
 from app.configs.documents.reader import DocumentReader
 from app.configs.documents.writer import DocumentWriter
 from app.configs.model import Body, DocumentId, KeyFact, Stamp, document_id
@@ -291,7 +292,7 @@ class Installation:
             max_versions=50,
             fingerprints=Fingerprints(bytes(32)),
         )
-        keys = KeyService(reader)
+        keys = KeyService(reader, EffectiveReader(reader, memory_bytes=memory_bytes))
         reveals = RevealService(keys, cipher, log)
         await follower.start()
         documents = DocumentService(reader, log)
@@ -483,7 +484,9 @@ async def test_what_becomes_a_secret_is_taken_away_where_it_was_plain(
         return await installation.cache.get(key_of(1)) is None
 
     await until(is_gone)
-    replica.reader.remember(CHECKOUT, await replica.write(CreateKey("a", 1, is_encrypted=False)))
+    replica.reader.versions.remember(
+        CHECKOUT, await replica.write(CreateKey("a", 1, is_encrypted=False))
+    )
     await until(lambda: installation.cache.get(key_of(3)))
     assert not any(CANARY.encode() in held for held in redis_server.contents())
 
@@ -502,12 +505,13 @@ async def test_what_was_adopted_from_another_log_is_forgotten_with_all_that_was_
         late = Follower(EmbeddedChangeLog(state))
         cached = DocumentCache(installation.cache, max_versions=50)
         reader = DocumentReader(writing.store, late, cached, max_versions=50, memory_bytes=2**20)
+        layers = EffectiveReader(reader, memory_bytes=2**20)
         late.adopt_snapshot(lost, age=5)
-        adopted = await reader.effective(CHECKOUT)
+        adopted = await layers.effective(CHECKOUT)
         await writing.write(CreateKey("host", "of this log", is_encrypted=False))
 
         await late.start()
-        followed = await reader.effective(CHECKOUT)
+        followed = await layers.effective(CHECKOUT)
 
         assert adopted.merged.data == {"host": "of another log"}
         assert followed.merged.data == {"host": "of this log"}
@@ -530,7 +534,7 @@ async def test_the_answer_to_a_read_tells_where_it_came_from(
 
     async def app(_: Any, __: Any, send: Any) -> None:
         for _ in range(reads):
-            await other.reader.effective(CHECKOUT)
+            await other.keys.effective(CHECKOUT)
         await send({"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]})
         await send({"type": "http.response.body", "body": b""})
 

@@ -16,6 +16,7 @@ from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.configs.documents.attempt import Write
 from app.configs.documents.cache import DocumentCache
 from app.configs.documents.edits import CreateKey, Edit, PatchKeys, ReplaceKey
+from app.configs.documents.effective import EffectiveReader
 from app.configs.documents.reader import DocumentReader
 from app.configs.documents.recovery import Scanner
 from app.configs.documents.writer import DocumentWriter
@@ -59,6 +60,7 @@ class Replica:
     log: EmbeddedChangeLog
     follower: Follower
     reader: DocumentReader
+    layers: EffectiveReader
     writer: DocumentWriter
     scanner: Scanner
 
@@ -95,7 +97,8 @@ async def replica(tmp_path: Path) -> AsyncIterator[Replica]:
         fingerprints=Fingerprints(bytes(32)),
     )
     await follower.start()
-    yield Replica(store, log, follower, reader, writer, Scanner(store, reader, writer))
+    layers = EffectiveReader(reader, memory_bytes=2**20)
+    yield Replica(store, log, follower, reader, layers, writer, Scanner(store, reader, writer))
     await state.close()
 
 
@@ -130,14 +133,15 @@ async def test_a_write_on_a_deleted_version_logs_the_deletion_and_brings_nothing
 
 async def test_what_is_superseded_is_dropped_from_memory(replica: Replica) -> None:
     await replica.write(CreateKey("a", "leaked", is_encrypted=False))
-    await replica.reader.effective(CHECKOUT)
+    await replica.layers.effective(CHECKOUT)
     await replica.write(ReplaceKey("a", 2, is_encrypted=None))
-    await replica.reader.effective(CHECKOUT)
+    await replica.layers.effective(CHECKOUT)
 
-    await replica.reader.forget_superseded()
+    await replica.reader.versions.forget_superseded()
+    await replica.layers.forget_superseded()
 
-    memory = {**vars(replica.reader._memory)["_entries"]}  # noqa: SLF001
-    merges = {**vars(replica.reader._merges)["_entries"]}  # noqa: SLF001
+    memory = {**vars(replica.reader.versions._memory)["_entries"]}  # noqa: SLF001
+    merges = {**vars(replica.layers._merges)["_entries"]}  # noqa: SLF001
     assert "leaked" not in repr((memory, merges))
     assert len(memory) == len(merges) == 1
 
@@ -152,11 +156,11 @@ async def test_a_malformed_shared_layer_is_served_from_its_last_good_version(
     await replica.write(CreateKey("a", 1, is_encrypted=False))
     await replica.edit(SHARED, {"log": "debug", "b": {"c": secret}})
 
-    found = await replica.reader.effective(CHECKOUT, with_secrets=True)
+    found = await replica.layers.effective(CHECKOUT, with_secrets=True)
 
     assert found.merged.data == {"log": "info", "a": 1}
     assert found.layers == ((SHARED, 1), (CHECKOUT, 1))
-    assert replica.reader.malformed_count == 1
+    assert replica.layers.last_good.malformed_count == 1
     with pytest.raises(DocumentMalformed) as raised:
         await replica.reader.require_current(SHARED)
     assert raised.value.facts["key"] == "b.c"
@@ -167,17 +171,17 @@ async def test_a_malformed_layer_is_known_before_anybody_reads_it(replica: Repli
     await replica.write(CreateKey("log", "info", is_encrypted=False), SHARED)
     await replica.edit(SHARED, {"log": {"$secret": "masked"}})
 
-    await replica.reader.find_malformed()
-    assert replica.reader.malformed_count == 1
+    await replica.layers.last_good.find_malformed()
+    assert replica.layers.last_good.malformed_count == 1
     await replica.write(PatchKeys(set={"x": 1}))
     await replica.store.write(
         SHARED, json.dumps({"no": "document"}), base=2
     )  # malformed again, in another way
     await replica.scanner.scan()
     await replica.follower.catch_up()
-    await replica.reader.find_malformed()
+    await replica.layers.last_good.find_malformed()
 
-    assert replica.reader.malformed_count == 1
+    assert replica.layers.last_good.malformed_count == 1
 
 
 async def test_the_addressed_layer_without_a_good_version_is_malformed(replica: Replica) -> None:
@@ -186,4 +190,4 @@ async def test_the_addressed_layer_without_a_good_version_is_malformed(replica: 
     await replica.follower.catch_up()
 
     with pytest.raises(DocumentMalformed, match="was not written by Pilothouse"):
-        await replica.reader.effective(CHECKOUT)
+        await replica.layers.effective(CHECKOUT)

@@ -11,7 +11,7 @@ from typing import Any
 from app.changes.follower import _BATCH, Follower
 from app.changes.model import Pointer
 from app.configs.documents.cache import DocumentCache, _start, encode_entry
-from app.configs.documents.reader import DocumentReader
+from app.configs.documents.version_reader import VersionReader
 from app.configs.model import Body, DocumentId, decode
 
 READ_BUGS = ("revision_first", "joins_older_fill", "key_without_version")
@@ -23,7 +23,7 @@ def plant_in_reads(bug: str) -> None:
         case "revision_first":
             Follower.catch_up = _moves_the_revision_first  # type: ignore[method-assign]
         case "joins_older_fill":
-            DocumentReader._shared_fill = _joins_any_fill  # type: ignore[method-assign]  # noqa: SLF001
+            VersionReader._shared_fill = _joins_any_fill  # type: ignore[method-assign]  # noqa: SLF001
         case _:
             DocumentCache.get = _gets_what_is_there  # type: ignore[method-assign]
             DocumentCache._put = _puts_under_one_key  # type: ignore[method-assign]  # noqa: SLF001

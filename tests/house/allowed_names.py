@@ -51,7 +51,6 @@ SAME_NAMES = {
 LONG_MODULES = {
     "app/configs/api/router_keys.py": "every route of configurations by key",
     "app/configs/api/schemas.py": "every body of configurations",
-    "app/configs/documents/reader.py": _SPLIT_LATER,
     "app/configs/secrets.py": "secrets in trees and in lists, pure",
     "app/flags/evaluation/evaluator.py": "the fast path of evaluations",
     "app/flags/writer.py": "the write protocol of flags",
@@ -74,7 +73,6 @@ LONG_MODULES = {
 BIG_CLASSES = {
     "app/access/tokens/cache.py TokenCache": "what the fast path asks of tokens",
     "app/cache/redis.py RedisCache": _ONE_ADAPTER,
-    "app/configs/documents/reader.py DocumentReader": _SPLIT_LATER,
     "app/flags/evaluation/evaluator.py FlagEvaluator": "the fast path of evaluations",
     "app/importers/jsonlogic.py Logic": "one method for each operator",
     "app/registry/instances/embedded.py EmbeddedInstanceStore": _ONE_ADAPTER,

@@ -7,7 +7,9 @@ from urllib.parse import parse_qsl
 from app.access.model import Right
 from app.cache.provenance import x_cache_header
 from app.configs.api.schemas import EffectiveOut, KeyOut
-from app.configs.documents.reader import BoundedMemory, DocumentReader, Effective
+from app.configs.documents.effective import Effective, EffectiveReader
+from app.configs.documents.memory import BoundedMemory
+from app.configs.documents.reader import DocumentReader
 from app.configs.errors import BadName, KeyNotFound
 from app.configs.model import BASE, SHARED, DocumentId, document_id
 from app.configs.secrets import holds_secret, mask_secrets
@@ -31,6 +33,7 @@ Encode = Callable[[Effective, str, str, bool], bytes | None]
 class ConfigFastPath:
     """What both endpoints share: addresses by query string, encoded answers by version."""
 
+    layers: EffectiveReader
     reader: DocumentReader
     fresh: Freshness
     always: tuple[tuple[bytes, bytes], ...]  # headers of every answer
@@ -39,10 +42,11 @@ class ConfigFastPath:
 
     @classmethod
     def over(
-        cls, reader: DocumentReader, fresh: Freshness, memory_bytes: int, *, tells_source: bool
+        cls, layers: EffectiveReader, fresh: Freshness, memory_bytes: int, *, tells_source: bool
     ) -> "ConfigFastPath":
         always = (x_cache_header({"hit-local"}),) if tells_source else ()
-        made = cls(reader, fresh, always, BoundedMemory(memory_bytes))
+        reader = layers.reader
+        made = cls(layers, reader, fresh, always, BoundedMemory(memory_bytes))
         reader.follower.listeners.on_log_replaced(made._fragments.clear)
         return made
 
@@ -115,7 +119,7 @@ class ConfigFastPath:
             return None
         # Read before the versions: a change in between makes the fragment look old, not new.
         generation = self.reader.follower.generation
-        effective = self.reader.effective_in_memory(document)
+        effective = self.layers.effective_in_memory(document)
         if effective is None:
             return None
         if old is not None and (old.layers, old.revision) == (effective.layers, effective.revision):

@@ -59,8 +59,8 @@ from app.configs.api.schemas import (
 )
 from app.configs.documents.attempt import Outcome
 from app.configs.documents.edits import CreateKey, PatchKeys, RemoveKey, ReplaceKey
+from app.configs.documents.effective import Effective
 from app.configs.documents.members import checked_key
-from app.configs.documents.reader import Effective
 from app.configs.formats import Format
 from app.configs.model import DocumentId, Finding, document_id
 from app.configs.secrets import mask_secrets

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from app.actors import actor_name
 from app.changes.model import Action, Change, Pointer
-from app.configs.documents.reader import Effective
+from app.configs.documents.effective import Effective
 from app.configs.errors import MOST_FOUND
 from app.configs.model import BASE, SHARED, DocumentId, Finding, document_id
 from app.configs.services.answers import KeyAnswer, UsedPlaceholder

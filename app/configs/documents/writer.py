@@ -267,7 +267,7 @@ class DocumentWriter:
                     return await self.repeats.version_of(document, applied)
         except (TimeoutError, LogUnavailable, StoreUnavailable) as error:
             raise WriteOutcomeUnknown(intent.id) from error
-        self._reader.remember(document, body)
+        self._reader.versions.remember(document, body)
         return Outcome(body, pointer.revision)
 
     async def write_tombstone(self, document: DocumentId, version: int) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from app.configs.documents.reader import Effective
+from app.configs.documents.effective import Effective
 from app.configs.errors import KeyNotFound
 from app.configs.model import Body, DocumentId
 from app.configs.secrets import holds_secret

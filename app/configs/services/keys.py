@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.configs.documents.attempt import Outcome
+from app.configs.documents.effective import Effective, EffectiveReader
 from app.configs.documents.members import checked_key
-from app.configs.documents.reader import DocumentReader, Effective
+from app.configs.documents.reader import DocumentReader
 from app.configs.errors import KeyNotFound
 from app.configs.model import Body, DocumentId, layers_of
 from app.configs.secrets import (
@@ -42,6 +43,7 @@ _ALL = 2**31
 @dataclass(frozen=True, slots=True)
 class KeyService:
     reader: DocumentReader
+    layers: EffectiveReader
 
     def tag(
         self,
@@ -67,12 +69,12 @@ class KeyService:
 
     def newest(self, document: DocumentId, *, resolve: bool = True) -> int:
         """Return the revision of the newest change that contributes to an answer."""
-        return self.reader.newest(document) if resolve else self._revision(document)
+        return self.layers.newest(document) if resolve else self._revision(document)
 
     async def effective(
         self, document: DocumentId, *, with_secrets: bool = False, options: ReadOptions = AS_STORED
     ) -> Effective:
-        found = await self.reader.effective(document, with_secrets=with_secrets)
+        found = await self.layers.effective(document, with_secrets=with_secrets)
         if options.relaxed_names and found.layers:
             found = await run_apart(found.size > LARGE_TEXT, relax_names, found)
         return found
@@ -189,7 +191,7 @@ class KeyService:
         slices = Slices()
         for place, layer in enumerate(layers):
             await slices.rest()
-            alone = await self.reader.last_good_layer(layer, with_secrets=with_secrets(layer))
+            alone = await self.layers.last_good_layer(layer, with_secrets=with_secrets(layer))
             begin = "" if place else after
             is_large = alone.size > LARGE_TEXT
             chosen = await run_apart(is_large, _select_keys, alone, wanted, prefix, begin)
@@ -202,7 +204,7 @@ class KeyService:
     async def effective_or_layer(
         self, document: DocumentId, *, resolve: bool, with_secrets: bool
     ) -> Effective:
-        read = self.reader.effective if resolve else self.reader.layer_only
+        read = self.layers.effective if resolve else self.layers.layer_only
         return await read(document, with_secrets=with_secrets)
 
     async def bulk(

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.configs.documents.reader import Effective
+from app.configs.documents.effective import Effective
 from app.configs.errors import ContradictoryOptions, PlaceholderCycle, PlaceholderLimit
 from app.configs.services.answers import KeyAnswer, UsedPlaceholder, source_of
 from pilothouse_core import placeholders

@@ -10,8 +10,9 @@ from app.access.model import Caller
 from app.changes.log.port import ChangeLog
 from app.changes.model import Disclosure
 from app.configs.documents.composer import secret_context
+from app.configs.documents.effective import Effective, as_effective
 from app.configs.documents.members import checked_key
-from app.configs.documents.reader import DocumentReader, Effective
+from app.configs.documents.reader import DocumentReader
 from app.configs.model import Body, DocumentId
 from app.configs.secrets import hidden_keys, place_of, readable_values
 from app.configs.services.answers import KeyAnswer, in_effective, with_values
@@ -61,7 +62,7 @@ class RevealService:
             body = await self.reader.undeleted_version(document, version, with_secrets=True)
             current = await self.reader.current_or_last_readable(document)
             answer = self.keys.answer_of_version(document, body, current, key)
-            then = self.reader.as_effective(document, body)
+            then = as_effective(document, body)
             revealed = await self._decrypt(then, caller, [key], hidden_keys(body, current))
         return answer, with_values(answer.value, revealed, answer.key)
 
@@ -98,7 +99,7 @@ class RevealService:
     async def reveal_layer(self, document: DocumentId, caller: Caller) -> tuple[Body, Tree]:
         """Return one layer whose secrets are written as a client sends new ones, in the clear."""
         body = await self.reader.require_current(document, with_secrets=True)
-        alone = self.reader.as_effective(document, body)
+        alone = as_effective(document, body)
         found = await self._decrypt(alone, caller, [""])
         sent = {key: {SECRET: {"value": value}} for key, value in found.items()}
         is_large = body.size > LARGE_TEXT
@@ -108,7 +109,7 @@ class RevealService:
         self, document: DocumentId, body: Body, tree: Tree, caller: Caller
     ) -> dict[str, Any]:
         """Decrypt the secrets of a part of a layer, after the audit row that says so."""
-        part = self.reader.as_effective(document, replace(body, data=tree))
+        part = as_effective(document, replace(body, data=tree))
         return await self._decrypt(part, caller, [""])
 
     async def _decrypt(

@@ -1,0 +1,165 @@
+"""Effective configurations: layers merged as the log names them now."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from app.configs.documents.last_good import LastGoodVersions
+from app.configs.documents.memory import BoundedMemory
+from app.configs.documents.reader import DocumentReader
+from app.configs.model import Body, DocumentId, layers_of
+from app.workers import LARGE_TEXT, run_apart
+from pilothouse_core.layers import Merged, merge
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """The merged configuration and what it was merged from, lowest layer first.
+
+    `stored` has by leaf key how its layer spells it, where names are relaxed and that differs.
+    """
+
+    addressed: DocumentId
+    merged: Merged[DocumentId]
+    layers: tuple[tuple[DocumentId, int], ...]
+    bodies: dict[DocumentId, Body]
+    revision: int
+    stored: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Count the characters of the stored texts it is made from."""
+        return sum(map(_size, self.bodies.values()))
+
+    @property
+    def without_secrets(self) -> bool:
+        return any(body.without_secrets for body in self.bodies.values())
+
+
+class EffectiveReader:
+    """`with_secrets=True` reads layers with their secrets, which only the store has."""
+
+    def __init__(self, reader: DocumentReader, *, memory_bytes: int) -> None:
+        self.reader = reader
+        self.last_good = LastGoodVersions(reader)
+        self._merges: BoundedMemory[tuple[tuple[DocumentId, int], ...], Effective] = BoundedMemory(
+            memory_bytes
+        )
+        self._forgotten = 0
+        reader.follower.listeners.on_log_replaced(self._forget)
+
+    def _forget(self) -> None:
+        """Forget everything: adopted pointers may have belonged to another log."""
+        self._merges.clear()
+        self._forgotten += 1
+
+    async def forget_superseded(self) -> None:
+        """Drop what was merged from versions that the log no longer names."""
+        await self._merges.keep(lambda versions, _: self.reader.is_current(versions))
+
+    async def effective(self, document: DocumentId, *, with_secrets: bool = False) -> Effective:
+        """Merge the layers that contribute to `document` as the log names them now."""
+        remembered = self.effective_in_memory(document)
+        if remembered is not None and not (with_secrets and remembered.without_secrets):
+            return remembered
+        forgotten = self._forgotten
+        versions, revision = self._contributing(document)
+        bodies = await self._bodies(document, versions, with_secrets=with_secrets)
+        is_large = sum(map(_size, bodies.values())) > LARGE_TEXT
+        served = tuple((layer, body.version) for layer, body in bodies.items())
+        merged = await run_apart(is_large, _merge, document, served, bodies)
+        # An earlier version that replaces a malformed one may vanish from the store.
+        if forgotten == self._forgotten and served == versions:
+            self._merges.put(versions, merged, sum(map(_size, merged.bodies.values())))
+        return replace(merged, revision=revision)
+
+    def effective_in_memory(self, document: DocumentId) -> Effective | None:
+        """Return the effective configuration if these very versions were merged already."""
+        versions, revision = self._contributing(document)
+        found = self._merges.get(versions)
+        if found is None:
+            return None
+        self.reader.versions.count_hit()
+        if found.addressed == document and found.revision == revision:
+            return found
+        return replace(found, addressed=document, revision=revision)
+
+    def _contributing(self, document: DocumentId) -> tuple[tuple[tuple[DocumentId, int], ...], int]:
+        """Return the live layers' versions, lowest first, and the newest contributing change."""
+        found = [(layer, self.reader.pointer(layer)) for layer in layers_of(document)]
+        known = [(layer, pointer) for layer, pointer in found if pointer is not None]
+        versions = tuple(
+            (layer, pointer.version) for layer, pointer in known if not pointer.deleted
+        )
+        return versions, max((pointer.revision for _, pointer in known), default=0)
+
+    def newest(self, document: DocumentId) -> int:
+        """Return the revision of the newest change that contributes to `document`."""
+        return self._contributing(document)[1]
+
+    async def _bodies(
+        self,
+        addressed: DocumentId,
+        versions: Sequence[tuple[DocumentId, int]],
+        *,
+        with_secrets: bool,
+    ) -> dict[DocumentId, Body]:
+        """Return what each layer contributes; one that is malformed, its last good version.
+
+        A malformed layer of which there is no good version contributes nothing, unless it is the
+        addressed one: then DocumentMalformed is raised.
+        """
+        asked = (
+            self.last_good.contribution(
+                layer, version, with_secrets=with_secrets, is_needed=layer == addressed
+            )
+            for layer, version in versions
+        )
+        found = await asyncio.gather(*asked)
+        return {
+            layer: body
+            for (layer, _), body in zip(versions, found, strict=True)
+            if body is not None
+        }
+
+    async def layer_only(self, document: DocumentId, *, with_secrets: bool = False) -> Effective:
+        """Return one layer alone in the shape of an effective configuration."""
+        pointer = self.reader.pointer(document)
+        if pointer is None or pointer.deleted:
+            return Effective(document, Merged(), (), {}, pointer.revision if pointer else 0)
+        body = await self.reader.current_at(document, pointer.version, with_secrets=with_secrets)
+        alone = await run_apart(body.size > LARGE_TEXT, as_effective, document, body)
+        return replace(alone, revision=pointer.revision)
+
+    async def last_good_layer(
+        self, document: DocumentId, *, with_secrets: bool = False
+    ) -> Effective:
+        """The same for the last good version where the current one is malformed; else nothing."""
+        pointer = self.reader.pointer(document)
+        body = None
+        if pointer is not None and not pointer.deleted:
+            body = await self.last_good.contribution(
+                document, pointer.version, with_secrets=with_secrets, is_needed=False
+            )
+        if pointer is None or body is None:
+            return Effective(document, Merged(), (), {}, revision=0)
+        alone = await run_apart(body.size > LARGE_TEXT, as_effective, document, body)
+        return replace(alone, revision=pointer.revision)
+
+
+def as_effective(document: DocumentId, body: Body) -> Effective:
+    """Return one version of one layer in the shape of an effective configuration."""
+    return _merge(document, ((document, body.version),), {document: body})
+
+
+def _merge(
+    document: DocumentId,
+    versions: tuple[tuple[DocumentId, int], ...],
+    bodies: dict[DocumentId, Body],
+) -> Effective:
+    merged = merge((layer, body.data) for layer, body in bodies.items())
+    return Effective(document, merged, versions, bodies, revision=0)
+
+
+def _size(body: Body) -> int:
+    return body.size
