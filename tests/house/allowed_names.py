@@ -100,5 +100,4 @@ LONG_FUNCTIONS = {
     "app/wiring.py open_backends": "one line for each setting",
     "migrations/versions/0001_change_log.py upgrade": "SQL",
     "sdk/src/pilothouse/cli/flags.py import_": "the options of the command",
-    "sdk/src/pilothouse/reload/yaml_text.py _read": "one branch for each event of the parser",
 }

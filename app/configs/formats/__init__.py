@@ -8,7 +8,7 @@ from typing import Final, Literal
 from app.configs.formats import dotenv_text, properties_text, yaml_text
 from app.configs.formats.errors import BadFile, FileTooComplex, NameClash, NotExpressible
 from app.configs.formats.sections import Section, read_section
-from pilothouse_core import strict_json
+from pilothouse_core import strict_json, strict_yaml
 
 __all__ = [
     "BadFile",
@@ -74,7 +74,7 @@ def render(data: Mapping[str, object], kind: Format, *, types: bool = False) -> 
     """
     match kind:
         case "yaml":
-            return yaml_text.write(data)
+            return strict_yaml.dumps(data)
         case "json":
             return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
         case "properties":

@@ -13,11 +13,13 @@ class BadFile(Invalid):
 
     code = "bad_file"
 
-    def __init__(self, reason: str, line: int | None = None) -> None:
+    def __init__(self, reason: str, line: int | None = None, column: int | None = None) -> None:
         if line is None:
             super().__init__(reason)
-        else:
+        elif column is None:
             super().__init__(f"line {line}: {reason}", line=line)
+        else:
+            super().__init__(f"line {line}, column {column}: {reason}", line=line, column=column)
 
 
 class FileTooComplex(TooLarge):

@@ -145,7 +145,7 @@ def test_a_program_is_told_what_the_other_has_changed(pilothouse: Terminal, edit
     ("text", "told"),
     [
         ("a: [1\n", "line"),
-        ("a: 1\na: 2\n", "repeated"),
+        ("a: 1\na: 2\n", "twice"),
         ("- a\n", "mapping"),
         ("a: 1\na.b: 2\n", "a"),
         ('? "a\\tb"\n: 1\n', "a"),

@@ -223,7 +223,7 @@ async def test_without_pyyaml_json_works_and_yaml_says_what_to_install(
     imported = builtins.__import__
 
     def without(name: str, *others: Any) -> Any:
-        if name == "yaml" or (len(others) > 2 and "yaml_text" in (others[2] or ())):
+        if name == "yaml" or (len(others) > 2 and "strict_yaml" in (others[2] or ())):
             raise ImportError(name)
         return imported(name, *others)
 

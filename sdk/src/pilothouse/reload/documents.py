@@ -11,6 +11,9 @@ from pilothouse.reload.errors import BadConfig
 from pilothouse_core import strict_json
 
 SUFFIXES = (".yaml", ".yml", ".json", ".toml", ".env")
+# Of YAML, with every alias expanded: more than the service stores, and less than fills the memory.
+_MOST_NODES = 1_000_000
+_MOST_CHARACTERS = 64 * 1024 * 1024
 
 
 def read_document(content: bytes, suffix: str) -> dict[str, Any]:
@@ -46,15 +49,26 @@ def _value(content: bytes, suffix: str) -> Any:
             except strict_json.BadJson as error:
                 raise BadConfig(f"not JSON: {error.reason}") from None
         case ".yaml" | ".yml":
-            try:
-                from pilothouse.reload import yaml_text  # noqa: PLC0415 - an extra
-            except ImportError as error:
-                raise BadConfig(
-                    "YAML needs PyYAML: pip install 'pilothouse-client[yaml]'"
-                ) from error
-            return yaml_text.loads(_decode(content))
+            return _yaml_value(_decode(content))
         case other:
             raise BadConfig(f"the suffix {other!r} is not one of {', '.join(SUFFIXES)}")
+
+
+def _yaml_value(text: str) -> Any:
+    strict_yaml = _strict_yaml()
+    limits = strict_yaml.Limits(nodes=_MOST_NODES, characters=_MOST_CHARACTERS)
+    try:
+        return strict_yaml.loads(text, limits=limits)
+    except strict_yaml.BadYaml as error:
+        raise BadConfig(str(error)) from None
+
+
+def _strict_yaml() -> Any:
+    try:
+        from pilothouse_core import strict_yaml  # noqa: PLC0415 - needs an extra
+    except ImportError as error:
+        raise BadConfig("YAML needs PyYAML: pip install 'pilothouse-client[yaml]'") from error
+    return strict_yaml
 
 
 def _decode(content: bytes) -> str:
@@ -74,11 +88,7 @@ def write_document(config: Mapping[str, Any], suffix: str) -> bytes:
         return text.encode() + b"\n"
     if suffix.lower() not in {".yaml", ".yml"}:
         raise BadConfig(f"cannot be written: the suffix {suffix!r} is neither JSON nor YAML")
-    import yaml  # noqa: PLC0415 - an extra
-
-    written = yaml.safe_dump(
-        json.loads(text), allow_unicode=True, default_flow_style=False, sort_keys=False
-    )
+    written: str = _strict_yaml().dumps(json.loads(text))
     return written.encode()
 
 
