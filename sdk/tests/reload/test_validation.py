@@ -1,5 +1,6 @@
 """What a configuration is held against."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,22 +73,36 @@ def test_a_flaw_names_its_place() -> None:
     flaws = Rules(SCHEMA).flaws({"db": {"port": "x", "tags": [1], "other": 1}})
 
     assert list(map(str, flaws)) == [
-        "db.host: is missing",
-        "db.port: is not of type integer",
-        "db.tags.0: is not of type string",
-        "db.other: is not known here",
+        "db.port: is not of type integer (type)",
+        "db.tags.0: is not of type string (type)",
+        "db.other: is not known here (additionalProperties)",
+        "db.host: is missing (required)",
+    ]
+    assert [(flaw.pointer, flaw.keyword) for flaw in flaws[:2]] == [
+        ("/db/port", "type"),
+        ("/db/tags/0", "type"),
     ]
 
 
 def test_a_keyword_that_would_not_be_checked_is_refused() -> None:
     for schema in (
-        {"properties": {"a": {"format": "email"}}},
-        {"items": {"$ref": "#"}},
+        {"properties": {"a": {"lowest": 1}}},
+        {"properties": {"a": {"format": "e-mail"}}},
+        {"items": {"$ref": "https://schemas.invalid/other.json"}},
         {"type": "text"},
         {"properties": {"a": 1}},
     ):
-        with pytest.raises(ValueError, match="the schema at"):
+        with pytest.raises(ValueError, match=r"^at '"):
             Rules(schema)
+
+
+def test_a_schema_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "pilothouse_core.json_schema", raising=False)
+    monkeypatch.setitem(sys.modules, "jsonschema_rs", None)
+
+    with pytest.raises(ImportError, match=r"pip install 'pilothouse-client\[schema\]'"):
+        Rules(SCHEMA)
+    assert Rules(dict).flaws({"a": 1}) == []
 
 
 class Settings(BaseModel):
@@ -166,5 +181,5 @@ async def test_a_source_is_held_against_its_own_rules() -> None:
     rules = Rules({"properties": {"port": {"type": "integer"}}})
     manager.add_source(EnvironmentConfigSource("X", environment={"X_PORT": "no"}, rules=rules))
 
-    with pytest.raises(StartFailed, match="port: is not of type integer"):
+    with pytest.raises(StartFailed, match="port: is not of type integer \\(type\\)"):
         await manager.start()
