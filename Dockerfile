@@ -5,8 +5,9 @@ RUN python -m venv /opt/pilothouse
 COPY requirements/app.txt requirements/
 RUN /opt/pilothouse/bin/pip install --require-hashes -r requirements/app.txt
 COPY core core
-# The core is built with the pinned build tools; then they go, pip as the last.
-RUN /opt/pilothouse/bin/pip install --no-build-isolation --no-deps ./core \
+COPY sdk sdk
+# The core and the command line are built with the pinned build tools; then they go, pip as the last.
+RUN /opt/pilothouse/bin/pip install --no-build-isolation --no-deps ./core ./sdk \
     && /opt/pilothouse/bin/pip uninstall --yes \
         editables hatchling pathspec pluggy setuptools trove-classifiers \
     && /opt/pilothouse/bin/pip uninstall --yes pip

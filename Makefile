@@ -68,16 +68,15 @@ sbom: .venv/dev ## write the bill of materials (CycloneDX) to dist/sbom.json
 clean: ## remove what make created
 	rm -rf .venv tests/interop/node_modules .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
 
-.venv/app: requirements/app.txt core/pyproject.toml
+.venv/app: requirements/app.txt core/pyproject.toml sdk/pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/app.txt
-	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e core
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e core -e sdk
 	@touch $@
 
-.venv/dev: requirements/dev.txt sdk/pyproject.toml .venv/app $(NODE_PACKAGES) | $(FLAGD_CORE_1)
+.venv/dev: requirements/dev.txt .venv/app $(NODE_PACKAGES) | $(FLAGD_CORE_1)
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e sdk
 	@touch $@
 
 $(NODE_PACKAGES): tests/interop/package.json tests/interop/package-lock.json

@@ -1,4 +1,4 @@
-"""Command line: `python -m app serve | migrate | openapi | import | token | audit`."""
+"""Command line: `python -m app serve | migrate | openapi | token | audit`."""
 
 import argparse
 import asyncio
@@ -7,13 +7,11 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 
 from pydantic import ValidationError
 
 from app.commands import audit, tokens
-from app.commands.import_files import import_folder
 from app.commands.settings import load_command_settings
 from app.garbage_collection import CollectionLimiter
 from app.main import create_app
@@ -73,19 +71,6 @@ def print_openapi(_: argparse.Namespace) -> int:
     return 0
 
 
-def import_files(arguments: argparse.Namespace) -> int:
-    token = load_command_settings().pilothouse_token
-    return asyncio.run(
-        import_folder(
-            arguments.folder,
-            arguments.url,
-            token.get_secret_value() if token else None,
-            dry_run=arguments.dry_run,
-            out=sys.stdout,
-        )
-    )
-
-
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m app")
     commands = parser.add_subparsers(required=True)
@@ -99,11 +84,6 @@ def main(words: Sequence[str] | None = None) -> int:
     commands.add_parser("openapi", help="print the OpenAPI document").set_defaults(
         run=print_openapi
     )
-    importing = commands.add_parser("import", help="import a folder of configuration files")
-    importing.add_argument("folder", type=Path, metavar="DIR")
-    importing.add_argument("--url", default="http://127.0.0.1:8082", help="the running service")
-    importing.add_argument("--dry-run", action="store_true", help="only show what would change")
-    importing.set_defaults(run=import_files)
     tokens.add_commands(commands)
     audit.add_commands(commands)
     arguments = parser.parse_args(words)

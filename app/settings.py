@@ -149,9 +149,6 @@ class Settings(BaseSettings):
         description="File with the private Ed25519 key (PEM) that signs the head of the audit, the "
         "same for all replicas; unset: created once, in the data folder.",
     )
-    pilothouse_token: Secret = Field(
-        None, description="Token with which `python -m app import` calls the service."
-    )
     production_environments: str = Field(
         "production,prod,prod-*,production-*,live",
         description="Names of production environments, separated by commas, in any case; `*` "
@@ -419,7 +416,7 @@ class Settings(BaseSettings):
             check_database_url(secret.get_secret_value())
         return secret
 
-    @field_validator("vault_token", "pilothouse_token")
+    @field_validator("vault_token")
     @classmethod
     def _fits_a_header(cls, secret: SecretStr | None) -> SecretStr | None:
         # A line break at its end, which files often have, would look like an unavailable Vault.

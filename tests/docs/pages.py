@@ -7,13 +7,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tests.servers.service import ROOT
 
 # What an example says, and what it is replaced with here.
 ADDRESS = "http://127.0.0.1:8082"
-PYTHON = ".venv/bin/python"
+PROGRAMS = ".venv/bin/"
 
 MARK = "<!-- tested -->\n"
 _BLOCK = re.compile(rf"({re.escape(MARK)})?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -73,7 +74,9 @@ def examples(block: str) -> Iterator[Example]:
 
 
 def run(example: Example, address: str) -> subprocess.CompletedProcess[str]:
-    commands = example.commands.replace(ADDRESS, address).replace(PYTHON, sys.executable)
+    commands = example.commands.replace(ADDRESS, address).replace(
+        PROGRAMS, f"{Path(sys.executable).parent}/"
+    )
     return subprocess.run(
         ("bash", "-e", "-o", "pipefail", "-c", _CURL + commands),
         cwd=ROOT,

@@ -559,12 +559,13 @@ def test_a_folder_is_imported_with_a_token(service: ServiceProcess, tmp_path: Pa
     (tmp_path / "orders.yml").write_text("port: 8080\n")
     members = {"class": "operator", "roles": ["publisher"], "environments": ["*"]}
     token = made(service, "importer", **{**members, "services": ["orders"]})["token"]
-    argv = (sys.executable, "-m", "app", "import", str(tmp_path), "--url", service.url)
+    program = str(Path(sys.executable).with_name("pilothouse"))
+    argv = (program, "config", "import", str(tmp_path), "--url", service.url)
 
     def imported(**variables: str) -> int:
-        environment = {"PATH": os.environ["PATH"], **variables}
+        environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **variables}
         return subprocess.run(argv, cwd=ROOT, env=environment, check=False).returncode
 
-    assert imported() == 1
+    assert imported() == 4
     assert imported(PILOTHOUSE_TOKEN=token) == 0
     assert status(service, "/api/configs/orders", Authorization=f"Bearer {token}") == 200

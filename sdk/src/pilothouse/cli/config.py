@@ -283,7 +283,7 @@ def import_(
     )
     for name, reason in left_out:
         session.output.note(f"{name}: not imported: {reason}")
-    documents: list[dict[str, Any]] = []
+    documents: list[tuple[ConfigFile, dict[str, Any]]] = []
     notes: list[str] = []
     failures: list[Failure] = []
     with session.output.progress("importing", len(files)) as steps:
@@ -293,7 +293,7 @@ def import_(
             except Failure as refused:
                 failures.append(refused.of_file(file.name))
             else:
-                documents += answer["documents"]
+                documents += [(file, document) for document in answer["documents"]]
                 notes += [f"{file.name}: {note}" for note in answer.get("notes", ())]
             steps.done(file.name)
     _print_imported(session, documents, notes, dry_run=dry_run)
@@ -301,7 +301,7 @@ def import_(
         session.output.print_failure(each)
     if failures:
         raise typer.Exit(failures[0].exit_code)
-    if any(document["status"] == "failed" for document in documents):
+    if any(document["status"] == "failed" for _, document in documents):
         raise typer.Exit(ExitCode.FAILED)
 
 
@@ -344,17 +344,24 @@ def _import_file(
 
 
 def _print_imported(
-    session: Session, documents: list[dict[str, Any]], notes: list[str], *, dry_run: bool
+    session: Session,
+    documents: list[tuple[ConfigFile, dict[str, Any]]],
+    notes: list[str],
+    *,
+    dry_run: bool,
 ) -> None:
     if session.output.as_json:
-        answer = {"dry_run": dry_run, "documents": documents, "notes": notes}
+        found = [document for _, document in documents]
+        answer = {"dry_run": dry_run, "documents": found, "notes": notes}
         return session.output.document(answer)
     rows = []
-    for document in documents:
+    for file, document in documents:
         counts = [len(document["changes"][kind]) for kind in ("added", "changed")]
         error = (document["error"] or {}).get("detail", "")
-        rows.append((layer(document), document["status"], document["version"], *counts, error))
-    session.output.table(("layer", "status", "version", "added", "changed", ""), rows)
+        state = (document["status"], document["version"])
+        name = STDIN if file.path is None else file.path.name
+        rows.append((layer(document), *state, *counts, name, error))
+    session.output.table(("layer", "status", "version", "added", "changed", "file", ""), rows)
     if dry_run:
         session.output.note("nothing was written")
     return None

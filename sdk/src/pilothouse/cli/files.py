@@ -69,7 +69,8 @@ def config_files(
         else:
             files.append(_config_file(path, form, service))
     if not files:
-        raise usage(f"no file with one of the suffixes {', '.join(ENDINGS)} was found")
+        places = ", ".join(map(str, paths))
+        raise usage(f"no file with one of the suffixes {', '.join(ENDINGS)} was found in {places}")
     return files, left_out
 
 
