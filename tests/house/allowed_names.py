@@ -62,7 +62,6 @@ LONG_MODULES = {
     "app/settings.py": "every setting, with its description",
     "app/sqlite/state.py": "the embedded store, with its steps of migration",
     "core/src/pilothouse_core/evaluation.py": "the evaluation of flags, compiled into closures",
-    "migrations/versions/0005_audit.py": "SQL of the audit's functions",
     "sdk/src/pilothouse/cli/config.py": "every command of `pilothouse config`",
     "sdk/src/pilothouse/cli/flags.py": "every command of `pilothouse flags`",
     "sdk/src/pilothouse/client.py": "the public client, in both forms",

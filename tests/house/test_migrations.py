@@ -15,6 +15,7 @@ from app.audit.verification import open_postgres_snapshot, verify
 from app.postgres.locks import LOG_LOCK, REGISTER_LOCK
 from app.postgres.migration import migrate, open_migration_engine
 from app.postgres.tables import audit, metadata
+from migrations import stored_functions
 from tests.servers.postgres import PostgresServer
 
 CHECKOUT = Path(__file__).parents[2]
@@ -67,6 +68,28 @@ async def test_the_function_takes_the_lock_of_the_log(url: str, function: str) -
     source = await connection.fetchval("SELECT prosrc FROM pg_proc WHERE proname = $1", function)
     await connection.close()
     assert f"pg_advisory_xact_lock({LOG_LOCK})" in source
+
+
+def test_each_file_of_a_stored_function_is_loaded_by_its_migration() -> None:
+    for file in stored_functions.FOLDER.iterdir():
+        name, revision, _ = file.name.split(".")
+        (migration,) = (CHECKOUT / "migrations" / "versions").glob(f"{revision}_*.py")
+        assert f'stored_function("{name}", revision)' in migration.read_text(encoding="utf-8")
+
+
+async def test_the_newest_file_of_each_stored_function_is_the_one_in_use(url: str) -> None:
+    await migrate(url)
+
+    connection = await asyncpg.connect(url)
+    rows = await connection.fetch(
+        "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = current_schema()::regnamespace"
+    )
+    await connection.close()
+    newest = {
+        file.name.partition(".")[0]: file.read_text(encoding="utf-8").split("$$")[1]
+        for file in sorted(stored_functions.FOLDER.iterdir())
+    }
+    assert {row["proname"]: row["prosrc"] for row in rows} == newest
 
 
 async def test_registrations_take_the_lock_of_their_service(url: str) -> None:
