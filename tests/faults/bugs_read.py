@@ -34,7 +34,7 @@ async def _moves_the_revision_first(self: Any) -> None:
     told = self.revision
     if changes := await self._log.since(told, _BATCH):
         self.revision = changes[-1].revision
-        self._wake()
+        self.wake_waiters()
         for change in await self._log.since(told, _BATCH):
             self._apply(change)
 

@@ -128,8 +128,10 @@ class RuleProcess:
 
     async def _running(self) -> Process:
         """Return the child, started if there is none, after a pause if the last one failed."""
-        if self._process is not None and self._process.returncode is None:
-            return self._process
+        if self._process is not None:
+            if self._process.returncode is None:
+                return self._process
+            await self._end_child(EOFError(), [])  # it ended between two requests
         await asyncio.sleep(self._pause)
         try:
             self._process = await asyncio.create_subprocess_exec(
