@@ -52,9 +52,9 @@ def build_flags(base: Foundation, store: FlagStore) -> Flags:
     cache = FlagCache(store)
     follower.listeners.before_apply(cache.prepare)
     base.changes.snapshots.add_companion(FlagSnapshots(cache, base.cache))
-    writer = FlagWriter(store, cache, base.audit.fingerprints)
     evaluator = FlagEvaluator(cache)
     counter = UsageCounter(store, evaluator)
+    writer = FlagWriter(store, cache, base.audit.fingerprints, counter.last_evaluated_at)
     issue_ticket = base.access.authenticator.issue_ticket
     feature = Feature(
         state={

@@ -4,48 +4,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from app.flags.cache import EnvironmentFlags
-from app.flags.definitions.representations import definition_of, definition_text
+from app.flags.definitions.missing_references import MissingReference, missing_references
+from app.flags.definitions.plans import ArchiveFlag, CopyFlag, RestoreFlag, RestoreVersion
+from app.flags.definitions.preconditions import not_found
+from app.flags.definitions.representations import definition_of
 from app.flags.errors import (
     BadDefinition,
     FlagArchived,
-    FlagExists,
     FlagVersionIsDeletion,
     FlagVersionNotFound,
-    ReferencesMissing,
 )
-from app.flags.model import Item, Kind
+from app.flags.model import Item
 from app.flags.service import FlagService
-from app.flags.writer import (
-    Plan,
-    PlannedChange,
-    PlannedDefinition,
-    WriteRequest,
-    not_found,
-    plan_archive,
-    plan_restore,
-    plan_rollback,
-)
+from app.flags.writer import WriteRequest
 from app.telemetry import FLAG_WRITES
 from app.workers import LARGE_TEXT, run_apart
-from pilothouse_core.flags.model import Flag, segment_references
+from pilothouse_core.flags.model import Flag
 
 Status = Literal["created", "updated", "unchanged"]
-
-
-@dataclass(frozen=True, slots=True)
-class MissingReference:
-    """A flag or segment that a copied flag needs and the target environment does not have."""
-
-    kind: Kind
-    name: str
-    pointer: str
-    archived: bool = False
-
-    @property
-    def detail(self) -> str:
-        what = f"the {self.kind} {self.name!r}"
-        return f"{what} is archived there" if self.archived else f"there is no {what[4:]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +38,11 @@ class FlagLifecycle:
 
     async def archive(self, environment: str, name: str, request: WriteRequest) -> Item:
         """Archive a flag: it is no longer served, and its definition is kept. Raises FlagInUse."""
-        return await self._write(environment, name, plan_archive(name, request.expected), request)
+        return await self._write(environment, ArchiveFlag(name), request)
 
     async def restore(self, environment: str, name: str, request: WriteRequest) -> Item:
         """Restore an archived flag as it was; raises BadDefinition where its needs are gone."""
-        return await self._write(environment, name, plan_restore(name, request.expected), request)
+        return await self._write(environment, RestoreFlag(name), request)
 
     async def roll_back(
         self, environment: str, name: str, version: int, request: WriteRequest, *, force: bool
@@ -80,9 +56,8 @@ class FlagLifecycle:
         is_large = len(former.definition) > LARGE_TEXT
         flag = await run_apart(is_large, definition_of, former)
         assert isinstance(flag, Flag)
-        check_type = await self.flags.type_check("flag", environment, name, flag.type, force=force)
-        plan = plan_rollback(flag, check_type, request.expected)
-        return await self._write(environment, name, plan, request)
+        await self.flags.update_usage(environment, name, flag.type, force=force)
+        return await self._write(environment, RestoreVersion(version, flag, force), request)
 
     async def _version(self, environment: str, name: str, version: int) -> Item:
         known = self.flags.environment(environment)
@@ -113,14 +88,7 @@ class FlagLifecycle:
         FlagArchived likewise, ReferencesMissing, and FlagTypeInUse unless forced.
         """
         plan = await self._copy_plan(name, source, to, overwrite=overwrite, force=force)
-
-        def complete(found: EnvironmentFlags) -> PlannedChange:
-            change = plan(found)
-            if missing := _missing_references(change, found):
-                raise ReferencesMissing(name, to, [(one.pointer, one.detail) for one in missing])
-            return change
-
-        items = await self.flags.writer.write(to, complete, request)
+        items = await self.flags.writer.write(to, plan, request)
         if not items:
             return CopyResult("unchanged", self.flags.item("flag", to, name).version)
         FLAG_WRITES.labels("flag").inc()
@@ -134,8 +102,8 @@ class FlagLifecycle:
         plan = await self._copy_plan(name, source, to, overwrite=overwrite, force=force)
         await self.flags.sets.refresh()
         target = self.flags.environment(to)
-        change = plan(target)
-        missing = _missing_references(change, target)
+        change = plan.unchecked_change(target, self.flags.writer.plan_facts(to, plan))
+        missing = missing_references(plan.flag, target) if change else ()
         present = target.items.get(("flag", name))
         version = 0 if present is None else present.version
         if not change:
@@ -147,7 +115,7 @@ class FlagLifecycle:
 
     async def _copy_plan(
         self, name: str, source: str, to: str, *, overwrite: bool, force: bool
-    ) -> Plan:
+    ) -> CopyFlag:
         if source == to:
             raise BadDefinition("/to", "is the environment that the flag is in", "same_environment")
         self.flags.environment(to)
@@ -158,51 +126,14 @@ class FlagLifecycle:
             if origin.archived_item("flag", name) is not None:
                 raise FlagArchived(name, source)
             raise not_found("flag", name, origin)
-        check_type = await self.flags.type_check("flag", to, name, flag.type, force=force)
+        await self.flags.update_usage(to, name, flag.type, force=force)
+        return CopyFlag(flag, overwrite, force)
 
-        def plan(target: EnvironmentFlags) -> PlannedChange:
-            present = target.live_item("flag", name)
-            if present is not None and present.definition == definition_text(flag):
-                return {}
-            if not overwrite and present is not None:
-                raise FlagExists("flag", name, to)
-            if not overwrite and target.archived_item("flag", name) is not None:
-                raise FlagArchived(name, to)
-            return {("flag", name): PlannedDefinition(check_type(target, flag))}
-
-        return plan
-
-    async def _write(self, environment: str, name: str, plan: Plan, request: WriteRequest) -> Item:
+    async def _write(
+        self,
+        environment: str,
+        plan: ArchiveFlag | RestoreFlag | RestoreVersion,
+        request: WriteRequest,
+    ) -> Item:
         items = await self.flags.writer.write(environment, plan, request)
-        return self.flags.written_or_current("flag", environment, name, items)
-
-
-def _missing_references(
-    change: PlannedChange, target: EnvironmentFlags
-) -> Sequence[MissingReference]:
-    """Return the references of changed flags that do not exist in the target environment."""
-    outcomes = [found for found in change.values() if isinstance(found, PlannedDefinition)]
-    return [
-        one
-        for outcome in outcomes
-        if isinstance(outcome.definition, Flag)
-        for one in _missing_references_of(outcome.definition, target)
-    ]
-
-
-def _missing_references_of(flag: Flag, target: EnvironmentFlags) -> Sequence[MissingReference]:
-    segments = [
-        MissingReference("segment", used, pointer)
-        for used, pointer in segment_references(flag)
-        if target.segment(used) is None
-    ]
-    return segments + [
-        MissingReference(
-            "flag",
-            need.flag,
-            f"/prerequisites/{number}/flag",
-            target.archived_item("flag", need.flag) is not None,
-        )
-        for number, need in enumerate(flag.prerequisites)
-        if target.flag(need.flag) is None
-    ]
+        return self.flags.written_or_current("flag", environment, plan.name, items)

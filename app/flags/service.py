@@ -1,43 +1,40 @@
 """The use cases of flags and segments, except evaluation."""
 
 import asyncio
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from app.flags.cache import EnvironmentFlags, FlagCache
+from app.flags.definitions.plans import (
+    ChangeFlag,
+    ChangeSegment,
+    CreateFlag,
+    CreateSegment,
+    DeleteFlag,
+    DeleteSegment,
+    ReplaceFlag,
+    ReplaceSegment,
+)
+from app.flags.definitions.preconditions import not_found
 from app.flags.definitions.representations import (
     difference,
     is_simple_form,
-    patched_flag,
     read_flag_body,
     read_segment_body,
 )
-from app.flags.errors import BadDefinition, BadEnvironment, FlagTypeInUse
+from app.flags.errors import BadDefinition, BadEnvironment
 from app.flags.evaluation.usage import UsageCounter
 from app.flags.listing import FlagListing
 from app.flags.model import FlagUsage, Item, Kind, VersionAction, version_action
 from app.flags.presentation import FlagPresenter
 from app.flags.store.port import FlagStore
-from app.flags.writer import (
-    Definition,
-    FlagWriter,
-    WriteRequest,
-    not_found,
-    plan_create,
-    plan_delete,
-    plan_replace,
-)
+from app.flags.writer import FlagWriter, WriteRequest
 from app.telemetry import FLAG_WRITES
 from app.workers import LARGE_TEXT, run_apart
 from pilothouse_core.definitions import DefinitionError
 from pilothouse_core.diff import Diff
-from pilothouse_core.flags.model import Flag
 from pilothouse_core.names import is_name
-
-_IN_USE = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +78,9 @@ class FlagService:
     async def create(
         self, kind: Kind, environment: str, body: Mapping[str, Any], request: WriteRequest
     ) -> Item:
-        definition = await asyncio.to_thread(
-            _or_bad_definition, lambda: _read_definition(kind, body)
-        )
-        items = await self.writer.write(environment, plan_create(kind, definition), request)
-        return self.written_or_current(kind, environment, definition.name, items)
+        plan = await asyncio.to_thread(_creation, kind, body)
+        items = await self.writer.write(environment, plan, request)
+        return self.written_or_current(kind, environment, plan.name, items)
 
     async def replace(
         self,
@@ -104,14 +99,11 @@ class FlagService:
         """
         if kind == "flag" and is_simple_form(body):
             return await self.change(kind, environment, name, body, request, force=force)
-        body = {**body, "name": _same_name(name, body)}
-
-        check_type = await self.type_check(kind, environment, name, body.get("type"), force=force)
-
-        def make(found: EnvironmentFlags, _: Item) -> Definition:
-            return check_type(found, _read_definition(kind, body, found))
-
-        return await self._write_replacement(kind, environment, name, make, request)
+        _refuse_other_name(name, body)
+        if kind == "segment":
+            return await self._write(environment, ReplaceSegment(name, body), request)
+        await self.update_usage(environment, name, body.get("type"), force=force)
+        return await self._write(environment, ReplaceFlag(name, body, force), request)
 
     async def change(
         self,
@@ -124,54 +116,35 @@ class FlagService:
         force: bool = False,
     ) -> Item:
         """Replace single members of a definition; see `replace` for `force`."""
-        _same_name(name, body)
-        check_type = await self.type_check(kind, environment, name, body.get("type"), force=force)
+        _refuse_other_name(name, body)
+        if kind == "segment":
+            return await self._write(environment, ChangeSegment(name, body), request)
+        await self.update_usage(environment, name, body.get("type"), force=force)
+        return await self._write(environment, ChangeFlag(name, body, force), request)
 
-        def make(found: EnvironmentFlags, item: Item) -> Definition:
-            flag = found.flag(name) if kind == "flag" else None
-            if flag is not None:
-                return check_type(found, patched_flag(flag, body))
-            members = json.loads(item.definition)
-            return _read_definition(kind, {**members, **body, "name": name}, found)
+    async def update_usage(
+        self, environment: str, name: str, wanted: str | None, *, force: bool
+    ) -> None:
+        """Read what other replicas have counted until now if a flag is to get another type.
 
-        return await self._write_replacement(kind, environment, name, make, request)
-
-    async def type_check(
-        self, kind: Kind, environment: str, name: str, wanted: str | None, *, force: bool
-    ) -> Callable[[EnvironmentFlags, Definition], Definition]:
-        """Return what passes a new definition, of the `wanted` type, on; it raises FlagTypeInUse.
-
-        Programs that evaluate the flag would get their own default from one moment to the next.
+        For the check whether it is in use, which `force` turns off.
         """
-        flag = self.environment(environment).flag(name) if kind == "flag" else None
+        flag = self.environment(environment).flag(name)
         if flag is not None and not force and wanted not in {None, flag.type}:
-            await self.counter.usage(environment)  # what other replicas have counted until now
+            await self.counter.usage(environment)
 
-        def check(found: EnvironmentFlags, definition: Definition) -> Definition:
-            present = found.flag(name)
-            if force or present is None or not isinstance(definition, Flag):
-                return definition
-            last = self.counter.last_evaluated_at(environment, name)
-            if definition.type != present.type and last and last > datetime.now(UTC) - _IN_USE:
-                raise FlagTypeInUse(name, present.type, last)
-            return definition
-
-        return check
-
-    async def _write_replacement(
+    async def _write(
         self,
-        kind: Kind,
         environment: str,
-        name: str,
-        make: Callable[[EnvironmentFlags, Item], Definition],
+        plan: ReplaceFlag | ReplaceSegment | ChangeFlag | ChangeSegment,
         request: WriteRequest,
     ) -> Item:
-        plan = plan_replace(kind, name, make, request.expected)
+        kind: Kind = "flag" if isinstance(plan, ReplaceFlag | ChangeFlag) else "segment"
         items = await self.writer.write(environment, plan, request)
-        return self.written_or_current(kind, environment, name, items)
+        return self.written_or_current(kind, environment, plan.name, items)
 
     async def delete(self, kind: Kind, environment: str, name: str, request: WriteRequest) -> Item:
-        plan = plan_delete(kind, name, request.expected)
+        plan = DeleteFlag(name) if kind == "flag" else DeleteSegment(name)
         items = await self.writer.write(environment, plan, request)
         FLAG_WRITES.labels(kind).inc()
         return items[0]
@@ -211,23 +184,15 @@ class FlagService:
         return (await self.counter.usage(environment)).get(name)
 
 
-def _same_name(name: str, body: Mapping[str, Any]) -> str:
+def _refuse_other_name(name: str, body: Mapping[str, Any]) -> None:
     if body.get("name", name) != name:
         raise BadDefinition("/name", f"is not the {name!r} of the address", "contradiction")
-    return name
 
 
-def _read_definition(
-    kind: Kind, body: Mapping[str, Any], environment: EnvironmentFlags | None = None
-) -> Definition:
-    if kind == "segment":
-        return read_segment_body(body)
-    before = environment.flag(str(body.get("name"))) if environment is not None else None
-    return read_flag_body(body, before)
-
-
-def _or_bad_definition(make: Callable[[], Definition]) -> Definition:
+def _creation(kind: Kind, body: Mapping[str, Any]) -> CreateFlag | CreateSegment:
     try:
-        return make()
+        if kind == "flag":
+            return CreateFlag(read_flag_body(body))
+        return CreateSegment(read_segment_body(body))
     except DefinitionError as error:
         raise BadDefinition.of(error) from error

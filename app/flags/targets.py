@@ -1,22 +1,19 @@
 """Users that a flag names one by one: replace, append and remove up to 100,000 of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
-from app.flags.cache import EnvironmentFlags
-from app.flags.definitions.representations import definition_of, named_users, with_named_users
+from app.flags.definitions.plans import ChangeTargets, TargetOperation
+from app.flags.definitions.representations import definition_of, named_users
 from app.flags.errors import BadDefinition
 from app.flags.model import Item
 from app.flags.service import FlagService
-from app.flags.writer import Definition, Plan, WriteRequest, plan_replace
+from app.flags.writer import WriteRequest
 from app.workers import LARGE_TEXT, run_apart
 from pilothouse_core.conditions.attributes import subject_of
-from pilothouse_core.conditions.reading import MAX_VALUES
 from pilothouse_core.flags.model import Flag
 from pilothouse_core.flags.simple_form import USER_LENGTH
-
-Operation = Literal["replace", "append", "remove"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +37,7 @@ class FlagTargets:
         self,
         environment: str,
         name: str,
-        operation: Operation,
+        operation: TargetOperation,
         users: Sequence[str],
         request: WriteRequest,
         *,
@@ -50,7 +47,7 @@ class FlagTargets:
 
         Raises BadDefinition for more than 100,000, and where it is not clear what they are served.
         """
-        plan = _plan_targets(name, operation, users, variant, request.expected)
+        plan = ChangeTargets(name, operation, tuple(users), variant)
         items = await self.flags.writer.write(environment, plan, request)
         item = self.flags.written_or_current("flag", environment, name, items)
         former = await self._former(item) if items else item
@@ -63,15 +60,15 @@ class FlagTargets:
         self,
         environment: str,
         name: str,
-        operation: Operation,
+        operation: TargetOperation,
         users: Sequence[str],
         request: WriteRequest,
         *,
         variant: str | None = None,
     ) -> TargetChanges:
         """Return the result of `write` without writing; raises as `write` does."""
-        plan = _plan_targets(name, operation, users, variant, request.expected)
-        edits = await self.flags.writer.preview(environment, plan)
+        plan = ChangeTargets(name, operation, tuple(users), variant)
+        edits = await self.flags.writer.preview(environment, plan, request.expected)
         present = self.flags.item("flag", environment, name)
         if not edits:
             return await run_apart(
@@ -117,49 +114,6 @@ def _users_of(item: Item | None) -> set[Any]:
     flag = definition_of(item)
     named = named_users(flag) if isinstance(flag, Flag) else None
     return set() if named is None else set(named.users)
-
-
-def _plan_targets(
-    name: str,
-    operation: Operation,
-    users: Sequence[str],
-    variant: str | None,
-    expected: Callable[[int], bool] | None,
-) -> Plan:
-    def make(environment: EnvironmentFlags, item: Item) -> Definition:
-        flag = environment.flag(name) or definition_of(item)
-        assert isinstance(flag, Flag)
-        named = named_users(flag)
-        present = () if named is None else named.users
-        then = _OPERATIONS[operation](present, users)
-        if len(then) > MAX_VALUES:
-            detail = f"would name {len(then)} users, more than {MAX_VALUES}"
-            raise BadDefinition("", detail, "too_many")
-        if set(then) == set(present):
-            return flag
-        return with_named_users(flag, then, variant)
-
-    return plan_replace("flag", name, make, expected)
-
-
-def _replace(_: Sequence[Any], users: Sequence[str]) -> list[Any]:
-    return list(dict.fromkeys(users))
-
-
-def _append(present: Sequence[Any], users: Sequence[str]) -> list[Any]:
-    return list(dict.fromkeys([*present, *users]))
-
-
-def _remove(present: Sequence[Any], users: Sequence[str]) -> list[Any]:
-    gone = set(users)
-    return [user for user in present if user not in gone]
-
-
-_OPERATIONS: Mapping[Operation, Callable[[Sequence[Any], Sequence[str]], list[Any]]] = {
-    "replace": _replace,
-    "append": _append,
-    "remove": _remove,
-}
 
 
 def read_list(document: Any) -> list[str]:

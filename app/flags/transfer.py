@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 from app.changes.model import Action
 from app.flags.cache import EnvironmentFlags, FlagCache
+from app.flags.definitions.plans import ImportItems
 from app.flags.definitions.representations import members_of
 from app.flags.errors import BadDefinition, BadEnvironment, NotExpressed
 from app.flags.model import Edit, Item, Kind
-from app.flags.writer import Definition, FlagWriter, PlannedChange, PlannedDefinition, WriteRequest
+from app.flags.writer import FlagWriter, WriteRequest
 from app.importers.flagd import read_flagd, write_flagd
 from app.importers.model import (
     DEFAULT_FLAGD_HASH,
@@ -75,8 +76,8 @@ class FlagTransfer:
 
     async def preview(self, environment: str, read: ImportedFlags) -> ImportResult:
         """Return the result of an import without writing; raises as the import does."""
-        change = await asyncio.to_thread(_change, read)
-        edits = await self.writer.preview(environment, lambda _: change)
+        plan = await asyncio.to_thread(_import_plan, read)
+        edits = await self.writer.preview(environment, plan)
         known = self.sets.environment(environment).items
         made = await in_slices(
             edits,
@@ -87,7 +88,7 @@ class FlagTransfer:
                 _next_version(known.get((edit.kind, edit.name))),
             ),
         )
-        return ImportResult(await self._with_unchanged(environment, change, made), 0)
+        return ImportResult(await self._with_unchanged(environment, plan, made), 0)
 
     async def import_flags(
         self, environment: str, read: ImportedFlags, request: WriteRequest
@@ -96,18 +97,18 @@ class FlagTransfer:
 
         Raises what `FlagWriter.write` raises.
         """
-        change = await asyncio.to_thread(_change, read)
-        items = await self.writer.write(environment, lambda _: change, request)
+        plan = await asyncio.to_thread(_import_plan, read)
+        items = await self.writer.write(environment, plan, request)
         for kind, count in Counter(item.kind for item in items).items():
             FLAG_WRITES.labels(kind).inc(count)
         revision = max((item.revision for item in items), default=0)
         made = await in_slices(
             items, lambda item: ImportedItem(item.kind, item.name, _status(item), item.version)
         )
-        return ImportResult(await self._with_unchanged(environment, change, made), revision)
+        return ImportResult(await self._with_unchanged(environment, plan, made), revision)
 
     async def _with_unchanged(
-        self, environment: str, change: PlannedChange, made: Sequence[ImportedItem]
+        self, environment: str, plan: ImportItems, made: Sequence[ImportedItem]
     ) -> Sequence[ImportedItem]:
         """Add the unchanged items to the imported ones; flags first, in the order of the file."""
         moved = {(arrival.kind, arrival.name): arrival for arrival in made}
@@ -118,7 +119,7 @@ class FlagTransfer:
             version = 0 if item is None else item.version
             return moved.get(key) or ImportedItem(*key, "unchanged", version)
 
-        return await in_slices(change, arrival)
+        return await in_slices(plan.change(), arrival)
 
     def revision(self, environment: str) -> int:
         """Return the revision an export reflects."""
@@ -196,13 +197,7 @@ def _read(
     return read_unleash(document, source_environment)
 
 
-def _change(read: ImportedFlags) -> dict[tuple[Kind, str], Definition | PlannedDefinition | None]:
-    flags = [read_flag(definition) for definition in read.flags]
-    segments = [read_segment(definition) for definition in read.segments]
-    archived = read.archived
-    return {
-        ("flag", flag.name): flag
-        if archived is None
-        else PlannedDefinition(flag, flag.name in archived)
-        for flag in flags
-    } | {("segment", segment.name): segment for segment in segments}
+def _import_plan(read: ImportedFlags) -> ImportItems:
+    return ImportItems(
+        tuple(map(read_flag, read.flags)), tuple(map(read_segment, read.segments)), read.archived
+    )

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 async def test_all_keys_that_are_older_than_a_day_are_forgotten_in_one_go(tmp_path: Path) -> None:
     state = SQLiteState(tmp_path)
     store = EmbeddedFlagStore(state, lambda: None)
-    writer = FlagWriter(store, FlagCache(store), Fingerprints(b"pepper"))
+    writer = FlagWriter(store, FlagCache(store), Fingerprints(b"pepper"), lambda *_: None)
     old, young = (
         format_timestamp(datetime.now(UTC) - timedelta(hours=hours)) for hours in (25, 23)
     )

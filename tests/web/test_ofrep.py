@@ -65,11 +65,12 @@ async def sets(tmp_path: Path, clock: Clock, state: dict[str, object]) -> AsyncI
     store = EmbeddedFlagStore(kept, log.wake)
     sets = FlagCache(store)
     evaluator = FlagEvaluator(sets, clock=clock)
-    writer = FlagWriter(store, sets, Fingerprints(bytes(32)))
+    counter = UsageCounter(store, evaluator)
+    writer = FlagWriter(store, sets, Fingerprints(bytes(32)), counter.last_evaluated_at)
     state |= {
         "authenticator": OpenAccess(),
         "evaluator": evaluator,
-        "flags": FlagService(store, sets, writer, UsageCounter(store, evaluator)),
+        "flags": FlagService(store, sets, writer, counter),
         "follower": Follower(log),
         "health": Health(),
     }

@@ -10,7 +10,7 @@ from app.flags.api.schemas import BASE, Comment
 from app.flags.errors import BadDefinition
 from app.flags.service import FlagService
 from app.flags.writer import WriteRequest
-from app.web.conditional import IfMatch
+from app.web.conditional import ANY_VERSION, IfMatch
 from app.web.openapi import NAME
 from app.web.request_state import from_state
 
@@ -45,7 +45,7 @@ def write_request(
     caller: Caller,
     comment: str = "",
     *,
-    expected: IfMatch | None = None,
+    expected: IfMatch = ANY_VERSION,
     idempotency: Idempotency | None = None,
 ) -> WriteRequest:
     return WriteRequest(
@@ -53,6 +53,6 @@ def write_request(
         comment=comment,
         request_id=caller.request_id,
         source=caller.source or None,
-        expected=expected.allows if expected is not None and expected.is_stated else None,
+        expected=expected,
         idempotency=idempotency and idempotency.by(caller.principal.actor),
     )

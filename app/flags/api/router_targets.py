@@ -13,8 +13,9 @@ from app.changes.revisions import REVISION_HEADER, min_revision_dependency
 from app.flags.api.definition_kind import FLAGS
 from app.flags.api.requests import EnvironmentParameter, FlagName, Flags, Why, write_request
 from app.flags.api.schemas import BASE, FlagTargetsOut
+from app.flags.definitions.plans import TargetOperation
 from app.flags.errors import BadDefinition
-from app.flags.targets import FlagTargets, Operation, read_lines, read_list
+from app.flags.targets import FlagTargets, read_lines, read_list
 from app.web.bodies import OCTETS, is_json, read_json, read_text
 from app.web.conditional import ExpectedVersions, IfMatch, etag
 from app.web.freshness import adds_stale_header
@@ -196,7 +197,7 @@ async def remove_targets(
 
 
 async def _write(
-    operation: Operation,
+    operation: TargetOperation,
     name: str,
     users: list[str],
     response: Response,

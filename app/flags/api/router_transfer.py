@@ -19,8 +19,8 @@ from app.changes.revisions import (
 from app.flags.api.definition_kind import FLAGS
 from app.flags.api.requests import EnvironmentParameter, write_request
 from app.flags.api.schemas import BASE, ArrivalOut, Comment, FlagImportOut, UnexpressedOut
+from app.flags.definitions.planned_edits import EXPORT
 from app.flags.transfer import ExportFormat, FlagTransfer, Format
-from app.flags.writer import EXPORT
 from app.importers.model import DEFAULT_FLAGD_HASH, FlagdHash
 from app.web.bodies import StrictOrYamlRoute
 from app.web.freshness import adds_stale_header
