@@ -1,12 +1,12 @@
 """Import of flagd's flag definitions.
 
 A targeting expression becomes rules in order: each branch of an `if` is a rule, `fractional` is a
-rollout with flagd's own hash, so that every user keeps their variant. Apart from what `jsonlogic`
-says, three things differ, for subjects that have no cohort worth keeping:
+rollout with flagd's own hash, so that every user keeps their variant. In addition to the cases in
+`jsonlogic`, evaluations differ in three cases, for subjects without a stable cohort:
 
-- only texts and whole numbers have a bucket; any other value is treated as missing;
-- a branch that yields null serves the default variant by a rule: the reason is TARGETING_MATCH;
-- what flagd answers with an error is refused.
+- only strings and integers have a bucket; any other value is treated as missing;
+- a branch that returns null serves the default variant by a rule: the reason is TARGETING_MATCH;
+- a definition that flagd answers with an error is refused.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -133,7 +133,7 @@ def _evaluators(parts: Sequence[Place]) -> dict[str, Place]:
 
 def _check_same(place: Place, other: Place) -> None:
     if place.value != other.value:
-        place.fail(f"is not what {other.pointer} says")
+        place.fail(f"differs from {other.pointer}")
 
 
 def _segments(evaluators: Mapping[str, Place], steps: Steps) -> Mapping[str, Mapping[str, Any]]:
@@ -201,7 +201,7 @@ def _variants(place: Place) -> tuple[str, Mapping[str, Any]]:
     types = {type(value) for value in variants.values()}
     kind = next((kind for kind, accepted in _KINDS.items() if types <= {*accepted}), None)
     if kind is None:
-        place.fail("are not values of one type")
+        place.fail("have values of different types")
     return kind, variants
 
 
@@ -239,7 +239,9 @@ def _description_members(place: Place, inherited: Mapping[str, Any]) -> dict[str
     for name, value in metadata.items():
         if name not in DESCRIBED:
             if not name or "=" in name or not isinstance(value, (str, int, float)):
-                place.fail(f"{quote(name)} cannot be a tag: a name, and a text, number or boolean")
+                place.fail(
+                    f"{quote(name)} cannot be a tag: its value is not a string, number or boolean"
+                )
             tags.append(metadata_tag(name, value))
     return {**described, "tags": [tag for tag in tags if tag]}
 
@@ -293,12 +295,12 @@ class _Subjects:
         operands = [self.logic.operand(one) for one in found[1]]
         *before, last = operands or [Const("")]
         if any(isinstance(one, Var) for one in before):
-            place.fail("buckets by more than one attribute, or by one with something behind it")
+            place.fail("buckets by several attributes, or by an attribute with a suffix")
         salt = "".join(_text(place, one) for one in before)
         if isinstance(last, Const):
             return Const(salt + _text(place, last))
         if not salt and self.version == "v3":
-            place.fail("makes a text of an attribute: name the attribute alone")
+            place.fail("converts an attribute to a string: name only the attribute")
         return _Bucketing(self._by_value, last.path, salt, salt + _text(place, last))
 
     def _read_value(self, place: Place) -> _Bucketing | Const:
@@ -353,7 +355,7 @@ class _Rules:
         self._logic.steps.take(place)
         place = self._logic.follow_reference(place)
         if depth > MAX_DEPTH or len(self._rules) > _MAX_RULES:
-            self._notes.add(place, "makes too many rules")
+            self._notes.add(place, "expands to too many rules")
             return
         applied = operation(place)
         if applied is None:
@@ -370,7 +372,7 @@ class _Rules:
             yes, no = Place("true", place.pointer), Place("false", place.pointer)
             self._add_branches([(place, yes), (None, no)], guard, depth)
         else:
-            self._notes.add(place, f"{quote(name)} yields no variant that is known beforehand")
+            self._notes.add(place, f"{quote(name)} returns variants that are not known in advance")
 
     def _add_branches(
         self, paths: list[tuple[Place | None, Place]], guard: Sequence[Condition], depth: int
@@ -400,7 +402,7 @@ class _Rules:
             self._rules.append(_Rule(when, serve, implied))
 
     def _end_path(self, guard: Sequence[Condition]) -> None:
-        """End a path that yields nothing: the default variant, or else the caller's default."""
+        """End a path without a result: with the default variant, else the caller's default."""
         if self._default is not None:
             self._add(guard, {"variant": self._default}, implied=True)
         else:
@@ -412,7 +414,7 @@ class _Rules:
         with self._notes.catching():
             bucketing, fractions = _read_fractional(self._subjects, place, arguments)
             if not sum(one.weight for one in fractions):
-                place.fail("has weights that add up to nothing")
+                place.fail("has weights with the sum 0")
             self._split(place, bucketing, fractions, guard, depth)
 
     def _split(
@@ -433,7 +435,7 @@ class _Rules:
             if found is None:
                 continue
             if found[0] not in ("if", "?:") or depth > MAX_DEPTH or len(self._rules) > _MAX_RULES:
-                one.variant.fail("is neither a variant nor a choice of variants")
+                one.variant.fail("is neither a variant nor an `if` that returns variants")
             for condition, result in branches(found[1], one.variant):
                 holds = ALWAYS if condition is None else self._logic.holds(condition)
                 chosen = [
@@ -461,7 +463,7 @@ class _Rules:
         if place.value is not None:
             return self._variant(place)
         if self._default is None:
-            place.fail("yields nothing, and there is no default variant to say so")
+            place.fail("returns null, and the flag has no default variant")
         return self._default
 
     def _roll_out(
@@ -509,7 +511,7 @@ def _read_fractional(
         arguments = arguments[1:]
     fractions = [_fraction(one) for one in arguments]
     if sum(one.weight for one in fractions) > _LARGEST_TOTAL:
-        place.fail(f"has weights that add up to more than {_LARGEST_TOTAL}")
+        place.fail(f"has weights whose sum is more than {_LARGEST_TOTAL}")
     return bucketing, fractions
 
 
@@ -521,7 +523,7 @@ def _holds_fraction(
     logic.steps.take(place, len(fractions))
     for one in fractions:
         if operation(logic.follow_reference(one.variant)) is not None:
-            one.variant.fail("depends on the context, within a condition")
+            one.variant.fail("is computed from the context, which is not supported in a condition")
     ends = list(accumulate(one.weight for one in fractions))
     spans = [
         (end - one.weight, end)
@@ -542,7 +544,7 @@ def _holds_fraction(
 
     def below(bucket: int) -> Condition:
         if bucket * _SHARES % total:
-            place.fail("has shares that are no multiples of 0.001 percent, within a condition")
+            place.fail("has shares that are not multiples of 0.001 percent, as a condition needs")
         return {
             "rollout": {
                 "by": bucketing.by,
@@ -568,7 +570,7 @@ def _fraction(place: Place) -> _Fraction:
         place.fail("names no variant")
     weight = parts[1].value if len(parts) > 1 else 1
     if type(weight) is not int:
-        parts[1].fail("is not a whole number")
+        parts[1].fail("is not an integer")
     return _Fraction(parts[0], max(weight, 0))
 
 
@@ -576,7 +578,7 @@ def _hash_input(place: Place, operand: Const | Var) -> str | int | None:
     """Return the hash input for a constant, or for a missing attribute."""
     value = operand.default if isinstance(operand, Var) else operand.value
     if isinstance(value, (bool, float)):
-        place.fail("buckets by something else than a text or a whole number")
+        place.fail("buckets by a value that is neither a string nor an integer")
     return value
 
 

@@ -1,9 +1,9 @@
-"""Flags, written as flagd's definitions.
+"""Export of flags as flagd's definitions.
 
-What flagd cannot say is reported by its place in the flag: shares by a hash not flagd's own,
-windows of time, progressive rollouts, prerequisites, patterns, networks, moments and letters of
-either case. Where both say nearly the same, flagd takes a little more: true and false count as
-numbers, and `v1.2` is a version.
+What flagd cannot express is reported by its place in the flag: shares by a hash that flagd does
+not have, time windows, progressive rollouts, prerequisites, patterns, networks, times and
+comparisons that ignore case. Some conditions match slightly more in flagd: true and false count
+as numbers, and `v1.2` is a version.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ _SUBJECTS: Final = ("user_id", "targetingKey")
 
 
 class _Method(NamedTuple):
-    """How the flagd buckets that is written for."""
+    """How the target flagd assigns buckets."""
 
     version: FlagdHash
     redraws: bool
@@ -108,7 +108,7 @@ def _segment(segment: Segment) -> Any:
 
 def _flag(flag: Flag, method: _Method) -> dict[str, Any]:
     if flag.prerequisites:
-        raise _CannotSayError("/prerequisites", "flagd knows no prerequisites")
+        raise _CannotSayError("/prerequisites", "flagd has no prerequisites")
     is_fixed = not flag.enabled and flag.off_variant is not None
     members: dict[str, Any] = {
         # A disabled flag serves the caller's default there; a variant is served as the only one.
@@ -136,7 +136,7 @@ def _flag(flag: Flag, method: _Method) -> dict[str, Any]:
 def _rule(flag: Flag, rule: Rule, pointer: str, method: _Method) -> list[Any]:
     """Return the condition and the result of a rule, as `if` takes them."""
     if rule.active is not None:
-        raise _CannotSayError(f"{pointer}/active", "flagd knows no windows of time")
+        raise _CannotSayError(f"{pointer}/active", "flagd has no time windows")
     when = True if rule.when is None else _logic(rule.when, f"{pointer}/when")
     match rule.serve:
         case Fixed(variant):
@@ -148,7 +148,7 @@ def _rule(flag: Flag, rule: Rule, pointer: str, method: _Method) -> list[Any]:
             at = f"{pointer}/serve/rollout"
             return [_both(when, is_there), _rollout(flag, rollout, at, method)]
         case _:
-            raise _CannotSayError(f"{pointer}/serve", "flagd knows no progressive rollouts")
+            raise _CannotSayError(f"{pointer}/serve", "flagd has no progressive rollouts")
 
 
 def _both(when: Any, is_there: Any) -> Any:
@@ -171,7 +171,7 @@ def _rollout(flag: Flag, rollout: Rollout, pointer: str, method: _Method) -> dic
     if stated != method.version and method.redraws:
         return _redrawn(rollout, pointer)
     if stated is None:
-        reason = f"flagd cannot compute {rollout.hash}; redraw=true keeps the shares alone"
+        reason = f"flagd cannot compute {rollout.hash}; redraw=true keeps only the shares"
         raise _CannotSayError(f"{pointer}/hash", reason)
     if stated != method.version:
         reason = f"{rollout.hash} is version {stated[1]} of flagd's hash: export with hash={stated}"
@@ -179,9 +179,9 @@ def _rollout(flag: Flag, rollout: Rollout, pointer: str, method: _Method) -> dic
     parts = [[found.variant, found.end - found.start] for found in rollout.ranges]
     if rollout.hash == "flagd-2":
         if rollout.salt != flag.name:
-            raise _CannotSayError(f"{pointer}/salt", "flagd salts by the name of the flag")
+            raise _CannotSayError(f"{pointer}/salt", "flagd uses the name of the flag as the salt")
         if rollout.by not in _SUBJECTS:
-            raise _CannotSayError(f"{pointer}/by", "flagd-2 buckets by the targeting key")
+            raise _CannotSayError(f"{pointer}/by", "the hash flagd-2 buckets by the targeting key")
         return {"fractional": parts}
     subject = _attribute(rollout.by, f"{pointer}/by")
     if rollout.hash == "flagd-1":
@@ -206,7 +206,7 @@ def _redrawn(rollout: Rollout, pointer: str) -> dict[str, Any]:
 def _attribute(path: str, pointer: str) -> dict[str, str]:
     first, *others = path.split(".")
     if first == "$flagd" or any(name == "length" or name.isdigit() for name in others):
-        raise _CannotSayError(pointer, f"flagd reads {path!r} as something else")
+        raise _CannotSayError(pointer, f"flagd interprets the path {path!r} differently")
     return {"var": "targetingKey" if path in _SUBJECTS else path}
 
 
@@ -223,7 +223,7 @@ def _logic(condition: Condition, pointer: str) -> Any:
         case Comparison():
             return _comparison(condition, pointer)
         case _:
-            raise _CannotSayError(pointer, "flagd knows no rollout as a condition")
+            raise _CannotSayError(pointer, "flagd has no rollouts in conditions")
 
 
 def _combination(name: str, inner: Sequence[Condition], pointer: str, *, empty: bool) -> Any:
@@ -234,10 +234,10 @@ def _combination(name: str, inner: Sequence[Condition], pointer: str, *, empty: 
 
 def _comparison(test: Comparison, pointer: str) -> Any:
     if test.case_insensitive:
-        raise _CannotSayError(f"{pointer}/case_insensitive", "flagd always compares texts by case")
+        raise _CannotSayError(f"{pointer}/case_insensitive", "flagd compares case-sensitively")
     written = _TESTS.get(test.op)
     if written is None:
-        raise _CannotSayError(f"{pointer}/op", f"flagd has no {test.op}")
+        raise _CannotSayError(f"{pointer}/op", f"flagd has no operator {test.op}")
     return written(_attribute(test.attribute, f"{pointer}/attribute"), test, pointer)
 
 
@@ -258,7 +258,7 @@ def _part(attribute: _Attribute, test: Comparison, _: str) -> Any:
 
 
 def _contains(attribute: _Attribute, test: Comparison, pointer: str) -> Any:
-    """flagd's `in` looks into texts and lists: only a text starts with an empty one."""
+    """flagd's `in` searches strings and lists: only a string starts with an empty string."""
     for number, value in enumerate(test.values):
         if isinstance(value, bool) or not isinstance(value, (str, int)):
             raise _CannotSayError(

@@ -1,11 +1,11 @@
 """JsonLogic, as flagd evaluates it, as conditions.
 
-JsonLogic compares loosely: 18 equals "18", what is missing counts as 0. Everything of that is said
-here in so many words, or refused. Apart from it are only
+JsonLogic compares loosely: 18 equals "18", and a missing attribute counts as 0. The conditions say
+so explicitly, or the import refuses the expression. They differ from flagd in three cases:
 
-- lists and objects, which are compared with a text, a number or a boolean: they never are equal;
-- texts that spell a number with spaces or underscores: they are no numbers;
-- 0 and false, compared with null: only what is missing is null.
+- lists and objects are never equal to a string, a number or a boolean;
+- a string that spells a number with spaces or underscores is not a number;
+- 0 and false do not equal null: only a missing attribute is null.
 """
 
 import operator
@@ -38,10 +38,10 @@ _MAX_STEPS_OF_ALL: Final = 100_000
 _NUMERAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _NOT_A_NUMBER = float("nan")
 LEGACY_FRACTION: Final = (
-    "'fractionalEvaluation' buckets by another hash (XXH3), whose cohorts cannot be kept here: "
-    "replace it with 'fractional' in flagd first, which draws new cohorts there"
+    "'fractionalEvaluation' buckets by another hash (XXH3), whose cohorts cannot be kept: "
+    "first replace it with 'fractional' in flagd, which creates new cohorts there"
 )
-_EITHER_WAY = "flagd's implementations disagree about what is missing: use === or !"
+_EITHER_WAY = "flagd's implementations disagree about missing attributes: use === or !"
 
 Scalar = str | int | float | bool | None
 
@@ -74,11 +74,11 @@ class Steps:
         self._of_one = _MAX_STEPS
 
     def take(self, place: Place, amount: int = 1) -> None:
-        """Raise DefinitionError where it becomes too much."""
+        """Take steps from the budget; raises DefinitionError if it is used up."""
         self._of_one -= amount
         self._of_all -= amount
         if self._of_one < 0 or self._of_all < 0:
-            place.fail("is too much to be read, with all that is referred to")
+            place.fail("is too large, together with everything it refers to")
 
 
 def operation(place: Place) -> tuple[str, list[Place]] | None:
@@ -122,7 +122,7 @@ class Logic:
         """Says for whom a `fractional` yields something truthy."""
 
     def follow_reference(self, place: Place) -> Place:
-        """Follow references to $evaluators; one that leads nowhere stays."""
+        """Follow references to $evaluators; an unknown reference is returned unchanged."""
         for _ in range(MAX_DEPTH):
             found = operation(place)
             if found is None or found[0] != "$ref":
@@ -140,7 +140,7 @@ class Logic:
         """
         self.steps.take(place)
         if depth > MAX_DEPTH:
-            return self._notes.refuse(place, "is nested too deep")
+            return self._notes.refuse(place, "is nested too deeply")
         found = operation(place)
         if found is not None and found[0] == "$ref" and self._is_segment(place.value["$ref"]):
             self.used.add(place.value["$ref"])
@@ -164,7 +164,7 @@ class Logic:
         if name == "fractionalEvaluation":
             return self._notes.refuse(place, LEGACY_FRACTION)
         if reads is None:
-            return self._notes.refuse(place, f"{quote(name)} has no equal here")
+            return self._notes.refuse(place, f"{quote(name)} has no equivalent in Pilothouse")
         try:
             return reads(self, place, arguments)
         except DefinitionError as error:
@@ -198,11 +198,11 @@ class Logic:
         found = operation(place)
         if found is None:
             if isinstance(place.value, (Mapping, list)):
-                place.fail("is compared, but is not a text, number, boolean or null")
+                place.fail("cannot be compared: it is not a string, number, boolean or null")
             return Const(place.value)
         name, arguments = found
         if name != "var":
-            place.fail("is compared, but is neither an attribute nor a value")
+            place.fail("cannot be compared: it is neither an attribute nor a value")
         return self._variable(place, arguments)
 
     def _variable(self, place: Place, arguments: list[Place]) -> Operand:
@@ -212,13 +212,15 @@ class Logic:
         if path == "$flagd.flagKey" and self._flag_key is not None:
             return Const(self._flag_key)
         if path == "$flagd" or path.startswith("$flagd."):
-            place.fail(f"{quote(path)} has no equal here")
+            place.fail(f"{quote(path)} has no equivalent in Pilothouse")
         if any(part == "length" or part.isdigit() for part in path.split(".")[1:]):
-            place.fail(f"{quote(path)} counts or picks items, which has no equal here")
+            place.fail(
+                f"{quote(path)} counts or selects items, which has no equivalent in Pilothouse"
+            )
         read_attribute(Place(path, arguments[0].pointer if arguments else place.pointer))
         default = arguments[1] if len(arguments) > 1 else Place(None)
         if isinstance(default.value, (Mapping, list)):
-            default.fail("is not a text, number, boolean or null")
+            default.fail("is not a string, number, boolean or null")
         return Var(path, default.value)
 
     def _two(self, place: Place, arguments: list[Place]) -> tuple[Operand, Operand]:
@@ -257,7 +259,7 @@ class Logic:
 
     def _order_condition(self, place: Place, arguments: list[Place], name: str) -> Condition:
         if len(arguments) < 2:  # noqa: PLR2004
-            place.fail("compares with nothing")
+            place.fail("has fewer than two arguments")
         operands = [self.operand(one) for one in arguments[:3]]
         if len(operands) == 3 and operands[2] == Const(None):  # noqa: PLR2004
             operands.pop()
@@ -283,10 +285,10 @@ class Logic:
 
     def _part(self, place: Place, arguments: list[Place], name: str) -> Condition:
         if len(arguments) != 2:  # noqa: PLR2004
-            place.fail("takes two arguments")
+            place.fail("needs two arguments")
         text, part = self._two(place, arguments)
         if isinstance(part, Var) or isinstance(text, Const):
-            place.fail("compares something else than an attribute with a text")
+            place.fail("must compare an attribute with a constant")
         if not isinstance(part.value, str):
             return NEVER
         says = str.startswith if name == "starts_with" else str.endswith
@@ -295,12 +297,12 @@ class Logic:
 
     def _version(self, place: Place, arguments: list[Place]) -> Condition:
         if len(arguments) != 3:  # noqa: PLR2004
-            place.fail("takes three arguments")
+            place.fail("needs three arguments")
         version, sign, wanted = (self.operand(one) for one in arguments)
         if not isinstance(version, Var) or version.default is not None:
-            place.fail("compares something else than an attribute with a version")
+            place.fail("must compare an attribute without a default")
         if not isinstance(wanted, Const) or not isinstance(sign, Const):
-            place.fail("compares with something else than a version")
+            place.fail("must compare with a constant version")
         full = full_version(str(wanted.value))
         key = version_key(full)
         if key is None:
@@ -336,7 +338,7 @@ BOOLEAN: Final = frozenset(["!", "!!", "==", "!=", "===", "!==", "<", "<=", ">",
 
 
 def is_truthy(value: object) -> bool:
-    """JsonLogic: objects are, empty lists are not."""
+    """Return the truth of a value in JsonLogic: objects are true, empty lists are false."""
     return True if isinstance(value, Mapping) else bool(value)
 
 
@@ -406,7 +408,7 @@ def _equal_spellings(place: Place, text: str) -> list[Any]:
     number = number_of(text)
     if number != number:  # noqa: PLR0124 - not a number
         if _looks_numeric(text):
-            place.fail(f"whether {quote(text)} is a number, flagd's implementations disagree")
+            place.fail(f"flagd's implementations disagree whether {quote(text)} is a number")
         return [text]
     booleans = [bool(number)] if number in (0, 1) else []
     return [text, *([number] if abs(number) < float("inf") else []), *booleans]
@@ -432,10 +434,10 @@ def _in_order(place: Place, left: Operand, right: Operand, name: str) -> Conditi
     if isinstance(left, Const):
         left, right, name = right, left, _TURNED[name]
     if isinstance(left, Const) or isinstance(right, Var):
-        place.fail("orders something else than an attribute and a number")
+        place.fail("must compare an attribute with a number")
     limit = right.value
     if limit is None or isinstance(limit, str):
-        place.fail("orders by something else than a number")
+        place.fail("must compare with a number")
     limit = +limit
     holds = _ORDERS[name]
     booleans = [value for value in (True, False) if holds(value, limit)]
@@ -456,10 +458,10 @@ def _among(needle: Operand, values: Sequence[Scalar]) -> Condition:
 
 def _inside(place: Place, needle: Operand, haystack: Operand) -> Condition:
     if isinstance(needle, Var) or isinstance(haystack, Const):
-        place.fail("looks for something else than a value in an attribute")
+        place.fail("must look for a constant in an attribute")
     wanted = needle.value
     if isinstance(wanted, bool) or not isinstance(wanted, (str, int)):
-        place.fail("looks in an attribute for something else than a text or a whole number")
+        place.fail("must look for a string or an integer in an attribute")
     ways = [comparison_json(haystack.path, "contains", str(wanted))]
     ways.append(comparison_json(haystack.path, "includes", wanted))
     missing = isinstance(haystack.default, str) and str(wanted) in haystack.default
@@ -487,4 +489,4 @@ def _on_version(sign_at: Place, path: str, sign: str, version: str) -> Condition
 
 
 def _unknown_sign(place: Place, sign: str) -> NoReturn:
-    place.fail(f"{quote(sign)} compares no versions")
+    place.fail(f"{quote(sign)} is not an operator for versions")

@@ -23,7 +23,7 @@ NEVER: Condition = {"any": []}
 
 @dataclass(frozen=True, slots=True)
 class UnexpressedNote:
-    """Something of `flag` that has no equal here.
+    """A part of `flag` that has no equivalent.
 
     `pointer` is its place (RFC 6901): in the document that was read, or in the flag to be written.
     """
@@ -67,7 +67,7 @@ class Notes:
 
     @contextmanager
     def catching(self) -> Iterator[None]:
-        """Note a flaw in the document that is read, in its place."""
+        """Add a note for a DefinitionError in the block, with its place."""
         try:
             yield
         except DefinitionError as error:

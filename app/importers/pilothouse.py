@@ -64,9 +64,9 @@ def read_own(document: Any) -> ImportedFlags:
     place = Place(document)
     place.object(("format", "version", "environment", "flags", "segments"))
     if (stated := place.member("format")).value != FORMAT:
-        stated.fail(f"is not {FORMAT!r}: this file is of another system", "unknown_format")
+        stated.fail(f"is not {FORMAT!r}: the file is from another system", "unknown_format")
     if (stated := place.member("version")).value != VERSION or stated.value is True:
-        stated.fail(f"is not {VERSION}: the file is of another release", "unknown_version")
+        stated.fail(f"is not {VERSION}: the file is from another release", "unknown_version")
     flags: list[dict[str, Any]] = []
     archived: set[str] = set()
     for one in _items(place, "flags"):
@@ -100,5 +100,5 @@ def _refuse_twice(place: Place, kind: str, items: Sequence[Mapping[str, Any]]) -
     for number, members in enumerate(items):
         if members["name"] in names:
             named = place.at(kind).item(number).at("name")
-            named.fail("names another one in this file already", "duplicate")
+            named.fail("occurs twice in this file", "duplicate")
         names.add(members["name"])

@@ -73,7 +73,7 @@ def read_unleash(document: Any, environment: str | None = None) -> ImportedFlags
     made: dict[str, _Conversion] = {}
     for feature in features:
         if feature.name in made:
-            made[feature.name].notes.add(feature.place, "is there a second time")
+            made[feature.name].notes.add(feature.place, "is defined twice")
         else:
             made[feature.name] = _convert_feature(feature, gates)
     for feature in features:
@@ -220,7 +220,7 @@ def _add_prerequisites(feature: Feature, made: Mapping[str, _Conversion]) -> Non
         with child.notes.catching():
             needs.append(_prerequisite(dependency, made))
     if sum(len(need["variants"]) for need in needs) > _MANY_VARIANTS:
-        child.notes.add(feature.place, f"needs more than {_MANY_VARIANTS} variants of its parents")
+        child.notes.add(feature.place, f"depends on more than {_MANY_VARIANTS} variants")
     if not child.notes.found:
         child.definition["prerequisites"] = needs
         check_flag(child.definition, feature.place, child.notes)
@@ -232,19 +232,21 @@ def _prerequisite(dependency: Place, made: Mapping[str, _Conversion]) -> dict[st
     if parent is None:
         dependency.at("feature").fail(f"there is no feature {name!r}")
     if parent.notes.found:
-        dependency.at("feature").fail(f"{name!r} cannot be imported itself")
+        dependency.at("feature").fail(f"{name!r} cannot be imported")
     if parent.has_parents:
-        dependency.at("feature").fail(f"{name!r} depends on another: to Unleash, it never is on")
+        dependency.at("feature").fail(
+            f"{name!r} depends on another feature: Unleash never enables it"
+        )
     if parent.hashes_requested_name:
         dependency.at("feature").fail(
-            f"{name!r} has a rollout without a groupId: each child differs"
+            f"{name!r} has a rollout without a groupId: it differs for each child"
         )
     expected = dependency.at("enabled")
     wanted = dependency.at("variants")
     names = [] if wanted.value is None else [one.text() for one in wanted.items(1000)]
     if expected.value is not None and not expected.boolean():
         if names:
-            wanted.fail("are asked of a feature that has to be off")
+            wanted.fail("are required of a feature that must be off")
         return {"flag": name, "variants": [parent.off]}
     return {
         "flag": name,
@@ -254,7 +256,9 @@ def _prerequisite(dependency: Place, made: Mapping[str, _Conversion]) -> dict[st
 
 def _parent_variants(place: Place, names: Sequence[str], parent: _Conversion) -> list[str]:
     if parent.serves_no_variant() and OFF not in names:
-        place.fail("are asked of a feature that may be on without one: Unleash's SDKs disagree")
+        place.fail(
+            "are required of a feature that can be on without a variant: Unleash's SDKs disagree"
+        )
     known = [made for name in names for made in parent.named.get(name, [])]
     if OFF in names and parent.serves_no_variant():
         known.append(parent.on)
@@ -275,5 +279,5 @@ def _leave_out_children(features: Sequence[Feature], made: Mapping[str, _Convers
                     break  # its members may be of any type
                 parent = made[dependency.at("feature").value]
                 if parent.notes.found:
-                    child.notes.add(dependency.at("feature"), "cannot be imported itself")
+                    child.notes.add(dependency.at("feature"), "cannot be imported")
                     changed = True

@@ -1,13 +1,13 @@
 r"""Constraints, segments and rollouts of Unleash as conditions.
 
-Contexts hold texts, as Unleash's do. `userId` is `user_id` here, every other name stays. What is
-said here differs from one of Unleash's SDKs or another in this alone:
+Contexts hold texts, as Unleash's do. `userId` becomes `user_id`; every other name stays. The
+conditions differ from some SDKs of Unleash in these cases only:
 
 - case_insensitive folds `ss` and `ß` into one;
 - an IPv4 address that is written as IPv6 (::ffff:10.0.0.1) is in the networks of the IPv4 address;
 - `\d`, `\w`, `\s` and `\b` of a REGEX are ASCII, as in RE2;
 - NUM_EQ compares exactly, Unleash to 15 digits;
-- where stickiness falls back to chance, no subject matches.
+- where stickiness falls back to a random value, no subject matches.
 """
 
 import math
@@ -90,7 +90,7 @@ class ConstraintReader:
 
     def _add_segment(self, tests: _Tests, number: Place, notes: Notes, used: set[int]) -> None:
         if number.value not in self._places:
-            notes.add(number, "is not one of the segments")
+            notes.add(number, "is not the id of a segment in this file")
             return
         if number.value not in self._read:
             self._read[number.value] = _read_segment(number.value, self._places[number.value])
@@ -113,7 +113,7 @@ def _distinct(numbers: Iterable[Place]) -> Iterable[Place]:
 
 def whole_number(place: Place) -> int:
     if type(place.value) is not int:
-        place.fail("is not a whole number")
+        place.fail("is not an integer")
     return place.value
 
 
@@ -131,11 +131,11 @@ def _read_segment(number: int, place: Place) -> _Segment:
     definition: dict[str, Any] = {"name": f"unleash-{number}"}
     with notes.catching():
         if not place.has("constraints"):
-            place.fail("comes without its constraints, as exports do: add them")
+            place.fail("has no constraints, because exports omit them: add them")
         for constraint in optional_items(place, "constraints"):
             _add(tests, constraint, notes)
         if len(tests.clock) > _MANY_MOMENTS:
-            place.fail(f"tests the clock more than {_MANY_MOMENTS} times")
+            place.fail(f"compares the current time more than {_MANY_MOMENTS} times")
         definition["description"] = optional_text(place, "name")
         definition["when"] = when_of(all_of(tests.conditions))
         if not notes.found:
@@ -165,7 +165,7 @@ def _add(tests: _Tests, constraint: Place, notes: Notes) -> None:
         name = constraint.member("operator").text()
         reads = _OPERATORS.get(name)
         if reads is None:
-            constraint.at("operator").fail(f"{quote(name)} has no equal here")
+            constraint.at("operator").fail(f"{quote(name)} has no equivalent in Pilothouse")
         holds = reads(attribute, constraint)
         is_inverted = bool(constraint.at("inverted").value)
         holds = negation_of(holds) if is_inverted else holds
@@ -173,7 +173,7 @@ def _add(tests: _Tests, constraint: Place, notes: Notes) -> None:
             tests.conditions.append(holds)
             return
         if name not in ("DATE_AFTER", "DATE_BEFORE"):
-            constraint.at("operator").fail("compares the clock with something else than a moment")
+            constraint.at("operator").fail("must compare the current time with a time")
         tests.clock.append(holds)
         starts = (name == "DATE_AFTER") is not is_inverted
         (tests.after if starts else tests.before).append(constraint.at("value").text())
@@ -185,9 +185,9 @@ def attribute_of(place: Place) -> str:
     if name == "userId":
         return USER
     if "." in name:
-        place.fail(f"{quote(name)} would be a path into the context")
+        place.fail(f"{quote(name)} would be read as a path into the context")
     if name in _TAKEN:
-        place.fail(f"{quote(name)} is the subject's own name here")
+        place.fail(f"{quote(name)} is reserved for the subject")
     return read_attribute(place)
 
 
@@ -223,7 +223,7 @@ def _number(*ops: str) -> Callable[[str, Place], Condition]:
         at = constraint.member("value")
         text = at.text()
         if not _NUMBER.fullmatch(text) or math.isinf(float(text)):
-            at.fail(f"{quote(text)} is not a number for all of Unleash's SDKs")
+            at.fail(f"{quote(text)} is not a number in every SDK of Unleash")
         limit = float(text)
         plain = int(limit) if limit == int(limit) else limit
         return all_of([comparison_json(attribute, op, plain, loose=True) for op in ops])
@@ -276,7 +276,7 @@ def _inside(attribute: str, found: list[tuple[Place, str]]) -> Condition:
         except ValueError:
             continue
         if _MASKED.search(text):
-            place.fail(f"{quote(text)} has a mask or a zone: write the length of the prefix")
+            place.fail(f"{quote(text)} has a mask or a zone: state the length of the prefix")
         networks.append(text)
     return comparison_json(attribute, "cidr", *networks) if networks else NEVER
 
@@ -309,7 +309,7 @@ def _strategy(feature: str, strategy: Place, notes: Notes) -> Condition:
         name = strategy.member("name").text()
         reads = _STRATEGIES.get(name)
         if reads is None:
-            strategy.at("name").fail(f"strategy {quote(name)} has no equal here")
+            strategy.at("name").fail(f"strategy {quote(name)} has no equivalent in Pilothouse")
         return reads(feature, strategy, parameters_of(strategy))
     return NEVER
 
@@ -347,7 +347,7 @@ def _percent(place: Place) -> int:
     text = str(place.value) if type(place.value) is int else place.text()
     found = _PERCENT.fullmatch(text)
     if found is None:
-        place.fail("is not a whole percentage")
+        place.fail("is not an integer percentage")
     return int(found[1])
 
 
@@ -366,7 +366,7 @@ def _gradual(by: str) -> Callable[[str, Place, Place], Condition]:
 
 def _random_share(place: Place, percent: int) -> Condition:
     if 0 < percent < 100:  # noqa: PLR2004
-        place.fail("draws lots each time it is asked: nobody has a cohort to keep")
+        place.fail("is random at every evaluation: it has no stable cohort to import")
     return ALWAYS if percent else NEVER
 
 

@@ -35,11 +35,11 @@ def choose_backup(place: Place, environment: str | None) -> Place:
             pair.fail("is not a pair of an environment and its document")
         name = parts[0].text()
         if name in found:
-            parts[0].fail(f"{quote(name)} is there a second time")
+            parts[0].fail(f"{quote(name)} occurs twice")
         found[name] = parts[1]
     names = ", ".join(sorted(found))
     if environment is None and len(found) != 1:
-        place.fail(f"is of several environments, choose one: {names}" if found else "is empty")
+        place.fail(f"has several environments, choose one: {names}" if found else "is empty")
     if environment is not None and environment not in found:
         place.fail(f"{quote(environment)} is not one of the environments: {names}")
     chosen = found[environment] if environment is not None else next(iter(found.values()))
@@ -54,7 +54,7 @@ def read_clients(place: Place) -> list[Feature]:
         name = one.member("name").text()
         notes = Notes(name)
         if one.has("strategy") and not one.has("strategies"):
-            notes.add(one.at("strategy"), "is of a time when features had one strategy")
+            notes.add(one.at("strategy"), "is from a release in which features had one strategy")
         features.append(
             Feature(
                 name,
@@ -101,7 +101,7 @@ class _Export:
         notes = Notes(name)
         states = self.states.get(name, ())
         if len(states) != 1:
-            notes.add(place, "is not there once in this environment")
+            notes.add(place, "does not have exactly one state in this environment")
         found = self.strategies.get(name, ())
         strategies = [self._current_form(one) for one in found if not one.at("disabled").value]
         if found and not strategies:
@@ -157,7 +157,7 @@ def _environment(place: Place, found: Sequence[Place], wanted: str | None) -> st
     """Exports name the environment of a state; that of a strategy is left out if there is one."""
     names = sorted({one.at("environment").text() for one in found if one.has("environment")})
     if wanted is None and len(names) > 1:
-        place.fail(f"are of several environments, choose one: {', '.join(names)}")
+        place.fail(f"have several environments, choose one: {', '.join(names)}")
     if wanted is not None and names and wanted not in names:
         place.fail(f"{quote(wanted)} is not one of the environments: {', '.join(names)}")
     if len(names) > 1:

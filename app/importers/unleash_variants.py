@@ -45,9 +45,9 @@ class Variants:
         """Return the name a variant has here."""
         name = place.member("name").text()
         if name in (OFF, ON):
-            place.at("name").fail(f"{quote(name)} is what a flag without a variant serves here")
+            place.at("name").fail(f"{quote(name)} is reserved for flags without variants")
         if ANOTHER.search(name):
-            place.at("name").fail(f"{quote(name)} ends like the name of a second payload here")
+            place.at("name").fail(f"{quote(name)} ends like the name that a second payload gets")
         payload = _payload(place.at("payload"))
         if (name, payload) not in self._made:
             names = self.named.setdefault(name, [])
@@ -90,7 +90,7 @@ def _text(payload: _Payload) -> str:
 def _structure(payload: _Payload) -> Any:
     found = strict_json.loads(payload.value, max_depth=_DEEPEST_PAYLOAD, exact=True)
     if not isinstance(found, (dict, list)):
-        raise ValueError("is no object")  # noqa: TRY004 - as the parser has it
+        raise ValueError("is not an object")  # noqa: TRY004 - as the parser has it
     return found
 
 
@@ -111,7 +111,7 @@ _TYPES: Final[Sequence[tuple[str, set[str], Callable[[_Payload], Any], Any]]] = 
 def rules(gates: Sequence[Constraint], found: Sequence[Served], place: Place) -> list[Rule]:
     """Return the variants served where one of the constraints holds."""
     if len(gates) * len(found) > MAX_RULES:
-        place.fail(f"makes more than {MAX_RULES} rules")
+        place.fail(f"expands to more than {MAX_RULES} rules")
     return [
         rule_of(Constraint(all_of([gate.when, condition]), gate.active), serve)
         for gate in gates
@@ -135,9 +135,7 @@ def served_by_strategy(
 ) -> Sequence[Served]:
     for variant in found:
         if variant.at("overrides").value:
-            variant.at("overrides").fail(
-                "belong to a strategy: some of Unleash's SDKs pass them over"
-            )
+            variant.at("overrides").fail("belong to a strategy: some SDKs of Unleash ignore them")
     parameters = parameters_of(strategy)
     group = parameters.at("groupId")
     salt = feature if group.value is None else group.text()
@@ -165,7 +163,9 @@ def _by_bucket(
     weights = [(variants.add(one), _weight(one.member("weight"))) for one in found]
     named = [(name, weight) for name, weight in weights if weight]
     if not 0 < sum(weight for _, weight in named) <= _LARGEST_TOTAL:
-        found[0].at("weight").fail("adds up with the others to nothing, or to too much")
+        found[0].at("weight").fail(
+            "has an invalid sum together with the other weights: 0, or too large"
+        )
     first: Served = ({"all": []}, {"variant": named[0][0]})
     if len(named) == 1:
         return [first]
@@ -185,11 +185,11 @@ def _subjects(sticky: Place) -> list[str]:
     if sticky.value in (None, "default"):
         return [USER, SESSION]
     if sticky.value == "random":
-        sticky.fail("draws lots each time it is asked: nobody has a variant to keep")
+        sticky.fail("is random at every evaluation: it has no stable cohorts to import")
     return [attribute_of(sticky)]
 
 
 def _weight(place: Place) -> int:
     if type(place.value) is not int or place.value < 0:
-        place.fail("is not a whole number")
+        place.fail("is not an integer")
     return place.value

@@ -249,7 +249,7 @@ def test_what_would_grow_beyond_measure_is_reported_and_harms_no_other(
     imported = read_flagd({**document, "$evaluators": {"loop": {"if": EITHER}}})
 
     assert [found["name"] for found in imported.flags] == ["good"]
-    assert "is too much to be read, with all that is referred to" in {
+    assert "is too large, together with everything it refers to" in {
         note.reason for note in imported.report if note.flag == "flag"
     }
 

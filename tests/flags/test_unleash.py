@@ -427,7 +427,7 @@ def test_what_edge_saves_is_read_as_what_clients_are_sent() -> None:
         (pairs, None, "choose one: development, production"),
         (pairs, "staging", "'staging' is not one of the environments"),
         ([], None, "is empty"),
-        ([*pairs, pairs[0]], "production", "is there a second time"),
+        ([*pairs, pairs[0]], "production", "occurs twice"),
         ([["production"]], None, "is not a pair"),
         ([["production", {}]], None, "is missing"),
     ):
