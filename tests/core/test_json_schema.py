@@ -63,18 +63,18 @@ def violations(schema: dict[str, Any], value: object) -> list[str]:
         (
             {"anyOf": [{"type": "null"}, {"minimum": 3}]},
             1,
-            "the value fits none of the alternatives (anyOf)",
+            "the value matches none of the alternatives (anyOf)",
         ),
         ({"not": {"type": "null"}}, None, "the value is of a kind that is not allowed (not)"),
         (
             {"oneOf": [{"minimum": 1}, {"minimum": 2}]},
             3,
-            "the value does not fit exactly one of the alternatives (oneOf)",
+            "the value does not match exactly one of the alternatives (oneOf)",
         ),
         (
             {"contains": {"type": "null"}},
             [1],
-            "the value has not as many items of the expected kind as it must (contains)",
+            "the value has the wrong number of items of the expected kind (contains)",
         ),
         (
             {"$defs": {"port": {"maximum": 65535}}, "properties": {"p": {"$ref": "#/$defs/port"}}},

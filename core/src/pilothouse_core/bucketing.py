@@ -16,7 +16,7 @@ Subject = str | int
 BucketOf = Callable[[Subject], int]
 _LARGEST_TOTAL = 2**31 - 1
 _ALL = 100.0
-_CBOR_SHORT = 24  # smaller numbers stand in the first byte itself
+_CBOR_SHORT = 24  # smaller numbers are encoded in the first byte itself
 _UNLEASH_VARIANT_SEED = 86028157
 
 

@@ -36,9 +36,9 @@ _EXTENSION: Final = "x-"  # begins the names of members that others put into a s
 
 _EXPECTATIONS: Final = {
     "additionalItems": "has more than {} items",
-    "anyOf": "fits none of the alternatives",
+    "anyOf": "matches none of the alternatives",
     "const": "is not {}",
-    "contains": "has not as many items of the expected kind as it must",
+    "contains": "has the wrong number of items of the expected kind",
     "contentEncoding": "is not encoded as {}",
     "contentMediaType": "is not of the media type {}",
     "enum": "is not one of {}",
@@ -56,7 +56,7 @@ _EXPECTATIONS: Final = {
     "minimum": "is below {}",
     "multipleOf": "is not a multiple of {}",
     "not": "is of a kind that is not allowed",
-    "oneOf": "does not fit exactly one of the alternatives",
+    "oneOf": "does not match exactly one of the alternatives",
     "pattern": "does not match {}",
     "propertyNames": "has a member with a name that is not allowed",
     "required": "is missing",
@@ -175,7 +175,7 @@ def _violations(error: jsonschema_rs.ValidationError, value: Any) -> Iterator[Vi
         for name in expected:
             yield Violation((*place, name), keyword, "is not known here", schema_place)
         return
-    template = _EXPECTATIONS.get(keyword, "is not as its schema demands")
+    template = _EXPECTATIONS.get(keyword, "does not match its schema")
     if keyword in {"falseSchema", "required"}:  # which may come from dependentRequired
         keyword = next(str(step) for step in reversed(schema_place) if step in KEYWORDS)
     if error.kind.name == "required":

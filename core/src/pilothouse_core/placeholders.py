@@ -115,7 +115,7 @@ def parse_placeholders(text: str, key: str = "", depth: int = 0) -> tuple[Part, 
     Raises PlaceholdersExceedLimit; `key` says where the text is.
     """
     if depth > MAX_NESTING:
-        raise PlaceholdersExceedLimit(key, f"lie more than {MAX_NESTING} deep in each other")
+        raise PlaceholdersExceedLimit(key, f"are nested more than {MAX_NESTING} deep")
     parts: list[Part] = []
     end = 0
     while (opening := OPENING.search(text, end)) is not None:

@@ -129,9 +129,9 @@ class _Reach(NamedTuple):
 
     def excess(self, what: str) -> tuple[str, str] | None:
         if self.chain > MAX_CHAIN:
-            return f"more than {MAX_CHAIN} {what} would need each other in a row", "too_deep"
+            return f"more than {MAX_CHAIN} {what} would depend on each other in a chain", "too_deep"
         if self.nested > MAX_NESTING:
-            return f"more than {MAX_NESTING} conditions would lie in each other", "too_deep"
+            return f"more than {MAX_NESTING} conditions would be nested", "too_deep"
         if self.steps > MAX_STEPS:
             return f"one evaluation would take more than {MAX_STEPS} {what}", "too_many"
         return None

@@ -34,8 +34,8 @@ from pilothouse.errors import (
 from pilothouse.proxies import choose_proxy
 from pilothouse.timeouts import run_with_timeout
 
-# Else they are imported with the first request, on the client's thread: reads would wait for the
-# interpreter meanwhile, and a process forked at that moment would have half an import for ever.
+# Otherwise the first request imports them on the client's thread: reads would wait for the
+# interpreter, and a process forked at that time would keep a half-finished import.
 for _later in ("httpcore", "anyio._backends._asyncio", "concurrent.futures.thread"):
     with suppress(ImportError):
         import_module(_later)
@@ -340,7 +340,7 @@ def _check_redirect(request: httpx.Request, following: httpx.Request) -> None:
     if following.url.scheme not in {"http", "https"} or (
         request.url.scheme == "https" and following.url.scheme == "http"
     ):
-        raise BadAnswer("a redirect to what is less safe than the URL that was asked")
+        raise BadAnswer("a redirect to a less safe URL than the requested one")
     if _origin(request.url) != _origin(following.url):
         for name in set(following.headers) - _HEADERS_FOR_ANYBODY:
             del following.headers[name]

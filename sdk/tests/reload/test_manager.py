@@ -118,7 +118,7 @@ async def test_a_broken_source_keeps_its_last_good_part() -> None:
             False,
             {"broken": "is away", "sound": None},
         )
-        assert odd.errors == ("broken: brought str where a mapping is expected",)
+        assert odd.errors == ("broken: returned str where a mapping is expected",)
         assert repaired.succeeded
         assert manager.health().is_healthy
         assert manager.get_section() == {"a": 3, "b": 2}

@@ -203,7 +203,7 @@ async def test_a_breaker_spares_a_server_that_fails(scripted: ScriptedServer) ->
     await source.close()
 
     assert len(scripted.asked) == 2
-    assert "left alone" in str(refused.value)
+    assert "not requested for now" in str(refused.value)
 
 
 async def test_every_server_that_failed_is_named_without_what_is_secret_in_its_url() -> None:

@@ -172,7 +172,7 @@ async def test_credentials_in_a_file_are_found_before_expansion(tmp_path: Path) 
     assert [flaw.kind for flaw in source.validate_config(warning.get_section())] == [
         "credential"
     ] * 2
-    with pytest.raises(StartFailed, match=r"db\.password: .* in the open"):
+    with pytest.raises(StartFailed, match=r"db\.password: .* as plain text"):
         await refusing.start()
 
 

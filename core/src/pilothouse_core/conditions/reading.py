@@ -52,7 +52,7 @@ _HASHED = frozenset({*SET_OPS, *EQUAL_OPS, "includes"})
 def read_condition(place: Place, depth: int = 0) -> Condition:
     """Read and check a condition; raises DefinitionError."""
     if depth > MAX_DEPTH:
-        place.fail(f"is nested more than {MAX_DEPTH} deep", "too_deep")
+        place.fail(f"is nested more than {MAX_DEPTH} levels deep", "too_deep")
     place.spend("conditions", 1, MAX_CONDITIONS)
     members = place.object()
     if "attribute" in members or "op" in members:
@@ -113,11 +113,11 @@ def _read_test(place: Place) -> Comparison:
     values = at.values(MAX_VALUES) if place.has("values") else []
     if operator == "exists":
         if values:
-            at.fail("exists compares with nothing")
+            at.fail("must be empty for the operator exists")
     elif not values:
         at.fail("is missing or empty", "missing")
     if operator in _ONE_VALUE and len(values) != 1:
-        at.fail(f"{operator} compares with one value")
+        at.fail(f"must have one value for the operator {operator}")
     if operator == "matches" and len(values) > _MAX_PATTERNS:
         at.fail(f"has more than {_MAX_PATTERNS} patterns", "too_many")
     if operator in _ONE_BY_ONE:
@@ -134,7 +134,7 @@ def _read_test(place: Place) -> Comparison:
 def _is_set(place: Place, name: str, operator: str, operators: Container[str]) -> bool:
     found = place.at(name).boolean() if place.has(name) else False
     if found and operator not in operators:
-        place.at(name).fail(f"means nothing to {operator}")
+        place.at(name).fail(f"is not supported by the operator {operator}")
     return found
 
 

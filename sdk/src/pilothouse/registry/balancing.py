@@ -53,7 +53,7 @@ class Balancer:
             suggestion = did_you_mean(strategy, STRATEGIES)
             raise ValueError(f"{strategy!r} is not one of {listed}{suggestion}")
         if strategy == "hash" and key is None:
-            raise ValueError("the strategy `hash` needs `key`: what shall stay with one instance")
+            raise ValueError("the strategy `hash` needs `key`: equal keys go to the same instance")
         with _guard.lock:
             chosen = (
                 self._other(strategy, key, (zone, environment), without)

@@ -10,7 +10,7 @@ class NoInstance(PilothouseError):
 
     def __init__(self, service: str, environment: str | None = None) -> None:
         of = "" if environment is None else f" of the environment {environment}"
-        super().__init__(f"{service} has no instance{of} to send anybody to")
+        super().__init__(f"{service} has no usable instance{of}")
         self.service = service
 
 
@@ -20,4 +20,4 @@ class NothingKnown(Unavailable):
     code = "nothing_known"
 
     def __init__(self, service: str, reason: str) -> None:
-        super().__init__(f"nothing is known of {service} yet: {reason}")
+        super().__init__(f"the instances of {service} are not known yet: {reason}")

@@ -58,7 +58,9 @@ class Server:
         breaker is open it does so without a request.
         """
         if not self.breaker.try_call():
-            raise SourceUnavailable(f"{self.shown} is left alone after failures in a row")
+            raise SourceUnavailable(
+                f"{self.shown} is not requested for now, after repeated failures"
+            )
         began = monotonic()
         try:
             answer = await self.open_transport().request(
@@ -73,7 +75,7 @@ class Server:
             # The server answers: a breaker would not help.
             self.breaker.record_success()
             if isinstance(error, NotFound) or error.status == _NOT_FOUND:
-                raise NothingThere(f"{self.shown}{path}: there is nothing here (404)") from error
+                raise NothingThere(f"{self.shown}{path}: not found (404)") from error
             raise SourceUnavailable(self._error_message(error)) from error
         self.breaker.record_success()
         return answer

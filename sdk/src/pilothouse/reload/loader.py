@@ -60,7 +60,7 @@ def _has_backup(failed: Loaded, outcomes: Sequence[Loaded]) -> bool:
 
 def _decrypt_and_validate(source: ConfigSource, config: Any, keys: Sequence[bytes]) -> Tree:
     if not isinstance(config, Mapping):
-        raise BadConfig(f"brought {type(config).__name__} where a mapping is expected")
+        raise BadConfig(f"returned {type(config).__name__} where a mapping is expected")
     data = dict(decrypt_tree(config, keys))
     rules = getattr(source, "rules", None)
     flaws = []

@@ -36,7 +36,7 @@ class Rules:
     `schema` is a JSON schema, which needs the extra `schema`, or anything callable that raises
     ValueError (a Pydantic model's `model_validate`). `checks` look at several fields at once; each
     returns what is wrong, as one text or many, or None. `credentials` says what a load does about
-    passwords and tokens that stand in a file; to look for them takes about as long as to read it.
+    passwords and tokens in a file; looking for them takes about as long as reading the file.
     """
 
     schema: Schema | None = None
@@ -45,7 +45,7 @@ class Rules:
     _compiled: Any = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a schema that is none, and ImportError without the extra."""
+        """Raise ValueError for an invalid schema, and ImportError without the extra."""
         if isinstance(self.schema, Mapping):
             object.__setattr__(self, "_compiled", _compile(self.schema))
 
@@ -80,7 +80,7 @@ def hard_coded(
         if (path, text) not in written_elsewhere and (
             rule := find_credential(path, text)
         ) is not None:
-            yield Flaw(path, f"{RULES[rule]} stands here in the open", "credential")
+            yield Flaw(path, f"{RULES[rule]} is stored here as plain text", "credential")
 
 
 def texts_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
