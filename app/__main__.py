@@ -45,7 +45,7 @@ def serve(arguments: argparse.Namespace) -> int:
     CollectionLimiter().start()
     try:
         server.run(sockets)
-    except SystemExit:  # uvicorn's, when the application does not start; it has told why
+    except SystemExit:  # uvicorn's, when the application does not start; the reason is logged
         return _FAILED if getattr(app.state, "refused", None) is None else _REFUSED
     return 0 if server.started else _FAILED
 

@@ -92,7 +92,7 @@ HttpUrl = Annotated[str | None, BeforeValidator(_unless_blank(check_http_url))]
 
 
 class RoleOfClaim(BaseModel):
-    """A role for whoever has `value` in the claim that tells roles."""
+    """A role for every person who has `value` in the roles claim."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -23,7 +23,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from app.redaction import Redactor
 
-# A `_created` series beside every counter would double what is scraped, and nobody reads it.
+# A `_created` series for every counter would double what is scraped, and is not used.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _HANDLER = "pilothouse"
@@ -330,7 +330,7 @@ def _take_over_uvicorn(threshold: int) -> None:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
         logging.getLogger(name).setLevel(threshold)
-    # uvicorn skips its access line when nobody listens; ours is written by `app.web.boundary`.
+    # uvicorn skips its access line without a handler; ours is written by `app.web.boundary`.
     logging.getLogger("uvicorn.access").handlers.clear()
     logging.getLogger("uvicorn.access").propagate = False
 

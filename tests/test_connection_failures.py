@@ -89,7 +89,7 @@ async def test_a_wrong_password_of_postgres_is_told(login: str) -> None:
         ({"path": "/nowhere"}, "Postgres has no database of the name in DATABASE_URL"),
         ({"netloc": f"{SECRET}@127.0.0.1:1"}, "nothing listens where DATABASE_URL points to"),
         ({"netloc": f"u:{SECRET}@{NOWHERE}"}, "the host in DATABASE_URL does not exist"),
-        ({"query": "sslmode=require"}, "Postgres speaks no TLS"),
+        ({"query": "sslmode=require"}, "Postgres does not support TLS"),
         ({"query": "sslmode=verify-ca&sslrootcert=/none"}, "a file that DATABASE_URL names"),
         ({"query": "colour=blue"}, "Postgres does not know an option in DATABASE_URL"),
     ],
@@ -193,11 +193,11 @@ async def answering(answer: bytes) -> AsyncIterator[str]:
     [
         (
             b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
-            "VAULT_ADDR is http, and what it names speaks https",
+            "VAULT_ADDR is http, but its server needs https",
         ),
         (
             b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n<ok>",
-            "what VAULT_ADDR names answers, and is no Vault",
+            "the server at VAULT_ADDR answers, but is not Vault",
         ),
     ],
 )

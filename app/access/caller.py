@@ -40,7 +40,8 @@ async def _stream_caller(
     request: Request,
     authenticator: CurrentAuthenticator,
     ticket: Annotated[
-        str | None, Query(description="What an evaluation's answer gave with this address.")
+        str | None,
+        Query(description="The ticket in the URL of this stream, as an evaluation returned it."),
     ] = None,
 ) -> Caller:
     """Return the caller who opens a stream, by a ticket if stated; raises as `_current_caller`."""

@@ -118,6 +118,6 @@ def _warn_without_admin(settings: Settings, token_cache: TokenCache) -> None:
     ):
         _log.warning(
             "no_admin_token",
-            note="nobody can create tokens: set PILOTHOUSE_ADMIN_TOKEN, or run"
+            note="no caller can create tokens: set PILOTHOUSE_ADMIN_TOKEN, or run"
             " `python -m app token create --class admin --name NAME`",
         )

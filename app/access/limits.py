@@ -36,7 +36,7 @@ class RateLimiter:
         return self.try_acquire_for(_owner_of(principal))
 
     def try_acquire_for(self, owner: str | None) -> bool:
-        """Like `try_acquire`, for a key that stands for a caller."""
+        """Like `try_acquire`, for the key of a caller."""
         if not self._each:
             return True
         now = monotonic()

@@ -192,7 +192,7 @@ class Caller:
 
     @property
     def is_known(self) -> bool:
-        """Whether the caller is authenticated; where access is open, nobody is."""
+        """Whether the caller is authenticated; with open access, no caller is."""
         return self.principal.name is not None
 
     def may(self, right: Right, environment: str = "", service: str = "") -> bool:

@@ -76,7 +76,7 @@ class EventAggregator:
             self._recorder.record(_event_of_count(subject, found))
 
     async def run(self) -> None:
-        """Close each minute when it ends, for ever."""
+        """Close each minute when it ends, without end."""
         while True:
             self.close_minute()
             left = self._minute + _MINUTE - self._now()

@@ -98,7 +98,7 @@ class AuditLog(Protocol):
         ...
 
     async def store_signed_head(self, signed: SignedHead) -> None:
-        """Store a signed head for ever; one that is already stored stays."""
+        """Store a signed head permanently; one that is already stored stays."""
         ...
 
     async def last_signed_head(self) -> SignedHead | None:

@@ -90,7 +90,7 @@ class PostgresAuditLog:
 
 
 def _event_members(event: AuditEvent) -> dict[str, object]:
-    # Omitted if there are none: the null of JSON is not the null of SQL.
+    # Omitted if the event has no facts: the null of JSON is not the null of SQL.
     facts: dict[str, object] = {} if event.facts is None else {"facts": event.facts}
     return {
         "at": event.at.isoformat(),

@@ -45,7 +45,7 @@ class AuditRecorder:
         self._arrived.set()
 
     async def run(self) -> None:
-        """Write queued events for ever; raises AuditUnavailable and keeps the events."""
+        """Write queued events, without end; raises AuditUnavailable and keeps the events."""
         while True:
             await self._arrived.wait()
             await asyncio.sleep(self._every)  # events that arrive by then are in the same batch

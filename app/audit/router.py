@@ -85,8 +85,9 @@ class AuditRowOut(BaseModel):
     response_model=Page[AuditRowOut],
     responses={200: {"content": {NDJSON: {"schema": {"type": "string"}}}}},
     summary="Read the audit, oldest first",
-    description="With `Accept: application/x-ndjson` all rows from there on, one a line. A page "
-    "has only rows that the caller may see; with filters it may be short although there is a next.",
+    description="With `Accept: application/x-ndjson`, the response has all following rows, one per "
+    "line. A page has only rows that the caller may see; with filters it can be short although "
+    "there is a next one.",
 )
 async def read_audit(
     request: Request,

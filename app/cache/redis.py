@@ -149,7 +149,7 @@ class RedisCache:
         try:
             answer = await self._execute_in_time(*words)
         except _Busy:
-            return None, "busy"  # of our own making: it tells nothing about the server
+            return None, "busy"  # caused by this process: it says nothing about the server
         except ResponseError:
             # It answers, and does not do it: out of memory, another type, not allowed.
             self._record_success()
@@ -243,7 +243,7 @@ def _reason(error: Exception, *, has_password: bool) -> str:
         return _password_reason(str(error).lower(), has_password=has_password)
     if isinstance(error, ResponseError):
         is_index = "db index" in str(error).lower()
-        return "Redis has no database REDIS_DB" if is_index else "Redis refused the question"
+        return "Redis has no database REDIS_DB" if is_index else "Redis refused the request"
     explanation = explain_connection_failure(error, "REDIS_HOST")
     return "Redis cannot be reached" + ("" if explanation is None else f": {explanation}")
 

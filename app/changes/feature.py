@@ -47,7 +47,7 @@ def build_changes(
         try:
             await prepare()
             await follower.start()
-        except Exception as error:  # noqa: BLE001 - the same is tried, and told, by the background task
+        except Exception as error:  # noqa: BLE001 - the background task retries, and reports it
             reason = str(error) if isinstance(error, Unavailable) else type(error).__name__
             _log.warning("log_away_at_start", reason=reason)
 

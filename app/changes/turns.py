@@ -9,7 +9,7 @@ from app.changes.log.port import Maintenance
 def in_turns(
     maintenance: Maintenance, name: str, every: float, work: Callable[[], Awaitable[None]]
 ) -> Callable[[], Awaitable[None]]:
-    """Return a task that runs `work` for ever, once in `every` seconds over all replicas."""
+    """Return an endless task that runs `work` once in `every` seconds over all replicas."""
 
     async def run() -> None:
         while True:

@@ -17,7 +17,7 @@ from pilothouse_core.keys import KEY_GRAMMAR
 from pilothouse_core.names import NAME_GRAMMAR, USER_GRAMMAR
 
 _MOST_LINKS = 60  # of a cycle of placeholders
-MOST_FOUND = 100  # credentials that one answer tells of
+MOST_FOUND = 100  # credentials that one answer lists
 
 
 class BadName(Invalid):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from app.configs.model import KeyFact, fact_size
 
-REMOVALS_ROOM = 32 * 1024  # bytes, beside those a document may take
+REMOVALS_ROOM = 32 * 1024  # bytes, in addition to the limit of a document
 DROPPED = ""  # no key is called so
 _LARGEST_DROPPED = 1024  # bytes of the fact that replaces all dropped ones
 

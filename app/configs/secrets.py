@@ -399,7 +399,7 @@ def _below(
 ) -> dict[str, int]:
     """Return up to which version something below each key was a secret.
 
-    A value beside what lies below it was never the same.
+    A key's own value and the values below the key were never the same secret.
     """
     below: dict[str, int] = {}
     for found, is_key_itself in ((own, True), (in_lists, False)):

@@ -41,8 +41,8 @@ Filter = Annotated[str | None, Query(max_length=140)]
     "/changes",
     responses=READ,
     summary="The change log, ascending, without values",
-    description="Only what the caller may see; a page may be short, or empty, although there is a "
-    "next: one looks through 5,000 revisions at most.",
+    description="Only changes that the caller may see. A page can be short or empty although there "
+    "is a next one, because a page covers at most 5,000 revisions.",
 )
 async def list_changes(
     response: Response,
@@ -96,7 +96,9 @@ async def _visible(
     return shown[:limit]
 
 
-@router.get("/writes/{intent}", responses=READ, summary="What became of a write answered 504")
+@router.get(
+    "/writes/{intent}", responses=READ, summary="The outcome of a write that was answered 504"
+)
 async def get_write(
     response: Response,
     intents: LoggedIntents,

@@ -27,7 +27,7 @@ _EVENT = (
 Contributing = Annotated[
     str | None,
     Query(
-        description="Together they select every layer that contributes to a service.",
+        description="With both parameters, the stream has the changes of all layers of a service.",
         json_schema_extra=NAME,
     ),
 ]
@@ -39,7 +39,7 @@ Contributing = Annotated[
     responses={
         200: {
             "description": "Server-sent events `config.changed`, `flag.changed`, ...: `id` is the "
-            "revision, `data` says what changed and never holds a value.",
+            "revision, `data` names what changed, without values.",
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EVENT}},
         }
     },
@@ -56,7 +56,7 @@ async def stream(
         str | None, Query(description=f"Comma-separated, of {', '.join(KINDS)}; default all.")
     ] = None,
     last_event_id: Annotated[
-        str | None, Header(description="Go on after this revision.", pattern="^[0-9]{1,18}$")
+        str | None, Header(description="Continue after this revision.", pattern="^[0-9]{1,18}$")
     ] = None,
 ) -> Response:
     if hub.is_full:

@@ -45,7 +45,7 @@ class ChangeOut(BaseModel):
 class WriteStateOut(BaseModel):
     id: str
     state: Literal["open", "applied", "lost"] = Field(
-        description="`open`: it may still land; ask again."
+        description="`open`: the outcome is not known yet; read it again."
     )
     environment: str
     name: str

@@ -45,9 +45,9 @@ def may_see_any(
 def kinds_heard(
     caller: Caller, environment: str | None, service_name: str | None, asked: frozenset[str] | None
 ) -> frozenset[str]:
-    """Return the kinds of changes that a caller hears of there; None selects everything.
+    """Return the kinds of changes that a caller receives there; None selects everything.
 
-    Raises Denied where one is asked for by name, or none is left.
+    Raises Denied if a requested kind is not allowed, or no kind is left.
     """
     # Only the pattern `*` means the name `*`: selecting everything needs a right to it.
     where, whose = environment or "*", service_name or "*"

@@ -129,7 +129,7 @@ class FlagCache:
     def environment(self, name: str) -> EnvironmentFlags:
         """Return an environment, empty if nothing was ever written there.
 
-        Raises FlagsUnavailable where that cannot be told because nothing was read yet.
+        Raises FlagsUnavailable if the flags have not been read yet.
         """
         found = self._environments.get(name)
         if found is None:
@@ -141,7 +141,7 @@ class FlagCache:
     def known_environments(self) -> Sequence[str]:
         """Return the environments in which anything was ever written, in order.
 
-        Raises FlagsUnavailable where that cannot be told because not all was read yet.
+        Raises FlagsUnavailable if not all environments have been read yet.
         """
         if not self._is_read and (self._missing is None or self._missing):
             raise FlagsUnavailable("the flags have not been read since this replica started")

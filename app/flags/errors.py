@@ -33,7 +33,7 @@ class EvaluationTooLong(Unavailable):
     code = "evaluation_too_long"
 
     def __init__(self) -> None:
-        super().__init__("the flags that were asked for could not be evaluated in time")
+        super().__init__("the requested flags could not be evaluated in time")
 
 
 class SetMoved(Conflict):
@@ -42,7 +42,7 @@ class SetMoved(Conflict):
     code = "flag_set_moved"
 
     def __init__(self, revision: int) -> None:
-        super().__init__(f"the flags were changed meanwhile, at revision {revision}")
+        super().__init__(f"the flags were changed in the meantime, at revision {revision}")
         self.revision = revision
 
 
@@ -52,14 +52,14 @@ class KeyTaken(Conflict):
     code = "idempotency_key_taken"
 
     def __init__(self) -> None:
-        super().__init__("a request under this Idempotency-Key was answered meanwhile")
+        super().__init__("another request with this Idempotency-Key was answered in the meantime")
 
 
 class FlagNotFound(NotFound):
     code = "flag_not_found"
 
     def __init__(self, name: str, environment: str, known: Iterable[str] = ()) -> None:
-        """`known`: the names of the flags that there are."""
+        """`known`: the names of the existing flags."""
         super().__init__(
             f"{environment} has no flag {name!r}{did_you_mean(name, known)}",
             flag=name,
@@ -71,7 +71,7 @@ class SegmentNotFound(NotFound):
     code = "segment_not_found"
 
     def __init__(self, name: str, environment: str, known: Iterable[str] = ()) -> None:
-        """`known`: the names of the segments that there are."""
+        """`known`: the names of the existing segments."""
         super().__init__(
             f"{environment} has no segment {name!r}{did_you_mean(name, known)}",
             segment=name,
@@ -83,17 +83,17 @@ class FlagExists(Conflict):
     code = "flag_exists"
 
     def __init__(self, kind: str, name: str, environment: str) -> None:
-        super().__init__(f"{environment} has a {kind} {name!r} already", name=name)
+        super().__init__(f"{environment} already has a {kind} {name!r}", name=name)
 
 
 class FlagArchived(Conflict):
-    """A flag is to be written that is archived; nothing was changed."""
+    """The flag to be written is archived; nothing was changed."""
 
     code = "flag_archived"
 
     def __init__(self, name: str, environment: str) -> None:
         super().__init__(
-            f"the flag {name!r} of {environment} is archived: restore it, or delete it for good",
+            f"the flag {name!r} of {environment} is archived: restore it, or delete it permanently",
             name=name,
         )
 
@@ -121,7 +121,8 @@ class FlagVersionIsDeletion(Conflict):
 
     def __init__(self, name: str, environment: str, version: int) -> None:
         super().__init__(
-            f"in version {version} the flag {name!r} of {environment} was deleted", version=version
+            f"version {version} of the flag {name!r} of {environment} is a deletion",
+            version=version,
         )
 
 
@@ -133,7 +134,8 @@ class ReferencesMissing(Invalid):
     def __init__(self, name: str, environment: str, missing: Sequence[tuple[str, str]]) -> None:
         """`missing` has pointers into the flag, with the reason for each."""
         super().__init__(
-            f"{environment} does not have what {name!r} needs (see `errors`); nothing was changed"
+            f"{environment} lacks flags or segments that {name!r} needs (see `errors`); nothing "
+            "was changed"
         )
         self.flaws = tuple(
             {"pointer": f"#{pointer}", "detail": detail, "code": "missing_reference"}
@@ -142,7 +144,7 @@ class ReferencesMissing(Invalid):
 
 
 class FlagInUse(Conflict):
-    """Something that is to go is needed by others; nothing was changed."""
+    """A flag, variant or segment to be removed is still referenced; nothing was changed."""
 
     code = "flag_in_use"
 
@@ -151,14 +153,14 @@ class FlagInUse(Conflict):
 
 
 class FlagTypeInUse(Conflict):
-    """A flag that programs evaluate was to get another type; nothing was changed."""
+    """The type of a flag in use would change; nothing was changed."""
 
     code = "flag_type_in_use"
 
     def __init__(self, name: str, present: str, last_evaluated_at: datetime) -> None:
         super().__init__(
-            f"{name!r} is evaluated as {present}: programs that use it would get their own default "
-            "once it has another type. Make a new flag, or repeat the request with force=true",
+            f"{name!r} is evaluated as {present}: programs that use it would get their default "
+            "after a change of its type. Create a new flag, or repeat the request with force=true",
             last_evaluated_at=last_evaluated_at.isoformat(),
         )
 
@@ -171,7 +173,7 @@ class FlagStale(PreconditionFailed):
 
 
 class FlagContended(Unavailable):
-    """Other writers of the environment took all the time there was; nothing was changed."""
+    """Other writers of the environment took all of the deadline; nothing was changed."""
 
     code = "flag_set_contended"
 
@@ -183,7 +185,7 @@ class FlagContended(Unavailable):
 
 
 class BadDefinition(Invalid):
-    """A flag or segment breaks a rule; `flaws` says where."""
+    """A flag or segment breaks a rule; `flaws` names the place."""
 
     code = "bad_flag"
 
@@ -197,15 +199,15 @@ class BadDefinition(Invalid):
 
 
 class NotExpressed(Invalid):
-    """Something has no equal on the other side; nothing was imported or exported."""
+    """Something has no equivalent in the other system; nothing was imported or exported."""
 
     code = "flags_not_expressed"
 
     def __init__(self, notes: Sequence[tuple[str, str, str]]) -> None:
-        """`notes` are of which flag ("": the whole file), the pointer to its place, and why."""
+        """Each note: the flag ("": the whole file), the pointer to the place, and the reason."""
         super().__init__(
-            "not everything can be expressed (see `errors`); a dry run tells all of it, and "
-            "`leave_out=true` goes on without the flags that it tells of"
+            "not everything can be converted (see `errors`); a dry run lists all of it, and "
+            "`leave_out=true` continues without the listed flags"
         )
         self.flaws = tuple(
             {

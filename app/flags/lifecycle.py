@@ -27,7 +27,7 @@ Status = Literal["created", "updated", "unchanged"]
 @dataclass(frozen=True, slots=True)
 class CopyResult:
     status: Status
-    version: int  # the one it has there, or would have
+    version: int  # in the target environment, after the copy
     revision: int = 0  # of the change that was made; 0 where none was
     missing: Sequence[MissingReference] = ()
 
@@ -41,13 +41,13 @@ class FlagLifecycle:
         return await self._write(environment, ArchiveFlag(name), request)
 
     async def restore(self, environment: str, name: str, request: WriteRequest) -> Item:
-        """Restore an archived flag as it was; raises BadDefinition where its needs are gone."""
+        """Restore an archived flag; raises BadDefinition if something that it needs is deleted."""
         return await self._write(environment, RestoreFlag(name), request)
 
     async def roll_back(
         self, environment: str, name: str, version: int, request: WriteRequest, *, force: bool
     ) -> Item:
-        """Let the definition of an earlier version hold again, with the buckets it had.
+        """Restore the definition of an earlier version, with its buckets.
 
         A flag that is deleted comes back. Raises FlagVersionNotFound, FlagVersionIsDeletion,
         FlagArchived, and FlagTypeInUse unless forced.
@@ -84,8 +84,8 @@ class FlagLifecycle:
     ) -> CopyResult:
         """Copy a flag to another environment, with its salts and buckets.
 
-        Raises FlagExists where another flag of this name is there, unless it is overwritten,
-        FlagArchived likewise, ReferencesMissing, and FlagTypeInUse unless forced.
+        Raises FlagExists or FlagArchived if the target has another flag of this name and is not to
+        `overwrite` it, ReferencesMissing, and FlagTypeInUse unless forced.
         """
         plan = await self._copy_plan(name, source, to, overwrite=overwrite, force=force)
         items = await self.flags.writer.write(to, plan, request)
@@ -117,7 +117,7 @@ class FlagLifecycle:
         self, name: str, source: str, to: str, *, overwrite: bool, force: bool
     ) -> CopyFlag:
         if source == to:
-            raise BadDefinition("/to", "is the environment that the flag is in", "same_environment")
+            raise BadDefinition("/to", "is the environment of the flag itself", "same_environment")
         self.flags.environment(to)
         await self.flags.sets.refresh()  # another replica may have written the flag just now
         origin = self.flags.environment(source)

@@ -60,7 +60,7 @@ class FlagService:
     def environments(self) -> Sequence[str]:
         """Return the environments in which anything was ever written, in order.
 
-        Raises FlagsUnavailable where that cannot be told because nothing was read yet.
+        Raises FlagsUnavailable if the flags have not been read yet.
         """
         return self.sets.known_environments()
 
@@ -186,7 +186,7 @@ class FlagService:
 
 def _refuse_other_name(name: str, body: Mapping[str, Any]) -> None:
     if body.get("name", name) != name:
-        raise BadDefinition("/name", f"is not the {name!r} of the address", "contradiction")
+        raise BadDefinition("/name", f"differs from {name!r} in the path", "contradiction")
 
 
 def _creation(kind: Kind, body: Mapping[str, Any]) -> CreateFlag | CreateSegment:

@@ -134,7 +134,7 @@ def _read_user(user: Any, pointer: str, where: str) -> str:
         return user
     text = str(user) if type(user) is int and subject_of(user) is not None else user
     if type(text) is not str:
-        raise BadDefinition(pointer, "is neither a string nor a whole number", "wrong_type")
+        raise BadDefinition(pointer, "is neither a string nor an integer", "wrong_type")
     if not text:
         raise BadDefinition(pointer, "is empty", "missing")
     if len(text) > USER_LENGTH:

@@ -64,9 +64,9 @@ class FlagTransfer:
         *,
         partly: bool,
     ) -> ImportedFlags:
-        """Read a file; raises NotExpressed for what has no equal here, unless `partly` will do.
+        """Read a file; raises NotExpressed for what cannot be converted, unless `partly`.
 
-        One of our own is read whole: BadDefinition says where it cannot be.
+        A file in Pilothouse's own format is read as a whole, or BadDefinition names the place.
         """
         # A large file takes long, and other requests have to be served at the same time.
         read = await asyncio.to_thread(_read, document, form, source_environment, hash_version)
@@ -145,7 +145,7 @@ class FlagTransfer:
     ) -> dict[str, Any]:
         """Return an environment's flags as definitions of a flagd that hashes by `hash_version`.
 
-        Raises NotExpressed where flagd has no words for one of them, unless it may be left out.
+        Raises NotExpressed if flagd cannot express one of them, unless it may be left out.
         """
         found = self._environment(environment).flags
         flags = [found.flags[name].flag for name in sorted(found.flags)]

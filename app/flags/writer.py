@@ -218,14 +218,14 @@ class FlagWriter:
 
 
 def _character_count(environment: EnvironmentFlags, edit: Edit) -> int:
-    """Return how much of text there is to look at for the audit of an edit."""
+    """Return how many characters the audit of an edit has to compare."""
     former = environment.items.get((edit.kind, edit.name))
     return len(edit.definition) + (0 if former is None else len(former.definition))
 
 
 def _refuse_if_unavailable(queue: _Queue, waited: float) -> None:
     if queue.is_unavailable and waited > _WAIT_SECONDS_IF_UNAVAILABLE:
-        raise FlagsUnavailable("the store of flags does not answer other writers either")
+        raise FlagsUnavailable("the flag store does not answer other writers either")
 
 
 async def _digest(idempotency: Idempotency) -> str:

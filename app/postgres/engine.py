@@ -30,7 +30,7 @@ _LEAVE_SECONDS: Final = 0.2
 _POOL_SIZE: Final = 10
 _CONTACT: Final = "contact"  # when a connection of the pool was last given back
 
-# What an adapter may see when the database is away; it translates each into its port's error.
+# What an adapter may get while the database is unavailable, and turns into its port's error.
 FAILURES: Final = (
     DBAPIError,
     PoolTimeoutError,
@@ -60,7 +60,7 @@ class Deadlines:
 
     @property
     def ping(self) -> float:
-        """After which /ready calls the server away, sooner than a caller gives up."""
+        """Seconds after which /ready reports the server as down, before a caller gives up."""
         return min(self.call * 4 / 9, 2.5)
 
     @property
@@ -85,7 +85,7 @@ def open_engine(url: str, seconds: float = CALL_SECONDS) -> AsyncEngine:
         try:
             connection = await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # The driver, cancelled in its first moments, leaves an error that nobody fetches.
+            # The driver, cancelled in its first moments, leaves an exception that is not retrieved.
             _abandoned.add(opening)
             opening.add_done_callback(_close_abandoned)
             raise
@@ -156,7 +156,7 @@ def _terminate_soon(connection: Any, _record: object, _why: object) -> None:
     The pool would wait for two seconds, and ten such calls would hold all its places.
     """
     # After a standstill an ordinary timer would end the request to cancel in its first moments, and
-    # leave an error that nobody fetches.
+    # leave an exception that no code retrieves.
     call_later(_LEAVE_SECONDS, connection.driver_connection.terminate)
 
 
@@ -185,7 +185,7 @@ async def run_with_timeout(seconds: float, call: Coroutine[Any, Any, T]) -> T:
     """Return what `call` returns, or raise TimeoutError after `seconds` and not later.
 
     `asyncio.timeout` waits until the cancelled call has cleaned up, and against a frozen server
-    the driver cleans up for seconds; here that goes on without the caller.
+    the driver cleans up for seconds; here the caller does not wait for that.
     """
     task = asyncio.ensure_future(call)
     try:

@@ -51,8 +51,10 @@ def explain_failure(failure: BaseException) -> str:
 def _explain(cause: BaseException) -> str | None:
     if isinstance(cause, asyncpg.InvalidAuthorizationSpecificationError):
         if "pg_hba.conf" in str(cause):
-            return f"Postgres lets the user in {_SETTING} in from elsewhere only (pg_hba.conf)"
+            return (
+                f"Postgres accepts the user in {_SETTING} only from other addresses (pg_hba.conf)"
+            )
         return f"Postgres refuses the user or the password in {_SETTING}"
     if isinstance(cause, ConnectionError) and "rejected SSL upgrade" in str(cause):
-        return f"Postgres speaks no TLS, which the sslmode in {_SETTING} demands"
+        return f"Postgres does not support TLS, which the sslmode in {_SETTING} demands"
     return next((text for kind, text in _EXPLANATIONS.items() if isinstance(cause, kind)), None)

@@ -16,7 +16,7 @@ from app.registry.model import InstanceRow, Registration, RegistrationResult
 from app.registry.view import RegistryView
 from pilothouse_core.instances import environment_in
 
-# An attempt fails only if the instance was registered again meanwhile.
+# An attempt fails only if the instance was registered again in the meantime.
 _ATTEMPTS: Final = 10
 _EVERY: Final = "*"
 T = TypeVar("T")

@@ -15,7 +15,7 @@ InstanceKey = tuple[str, str]  # service and instance
 MAX_INSTANCES: Final = 10_000  # registered instances of one service
 MAX_ROWS_PER_CALL: Final = 1000  # rows that one call processes
 # Rows that one transaction logs: each extends the hash chain of the audit, and no other transaction
-# can log meanwhile. On a busy machine a thousand take longer than the deadline of a call.
+# can log in that time. On a busy machine a thousand take longer than the deadline of a call.
 MAX_LOGGED_PER_CALL: Final = 250
 ACTOR: Final = "registry"  # of changes that no caller requested
 PROTECTED_LEASES: Final = 10  # the longest time self-preservation keeps a silent instance

@@ -252,7 +252,7 @@ _STEPS: Final = (
         PRIMARY KEY (seq, at)
     );
 
-    -- Whoever writes a row, it follows the one before.
+    -- Every new row is chained to the row before it.
     CREATE TRIGGER audit_chain AFTER INSERT ON audit BEGIN
         UPDATE audit SET
             seq = head.seq + 1,

@@ -52,7 +52,7 @@ class HealthMonitor:
     _told: dict[str, set[str]] = field(default_factory=dict)  # reasons, of this outage
 
     async def run(self) -> None:
-        """Probe every port for ever, independently of the others' time-outs."""
+        """Probe every port periodically, independently of the others' time-outs."""
         await asyncio.gather(self._measure(), *map(self._watch, self.monitored))
 
     async def _measure(self) -> None:

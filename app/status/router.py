@@ -35,23 +35,27 @@ router = APIRouter(
 
 @router.get("/live")
 async def live(response: Response) -> LiveOut:
-    """The process runs. Asks nothing and waits for nothing."""
+    """Whether the process runs; no server behind it is called."""
     response.headers.update(_NO_STORE)
     return LiveOut()
 
 
-@router.get("/ready", responses={503: {"model": ReadyOut, "description": "It cannot serve."}})
+@router.get(
+    "/ready", responses={503: {"model": ReadyOut, "description": "The replica cannot serve."}}
+)
 async def ready(health: Health, checks: Checks, response: Response) -> ReadyOut:
-    """It can serve; `degraded` still can, as long as reads are answered."""
+    """Whether the replica can serve requests; while `degraded` it still answers reads."""
     ports = await _ports(health)
     out = ReadyOut(status=_readiness(health, checks, ports), ports=ports)
     _set_status(response, out)
     return out
 
 
-@router.get("/health", responses={503: {"model": HealthOut, "description": "It cannot serve."}})
+@router.get(
+    "/health", responses={503: {"model": HealthOut, "description": "The replica cannot serve."}}
+)
 async def health(health: Health, checks: Checks, features: Facts, response: Response) -> HealthOut:
-    """Both of the above, with versions, revisions and lags."""
+    """Liveness and readiness, with versions, revisions and lags."""
     ports = await _ports(health)
     facts = {
         name: fact
@@ -72,7 +76,7 @@ async def health(health: Health, checks: Checks, features: Facts, response: Resp
 async def metrics(
     collect: Annotated[Callable[[], None], from_state("collect_metrics")],
 ) -> Response:
-    """Everything this process counts, in the text format of Prometheus."""
+    """All metrics of this process, in the text format of Prometheus."""
     collect()
     # Thousands of flags in use are thousands of lines, which take longer to write than a request.
     text = await run_in_threadpool(generate_latest, REGISTRY)

@@ -10,7 +10,7 @@ Readiness = Literal["ready", "degraded", "not_ready", "stopping"]
 
 @dataclass(frozen=True, slots=True)
 class PortStatus:
-    """What stands behind one port, and how its last call went."""
+    """The adapter of a port, and the outcome of its last check."""
 
     name: str
     adapter: str
@@ -20,7 +20,7 @@ class PortStatus:
 
 
 class HealthSource(Protocol):
-    """What the routes ask; the lifespan state has it as `health`."""
+    """The source of the routes' answers, `health` in the lifespan state."""
 
     @property
     def serving(self) -> bool:
@@ -29,11 +29,11 @@ class HealthSource(Protocol):
 
     @property
     def is_leaving(self) -> bool:
-        """True once load balancers are to send nobody any more, though requests are served."""
+        """True once load balancers must not send new requests, although they are served."""
         ...
 
     async def ports(self) -> list[PortStatus]:
-        """Return one status a port, within a second whatever the servers do."""
+        """Return one status for each port, within a second even if servers do not answer."""
         ...
 
 

@@ -21,16 +21,20 @@ _HOUR = 3600.0
 
 
 class StatsOut(BaseModel):
-    documents: int = Field(description="This and what follows: of what the caller may read.")
+    documents: int = Field(
+        description="Only what the caller may read, as are the next five counts."
+    )
     environments: int
     services: int
     flags: int
     segments: int
     instances: int
     changes_last_hour: int = Field(
-        description="Of the whole installation, as `X-Revision` counts them."
+        description="Changes of the whole installation, as `X-Revision` counts them."
     )
-    cache_hit_ratio: float = Field(description="Of document reads since this replica started.")
+    cache_hit_ratio: float = Field(
+        description="Share of document reads from the cache since this replica started."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Stats:
     view: RegistryView
 
     async def now(self, caller: Caller) -> StatsOut:
-        """Return the numbers of what a caller may read."""
+        """Return the counts of what a caller may read."""
         live = [
             pointer.entity
             for path, pointer in self.reader.follower.pointers.items()

@@ -20,7 +20,7 @@ def _without_body(send: Send) -> Send:
         if message["type"] == "http.response.start":
             await send(message)
         elif not is_over:
-            # Also if more would follow: a stream ends because nobody reads it.
+            # Also if more would follow: the rest of a stream would not be read.
             is_over = True
             await send({"type": "http.response.body", "body": b""})
 

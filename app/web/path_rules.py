@@ -33,8 +33,8 @@ def _no_members(_: str, __: PilothouseError) -> Mapping[str, Any]:
 class ProtocolRules:
     """What a protocol of others requires of every path below `prefix`, which ends with a slash.
 
-    `error_members` returns what its clients read of an error, beside the members of a problem; it
-    gets the path of the request.
+    `error_members` returns what its clients read of an error, in addition to the members of a
+    problem; it gets the path of the request.
     """
 
     prefix: str
@@ -83,7 +83,7 @@ class PathRules:
         return protocol is not None and protocol.may_encode_separators
 
     def error_members(self, scope: Scope, error: PilothouseError) -> Mapping[str, Any]:
-        """Return what an error response has beside the members of a problem."""
+        """Return what an error response has in addition to the members of a problem."""
         path = route_path(scope)
         protocol = self._protocol_of(path)
         return {} if protocol is None else protocol.error_members(path, error)

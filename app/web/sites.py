@@ -128,7 +128,7 @@ class SitePolicy:
 
     @classmethod
     def of_required_access(cls, origins: Iterable[str]) -> "SitePolicy":
-        """Accept any host and origin; CORS tells browsers which pages may read responses."""
+        """Accept any host and origin; with CORS, browsers know which pages may read responses."""
         return cls(origins=_origins(origins))
 
     @classmethod

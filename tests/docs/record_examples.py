@@ -161,8 +161,8 @@ def _flags() -> Iterator[Call]:
     for action, body in (
         ("rollback", {"version": 2, "comment": "back to half of all"}),
         ("copy", {"to": "staging", "comment": "as in production"}),
-        ("archive", {"comment": "everybody has it"}),
-        ("restore", {"comment": "not everybody, after all"}),
+        ("archive", {"comment": "all users have it"}),
+        ("restore", {"comment": "not yet for all users"}),
     ):
         target = f"{many}/new-checkout/{action}?environment=production"
         yield Call(f"POST {one}/{action}", target, body)

@@ -59,7 +59,7 @@ class RoleMapping:
 class OidcAuthenticator:
     """Reads the access tokens of one issuer, meant for one audience.
 
-    `clients` are those that may have requested the token; if there are none, all may.
+    `clients` are those that may have requested the token; empty: any client.
     """
 
     keys: KeySource

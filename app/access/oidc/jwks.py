@@ -20,7 +20,7 @@ _RETRY_SECONDS: Final = 30.0  # invented key ids must not cause a request each t
 _LARGEST: Final = 256 * 1024
 _MOST_KEYS: Final = 100
 _DISCOVERY: Final = "/.well-known/openid-configuration"
-# Who answers with anything else than a document of keys is as good as away.
+# An issuer that answers with anything but a document of keys counts as unavailable.
 _FAILURES: Final = (
     aiohttp.ClientError,
     TimeoutError,
@@ -56,7 +56,7 @@ class IssuerKeys:
         if age >= _FRESH_SECONDS or (not is_known and age >= _RETRY_SECONDS):
             await self._refresh()
         if self._keys is None:
-            # Retried at once, unlike an unknown id: without keys nobody can be authenticated.
+            # Retried at once, unlike an unknown id: without keys no token can be verified.
             self._asked = -_FRESH_SECONDS
             raise IssuerUnavailable
         return self._keys if key_id is None else self._with_id(key_id)
@@ -105,7 +105,7 @@ class IssuerKeys:
             raise ValueError("too large")
         found = json.loads(text)
         if not isinstance(found, dict):
-            raise ValueError("no object")  # noqa: TRY004 - told as every other bad answer
+            raise ValueError("not an object")  # noqa: TRY004 - handled like any other bad answer
         return found
 
     async def close(self) -> None:
@@ -118,7 +118,7 @@ def _usable_keys(document: dict[str, Any]) -> Sequence[Key]:
     found: list[Key] = []
     members = document["keys"]
     if not isinstance(members, list):
-        raise ValueError("no list of keys")  # noqa: TRY004 - told as every other bad answer
+        raise ValueError("not a list of keys")  # noqa: TRY004 - handled like any other bad answer
     for member in members[:_MOST_KEYS]:
         # A symmetric key in a public document is not secret any more.
         if not isinstance(member, dict) or member.get("kty") not in {"RSA", "EC", "OKP"}:

@@ -148,7 +148,7 @@ class TokenCache:
                 self._notify(token_id)
 
     async def watch_expiry(self) -> None:
-        """Report expired tokens for ever."""
+        """Report expired tokens, without end."""
         while True:
             self.report_expired()
             await asyncio.sleep(_EXPIRE_SECONDS)

@@ -34,7 +34,7 @@ class LastUsedRecorder:
                 del self._pending[token_id]
 
     async def run(self) -> None:
-        """Flush for ever."""
+        """Flush periodically, without end."""
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             await self.flush()

@@ -23,7 +23,7 @@ _CLASS = Field(
     description="`service`: reads configurations, evaluates, registers, in one environment. "
     "`client`: evaluates only. `operator`: what its roles say. `admin`: everything.",
 )
-_ENVIRONMENTS = "Names, `*` for any characters; a service's is one name."
+_ENVIRONMENTS = "Names; `*` matches any characters. A token of class `service` has one name."
 _ROLES = (
     "Of an operator: `viewer`, `editor`, `publisher`. Of all but a client: `secrets:reveal`, which "
     "no other role includes."
@@ -41,7 +41,8 @@ class TokenIn(RequestBody):
         default_factory=list, description=_ROLES
     )
     expires_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = Field(
-        None, description="RFC 3339, in the future; without it the token lives until it is revoked."
+        None,
+        description="RFC 3339, in the future; without it the token is valid until it is revoked.",
     )
 
     def to_request(self) -> TokenRequest:
@@ -102,7 +103,9 @@ class TokenMadeOut(TokenOut):
 class TokenKnownOut(TokenOut):
     state: TokenState
     revoked_at: datetime | None
-    last_used_at: datetime | None = Field(description="To the minute; null if it never was.")
+    last_used_at: datetime | None = Field(
+        description="When the token was last used, to the minute; null: never."
+    )
 
     @classmethod
     def of(cls, token: Token, now: float) -> "TokenKnownOut":

@@ -24,8 +24,9 @@ class TokenService:
     async def create(self, wanted: TokenRequest, caller: Caller) -> tuple[Token, str]:
         """Return a new token and its text, which cannot be recovered later.
 
-        Raises BadToken, Denied if the token exceeds the caller's rights, and AccessOpen where
-        nobody is authenticated: the token would still be valid once access is required.
+        Raises BadToken, Denied if the token exceeds the caller's rights, and AccessOpen with open
+        access, where no caller is authenticated: the token would still be valid once access is
+        required.
         """
         if not caller.is_known:
             raise AccessOpen

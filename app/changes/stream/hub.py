@@ -73,7 +73,7 @@ def encode_refetch(change: Change) -> bytes:
 
 
 def encode_reset(selection: Selection, revision: int) -> bytes:
-    """Encode the event that tells a client to read again: it may have missed changes."""
+    """Encode the event after which a client reads again: it may have missed changes."""
     if selection.refetch:  # OFREP's clients know no other event
         return _refetch(revision)
     return f'id: {revision}\nevent: reset\ndata: {{"revision":{revision}}}\n\n'.encode()
@@ -130,7 +130,7 @@ class Subscription:
     async def wait(self, within: float, push: Push | None = None) -> None:
         """Return when there is something to do, at the latest after `within` seconds.
 
-        Meanwhile `push` is tried with each event; one that it refuses is something to do.
+        In that time, each event is passed to `push`; an event that it refuses is something to do.
         """
         if not self._woken.is_set():
             self._push = push

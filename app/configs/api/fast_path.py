@@ -20,7 +20,7 @@ from app.web.freshness import Freshness
 
 _QUERIES_KEPT = 10_000
 _LEFT_TO_FASTAPI = frozenset("/[]\\")
-_FRAGMENT_OVERHEAD = 1000  # bytes beside the body, roughly
+_FRAGMENT_OVERHEAD = 1000  # bytes in addition to the body, roughly
 _PARAMETERS = frozenset({"environment", "service_name", "user"})
 _ANY_FORM = frozenset({b"*/*", b"application/json"})
 _JSON = (b"content-type", b"application/json")

@@ -22,10 +22,11 @@ from app.web.request_state import from_state
 from pilothouse_core.keys import canonical_key, key_of, names_of
 
 Environment = Annotated[
-    str, Query(description="`default` is what every other inherits from.", json_schema_extra=NAME)
+    str, Query(description="All other environments inherit from `default`.", json_schema_extra=NAME)
 ]
 ServiceName = Annotated[
-    str, Query(description="`_shared` is the layer all services inherit.", json_schema_extra=NAME)
+    str,
+    Query(description="`_shared` is the layer that all services inherit.", json_schema_extra=NAME),
 ]
 User = Annotated[
     str | None, Query(description="Adds the layer of one user.", json_schema_extra=USER)
@@ -33,7 +34,7 @@ User = Annotated[
 PathKey = Annotated[
     str,
     Path(
-        description="A dotted path, e.g. `database.pool.size`; `-` where the query has `key`.",
+        description="A dotted path, e.g. `database.pool.size`; `-` if the query has `key`.",
         json_schema_extra=KEY,
     ),
 ]
@@ -41,7 +42,7 @@ QueryKey = Annotated[
     str | None,
     Query(
         alias="key",
-        description="The key, instead of that in the path: for keys with a slash, such as "
+        description="The key, instead of the one in the path, for keys with a slash such as "
         "`nodeSelector[kubernetes.io/os]`.",
         json_schema_extra=KEY,
     ),
@@ -60,12 +61,12 @@ Resolve = Annotated[bool, Query(description="`false`: the addressed layer only."
 async def _read_options(
     *,
     resolve_placeholders: Annotated[
-        bool, Query(description="Put values in place of `${key}` and `${key:default}`.")
+        bool, Query(description="Replace `${key}` and `${key:default}` with values.")
     ] = False,
     relaxed_names: Annotated[
         bool,
         Query(
-            description="Take `first-name`, `firstName` and `first_name` for one, as Spring does."
+            description="Treat `first-name`, `firstName` and `first_name` as one name, like Spring."
         ),
     ] = False,
 ) -> ReadOptions:
@@ -140,10 +141,12 @@ class Span:
 
 
 SpannedEnvironment = Annotated[
-    str | None, Query(description="`*` for all; `default` where others are given.")
+    str | None,
+    Query(description="`*`: all. Default: `default` if another filter is given, otherwise all."),
 ]
 SpannedService = Annotated[
-    str | None, Query(description="`*` for all; `_shared` where others are given.")
+    str | None,
+    Query(description="`*`: all. Default: `_shared` if another filter is given, otherwise all."),
 ]
 
 

@@ -207,7 +207,7 @@ async def list_keys(
     *,
     resolve: Resolve = True,
 ) -> Page[KeyOut]:
-    """Without any filter, and with `*`: every layer that the caller may read, each by itself."""
+    """Without any filter, or with `*`: the keys of every readable layer, layers not merged."""
     wanted = [*(keys or ()), *(keys_too or ()), *(key or ())]
     document = span_of(environment, service_name, user, is_filtered=bool(wanted or prefix))
     if isinstance(document, Span):
@@ -328,7 +328,8 @@ async def get(
     wait: Wait,
     options: ReadOptionsQuery,
     version: Annotated[
-        int | None, Query(ge=1, lt=2**31, description="What the addressed layer said then.")
+        int | None,
+        Query(ge=1, lt=2**31, description="The value in this version of the addressed layer."),
     ] = None,
     *,
     resolve: Resolve = True,
@@ -454,7 +455,7 @@ async def rollback(
 
 _RENDERED: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The merged configuration; other formats hold its data alone.",
+        "description": "The merged configuration; formats other than JSON contain only its data.",
         "content": {**FILES, "application/json": {}},
         **TAGGED_UNLESS_REVEALED[200],
     }
@@ -465,7 +466,7 @@ _RENDERED: dict[int | str, dict[str, Any]] = {
     "/effective",
     response_model=ResolvedEffectiveOut | EffectiveOut,
     responses=UNCHANGED | _RENDERED,
-    summary="The configuration a service sees: all layers merged",
+    summary="The effective configuration of a service: all layers merged",
 )
 async def effective(
     request: Request,

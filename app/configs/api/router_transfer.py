@@ -32,13 +32,13 @@ Transfer = Annotated[TransferService, from_state("transfer")]
 Form = Annotated[Format, Query(alias="format")]
 Secrets = Annotated[
     Literal["masked", "left-out", "revealed"],
-    Query(description="`revealed` needs the right, is audited and never cached."),
+    Query(description="`revealed` needs the right `secrets:reveal`, is audited and never cached."),
 ]
 Types = Annotated[
     bool,
     Query(
-        description="Comments in properties and dotenv say which values are not text, and which "
-        "key a variable is. YAML and JSON say so anyway."
+        description="Use comments in properties and dotenv files for the types of values that are "
+        "not text and for the keys of variables. YAML and JSON need no comments."
     ),
 ]
 
@@ -54,8 +54,8 @@ async def _read_file(
     charset: Annotated[
         Literal["utf-8", "iso-8859-1"] | None,
         Query(
-            description="Of the file. Without it UTF-8; properties that are no UTF-8 are read as "
-            "ISO-8859-1, as Java writes them."
+            description="Character set of the file. Default: UTF-8; properties that are not valid "
+            "UTF-8 are read as ISO-8859-1, as Java writes them."
         ),
     ] = None,
 ) -> str:
@@ -67,7 +67,7 @@ async def _read_file(
 _FILE: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "The file as it is, in UTF-8 unless `charset` says otherwise.",
+        "description": "The content of the file, in UTF-8 unless `charset` is set.",
         "content": {**FILES, OCTETS: {"schema": {"type": "string", "format": "binary"}}},
     }
 }
@@ -96,7 +96,9 @@ async def import_file(
     form: Form = "yaml",
     comment: Annotated[str, Query(max_length=1000)] = "",
     *,
-    dry_run: Annotated[bool, Query(description="Only say what would change.")] = False,
+    dry_run: Annotated[
+        bool, Query(description="Report what would change, and write nothing.")
+    ] = False,
     types: Types = False,
 ) -> ImportOut:
     demand(caller, Right.WRITE_CONFIGS, document)
@@ -136,10 +138,10 @@ async def export_file(
     *,
     types: Types = False,
 ) -> Response:
-    """A file with secrets, masked or revealed, is imported with its secrets as secrets.
+    """An exported file, masked or revealed, can be imported with its secrets as secrets.
 
-    A mask keeps what the layer has; properties and dotenv have a comment instead of it, and need
-    `types` for what is revealed.
+    A mask keeps the secret of the layer. Properties and dotenv files have a comment instead of a
+    mask, and need `types` to contain revealed secrets.
     """
     demand(caller, Right.READ_CONFIGS, document)
     headers = {**headers_so_far(response), REVISION_HEADER: str(follower.revision)}

@@ -21,7 +21,9 @@ from app.web.request_body import RequestBody
 from pilothouse_core.diff import Diff
 from pilothouse_core.placeholders import Outcome
 
-Comment = Annotated[str, Field(max_length=1000, description="Why; kept in the history.")]
+Comment = Annotated[
+    str, Field(max_length=1000, description="Reason for the change; kept in the history.")
+]
 Version = Annotated[int, Field(ge=1, lt=2**31)]
 Key = Annotated[
     str, Field(description="A dotted path, e.g. `database.pool.size`.", json_schema_extra=KEY)
@@ -43,10 +45,10 @@ class KeyIn(RequestBody):
 class ValueIn(RequestBody):
     value: Any
     is_encrypted: bool | None = Field(
-        None, description="Unset: a secret stays a secret. `false` makes it plain."
+        None, description="Default: a secret stays a secret. `false` makes it plain."
     )
     comment: Comment = ""
-    environment: Name | None = Field(None, description="The same as in the query, or only here.")
+    environment: Name | None = Field(None, description="Alternative to the query parameter.")
     service_name: Name | None = None
     user: UserName | None = None
 
@@ -92,7 +94,7 @@ class SourceOut(BaseModel):
 
 class WarningOut(BaseModel):
     key: str
-    rule: str = Field(description="The rule that takes its plain value for a credential.")
+    rule: str = Field(description="The rule by which the plain value looks like a credential.")
 
     @classmethod
     def all(cls, findings: Sequence[Finding]) -> "list[WarningOut]":
@@ -104,7 +106,7 @@ Warnings = Annotated[
     list[WarningOut],
     Field(
         default_factory=list,
-        description="Credentials that this write set plainly; the first 100 of them.",
+        description="Credentials that this write stored as plain values; the first 100.",
     ),
 ]
 
@@ -115,10 +117,10 @@ class PlaceholderOut(BaseModel):
     name: str
     outcome: Outcome = Field(
         description="`value`: the value of `key`. `default`: the text after the colon. "
-        "`unresolved`: nothing, the text is as it is stored."
+        "`unresolved`: nothing, the placeholder is unchanged."
     )
-    key: str | None = Field(None, description="The key whose value it is.")
-    source: SourceOut | None = Field(None, description="The layer that value comes from.")
+    key: str | None = Field(None, description="The key whose value was used.")
+    source: SourceOut | None = Field(None, description="The layer of that key.")
 
     @classmethod
     def of(cls, used: UsedPlaceholder) -> "PlaceholderOut":
@@ -136,7 +138,7 @@ class KeyOut(BaseModel):
     version: int = Field(description="The source's version in which this key last changed.")
     is_encrypted: bool
     children: bool = Field(
-        description="Whether further keys lie below this one, which has a value of its own."
+        description="True: the key has a value, and is also a section of further keys."
     )
     updated_at: datetime | None
     updated_by: str
@@ -161,7 +163,7 @@ class KeyOut(BaseModel):
 
 
 class ResolvedKeyOut(KeyOut):
-    placeholders: list[PlaceholderOut] = Field(description="In the value, in their order.")
+    placeholders: list[PlaceholderOut] = Field(description="Placeholders in the value, in order.")
 
     @classmethod
     def of_resolved(cls, answer: KeyAnswer, value: Any) -> "ResolvedKeyOut":
@@ -217,9 +219,9 @@ class EffectiveOut(BaseModel):
     service_name: str
     user: str | None = None
     data: dict[str, Any]
-    sources: dict[str, SourceOut] = Field(description="The layer of every leaf's key.")
-    layers: list[LayerOut] = Field(description="What was merged, lowest first.")
-    revision: int = Field(description="The newest contributing change.")
+    sources: dict[str, SourceOut] = Field(description="The layer of each value, by key.")
+    layers: list[LayerOut] = Field(description="The merged layers, lowest first.")
+    revision: int = Field(description="Revision of the newest contributing change.")
 
     @classmethod
     def of(cls, effective: Effective, data: dict[str, Any]) -> "EffectiveOut":
@@ -239,7 +241,7 @@ class EffectiveOut(BaseModel):
 
 class ResolvedEffectiveOut(EffectiveOut):
     placeholders: dict[str, list[PlaceholderOut]] = Field(
-        description="By the key of the leaf in whose texts they are."
+        description="Placeholders by the key of the value that contains them."
     )
 
     @classmethod

@@ -57,7 +57,7 @@ class DocumentCache:
             _start(self._drops, self._drop(keys))
 
     async def _drop(self, keys: Sequence[str]) -> None:
-        # Twice: a replica that had not followed the change yet may have put one there meanwhile.
+        # Twice: a replica that had not followed the change yet may have put one there since.
         # Repeated while the cache is unavailable.
         dropped = 0
         while dropped < 2:  # noqa: PLR2004 - as said

@@ -40,7 +40,7 @@ class Drafter:
         return await run_apart(is_large_write(base), self._checked_draft, write, base)
 
     def _checked_draft(self, write: Write, base: Body | None) -> Draft:
-        # The version the edit is based on, not the pointer: that may have moved on meanwhile.
+        # The version the edit is based on, not the pointer, which may have moved since.
         write.refuse_unexpected(0 if base is None or base.deleted else base.version)
         draft = write.edit.apply(write.document, base)
         return self.credential_policy.check(write.document, base, draft)

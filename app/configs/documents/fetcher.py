@@ -71,7 +71,7 @@ class VersionFetcher:
     async def _complete_external(
         self, document: DocumentId, version: int, body: Body, steps: int
     ) -> Body:
-        """Complete a version written past this service: its key facts tell of another version.
+        """Complete a version written past this service: its key facts are those of another version.
 
         What the edit changed is found by comparing with the version before it.
         """

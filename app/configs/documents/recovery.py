@@ -88,7 +88,7 @@ class Scanner:
     async def _compare(self, document: DocumentId) -> None:
         known = self._logged_version(document)
         head = await self.store.head(document)
-        # Asked before: what is written here meanwhile is no version that the store has lost.
+        # Read before the head: the store has not lost a version that is written in between.
         if head.version < known:
             VERSION_REGRESSIONS.inc()
             _log.error("store_lost_versions", document=document.path, logged=known)

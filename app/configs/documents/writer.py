@@ -179,7 +179,7 @@ class DocumentWriter:
         begun = await self._intents.begin(attempt.intent)
         if begun.id != attempt.intent.id:
             return begun
-        # Under a key another replica may have joined meanwhile, and sent the write.
+        # With an idempotency key, another replica may have joined and sent the write by now.
         attempt.may_have_been_sent = attempt.identity is not None
         return None
 
@@ -209,7 +209,7 @@ class DocumentWriter:
         return True
 
     async def _continue(self, attempt: WriteAttempt, intent: Intent) -> Outcome | None:
-        """Go on with an earlier request under the same key: same id, same base."""
+        """Continue an earlier request with the same key: same id, same base."""
         write, document = attempt.write, attempt.document
         refuse_other_request(write, attempt.identity, intent)
         if intent.state == "applied":
@@ -262,7 +262,7 @@ class DocumentWriter:
         try:
             async with asyncio.timeout_at(attempt.started + self._deadlines.answer):
                 pointer = await self.advancer.advance(document, body.version, known)
-                if pointer.version != body.version:  # others wrote on top of it meanwhile
+                if pointer.version != body.version:  # others have written later versions
                     applied = await self._intents.intent(intent.id)
                     return await self.repeats.version_of(document, applied)
         except (TimeoutError, LogUnavailable, StoreUnavailable) as error:

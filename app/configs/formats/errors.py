@@ -48,8 +48,8 @@ class NotExpressible(Conflict):
         others = f" ({len(keys)} keys in all)" if len(keys) > 1 else ""
         super().__init__(
             f"the value of {keys[0]!r} cannot be written so that all readers of dotenv files read "
-            f"it alike{others}: `${{NAME}}`, or quotes beside backslashes, `$` or other quotes; "
-            "export another format",
+            f"it alike{others}: `${{NAME}}`, or quotes together with backslashes, `$` or other "
+            "quotes; export another format",
             keys=list(keys[:MOST_KEYS]),
         )
 

@@ -38,7 +38,7 @@ _SPECIAL_IN_KEY: Final = re.compile(r"[^!-~]|[\\=:#!]")
 # At most 6 digits: no list is longer, and CPython refuses to read an integer of 5,000 digits.
 _INDEX: Final = re.compile(r"\[(0|[1-9][0-9]{0,5})\](?=[.\[]|\Z)")
 _MALFORMED_INDEX: Final = re.compile(r"\[[0-9]+\]")
-# Below an item of a list; a name that is none of these goes on to the next index.
+# Below an item of a list; any other name extends to the next index.
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _STEP: Final = re.compile(
     r"\[(?P<index>0|[1-9][0-9]{0,5})\](?=[.\[]|\Z)"

@@ -31,9 +31,9 @@ def read_section(members: dict[str, object]) -> Section:
     found: dict[str, list[object]] = {_PROFILES: [], _PLATFORM: []}
     data = _without_activation(members, "", found)
     if len(found[_PROFILES]) > 1:
-        raise BadFile("a section says more than once which profiles it is for")
+        raise BadFile("a section states its profiles more than once")
     if found[_PLATFORM]:
-        return Section((), data, "spring.config.activate.on-cloud-platform has no counterpart here")
+        return Section((), data, "spring.config.activate.on-cloud-platform is not supported")
     if not found[_PROFILES]:
         return Section((), data)
     return _for_profiles(found[_PROFILES][0], data)

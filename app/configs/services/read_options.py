@@ -27,7 +27,7 @@ class ReadOptions:
         return self.resolve_placeholders or self.relaxed_names
 
     def form_of(self, form: str = "json") -> str:
-        """Return what the tag of an answer is made from, beside the versions."""
+        """Return the part of an entity tag that depends on the options."""
         parts = (form, "resolved" * self.resolve_placeholders, "relaxed" * self.relaxed_names)
         return "-".join(filter(None, parts))
 

@@ -150,7 +150,9 @@ class VaultClient:
             if isinstance(error.__cause__, TimeoutError):
                 raise StoreUnavailable("Vault did not answer in time") from error
             if isinstance(error.__cause__, ValueError):
-                raise StoreUnavailable("what VAULT_ADDR names answers, and is no Vault") from error
+                raise StoreUnavailable(
+                    "the server at VAULT_ADDR answers, but is not Vault"
+                ) from error
             raise ConnectionError from error
 
     async def ask(self, operation: str, request: VaultRequest) -> Reply:
@@ -195,7 +197,7 @@ class VaultClient:
         async with timeout_while_running(self._seconds), asked as answer:
             raw = await answer.read()
             if answer.status == 400 and _WANTS_TLS in raw[:200]:
-                raise StoreUnavailable("VAULT_ADDR is http, and what it names speaks https")
+                raise StoreUnavailable("VAULT_ADDR is http, but its server needs https")
             retry_after = answer.headers.get("Retry-After", "")
             return Reply(
                 answer.status,
@@ -215,7 +217,7 @@ class VaultClient:
     async def _renew_token(self, token: str) -> bool:
         """After a 403: tell whether there is a new token to try with.
 
-        A 403 is also what an expired token gets. One look-up tells it from a missing policy.
+        An expired token also gets a 403. One look-up distinguishes it from a missing policy.
         """
         if self._token != token:
             return True
@@ -224,7 +226,7 @@ class VaultClient:
         try:
             lookup = await self._send("lookup", _LOOKUP, token)
         except WriteUnanswered as error:
-            raise StoreUnavailable("Vault refused the token (403) and fell silent") from error
+            raise StoreUnavailable("Vault refused the token (403), then did not answer") from error
         if lookup.status != 403:
             return False
         await self._log_in(token)
@@ -297,7 +299,7 @@ def _parse_body(raw: bytes, status: int) -> Mapping[str, Any]:
     if isinstance(found, dict):
         return found
     if status < 300:
-        raise ValueError("no answer of Vault's")
+        raise ValueError("not an answer of Vault")
     return {}
 
 

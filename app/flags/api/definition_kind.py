@@ -15,7 +15,7 @@ SEGMENTS: Final = "/api/v1/segments"
 
 @dataclass(frozen=True, slots=True)
 class DefinitionKind:
-    """Flags or segments: their address, bodies and answers."""
+    """Flags or segments: their path, request bodies and responses."""
 
     kind: Kind
     path: str
@@ -30,9 +30,9 @@ class DefinitionKind:
     def shape_endpoint(
         self, endpoint: Callable[..., Any], body: type[Any] | None = None
     ) -> Callable[..., Any]:
-        """Give an endpoint the `body` of this kind, and take away the parameters it lacks.
+        """Give an endpoint the `body` of this kind, and remove the parameters it lacks.
 
-        FastAPI reads the signature, and leaves out of a call what is not in it.
+        FastAPI reads the signature, and passes only the parameters in it.
         """
         signature = inspect.signature(endpoint)
         parameters = [
@@ -54,10 +54,10 @@ FLAG: Final = DefinitionKind(
     FlagOut,
     Page[FlagOut],
     descriptions={
-        "replace": "The simple form keeps what it does not name; a body with rules or variants"
-        " replaces all.",
-        "delete": "Its history stays, and the versions of a flag made anew under the name go on."
-        "\n\nAn archived flag is deleted for good.",
+        "replace": "A body in the simple form keeps the members that it does not name; a body with"
+        " rules or variants replaces the whole flag.",
+        "delete": "The history is kept. A flag that is created later under the same name continues"
+        " the version numbers.\n\nAn archived flag is deleted permanently.",
     },
 )
 SEGMENT: Final = DefinitionKind(
@@ -69,5 +69,5 @@ SEGMENT: Final = DefinitionKind(
     SegmentOut,
     Page[SegmentOut],
     lacks=frozenset({"archived", "enabled", "force", "stale_days", "tag"}),
-    descriptions={"delete": "Refused as long as a flag or another segment uses it."},
+    descriptions={"delete": "Refused while a flag or another segment uses it."},
 )

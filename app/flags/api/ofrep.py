@@ -43,7 +43,7 @@ class OfrepError(Exception):
 
 
 def read_context(body: bytes) -> dict[str, Any]:
-    """Return the context of a request; other members are ignored. Raises Refused.
+    """Return the context of a request; other members are ignored. Raises OfrepError.
 
     An attribute may contain NUL or half a surrogate pair: to the rules it is a text like any other,
     as in the client library, and no reason to refuse all flags.
@@ -85,7 +85,7 @@ def read_environment(header: str | None) -> str:
 
 
 def revision_of(query: str) -> int | None:
-    """Return the least revision that a refetch has to reflect, as an event stated it."""
+    """Return the minimum revision for a refetch, which an event of the stream stated."""
     stated = parse_qs(query).get("flagConfigEtag", [""])[0].strip('"').removeprefix("W/")
     stated = stated.strip('"').removeprefix("r")
     return int(stated) if stated.isdigit() and len(stated) < 19 else None  # noqa: PLR2004
@@ -102,7 +102,7 @@ def evaluate_one(
 async def evaluate_one_apart(
     evaluator: FlagEvaluator, environment: str, key: str, body: bytes
 ) -> OfrepResponse:
-    """`one`, whatever it takes; raises Refused and EvaluationTooLong."""
+    """`evaluate_one` for a flag of any cost; raises OfrepError and EvaluationTooLong."""
     note_request(body)
     context = await run_apart(len(body) > LARGE_BODY, read_context, body)
     try:
@@ -147,7 +147,7 @@ async def evaluate_every_apart(
     known: str | None,
     stream: StreamAddress,
 ) -> OfrepResponse:
-    """`every`, whatever it takes; raises Refused and EvaluationTooLong."""
+    """`evaluate_every` for flags of any cost; raises OfrepError and EvaluationTooLong."""
     note_request(body)
     context = await run_apart(len(body) > LARGE_BODY, _read_small_context, body)
     tag = _bulk_etag(evaluator, environment, context, stream)

@@ -19,24 +19,30 @@ EnvironmentParameter = Annotated[
 ]
 ALL_ENVIRONMENTS = "*"
 EnvironmentsParameter = Annotated[
-    str | None, Query(description="`*` for all; `default` where other filters are given.")
+    str | None,
+    Query(
+        description="`*`: all environments. Default: `default` if another filter is given, "
+        "otherwise all."
+    ),
 ]
 OptionalEnvironmentParameter = Annotated[
-    str | None, Query(description="`default` unless stated here or in the body.")
+    str | None, Query(description="`default` unless it is stated here or in the body.")
 ]
 FlagName = Annotated[str, Path(json_schema_extra=NAME)]
 Flags = Annotated[FlagService, from_state("flags")]
 Force = Annotated[
     bool,
-    Query(description="Give another type to a flag that was evaluated in the last 24 hours."),
+    Query(description="Change the type even if the flag was evaluated in the last 24 hours."),
 ]
-Why = Annotated[Comment, Query(description="Why; kept in the history.")]
+Why = Annotated[Comment, Query(description="Reason for the change; kept in the history.")]
 
 
 def stated_environment(query: str | None, body: str | None) -> str:
     """Return the environment that is meant; raises BadDefinition where two are."""
     if query is not None and body is not None and query != body:
-        raise BadDefinition("/environment", "is not the one of the query", "contradiction")
+        raise BadDefinition(
+            "/environment", "differs from the environment of the query", "contradiction"
+        )
     stated = query if query is not None else body
     return BASE if stated is None else stated  # an empty name is no name, and not `default`
 

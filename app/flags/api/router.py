@@ -61,7 +61,8 @@ router = APIRouter(
     dependencies=[min_revision_dependency, adds_stale_header],
 )
 _OF_EVERY_ENVIRONMENT = (
-    "Without any filter, and with `environment=*`: of every environment the caller may read."
+    "Without any filter, or with `environment=*`, the list covers every environment that the "
+    "caller may read."
 )
 _MOST_VERSIONS = 2**31 - 1  # what the store has room for
 
@@ -98,17 +99,20 @@ def _add_list(of: DefinitionKind) -> None:
         follower: Following,
         caller: CurrentCaller,
         environment: EnvironmentsParameter = None,
-        enabled: Annotated[bool | None, Query(description="Only these.")] = None,
+        enabled: Annotated[
+            bool | None, Query(description="Only enabled, or only disabled flags.")
+        ] = None,
         tag: Annotated[str | None, Query(description="Only flags with this tag.")] = None,
         q: Annotated[str | None, Query(description="Part of the name or description.")] = None,
         stale_days: Annotated[
-            int | None, Query(ge=0, le=36_500, description="Only flags not evaluated for so long.")
+            int | None,
+            Query(ge=0, le=36_500, description="Only flags not evaluated for this many days."),
         ] = None,
         limit: Limit = 100,
         cursor: Cursor = None,
         *,
         archived: Annotated[
-            bool, Query(description="Only archived flags, which are left out otherwise.")
+            bool, Query(description="Only archived flags, which are not listed otherwise.")
         ] = False,
     ) -> Response:
         wanted = FlagFilter(enabled, tag, q, stale_days, archived)
@@ -265,7 +269,7 @@ def _add_change(of: DefinitionKind) -> None:
         response_model=of.answer,
         responses=WRITTEN,
         tags=[of.tag],
-        summary=f"Replace single members of a {of.kind}",
+        summary=f"Change single members of a {of.kind}",
     )(of.shape_endpoint(change, body=of.edit))
 
 

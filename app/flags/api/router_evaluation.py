@@ -81,7 +81,7 @@ async def evaluate_batch(
     follower: Following,
     caller: CurrentCaller,
 ) -> Response:
-    """One bad or missing flag is told in its place and never fails the others."""
+    """A flag that is missing or fails has an `error_code`; the others are evaluated anyway."""
     caller.demand(Right.EVALUATE, body.environment)
     headers = await _headers(response, flags, follower, body.environment)
     answer = await evaluator.evaluate_batch_apart(
@@ -135,10 +135,10 @@ async def flag_set(
     "/api/v1/flag-usage",
     status_code=204,
     dependencies=[rejects_unknown_parameters],
-    summary="Tell what a client has evaluated by itself",
+    summary="Report evaluations that a client made locally",
 )
 async def flag_usage(body: UsageIn, flags: Flags, caller: CurrentCaller) -> Response:
-    """So that counts and `last_evaluated_at` stay true; what does not exist is passed over."""
+    """Add the counts to the usage of the flags; unknown flags and variants are ignored."""
     caller.demand(Right.EVALUATE, body.environment)
     flags.counter.add_reported(flags.environment(body.environment), body.evaluations)
     return Response(status_code=204)

@@ -69,9 +69,9 @@ async def archive_flag(
     body: Annotated[LifecycleIn | None, Body()] = None,
     environment: OptionalEnvironmentParameter = None,
 ) -> Response:
-    """Whoever evaluates it finds no such flag, and lists leave it out; its definition is kept.
+    """The flag is no longer evaluated or listed; its definition is kept.
 
-    Refused while other flags need it. A flag that is archived already stays so.
+    Refused while other flags need it. Archiving an archived flag succeeds without a change.
     """
     stated = body or LifecycleIn()
     where = stated_environment(environment, stated.environment)
@@ -97,7 +97,10 @@ async def restore_flag(
     body: Annotated[LifecycleIn | None, Body()] = None,
     environment: OptionalEnvironmentParameter = None,
 ) -> Response:
-    """It is what it was, with the same buckets; refused where what it needs is gone."""
+    """The flag gets its definition and buckets back.
+
+    Refused if a segment or a flag that it needs no longer exists.
+    """
     stated = body or LifecycleIn()
     where = stated_environment(environment, stated.environment)
     caller.demand(Right.WRITE_FLAGS, where)
@@ -123,7 +126,7 @@ async def roll_back_flag(
     environment: OptionalEnvironmentParameter = None,
     force: Force = False,  # noqa: FBT002
 ) -> Response:
-    """Everybody is in the bucket ranges of that version again. A deleted flag comes back."""
+    """The rollouts get the bucket ranges of that version. A deleted flag is restored."""
     where = stated_environment(environment, body.environment)
     caller.demand(Right.WRITE_FLAGS, where)
     request = write_request(caller, body.comment, expected=expected, idempotency=idempotency)
@@ -148,8 +151,9 @@ async def copy_flag(
 ) -> FlagCopyOut:
     """Users keep their buckets: salts and ranges are copied.
 
-    The caller needs to read flags here and to write them there. Segments and prerequisites are not
-    copied; those that are missing there are named (422 `flag_references_missing`).
+    The caller needs the right to read flags in the source environment and to write them in the
+    target. Segments and prerequisites are not copied; those that the target lacks are named
+    (422 `flag_references_missing`).
     """
     caller.demand(Right.READ_FLAGS, environment)
     caller.demand(Right.WRITE_FLAGS, body.to)

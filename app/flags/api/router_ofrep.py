@@ -57,7 +57,7 @@ _CONTEXT: dict[str, Any] = {
 }
 _EVENT = 'id: 42\nevent: refetchEvaluation\ndata: {"type":"refetchEvaluation"}\n\n'
 _REFUSED: dict[str, Any] = {
-    "description": "No evaluation: `errorCode` says why.",
+    "description": "The flag was not evaluated: `errorCode` states the reason.",
     "content": {
         _JSON: {
             "schema": {
@@ -102,7 +102,10 @@ RULES = ProtocolRules("/ofrep/", may_encode_separators=True, error_members=_erro
 
 @router.post(
     "/evaluate/flags",
-    responses={**_EVALUATED, 304: {"description": "As the client knows it."}},
+    responses={
+        **_EVALUATED,
+        304: {"description": "Nothing has changed since the `ETag` of `If-None-Match`."},
+    },
     openapi_extra=_CONTEXT,
     summary="Evaluate every flag",
 )
@@ -170,7 +173,7 @@ async def _wait_for_revision(
 async def _respond(
     request: Request, tell: Any, fresh: Fresh, follower: Follower, key: str | None
 ) -> Response:
-    """Answer in OFREP's own form whatever happens: its clients read no other."""
+    """Answer in the format of OFREP in every case: its clients read no other."""
     headers = {}
     try:
         body = await request.body()
@@ -186,7 +189,7 @@ async def _respond(
         answer = OfrepResponse(415, ofrep.refusal(ofrep.GENERAL, str(unsupported), key))
     except Denied:
         raise  # its clients go by the status
-    except Exception:  # noqa: BLE001 - its clients cannot read what else would be answered
+    except Exception:  # noqa: BLE001 - its clients cannot read any other response
         _log.exception("ofrep_failed")
         answer = OfrepResponse(
             500, ofrep.refusal(ofrep.GENERAL, "the service failed to answer", key)
@@ -208,11 +211,11 @@ async def _respond(
     responses={
         **PROBLEMS,
         200: {
-            "description": "Server-sent events that tell a client to evaluate again.",
+            "description": "Server-sent events after which a client evaluates again.",
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EVENT}},
         },
     },
-    summary="Hear of changes of flags",
+    summary="Stream changes of flags",
 )
 async def stream(
     hub: Streams,

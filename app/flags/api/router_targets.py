@@ -1,4 +1,4 @@
-"""The users that a flag names, in lists that are longer than other bodies may be."""
+"""Routes of the users that a flag names, with larger bodies than other routes accept."""
 
 import re
 from typing import Annotated, Any
@@ -41,7 +41,7 @@ _LINES: dict[str, Any] = {"schema": {"type": "string"}, "example": "ann\nbob\n"}
 _USERS: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "User ids: a list as JSON, or text in UTF-8 with one a line. At most 8 MiB.",
+        "description": "User ids: a JSON list, or UTF-8 text with one id per line. At most 8 MiB.",
         "content": {
             "application/json": {
                 "schema": {
@@ -61,7 +61,7 @@ async def _read_users(
 ) -> list[str]:
     caller.demand(Right.WRITE_FLAGS, environment)  # before anything long is read
     if not await request.body():
-        raise BadDefinition("", "is empty; send [] for an empty list", "missing")
+        raise BadDefinition("", "must not be empty; send [] for an empty list", "missing")
     if is_json(request, other="text/plain"):
         document = await read_json(request)
         return await run_apart(is_large_request(), read_list, document)
@@ -81,11 +81,11 @@ TargetsOf = Annotated[FlagTargets, Depends(_targets)]
 _Variant = Annotated[
     str | None,
     Query(
-        description="What they are served, where the flag names nobody yet; `on` unless stated, "
-        "for a flag that has it."
+        description="The variant that the users are served if the flag names no users yet; "
+        "default: `on`, if the flag has it."
     ),
 ]
-_DryRun = Annotated[bool, Query(description="Only say what would change.")]
+_DryRun = Annotated[bool, Query(description="Report what would change, and write nothing.")]
 
 
 @router.put(
@@ -107,7 +107,7 @@ async def replace_targets(
     *,
     dry_run: _DryRun = False,
 ) -> FlagTargetsOut:
-    """Up to 100,000 users; the answer counts them and does not list them."""
+    """The flag names up to 100,000 users; the response counts them and does not list them."""
     return await _write(
         "replace",
         name,
@@ -144,7 +144,7 @@ async def append_targets(
     *,
     dry_run: _DryRun = False,
 ) -> FlagTargetsOut:
-    """Users that it names already are passed over."""
+    """Users that the flag names already are ignored."""
     return await _write(
         "append",
         name,
@@ -179,7 +179,7 @@ async def remove_targets(
     *,
     dry_run: _DryRun = False,
 ) -> FlagTargetsOut:
-    """Users that it does not name are passed over."""
+    """Users that the flag does not name are ignored."""
     return await _write(
         "remove",
         name,

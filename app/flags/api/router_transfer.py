@@ -40,14 +40,15 @@ router = APIRouter(
 )
 Transfer = Annotated[FlagTransfer, from_state("flag_transfer")]
 _LeaveOut = Annotated[
-    bool, Query(description="Leave out flags that cannot be expressed, instead of refusing all.")
+    bool, Query(description="Leave out flags that cannot be converted, instead of refusing all.")
 ]
 _Hash = Annotated[
     FlagdHash,
     Query(
         alias="hash",
-        description="How the other flagd buckets: v2 is the hash of its daemons up to 0.16 and of "
-        "its JavaScript core 4, v3 that of its Python core 2.0 (CBOR). For `flagd` only.",
+        description="Hash by which flagd assigns buckets, for `flagd` only. `v2`: the hash of its "
+        "daemons up to 0.16 and of its JavaScript core 4. `v3`: the hash of its Python core 2.0 "
+        "(CBOR).",
     ),
 ]
 # An environment whose flags have lists of many users is imported as it was exported.
@@ -74,9 +75,9 @@ async def import_flags(
     document: Annotated[
         dict[str, Any] | list[Any],
         Body(
-            description="What `pilothouse` exports, flagd's definitions, or an export of Unleash; "
-            "at most 32 MiB. A list holds several documents of flagd, read as one, or what "
-            "Unleash Edge saves.",
+            description="An export of Pilothouse, definitions of flagd, or an export of Unleash; "
+            "at most 32 MiB. A list contains several documents of flagd, which are merged, or a "
+            "backup of Unleash Edge.",
         ),
     ],
     response: Response,
@@ -86,18 +87,20 @@ async def import_flags(
     form: Annotated[Format, Query(alias="format")],
     environment: EnvironmentParameter = BASE,
     source_environment: Annotated[
-        str | None, Query(description="Which one of an Unleash export that holds several.")
+        str | None, Query(description="The environment of an Unleash export that has several.")
     ] = None,
     hash_version: _Hash = DEFAULT_FLAGD_HASH,
     comment: Annotated[Comment, Query()] = "",
     *,
-    dry_run: Annotated[bool, Query(description="Only say what would change.")] = False,
+    dry_run: Annotated[
+        bool, Query(description="Report what would change, and write nothing.")
+    ] = False,
     leave_out: _LeaveOut = False,
 ) -> Response:
-    """All of it becomes one commit, or nothing is changed; nobody changes cohorts.
+    """Import all flags in one commit, or none; users stay in their cohorts.
 
-    Flags that the file does not name stay as they are. What `format=pilothouse` has exported is
-    imported exactly, archived flags as archived, also over what is there.
+    Flags that the file does not name are not changed. An export of `format=pilothouse` is
+    imported exactly, archived flags as archived; it replaces existing flags of the same names.
 
     The file is JSON or, with `Content-Type: application/yaml`, YAML.
     """
@@ -144,13 +147,13 @@ async def export_flags(
     redraw: Annotated[
         bool,
         Query(
-            description="For `flagd`: rollouts by a hash that it does not have keep their shares, "
-            "and who is in them is drawn anew. Else they cannot be expressed."
+            description="For `flagd`: a rollout by a hash that flagd does not have keeps its "
+            "shares and gets new cohorts. Otherwise the rollout cannot be converted."
         ),
     ] = False,
 ) -> Response:
-    """`format=pilothouse` holds everything: flags, archived ones too, and segments, with their
-    salts and buckets. `flagd` is for a flagd that hashes as `X-Flagd-Hash` says.
+    """`format=pilothouse` contains all flags, archived flags and segments, with their salts and
+    buckets. `format=flagd` is for a flagd that uses the hash in `X-Flagd-Hash`.
     """
     caller.demand(Right.READ_FLAGS, environment)
     revision = await wait_until_followed(follower, lambda: transfer.revision(environment))

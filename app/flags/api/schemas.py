@@ -1,7 +1,7 @@
-"""Flags, segments and evaluations as they are sent and answered.
+"""Request and response bodies of flags, segments and evaluations.
 
-The rules inside a definition are judged by the core, which names the place of a flaw; the models
-here describe them for people and check the outermost members.
+The core checks the rules inside a definition, and names the place of an error; the models here
+describe the rules for people and check the outermost members.
 """
 
 from datetime import datetime
@@ -17,19 +17,21 @@ from pilothouse_core.diff import Diff
 
 BASE = "default"
 Name = Annotated[str, Field(json_schema_extra=NAME)]
-Comment = Annotated[str, Field(max_length=1000, description="Why; kept in the history.")]
+Comment = Annotated[
+    str, Field(max_length=1000, description="Reason for the change; kept in the history.")
+]
 Condition = Annotated[
     dict[str, Any] | None,
     Field(
         description='`{"all": [..]}`, `{"any": [..]}`, `{"not": ..}`, `{"segment": name}`, '
         '`{"attribute", "op", "values", "case_insensitive"?}` or '
-        '`{"rollout": {"by", "salt", "hash", "percent"}}`; null always holds.'
+        '`{"rollout": {"by", "salt", "hash", "percent"}}`; null is always true.'
     ),
 ]
 
 
 def _up_to_the_first_flaw(value: Any, types: tuple[type, ...] = (str,)) -> Any:
-    """Leave out what need not be told: 300,000 flaws took seconds, and only some are listed."""
+    """Omit items after the first wrong one: 300,000 errors take seconds, and few are listed."""
     items = value if isinstance(value, list) else []
     wrong = next((n for n, item in enumerate(items) if type(item) not in types), None)
     return value if wrong is None else items[: wrong + 1]
@@ -54,15 +56,15 @@ Rules = Annotated[
     Field(
         description='`{"id", "when": condition, "active"?: {"from", "until"}, "serve": '
         '{"variant"} | {"rollout": {"by", "salt", "hash", "weights"}} | {"progressive": ..}}`; '
-        "the first that holds decides."
+        "the first rule whose condition is true decides."
     ),
 ]
 Prerequisites = Annotated[
     list[dict[str, Any]],
     FailFast(),
-    Field(description='`{"flag", "variants": [..]}`: all must be served.'),
+    Field(description='`{"flag", "variants": [..]}`: each flag must serve one of the variants.'),
 ]
-_SHOWN = "Told by the service; sent back, it says nothing."
+_SHOWN = "Set by the service; ignored in a request."
 _MOST_COUNTS = 10_000
 _UNSAFE = 2**53  # as JavaScript counts
 _UNSAFE_ID = 10**1000  # as long as an id may be
@@ -70,7 +72,7 @@ FlagType = Literal["boolean", "string", "integer", "number", "object"]
 
 
 class _Written(RequestBody):
-    """What a client may send back of what it was shown."""
+    """The members of a response that a client may send back, and the comment."""
 
     version: Any = Field(None, description=_SHOWN)
     created_at: Any = Field(None, description=_SHOWN)
@@ -93,27 +95,30 @@ class FlagMembers(_Written):
         default_factory=dict, description="Values by name, all of the flag's type."
     )
     default_variant: str | None = Field(
-        None, description="Served when no rule decides; null is the caller's own default."
+        None, description="Variant that is served when no rule decides; null: the caller's default."
     )
     off_variant: str | None = Field(
-        None, description="Served while the flag is not enabled, or a prerequisite not met."
+        None,
+        description="Variant that is served while the flag is not enabled or a prerequisite is "
+        "not met; null: the caller's default.",
     )
     enabled: bool = Field(
         default=False,
-        description="Unless stated, true for a new flag whose body says for whom it is on (rules, "
-        "default_variant, rollout_percentage or target_users); one created by name only is off.",
+        description="Default: true for a new flag with rules, default_variant, rollout_percentage "
+        "or target_users; false for a flag that is created by name only.",
     )
     rules: Rules = Field(default_factory=list)
     prerequisites: Prerequisites = Field(default_factory=list)
     rollout_percentage: float | None = Field(
-        None, description="The simple form: on for this share of the users, 0 to 100."
+        None, description="Simple form: the flag is on for this share of the users, 0 to 100."
     )
     target_users: Users | None = Field(
-        None, description='The simple form: on for these users; 101 and `"101"` are one.'
+        None,
+        description='Simple form: the flag is on for these users; 101 and `"101"` are the same.',
     )
     last_evaluated_at: Any = Field(None, description=_SHOWN)
     archived: Literal[False] = Field(
-        default=False, description="`POST .../archive` archives a flag, and nothing else."
+        default=False, description="Always false: only `POST .../archive` archives a flag."
     )
 
 
@@ -123,8 +128,8 @@ class FlagIn(FlagMembers):
 
 
 class FlagEdit(FlagMembers):
-    name: Name = Field("", description="If it is stated, the one of the address.")
-    environment: Name | None = Field(None, description="Where the address says none.")
+    name: Name = Field("", description="If stated, it must be the name in the path.")
+    environment: Name | None = Field(None, description="Alternative to the query parameter.")
 
 
 class SegmentMembers(_Written):
@@ -138,8 +143,8 @@ class SegmentIn(SegmentMembers):
 
 
 class SegmentEdit(SegmentMembers):
-    name: Name = Field("", description="If it is stated, the one of the address.")
-    environment: Name | None = Field(None, description="Where the address says none.")
+    name: Name = Field("", description="If stated, it must be the name in the path.")
+    environment: Name | None = Field(None, description="Alternative to the query parameter.")
 
 
 class _Out(BaseModel):
@@ -166,7 +171,7 @@ class FlagOut(_Out):
     prerequisites: Prerequisites
     last_evaluated_at: datetime | None = None
     archived: bool = Field(
-        default=False, description="Nobody is served it, and lists leave it out."
+        default=False, description="True: the flag is neither evaluated nor listed."
     )
 
 
@@ -177,7 +182,7 @@ class SegmentOut(_Out):
 class FlagDiffOut(BaseModel):
     added: dict[str, Any]
     removed: dict[str, Any]
-    changed: dict[str, dict[str, Any]] = Field(description="`{old, new}` by path.")
+    changed: dict[str, dict[str, Any]] = Field(description="`{old, new}` by path of the member.")
 
 
 class VersionOut(BaseModel):
@@ -187,8 +192,8 @@ class VersionOut(BaseModel):
     actor: str
     comment: str
     at: datetime
-    definition: dict[str, Any] | None = Field(description="null where it was deleted.")
-    diff: FlagDiffOut = Field(description="What this version has changed, by path.")
+    definition: dict[str, Any] | None = Field(description="null: this version is a deletion.")
+    diff: FlagDiffOut = Field(description="What this version changed, by path.")
 
     @classmethod
     def of(
@@ -211,7 +216,8 @@ class UsageOut(BaseModel):
     flag_name: str
     environment: str
     evaluations: dict[str, int] = Field(
-        description="By variant, of all replicas and clients; `_none` is the caller's default."
+        description="Evaluations by variant, of all replicas and clients; `_none`: the caller's "
+        "default."
     )
     last_evaluated_at: datetime | None
 
@@ -226,10 +232,10 @@ class UsageOut(BaseModel):
 
 
 Context = Annotated[
-    dict[str, Any], Field(description="Attributes, found by dotted paths; any JSON.")
+    dict[str, Any], Field(description="Attributes, addressed by dotted paths; any JSON.")
 ]
 UserId = Annotated[
-    str | int | None, Field(description="Fills `user_id` and `targetingKey` of the context.")
+    str | int | None, Field(description="Sets `user_id` and `targetingKey` of the context.")
 ]
 
 
@@ -238,11 +244,11 @@ class EvaluateIn(RequestBody):
     user_id: UserId = None
     environment: Name = BASE
     context: Context = Field(default_factory=dict)
-    explain: bool = Field(default=False, description="Add the trace: every rule and condition.")
+    explain: bool = Field(default=False, description="Add a trace of every rule and condition.")
 
 
 class BatchIn(RequestBody):
-    flag_names: Texts | None = Field(None, max_length=10_000, description="All when absent.")
+    flag_names: Texts | None = Field(None, max_length=10_000, description="Default: all flags.")
     user_id: UserId = None
     environment: Name = BASE
     context: Context = Field(default_factory=dict)
@@ -253,21 +259,22 @@ class EvaluationOut(BaseModel):
     user_id: UserId = None
     environment: str
     enabled: bool = Field(
-        description="The value of a boolean flag; of others whether a variant but the off one is "
-        "served."
+        description="The value of a boolean flag; for other types, whether a variant other than "
+        "the off variant is served."
     )
-    variant: str | None = Field(description="null: the caller's own default holds.")
+    variant: str | None = Field(description="The served variant; null: the caller's default.")
     value: Any
-    reason: str = Field(description="One of OpenFeature's reasons.")
+    reason: str = Field(description="One of the reasons of OpenFeature.")
     rule_id: str | None
     bucket: int | None
     flag_version: int
-    revision: int = Field(description="Of the newest change of the environment's flags.")
-    prerequisite: str | None = Field(None, description="The one that is not met.")
+    revision: int = Field(description="Revision of the newest change of the environment's flags.")
+    prerequisite: str | None = Field(None, description="The prerequisite that is not met.")
     skipped: list[dict[str, str]] = Field(
-        default_factory=list, description="Rollouts that found nothing to go by."
+        default_factory=list,
+        description="Rollouts that were skipped because the context has no subject for them.",
     )
-    error_code: str | None = Field(None, description="In a batch: why there is no evaluation.")
+    error_code: str | None = Field(None, description="In a batch: why the flag was not evaluated.")
     explanation: dict[str, Any] | None = None
 
 
@@ -284,12 +291,12 @@ class FlagSetOut(BaseModel):
 
 
 def _few_counts(value: Any) -> Any:
-    """Refuse too many counts before they are looked at, and tell only of the first wrong one."""
+    """Refuse too many counts before they are checked; of wrong ones, keep only the first."""
     if not isinstance(value, dict):
         return value
     counts = sum(len(found) for found in value.values() if isinstance(found, dict))
     if max(counts, len(value)) > _MOST_COUNTS:
-        raise ValueError(f"holds more than {_MOST_COUNTS} counts")
+        raise ValueError(f"has more than {_MOST_COUNTS} counts")
     for name, found in value.items():
         if not isinstance(found, dict):
             return {name: found}
@@ -307,7 +314,7 @@ Counts = Annotated[
 class UsageIn(RequestBody):
     environment: Name = BASE
     evaluations: Counts = Field(
-        description="At most 10,000 counts by flag and variant since the last report.",
+        description="Counts by flag and variant since the last report, at most 10,000.",
         max_length=_MOST_COUNTS,
     )
 
@@ -316,54 +323,60 @@ class FlagTargetsOut(BaseModel):
     name: str
     environment: str
     dry_run: bool
-    version: int = Field(description="The one it has now, or would have after a dry run.")
+    version: int = Field(
+        description="The current version; in a dry run, the version that the write would create."
+    )
     enabled: bool
     variant: str | None = Field(
-        description="That these users are served while it is enabled; null: it names nobody."
+        description="Variant that these users are served while the flag is enabled; null: the flag "
+        "names no users."
     )
-    count: int = Field(description="How many users it names now.")
-    added: int = Field(description="How many of them it did not name before.")
-    removed: int = Field(description="How many it names no more.")
+    count: int = Field(description="Number of users that the flag names now.")
+    added: int = Field(description="Number of users that were added.")
+    removed: int = Field(description="Number of users that were removed.")
 
 
 class LifecycleIn(RequestBody):
-    """A body that need not be sent."""
+    """An optional body."""
 
-    environment: Name | None = Field(None, description="Where the address says none.")
+    environment: Name | None = Field(None, description="Alternative to the query parameter.")
     comment: Comment = ""
 
 
 class FlagRollbackIn(RequestBody):
-    version: int = Field(ge=1, le=2**31 - 1, description="The one whose definition holds again.")
-    environment: Name | None = Field(None, description="Where the address says none.")
+    version: int = Field(ge=1, le=2**31 - 1, description="The version to restore.")
+    environment: Name | None = Field(None, description="Alternative to the query parameter.")
     comment: Comment = ""
 
 
 class FlagCopyIn(RequestBody):
     to: Name = Field(description="The environment that the flag is copied to.")
     overwrite: bool = Field(
-        default=False, description="Replace a flag of this name that is there and differs."
+        default=False, description="Replace an existing flag of this name that differs."
     )
     comment: Comment = ""
-    dry_run: bool = Field(default=False, description="Only say what would change.")
+    dry_run: bool = Field(default=False, description="Report what would change, and write nothing.")
 
 
 class MissingReferenceOut(BaseModel):
     kind: Literal["flag", "segment"]
     name: str
-    pointer: str = Field(description="Where the flag names it (RFC 6901).")
-    archived: bool = Field(description="The flag is there, and archived.")
+    pointer: str = Field(description="Place of the reference in the flag (RFC 6901).")
+    archived: bool = Field(description="True: the target has the flag, but it is archived.")
 
 
 class FlagCopyOut(BaseModel):
     name: str
-    environment: str = Field(description="The one that it was copied from.")
-    to: str = Field(description="The one that it was copied to.")
+    environment: str = Field(description="The environment that the flag was copied from.")
+    to: str = Field(description="The environment that the flag was copied to.")
     dry_run: bool
     status: Literal["created", "updated", "unchanged"]
-    version: int = Field(description="The one it has there now, or would have after a dry run.")
+    version: int = Field(
+        description="The version in the target environment; in a dry run, the version that the "
+        "copy would create."
+    )
     missing: list[MissingReferenceOut] = Field(
-        description="What it needs and its new environment does not have; only after a dry run."
+        description="References that the target environment lacks; only in a dry run."
     )
 
 
@@ -371,14 +384,16 @@ class ArrivalOut(BaseModel):
     kind: Literal["flag", "segment"]
     name: str
     status: Literal["created", "updated", "archived", "unchanged"] = Field(
-        description="`archived`: it is archived in the file, and now here."
+        description="`archived`: the file has the flag as archived, and now it is."
     )
-    version: int = Field(description="The one it has now, or would have after a dry run.")
+    version: int = Field(
+        description="The current version; in a dry run, the version that the write would create."
+    )
 
 
 class UnexpressedOut(BaseModel):
-    flag: str = Field(description="Empty where the whole file is meant.")
-    pointer: str = Field(description="Its place in the file (RFC 6901).")
+    flag: str = Field(description="Name of the flag; empty: the whole file.")
+    pointer: str = Field(description="Place in the file (RFC 6901).")
     reason: str
 
 
@@ -386,7 +401,9 @@ class FlagImportOut(BaseModel):
     environment: str
     dry_run: bool
     hash: Literal["v2", "v3"] | None = Field(
-        description="By which of flagd's hashes rollouts bucket; null for another system."
+        description="Hash of flagd by which rollouts assign buckets; null for other systems."
     )
     items: list[ArrivalOut]
-    report: list[UnexpressedOut] = Field(description="What has no equal here; it is left out.")
+    report: list[UnexpressedOut] = Field(
+        description="What was left out because Pilothouse has no equivalent."
+    )

@@ -39,7 +39,7 @@ _BOOLEAN_VARIANTS = {"on": True, "off": False}
 _FULL_FORM_MEMBERS = frozenset(
     {"type", "variants", "default_variant", "off_variant", "prerequisites"}
 )
-_NOT_SIMPLE = "is for flags of the simple form: boolean, with one rollout for all"
+_NOT_SIMPLE = "needs a flag of the simple form: boolean, with one rollout for all"
 
 
 def read_flag_body(body: Mapping[str, Any], before: Flag | None = None) -> Flag:
@@ -137,7 +137,7 @@ def named_users(flag: Flag) -> NamedUsers | None:
             ) if by in SUBJECTS:
                 users = tuple(str(user) if type(user) is int else user for user in values)
                 return NamedUsers(place, users, variant)
-        detail = f"is called {TARGETED_RULE!r}, and is not a list of users"
+        detail = f"has the id {TARGETED_RULE!r}, but is not a list of users"
         raise DefinitionError(f"/rules/{place}", detail, "no_targets")
     return None
 
@@ -151,7 +151,7 @@ def with_named_users(flag: Flag, users: Sequence[Any], variant: str | None) -> F
     if found is None:
         return _with_targets(_with_rollout(flag), users, variant) if users else flag
     if variant not in {None, found.variant}:
-        detail = f"is not {found.variant!r}, which users are served who are named already"
+        detail = f"differs from {found.variant!r}, the variant of the users that the flag names"
         raise DefinitionError("/variant", detail, "contradiction")
     rules = list(flag.rules)
     rule = rules[found.place]
@@ -167,21 +167,23 @@ def _with_targets(flag: Flag, users: Sequence[Any], variant: str | None) -> Flag
     if variant is None and flag.type == "boolean" and flag.variants.get("on") is True:
         variant = "on"
     if variant is None:
-        raise DefinitionError("/variant", "is missing: say what these users are served", "missing")
+        raise DefinitionError(
+            "/variant", "is missing: name the variant that these users are served", "missing"
+        )
     if variant not in flag.variants:
         raise DefinitionError("/variant", "is not a variant of this flag", "unknown_variant")
     when = Comparison(DEFAULT_BY, "in", tuple(users))
     rules = (Rule(TARGETED_RULE, when, Fixed(variant)), *flag.rules)
-    # Read again: a flag has so many rules and conditions at most.
+    # Read again: the numbers of rules and conditions are limited.
     return read_flag(flag_json(replace(flag, rules=rules)))
 
 
 def _stated_simple_form(
     full: Mapping[str, Any], stated: Mapping[str, Any], before: Flag | None
 ) -> SimpleForm | None:
-    """Return the simple form if that counts where both are sent, being the one that was edited.
+    """Return the simple form if it was sent, and edited if both forms were sent.
 
-    A flag of the simple form is shown in both forms; who sends it back has changed one of them.
+    Responses show a flag of the simple form in both forms; an edit changes one of them.
     """
     simple = read_simple_form(Place(stated))
     if "rules" not in full:
@@ -205,7 +207,7 @@ def _refuse_other_members(
 ) -> None:
     for name in names:
         if name in full and not _is_boolean_default(name, full[name]):
-            Place(full).at(name).fail(f"goes with rules, not with {' or '.join(stated)}")
+            Place(full).at(name).fail(f"can be combined with rules, not with {' or '.join(stated)}")
 
 
 def _is_boolean_default(name: str, value: object) -> bool:

@@ -34,8 +34,8 @@ T = TypeVar("T")
 _SHORT = (",", ":")
 _OWN_METADATA = frozenset(["flagVersion", "ruleId", "revision", "bucket"])
 _DETAILS = {
-    FLAG_NOT_FOUND: "there is no flag of this key",
-    TARGETING_KEY_MISSING: "the flag is rolled out by targeting key, and there is none",
+    FLAG_NOT_FOUND: "there is no flag with this key",
+    TARGETING_KEY_MISSING: "the flag is rolled out by targeting key, and the context has none",
     "PARSE_ERROR": "the definition of the flag cannot be read by this release",
 }
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -55,7 +55,7 @@ class _EncodedOutcome:
     named: str  # "flag":{...,"bucket":
     ofrep: str  # {...,"metadata":{...,
     whole: str  # {...,"metadata":{...}}, or the refusal
-    refused: str | None  # why OFREP is told that there is no evaluation
+    refused: str | None  # the OFREP error if there is no evaluation
     times: int = 0
 
 
@@ -93,7 +93,7 @@ class FlagEvaluator:
     ) -> bytes | None:
         """Evaluate one flag for a user; None if the flag does not exist. Raises ContextTooLarge.
 
-        As all that have no `_apart`: at once, and so only where `is_at_once` says so.
+        Like every method without `_apart` it does not yield: call it only if `is_short`.
         """
         found = self.sets.environment(environment)
         context = with_subject(context, user)
@@ -104,7 +104,7 @@ class FlagEvaluator:
     async def evaluate_flag_apart(
         self, environment: str, flag: str, user: Any, context: Context
     ) -> bytes | None:
-        """`one`, whatever it takes; raises ContextTooLarge and EvaluationTooLong."""
+        """`evaluate_flag` at any cost; raises ContextTooLarge and EvaluationTooLong."""
         found = self.sets.environment(environment)
         context = await _check_size_apart(with_subject(context, user))
         [evaluation] = await self._evaluate_apart(found, [flag], context)
@@ -141,7 +141,7 @@ class FlagEvaluator:
     async def evaluate_batch_apart(
         self, environment: str, flags: Sequence[str] | None, user: Any, context: Context
     ) -> bytes:
-        """`many`, whatever it takes; raises ContextTooLarge and EvaluationTooLong."""
+        """`evaluate_batch` at any cost; raises ContextTooLarge and EvaluationTooLong."""
         found = self.sets.environment(environment)
         context = await _check_size_apart(with_subject(context, user))
         names = found.names() if flags is None else dict.fromkeys(flags)
@@ -151,7 +151,7 @@ class FlagEvaluator:
         return _batch_json(found, told)
 
     async def explain(self, environment: str, flag: str, user: Any, context: Context) -> bytes:
-        """Return the trace of an evaluation as JSON; raises as `one_apart` does."""
+        """Return the trace of an evaluation as JSON; raises as `evaluate_flag_apart`."""
         found = self.sets.environment(environment)
         context, now = await _check_size_apart(with_subject(context, user)), self.clock()
 
@@ -165,7 +165,7 @@ class FlagEvaluator:
     def evaluate_ofrep(
         self, environment: str, flag: str, context: Context, body_bytes: int
     ) -> bytes | OfrepRefusal:
-        """Evaluate one flag as OFREP answers it."""
+        """Evaluate one flag, encoded for OFREP."""
         found = self.sets.environment(environment)
         context = _check_size(_with_key(context), body_bytes)
         return self._ofrep(found, found.evaluate(flag, context, self.clock()))
@@ -173,7 +173,7 @@ class FlagEvaluator:
     async def evaluate_ofrep_apart(
         self, environment: str, flag: str, context: Context
     ) -> bytes | OfrepRefusal:
-        """`ofrep`, whatever it takes; raises ContextTooLarge and EvaluationTooLong."""
+        """`evaluate_ofrep` at any cost; raises ContextTooLarge and EvaluationTooLong."""
         found = self.sets.environment(environment)
         context = await _check_size_apart(_with_key(context))
         [evaluation] = await self._evaluate_apart(found, [flag], context)
@@ -187,7 +187,7 @@ class FlagEvaluator:
         return f'{outcome.ofrep}{counted}"revision":{found.revision}}}}}'.encode()
 
     def evaluate_all_ofrep(self, environment: str, context: Context, body_bytes: int) -> bytes:
-        """Evaluate every flag as OFREP answers it: the members of a list.
+        """Evaluate every flag, encoded for OFREP: the members of a list.
 
         No member contains the revision: clients compare the answer for each flag with the one
         before, and would treat all flags as changed whenever one is.
@@ -199,7 +199,7 @@ class FlagEvaluator:
         ).encode()
 
     async def evaluate_all_ofrep_apart(self, environment: str, context: Context) -> bytes:
-        """`ofrep_all`, whatever it takes; raises ContextTooLarge and EvaluationTooLong."""
+        """`evaluate_all_ofrep` at any cost; raises ContextTooLarge and EvaluationTooLong."""
         found = self.sets.environment(environment)
         context = await _check_size_apart(_with_key(context))
         evaluations = await self._evaluate_apart(found, found.names(), context)

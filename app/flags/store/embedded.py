@@ -79,7 +79,7 @@ class _Request:
 
 def _commit(connection: sqlite3.Connection, commit: Commit) -> list[Item]:
     now = datetime.now(UTC)
-    # First, so that who repeats a request hears of it though the set has moved by that request.
+    # First, so that a repeated request is recognised although it has moved the set itself.
     if commit.idempotency_key is not None and _request(connection, commit.idempotency_key):
         raise KeyTaken
     found = connection.execute(

@@ -48,7 +48,7 @@ class FlagStore(Protocol):
     async def count(self, used: Mapping[tuple[str, str], Mapping[str, int]], at: datetime) -> None:
         """Add evaluations by (environment, flag) and variant; `at` is when the last of them was.
 
-        A later moment that is known already stays.
+        A later time that is stored already is kept.
         """
         ...
 

@@ -43,7 +43,7 @@ _PING: Final = text("SELECT 1")
 class PostgresFlagStore:
     def __init__(self, engine: AsyncEngine) -> None:
         self._calls = Calls(
-            engine, lambda why: FlagsUnavailable(f"the store of flags does not answer: {why}")
+            engine, lambda why: FlagsUnavailable(f"the flag store does not answer: {why}")
         )
 
     async def commit(self, commit: Commit) -> Sequence[Item]:
@@ -154,7 +154,7 @@ def _edits(commit: Commit) -> str:
 
 
 def _facts(edit: Edit) -> dict[str, object]:
-    # Left out where there are none: the null of JSON is not the null of SQL.
+    # Omitted if the edit has no facts: the null of JSON is not the null of SQL.
     audited: dict[str, object] = {} if edit.facts is None else {"facts": edit.facts}
     return {
         **audited,

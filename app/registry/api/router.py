@@ -122,7 +122,7 @@ async def heartbeat(
     caller: CurrentCaller,
     body: Annotated[HeartbeatIn | None, Body()] = None,
 ) -> RegisteredOut:
-    """404: the instance is not registered (any more) and has to register again."""
+    """404: the instance is not registered, or no longer, and has to register again."""
     caller.demand(Right.REGISTER, service=service)
     epoch = None if body is None else body.epoch
     return _registered_out(
@@ -172,7 +172,7 @@ async def release_service(
 
 @router.post("/release", summary="End the protection of all silent instances")
 async def release_all(registry: Registry, caller: CurrentCaller) -> ReleasedOut:
-    """As for one service; requires the right to register all services in all environments."""
+    """As for one service. Requires the right to register all services in all environments."""
     caller.demand(Right.REGISTER, environment="*", service="*")
     released = await registry.release(None, requester_of(caller))
     return ReleasedOut(service_name=None, released=released)

@@ -71,7 +71,7 @@ class AddressWarningOut(BaseModel):
 class RegistrationOut(RegisteredOut):
     warnings: list[AddressWarningOut] = Field(
         default_factory=list,
-        description="Addresses that clients can hardly reach; the instance is registered anyway.",
+        description="Addresses that most clients cannot reach; the instance is registered anyway.",
     )
 
 

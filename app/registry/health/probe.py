@@ -50,7 +50,7 @@ class SystemResolver:
         self._threads = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolver")
 
     async def __call__(self, host: str) -> Sequence[Address]:
-        """Return the addresses of a host; raises OSError if there are none."""
+        """Return the addresses of a host; raises OSError if it has no address."""
         loop = asyncio.get_running_loop()
         entries = await loop.run_in_executor(self._threads, _resolve_host, host)
         return list(dict.fromkeys(ip_address(entry[4][0]) for entry in entries))

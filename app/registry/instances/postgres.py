@@ -39,7 +39,7 @@ from app.registry.model import (
     ServiceCounts,
 )
 
-_REGISTERED_TOGETHER: Final = 50  # no other transaction can log meanwhile
+_REGISTERED_TOGETHER: Final = 50  # no other transaction can log during the call
 
 # Parameters of the statement for the fields of a Registration.
 _REGISTRATION_COLUMNS: Final = (

@@ -40,8 +40,8 @@ class NodeSpec:
 class Session:
     """State of this replica's session; its nodes are deleted when it ends.
 
-    `suspended`: not connected, the nodes still exist. `lost`: disconnected for so long that they
-    are gone, or never connected. `number` increases with every new session: all nodes have to be
+    `suspended`: not connected, the nodes still exist. `lost`: never connected, or disconnected
+    until the nodes were deleted. `number` increases with every new session: all nodes have to be
     put again then. `seconds` have passed since the state was entered.
     """
 

@@ -67,7 +67,7 @@ def _verdict(compiled: Any, expression: str, config: Any) -> str:
 
 
 def _write(results: IO[bytes], result: Any) -> None:
-    """Write each result at once: what is missing tells at which rule the process has ended."""
+    """Write each result at once: if the process ends, the missing results show at which rule."""
     results.write(json.dumps(result).encode() + b"\n")
     results.flush()
 

@@ -75,7 +75,7 @@ class RuleProcess:
             await self._stop()
 
     async def _ask(self, request: Any, count: int, undecided: Any) -> list[Any]:
-        """Return `count` results; `undecided` stands for those that the child's limits prevent."""
+        """Return `count` results, `undecided` for those that the child's limits prevent."""
         if not count:
             return []
         if self._waiting >= _MOST_WAITING:

@@ -171,7 +171,7 @@ def _describe(
         keyword = schema_path[-1] if schema_path[-1:] == ["dependentRequired"] else keyword
     elif keyword == "falseSchema":
         keyword, expected = "false", False
-        # Without `properties` beside it, what is reported is the object and not its members.
+        # Without `properties` in the same schema, the error names the object, not its members.
         if schema_path[-1:] != [str(name) for name in path[-1:]] and schema_path[-1] in _UNEXPECTED:
             keyword = schema_path[-1]
             below = list(_value_at(value, path))

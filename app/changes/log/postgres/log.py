@@ -43,7 +43,7 @@ class PostgresChangeLog:
         return row and pointer_of_row(row)
 
     async def snapshot(self) -> Snapshot:
-        # One statement sees one snapshot: no pointer can be older than the revision beside it.
+        # One statement sees one snapshot: no pointer is older than the revision read with it.
         last = select(func.coalesce(func.max(changes.c.revision), 0).label("last")).subquery()
         both = select(last.c.last, documents).join_from(
             last, documents, documents.c.logged_version > 0, isouter=True
