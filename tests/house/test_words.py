@@ -1,9 +1,13 @@
-"""The words of the glossary's "not" list do not occur in the documentation."""
+"""The words of the glossary's "not" list occur neither in the documentation nor in the code."""
 
 import ast
+import io
+import json
 import re
+import tokenize
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +16,7 @@ from app.settings import Settings
 ROOT = Path(__file__).parents[2]
 GLOSSARY = ROOT / "docs" / "glossary.md"
 LEFT_OUT = ("docs/glossary.md",)  # has to name the words
-# Folders whose docstrings of modules and raised messages have to keep to the list as well.
+# Folders whose docstrings, comments and texts have to keep to the list as well.
 CODE = ("app", "core/src", "sdk/src")
 
 # Phrases that contain a word of the list and are the right ones.
@@ -25,6 +29,7 @@ ALLOWED = {
 _FENCE = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
 _CODE = re.compile(r"`[^`\n]*`")
 _LINK = re.compile(r"\]\([^)\s]*\)")
+_NONE = re.compile(r"\bNone\b")  # of Python, not a word of the sentence
 
 
 def unused_words() -> list[str]:
@@ -64,15 +69,28 @@ def pages() -> Iterator[str]:
             yield name
 
 
-def sentences(module: Path) -> Iterator[str]:
-    """Yield the docstring of a module and the texts of its raised errors."""
-    tree = ast.parse(module.read_text(encoding="utf-8"))
-    yield ast.get_docstring(tree) or ""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
-            for part in ast.walk(node.exc):
-                if isinstance(part, ast.Constant) and isinstance(part.value, str):
-                    yield part.value
+def prose(module: Path) -> Iterator[tuple[int, str]]:
+    """Yield the docstrings, comments and texts with a blank of a module, each with its line.
+
+    Names and short words of programs, such as the event of a log line, have no blank.
+    """
+    source = module.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+            yield node.lineno, _NONE.sub(_blank, node.value)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], _NONE.sub(_blank, token.string)
+
+
+def texts(document: Any) -> Iterator[str]:
+    """Yield every text of a JSON document that has a blank."""
+    if isinstance(document, str):
+        if " " in document:
+            yield document
+    elif isinstance(document, dict | list):
+        for value in document.values() if isinstance(document, dict) else document:
+            yield from texts(value)
 
 
 @pytest.mark.parametrize("name", sorted(pages()))
@@ -91,16 +109,23 @@ def test_no_description_of_a_setting_uses_a_word_of_the_list() -> None:
         assert violations(name, setting.description or "") == []
 
 
+def test_no_text_of_the_openapi_document_uses_a_word_of_the_list() -> None:
+    document = json.loads((ROOT / "docs/reference/openapi.json").read_text(encoding="utf-8"))
+
+    found = {violation for text in texts(document) for violation in violations(text, text)}
+    assert found == set()
+
+
 @pytest.mark.parametrize("folder", CODE)
-def test_no_docstring_of_a_module_and_no_message_uses_a_word_of_the_list(folder: str) -> None:
+def test_no_docstring_comment_or_message_uses_a_word_of_the_list(folder: str) -> None:
     modules = sorted((ROOT / folder).rglob("*.py"))
 
     assert modules
     found = [
         violation
         for module in modules
-        for sentence in sentences(module)
-        for violation in violations(module.relative_to(ROOT).as_posix(), sentence)
+        for line, text in prose(module)
+        for violation in violations(f"{module.relative_to(ROOT).as_posix()}:{line}", text)
     ]
     assert found == []
 
