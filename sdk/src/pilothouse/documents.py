@@ -211,4 +211,4 @@ def _document(answer: Answer) -> Document:
             warnings=tuple(body.get("warnings", ())),
         )
     except KeyError as error:
-        raise BadAnswer(f"an answer that is no document: {error} is missing") from error
+        raise BadAnswer(f"an answer that is not a document: {error} is missing") from error

@@ -128,7 +128,7 @@ class EffectiveConfiguration:
 def _parts(body: Mapping[str, Any]) -> tuple[Tree, int]:
     data, revision = body.get("data"), body.get("revision")
     if not isinstance(data, dict) or type(revision) is not int:
-        raise BadAnswer("an answer without `data` and `revision`: this is no configuration")
+        raise BadAnswer("an answer without `data` and `revision`: this is not a configuration")
     return data, revision
 
 

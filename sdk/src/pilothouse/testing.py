@@ -113,7 +113,7 @@ class FakePilothouse(Pilothouse):
         body = {"revision": revision, "flags": kinds["flag"], "segments": kinds["segment"]}
         held = apply_update(self.flags.state, body, "service", version)
         if held.unreadable or held.broken:
-            needy = f"what {', '.join(held.broken)} needs is not there"
+            needy = f"flags or segments that {', '.join(held.broken)} needs are missing"
             raise ValueError(str(held.error or needy))
         self._definitions = definitions
         self.flags.swap(held)

@@ -102,7 +102,7 @@ def read_discovered(body: Mapping[str, Any]) -> Discovered:
     """Read an answer of `discover`; raises BadAnswer."""
     items = body.get("items")
     if not isinstance(items, list):
-        raise BadAnswer("an answer without `items`: these are no instances")
+        raise BadAnswer("an answer without `items`: these are not instances")
     instances = sorted(map(_instance, items), key=lambda one: one.instance_id)
     return Discovered(tuple(instances), body.get("stale") is True, body.get("protected") is True)
 

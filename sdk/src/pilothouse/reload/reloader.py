@@ -113,7 +113,7 @@ class Reloader:
         except InvalidConfig as error:
             self.refusal = str(error)
             errors.append(f"{MERGED}: {error}")
-            _log.warning("the merged configuration is refused, the last one stays: %s", error)
+            _log.warning("the merged configuration is refused, the last one is kept: %s", error)
         else:
             self.refusal = None
         for one in outcomes:
@@ -144,6 +144,6 @@ class Reloader:
 def _record_error(outcome: Loaded) -> str:
     member = outcome.member
     if member.error != outcome.error:  # the same error is logged once
-        _log.warning("%s stays as it is: %s", member.name, outcome.error)
+        _log.warning("could not reload %s, its content is kept: %s", member.name, outcome.error)
     member.error = outcome.error
     return f"{member.name}: {outcome.error}"
