@@ -141,7 +141,7 @@ class FlagWriter:
         return (await self._plan_edits(environment, plan, expected))[1]
 
     def plan_facts(self, environment: str, plan: Plan) -> PlanFacts:
-        """Return what a plan depends on, beside the environment, as of now."""
+        """Return what a plan depends on besides the environment, as of now."""
         kind, name = item_key(plan) or ("segment", "")
         last = self._last_evaluated_at(environment, name) if kind == "flag" else None
         return PlanFacts(datetime.now(UTC), last)

@@ -53,6 +53,7 @@ LONG_MODULES = {
     "app/configs/api/schemas.py": "every body of configurations",
     "app/configs/secrets.py": "secrets in trees and in lists, pure",
     "app/flags/evaluation/evaluator.py": "the fast path of evaluations",
+    "app/flags/api/schemas.py": "every body of flags",
     "app/importers/flagd.py": "one format",
     "app/importers/jsonlogic.py": "one language",
     "app/importers/unleash_constraints.py": "one format",
