@@ -95,6 +95,7 @@ BIG_CLASSES = {
 LONG_FUNCTIONS = {
     "app/changes/log/sqlite_log.py append_change": "one statement of SQL",
     "app/configs/api/router_keys.py get": "the parameters of the route",
+    "app/flags/api/router.py _add_list": "the parameters of the route",
     "app/flags/api/router_transfer.py import_flags": "the parameters of the route",
     "app/wiring.py open_backends": "one line for each setting",
     "migrations/versions/0001_change_log.py upgrade": "SQL",
