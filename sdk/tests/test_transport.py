@@ -19,7 +19,7 @@ from pilothouse.errors import (
 from pilothouse.transport import Limits, Token, Transport, full_jitter
 from sdk.tests.scripted import Asked, Reply, ScriptedServer, html, of_json, problem
 
-QUICK = Limits(timeout=2, backoff=0.001, longest_backoff=0.002)
+QUICK = Limits(timeout=20, backoff=0.001, longest_backoff=0.002)
 
 
 @asynccontextmanager

@@ -354,7 +354,7 @@ async def test_a_secret_of_vault_is_read_written_and_followed(vault: VaultServer
     source = VaultConfigSource(
         vault.address, path, lambda: vault.root_token, poll_seconds=0.02, name="v"
     )
-    with pytest.raises(SourceUnavailable, match="nothing here"):
+    with pytest.raises(SourceUnavailable, match="not found"):
         await source.load_config()
     await source.save_config({"db": {"password": "one"}})
     manager, heard = ConfigManager(), Heard()
