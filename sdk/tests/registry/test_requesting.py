@@ -89,7 +89,7 @@ def test_a_stopped_instance_is_passed_over_by_what_may_be_sent_twice(
 
 
 def test_that_nobody_is_there_is_the_librarys_own_error(sender: Sender, name: str) -> None:
-    with pytest.raises(sender.failure, match="no instance"):
+    with pytest.raises(sender.failure, match="no usable instance"):
         sender.send("GET", f"service://{name}/path")
     with pytest.raises(sender.failure, match="cannot name a service"):
         sender.send("GET", "service://a%20b/path")
@@ -145,5 +145,5 @@ async def test_httpx_with_an_event_loop(
         for _ in range(3):
             assert (await http.get(url)).status_code == 200
         assert (await http.get(f"{peers[1].url}/base/path")).status_code == 200
-        with pytest.raises(httpx.ConnectError, match="no instance"):
+        with pytest.raises(httpx.ConnectError, match="no usable instance"):
             await http.get("service://nobody/path")
