@@ -251,7 +251,7 @@ def test_no_server_behind_the_service_shows_a_secret(
         places = [
             *birds.seen,
             ("the log", service.log().encode()),
-            *(("Kafka", line.encode()) for line in topic.heard()),
+            *(("Kafka", record) for record in topic.contents()),
             *(("Redis", entry) for entry in redis_server.contents(redis_prefix)),
             *_tables(stored),
             *(("ZooKeeper", node) for node in _nodes(zookeeper_server, folder)),

@@ -24,28 +24,36 @@ class Topic:
         }
 
     def heard(self) -> list[str]:
-        """Hear all that is there now, each partition in its order."""
-        return asyncio.run(self._heard())
+        """Return the changes that are there now, each partition in its order."""
+        records = asyncio.run(self._records())
+        # Others are the signed heads of the audit, one a minute.
+        return [_line(record) for record in records if "revision" in dict(record.headers)]
 
-    async def _heard(self) -> list[str]:
+    def contents(self) -> list[bytes]:
+        """Return all that is there now, in bytes."""
+        return [
+            b"\n".join((record.key or b"", record.value, repr(record.headers).encode()))
+            for record in asyncio.run(self._records())
+        ]
+
+    async def _records(self) -> list[Any]:
         consumer = AIOKafkaConsumer(
             self.name, bootstrap_servers=self.bootstrap, auto_offset_reset="earliest"
         )
-        lines: list[str] = []
+        found: list[Any] = []
         async with asyncio.timeout(HEAR_SECONDS):
             await consumer.start()
             try:
                 ends = await consumer.end_offsets(consumer.assignment())
                 while [part for part in ends if await consumer.position(part) < ends[part]]:
                     records = await consumer.getmany(timeout_ms=100)
-                    lines += [_line(record) for some in records.values() for record in some]
+                    found += [record for some in records.values() for record in some]
             finally:
                 await consumer.stop()
-        return lines
+        return found
 
 
 def _line(record: Any) -> str:
-    assert "revision" in dict(record.headers), record
     heard = {
         "partition": record.partition,
         "offset": record.offset,
