@@ -203,6 +203,7 @@ def test_a_constructor_does_not_raise_and_the_service_is_found_later(tmp_path: P
     ):
         assert (client.config.get("a"), client.config.source) == (5, "defaults")
         assert client.config.is_stale
+        wait_until(lambda: client.last_error is not None, "it was tried once")
         assert isinstance(client.last_error, Unavailable)
         assert provider.get("a", "x") == "x"
         assert provider.get_int("a", 7) == 7

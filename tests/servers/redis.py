@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from tests.servers.choice import (
@@ -68,12 +68,23 @@ class RedisServer:
         """Tell every key that begins with `prefix`, and what it holds as one piece of bytes."""
         for key in self.command("KEYS", f"{prefix}*"):
             yield key
-            match self.command("TYPE", key):
-                case b"string":
-                    yield self.command("GET", key)
-                case b"hash":
-                    pairs: dict[bytes, bytes] = self.command("HGETALL", key)
-                    yield b"\n".join(part for pair in pairs.items() for part in pair)
+            yield self._value(key)
+
+    def _value(self, key: bytes) -> bytes:
+        """Return what a key holds as one piece of bytes, whoever replaces it meanwhile."""
+        while True:
+            try:
+                match self.command("TYPE", key):
+                    case b"string":
+                        return self.command("GET", key) or b""
+                    case b"hash":
+                        pairs: dict[bytes, bytes] = self.command("HGETALL", key)
+                        return b"\n".join(part for pair in pairs.items() for part in pair)
+                    case _:
+                        return b""
+            except ResponseError as error:
+                if not str(error).startswith("WRONGTYPE"):  # of another type since it was asked
+                    raise
 
     def fresh_prefix(self) -> str:
         """Invent a beginning of keys that nothing else uses."""

@@ -1,10 +1,13 @@
 """What a command ends with when something is wrong: an exit code, and one sentence or a problem."""
 
+import asyncio
 import json
 from collections.abc import Callable
+from unittest.mock import Mock
 
 import pytest
 
+from pilothouse.cli.api import Api
 from pilothouse.cli.exit_codes import ExitCode
 from sdk.tests.cli.terminal import Terminal
 from sdk.tests.scripted import HTML, Asked, Reply, ScriptedServer
@@ -124,3 +127,19 @@ def test_the_exit_codes_stay_what_they_are() -> None:
         "INTERRUPTED": 130,
         "PIPE_CLOSED": 141,
     }
+
+
+def test_a_change_stream_can_be_left_by_ctrl_c_at_any_moment(
+    scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = Api(scripted.url, None)
+    changes = api.news(lambda _: None)
+    with monkeypatch.context() as patch:
+        # Ctrl-C between the start of a request and the handler that would cancel it.
+        patch.setattr(
+            asyncio.SelectorEventLoop, "add_signal_handler", Mock(side_effect=KeyboardInterrupt)
+        )
+        with pytest.raises(KeyboardInterrupt):
+            next(changes)
+
+    api.close()

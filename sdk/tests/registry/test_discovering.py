@@ -167,12 +167,12 @@ def test_the_last_view_is_kept_while_the_service_is_away_and_registrations_retur
 
 
 def test_the_first_use_waits_no_longer_than_the_start(scripted: ScriptedServer) -> None:
-    with Pilothouse("http://127.0.0.1:1", "orders", pace=QUICK, start_timeout=0.2) as client:
+    with Pilothouse("http://127.0.0.1:1", "orders", pace=QUICK, start_timeout=1) as client:
         began = time.monotonic()
         for _ in range(50):
             with pytest.raises(NothingKnown) as raised:
                 client.registry.url("billing")
-        assert time.monotonic() - began < 1 + SLACK_SECONDS  # and not fifty times 0.2 s
+        assert time.monotonic() - began < 2 + SLACK_SECONDS  # and not fifty times one second
         assert isinstance(raised.value, Unavailable)
         assert "cannot be reached" in str(raised.value)
 

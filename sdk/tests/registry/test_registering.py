@@ -113,7 +113,7 @@ def test_what_can_never_be_registered_is_refused_at_once(
 def test_what_the_service_refuses_is_raised_when_it_is_entered(scripted: ScriptedServer) -> None:
     scripted.answers[REGISTER] = lambda _: problem(403, "forbidden")
     with (
-        Pilothouse(scripted.url, "orders", pace=QUICK, start_timeout=0.1) as client,
+        Pilothouse(scripted.url, "orders", pace=QUICK) as client,
         pytest.raises(Refused),
         client.registry.register("billing", URL),
     ):
@@ -125,6 +125,7 @@ def test_it_is_tried_on_while_the_service_is_away(scripted: ScriptedServer) -> N
     with Pilothouse(scripted.url, "orders", pace=QUICK, start_timeout=0.1) as client:
         registration = client.registry.register("billing", URL)
         with registration:
+            wait_until(lambda: registration.last_error is not None, "it was refused once")
             assert isinstance(registration.last_error, Unavailable)
             assert not registration.is_registered
 

@@ -47,6 +47,7 @@ class Api:
             self._loop.call_soon_threadsafe(self._pending.cancel)
 
     def close(self) -> None:
+        self._cancel_leftovers()
         if self._moving is not None:
             self._done(self._moving.aclose())
         self._done(self._transport.close())
@@ -132,6 +133,14 @@ class Api:
                     away(of_error(error))
             failures += 1
             await asyncio.sleep(full_jitter(failures, _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS))
+
+    def _cancel_leftovers(self) -> None:
+        """End what Ctrl-C left behind when it came just before its handler was there."""
+        leftovers = asyncio.all_tasks(self._loop)
+        for task in leftovers:
+            task.cancel()
+        if leftovers:
+            self._loop.run_until_complete(asyncio.wait(leftovers))
 
     def _done(self, pending: Awaitable[_T]) -> _T:
         task = self._loop.create_task(_await(pending))
