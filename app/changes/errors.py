@@ -80,3 +80,19 @@ class Gap(Exception):
     def __init__(self, logged: int) -> None:
         super().__init__(f"the log ends at version {logged}")
         self.logged = logged
+
+
+class GuardMoved(Exception):
+    """A judgement is out of date: follow the log to `revision`, and judge again."""
+
+    def __init__(self, revision: int) -> None:
+        super().__init__(f"something that was judged has changed, by revision {revision}")
+        self.revision = revision
+
+
+class RelatedIntentOpen(Exception):
+    """A write of a document that was judged is under way: wait, and judge again."""
+
+
+class ReservationLost(Exception):
+    """A reserved intent was not confirmed in time, so that others no longer wait for it."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 Action = Literal["created", "updated", "deleted", "rolled_back", "external"]
-IntentState = Literal["open", "expired", "applied", "lost"]
+IntentState = Literal["reserved", "open", "expired", "applied", "lost"]
 
 EXTERNAL_ACTOR = "external"
 
@@ -40,6 +40,27 @@ class Intent:
     state: IntentState = "open"
     version: int | None = None
     revision: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What a write was judged by (docs/protocols.md E).
+
+    `revision`: how far the replica had followed the log before it began to judge.
+    `covers_related`: whether related documents were part of the judgement, because a schema is
+    enforced there; else only schemas count that were changed since.
+    """
+
+    revision: int
+    covers_related: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierIntents:
+    """How many related intents under way are older than one, and the newest revision of the log."""
+
+    count: int
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)

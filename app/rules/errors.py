@@ -1,6 +1,6 @@
 """What is wrong with a schema or a rule, and what cannot be judged."""
 
-from app.errors import Invalid, Unavailable
+from app.errors import Conflict, Invalid, Unavailable
 
 
 class SchemaInvalid(Invalid):
@@ -38,3 +38,19 @@ class RulesUnavailable(Unavailable):
     """The process that evaluates rules does not answer."""
 
     code = "rules_unavailable"
+
+
+class DefinitionsUnavailable(Unavailable):
+    """The store of schemas and templates does not answer."""
+
+    code = "definitions_unavailable"
+
+
+class DefinitionMoved(Conflict):
+    """A schema or template has another version than the one that a change follows."""
+
+    code = "definition_moved"
+
+    def __init__(self, kind: str, name: str, version: int) -> None:
+        super().__init__(f"the {kind} {name!r} is at version {version}", version=version)
+        self.kind, self.name, self.version = kind, name, version

@@ -12,12 +12,53 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.changes.model import Change, Disclosure, Entity, Intent, Pointer, Snapshot, Written
+from app.changes.model import (
+    Change,
+    Disclosure,
+    EarlierIntents,
+    Entity,
+    Guard,
+    Intent,
+    Pointer,
+    Snapshot,
+    Written,
+)
+
+RESERVED_SECONDS = 3.0
 
 
 class Intents(Protocol):
-    async def begin(self, intent: Intent) -> Intent:
-        """Record an intent; under an idempotency key already taken, return the earlier one."""
+    async def begin(self, intent: Intent, guard: Guard | None = None) -> Intent:
+        """Record an intent; under an idempotency key already taken, return the earlier one.
+
+        With a guard, and under a lock that excludes other such calls, raises GuardMoved(revision)
+        if a schema in whose scope the document lies was changed after the guard's revision or, if
+        the guard covers related documents, one of those was; and RelatedIntentOpen if it covers
+        them and an intent of one is open or reserved. A document of a user relates to no other
+        user's, and no other document relates to it.
+        """
+        ...
+
+    async def reserve(self, intent: Intent) -> Intent:
+        """Record an intent whose version is still to be judged, without its idempotency key.
+
+        From now on related intents are refused, for RESERVED_SECONDS at most: see `begin`.
+        """
+        ...
+
+    async def earlier_related(self, intent_id: str) -> EarlierIntents:
+        """Return what a reserved intent has to wait for before its version is judged."""
+        ...
+
+    async def confirm(self, intent: Intent) -> Intent:
+        """Open a reserved intent with all it says now; returns what `begin` would return.
+
+        Raises ReservationLost if it is no longer reserved.
+        """
+        ...
+
+    async def cancel(self, intent_id: str) -> None:
+        """Remove a reserved intent; does nothing to any other."""
         ...
 
     async def intent(self, intent_id: str) -> Intent:

@@ -1,0 +1,1 @@
+"""Schemas and templates: every version stored, the current ones in memory."""
