@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from app.access.errors import Denied, TokenRefused
 from app.actors import stored_actor
+from pilothouse_core.name_patterns import matches
 
 TokenClass = Literal["service", "client", "operator", "admin"]
 Role = Literal["viewer", "editor", "publisher", "admin", "secrets:reveal"]
@@ -64,26 +65,6 @@ _OF_SERVICES: Final = frozenset({Right.REGISTER})
 # Every caller who may discover sees the addresses of all services: a client of `payments` need not
 # be allowed to read its configuration.
 _OF_NEITHER: Final = frozenset({Right.DISCOVER, Right.READ_STATS, Right.MANAGE_TOKENS})
-
-
-def matches(pattern: str, name: str) -> bool:
-    """Tell whether a pattern matches a name: `*` matches any characters, all else itself.
-
-    Linear in the length of the name; `fnmatch` would also support classes, which no name has.
-    """
-    first, *rest = pattern.split("*")
-    if not rest:
-        return name == pattern
-    if not name.startswith(first):
-        return False
-    position = len(first)
-    *middle, last = rest
-    for part in middle:
-        found = name.find(part, position)
-        if found < 0:
-            return False
-        position = found + len(part)
-    return len(name) - position >= len(last) and name.endswith(last)
 
 
 def is_protected(patterns: Iterable[str], environment: str) -> bool:

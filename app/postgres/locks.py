@@ -9,3 +9,7 @@ MIGRATION_LOCK: Final = 7_310_012
 RELAY_LOCK: Final = 7_310_013
 # With a service's hash: a transaction that registers instances of the service holds this lock.
 REGISTER_LOCK: Final = 7_310_014
+# Held shared by each guarded intent that is recorded, exclusively by each commit of definitions.
+DEFINITIONS_LOCK: Final = 7_310_015
+# Held, after the one above, by each intent recorded that is judged with related documents.
+RELATED_LOCK: Final = 7_310_016

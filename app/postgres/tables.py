@@ -26,6 +26,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 metadata = MetaData()
 
 revisions = Sequence("changes_revision", metadata=metadata)
+intent_numbers = Sequence("intents_seq", metadata=metadata)
 
 changes = Table(
     "changes",
@@ -99,10 +100,14 @@ intents = Table(
     Column("version", Integer),
     Column("revision", BigInteger),
     Column("looks", Integer, nullable=False, server_default=text("0")),
+    # Of a reserved intent: the end of its reservation.
     Column("look_after", DateTime(timezone=True), nullable=False),
+    # Ascends in the order of commits among intents that exclude each other by a lock.
+    Column("seq", BigInteger, server_default=intent_numbers.next_value()),
     Index("intents_undecided_by_look", "look_after", postgresql_where=_undecided),
     Index("intents_undecided_by_doc", "doc", "base_version", postgresql_where=_undecided),
     Index("intents_decided_by_time", "at", postgresql_where=text("state IN ('applied', 'lost')")),
+    Index("intents_reserved", "look_after", postgresql_where=text("state = 'reserved'")),
 )
 
 audit = Table(
@@ -162,9 +167,8 @@ claims = Table(
 
 
 def _version_columns(*, all_versions: bool) -> tuple[Column[Any], ...]:
-    """Return the columns of flags and segments, of every version or of the newest only."""
+    """Return the columns of what has versions, of every version or of the newest only."""
     return (
-        Column("environment", Text, primary_key=True),
         Column("kind", Text, primary_key=True),
         Column("name", Text, primary_key=True),
         Column("version", Integer, primary_key=all_versions, nullable=False, autoincrement=False),
@@ -182,6 +186,7 @@ def _version_columns(*, all_versions: bool) -> tuple[Column[Any], ...]:
 flag_items = Table(
     "flag_items",
     metadata,
+    Column("environment", Text, primary_key=True),
     *_version_columns(all_versions=False),
     Index("flag_items_by_revision", "revision"),
 )
@@ -189,8 +194,24 @@ flag_items = Table(
 flag_versions = Table(
     "flag_versions",
     metadata,
+    Column("environment", Text, primary_key=True),
     *_version_columns(all_versions=True),
     Index("flag_versions_by_revision", "revision"),
+)
+
+definition_items = Table(
+    "definition_items",
+    metadata,
+    *_version_columns(all_versions=False),
+    # Where it applies: [{"environments": [...], "services": [...]}], patterns as LIKE has them.
+    Column("scopes", JSONB, nullable=False),
+    Index("definition_items_by_revision", "revision"),
+)
+
+definition_versions = Table(
+    "definition_versions",
+    metadata,
+    *_version_columns(all_versions=True),
 )
 
 # The last revision of each environment's flags and segments: what a commit is based on.

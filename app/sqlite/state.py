@@ -313,6 +313,41 @@ _STEPS: Final = (
     """
     ALTER TABLE instances ADD COLUMN released_at TEXT;
     """,
+    """
+    CREATE TABLE definition_items (
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        definition TEXT NOT NULL,
+        action TEXT NOT NULL,
+        actor TEXT NOT NULL,
+        comment TEXT NOT NULL,
+        at TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        scopes TEXT NOT NULL,
+        PRIMARY KEY (kind, name)
+    );
+    CREATE INDEX definition_items_by_revision ON definition_items (revision);
+
+    CREATE TABLE definition_versions (
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        definition TEXT NOT NULL,
+        action TEXT NOT NULL,
+        actor TEXT NOT NULL,
+        comment TEXT NOT NULL,
+        at TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        PRIMARY KEY (kind, name, version)
+    );
+
+    ALTER TABLE intents ADD COLUMN seq INTEGER;
+    CREATE INDEX intents_by_seq ON intents (seq);
+    CREATE INDEX intents_reserved ON intents (look_after) WHERE state = 'reserved';
+    """,
 )
 
 

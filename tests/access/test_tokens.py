@@ -19,7 +19,6 @@ from app.access.model import (
     Grant,
     Principal,
     Right,
-    matches,
 )
 from app.access.tokens.model import (
     CLASSES,
@@ -31,6 +30,7 @@ from app.access.tokens.model import (
     principal_of,
     token_digest,
 )
+from pilothouse_core.name_patterns import matches
 from tests.access.tokens import KEY, NOW, minted
 from tests.trials import trials
 

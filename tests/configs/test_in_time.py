@@ -14,7 +14,7 @@ from app.changes.errors import LogUnavailable
 from app.changes.follower import Follower
 from app.changes.log.embedded.intents import EmbeddedIntents
 from app.changes.log.embedded.log import EmbeddedChangeLog
-from app.changes.model import Entity, Idempotency, Intent, Pointer, Written
+from app.changes.model import Entity, Guard, Idempotency, Intent, Pointer, Written
 from app.configs.documents.attempt import Write
 from app.configs.documents.cache import DocumentCache
 from app.configs.documents.edits import CreateKey
@@ -47,8 +47,8 @@ class StallingIntents(EmbeddedIntents):
         super().__init__(state)
         self._stalling = stalling
 
-    async def begin(self, intent: Intent) -> Intent:
-        begun = await super().begin(intent)
+    async def begin(self, intent: Intent, guard: Guard | None = None) -> Intent:
+        begun = await super().begin(intent, guard)
         await self._stalling.stall("begin")
         return begun
 

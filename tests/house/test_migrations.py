@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from app.audit.port import AuditFilter
 from app.audit.verification import open_postgres_snapshot, verify
-from app.postgres.locks import LOG_LOCK, REGISTER_LOCK
+from app.postgres.locks import DEFINITIONS_LOCK, LOG_LOCK, REGISTER_LOCK, RELATED_LOCK
 from app.postgres.migration import migrate, open_migration_engine
 from app.postgres.tables import audit, metadata
 from migrations import stored_functions
@@ -60,7 +60,9 @@ async def test_migrating_twice_changes_nothing(url: str) -> None:
     await migrate(url)
 
 
-@pytest.mark.parametrize("function", ["advance_document", "commit_flags", "log_instances"])
+@pytest.mark.parametrize(
+    "function", ["advance_document", "commit_flags", "commit_definitions", "log_instances"]
+)
 async def test_the_function_takes_the_lock_of_the_log(url: str, function: str) -> None:
     await migrate(url)
 
@@ -101,6 +103,23 @@ async def test_registrations_take_the_lock_of_their_service(url: str) -> None:
     )
     await connection.close()
     assert f"pg_advisory_xact_lock({REGISTER_LOCK}, hashtext(p_service))" in source
+
+
+async def test_guarded_intents_and_definitions_take_their_locks_in_one_order(url: str) -> None:
+    await migrate(url)
+
+    connection = await asyncpg.connect(url)
+    rows = await connection.fetch("SELECT proname, prosrc FROM pg_proc WHERE prosrc LIKE '%lock%'")
+    await connection.close()
+    source = {row["proname"]: row["prosrc"] for row in rows}
+    shared = f"pg_advisory_xact_lock_shared({DEFINITIONS_LOCK})"
+    for function in ("begin_intent", "reserve_intent", "confirm_intent"):
+        _, _, after = source[function].partition(shared)
+        assert f"pg_advisory_xact_lock({RELATED_LOCK})" in after
+    _, _, after = source["commit_definitions"].partition(
+        f"pg_advisory_xact_lock({DEFINITIONS_LOCK})"
+    )
+    assert f"pg_advisory_xact_lock({LOG_LOCK})" in after
 
 
 def test_the_command_line_migrates_the_database_it_is_given(url: str) -> None:

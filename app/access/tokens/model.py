@@ -19,8 +19,8 @@ from app.access.model import (
     Right,
     Role,
     TokenClass,
-    matches,
 )
+from pilothouse_core.name_patterns import matches
 
 TokenState = Literal["live", "expired", "revoked"]
 CLASSES: Final[tuple[TokenClass, ...]] = get_args(TokenClass)

@@ -47,13 +47,18 @@ class Intents(Protocol):
         ...
 
     async def earlier_related(self, intent_id: str) -> EarlierIntents:
-        """Return what a reserved intent has to wait for before its version is judged."""
+        """Return what a reserved intent has to wait for before its version is judged.
+
+        Related intents that were open or reserved when it was reserved, and still are.
+        """
         ...
 
     async def confirm(self, intent: Intent) -> Intent:
         """Open a reserved intent with all it says now; returns what `begin` would return.
 
-        Raises ReservationLost if it is no longer reserved.
+        If its idempotency key is taken already, the reservation is removed. Confirmed again, it
+        is returned as it is. Raises ReservationLost if it is no longer reserved, and never was
+        confirmed.
         """
         ...
 
@@ -180,8 +185,8 @@ class Maintenance(Protocol):
     async def forget(self, older_than: float) -> int:
         """Delete intents over `older_than` seconds old that are decided; return how many.
 
-        Some at a time, 0 when no more are to be deleted now. One that is undecided stays whatever
-        its age, because its write may still land.
+        So are reservations that ended as long ago. Some at a time, 0 when no more are to be deleted
+        now. One that is undecided stays whatever its age, because its write may still land.
         """
         ...
 

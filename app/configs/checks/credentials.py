@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.access.model import is_protected, matches
+from app.access.model import is_protected
 from app.configs.errors import CredentialInPlainValue
 from app.configs.model import Body, DocumentId, Draft, Finding
 from app.configs.secrets import ToSeal
 from pilothouse_core.credentials import find_credential
 from pilothouse_core.diff import diff
 from pilothouse_core.keys import join_key
+from pilothouse_core.name_patterns import matches
 from pilothouse_core.trees import is_secret
 
 _LONGEST_NUMBER = 10**20  # CPython refuses to write very long ones as decimals

@@ -51,7 +51,7 @@ class DefinitionEdit:
     """The next version of one definition.
 
     `base`: the version that it follows, 0 if there was never one. `scopes`: where writers of
-    configurations have to judge anew once it is there; none for a template.
+    configurations have to judge again once it is there; none for a template.
     """
 
     kind: Kind

@@ -11,9 +11,13 @@ from typing import Any
 
 import pytest
 
+from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.changes.log.embedded.ports import embedded_ports
 from app.changes.log.port import ChangeLog, Intents, LogPorts, Maintenance, Outbox
 from app.changes.log.postgres.ports import postgres_ports
+from app.rules.definitions.embedded import EmbeddedDefinitionStore
+from app.rules.definitions.port import DefinitionStore
+from app.rules.definitions.postgres import PostgresDefinitionStore
 from tests.contracts.rigs import embedded_bench, postgres_bench
 
 TIMESTAMPS = (
@@ -34,6 +38,8 @@ class Rig:
 
     here: LogPorts
     elsewhere: LogPorts  # of another replica of the same log, if there can be any
+    definitions: DefinitionStore  # which shares the log
+    definitions_elsewhere: DefinitionStore
     reopen: Callable[[], Awaitable[LogPorts]]  # after a restart; `here` may be closed by it
     cut: Callable[[], Awaitable[None]]
     age: Callable[[float], Awaitable[None]]
@@ -60,7 +66,9 @@ class Rig:
 async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
     bench = embedded_bench(request, stack)
     state = bench.state
-    here = embedded_ports(state)
+    log = EmbeddedChangeLog(state)
+    here = embedded_ports(state, log)
+    definitions = EmbeddedDefinitionStore(state, log.wake)
 
     async def reopen() -> LogPorts:
         reopened = await bench.reopen()
@@ -91,6 +99,8 @@ async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
     return Rig(
         here=here,
         elsewhere=here,
+        definitions=definitions,
+        definitions_elsewhere=definitions,
         reopen=reopen,
         cut=state.close,
         age=lambda seconds: state.run(partial(shift, seconds=seconds)),
@@ -127,6 +137,8 @@ async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
     return Rig(
         here=await reopen(),
         elsewhere=await reopen(),
+        definitions=PostgresDefinitionStore(bench.open_connection().engine),
+        definitions_elsewhere=PostgresDefinitionStore(bench.open_connection().engine),
         reopen=reopen,
         cut=bench.cut,
         age=age,

@@ -489,6 +489,7 @@ async def test_no_column_has_room_for_the_value_of_a_configuration(rig: Rig) -> 
             "revision",
             "looks",
             "look_after",
+            "seq",
         ),
         "audit": (
             "id",

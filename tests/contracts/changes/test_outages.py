@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.changes.model import Disclosure, Written
+from app.changes.model import Disclosure, Guard, Written
 from app.errors import Unavailable
 from tests.contracts.changes.changing import CHECKOUT, intent, keyed
 from tests.contracts.changes.rig import Rig
@@ -17,6 +17,11 @@ def every_call(rig: Rig) -> Sequence[Coroutine[Any, Any, object]]:
     return (
         rig.intents.begin(intent()),
         rig.intents.begin(keyed("key")),
+        rig.intents.begin(intent(), Guard(0, covers_related=True)),
+        rig.intents.reserve(intent()),
+        rig.intents.earlier_related("ghost"),
+        rig.intents.confirm(intent()),
+        rig.intents.cancel("ghost"),
         rig.log.advance(CHECKOUT, [Written(1, None)]),
         rig.log.pointer(CHECKOUT.key),
         rig.intents.intent("ghost"),

@@ -63,7 +63,9 @@ def _trim(connection: sqlite3.Connection, bounds: Mapping[str, object]) -> int:
 def _forget(connection: sqlite3.Connection, before: str) -> int:
     gone = connection.execute(
         "DELETE FROM intents WHERE id IN (SELECT id FROM intents"
-        " WHERE state IN ('applied', 'lost') AND at < ? LIMIT ?)",
-        (before, _TRIM_AT_MOST),
+        " WHERE state IN ('applied', 'lost') AND at < :before"
+        " UNION ALL SELECT id FROM intents WHERE state = 'reserved' AND look_after < :before"
+        " LIMIT :limit)",
+        {"before": before, "limit": _TRIM_AT_MOST},
     )
     return gone.rowcount

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy import Boolean, Interval, bindparam, delete, func, select, text
+from sqlalchemy import Boolean, Interval, bindparam, delete, func, select, text, union_all
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.changes.log.postgres.connection import LogConnection
@@ -12,6 +12,7 @@ from app.postgres.tables import claims, intents
 _TRIM_AT_MOST: Final = 1000
 
 _DECIDED: Final = text("state IN ('applied', 'lost')")  # as the index by time has it
+_RESERVED: Final = text("state = 'reserved'")
 # Document by document, so that changes kept forever are not read every time.
 _TRIM: Final = text("""
     WITH doomed AS (
@@ -55,10 +56,9 @@ class PostgresMaintenance:
         return int((await self._calls.run("trim", _TRIM, bounds)).scalar_one())
 
     async def forget(self, older_than: float) -> int:
-        doomed = (
-            select(intents.c.id)
-            .where(_DECIDED, intents.c.at < func.now() - timedelta(seconds=older_than))
-            .limit(_TRIM_AT_MOST)
-        )
+        before = func.now() - timedelta(seconds=older_than)
+        decided = select(intents.c.id).where(_DECIDED, intents.c.at < before)
+        lapsed = select(intents.c.id).where(_RESERVED, intents.c.look_after < before)
+        doomed = union_all(decided, lapsed).limit(_TRIM_AT_MOST)
         deletion = delete(intents).where(intents.c.id.in_(doomed))
         return (await self._calls.run("forget", deletion)).rowcount
