@@ -109,6 +109,7 @@ class KeyFact:
     """When a key last changed. `secret_until`: the last version in which it was a secret.
 
     `places_until`: the same for places in the list that it was, see `app.configs.secrets`.
+    `template`: the template that wrote it, "" if it was changed by hand since, or is not of any.
     """
 
     version: int
@@ -117,6 +118,19 @@ class KeyFact:
     removed: bool = False
     secret_until: int = 0
     places_until: Mapping[str, int] = field(default_factory=dict)
+    template: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateUse:
+    """The version of a template that a document has used, and the values of its parameters.
+
+    `at` is the key below which it was rendered, "" for the document itself.
+    """
+
+    version: int
+    parameters: Mapping[str, Any] = field(repr=False)
+    at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,40 +148,63 @@ class Body:
     without_secrets: bool = (
         False  # secrets are replaced by masks: cannot be revealed or written from
     )
+    templates: Mapping[str, TemplateUse] = field(default_factory=dict)  # by their names
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The data a write wants to store, or None when there is nothing to change."""
+    """The data a write wants to store, or None when there is nothing to change.
+
+    `templates`: what the version says of the templates in use, None for what its base says.
+    `origins`: the templates of the keys that the write takes from one.
+    """
 
     action: Action
     data: Tree | None
     deleted: bool = False
     findings: tuple[Finding, ...] = ()
+    templates: Mapping[str, TemplateUse] | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def templates_after(self, base: Body | None) -> Mapping[str, TemplateUse]:
+        """Return the templates in use in the version that this becomes on top of `base`."""
+        if self.templates is not None:
+            return self.templates
+        return {} if self.deleted or base is None else base.templates
 
 
 def encode(body: Body) -> str:
     """Write a body as the text that is stored."""
-    return json.dumps(
-        {
-            "format": _FORMAT,
-            "version": body.version,
-            "change": {
-                "id": body.change.id,
-                "kind": body.change.action,
-                "actor": body.change.actor,
-                "comment": body.change.comment,
-                "at": body.change.at,
-            },
-            "created": {"by": body.created_by, "at": body.created_at},
-            "deleted": body.deleted,
-            "data": body.data,
-            "keys": {key: _encoded_fact(fact) for key, fact in body.keys.items()},
+    members: dict[str, object] = {
+        "format": _FORMAT,
+        "version": body.version,
+        "change": {
+            "id": body.change.id,
+            "kind": body.change.action,
+            "actor": body.change.actor,
+            "comment": body.change.comment,
+            "at": body.change.at,
         },
-        ensure_ascii=False,
-        allow_nan=False,
-        separators=(",", ":"),
-    )
+        "created": {"by": body.created_by, "at": body.created_at},
+        "deleted": body.deleted,
+        "data": body.data,
+        "keys": {key: _encoded_fact(fact) for key, fact in body.keys.items()},
+    }
+    if body.templates:
+        members["templates"] = {name: use_to_json(use) for name, use in body.templates.items()}
+    return json.dumps(members, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def use_to_json(use: TemplateUse) -> dict[str, Any]:
+    return {"version": use.version, "parameters": dict(use.parameters), "at": use.at}
+
+
+def use_from_json(raw: Any) -> TemplateUse:
+    """Read the use of a template; raises ValueError, KeyError or TypeError if it is not one."""
+    parameters = raw["parameters"]
+    if not isinstance(parameters, dict):
+        raise TypeError("parameters that are no object")
+    return TemplateUse(int(raw["version"]), parameters, str(raw["at"]))
 
 
 def fact_size(key: str, fact: KeyFact) -> int:
@@ -184,6 +221,8 @@ def _encoded_fact(fact: KeyFact) -> dict[str, object]:
         encoded["secret_until"] = fact.secret_until
     if fact.places_until:
         encoded["places_until"] = dict(fact.places_until)
+    if fact.template:
+        encoded["from"] = fact.template
     return encoded
 
 
@@ -216,8 +255,10 @@ def decode(text: str) -> Body:
                 places_until={
                     place: int(until) for place, until in fact.get("places_until", {}).items()
                 },
+                template=str(fact.get("from", "")),
             )
             for key, fact in raw["keys"].items()
         },
         size=len(text),
+        templates={name: use_from_json(use) for name, use in raw.get("templates", {}).items()},
     )

@@ -1,6 +1,10 @@
 """What is wrong with a schema or a rule, and what cannot be judged."""
 
+from collections.abc import Sequence
+
 from app.errors import Conflict, Invalid, Unavailable
+
+_MOST_FLAWS = 50  # that one answer lists
 
 
 class SchemaInvalid(Invalid):
@@ -32,6 +36,52 @@ class RuleInvalid(Invalid):
         super().__init__(f"the rule cannot be used: {reason}", column=column)
         self.pointer, self.reason, self.column = pointer, reason, column
         self.flaws = ({"pointer": pointer, "detail": reason, "code": self.code},)
+
+
+class TemplateInvalid(Invalid):
+    """The template cannot be used; `pointer` is the place in its body."""
+
+    code = "bad_template"
+
+    def __init__(self, pointer: str, reason: str) -> None:
+        super().__init__(f"the template cannot be used: {reason}")
+        self.pointer, self.reason = pointer, reason
+        self.flaws = ({"pointer": f"#{pointer}", "detail": reason, "code": self.code},)
+
+
+class ParametersInvalid(Invalid):
+    """The values of a template's parameters cannot be used; `found` has (pointer, reason) of each.
+
+    The pointers begin at the parameters.
+    """
+
+    code = "bad_parameters"
+
+    def __init__(self, found: Sequence[tuple[str, str]]) -> None:
+        pointer, reason = found[0]
+        others = f" ({len(found)} flaws are found in all)" if len(found) > 1 else ""
+        where = f" at {pointer[:80]!r}" if pointer else ""
+        super().__init__(f"the parameters{where} cannot be used: {reason}{others}")
+        self.found = found
+        self.flaws = [
+            {"pointer": f"#/parameters{pointer}", "detail": reason, "code": self.code}
+            for pointer, reason in found[:_MOST_FLAWS]
+        ]
+
+
+class SecretInTemplate(Invalid):
+    """A template, or the rendering of one, would hold a secret: both are stored plainly."""
+
+    code = "secret_in_template"
+
+    def __init__(self, key: str, pointer: str | None = None) -> None:
+        super().__init__(
+            f"{key[:80]!r} is or would be a secret, and templates and their parameters are stored "
+            "plainly: set it as a key of the document",
+            key=key[:80],
+        )
+        if pointer is not None:
+            self.flaws = ({"pointer": f"#{pointer}", "detail": str(self), "code": self.code},)
 
 
 class RulesUnavailable(Unavailable):

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from app.configs.documents.edit_json import edit_from_json, edit_to_json
 from app.configs.documents.edits import (
+    ApplyTemplate,
     CreateDocument,
     CreateKey,
     DeleteDocument,
     Edit,
+    FormerRendering,
     PatchKeys,
     RemoveKey,
     ReplaceDocument,
@@ -38,7 +40,7 @@ from app.configs.errors import (
     NothingMasked,
     VersionIsDeletion,
 )
-from app.configs.model import Body, DocumentId, Stamp, decode, encode
+from app.configs.model import Body, DocumentId, Stamp, TemplateUse, decode, encode
 from app.configs.removals import DROPPED, REMOVALS_ROOM, removals_size
 from app.configs.secrets import (
     MASK,
@@ -93,9 +95,27 @@ class Ledger:
         if draft.data is None:
             return None
         data, version = sealed(draft.data), len(self.bodies) + 1
-        facts = key_facts(base, data, version, "ann", f"t{version}", self.keep, room=self.room)
+        facts = key_facts(
+            base,
+            data,
+            version,
+            "ann",
+            f"t{version}",
+            self.keep,
+            origins=draft.origins,
+            room=self.room,
+        )
         stamp = Stamp(f"i{version}", draft.action, "ann", "", f"t{version}")
-        body = Body(version, stamp, "ann", "t1", draft.deleted, data, facts)
+        body = Body(
+            version,
+            stamp,
+            "ann",
+            "t1",
+            draft.deleted,
+            data,
+            facts,
+            templates=draft.templates_after(base),
+        )
         self.bodies.append(body)
         return body
 
@@ -157,19 +177,43 @@ class Rollback:
         return RestoreVersion.of(old) if self.key is None else RestoreKey.of(self.key, old)
 
 
+@dataclass(frozen=True)
+class Use:
+    """Of a template, whatever the document has used before."""
+
+    name: str
+    use: TemplateUse
+    tree: Tree
+
+    def edit(self, made: Ledger) -> Edit:
+        former = None
+        if made.current is not None and self.name in made.current.templates:
+            used = made.current.templates[self.name]
+            former = FormerRendering(used, used.parameters["tree"])
+        return ApplyTemplate(self.name, self.use, self.tree, former)
+
+
+# The rendering is the parameter, so that a former one is known again.
+PLAIN_TREES = st.dictionaries(KEYS, PLAIN, max_size=4).filter(is_coherent).map(tree_of)
+USES = st.builds(
+    lambda name, version, tree: Use(name, TemplateUse(version, {"tree": tree}), tree),
+    st.sampled_from(["one", "two"]),
+    st.integers(1, 3),
+    PLAIN_TREES,
+)
 STEPS = st.lists(
-    st.one_of(EDITS, st.builds(Rollback, st.one_of(st.none(), KEYS), st.integers(0, 7))),
+    st.one_of(EDITS, USES, st.builds(Rollback, st.one_of(st.none(), KEYS), st.integers(0, 7))),
     max_size=9,
 )
 
 
-def after(steps: Sequence[Edit | Rollback], room: int = REMOVALS_ROOM) -> Ledger:
+def after(steps: Sequence[Edit | Rollback | Use], room: int = REMOVALS_ROOM) -> Ledger:
     """Make a document by these steps, of which those that are refused change nothing."""
     made = Ledger(room=room)
     made.apply(CreateDocument({"a.b": 1, "b": {}}))
     for step in steps:
         with suppress(PilothouseError):
-            made.apply(step.edit(made) if isinstance(step, Rollback) else step)
+            made.apply(step.edit(made) if isinstance(step, Rollback | Use) else step)
     return made
 
 
@@ -383,6 +427,9 @@ def test_a_stored_document_is_read_as_it_was_written(made: Ledger) -> None:
         )
         assert read.data == body.data
         assert read.keys == body.keys
+        assert read.templates == body.templates
+        if not body.templates:
+            assert "templates" not in json.loads(encode(body))
 
 
 @given(LEDGERS, st.dictionaries(KEYS, PLAIN, max_size=4).filter(is_coherent))
@@ -610,6 +657,9 @@ ANY_KEYS = st.one_of(KEYS, st.sampled_from(["l.0.a", "l[0].a", "x[y.z]", "a[$val
 ANY_MEMBERS = st.dictionaries(ANY_KEYS, JSON, max_size=4)
 OLD = st.dictionaries(NAMES, JSON, max_size=3)
 VERSIONS = st.integers(1, 2**31)
+TEMPLATE_USES = st.builds(
+    TemplateUse, VERSIONS, st.dictionaries(NAMES, JSON, max_size=2), st.sampled_from(["", "a.b"])
+)
 
 
 def valid(build: Callable[..., Edit], *members: st.SearchStrategy[Any]) -> st.SearchStrategy[Edit]:
@@ -642,8 +692,22 @@ ANY_EDITS: st.SearchStrategy[Edit] = st.one_of(
     valid(ReplaceDocument, ANY_MEMBERS),
     st.builds(DeleteDocument),
     st.builds(WriteTombstone),
-    st.builds(RestoreVersion, VERSIONS, OLD, st.booleans()),
+    st.builds(
+        RestoreVersion,
+        VERSIONS,
+        OLD,
+        st.booleans(),
+        st.dictionaries(NAMES, TEMPLATE_USES, max_size=2),
+        st.dictionaries(KEYS, NAMES, max_size=2),
+    ),
     valid(RestoreKey, ANY_KEYS, VERSIONS, OLD),
+    valid(
+        ApplyTemplate,
+        NAMES,
+        TEMPLATE_USES,
+        ANY_MEMBERS,
+        st.one_of(st.none(), st.builds(FormerRendering, TEMPLATE_USES, OLD)),
+    ),
 )
 
 
@@ -685,6 +749,12 @@ def test_an_edit_shows_no_value_of_its_own() -> None:
         ReplaceDocument({"a": "hush"}),
         RestoreVersion(1, {"a": "hush"}),
         RestoreKey("a", 1, {"a": "hush"}),
+        ApplyTemplate(
+            "t",
+            TemplateUse(1, {"a": "hush"}),
+            {"a": "hush"},
+            FormerRendering(TemplateUse(1, {"a": "hush"}), {"a": "hush"}),
+        ),
     ]
 
     assert "hush" not in repr(edits)
@@ -704,6 +774,14 @@ def test_an_edit_shows_no_value_of_its_own() -> None:
         {"kind": "patch_keys", "set": {}, "unset": [1], "encrypt": [], "keep_both": False},
         {"kind": "create_document", "members": []},
         {"kind": "restore_version", "version": True, "data": {}, "is_deletion": False},
+        {"kind": "apply_template", "name": "t", "use": {}, "tree": {}, "former": None},
+        {
+            "kind": "apply_template",
+            "name": "t",
+            "use": {"version": 1, "parameters": {}, "at": ""},
+            "tree": {},
+            "former": {"tree": {}},
+        },
     ],
 )
 def test_json_that_is_no_edit_is_refused(raw: dict[str, Any]) -> None:

@@ -29,6 +29,15 @@ MEANINGS = {
     "bad_path": "Servers interpret the path differently, for example because of `..` or `%2F`.",
     "bad_query": "The query is not UTF-8, or has a NUL character.",
     "bad_service_name": "A service or an instance has a name outside the grammar.",
+    "bad_parameters": (
+        "Values of a template's parameters do not fit; `errors` names each place. Nothing was "
+        "written."
+    ),
+    "bad_template": "A template breaks a rule; `errors` names the place. Nothing was changed.",
+    "secret_in_template": (
+        "A template, or a parameter of one, would hold a secret, and both are stored plainly; `key`"
+        " names the place."
+    ),
     "bad_text": "The body is not UTF-8 text, or has a NUL character.",
     "change_log_unavailable": "The change log is unavailable. Nothing was changed; try again.",
     "config_store_unavailable": "The configuration store is unavailable. Nothing was changed.",

@@ -68,7 +68,16 @@ class VersionComposer:
             created_at=at if base is None or fresh else base.created_at,
             deleted=draft.deleted,
             data=data,
-            keys=key_facts(base, data, version, intent.actor, at, keep=self.max_versions),
+            keys=key_facts(
+                base,
+                data,
+                version,
+                intent.actor,
+                at,
+                keep=self.max_versions,
+                origins=draft.origins,
+            ),
+            templates=draft.templates_after(base),
         )
         text = encode(body)
         size = len(text.encode()) - removals_size(body.keys)

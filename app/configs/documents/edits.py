@@ -33,11 +33,14 @@ from app.configs.errors import (
     KeyNotFound,
     ListItem,
     VersionIsDeletion,
+    WriteConflict,
 )
-from app.configs.model import Body, DocumentId, Draft
-from app.configs.secrets import receive_tree, reseal
+from app.configs.model import Body, DocumentId, Draft, TemplateUse, use_to_json
+from app.configs.secrets import holds_secret, receive_tree, reseal
+from app.rules.errors import SecretInTemplate
 from pilothouse_core.diff import is_same
 from pilothouse_core.keys import is_key
+from pilothouse_core.merging import changed_keys, merge_three_ways
 from pilothouse_core.trees import (
     OWN_VALUE,
     Tree,
@@ -46,7 +49,9 @@ from pilothouse_core.trees import (
     has_own_value,
     is_section,
     leaf_key,
+    leaves,
     node_at,
+    value_at,
     without_key,
 )
 
@@ -217,23 +222,32 @@ class WriteTombstone:
 
 @dataclass(frozen=True, slots=True)
 class RestoreVersion:
-    """Write again what `version` held: `data`, as it is stored.
+    """Write again what `version` held: `data`, as it is stored, and the use of templates.
 
     What was plain in it and has been a secret since is encrypted: a rollback reveals nothing.
+    `origins`: the keys that had come from templates.
     """
 
     version: int
     data: Tree = field(repr=False)
     is_deletion: bool = False
+    templates: Mapping[str, TemplateUse] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, old: Body) -> "RestoreVersion":
-        return cls(old.version, old.data, old.deleted)
+        origins = {key: fact.template for key, fact in old.keys.items() if fact.template}
+        return cls(old.version, old.data, old.deleted, old.templates, origins)
 
     def apply(self, document: DocumentId, body: Body | None) -> Draft:
         if self.is_deletion:
             raise VersionIsDeletion(str(document), self.version)
-        return Draft("rolled_back", _resealed_data(self, body))
+        return Draft(
+            "rolled_back",
+            _resealed_data(self, body),
+            templates=self.templates,
+            origins=self.origins,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +284,69 @@ class RestoreKey:
         return Draft("rolled_back", with_replaced(data, key, value))
 
 
+@dataclass(frozen=True, slots=True)
+class FormerRendering:
+    """What a template made of a document when it was last used there; `tree` begins at its top."""
+
+    use: TemplateUse
+    tree: Tree = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyTemplate:
+    """Merge the rendering of a template into a document, and remember `use`.
+
+    `tree` is rendered, and begins at the top of the document. Without a `former` rendering it is
+    set like the keys of a patch. Else it takes the place of the former one, of which keys that
+    are not rendered any more vanish; what was changed by hand stays. If nothing changes, there is
+    no new version. Raises BadKey, KeyConflict, KeyTwice, SecretInTemplate and TooManyKeys.
+    """
+
+    name: str
+    use: TemplateUse
+    tree: Mapping[str, Any] = field(repr=False)
+    former: FormerRendering | None = None
+
+    def __post_init__(self) -> None:
+        tree = sent_tree(self.tree)
+        secret = next((key for key, leaf in leaves(tree) if holds_secret(leaf)), None)
+        if secret is not None:
+            raise SecretInTemplate(secret)
+        _set_member(self, "tree", receive_tree(tree, {}))
+
+    def apply(self, document: DocumentId, body: Body | None) -> Draft:
+        """Raises WriteConflict if the document has used the template otherwise than `former`."""
+        before = _data_of(body)
+        templates = body.templates if body is not None else {}
+        used = templates.get(self.name)
+        if not _is_same_use(used, self.former.use if self.former is not None else None):
+            raise WriteConflict(str(document))
+        data = self._merged_data(before)
+        if is_same(before, data) and _is_same_use(used, self.use):
+            return Draft(_action_of_change(body), None)
+        changed = set(changed_keys(self.tree, data))
+        origins = {key: self.name for key, _ in leaves(self.tree) if key not in changed}
+        after = {**templates, self.name: self.use}
+        return Draft(_action_of_change(body), data, templates=after, origins=origins)
+
+    def _merged_data(self, before: Tree) -> Tree:
+        if self.former is not None:
+            return merge_three_ways(self.former.tree, before, self.tree).data
+        for key, _ in leaves(self.tree):
+            if holds_secret(value_at(before, key)):
+                raise SecretInTemplate(key)
+        data = copy_sections(before)
+        merge_sent(data, dict(self.tree), keep_both=False)
+        return data
+
+
+def _is_same_use(one: TemplateUse | None, other: TemplateUse | None) -> bool:
+    """Compare as JSON does: the parameter 1 is not the parameter true."""
+    if one is None or other is None:
+        return one is other
+    return is_same(use_to_json(one), use_to_json(other))
+
+
 def _resealed_data(old: RestoreVersion | RestoreKey, current: Body | None) -> Tree:
     return old.data if current is None else reseal(old.data, old.version, current)
 
@@ -285,6 +362,7 @@ Edit: TypeAlias = (
     | WriteTombstone
     | RestoreVersion
     | RestoreKey
+    | ApplyTemplate
 )
 """`apply(document, body)` returns the draft of the next version and raises the feature's errors.
 

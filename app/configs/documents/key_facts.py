@@ -1,6 +1,8 @@
 """When each key of a version last changed, and up to which version it was a secret. Pure."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from app.configs.model import Body, KeyFact
@@ -9,6 +11,7 @@ from app.configs.secrets import secret_places
 from pilothouse_core.diff import diff
 from pilothouse_core.trees import Tree, is_secret, value_at
 
+NO_ORIGINS: Mapping[str, str] = MappingProxyType({})
 _MOST_PLACES = 100  # that one key remembers; of more, all in its list is taken for secret
 
 
@@ -20,12 +23,14 @@ def key_facts(  # noqa: PLR0913 - what a version says of itself, and two bounds
     at_: str,
     keep: int,
     *,
+    origins: Mapping[str, str] = NO_ORIGINS,
     room: int = REMOVALS_ROOM,
 ) -> dict[str, KeyFact]:
     """Return for every key when it last changed, given the sealed data of the new version.
 
-    `keep`: how many versions the store keeps; a key removed longer ago is forgotten. What is said
-    of removed keys is bounded, see `removals`.
+    `keep`: how many versions the store keeps; a key removed longer ago is forgotten. `origins`: the
+    templates of keys that are taken from one; any other change of a key is made by hand. What is
+    said of removed keys is bounded, see `removals`.
     """
     before = dict(base.keys) if base is not None else {}
     found = diff(base.data if base is not None else {}, data)
@@ -42,6 +47,9 @@ def key_facts(  # noqa: PLR0913 - what a version says of itself, and two bounds
         facts[key] = KeyFact(
             version, actor, at_, removed=True, secret_until=until, places_until=places
         )
+    for key, template in origins.items():
+        if key in facts and not facts[key].removed:
+            facts[key] = replace(facts[key], template=template)
     return limit_removals(facts, room)
 
 

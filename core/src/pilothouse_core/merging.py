@@ -45,7 +45,9 @@ def merge_three_ways(
         for names, value in wanted.items()
         if names not in changed and not _is_equal(value, present.get(names, _ABSENT))
     }
-    blocked = _blocked(present.keys() - removed - additions.keys(), additions, (document, new))
+    blocked = _blocked_additions(
+        present.keys() - removed - additions.keys(), additions, (document, new)
+    )
     data = copy_sections(document)
     for names in removed:
         _remove(data, names)
@@ -86,7 +88,7 @@ def _is_equal(one: Any, other: Any) -> bool:
     return one is other or is_same(one, other)
 
 
-def _blocked(
+def _blocked_additions(
     staying: set[_Names], additions: Mapping[_Names, Any], trees: Sequence[Mapping[str, Any]]
 ) -> set[_Names]:
     """Return the additions that lie above or below a leaf that stays, without both being meant."""

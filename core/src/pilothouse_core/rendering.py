@@ -2,7 +2,7 @@
 
 `{"$param": "port"}` becomes the value of the parameter, with its type, and `${name}` in a text its
 value as text. Only declared parameters are placeholders: every other `${...}`, such as
-`${HOME:/root}`, stays text for whoever reads the configuration. `$${` is a literal `${`.
+`${HOME:/root}`, stays text for the reader of the document. `$${` is a literal `${`.
 """
 
 import json
