@@ -67,10 +67,10 @@ class CompiledSchema:
 
     def iter_errors(self, value: Any) -> Iterator[jsonschema_rs.ValidationError]:
         """Yield the errors of the library, sealed secrets judged as the objects they are."""
-        self._check_cost(value)
+        self.check_cost(value)
         return self._validator.iter_errors(value)
 
-    def _check_cost(self, value: Any) -> None:
+    def check_cost(self, value: Any) -> None:
         """Raise SchemaTooCostly if more would be applied to a value than takes about a second."""
         cost = 0
         level = [value]
