@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilothouse_core.json_schema import JsonSchema, Violation
+from pilothouse_core.json_schema import JsonSchema, Mismatch
 from pilothouse_core.schema_index import BadSchema
 
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"
@@ -102,7 +102,7 @@ def test_a_violation_leads_to_its_keyword() -> None:
     schema = {"properties": {"db": {"properties": {"port": {"type": "integer"}}}}}
 
     assert list(JsonSchema(schema).violations({"db": {"port": "x"}})) == [
-        Violation(
+        Mismatch(
             place=("db", "port"),
             keyword="type",
             message="is not of type integer",

@@ -1,120 +1,37 @@
 """Rules between the fields of a configuration, as a schema lists them under `x-rules`."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from app.rules.errors import RuleInvalid
-from pilothouse_core.schema_index import join_pointer, pointer_names
-from pilothouse_core.trees import SECRET, is_secret
+from pilothouse_core.judgement import rules
+from pilothouse_core.judgement.rules import (
+    MEMBER,
+    MOST_CHARACTERS,
+    MOST_RULES,
+    BadRule,
+    Flaw,
+    Question,
+    Rule,
+    Verdict,
+    without_secrets,
+)
 
-MEMBER = "x-rules"
-MOST_RULES = 50
-MOST_CHARACTERS = 1000  # of the expression, and of the message
-_MOST_ID_CHARACTERS = 64
-_MASK = {SECRET: "masked"}
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A condition in CEL over `config`, the value at the place where the schema is mounted."""
-
-    id: str
-    expression: str
-    message: str
-    pointer: str
-
-
-class Verdict(StrEnum):
-    """What the evaluation of a rule says.
-
-    UNDECIDED: its value is an error, such as a missing key, or no boolean, or it has used up the
-    time or the memory that all rules of a write have together; the same is said of those after it.
-    """
-
-    MET = "met"
-    BROKEN = "broken"
-    UNDECIDED = "undecided"
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Whether one configuration meets these expressions. It has no secrets in it."""
-
-    expressions: tuple[str, ...]
-    config: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Flaw:
-    """Why an expression does not compile; `column` counts from 1, 0 if none is known."""
-
-    reason: str
-    column: int
+__all__ = [
+    "MEMBER",
+    "MOST_CHARACTERS",
+    "MOST_RULES",
+    "Flaw",
+    "Question",
+    "Rule",
+    "Verdict",
+    "read_rules",
+    "without_secrets",
+]
 
 
 def read_rules(schema: Any) -> tuple[Rule, ...]:
-    """Return the rules at the root of a schema, in their order.
-
-    Raises RuleInvalid, with the place, for more than MOST_RULES, a member that is missing, unknown
-    or too long, and an id that occurs twice. Whether an expression compiles is not looked at.
-    """
-    listed = schema.get(MEMBER, []) if isinstance(schema, dict) else []
-    if not isinstance(listed, list) or len(listed) > MOST_RULES:
-        raise RuleInvalid(f"/{MEMBER}", f"must be a list of at most {MOST_RULES} rules")
-    rules: list[Rule] = []
-    for index, entry in enumerate(listed):
-        rule = _rule(join_pointer("", MEMBER, index), entry)
-        if any(rule.id == earlier.id for earlier in rules):
-            raise RuleInvalid(join_pointer(rule.pointer, "id"), "another rule has the same id")
-        rules.append(rule)
-    return tuple(rules)
-
-
-def _rule(pointer: str, entry: Any) -> Rule:
-    if not isinstance(entry, dict):
-        raise RuleInvalid(pointer, "must be an object with `id`, `rule` and `message`")
-    unknown = entry.keys() - {"id", "rule", "message"}
-    if unknown:
-        raise RuleInvalid(join_pointer(pointer, min(unknown)), "is not a member of a rule")
-    return Rule(
-        _text(pointer, entry, "id", _MOST_ID_CHARACTERS),
-        _text(pointer, entry, "rule", MOST_CHARACTERS),
-        _text(pointer, entry, "message", MOST_CHARACTERS) if "message" in entry else "",
-        pointer,
-    )
-
-
-def _text(pointer: str, entry: Mapping[str, Any], name: str, longest: int) -> str:
-    value = entry.get(name)
-    if not isinstance(value, str) or not 0 < len(value) <= longest:
-        raise RuleInvalid(
-            join_pointer(pointer, name), f"must be a text of 1 to {longest} characters"
-        )
-    return value
-
-
-def without_secrets(value: Any, pointers: Sequence[str] = ()) -> Any:
-    """Return a copy in which secrets, sealed ones and those at `pointers`, are masked.
-
-    They are still there, so that a rule can ask for them by `has`.
-    """
-    hidden = {tuple(pointer_names(pointer)) for pointer in pointers}
-    return _MASK if () in hidden else _mask(value, hidden)
-
-
-def _mask(value: Any, hidden: set[tuple[str, ...]]) -> Any:
-    if is_secret(value):
-        return _MASK
-    if isinstance(value, dict):
-        members = list(value.items())
-        return {name: _inner(inner, str(name), hidden) for name, inner in members}
-    if isinstance(value, list):
-        return [_inner(inner, str(index), hidden) for index, inner in enumerate(value)]
-    return value
-
-
-def _inner(value: Any, name: str, hidden: set[tuple[str, ...]]) -> Any:
-    below = {path[1:] for path in hidden if path[0] == name} if hidden else hidden
-    return _MASK if () in below else _mask(value, below)
+    """Return the rules at the root of a schema. Raises RuleInvalid, with the place."""
+    try:
+        return rules.read_rules(schema)
+    except BadRule as error:
+        raise RuleInvalid(error.pointer, error.reason) from error

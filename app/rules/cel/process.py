@@ -18,7 +18,7 @@ from app.telemetry import RULES_KILLED
 from app.workers import run_in_worker
 
 _ROOT = Path(__file__).parents[3]
-_MODULE = "app.rules.cel.child"
+_MODULE = "pilothouse_core.judgement.rule_child"
 _ANSWER_SECONDS = 5.0  # of a request: its processor time is bounded by the child itself
 _START_SECONDS = 20.0
 _QUEUE_SECONDS = 10.0

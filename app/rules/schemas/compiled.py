@@ -1,207 +1,40 @@
-"""A JSON Schema that is compiled once and judges many configurations."""
+"""A JSON Schema that judges configurations as every client does, with errors of the service."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any
-
-import jsonschema_rs
 
 from app.rules.errors import SchemaInvalid, SchemaTooCostly
 from app.rules.schemas.model import Violation
-from pilothouse_core.keys import names_of
-from pilothouse_core.schema_costs import judging_costs
-from pilothouse_core.schema_index import BadSchema, TooCostly, join_pointer
-from pilothouse_core.schema_walk import SchemaWalk, key_at
-from pilothouse_core.trees import SECRET, is_secret, node_at
+from pilothouse_core.judgement import schemas
+from pilothouse_core.judgement.model import JudgingTooCostly
+from pilothouse_core.schema_index import BadSchema
 
-MOST_VIOLATIONS = 100
-_MOST_OPTIONS = 20  # of an `enum` that are shown
-_MOST_APPLIED = 1_000_000  # subschemas, to all places of a value
-_PATTERN_BYTES = 1 << 20
-_MASK = "[value]"
-_ABSENT: Any = object()
-# They compare the whole value, or depend on what else failed in it.
-_LOOK_INSIDE = frozenset(
-    {"const", "contains", "enum", "not", "unevaluatedItems", "unevaluatedProperties", "uniqueItems"}
-)
-_BRANCHES = frozenset({"anyOf", "oneOf"})
-_UNEXPECTED = frozenset({"additionalProperties", "unevaluatedProperties"})
-_Path = tuple[str | int, ...]
+MOST_VIOLATIONS = schemas.MOST_VIOLATIONS
 
 
-class CompiledSchema:
+class CompiledSchema(schemas.CompiledSchema):
     """A schema of draft 2020-12 or draft-07, within the bounds; `format` asserts.
 
-    Nothing is fetched, and patterns are matched in linear time. Raises SchemaInvalid, with the
-    place in the schema.
+    Raises SchemaInvalid, with the place in the schema.
     """
 
     def __init__(self, schema: Any) -> None:
         try:
-            self.walk = SchemaWalk(schema)
-            self._costs = judging_costs(self.walk.index)
+            super().__init__(schema)
         except BadSchema as error:
             raise SchemaInvalid(error.pointer, error.reason) from error
-        except TooCostly as error:
-            raise SchemaInvalid("", str(error)) from error
-        draft = (
-            jsonschema_rs.Draft7Validator
-            if self.walk.index.is_draft_07
-            else jsonschema_rs.Draft202012Validator
-        )
-        try:
-            self._validator = draft(
-                schema,
-                validate_formats=True,
-                ignore_unknown_formats=True,
-                offline=True,
-                mask=_MASK,
-                pattern_options=jsonschema_rs.RegexOptions(
-                    size_limit=_PATTERN_BYTES, dfa_size_limit=_PATTERN_BYTES
-                ),
-            )
-        except jsonschema_rs.ValidationError as error:
-            raise SchemaInvalid(join_pointer("", *error.instance_path), _reason(error)) from error
-        except (ValueError, UnicodeError) as error:
-            raise SchemaInvalid("", "the schema cannot be compiled") from error
-
-    def iter_errors(self, value: Any) -> Iterator[jsonschema_rs.ValidationError]:
-        """Yield the errors of the library, sealed secrets judged as the objects they are."""
-        self.check_cost(value)
-        return self._validator.iter_errors(value)
 
     def check_cost(self, value: Any) -> None:
-        """Raise SchemaTooCostly if more would be applied to a value than takes about a second."""
-        cost = 0
-        level = [value]
-        for applied in self._costs:
-            cost += applied * len(level)
-            level = _inner_values(level)
-            if not level:
-                break
-        if level or cost > _MOST_APPLIED:
-            raise SchemaTooCostly
+        """Raise SchemaTooCostly if more would be applied to a value than takes a few seconds."""
+        try:
+            super().check_cost(value)
+        except JudgingTooCostly as error:
+            raise SchemaTooCostly from error
+
 
 
 def violations(schema: CompiledSchema, tree: Any, at: str = "") -> tuple[Violation, ...]:
     """Judge a configuration by a schema that is mounted at the key `at`.
 
-    A key that is absent is not judged. A sealed secret counts as present and is not judged either:
-    what fails because of it is left out. At most MOST_VIOLATIONS are returned. Raises
-    SchemaTooCostly for a value that is too deep or too large for such a schema.
+    Raises SchemaTooCostly for a value that is too deep or too large for such a schema.
     """
-    value = node_at(tree, at, _ABSENT) if at else tree
-    if value is _ABSENT or is_secret(value):
-        return ()
-    sealed = frozenset(_sealed_paths(value) if _has_sealed(value) else ())
-    names = names_of(at) if at else ()
-    found = (
-        violation
-        for error in schema.iter_errors(value)
-        if not (sealed and _may_hold(error, sealed))
-        for violation in _describe(error, value, at, join_pointer("", *names))
-    )
-    return tuple(islice(found, MOST_VIOLATIONS))
-
-
-def _inner_values(values: Iterable[Any]) -> list[Any]:
-    inner: list[Any] = []
-    for value in values:
-        if isinstance(value, dict):
-            inner += value.values()
-        elif isinstance(value, list):
-            inner += value
-    return inner
-
-
-def _has_sealed(value: Any) -> bool:
-    level = [value]
-    while level:
-        if any(isinstance(each, dict) and SECRET in each for each in level):
-            return True
-        level = _inner_values(level)
-    return False
-
-
-def _sealed_paths(value: Any) -> Iterator[_Path]:
-    waiting: list[tuple[_Path, Any]] = [((), value)]
-    while waiting:
-        path, outer = waiting.pop()
-        if is_secret(outer):
-            yield path
-        elif isinstance(outer, dict):
-            waiting += [((*path, name), inner) for name, inner in outer.items()]
-        elif isinstance(outer, list):
-            waiting += [((*path, index), inner) for index, inner in enumerate(outer)]
-
-
-def _may_hold(error: jsonschema_rs.ValidationError, sealed: frozenset[_Path]) -> bool:
-    """Tell whether a sealed secret, if it were known, might make this error vanish."""
-    path = tuple(error.instance_path)
-    if any(path[:length] in sealed for length in range(len(path) + 1)):
-        return True
-    keyword = error.kind.name
-    if keyword in _BRANCHES:
-        # A branch of `oneOf` without an error is valid: with others, one too many.
-        return _has_inside(path, sealed) and any(
-            all(_may_hold(inner, sealed) for inner in branch)
-            for branch in error.kind.as_dict()["context"]
-        )
-    return keyword in _LOOK_INSIDE and _has_inside(path, sealed)
-
-
-def _has_inside(path: _Path, sealed: frozenset[_Path]) -> bool:
-    return any(each[: len(path)] == path for each in sealed)
-
-
-def _describe(
-    error: jsonschema_rs.ValidationError, value: Any, at: str, outer: str
-) -> Iterator[Violation]:
-    path = tuple(error.instance_path)
-    keyword = error.kind.name
-    schema_path = [str(name) for name in error.schema_path]
-    facts: Mapping[str, Any] = error.kind.as_dict()
-    expected: Any = None
-    below: Sequence[str] = ()
-    if keyword in _UNEXPECTED:
-        below, expected = facts["unexpected"], False
-    elif keyword == "required":
-        below = [facts["property"]]
-        expected = facts["property"]
-        keyword = schema_path[-1] if schema_path[-1:] == ["dependentRequired"] else keyword
-    elif keyword == "falseSchema":
-        keyword, expected = "false", False
-        # Without `properties` in the same schema, the error names the object, not its members.
-        if schema_path[-1:] != [str(name) for name in path[-1:]] and schema_path[-1] in _UNEXPECTED:
-            keyword = schema_path[-1]
-            below = list(_value_at(value, path))
-    elif keyword not in _BRANCHES | {"not", "propertyNames"}:
-        expected = _first_options(next(iter(facts.values()), None))
-    paths = [(*path, name) for name in below] or [path]
-    for each in paths:
-        yield Violation(
-            key_at(each, at),
-            outer + join_pointer("", *each),
-            join_pointer("", *schema_path),
-            keyword,
-            expected,
-        )
-
-
-def _value_at(value: Any, path: _Path) -> Any:
-    for name in path:
-        value = value[name]
-    return value
-
-
-def _first_options(fact: Any) -> Any:
-    return fact[:_MOST_OPTIONS] if isinstance(fact, list) else fact
-
-
-def _reason(error: jsonschema_rs.ValidationError) -> str:
-    keyword = error.kind.name
-    if keyword == "format":
-        return "not a pattern that is matched in linear time"
-    if keyword == "type":
-        return f"must be of type {' or '.join(error.kind.as_dict()['types'])}"
-    return f"not valid in this draft, by `{keyword}` of its meta-schema"
+    return schemas.violations(schema, tree, at)

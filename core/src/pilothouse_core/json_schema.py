@@ -1,7 +1,6 @@
 """JSON Schema: what a value must be like, with errors that show no value.
 
-Needs jsonschema-rs, an extra of this package. Its defaults would fetch what a schema refers to,
-from the network and from files, and match patterns in exponential time; neither happens here.
+Needs jsonschema-rs, an extra of this package.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,13 +9,10 @@ from typing import Any, Final
 
 import jsonschema_rs
 
+from pilothouse_core.judgement.validator import make_validator
 from pilothouse_core.schema_index import BadSchema, join_pointer, subschemas
 
 Place = tuple[str | int, ...]  # members and numbers of items, from the top down
-
-_MASK: Final = "the value"
-_PATTERN_BYTES: Final = 10 * 1024 * 1024  # of one compiled pattern
-_PATTERNS: Final = jsonschema_rs.RegexOptions(_PATTERN_BYTES, _PATTERN_BYTES)
 
 # fmt: off
 KEYWORDS: Final = frozenset([
@@ -67,7 +63,7 @@ _UNEXPECTED: Final = {"additionalProperties", "unevaluatedItems", "unevaluatedPr
 
 
 @dataclass(frozen=True, slots=True)
-class Violation:
+class Mismatch:
     """A place in a value, the keyword that it breaks, and what the keyword expects."""
 
     place: Place
@@ -99,21 +95,14 @@ class JsonSchema:
             raise BadSchema("", "not an object")
         _check_keywords(plain)
         try:
-            self._validator = jsonschema_rs.validator_for(
-                plain,
-                validate_formats=True,
-                ignore_unknown_formats=False,
-                mask=_MASK,
-                pattern_options=_PATTERNS,
-                offline=True,
-            )
+            self._validator = make_validator(plain, ignore_unknown_formats=False)
         except jsonschema_rs.ValidationError as error:
             place = join_pointer("", *error.instance_path)
             raise BadSchema(place, _reason(error)) from None
         except ValueError as error:
             raise BadSchema("", str(error)) from None
 
-    def violations(self, value: Any) -> Iterator[Violation]:
+    def violations(self, value: Any) -> Iterator[Mismatch]:
         """Yield what in `value` breaks the schema."""
         try:
             errors = list(self._validator.iter_errors(value))
@@ -165,7 +154,7 @@ def _value_at(value: Any, place: Place) -> Any:
     return value
 
 
-def _violations(error: jsonschema_rs.ValidationError, value: Any) -> Iterator[Violation]:
+def _violations(error: jsonschema_rs.ValidationError, value: Any) -> Iterator[Mismatch]:
     keyword, expected = error.kind.name, error.kind.value
     place, schema_place = tuple(error.instance_path), tuple(error.schema_path)
     if keyword == "falseSchema" and schema_place[-1:] == ("additionalProperties",) != place[-1:]:
@@ -173,7 +162,7 @@ def _violations(error: jsonschema_rs.ValidationError, value: Any) -> Iterator[Vi
         keyword, expected = "additionalProperties", list(_value_at(value, place))
     if keyword in _UNEXPECTED:
         for name in expected:
-            yield Violation((*place, name), keyword, "is not known here", schema_place)
+            yield Mismatch((*place, name), keyword, "is not known here", schema_place)
         return
     template = _EXPECTATIONS.get(keyword, "does not match its schema")
     if keyword in {"falseSchema", "required"}:  # which may come from dependentRequired
@@ -182,4 +171,4 @@ def _violations(error: jsonschema_rs.ValidationError, value: Any) -> Iterator[Vi
         place = (*place, expected)
     separator = " or " if keyword == "type" else ", "
     words = separator.join(map(str, expected)) if isinstance(expected, list) else str(expected)
-    yield Violation(place, keyword, template.format(words), schema_place)
+    yield Mismatch(place, keyword, template.format(words), schema_place)

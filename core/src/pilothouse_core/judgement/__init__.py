@@ -1,0 +1,1 @@
+"""What a schema says of a configuration, alike in the service and its clients."""
