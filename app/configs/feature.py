@@ -16,7 +16,7 @@ from app.configs.documents.effective import EffectiveReader
 from app.configs.documents.reader import DocumentReader
 from app.configs.documents.recovery import RECONCILE_SECONDS, Reconciler, Scanner
 from app.configs.documents.writer import DocumentWriter
-from app.configs.formats import yaml_text
+from app.configs.formats import read_yaml
 from app.configs.services.documents import DocumentService
 from app.configs.services.key_history import KeyHistory
 from app.configs.services.keys import KeyService
@@ -63,7 +63,7 @@ def build_configs(base: Foundation, store: ConfigStore, cipher: Cipher) -> Confi
             "reveals": RevealService(keys, cipher, log),
             "documents": DocumentService(reader, log),
             "transfer": TransferService(reader, writer),
-            "read_yaml": yaml_text.read,
+            "read_yaml": read_yaml,
         },
         fast_gets=(FastKey(fast_path), FastEffective(fast_path)),
         tasks={

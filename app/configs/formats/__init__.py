@@ -1,14 +1,11 @@
-"""Configuration files as people import and export them. Pure: text in, text out."""
+"""Configuration files as people import and export them, with errors of the service."""
 
-import json
-import re
-from collections.abc import Mapping
-from typing import Final, Literal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
-from app.configs.formats import dotenv_text, properties_text, yaml_text
 from app.configs.formats.errors import BadFile, FileTooComplex, NameClash, NotExpressible
-from app.configs.formats.sections import Section, read_section
-from pilothouse_core import strict_json, strict_yaml
+from pilothouse_core import config_files
+from pilothouse_core.config_files import Format, Section, errors, yaml_text
 
 __all__ = [
     "BadFile",
@@ -18,66 +15,39 @@ __all__ = [
     "NotExpressible",
     "Section",
     "parse",
+    "read_yaml",
     "render",
 ]
 
-Format = Literal["yaml", "json", "properties", "dotenv"]
-
-_BOM: Final = "\ufeff"
-_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
-
 
 def parse(text: str, kind: Format, *, types: bool = False) -> list[Section]:
-    """The sections of a file in their order; those without any content are left out.
-
-    With `types`, comments say the types of values in properties and dotenv, see `render`.
-
-    Raises BadFile, and FileTooComplex for YAML whose aliases expand beyond all measure.
-    """
-    text = text.removeprefix(_BOM)
-    if found := _UNSTORABLE.search(text):
-        line = text.count("\n", 0, found.start()) + 1
-        raise BadFile("a NUL character or half of a surrogate pair", line)
-    return [read_section(members) for members in _documents(text, kind, types=types)]
-
-
-def _documents(text: str, kind: Format, *, types: bool) -> list[dict[str, object]]:
-    match kind:
-        case "yaml":
-            return yaml_text.read(text)
-        case "json":
-            return [_json_object(text)]
-        case "properties":
-            return properties_text.read(text, types=types)
-        case "dotenv":
-            members = dotenv_text.read(text, types=types)
-            return [members] if members else []
-
-
-def _json_object(text: str) -> dict[str, object]:
-    try:
-        value = strict_json.loads(text, exact=True)
-    except strict_json.BadJson as error:
-        raise BadFile(f"not JSON that can be accepted: {error}") from error
-    if not isinstance(value, dict):
-        raise BadFile("the file is not a JSON object")
-    return value
+    """Return the sections of a file in their order. Raises BadFile and FileTooComplex."""
+    with _translate_errors():
+        return config_files.parse(text, kind, types=types)
 
 
 def render(data: Mapping[str, object], kind: Format, *, types: bool = False) -> str:
-    """`data` as a file; its sections are nested, no member's name holds a dot.
+    """Return `data` as a file. Raises NameClash and NotExpressible."""
+    with _translate_errors():
+        return config_files.render(data, kind, types=types)
 
-    YAML and JSON hold everything, secrets as they are given. Properties and dotenv hold scalars as
-    text, a comment instead of a masked secret, and the value of a revealed one. With `types` their
-    comments say which values are not text, and which key a variable is. Raises NameClash when two
-    keys meet in one name of a dotenv file, and NotExpressible.
-    """
-    match kind:
-        case "yaml":
-            return strict_yaml.dumps(data)
-        case "json":
-            return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-        case "properties":
-            return properties_text.write(data, types=types)
-        case "dotenv":
-            return dotenv_text.write(data, types=types)
+
+def read_yaml(text: str) -> list[dict[str, object]]:
+    """Return the mappings of all YAML documents. Raises BadFile and FileTooComplex."""
+    with _translate_errors():
+        return yaml_text.read(text)
+
+
+@contextmanager
+def _translate_errors() -> Iterator[None]:
+    # Not chained: a cause may hold the text of the file.
+    try:
+        yield
+    except errors.BadFile as error:
+        raise BadFile(error.reason, error.line, error.column) from None
+    except errors.FileTooComplex as error:
+        raise FileTooComplex(str(error)) from None
+    except errors.NameClash as error:
+        raise NameClash(error) from None
+    except errors.NotExpressible as error:
+        raise NotExpressible(error) from None

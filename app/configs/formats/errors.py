@@ -1,11 +1,7 @@
-"""Errors of imported files and exported documents."""
-
-from collections.abc import Sequence
+"""Errors of imported files and exported documents, as the service answers them."""
 
 from app.errors import Conflict, Invalid, TooLarge
-from pilothouse_core.trees import truncated_text
-
-MOST_KEYS = 100  # that one answer names
+from pilothouse_core.config_files import errors
 
 
 class BadFile(Invalid):
@@ -14,12 +10,11 @@ class BadFile(Invalid):
     code = "bad_file"
 
     def __init__(self, reason: str, line: int | None = None, column: int | None = None) -> None:
-        if line is None:
-            super().__init__(reason)
-        elif column is None:
-            super().__init__(f"line {line}: {reason}", line=line)
-        else:
-            super().__init__(f"line {line}, column {column}: {reason}", line=line, column=column)
+        place = {"line": line, "column": column}
+        super().__init__(
+            str(errors.BadFile(reason, line, column)),
+            **{name: number for name, number in place.items() if number is not None},
+        )
 
 
 class FileTooComplex(TooLarge):
@@ -29,14 +24,12 @@ class FileTooComplex(TooLarge):
 
 
 class NameClash(Conflict):
+    """Two keys meet in one name of a dotenv file."""
+
     code = "name_clash"
 
-    def __init__(self, first: str, second: str, name: str) -> None:
-        super().__init__(
-            f"the keys {first!r} and {second!r} would both be called {name!r}",
-            keys=[first, second],
-            name=name,
-        )
+    def __init__(self, clash: errors.NameClash) -> None:
+        super().__init__(str(clash), keys=[clash.first, clash.second], name=clash.name)
 
 
 class NotExpressible(Conflict):
@@ -44,16 +37,5 @@ class NotExpressible(Conflict):
 
     code = "not_expressible"
 
-    def __init__(self, keys: Sequence[str]) -> None:
-        others = f" ({len(keys)} keys in all)" if len(keys) > 1 else ""
-        super().__init__(
-            f"the value of {keys[0]!r} cannot be written so that all readers of dotenv files read "
-            f"it alike{others}: `${{NAME}}`, or quotes together with backslashes, `$` or other "
-            "quotes; export another format",
-            keys=list(keys[:MOST_KEYS]),
-        )
-
-
-def quoted_name(name: str) -> str:
-    """A name as a message may hold it: quoted, and short whatever the file holds."""
-    return repr(truncated_text(name))
+    def __init__(self, refused: errors.NotExpressible) -> None:
+        super().__init__(str(refused), keys=refused.keys)

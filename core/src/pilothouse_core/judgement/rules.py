@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum
 from typing import Any
 
 from pilothouse_core.schema_index import join_pointer, pointer_names
@@ -33,7 +33,7 @@ class Rule:
     pointer: str
 
 
-class Verdict(StrEnum):
+class Verdict(str, Enum):
     """What the evaluation of a rule says.
 
     UNDECIDED: its value is an error, such as a missing key, or no boolean, or it has used up the

@@ -3,8 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.configs.formats.errors import BadFile, quoted_name
-from app.configs.formats.profiles import BadExpression, Environments, environments_of, words_of
+from pilothouse_core.config_files.errors import BadFile, quoted_name
+from pilothouse_core.config_files.profiles import (
+    BadExpression,
+    Environments,
+    environments_of,
+    words_of,
+)
 
 # As `_canonical` writes them.
 _PROFILES = "spring.config.activate.onprofile"

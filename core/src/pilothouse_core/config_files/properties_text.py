@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from app.configs.formats.comments import (
+from pilothouse_core.config_files.comments import (
     Notes,
     holds_mask,
     omission_note,
@@ -19,7 +19,8 @@ from app.configs.formats.comments import (
     type_note,
     with_revealed_values,
 )
-from app.configs.formats.errors import BadFile, quoted_name
+from pilothouse_core.config_files.errors import BadFile, quoted_name
+from pilothouse_core.config_files.patterns import compile_pattern
 from pilothouse_core.trees import is_secret, leaves
 
 MAX_DEPTH: Final = 64
@@ -27,7 +28,7 @@ MAX_DEPTH: Final = 64
 _BLANKS: Final = " \t\f"
 _NEWLINE: Final = re.compile(r"\r\n|\r|\n")
 _SEPARATOR: Final = re.compile(r"([#!])---[ \t\f]*")
-_ENTRY: Final = re.compile(r"((?:[^\\=: \t\f]|\\.)*+)[ \t\f]*+[=:]?[ \t\f]*+(.*)", re.DOTALL)
+_ENTRY: Final = compile_pattern(r"((?:[^\\=: \t\f]|\\.)*+)[ \t\f]*+[=:]?[ \t\f]*+(.*)", re.DOTALL)
 
 _ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 _CONTROLS: Final = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}

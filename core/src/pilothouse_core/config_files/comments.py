@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from app.configs.formats.errors import BadFile, quoted_name
 from pilothouse_core import strict_json
+from pilothouse_core.config_files.errors import BadFile, quoted_name
+from pilothouse_core.config_files.patterns import compile_pattern
 from pilothouse_core.trees import SECRET, is_secret
 
-_NOTE: Final = re.compile(r"[ \t\f]*+[#!][ \t]*+(type|key):[ \t]*+(.*?)[ \t]*", re.DOTALL)
+_NOTE: Final = compile_pattern(r"[ \t\f]*+[#!][ \t]*+(type|key):[ \t]*+(.*?)[ \t]*", re.DOTALL)
 _TYPES: Final = ("text", "number", "boolean", "null", "list", "object")
 _SECRET_TYPE: Final = "secret"  # noqa: S105 - the name of a type, not a secret
 

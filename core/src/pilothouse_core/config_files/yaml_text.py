@@ -1,7 +1,7 @@
 """YAML as configuration files use it, with the errors of imports."""
 
-from app.configs.formats.errors import BadFile, FileTooComplex
 from pilothouse_core import strict_yaml
+from pilothouse_core.config_files.errors import BadFile, FileTooComplex
 
 
 def read(text: str) -> list[dict[str, object]]:

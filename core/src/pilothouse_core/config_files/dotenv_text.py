@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from app.configs.formats.comments import (
+from pilothouse_core.config_files.comments import (
     Notes,
     holds_mask,
     key_note,
@@ -18,12 +18,13 @@ from app.configs.formats.comments import (
     type_note,
     with_revealed_values,
 )
-from app.configs.formats.errors import BadFile, NameClash, NotExpressible, quoted_name
+from pilothouse_core.config_files.errors import BadFile, NameClash, NotExpressible, quoted_name
+from pilothouse_core.config_files.patterns import compile_pattern
 from pilothouse_core.keys import names_of
 from pilothouse_core.trees import is_secret, leaves
 
 _ASSIGNMENT: Final = r"[ \t]*+(?:export[ \t]++)?(?P<name>[A-Za-z0-9_.-]++)[ \t]*+="
-_LINE: Final = re.compile(
+_LINE: Final = compile_pattern(
     rf"""
       [ \t]*+ (?:\#[^\n]*+)? (?:\n|\Z)
     | {_ASSIGNMENT}
@@ -34,12 +35,12 @@ _LINE: Final = re.compile(
     """,
     re.DOTALL | re.VERBOSE,
 )
-_STARTED: Final = re.compile(_ASSIGNMENT)
+_STARTED: Final = compile_pattern(_ASSIGNMENT)
 _COMMENT: Final = re.compile(r"[ \t]\#.*", re.DOTALL)
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 _MEANT: Final = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"', "$": "$", "`": "`"}
 
-_COMMENT_LINE: Final = re.compile(r"[ \t]*+#[^\n]*+")
+_COMMENT_LINE: Final = compile_pattern(r"[ \t]*+#[^\n]*+")
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Z0-9_]")
 _NEEDS_NO_QUOTES: Final = re.compile(r"[A-Za-z0-9_./:@%+,=-]*")
 # python-dotenv, and with it pydantic-settings, expands these in quotes as well.
