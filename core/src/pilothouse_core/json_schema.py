@@ -10,6 +10,7 @@ from typing import Any, Final
 import jsonschema_rs
 
 from pilothouse_core.judgement.validator import make_validator
+from pilothouse_core.judgement.words import expectation
 from pilothouse_core.schema_index import BadSchema, join_pointer, subschemas
 
 Place = tuple[str | int, ...]  # members and numbers of items, from the top down
@@ -30,35 +31,6 @@ KEYWORDS: Final = frozenset([
 # fmt: on
 _EXTENSION: Final = "x-"  # begins the names of members that others put into a schema
 
-_EXPECTATIONS: Final = {
-    "additionalItems": "has more than {} items",
-    "anyOf": "matches none of the alternatives",
-    "const": "is not {}",
-    "contains": "has the wrong number of items of the expected kind",
-    "contentEncoding": "is not encoded as {}",
-    "contentMediaType": "is not of the media type {}",
-    "enum": "is not one of {}",
-    "exclusiveMaximum": "is not below {}",
-    "exclusiveMinimum": "is not above {}",
-    "falseSchema": "is not allowed",
-    "format": "is not of the format {}",
-    "maxItems": "has more than {} items",
-    "maxLength": "has more than {} characters",
-    "maxProperties": "has more than {} members",
-    "maximum": "is above {}",
-    "minItems": "has fewer than {} items",
-    "minLength": "has fewer than {} characters",
-    "minProperties": "has fewer than {} members",
-    "minimum": "is below {}",
-    "multipleOf": "is not a multiple of {}",
-    "not": "is of a kind that is not allowed",
-    "oneOf": "does not match exactly one of the alternatives",
-    "pattern": "does not match {}",
-    "propertyNames": "has a member with a name that is not allowed",
-    "required": "is missing",
-    "type": "is not of type {}",
-    "uniqueItems": "has an item twice",
-}
 _UNEXPECTED: Final = {"additionalProperties", "unevaluatedItems", "unevaluatedProperties"}
 
 
@@ -164,11 +136,9 @@ def _violations(error: jsonschema_rs.ValidationError, value: Any) -> Iterator[Mi
         for name in expected:
             yield Mismatch((*place, name), keyword, "is not known here", schema_place)
         return
-    template = _EXPECTATIONS.get(keyword, "does not match its schema")
+    message = expectation(keyword, expected)
     if keyword in {"falseSchema", "required"}:  # which may come from dependentRequired
         keyword = next(str(step) for step in reversed(schema_place) if step in KEYWORDS)
     if error.kind.name == "required":
         place = (*place, expected)
-    separator = " or " if keyword == "type" else ", "
-    words = separator.join(map(str, expected)) if isinstance(expected, list) else str(expected)
-    yield Mismatch(place, keyword, template.format(words), schema_place)
+    yield Mismatch(place, keyword, message, schema_place)

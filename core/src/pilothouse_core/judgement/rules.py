@@ -5,14 +5,17 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from pilothouse_core.layers import merge
 from pilothouse_core.schema_index import join_pointer, pointer_names
-from pilothouse_core.trees import SECRET, is_secret
+from pilothouse_core.schema_walk import SchemaWalk
+from pilothouse_core.trees import SECRET, Tree, is_secret, node_at
 
 MEMBER = "x-rules"
 MOST_RULES = 50
 MOST_CHARACTERS = 1000  # of the expression, and of the message
 _MOST_ID_CHARACTERS = 64
 _MASK = {SECRET: "masked"}
+NOTHING_TO_JUDGE: Any = object()
 
 
 class BadRule(ValueError):
@@ -98,6 +101,21 @@ def _text(pointer: str, entry: Mapping[str, Any], name: str, longest: int) -> st
     if not isinstance(value, str) or not 0 < len(value) <= longest:
         raise BadRule(join_pointer(pointer, name), f"must be a text of 1 to {longest} characters")
     return value
+
+
+def rule_subject(walk: SchemaWalk, defaults: Tree, tree: Tree, at: str = "") -> Any:
+    """Return what the rules of a schema that is mounted at `at` see, or NOTHING_TO_JUDGE.
+
+    That is the value there, with the defaults of the schema below it and its secrets masked.
+    Raises TooCostly.
+    """
+    value = node_at(tree, at, NOTHING_TO_JUDGE) if at else tree
+    if value is NOTHING_TO_JUDGE or is_secret(value):
+        return NOTHING_TO_JUDGE
+    if defaults:
+        merged = merge([(0, defaults), (1, tree)]).data
+        value = node_at(merged, at) if at else merged
+    return without_secrets(value, walk.secret_pointers(value))
 
 
 def without_secrets(value: Any, pointers: Sequence[str] = ()) -> Any:

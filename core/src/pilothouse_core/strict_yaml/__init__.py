@@ -7,7 +7,17 @@ objects; so only its parser is used.
 
 from pilothouse_core.strict_yaml.composer import Document, Limits
 from pilothouse_core.strict_yaml.errors import BadYaml, YamlTooLarge
+from pilothouse_core.strict_yaml.positions import document_positions
 from pilothouse_core.strict_yaml.reader import load_documents, loads
 from pilothouse_core.strict_yaml.writer import dumps
 
-__all__ = ["BadYaml", "Document", "Limits", "YamlTooLarge", "dumps", "load_documents", "loads"]
+__all__ = [
+    "BadYaml",
+    "Document",
+    "Limits",
+    "YamlTooLarge",
+    "document_positions",
+    "dumps",
+    "load_documents",
+    "loads",
+]

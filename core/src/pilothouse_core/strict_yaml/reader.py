@@ -9,7 +9,7 @@ from pilothouse_core.strict_yaml.composer import Composer, Document, Limits
 from pilothouse_core.strict_yaml.errors import BadYaml
 
 # PyYAML can be built without libyaml. Both parsers accept the same, and this one is slower.
-_LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DEFAULT_LIMITS: Final = Limits()
 _ONE_DOCUMENT: Final = "more than one document"
 # libyaml compares every such directive with every other and writes every tag out in full: 1 MiB
@@ -43,7 +43,7 @@ def load_documents(
     composer = Composer(limits, exact=exact)
     parser: Any = None
     try:
-        parser = _LOADER(text)  # which reads already, without libyaml
+        parser = LOADER(text)  # which reads already, without libyaml
         composer.compose(parser.get_event)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -59,7 +59,7 @@ def load_documents(
 
 def _text_before(text: str, position: int) -> str:
     """`position` counts bytes in libyaml, and characters without it."""
-    if _LOADER is yaml.SafeLoader:
+    if LOADER is yaml.SafeLoader:
         return text[:position]
     return text.encode(errors="surrogatepass")[:position].decode(errors="ignore")
 

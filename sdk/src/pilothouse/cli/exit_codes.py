@@ -29,6 +29,7 @@ class ExitCode(IntEnum):
     CONFLICT = 5
     UNAVAILABLE = 6
     OUTCOME_UNKNOWN = 7
+    INVALID = 8  # a configuration does not meet a schema
     INTERRUPTED = 130
     PIPE_CLOSED = 141
 

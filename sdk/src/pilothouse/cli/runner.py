@@ -9,9 +9,10 @@ import typer
 from typer.main import get_command
 
 from pilothouse.cli import access, changes, config, flags, services, targets
-from pilothouse.cli.commands import group
+from pilothouse.cli.commands import command, group
 from pilothouse.cli.exit_codes import ExitCode, Failure, failure, usage
 from pilothouse.cli.output import Output
+from pilothouse.cli.validate import validate
 
 _WORDS = "Configurations, feature flags and the registry of a Pilothouse service."
 
@@ -33,6 +34,7 @@ def _app() -> typer.Typer:
     ):
         group(branch)
         app.add_typer(branch, name=name, help=words, no_args_is_help=True)
+    command(app)(validate)
     access.add_to(app)
     return app
 

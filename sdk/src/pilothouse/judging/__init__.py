@@ -1,0 +1,1 @@
+"""Configurations judged by schemas in this process, as the service judges them."""
