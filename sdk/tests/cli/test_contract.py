@@ -53,6 +53,7 @@ CONTRACTS = {
     "flags copy": Contract("flags copy checkout elsewhere --dry-run", "FlagCopyOut"),
     "flags import": Contract("flags import FLAGS --format flagd", "FlagImportOut"),
     "flags export": Contract("flags export --leave-out"),
+    "schema from-pydantic": Contract("schema from-pydantic sdk.tests.cli.schema_models:Limits"),
     "services list": Contract("services list", "ServicesOut"),
     "services register": Contract("services register pay http://10.0.0.9:80", "RegisteredOut"),
     "services discover": Contract("services discover pay", "DiscoveredOut"),
@@ -63,6 +64,7 @@ CONTRACTS = {
     "token list": Contract("token list", "Page_TokenKnownOut_"),
     "token revoke": Contract("token revoke TOKEN", "TokenKnownOut"),
     "audit": Contract("audit", "Page_AuditRowOut_"),
+    "validate": Contract("validate FILE --schema SCHEMA"),
     "login": Contract("login --token -"),
 }
 ALSO = (
@@ -77,6 +79,14 @@ ALSO = (
 FLAGD = {"flags": {"w": {"state": "ENABLED", "variants": {"on": True}, "defaultVariant": "on"}}}
 # What goes on until Ctrl-C: test_watching.py
 ENDLESS = {"config watch"}
+# Tested against answers as the routes of schemas give them: test_schema.py
+SCRIPTED = {
+    f"schema {name}"
+    for name in (
+        *("list", "show", "set", "delete", "history", "diff", "rollback"),
+        *("export", "import", "for", "violations"),
+    )
+}
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +111,7 @@ def prepared(pilothouse: Terminal, service: ServiceProcess, tmp_path: Path) -> T
     ):
         assert service.request(method, path, body, headers=headers).status < 300
     (tmp_path / "file.yaml").write_text("db.host: db3\n")
+    (tmp_path / "schema.json").write_text("{}")
     (tmp_path / "flags.json").write_text(json.dumps(FLAGD))
     pilothouse.variables["EDITOR"] = "sed -i s/db1/db9/"
     return pilothouse
@@ -111,6 +122,7 @@ def words_of(contract: Contract, terminal: Terminal, folder: Path) -> list[str]:
     if words[0] == "flags":
         words += ["-e", terminal.variables["PILOTHOUSE_SERVICE"]]
     places = {"FILE": str(folder / "file.yaml"), "FLAGS": str(folder / "flags.json")}
+    places["SCHEMA"] = str(folder / "schema.json")
     if "TOKEN" in words:
         made = terminal.ok("token", "create", "gone", "--class", "admin", "--json").json()
         places["TOKEN"] = made["id"]
@@ -150,7 +162,7 @@ def commands(command: Any, path: str = "") -> Iterator[str]:
 
 
 def test_every_command_has_a_contract() -> None:
-    assert set(commands(get_command(app))) == {*CONTRACTS, *ENDLESS}
+    assert set(commands(get_command(app))) == {*CONTRACTS, *ENDLESS, *SCRIPTED}
 
 
 def test_every_command_stands_on_the_page() -> None:
@@ -159,7 +171,7 @@ def test_every_command_stands_on_the_page() -> None:
     assert [name for name in commands(get_command(app)) if f"`{name}" not in page] == []
 
 
-@pytest.mark.parametrize("name", [*CONTRACTS, *ENDLESS])
+@pytest.mark.parametrize("name", [*CONTRACTS, *ENDLESS, *SCRIPTED])
 def test_every_command_has_help_with_the_shared_options(nowhere: Terminal, name: str) -> None:
     done = nowhere.ok(*name.split(), "--help")
 

@@ -303,7 +303,7 @@ def test_a_schema_that_cannot_be_used_is_a_mistake_of_use(
     assert words in done.err
 
 
-@pytest.mark.parametrize("words", [("--at", "a"), ("--schema", "schema.json", "--at", "a[0")])
+@pytest.mark.parametrize("words", [("--at", "a"), ("--schema", "schema.json", "--at", "a\nb")])
 def test_options_that_do_not_fit_are_refused(
     nowhere: Terminal, folder: Path, words: tuple[str, ...]
 ) -> None:

@@ -12,12 +12,10 @@ from pilothouse.judging.rules import RulesNotJudged, flaws_of
 if TYPE_CHECKING:
     from pilothouse.judging.definitions import Definition
 
-_BODY = frozenset({"mode", "applies_to", "at", "plain_secret", "description", "comment", "name"})
-
 
 def is_body(document: Mapping[str, Any]) -> bool:
     """Tell whether a document is a body of the service: `schema` is no keyword of JSON Schema."""
-    return "schema" in document and document.keys() - {"schema"} <= _BODY | {"version", "$schema"}
+    return "schema" in document
 
 
 @dataclass(frozen=True)

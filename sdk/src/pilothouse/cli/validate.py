@@ -20,9 +20,10 @@ from pilothouse.cli.reports import (
 )
 from pilothouse.cli.schema_files import SchemaFile, read_schema_file
 from pilothouse.cli.values import indented_json
-from pilothouse.judging.findings import Finding
+from pilothouse.judging.findings import Finding, rule_message
 from pilothouse.judging.rules import RulesNotJudged, judge_rules
 from pilothouse_core.config_files.errors import BadFile
+from pilothouse_core.judgement.words import expectation
 from pilothouse_core.keys import is_key, names_of
 from pilothouse_core.schema_index import join_pointer
 
@@ -227,20 +228,25 @@ def _remote_issues(
 
 def _remote_finding(told: Mapping[str, Any], *, is_error: bool) -> Finding:
     key = str(told.get("key") or "")
-    pointer = join_pointer("", *names_of(key)) if key else ""
     keyword = str(told.get("keyword") or told.get("kind") or "x-rules")
-    message = str(told.get("detail") or told.get("message") or f"does not meet {keyword}")
+    expected, rule = told.get("expected"), told.get("rule")
+    if rule is not None:
+        message = rule_message(rule, expected, is_undecided=told.get("code") == "rule_undecided")
+    elif "keyword" in told:
+        message = expectation(keyword, expected)
+    else:
+        message = str(told.get("detail") or keyword)
     return Finding(
-        str(told.get("schema") or ""),
-        int(told.get("schema_version") or 0),
-        key,
-        pointer,
-        keyword,
-        str(told.get("schema_pointer") or ""),
-        message,
-        told.get("expected"),
-        told.get("rule"),
-        is_error,
+        schema=str(told.get("schema") or ""),
+        version=int(told.get("schema_version") or 0),
+        key=key,
+        pointer=join_pointer("", *names_of(key)) if key else "",
+        keyword=keyword,
+        schema_pointer=str(told.get("schema_pointer") or ""),
+        message=message,
+        expected=expected,
+        rule=rule,
+        is_error=is_error,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pilothouse.judging.findings import Finding
+from pilothouse.judging.findings import Finding, rule_message
 from pilothouse_core.judgement.model import Violation
 from pilothouse_core.judgement.rules import (
     NOTHING_TO_JUDGE,
@@ -93,7 +93,6 @@ def rule_findings(definition: Definition, verdicts: Sequence[Verdict]) -> Iterat
     for rule, verdict in zip(definition.rules, verdicts, strict=True):
         if verdict is Verdict.MET:
             continue
-        broken = "breaks" if verdict is Verdict.BROKEN else "leaves undecided"
         yield Finding(
             definition.name,
             definition.version,
@@ -101,7 +100,7 @@ def rule_findings(definition: Definition, verdicts: Sequence[Verdict]) -> Iterat
             pointer,
             "x-rules",
             rule.pointer,
-            f"{broken} the rule {rule.id}" + (f": {rule.message}" if rule.message else ""),
+            rule_message(rule.id, rule.message, is_undecided=verdict is Verdict.UNDECIDED),
             expected=rule.message or None,
             rule=rule.id,
             is_error=definition.is_enforced,

@@ -4,6 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 
+def rule_message(rule: str, message: str | None, *, is_undecided: bool) -> str:
+    """Say of a rule between fields that it is broken, or cannot be decided."""
+    broken = "leaves undecided" if is_undecided else "breaks"
+    return f"{broken} the rule {rule}" + (f": {message}" if message else "")
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A demand of a schema that a configuration does not meet, and never a value of it.
