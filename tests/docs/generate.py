@@ -20,9 +20,11 @@ from app.settings import Settings
 from app.web.problem import status_of
 from tests.docs import record_examples
 from tests.docs.meanings import MEANINGS
+from tests.docs.settings_schema import settings_schema_text
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "reference"
+SETTINGS_SCHEMA = ROOT / "env.schema.json"
 NOTE = "<!-- Written by `make docs`; a test compares it with the code. -->\n\n"
 
 
@@ -49,7 +51,9 @@ def settings() -> str:
         + NOTE
         + "Settings are read once at start from the environment of the process. An empty address,\n"
         "token or id means the same as an unset one. [`env.template`](../../env.template) lists\n"
-        "all settings, ready to copy.\n\n" + _table(("Name", "Default", "Description"), rows)
+        "all settings, ready to copy; [`env.schema.json`](../../env.schema.json) is their JSON\n"
+        "Schema: `pilothouse validate .env --schema env.schema.json` judges a file of variables.\n\n"
+        + _table(("Name", "Default", "Description"), rows)
     )
 
 
@@ -142,6 +146,7 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, page in PAGES.items():
         (FOLDER / name).write_text(page(), encoding="utf-8")
+    SETTINGS_SCHEMA.write_text(settings_schema_text(), encoding="utf-8")
 
 
 if __name__ == "__main__":
