@@ -52,8 +52,8 @@ def settings() -> str:
         + "Settings are read once at start from the environment of the process. An empty address,\n"
         "token or id means the same as an unset one. [`env.template`](../../env.template) lists\n"
         "all settings, ready to copy; [`env.schema.json`](../../env.schema.json) is their JSON\n"
-        "Schema: `pilothouse validate .env --schema env.schema.json` judges a file of variables.\n\n"
-        + _table(("Name", "Default", "Description"), rows)
+        "Schema: `pilothouse validate .env --schema env.schema.json` judges a file of\n"
+        "variables.\n\n" + _table(("Name", "Default", "Description"), rows)
     )
 
 

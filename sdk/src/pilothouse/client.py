@@ -32,7 +32,7 @@ from typing import Any, TypeVar
 from pilothouse.background import Background
 from pilothouse.configuration import Configuration, OnChange
 from pilothouse.documents import AsyncDocuments, Documents
-from pilothouse.effective import ConfigTarget, EffectiveConfiguration, Validate
+from pilothouse.effective import ConfigTarget, EffectiveConfiguration, Judge, Validate
 from pilothouse.errors import PilothouseError, SnapshotRefused
 from pilothouse.flags import Flags
 from pilothouse.flags.administration import AsyncFlagAdmin, FlagAdmin
@@ -59,10 +59,12 @@ class AsyncPilothouse:
     a malformed URL, raise ValueError.
 
     `defaults` are overridden by configured values. `validate` gets the nested values and raises to
-    reject them, as a Pydantic model's `model_validate` does. `reveal_secrets` reads their plain
-    values, which needs the right to, and is audited. `snapshot` is a path; without `snapshot_key`
-    (32 bytes) secrets are left out of the file. `flags=False` is for a token that may not read
-    them. With `offline` no requests are sent: values come from the snapshot and the defaults.
+    reject them, as a Pydantic model's `model_validate` does. With `schemas`, which needs an extra
+    of the same name, the service's schemas judge each configuration here as well. `reveal_secrets`
+    reads their plain values, which needs the right to, and is audited. `snapshot` is a path;
+    without `snapshot_key` (32 bytes) secrets are left out of the file. `flags=False` is for a token
+    that may not read them. With `offline` no requests are sent: values come from the snapshot and
+    the defaults.
     """
 
     def __init__(  # noqa: PLR0913 - each is one thing a caller may say
@@ -75,6 +77,7 @@ class AsyncPilothouse:
         user: str | None = None,
         defaults: Mapping[str, Any] | None = None,
         validate: Validate | None = None,
+        schemas: bool = False,
         reveal_secrets: bool = False,
         snapshot: str | Path | None = None,
         snapshot_key: bytes | None = None,
@@ -111,6 +114,7 @@ class AsyncPilothouse:
             self.config,
             lambda: self.transport,
             validate=validate,
+            judge=self._judge_by_schemas(whose) if schemas else None,
             reveals=reveal_secrets,
             keeps_secrets=self._disk is not None and self._disk.may_hold_secrets,
         ).resource
@@ -137,6 +141,11 @@ class AsyncPilothouse:
 
         self.registry = AsyncRegistry(self)
         self.documents = AsyncDocuments(lambda: self.transport, environment)
+
+    def _judge_by_schemas(self, whose: ConfigTarget) -> Judge:
+        from pilothouse.judging.applied import AppliedSchemas  # noqa: PLC0415 - few programs ask
+
+        return AppliedSchemas(whose.selection, lambda: self.transport).check
 
     # Beginning and ending
 
@@ -355,6 +364,7 @@ class Pilothouse:
         user: str | None = None,
         defaults: Mapping[str, Any] | None = None,
         validate: Validate | None = None,
+        schemas: bool = False,
         reveal_secrets: bool = False,
         snapshot: str | Path | None = None,
         snapshot_key: bytes | None = None,
@@ -372,6 +382,7 @@ class Pilothouse:
             user=user,
             defaults=defaults,
             validate=validate,
+            schemas=schemas,
             reveal_secrets=reveal_secrets,
             snapshot=snapshot,
             snapshot_key=snapshot_key,

@@ -1,6 +1,6 @@
 """The effective configuration as a resource: what of an answer is held, and what is refused."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from pilothouse_core.trees import (
 
 PATH = "/api/v1/effective"
 Validate = Callable[[Any], object]
+Judge = Callable[[Tree], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,12 @@ class ConfigTarget:
 
 
 class EffectiveConfiguration:
-    """Reads into a `Configuration`; `transport` returns the current transport."""
+    """Reads into a `Configuration`; `transport` returns the current transport.
 
-    def __init__(
+    `judge` gets each answer, secrets masked, and raises PilothouseError to refuse it.
+    """
+
+    def __init__(  # noqa: PLR0913 - each decides what is held
         self,
         whose: ConfigTarget,
         config: Configuration,
@@ -58,6 +62,7 @@ class EffectiveConfiguration:
         validate: Validate | None = None,
         reveals: bool = False,
         keeps_secrets: bool = False,
+        judge: Judge | None = None,
     ) -> None:
         self._whose = whose
         self._config = config
@@ -65,6 +70,7 @@ class EffectiveConfiguration:
         self._validate = validate
         self._reveals = reveals
         self._keeps_secrets = keeps_secrets
+        self._judge = judge
         self._last_answer: dict[str, Any] | None = None  # the service's answer, without defaults
         self.resource = Resource(
             "configuration",
@@ -80,6 +86,8 @@ class EffectiveConfiguration:
     async def _accept(self, answer: Answer) -> None:
         body = answer.object()
         data, revision = _parts(body)
+        if self._judge is not None:
+            await self._judge(data)
         _, hidden = without_secrets(data)
         if self._reveals and hidden:
             data = await self._fetch_revealed(body, revision)

@@ -49,6 +49,15 @@ class BadAnswer(PilothouseError):
     code = "bad_answer"
 
 
+class SchemaNotMet(PilothouseError):
+    """A configuration breaks a schema that is enforced, so that it is not used.
+
+    `facts["errors"]` has the place, the keyword and what is expected of each, and no value.
+    """
+
+    code = "schema_not_met"
+
+
 class Refused(PilothouseError):
     """The service understood the request and does not do it."""
 

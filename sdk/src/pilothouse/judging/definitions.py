@@ -3,12 +3,12 @@
 Needs jsonschema-rs: the extra `schema`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pilothouse.judging.findings import Finding, rule_message
-from pilothouse_core.judgement.model import Violation
+from pilothouse_core.judgement.model import JudgingTooCostly, Violation
 from pilothouse_core.judgement.rules import (
     NOTHING_TO_JUDGE,
     Question,
@@ -21,9 +21,11 @@ from pilothouse_core.judgement.schemas import CompiledSchema, violations
 from pilothouse_core.judgement.words import expectation
 from pilothouse_core.keys import canonical_key, names_of
 from pilothouse_core.schema_defaults import schema_defaults
-from pilothouse_core.schema_index import join_pointer
+from pilothouse_core.schema_index import TooCostly, join_pointer
 from pilothouse_core.trees import Tree, is_secret, node_at
 
+# None: rules cannot be judged here.
+EvaluateRules = Callable[[Sequence[Question]], Sequence[Sequence[Verdict]] | None]
 PLAIN_SECRET = "secret"  # noqa: S105 - the keyword that such a finding names
 
 
@@ -107,18 +109,45 @@ def rule_findings(definition: Definition, verdicts: Sequence[Verdict]) -> Iterat
         )
 
 
-def read_items(items: Sequence[Mapping[str, Any]]) -> list[Definition]:
-    """Compile the schemas of an answer of the service. Raises ValueError as `read_definition`."""
-    return [
-        read_definition(
-            item["schema"],
-            name=str(item["name"]),
-            version=int(item["version"]),
-            is_enforced=item.get("mode") != "warn",
-            at=str(item.get("at") or ""),
-        )
-        for item in items
-    ]
+def read_item(item: Mapping[str, Any]) -> Definition:
+    """Compile a schema of an answer of the service. Raises as `read_definition`, and KeyError."""
+    return read_definition(
+        item["schema"],
+        name=str(item["name"]),
+        version=int(item["version"]),
+        is_enforced=item.get("mode") != "warn",
+        at=str(item.get("at") or ""),
+    )
+
+
+def judge_all(
+    definitions: Sequence[Definition], tree: Tree, evaluate: EvaluateRules
+) -> list[Finding]:
+    """Return all that schemas find in a configuration, keywords and rules.
+
+    A value that is too large for a schema is found as well: it was not judged.
+    """
+    found: list[Finding] = []
+    asked: list[tuple[Definition, Question]] = []
+    for definition in definitions:
+        try:
+            found += schema_findings(definition, tree)
+            question = question_of(definition, tree)
+        except (JudgingTooCostly, TooCostly) as error:
+            found.append(_not_judged(definition, error))
+            continue
+        if question is not None:
+            asked.append((definition, question))
+    answers = evaluate([question for _, question in asked]) if asked else []
+    for (definition, _), verdicts in zip(asked, answers or (), strict=False):
+        found += rule_findings(definition, verdicts)
+    return found
+
+
+def _not_judged(definition: Definition, error: ValueError) -> Finding:
+    return Finding(
+        definition.name, definition.version, definition.at, "", "", "", f"is not judged: {error}"
+    )
 
 
 def _finding(definition: Definition, violation: Violation) -> Finding:
