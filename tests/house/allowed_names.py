@@ -24,6 +24,8 @@ NO_VERBS = {
     "document": _PRINTS,
     "done": _PRINTS,
     "effective": _COMMAND,
+    "for_": _COMMAND,
+    "from_pydantic": _COMMAND,
     "history": _COMMAND,
     "line": _PRINTS,
     "login": _COMMAND,
@@ -38,6 +40,7 @@ NO_VERBS = {
     "table": _PRINTS,
     "tail": _COMMAND,
     "tree": _PRINTS,
+    "violations": _COMMAND,
 }
 
 SAME_NAMES = {
@@ -100,4 +103,5 @@ LONG_FUNCTIONS = {
     "app/wiring.py open_backends": "one line for each setting",
     "migrations/versions/0001_change_log.py upgrade": "SQL",
     "sdk/src/pilothouse/cli/flags.py import_": "the options of the command",
+    "sdk/src/pilothouse/cli/validate.py validate": "the options of the command",
 }

@@ -11,10 +11,10 @@ from pilothouse_core.judgement.rules import (
     BadRule,
     Flaw,
     Question,
-    Rule,
     Verdict,
     without_secrets,
 )
+from pilothouse_core.judgement.rules import FieldRule as Rule
 
 __all__ = [
     "MEMBER",

@@ -1,4 +1,4 @@
-"""Where the values of a JSON text stand in it."""
+"""The line and the column of each value in a JSON text."""
 
 import json
 import re

@@ -152,13 +152,12 @@ def test_json_is_the_answer_itself(nowhere: Terminal, folder: Path, name: str) -
 
 
 BODIES: dict[str, tuple[tuple[str, ...], Any]] = {
-    "a bare schema": ((), {"schema": BARE, "mode": "enforce", "comment": ""}),
+    "a bare schema": ((), {"schema": BARE, "mode": "enforce"}),
     "patterns": (
         ("-e", "prod*", "--service", "bill*", "--mode", "warn", "--plain-secret", "refuse"),
         {
             "schema": BARE,
             "mode": "warn",
-            "comment": "",
             "applies_to": [{"environments": ["prod*"], "services": ["bill*"], "at": ""}],
             "plain_secret": "refuse",
         },

@@ -27,7 +27,7 @@ class BadRule(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class FieldRule:
     """A condition in CEL over `config`, the value at the place where the schema is mounted."""
 
     id: str
@@ -64,7 +64,7 @@ class Flaw:
     column: int
 
 
-def read_rules(schema: Any) -> tuple[Rule, ...]:
+def read_rules(schema: Any) -> tuple[FieldRule, ...]:
     """Return the rules at the root of a schema, in their order.
 
     Raises BadRule, with the place, for more than MOST_RULES, a member that is missing, unknown
@@ -73,7 +73,7 @@ def read_rules(schema: Any) -> tuple[Rule, ...]:
     listed = schema.get(MEMBER, []) if isinstance(schema, dict) else []
     if not isinstance(listed, list) or len(listed) > MOST_RULES:
         raise BadRule(f"/{MEMBER}", f"must be a list of at most {MOST_RULES} rules")
-    rules: list[Rule] = []
+    rules: list[FieldRule] = []
     for index, entry in enumerate(listed):
         rule = _rule(join_pointer("", MEMBER, index), entry)
         if any(rule.id == earlier.id for earlier in rules):
@@ -82,13 +82,13 @@ def read_rules(schema: Any) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
-def _rule(pointer: str, entry: Any) -> Rule:
+def _rule(pointer: str, entry: Any) -> FieldRule:
     if not isinstance(entry, dict):
         raise BadRule(pointer, "must be an object with `id`, `rule` and `message`")
     unknown = entry.keys() - {"id", "rule", "message"}
     if unknown:
         raise BadRule(join_pointer(pointer, min(unknown)), "is not a member of a rule")
-    return Rule(
+    return FieldRule(
         _text(pointer, entry, "id", _MOST_ID_CHARACTERS),
         _text(pointer, entry, "rule", MOST_CHARACTERS),
         _text(pointer, entry, "message", MOST_CHARACTERS) if "message" in entry else "",

@@ -1,4 +1,4 @@
-"""Where the values of a YAML text stand in it."""
+"""The line and the column of each value in a YAML text."""
 
 from collections.abc import Iterator
 from typing import Any

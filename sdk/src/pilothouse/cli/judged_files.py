@@ -1,4 +1,4 @@
-"""The configurations that files hold, and where in the file each value stands."""
+"""The configurations in files, with the line and the column of each value."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ Position = tuple[int, int]  # line and column, from 1
 class JudgedConfig:
     """What a file holds for one environment; None: for all that it names no section for.
 
-    `positions` are by JSON pointers; there are none for properties and dotenv.
+    `positions` are by JSON pointers, and empty for properties and dotenv.
     """
 
     file: ConfigFile
@@ -28,7 +28,7 @@ class JudgedConfig:
     positions: Mapping[str, Position] = field(default_factory=dict, repr=False)
 
     def position_of(self, pointer: str) -> Position | None:
-        """Return where a place stands in the file, or else the nearest one around it."""
+        """Return the position of a place, or else of the nearest one around it."""
         while pointer:
             if pointer in self.positions:
                 return self.positions[pointer]

@@ -106,38 +106,37 @@ def set_(
     A bare JSON Schema applies to the patterns of --environment and --service, else to the service
     of its name in every environment. A body is sent as it is.
     """
-    document = read_object(file)
     asked = session.asked
-    environments = environments or ([asked.environment] if asked.environment else None)
-    services = services or ([asked.service] if asked.service else None)
-    if is_body(document):
-        stated = {
-            "--mode": mode,
-            "--environment": environments,
-            "--service": services,
-            "--at": at,
-            "--plain-secret": plain_secret,
-        }
-        if typed := [option for option, value in stated.items() if value is not None]:
-            raise usage(f"{file} is a body with `schema`: {', '.join(typed)} cannot change it")
-        body = {**document, **({"comment": comment} if comment else {})}
-    else:
-        body = {"schema": document, "mode": mode or "enforce", "comment": comment}
-        if environments or services or at:
-            body["applies_to"] = [
-                {
-                    "environments": environments or _ANY,
-                    "services": services or [name],
-                    "at": at or "",
-                }
-            ]
-        if plain_secret is not None:
-            body["plain_secret"] = plain_secret
+    stated = {
+        "mode": mode,
+        "environments": environments or ([asked.environment] if asked.environment else None),
+        "services": services or ([asked.service] if asked.service else None),
+        "at": at,
+        "plain_secret": plain_secret,
+    }
+    body = {**_body(name, file, stated), **({"comment": comment} if comment else {})}
     path = f"{_SCHEMAS}/{segment(name)}"
     headers = _over(if_version)
     query: dict[str, Any] = {"dry_run": dry_run or None}
     found = session.api.send("PUT", path, json=body, headers=headers, **query).object()
     _print_written(session, found, "is set", dry_run=dry_run)
+
+
+def _body(name: str, file: Path, stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a file as the body of a schema; raises Failure (usage)."""
+    document = read_object(file)
+    typed = {member: value for member, value in stated.items() if value is not None}
+    if is_body(document):
+        if typed:
+            options = ", ".join(f"--{member.replace('_', '-')}" for member in typed)
+            raise usage(f"{file} is a body with `schema`: {options} cannot change it")
+        return document
+    body: dict[str, Any] = {"schema": document, "mode": typed.pop("mode", "enforce")}
+    if "plain_secret" in typed:
+        body["plain_secret"] = typed.pop("plain_secret")
+    if typed:
+        body["applies_to"] = [{"environments": _ANY, "services": [name], "at": "", **typed}]
+    return body
 
 
 def _over(version: int | None) -> dict[str, str]:

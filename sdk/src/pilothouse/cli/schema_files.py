@@ -59,7 +59,7 @@ def _compile(
         raise failure("schema_missing", sentence, ExitCode.FAILED) from None
     try:
         first = read_definition(schema, name=name, is_enforced=is_enforced, at=mounts[0])
-        definitions = [first, *(first.mounted(at) for at in mounts[1:])]
+        definitions = [first, *(first.at_key(at) for at in mounts[1:])]
     except ValueError as error:
         raise usage(f"{path}: the schema cannot be used: {error}") from None
     try:

@@ -21,7 +21,7 @@ _log = logging.getLogger("pilothouse")
 
 
 class AppliedSchemas:
-    """Reads the schemas anew for every configuration, and judges it.
+    """Reads the schemas for every new configuration, and judges it.
 
     Needs the extra `schema`, or raises ImportError; rules between fields need the extra `rules`,
     and are else not judged, which is logged once.

@@ -11,8 +11,8 @@ from pilothouse.judging.findings import Finding, rule_message
 from pilothouse_core.judgement.model import JudgingTooCostly, Violation
 from pilothouse_core.judgement.rules import (
     NOTHING_TO_JUDGE,
+    FieldRule,
     Question,
-    Rule,
     Verdict,
     read_rules,
     rule_subject,
@@ -38,10 +38,10 @@ class Definition:
     is_enforced: bool
     at: str
     compiled: CompiledSchema = field(repr=False)
-    rules: tuple[Rule, ...] = field(default=(), repr=False)
+    rules: tuple[FieldRule, ...] = field(default=(), repr=False)
     defaults: Tree = field(default_factory=dict, repr=False)
 
-    def mounted(self, at: str) -> "Definition":
+    def at_key(self, at: str) -> "Definition":
         """Return the same schema, mounted at another key."""
         defaults = schema_defaults(self.compiled.walk, at)
         return replace(self, at=at, defaults=defaults)

@@ -15,7 +15,7 @@ class Finding:
     """A demand of a schema that a configuration does not meet, and never a value of it.
 
     `key` is the place and `pointer` the same as a JSON pointer; `schema_pointer` leads to the
-    `keyword` in the schema, and `expected` is what stands there. Of a rule between fields, `rule`
+    `keyword` in the schema, and `expected` is its value. Of a rule between fields, `rule`
     is the id. `is_error` is false where the schema only warns.
     """
 
