@@ -31,7 +31,6 @@ class CompiledSchema(schemas.CompiledSchema):
             raise SchemaTooCostly from error
 
 
-
 def violations(schema: CompiledSchema, tree: Any, at: str = "") -> tuple[Violation, ...]:
     """Judge a configuration by a schema that is mounted at the key `at`.
 
