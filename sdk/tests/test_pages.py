@@ -1,4 +1,4 @@
-"""The examples of the client's pages on flags, tests and settings print what the pages show."""
+"""The examples of the client's pages on flags, tests, settings and schemas print what the pages show."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.docs.pages import follow
 from tests.servers.service import ServiceProcess
 
 PAGES = Path(__file__).parents[2] / "docs/client"
-NAMES = ("flags.md", "testing.md", "settings.md")
+NAMES = ("flags.md", "testing.md", "settings.md", "schemas.md")
 
 
 @pytest.mark.parametrize("page", NAMES)
