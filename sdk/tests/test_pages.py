@@ -1,4 +1,4 @@
-"""The examples of the client's pages on flags, tests, settings and schemas print what the pages show."""
+"""The examples of the pages on flags, tests, settings and schemas print what the pages show."""
 
 import re
 from pathlib import Path
