@@ -1,6 +1,9 @@
 """`pilothouse validate`: what it finds in files, where, and in which forms it says so."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -142,7 +145,7 @@ def test_rules_see_defaults(nowhere: Terminal, folder: Path) -> None:
 def test_without_the_extra_rules_are_said_to_be_not_judged(
     nowhere: Terminal, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "cel_expr_python", None)
+    monkeypatch.setitem(sys.modules, "cel_expr_python", None)
 
     (folder / "b.yaml").write_text("db: {host: x, pool: {max: 0}}")
     done = judged(nowhere, folder, "db: {host: x, pool: {max: 0}}", "b.yaml")
@@ -310,6 +313,49 @@ def test_options_that_do_not_fit_are_refused(
     (folder / "a.yaml").write_text("a: 1")
 
     assert nowhere("validate", "a.yaml", *words).code == 2
+
+
+def test_a_value_that_is_too_large_for_a_schema_is_said_to_be_not_judged(
+    nowhere: Terminal, folder: Path
+) -> None:
+    branch = {"properties": {"a": {"$ref": "#"}, "b": False}}
+    (folder / "schema.json").write_text(json.dumps({"anyOf": [branch, branch]}))
+
+    done = judged(nowhere, folder, "{a: " * 30 + "1" + "}" * 30)
+
+    assert done.code == 8
+    assert (
+        "error: the configuration is not judged: the schema would be applied too often" in done.out
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "code", "words"),
+    [
+        ("jsonschema_rs", 1, "schemas need `pip install 'pilothouse-client[schema]'`"),
+        ("yaml", 1, "YAML needs `pip install 'pilothouse-client[yaml]'`"),
+    ],
+)
+def test_without_an_extra_the_command_names_it(
+    folder: Path, module: str, code: int, words: str
+) -> None:
+    (folder / "a.json").write_text("{}")
+    program = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        "from pilothouse.cli.runner import run\n"
+        "sys.exit(run(['validate', 'a.json', '--schema', 'schema.json']))\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "XDG_CONFIG_HOME": str(folder), "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr
 
 
 def test_without_a_schema_the_service_is_asked(nowhere: Terminal, folder: Path) -> None:

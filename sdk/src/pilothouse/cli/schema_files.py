@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from pilothouse.cli.exit_codes import ExitCode, failure, usage
 from pilothouse.cli.files import read_object
-from pilothouse.judging.rules import RulesNotJudged, flaws_of
 
 if TYPE_CHECKING:
     from pilothouse.judging.definitions import Definition
@@ -54,6 +53,7 @@ def _compile(
 ) -> "list[Definition]":
     try:
         from pilothouse.judging.definitions import read_definition  # noqa: PLC0415 - an extra
+        from pilothouse.judging.rules import RulesNotJudged, flaws_of  # noqa: PLC0415
     except ModuleNotFoundError:
         sentence = "schemas need `pip install 'pilothouse-client[schema]'`"
         raise failure("schema_missing", sentence, ExitCode.FAILED) from None

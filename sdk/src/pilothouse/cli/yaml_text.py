@@ -11,7 +11,7 @@ class NotYaml(ValueError):
 
 def parse_yaml(text: str) -> Any:
     """Return the content of one YAML document; raises NotYaml, and Failure without PyYAML."""
-    strict_yaml = _library()
+    strict_yaml = load_yaml()
     try:
         return strict_yaml.loads(text, exact=True)
     except strict_yaml.BadYaml as error:
@@ -20,7 +20,7 @@ def parse_yaml(text: str) -> Any:
 
 def parsed_documents(text: str) -> list[Any]:
     """Return the content of each YAML document of a text; raises as `parse_yaml` does."""
-    strict_yaml = _library()
+    strict_yaml = load_yaml()
     try:
         documents = strict_yaml.load_documents(text, exact=True)
     except strict_yaml.BadYaml as error:
@@ -28,7 +28,8 @@ def parsed_documents(text: str) -> list[Any]:
     return [one.value for one in documents if one.value is not None]
 
 
-def _library() -> Any:
+def load_yaml() -> Any:
+    """Return `pilothouse_core.strict_yaml`; raises Failure without PyYAML."""
     try:
         from pilothouse_core import strict_yaml  # noqa: PLC0415 - an extra, and slow to import
     except ModuleNotFoundError:

@@ -64,8 +64,13 @@ def schema_findings(definition: Definition, tree: Tree) -> Iterator[Finding]:
 
 
 def plain_secrets(definition: Definition, tree: Tree, *, is_error: bool) -> Iterator[Finding]:
-    """Yield the plain values at places that the schema says are secret. Raises TooCostly."""
-    for key in definition.compiled.walk.secret_keys(tree, definition.at):
+    """Yield the plain values at places that the schema says are secret."""
+    try:
+        keys = definition.compiled.walk.secret_keys(tree, definition.at)
+    except TooCostly as error:
+        yield _not_judged(definition, error)
+        return
+    for key in keys:
         if not is_secret(node_at(tree, key)):
             yield Finding(
                 definition.name,
@@ -146,7 +151,14 @@ def judge_all(
 
 def _not_judged(definition: Definition, error: ValueError) -> Finding:
     return Finding(
-        definition.name, definition.version, definition.at, "", "", "", f"is not judged: {error}"
+        definition.name,
+        definition.version,
+        definition.at,
+        "",
+        "too-costly",
+        "",
+        f"is not judged: {error}",
+        is_error=definition.is_enforced,
     )
 
 
