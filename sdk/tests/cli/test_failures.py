@@ -124,6 +124,7 @@ def test_the_exit_codes_stay_what_they_are() -> None:
         "CONFLICT": 5,
         "UNAVAILABLE": 6,
         "OUTCOME_UNKNOWN": 7,
+        "INVALID": 8,
         "INTERRUPTED": 130,
         "PIPE_CLOSED": 141,
     }
