@@ -54,8 +54,9 @@ class WriteStateOut(BaseModel):
 
     @classmethod
     def of(cls, intent: Intent) -> "WriteStateOut":
-        # `expired` is how the reconciler remembers when to look again; it decides nothing.
-        state = "open" if intent.state == "expired" else intent.state
+        # `expired` is how the reconciler remembers when to look again; it decides nothing. What is
+        # `reserved` has not been sent yet.
+        state = "open" if intent.state in {"reserved", "expired"} else intent.state
         return cls(
             id=intent.id,
             state=state,
