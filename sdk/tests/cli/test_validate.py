@@ -376,8 +376,8 @@ def test_without_a_schema_the_service_is_asked(nowhere: Terminal, folder: Path) 
             }
         ],
         "warnings": [],
-        "affected": 1,
-        "violating": 1,
+        "affected": 12,
+        "violating": 3,
     }
     with ScriptedServer() as server:
         server.answers["/api/v1/validate"] = lambda _: of_json(answer)
@@ -396,6 +396,18 @@ def test_without_a_schema_the_service_is_asked(nowhere: Terminal, folder: Path) 
         ]
     }
     assert errors(done) == [("db.pool.max", "maximum", 1, 1)]
+    assert (done.json()["affected"], done.json()["violating"]) == (12, 3)
+
+
+def test_what_the_caller_may_not_read_counts_as_well(nowhere: Terminal, folder: Path) -> None:
+    (folder / "orders.yaml").write_text("a: 1\n")
+    answer = {"valid": False, "errors": [], "warnings": [], "affected": 2, "violating": 1}
+    with ScriptedServer() as server:
+        server.answers["/api/v1/validate"] = lambda _: of_json(answer)
+        done = nowhere("validate", "orders.yaml", "--url", server.url)
+
+    assert done.code == 8
+    assert "warning: configurations that you may not read would violate a schema" in done.err
 
 
 def test_a_service_that_refuses_is_a_failure_as_elsewhere(nowhere: Terminal, folder: Path) -> None:

@@ -28,18 +28,25 @@ from pilothouse_core.schema_index import join_pointer
 
 _VALIDATE = "/api/v1/validate"
 _SERVICE = "the service"
+_HIDDEN = "configurations that you may not read would violate a schema"
 
 
 @dataclass(frozen=True)
 class JudgedFiles:
-    """`remarks` are what could not be judged at all."""
+    """`remarks` are what could not be judged at all.
+
+    `counts` are the numbers of judged and of violating configurations, where the service has
+    judged: one change may concern several. With `is_refused` some of them may not be read.
+    """
 
     cases: Sequence[JudgedCase]
     remarks: Sequence[str] = ()
+    counts: tuple[int, int] | None = None
+    is_refused: bool = False
 
     @property
     def is_valid(self) -> bool:
-        return all(case.is_valid for case in self.cases)
+        return not self.is_refused and all(case.is_valid for case in self.cases)
 
 
 def print_report(session: Session, judged: JudgedFiles, form: str, output: Path | None) -> None:
@@ -51,13 +58,21 @@ def print_report(session: Session, judged: JudgedFiles, form: str, output: Path 
     for remark in remarks:
         session.output.note(f"warning: {remark}")
     if session.output.as_json:
-        warned = [*warnings, *({"kind": "rules_not_judged", "detail": each} for each in remarks)]
+        warned = [
+            *warnings,
+            *(
+                {"kind": "not_shown" if each == _HIDDEN else "rules_not_judged", "detail": each}
+                for each in remarks
+            ),
+        ]
+        violating = sum(not case.is_valid for case in cases)
+        affected, violating = judged.counts or (len(cases), violating)
         answer = {
-            "valid": not errors,
+            "valid": judged.is_valid,
             "errors": errors,
             "warnings": warned,
-            "affected": len(cases),
-            "violating": sum(not case.is_valid for case in cases),
+            "affected": affected,
+            "violating": violating,
         }
         return write_out(session, indented_json(answer), output)
     if form == "sarif":
@@ -154,7 +169,10 @@ def ask_service(session: Session, files: Sequence[ConfigFile], *, types: bool) -
     for config in judged:
         of_config = [issue for owner, issue in issues if owner is config]
         cases.append(JudgedCase(config.file.name, config.environment, _SERVICE, of_config))
-    return JudgedFiles(cases)
+    counts = (int(answer.get("affected") or 0), int(answer.get("violating") or 0))
+    is_refused = answer.get("valid") is False
+    hidden = [_HIDDEN] if is_refused and all(case.is_valid for case in cases) else []
+    return JudgedFiles(cases, hidden, counts, is_refused)
 
 
 def _remote_issues(
