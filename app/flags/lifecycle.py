@@ -1,11 +1,11 @@
-"""Archiving, restoring, rollback and copying of flags."""
+"""Rollback of flags, and copying to another environment."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from app.flags.definitions.missing_references import MissingReference, missing_references
-from app.flags.definitions.plans import ArchiveFlag, CopyFlag, RestoreFlag, RestoreVersion
+from app.flags.definitions.plans import CopyFlag, RestoreVersion
 from app.flags.definitions.preconditions import not_found
 from app.flags.definitions.representations import definition_of
 from app.flags.errors import (
@@ -36,28 +36,20 @@ class CopyResult:
 class FlagLifecycle:
     flags: FlagService
 
-    async def archive(self, environment: str, name: str, request: WriteRequest) -> Item:
-        """Archive a flag: it is no longer served, and its definition is kept. Raises FlagInUse."""
-        return await self._write(environment, ArchiveFlag(name), request)
+    async def rollback_plan(
+        self, environment: str, name: str, version: int, *, force: bool
+    ) -> RestoreVersion:
+        """Return the plan that restores the definition of an earlier version, with its buckets.
 
-    async def restore(self, environment: str, name: str, request: WriteRequest) -> Item:
-        """Restore an archived flag; raises BadDefinition if something that it needs is deleted."""
-        return await self._write(environment, RestoreFlag(name), request)
-
-    async def roll_back(
-        self, environment: str, name: str, version: int, request: WriteRequest, *, force: bool
-    ) -> Item:
-        """Restore the definition of an earlier version, with its buckets.
-
-        A flag that is deleted comes back. Raises FlagVersionNotFound, FlagVersionIsDeletion,
-        FlagArchived, and FlagTypeInUse unless forced.
+        A flag that is deleted comes back. Raises FlagVersionNotFound and FlagVersionIsDeletion; the
+        write raises FlagArchived, and FlagTypeInUse unless forced.
         """
         former = await self._version(environment, name, version)
         is_large = len(former.definition) > LARGE_TEXT
         flag = await run_apart(is_large, definition_of, former)
         assert isinstance(flag, Flag)
         await self.flags.update_usage(environment, name, flag.type, force=force)
-        return await self._write(environment, RestoreVersion(version, flag, force), request)
+        return RestoreVersion(version, flag, force)
 
     async def _version(self, environment: str, name: str, version: int) -> Item:
         known = self.flags.environment(environment)
@@ -128,12 +120,3 @@ class FlagLifecycle:
             raise not_found("flag", name, origin)
         await self.flags.update_usage(to, name, flag.type, force=force)
         return CopyFlag(flag, overwrite, force)
-
-    async def _write(
-        self,
-        environment: str,
-        plan: ArchiveFlag | RestoreFlag | RestoreVersion,
-        request: WriteRequest,
-    ) -> Item:
-        items = await self.flags.writer.write(environment, plan, request)
-        return self.flags.written_or_current("flag", environment, plan.name, items)

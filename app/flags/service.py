@@ -11,12 +11,13 @@ from app.flags.definitions.plans import (
     ChangeSegment,
     CreateFlag,
     CreateSegment,
-    DeleteFlag,
-    DeleteSegment,
+    ItemPlan,
     ReplaceFlag,
     ReplaceSegment,
+    item_key,
 )
 from app.flags.definitions.preconditions import not_found
+from app.flags.definitions.previews import ItemPreview
 from app.flags.definitions.representations import (
     difference,
     is_simple_form,
@@ -75,52 +76,49 @@ class FlagService:
             raise not_found(kind, name, known)
         return item
 
-    async def create(
-        self, kind: Kind, environment: str, body: Mapping[str, Any], request: WriteRequest
-    ) -> Item:
-        plan = await asyncio.to_thread(_creation, kind, body)
-        items = await self.writer.write(environment, plan, request)
-        return self.written_or_current(kind, environment, plan.name, items)
+    async def creation_plan(
+        self, kind: Kind, body: Mapping[str, Any]
+    ) -> CreateFlag | CreateSegment:
+        return await asyncio.to_thread(_creation, kind, body)
 
-    async def replace(
+    async def replacement_plan(
         self,
         kind: Kind,
         environment: str,
         name: str,
         body: Mapping[str, Any],
-        request: WriteRequest,
         *,
         force: bool = False,
-    ) -> Item:
-        """Replace a whole definition; buckets move as little as the new weights allow.
+    ) -> ReplaceFlag | ReplaceSegment | ChangeFlag | ChangeSegment:
+        """Return the plan that replaces a whole definition.
 
-        The simple form of a flag keeps what it does not name. A flag in use gets another type only
-        with `force`: raises FlagTypeInUse.
+        Buckets move as little as the new weights allow. The simple form of a flag keeps what it
+        does not name. A flag in use gets another type only with `force`: the write raises
+        FlagTypeInUse.
         """
         if kind == "flag" and is_simple_form(body):
-            return await self.change(kind, environment, name, body, request, force=force)
+            return await self.change_plan(kind, environment, name, body, force=force)
         _refuse_other_name(name, body)
         if kind == "segment":
-            return await self._write(environment, ReplaceSegment(name, body), request)
+            return ReplaceSegment(name, body)
         await self.update_usage(environment, name, body.get("type"), force=force)
-        return await self._write(environment, ReplaceFlag(name, body, force), request)
+        return ReplaceFlag(name, body, force)
 
-    async def change(
+    async def change_plan(
         self,
         kind: Kind,
         environment: str,
         name: str,
         body: Mapping[str, Any],
-        request: WriteRequest,
         *,
         force: bool = False,
-    ) -> Item:
-        """Replace single members of a definition; see `replace` for `force`."""
+    ) -> ChangeFlag | ChangeSegment:
+        """Return the plan that replaces single members; see `replacement_plan` for `force`."""
         _refuse_other_name(name, body)
         if kind == "segment":
-            return await self._write(environment, ChangeSegment(name, body), request)
+            return ChangeSegment(name, body)
         await self.update_usage(environment, name, body.get("type"), force=force)
-        return await self._write(environment, ChangeFlag(name, body, force), request)
+        return ChangeFlag(name, body, force)
 
     async def update_usage(
         self, environment: str, name: str, wanted: str | None, *, force: bool
@@ -133,21 +131,19 @@ class FlagService:
         if flag is not None and not force and wanted not in {None, flag.type}:
             await self.counter.usage(environment)
 
-    async def _write(
-        self,
-        environment: str,
-        plan: ReplaceFlag | ReplaceSegment | ChangeFlag | ChangeSegment,
-        request: WriteRequest,
-    ) -> Item:
-        kind: Kind = "flag" if isinstance(plan, ReplaceFlag | ChangeFlag) else "segment"
-        items = await self.writer.write(environment, plan, request)
-        return self.written_or_current(kind, environment, plan.name, items)
+    async def write(self, environment: str, plan: ItemPlan, request: WriteRequest) -> Item:
+        """Carry out a plan; returns the written item, or the current one if nothing changed.
 
-    async def delete(self, kind: Kind, environment: str, name: str, request: WriteRequest) -> Item:
-        plan = DeleteFlag(name) if kind == "flag" else DeleteSegment(name)
+        Raises what `FlagWriter.write` raises.
+        """
+        kind, name = item_key(plan)
         items = await self.writer.write(environment, plan, request)
-        FLAG_WRITES.labels(kind).inc()
-        return items[0]
+        return self.written_or_current(kind, environment, name, items)
+
+    async def preview(self, environment: str, plan: ItemPlan, request: WriteRequest) -> ItemPreview:
+        """Return what `write` would do, and write nothing; raises as `write` does."""
+        kind, name = item_key(plan)
+        return (await self.writer.preview(environment, plan, request.expected)).item(kind, name)
 
     def written_or_current(
         self, kind: Kind, environment: str, name: str, items: Sequence[Item]
@@ -174,7 +170,7 @@ class FlagService:
         return await run_apart(
             is_large,
             lambda: [
-                (item, version_action(item, former), difference(former, item))
+                (item, version_action(item, former), _difference(former, item))
                 for item, former in pairs
             ],
         )
@@ -187,6 +183,10 @@ class FlagService:
 def _refuse_other_name(name: str, body: Mapping[str, Any]) -> None:
     if body.get("name", name) != name:
         raise BadDefinition("/name", f"differs from {name!r} in the path", "contradiction")
+
+
+def _difference(former: Item | None, item: Item) -> Diff:
+    return difference("" if former is None else former.definition, item.definition)
 
 
 def _creation(kind: Kind, body: Mapping[str, Any]) -> CreateFlag | CreateSegment:

@@ -68,13 +68,14 @@ class FlagTargets:
     ) -> TargetChanges:
         """Return the result of `write` without writing; raises as `write` does."""
         plan = ChangeTargets(name, operation, tuple(users), variant)
-        edits = await self.flags.writer.preview(environment, plan, request.expected)
-        present = self.flags.item("flag", environment, name)
-        if not edits:
+        preview = await self.flags.writer.preview(environment, plan, request.expected)
+        present = preview.present_item("flag", name)
+        assert present is not None  # the plan requires it
+        if not preview.edits:
             return await run_apart(
                 _is_large(present), _target_changes, present.version, present, present, 0
             )
-        then = replace(present, definition=edits[0].definition)
+        then = replace(present, definition=preview.edits[0].definition)
         return await run_apart(
             _is_large(then), _target_changes, present.version + 1, present, then, 0
         )

@@ -77,10 +77,10 @@ class FlagTransfer:
     async def preview(self, environment: str, read: ImportedFlags) -> ImportResult:
         """Return the result of an import without writing; raises as the import does."""
         plan = await asyncio.to_thread(_import_plan, read)
-        edits = await self.writer.preview(environment, plan)
-        known = self.sets.environment(environment).items
+        preview = await self.writer.preview(environment, plan)
+        known = preview.environment.items
         made = await in_slices(
-            edits,
+            preview.edits,
             lambda edit: ImportedItem(
                 edit.kind,
                 edit.name,

@@ -16,6 +16,7 @@ from app.errors import PilothouseError
 from app.flags.cache import EnvironmentFlags, FlagCache
 from app.flags.definitions.planned_edits import planned_edits
 from app.flags.definitions.plans import Plan, PlanFacts, item_key
+from app.flags.definitions.previews import WritePreview
 from app.flags.errors import BadEnvironment, FlagContended, FlagsUnavailable, KeyTaken, SetMoved
 from app.flags.model import Commit, Edit, Item
 from app.flags.store.port import FlagStore
@@ -134,11 +135,18 @@ class FlagWriter:
 
     async def preview(
         self, environment: str, plan: Plan, expected: IfMatch = ANY_VERSION
-    ) -> Sequence[Edit]:
-        """Return the edits that `write` would commit; raises as it would for `plan`."""
+    ) -> WritePreview:
+        """Return what `write` would commit now, and commit nothing; raises as `write` does.
+
+        Only another write that wins the race makes a difference, and an idempotency key, under
+        which `write` returns what it wrote before.
+        """
         if not is_name(environment):
             raise BadEnvironment(environment)
-        return (await self._plan_edits(environment, plan, expected))[1]
+        await self._sets.refresh()  # another replica may have written just now
+        known = self._sets.environment(environment)
+        edits = await asyncio.to_thread(self._edits, known, plan, expected)
+        return WritePreview(known, edits)
 
     def plan_facts(self, environment: str, plan: Plan) -> PlanFacts:
         """Return what a plan depends on besides the environment, as of now."""

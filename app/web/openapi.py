@@ -111,6 +111,8 @@ UNCHANGED: dict[int | str, dict[str, Any]] = {
 }
 CREATED = with_headers("ETag", "Location", "X-Revision", status=201)
 WRITTEN = with_headers("ETag", "X-Revision")
+# A dry run has neither.
+WRITTEN_UNLESS_DRY = with_headers(sometimes=["ETag", "X-Revision"])
 DELETED = with_headers("X-Revision", status=204)
 
 

@@ -6,9 +6,11 @@ from typing import Final
 from fastapi import Response
 
 from app.changes.revisions import REVISION_HEADER
-from app.flags.api.schemas import FlagOut, SegmentOut
+from app.flags.api.schemas import FlagOut, SegmentOut, WritePreviewOut
+from app.flags.definitions.plans import ItemPlan
 from app.flags.model import Item, Kind
 from app.flags.service import FlagService
+from app.flags.writer import WriteRequest
 from app.web.conditional import etag
 from app.web.responses import model_response
 from app.workers import LARGE_TEXT
@@ -27,6 +29,35 @@ async def answer_written(
     """Answer a write with the flag or segment it wrote."""
     response.headers[REVISION_HEADER] = str(item.revision)
     return await answer_item(response, flags, item, status)
+
+
+async def answer_plan(
+    response: Response,
+    flags: FlagService,
+    environment: str,
+    plan: ItemPlan,
+    request: WriteRequest,
+    *,
+    is_dry_run: bool,
+) -> Response:
+    """Carry out a plan, and answer with the written flag or segment; in a dry run, preview it."""
+    if is_dry_run:
+        return await answer_preview(response, flags, environment, plan, request)
+    return await answer_written(response, flags, await flags.write(environment, plan, request))
+
+
+async def answer_preview(
+    response: Response,
+    flags: FlagService,
+    environment: str,
+    plan: ItemPlan,
+    request: WriteRequest,
+) -> Response:
+    """Answer with what a plan would write; nothing is written."""
+    preview = await flags.preview(environment, plan, request)
+    return await model_response(
+        preview.is_large, lambda: WritePreviewOut.of(preview), response.headers
+    )
 
 
 async def answer_item(

@@ -34,6 +34,7 @@ Force = Annotated[
     bool,
     Query(description="Change the type even if the flag was evaluated in the last 24 hours."),
 ]
+DryRun = Annotated[bool, Query(description="Report what would change, and write nothing.")]
 Why = Annotated[Comment, Query(description="Reason for the change; kept in the history.")]
 
 

@@ -20,10 +20,17 @@ from app.changes.revisions import (
     min_revision_dependency,
     wait_until_followed,
 )
-from app.flags.api.answers import answer_item, answer_written, are_large
+from app.flags.api.answers import (
+    answer_item,
+    answer_plan,
+    answer_preview,
+    answer_written,
+    are_large,
+)
 from app.flags.api.definition_kind import FLAG, SEGMENT, DefinitionKind
 from app.flags.api.requests import (
     ALL_ENVIRONMENTS,
+    DryRun,
     EnvironmentParameter,
     EnvironmentsParameter,
     FlagName,
@@ -42,14 +49,16 @@ from app.flags.api.schemas import (
     SegmentIn,
     UsageOut,
     VersionOut,
+    WritePreviewOut,
 )
+from app.flags.definitions.plans import DeleteFlag, DeleteSegment
 from app.flags.listing import FlagFilter, FlagListing
 from app.flags.model import Item, Kind
 from app.flags.service import FlagService
 from app.web.bodies import StrictRoute
 from app.web.conditional import ExpectedVersions, IfNoneMatch, etag, matches, not_modified
 from app.web.freshness import Fresh, adds_stale_header, headers_so_far
-from app.web.openapi import CREATED, DELETED, READ, TAGGED, UNCHANGED, WRITTEN
+from app.web.openapi import CREATED, DELETED, READ, TAGGED, UNCHANGED, WRITTEN_UNLESS_DRY
 from app.web.paging import Cursor, Limit, Page, decode_cursor, encode_cursor, fitting_items
 from app.web.problem import PROBLEMS
 from app.web.responses import model_response
@@ -64,6 +73,9 @@ _OF_EVERY_ENVIRONMENT = (
     "Without any filter, or with `environment=*`, the list covers every environment that the "
     "caller may read."
 )
+_PREVIEWED: dict[int | str, dict[str, Any]] = {
+    200: {"model": WritePreviewOut, "description": "With `dry_run=true`: nothing was written."}
+}
 _MOST_VERSIONS = 2**31 - 1  # what the store has room for
 
 
@@ -74,10 +86,15 @@ def _add_create(of: DefinitionKind) -> None:
         flags: Flags,
         caller: CurrentCaller,
         idempotency: Idempotent,
+        *,
+        dry_run: DryRun = False,
     ) -> Response:
         caller.demand(Right.WRITE_FLAGS, body.environment)
         request = write_request(caller, body.comment, idempotency=idempotency)
-        item = await flags.create(of.kind, body.environment, body.members(), request)
+        plan = await flags.creation_plan(of.kind, body.members())
+        if dry_run:
+            return await answer_preview(response, flags, body.environment, plan, request)
+        item = await flags.write(body.environment, plan, request)
         response.headers["Location"] = f"{of.path}/{item.name}?environment={item.environment}"
         return await answer_written(response, flags, item, 201)
 
@@ -86,7 +103,7 @@ def _add_create(of: DefinitionKind) -> None:
         name=f"create_{of.kind}",
         status_code=201,
         response_model=of.answer,
-        responses=CREATED,
+        responses=CREATED | _PREVIEWED,
         tags=[of.tag],
         summary=f"Create a {of.kind}",
     )(of.shape_endpoint(create, body=of.body))
@@ -227,19 +244,21 @@ def _add_replace(of: DefinitionKind) -> None:
         caller: CurrentCaller,
         expected: ExpectedVersions,
         environment: OptionalEnvironmentParameter = None,
-        force: Force = False,  # noqa: FBT002
+        *,
+        force: Force = False,
+        dry_run: DryRun = False,
     ) -> Response:
         where = stated_environment(environment, body.environment)
         caller.demand(Right.WRITE_FLAGS, where)
         request = write_request(caller, body.comment, expected=expected)
-        item = await flags.replace(of.kind, where, name, body.members(), request, force=force)
-        return await answer_written(response, flags, item)
+        plan = await flags.replacement_plan(of.kind, where, name, body.members(), force=force)
+        return await answer_plan(response, flags, where, plan, request, is_dry_run=dry_run)
 
     router.put(
         of.path + "/{name}",
         name=f"replace_{of.kind}",
-        response_model=of.answer,
-        responses=WRITTEN,
+        response_model=of.answer | WritePreviewOut,
+        responses=WRITTEN_UNLESS_DRY,
         tags=[of.tag],
         summary=f"Replace a {of.kind}",
         description=of.descriptions.get("replace"),
@@ -255,19 +274,21 @@ def _add_change(of: DefinitionKind) -> None:
         caller: CurrentCaller,
         expected: ExpectedVersions,
         environment: OptionalEnvironmentParameter = None,
-        force: Force = False,  # noqa: FBT002
+        *,
+        force: Force = False,
+        dry_run: DryRun = False,
     ) -> Response:
         where = stated_environment(environment, body.environment)
         caller.demand(Right.WRITE_FLAGS, where)
         request = write_request(caller, body.comment, expected=expected)
-        item = await flags.change(of.kind, where, name, body.members(), request, force=force)
-        return await answer_written(response, flags, item)
+        plan = await flags.change_plan(of.kind, where, name, body.members(), force=force)
+        return await answer_plan(response, flags, where, plan, request, is_dry_run=dry_run)
 
     router.patch(
         of.path + "/{name}",
         name=f"change_{of.kind}",
-        response_model=of.answer,
-        responses=WRITTEN,
+        response_model=of.answer | WritePreviewOut,
+        responses=WRITTEN_UNLESS_DRY,
         tags=[of.tag],
         summary=f"Change single members of a {of.kind}",
     )(of.shape_endpoint(change, body=of.edit))
@@ -276,22 +297,28 @@ def _add_change(of: DefinitionKind) -> None:
 def _add_delete(of: DefinitionKind) -> None:
     async def delete(
         name: FlagName,
+        response: Response,
         flags: Flags,
         caller: CurrentCaller,
         expected: ExpectedVersions,
         environment: EnvironmentParameter = BASE,
         comment: Why = "",
+        *,
+        dry_run: DryRun = False,
     ) -> Response:
         caller.demand(Right.WRITE_FLAGS, environment)
         request = write_request(caller, comment, expected=expected)
-        item = await flags.delete(of.kind, environment, name, request)
+        plan = DeleteFlag(name) if of.kind == "flag" else DeleteSegment(name)
+        if dry_run:
+            return await answer_preview(response, flags, environment, plan, request)
+        item = await flags.write(environment, plan, request)
         return Response(status_code=204, headers={REVISION_HEADER: str(item.revision)})
 
     router.delete(
         of.path + "/{name}",
         name=f"delete_{of.kind}",
         status_code=204,
-        responses=DELETED,
+        responses=DELETED | _PREVIEWED,
         tags=[of.tag],
         summary=f"Delete a {of.kind}",
         description=of.descriptions.get("delete"),

@@ -3,15 +3,16 @@
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Response
+from fastapi import APIRouter, Body, Depends, Query, Response
 
 from app.access.caller import CurrentCaller
 from app.access.model import Right
 from app.changes.idempotency import Idempotent
 from app.changes.revisions import REVISION_HEADER, min_revision_dependency
-from app.flags.api.answers import answer_written
+from app.flags.api.answers import answer_plan
 from app.flags.api.definition_kind import FLAGS
 from app.flags.api.requests import (
+    DryRun,
     EnvironmentParameter,
     FlagName,
     Flags,
@@ -28,13 +29,14 @@ from app.flags.api.schemas import (
     FlagRollbackIn,
     LifecycleIn,
     MissingReferenceOut,
+    WritePreviewOut,
 )
+from app.flags.definitions.plans import ArchiveFlag, RestoreFlag
 from app.flags.lifecycle import FlagLifecycle
-from app.flags.model import Item
 from app.web.bodies import StrictRoute
 from app.web.conditional import ExpectedVersions
 from app.web.freshness import adds_stale_header
-from app.web.openapi import WRITTEN, with_headers
+from app.web.openapi import WRITTEN_UNLESS_DRY, with_headers
 from app.web.problem import PROBLEMS
 
 router = APIRouter(
@@ -55,19 +57,21 @@ Lifecycle = Annotated[FlagLifecycle, Depends(_lifecycle)]
 
 @router.post(
     "/{name}/archive",
-    response_model=FlagOut,
-    responses=WRITTEN,
+    response_model=FlagOut | WritePreviewOut,
+    responses=WRITTEN_UNLESS_DRY,
     summary="Archive a flag",
 )
 async def archive_flag(
     name: FlagName,
     response: Response,
-    lifecycle: Lifecycle,
+    flags: Flags,
     caller: CurrentCaller,
     idempotency: Idempotent,
     expected: ExpectedVersions,
     body: Annotated[LifecycleIn | None, Body()] = None,
     environment: OptionalEnvironmentParameter = None,
+    *,
+    dry_run: DryRun = False,
 ) -> Response:
     """The flag is no longer evaluated or listed; its definition is kept.
 
@@ -77,25 +81,27 @@ async def archive_flag(
     where = stated_environment(environment, stated.environment)
     caller.demand(Right.WRITE_FLAGS, where)
     request = write_request(caller, stated.comment, expected=expected, idempotency=idempotency)
-    item = await lifecycle.archive(where, name, request)
-    return await _answer(response, lifecycle, item)
+    plan = ArchiveFlag(name)
+    return await answer_plan(response, flags, where, plan, request, is_dry_run=dry_run)
 
 
 @router.post(
     "/{name}/restore",
-    response_model=FlagOut,
-    responses=WRITTEN,
+    response_model=FlagOut | WritePreviewOut,
+    responses=WRITTEN_UNLESS_DRY,
     summary="Restore an archived flag",
 )
 async def restore_flag(
     name: FlagName,
     response: Response,
-    lifecycle: Lifecycle,
+    flags: Flags,
     caller: CurrentCaller,
     idempotency: Idempotent,
     expected: ExpectedVersions,
     body: Annotated[LifecycleIn | None, Body()] = None,
     environment: OptionalEnvironmentParameter = None,
+    *,
+    dry_run: DryRun = False,
 ) -> Response:
     """The flag gets its definition and buckets back.
 
@@ -105,14 +111,14 @@ async def restore_flag(
     where = stated_environment(environment, stated.environment)
     caller.demand(Right.WRITE_FLAGS, where)
     request = write_request(caller, stated.comment, expected=expected, idempotency=idempotency)
-    item = await lifecycle.restore(where, name, request)
-    return await _answer(response, lifecycle, item)
+    plan = RestoreFlag(name)
+    return await answer_plan(response, flags, where, plan, request, is_dry_run=dry_run)
 
 
 @router.post(
     "/{name}/rollback",
-    response_model=FlagOut,
-    responses=WRITTEN,
+    response_model=FlagOut | WritePreviewOut,
+    responses=WRITTEN_UNLESS_DRY,
     summary="Write an earlier version of a flag as a new one",
 )
 async def roll_back_flag(
@@ -124,14 +130,16 @@ async def roll_back_flag(
     idempotency: Idempotent,
     expected: ExpectedVersions,
     environment: OptionalEnvironmentParameter = None,
-    force: Force = False,  # noqa: FBT002
+    *,
+    force: Force = False,
+    dry_run: DryRun = False,
 ) -> Response:
     """The rollouts get the bucket ranges of that version. A deleted flag is restored."""
     where = stated_environment(environment, body.environment)
     caller.demand(Right.WRITE_FLAGS, where)
     request = write_request(caller, body.comment, expected=expected, idempotency=idempotency)
-    item = await lifecycle.roll_back(where, name, body.version, request, force=force)
-    return await _answer(response, lifecycle, item)
+    plan = await lifecycle.rollback_plan(where, name, body.version, force=force)
+    return await answer_plan(response, lifecycle.flags, where, plan, request, is_dry_run=dry_run)
 
 
 @router.post(
@@ -147,7 +155,9 @@ async def copy_flag(
     caller: CurrentCaller,
     idempotency: Idempotent,
     environment: EnvironmentParameter = BASE,
-    force: Force = False,  # noqa: FBT002
+    *,
+    force: Force = False,
+    dry_run: Annotated[bool, Query(description="The same as `dry_run` in the body.")] = False,
 ) -> FlagCopyOut:
     """Users keep their buckets: salts and ranges are copied.
 
@@ -157,7 +167,8 @@ async def copy_flag(
     """
     caller.demand(Right.READ_FLAGS, environment)
     caller.demand(Right.WRITE_FLAGS, body.to)
-    if body.dry_run:
+    is_dry_run = dry_run or body.dry_run
+    if is_dry_run:
         made = await lifecycle.preview_copy(
             name, environment, body.to, overwrite=body.overwrite, force=force
         )
@@ -173,12 +184,8 @@ async def copy_flag(
         name=name,
         environment=environment,
         to=body.to,
-        dry_run=body.dry_run,
+        dry_run=is_dry_run,
         status=made.status,
         version=made.version,
         missing=[MissingReferenceOut.model_validate(asdict(one)) for one in made.missing],
     )
-
-
-async def _answer(response: Response, lifecycle: FlagLifecycle, item: Item) -> Response:
-    return await answer_written(response, lifecycle.flags, item)

@@ -11,7 +11,14 @@ from app.changes.idempotency import Idempotent
 from app.changes.model import Idempotency
 from app.changes.revisions import REVISION_HEADER, min_revision_dependency
 from app.flags.api.definition_kind import FLAGS
-from app.flags.api.requests import EnvironmentParameter, FlagName, Flags, Why, write_request
+from app.flags.api.requests import (
+    DryRun,
+    EnvironmentParameter,
+    FlagName,
+    Flags,
+    Why,
+    write_request,
+)
 from app.flags.api.schemas import BASE, FlagTargetsOut
 from app.flags.definitions.plans import TargetOperation
 from app.flags.errors import BadDefinition
@@ -85,7 +92,6 @@ _Variant = Annotated[
         "default: `on`, if the flag has it."
     ),
 ]
-_DryRun = Annotated[bool, Query(description="Report what would change, and write nothing.")]
 
 
 @router.put(
@@ -105,7 +111,7 @@ async def replace_targets(
     variant: _Variant = None,
     comment: Why = "",
     *,
-    dry_run: _DryRun = False,
+    dry_run: DryRun = False,
 ) -> FlagTargetsOut:
     """The flag names up to 100,000 users; the response counts them and does not list them."""
     return await _write(
@@ -142,7 +148,7 @@ async def append_targets(
     variant: _Variant = None,
     comment: Why = "",
     *,
-    dry_run: _DryRun = False,
+    dry_run: DryRun = False,
 ) -> FlagTargetsOut:
     """Users that the flag names already are ignored."""
     return await _write(
@@ -177,7 +183,7 @@ async def remove_targets(
     environment: EnvironmentParameter = BASE,
     comment: Why = "",
     *,
-    dry_run: _DryRun = False,
+    dry_run: DryRun = False,
 ) -> FlagTargetsOut:
     """Users that the flag does not name are ignored."""
     return await _write(

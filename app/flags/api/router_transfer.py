@@ -17,7 +17,7 @@ from app.changes.revisions import (
     wait_until_followed,
 )
 from app.flags.api.definition_kind import FLAGS
-from app.flags.api.requests import EnvironmentParameter, write_request
+from app.flags.api.requests import DryRun, EnvironmentParameter, write_request
 from app.flags.api.schemas import BASE, ArrivalOut, Comment, FlagImportOut, UnexpressedOut
 from app.flags.definitions.planned_edits import EXPORT
 from app.flags.transfer import ExportFormat, FlagTransfer, Format
@@ -92,9 +92,7 @@ async def import_flags(
     hash_version: _Hash = DEFAULT_FLAGD_HASH,
     comment: Annotated[Comment, Query()] = "",
     *,
-    dry_run: Annotated[
-        bool, Query(description="Report what would change, and write nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     leave_out: _LeaveOut = False,
 ) -> Response:
     """Import all flags in one commit, or none; users stay in their cohorts.

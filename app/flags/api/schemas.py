@@ -4,12 +4,14 @@ The core checks the rules inside a definition, and names the place of an error; 
 describe the rules for people and check the outermost members.
 """
 
+import json
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 
 from app.actors import actor_name
+from app.flags.definitions.previews import ItemPreview
 from app.flags.model import FlagUsage, Item, VersionAction
 from app.web.openapi import NAME
 from app.web.request_body import RequestBody
@@ -184,6 +186,11 @@ class FlagDiffOut(BaseModel):
     removed: dict[str, Any]
     changed: dict[str, dict[str, Any]] = Field(description="`{old, new}` by path of the member.")
 
+    @classmethod
+    def of(cls, diff: Diff) -> "FlagDiffOut":
+        changed = {path: {"old": old, "new": new} for path, (old, new) in diff.changed.items()}
+        return cls(added=diff.added, removed=diff.removed, changed=changed)
+
 
 class VersionOut(BaseModel):
     version: int
@@ -199,7 +206,6 @@ class VersionOut(BaseModel):
     def of(
         cls, item: Item, action: VersionAction, definition: dict[str, Any] | None, diff: Diff
     ) -> "VersionOut":
-        changed = {path: {"old": old, "new": new} for path, (old, new) in diff.changed.items()}
         return cls(
             version=item.version,
             revision=item.revision,
@@ -208,7 +214,36 @@ class VersionOut(BaseModel):
             comment=item.comment,
             at=item.at,
             definition=definition,
-            diff=FlagDiffOut(added=diff.added, removed=diff.removed, changed=changed),
+            diff=FlagDiffOut.of(diff),
+        )
+
+
+class WritePreviewOut(BaseModel):
+    """The answer to a write with `dry_run=true`."""
+
+    dry_run: Literal[True] = True
+    environment: str
+    name: str
+    kind: Literal["flag", "segment"] = Field(description="What would be written.")
+    version: int = Field(description="The current version, for `If-Match`; 0: there is none.")
+    changed: bool = Field(description="False: the write would create no version.")
+    diff: FlagDiffOut = Field(
+        description="As the history would show it; empty where a flag is archived or restored."
+    )
+    definition: dict[str, Any] | None = Field(
+        description="As it would be stored; null: the write is a deletion."
+    )
+
+    @classmethod
+    def of(cls, preview: ItemPreview) -> "WritePreviewOut":
+        return cls(
+            environment=preview.environment,
+            name=preview.name,
+            kind=preview.kind,
+            version=preview.version,
+            changed=preview.is_changed,
+            diff=FlagDiffOut.of(preview.diff()),
+            definition=json.loads(preview.definition) if preview.definition else None,
         )
 
 

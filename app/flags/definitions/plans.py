@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, overload
 
 from app.changes.model import Action
 from app.flags.cache import EnvironmentFlags, ItemKey
@@ -325,12 +325,21 @@ _FlagPlan: TypeAlias = (
     | CopyFlag
 )
 _SegmentPlan: TypeAlias = CreateSegment | ReplaceSegment | ChangeSegment | DeleteSegment
-Plan: TypeAlias = _FlagPlan | _SegmentPlan | ImportItems
+ItemPlan: TypeAlias = _FlagPlan | _SegmentPlan
+Plan: TypeAlias = ItemPlan | ImportItems
 """`apply(environment, facts)` returns what becomes of the environment, which is not changed.
 
 It raises the feature's errors, and DefinitionError for a flaw in a definition. `planned_edits`
 applies a plan, checks the result, and returns what will be committed.
 """
+
+
+@overload
+def item_key(plan: ItemPlan) -> ItemKey: ...
+
+
+@overload
+def item_key(plan: Plan) -> ItemKey | None: ...
 
 
 def item_key(plan: Plan) -> ItemKey | None:

@@ -302,15 +302,16 @@ def read_segment_body(body: Mapping[str, Any]) -> Segment:
     )
 
 
-def difference(old: Item | None, new: Item) -> Diff:
-    """Return the difference of two versions, each rule and prerequisite by its name."""
+def difference(old: str, new: str) -> Diff:
+    """Return the difference of two stored definitions, each rule and prerequisite by its name.
+
+    An empty text is no definition: the item did not exist or is deleted.
+    """
     return diff(_comparable_members(old), _comparable_members(new))
 
 
-def _comparable_members(item: Item | None) -> dict[str, Any]:
-    members: dict[str, Any] = {}
-    if item is not None and item.definition:
-        members = json.loads(item.definition)
+def _comparable_members(definition: str) -> dict[str, Any]:
+    members: dict[str, Any] = json.loads(definition) if definition else {}
     if "rules" in members:
         members["rules"] = {rule["id"]: rule for rule in members["rules"]}
     if "prerequisites" in members:

@@ -71,6 +71,17 @@ ALSO = (
     Contract("config history db.host", "Page_KeyChangeOut_"),
     Contract("config rollback db.host --to 1", "KeyOut"),
     Contract("config import FILE --dry-run", "ImportOut"),
+    *(
+        Contract(f"flags {words} --dry-run", "WritePreviewOut")
+        for words in (
+            "create another",
+            "set checkout --disabled",
+            "delete checkout",
+            "archive checkout",
+            "restore put-away",
+            "rollback checkout 1",
+        )
+    ),
     Contract("flags evaluate", "BatchOut"),
     Contract("flags export --format pilothouse"),
     Contract("services discover pay --all", "ServiceOut"),

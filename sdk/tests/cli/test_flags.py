@@ -155,6 +155,28 @@ def test_a_flag_is_archived_restored_and_rolled_back(flags: Terminal) -> None:
     assert flags.ok("flags", "get", "old", "--json").json()["rollout_percentage"] == 20
 
 
+def test_a_dry_run_shows_what_a_command_would_write(flags: Terminal) -> None:
+    flags.ok("flags", "create", "old", "--rollout", "20", "--owner", "web")
+    before = flags.ok("flags", "get", "old", "--json").json()
+
+    changed = flags.ok("flags", "set", "old", "--owner", "payments", "--dry-run")
+    same = flags.ok("flags", "set", "old", "--owner", "web", "--dry-run")
+    shown = [
+        flags.ok("flags", *words, "old", "--dry-run", "--json").json()
+        for words in (["delete"], ["archive"])
+    ]
+    refused = flags("flags", "create", "old", "--dry-run")
+    stale = flags("flags", "rollback", "old", "1", "--if-version", "7", "--dry-run")
+
+    assert "old would be changed" in changed.out
+    assert ["~", "owner", "web", "payments"] in [line.split() for line in changed.out.splitlines()]
+    assert "nothing was written" in changed.err
+    assert "old would stay as it is" in same.out
+    assert [one["definition"] is None for one in shown] == [True, False]
+    assert (refused.code, stale.code) == (5, 5)
+    assert flags.ok("flags", "get", "old", "--json").json() == before
+
+
 def test_a_copy_tells_what_is_missing(flags: Terminal, tmp_path: Path) -> None:
     flags.ok("flags", "create", "base", "--enabled")
     (tmp_path / "top.yaml").write_text('prerequisites: [{flag: base, variants: ["on"]}]\n')

@@ -1,6 +1,6 @@
 """Commands `pilothouse flags`: feature flags."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -133,6 +133,7 @@ def create(
     owner: Owner = None,
     tag: Tags = None,
     comment: Comment = "",
+    dry_run: DryRun = False,
 ) -> None:
     """Create a flag: on for a share of users, or as the file defines it."""
     members = _members(
@@ -145,7 +146,7 @@ def create(
         tags=tag or None,
     )
     body = {**members, "name": name, "environment": session.environment, "comment": comment}
-    made = session.api.send("POST", _FLAGS, json=body).object()
+    made = session.api.send("POST", _FLAGS, json=body, dry_run=dry_run or None).object()
     _print_flag(session, made, "is created")
 
 
@@ -164,6 +165,7 @@ def set_(
     comment: Comment = "",
     if_version: Version = None,
     force: Force = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Replace single members of a flag."""
     members = _members(
@@ -184,22 +186,31 @@ def set_(
         headers=_over(if_version),
         environment=session.environment,
         force=force or None,
+        dry_run=dry_run or None,
     ).object()
     _print_flag(session, made, "is set")
 
 
 @command(app)
 def delete(
-    session: Session, name: Name, *, comment: Comment = "", if_version: Version = None
+    session: Session,
+    name: Name,
+    *,
+    comment: Comment = "",
+    if_version: Version = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Delete a flag; programs that evaluate it get their own default from then on."""
-    session.api.send(
+    answer = session.api.send(
         "DELETE",
         f"{_FLAGS}/{segment(name)}",
         headers=_over(if_version),
         environment=session.environment,
         comment=comment,
+        dry_run=dry_run or None,
     )
+    if dry_run:
+        return _print_preview(session, answer.object())
     if session.output.as_json:
         return session.output.document(
             {"environment": session.environment, "name": name, "deleted": True}
@@ -210,18 +221,32 @@ def delete(
 
 @command(app)
 def archive(
-    session: Session, name: Name, *, comment: Comment = "", if_version: Version = None
+    session: Session,
+    name: Name,
+    *,
+    comment: Comment = "",
+    if_version: Version = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Archive a flag: it is not served or listed, and can be restored."""
-    _print_flag(session, _act(session, name, "archive", if_version, comment=comment), "is archived")
+    body = {"comment": comment}
+    made = _act(session, name, "archive", if_version, body, dry_run=dry_run or None)
+    _print_flag(session, made, "is archived")
 
 
 @command(app)
 def restore(
-    session: Session, name: Name, *, comment: Comment = "", if_version: Version = None
+    session: Session,
+    name: Name,
+    *,
+    comment: Comment = "",
+    if_version: Version = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Restore an archived flag as it was."""
-    _print_flag(session, _act(session, name, "restore", if_version, comment=comment), "is restored")
+    body = {"comment": comment}
+    made = _act(session, name, "restore", if_version, body, dry_run=dry_run or None)
+    _print_flag(session, made, "is restored")
 
 
 @command(app)
@@ -233,10 +258,12 @@ def rollback(
     comment: Comment = "",
     if_version: Version = None,
     force: Force = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Write an earlier version of a flag as a new one, with its cohorts."""
     body = {"version": version, "comment": comment}
-    made = _act(session, name, "rollback", if_version, force=force or None, **body)
+    query = {"force": force or None, "dry_run": dry_run or None}
+    made = _act(session, name, "rollback", if_version, body, **query)
     _print_flag(session, made, f"is restored from version {version}")
 
 
@@ -255,7 +282,7 @@ def copy(
 ) -> None:
     """Copy a flag to another environment; users stay in their cohorts."""
     body = {"to": to, "overwrite": overwrite, "comment": comment, "dry_run": dry_run}
-    found = _act(session, name, "copy", None, force=force or None, **body)
+    found = _act(session, name, "copy", None, body, force=force or None)
     if session.output.as_json:
         return session.output.document(found)
     session.output.say(f"{name} is {found['status']}: {to}, version {found['version']}")
@@ -272,9 +299,8 @@ def _act(
     name: str,
     action: str,
     if_version: int | None,
-    *,
-    force: bool | None = None,
-    **body: Any,
+    body: Mapping[str, Any],
+    **query: Any,
 ) -> dict[str, Any]:
     return session.api.send(
         "POST",
@@ -282,7 +308,7 @@ def _act(
         json=body,
         headers=_over(if_version),
         environment=session.environment,
-        force=force,
+        **query,
     ).object()
 
 
@@ -291,11 +317,26 @@ def _over(version: int | None) -> dict[str, str]:
 
 
 def _print_flag(session: Session, flag: dict[str, Any], what: str) -> None:
+    """Print a written flag, or what a dry run returned in its place."""
+    if "dry_run" in flag:
+        return _print_preview(session, flag)
     if session.output.as_json:
         return session.output.document(flag)
     where = f"{flag['environment']}, version {flag['version']}"
     state = "" if flag["enabled"] else ", not enabled"
     session.output.say(f"{flag['name']} {what}: {where}{state}")
+    return None
+
+
+def _print_preview(session: Session, found: dict[str, Any]) -> None:
+    if session.output.as_json:
+        return session.output.document(found)
+    state = "would be changed" if found["changed"] else "would stay as it is"
+    where = f"{found['environment']}, now version {found['version']}"
+    session.output.say(f"{found['name']} {state}: {where}")
+    if any(found["diff"].values()):
+        session.output.changes(found["diff"])
+    session.output.note("nothing was written")
     return None
 
 
