@@ -40,7 +40,7 @@ class Invalid(PilothouseError):
     """
 
     code = "invalid"
-    flaws: Sequence[Mapping[str, str]] = ()
+    flaws: Sequence[Mapping[str, object]] = ()
 
 
 class Unparsable(Invalid):

@@ -22,6 +22,7 @@ from app.flags.feature import FLAG_ROUTES, build_flags
 from app.foundation import Foundation
 from app.production_checks import StartRefused, log_settings, refuse_unsafe
 from app.registry.feature import REGISTRY_ROUTES, build_registry
+from app.rules.feature import RULE_ROUTES, build_rules, build_schemas
 from app.settings import Settings, load_settings
 from app.status.feature import STATUS_ROUTES, build_status
 from app.status.monitor import HealthMonitor
@@ -40,6 +41,7 @@ VERSION = "0.1.0"
 # What every feature adds to the API, in the order in which paths are matched.
 _ROUTES = (
     CONFIG_ROUTES,
+    RULE_ROUTES,
     FLAG_ROUTES,
     FEED_ROUTES,
     REGISTRY_ROUTES,
@@ -133,7 +135,9 @@ def _build_features(settings: Settings, backends: Backends) -> tuple[Feature, ..
     audit = build_audit(maintenance, backends.audit, backends.signer, publisher, secret)
     monitor = HealthMonitor(backends.monitored, changes.follower)
     base = Foundation(settings, VERSION, backends.cache, changes, access, audit, monitor)
-    configs = build_configs(base, backends.store, backends.cipher)
+    rules = build_rules(base, backends.definitions)
+    configs = build_configs(base, rules, backends.store, backends.cipher)
+    schemas = build_schemas(base, rules, configs.configurations)
     flags = build_flags(base, backends.flags)
     registry = build_registry(base, backends.rows, backends.nodes, backends.resolve)
     stats = Stats(configs.reader, log, flags.cache, registry.view)
@@ -142,9 +146,11 @@ def _build_features(settings: Settings, backends: Backends) -> tuple[Feature, ..
         changes.feature,  # followed before anything else runs
         access.feature,
         audit.feature,  # closed after the features whose denials and reads it records
+        rules.feature,
         configs.feature,
+        schemas.feature,
         flags.feature,
-        build_feed(base),
+        build_feed(base, schemas.verifier),
         registry.feature,
         Feature(tasks=backends.tasks),
     )

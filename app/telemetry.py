@@ -125,6 +125,19 @@ PLAIN_CREDENTIALS = Counter(
     ["rule", "outcome"],
     registry=REGISTRY,
 )
+SCHEMA_VERDICTS = Counter(
+    "pilothouse_schema_verdicts_total",
+    "Demands of schemas that effective configurations did not meet when a write was judged, by "
+    "`mode` of the schema: `refused` with the write, `warned` of otherwise.",
+    ["mode", "outcome"],
+    registry=REGISTRY,
+)
+SCHEMA_VIOLATIONS = Gauge(
+    "pilothouse_schema_violations",
+    "Effective configurations that do not meet a schema now, by its `mode`.",
+    ["mode"],
+    registry=REGISTRY,
+)
 RULES_KILLED = Counter(
     "pilothouse_rules_killed_total",
     "Ends of the process that evaluates rules between keys: `cpu` and `memory` by a rule beyond "

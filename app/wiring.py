@@ -50,6 +50,9 @@ from app.registry.instances.postgres import PostgresInstanceStore
 from app.registry.nodes.embedded import EmbeddedNodes, EmbeddedServiceRegistryClient
 from app.registry.nodes.port import ServiceRegistryClient
 from app.registry.nodes.zookeeper.client import FENCES, ZooKeeperServiceRegistryClient
+from app.rules.definitions.embedded import EmbeddedDefinitionStore
+from app.rules.definitions.port import DefinitionStore
+from app.rules.definitions.postgres import PostgresDefinitionStore
 from app.settings import Settings
 from app.sqlite.state import SQLiteState, StateInUse, StateUnavailable
 from app.status.monitor import MonitoredPort
@@ -65,6 +68,7 @@ class Backends:
     cipher: Cipher
     changes: LogPorts
     flags: FlagStore
+    definitions: DefinitionStore
     rows: InstanceStore
     tokens: TokenStore
     audit: AuditLog
@@ -88,7 +92,9 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
         state = await _open_state(settings, stack)
         pepper = _load_root_secret(settings)
         store, cipher, vault_tasks = await _open_config_store(settings, state, stack)
-        changes, flags, rows, tokens, audit, prepare = await _open_log(settings, state, stack)
+        changes, flags, definitions, rows, tokens, audit, prepare = await _open_log(
+            settings, state, stack
+        )
         nodes = _open_nodes(settings, stack)
         resolver = SystemResolver()
         stack.callback(resolver.close)
@@ -139,6 +145,7 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
             cipher=cipher,
             changes=changes,
             flags=flags,
+            definitions=definitions,
             rows=rows,
             tokens=tokens,
             audit=audit,
@@ -286,7 +293,7 @@ def _vault_login(settings: Settings) -> TokenLogin | AppRoleLogin:
 
 async def _open_log(
     settings: Settings, state: SQLiteState | None, stack: AsyncExitStack
-) -> tuple[LogPorts, FlagStore, InstanceStore, TokenStore, AuditLog, Task]:
+) -> tuple[LogPorts, FlagStore, DefinitionStore, InstanceStore, TokenStore, AuditLog, Task]:
     match settings.database_url:
         case None:
             assert state is not None
@@ -296,7 +303,16 @@ async def _open_log(
             token_store = EmbeddedTokenStore(state, log.wake)
             instance_rows = EmbeddedInstanceStore(state, log.wake)
             audit_log = EmbeddedAuditLog(state)
-            return ports, flag_store, instance_rows, token_store, audit_log, _do_nothing
+            definitions = EmbeddedDefinitionStore(state, log.wake)
+            return (
+                ports,
+                flag_store,
+                definitions,
+                instance_rows,
+                token_store,
+                audit_log,
+                _do_nothing,
+            )
         case secret:
             url = secret.get_secret_value()
             engine = open_engine(url, settings.database_timeout_seconds)
@@ -304,11 +320,12 @@ async def _open_log(
             changes = postgres_ports(connection)
             flags, rows = PostgresFlagStore(engine), PostgresInstanceStore(engine)
             tokens, audit = PostgresTokenStore(engine), PostgresAuditLog(engine)
+            schemas = PostgresDefinitionStore(engine)
             stack.push_async_callback(connection.close)
             if settings.pilothouse_mode == "production":
                 # `python -m app migrate` is a step of its own there.
-                return changes, flags, rows, tokens, audit, _do_nothing
-            return changes, flags, rows, tokens, audit, lambda: _migrate_or_raise(url)
+                return changes, flags, schemas, rows, tokens, audit, _do_nothing
+            return changes, flags, schemas, rows, tokens, audit, lambda: _migrate_or_raise(url)
 
 
 def _open_nodes(settings: Settings, stack: AsyncExitStack) -> ServiceRegistryClient:

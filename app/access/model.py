@@ -30,13 +30,14 @@ class Right(StrEnum):
     READ_STATS = "stats:read"
     READ_AUDIT = "audit:read"
     MANAGE_TOKENS = "token:manage"
+    WRITE_RULES = "rules:write"
 
 
 _VIEW: Final = frozenset(
     {Right.READ_CONFIGS, Right.READ_FLAGS, Right.EVALUATE, Right.DISCOVER, Right.READ_STATS}
 )
 _EDIT: Final = _VIEW | {Right.WRITE_CONFIGS, Right.WRITE_FLAGS, Right.REGISTER}
-_PUBLISH: Final = _EDIT | {Right.PUBLISH_CONFIGS, Right.PUBLISH_FLAGS}
+_PUBLISH: Final = _EDIT | {Right.PUBLISH_CONFIGS, Right.PUBLISH_FLAGS, Right.WRITE_RULES}
 RIGHTS_OF_ROLE: Final[dict[Role, frozenset[Right]]] = {
     "viewer": _VIEW,
     "editor": _EDIT,

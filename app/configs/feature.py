@@ -10,8 +10,11 @@ from app.configs.api.router_copy import router as copy_router
 from app.configs.api.router_documents import router as documents_router
 from app.configs.api.router_keys import router as keys_router
 from app.configs.api.router_transfer import router as transfer_router
+from app.configs.api.router_validate import router as validate_router
 from app.configs.checks.credentials import CredentialPolicy, Exemption
 from app.configs.documents.cache import DocumentCache
+from app.configs.documents.configurations import StoredConfigurations
+from app.configs.documents.document_judge import DocumentJudge
 from app.configs.documents.effective import EffectiveReader
 from app.configs.documents.reader import DocumentReader
 from app.configs.documents.recovery import RECONCILE_SECONDS, Reconciler, Scanner
@@ -20,15 +23,17 @@ from app.configs.formats import read_yaml
 from app.configs.services.documents import DocumentService
 from app.configs.services.key_history import KeyHistory
 from app.configs.services.keys import KeyService
+from app.configs.services.previews import PreviewService
 from app.configs.services.reveal import RevealService
 from app.configs.services.transfer import TransferService
 from app.configs.store.port import Cipher, ConfigStore
 from app.feature import Feature, Routes, Task
 from app.foundation import Foundation
+from app.rules.feature import Rules
 from app.web.path_rules import PathRules
 
 CONFIG_ROUTES = Routes(
-    routers=(keys_router, documents_router, transfer_router, copy_router),
+    routers=(keys_router, documents_router, transfer_router, copy_router, validate_router),
     path_rules=PathRules(foreign_segments={"kv": "config"}),
     problem_codes=PROBLEM_CODES,
 )
@@ -37,14 +42,16 @@ CONFIG_ROUTES = Routes(
 @dataclass(frozen=True, slots=True)
 class Configs:
     reader: DocumentReader
+    configurations: StoredConfigurations
     feature: Feature
 
 
-def build_configs(base: Foundation, store: ConfigStore, cipher: Cipher) -> Configs:
+def build_configs(base: Foundation, rules: Rules, store: ConfigStore, cipher: Cipher) -> Configs:
     settings, log, turns = base.settings, base.changes.log, base.changes.maintenance
     reader = _build_reader(base, store)
     layers = EffectiveReader(reader, memory_bytes=settings.cache_memory_bytes // 2)
-    writer = _build_writer(base, store, cipher, reader)
+    judge = DocumentJudge(rules.judge, layers)
+    writer = _build_writer(base, store, cipher, reader, judge)
     fast_path = ConfigFastPath.over(
         layers,
         base.fresh,
@@ -52,6 +59,7 @@ def build_configs(base: Foundation, store: ConfigStore, cipher: Cipher) -> Confi
         tells_source=settings.pilothouse_mode == "development",
     )
     keys = KeyService(reader, layers)
+    previews = PreviewService(writer.drafter, judge)
     reconciler = Reconciler(store, base.changes.intents, writer.advancer)
     scanner = Scanner(store, reader, writer)
     scan_seconds = settings.vault_scan_interval
@@ -62,7 +70,8 @@ def build_configs(base: Foundation, store: ConfigStore, cipher: Cipher) -> Confi
             "key_history": KeyHistory(reader),
             "reveals": RevealService(keys, cipher, log),
             "documents": DocumentService(reader, log),
-            "transfer": TransferService(reader, writer),
+            "transfer": TransferService(reader, writer, previews),
+            "previews": previews,
             "read_yaml": read_yaml,
         },
         fast_gets=(FastKey(fast_path), FastEffective(fast_path)),
@@ -76,7 +85,7 @@ def build_configs(base: Foundation, store: ConfigStore, cipher: Cipher) -> Confi
             "expiring_documents": scanner.expiring,
         },
     )
-    return Configs(reader, feature)
+    return Configs(reader, StoredConfigurations(layers), feature)
 
 
 def _build_reader(base: Foundation, store: ConfigStore) -> DocumentReader:
@@ -92,7 +101,11 @@ def _build_reader(base: Foundation, store: ConfigStore) -> DocumentReader:
 
 
 def _build_writer(
-    base: Foundation, store: ConfigStore, cipher: Cipher, reader: DocumentReader
+    base: Foundation,
+    store: ConfigStore,
+    cipher: Cipher,
+    reader: DocumentReader,
+    judge: DocumentJudge,
 ) -> DocumentWriter:
     settings = base.settings
     exemptions = [Exemption(*parts) for parts in settings.allowances]
@@ -105,6 +118,7 @@ def _build_writer(
         max_versions=settings.vault_max_versions,
         fingerprints=base.audit.fingerprints,
         credential_policy=CredentialPolicy(settings.production_patterns, exemptions),
+        judge=judge,
         seconds=settings.write_seconds,
     )
 

@@ -5,6 +5,7 @@ from app.feature import Feature, Routes
 from app.feed.router import router
 from app.feed.router_stream import router as stream_router
 from app.foundation import Foundation
+from app.rules.verifier import Verifier
 from app.web.path_rules import PathRules
 
 _STREAM = "bad_filter bad_kind too_many_streams too_many_streams_of_caller"
@@ -19,9 +20,10 @@ FEED_ROUTES = Routes(
 )
 
 
-def build_feed(base: Foundation) -> Feature:
+def build_feed(base: Foundation, verifier: Verifier) -> Feature:
     settings, token_cache = base.settings, base.access.token_cache
     hub = Hub(settings.stream_limit, settings.caller_stream_limit, token_cache.is_ended)
     token_cache.listen(hub.close_streams_of)
     base.changes.follower.listeners.on_change(hub.publish)
+    verifier.on_change(hub.publish)
     return Feature(state={"hub": hub}, begin_shutdown=hub.drain)

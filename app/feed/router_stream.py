@@ -11,7 +11,7 @@ from app.changes.errors import BadFilter, BadKind, TooManyStreams
 from app.changes.revisions import Following, Log, Streams, min_revision_dependency
 from app.changes.stream.event_stream import EventStream
 from app.changes.stream.hub import Selection
-from app.feed.scope import KINDS, kinds_heard
+from app.feed.scope import STREAM_KINDS, kinds_heard
 from app.web.openapi import NAME
 from app.web.problem import PROBLEMS
 from pilothouse_core.names import is_name
@@ -53,7 +53,8 @@ async def stream(
     environment: Contributing = None,
     service_name: Contributing = None,
     kinds: Annotated[
-        str | None, Query(description=f"Comma-separated, of {', '.join(KINDS)}; default all.")
+        str | None,
+        Query(description=f"Comma-separated, of {', '.join(STREAM_KINDS)}; default all."),
     ] = None,
     last_event_id: Annotated[
         str | None, Header(description="Continue after this revision.", pattern="^[0-9]{1,18}$")
@@ -65,8 +66,8 @@ async def stream(
         if name is not None and not is_name(name):
             raise BadFilter(name)
     asked = frozenset(kinds.split(",")) if kinds else None
-    if asked is not None and not asked <= set(KINDS):
-        raise BadKind(KINDS)
+    if asked is not None and not asked <= set(STREAM_KINDS):
+        raise BadKind(STREAM_KINDS)
     heard = kinds_heard(caller, environment, service_name, asked)
     selection = Selection(environment, service_name, heard)
     after = int(last_event_id) if last_event_id else None

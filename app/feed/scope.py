@@ -5,13 +5,17 @@ from typing import Final
 from app.access.model import Caller, Right
 from app.changes.model import Entity
 
-KINDS: Final = ("config", "flag", "segment", "instance")
+KINDS: Final = ("config", "flag", "segment", "instance", "schema", "template")
+# `violation` is on the stream only: it is no change of the log.
+STREAM_KINDS: Final = (*KINDS, "violation")
 TOKEN: Final = "token"  # noqa: S105 - no secret
 _RIGHTS: Final = {
     "config": Right.READ_CONFIGS,
     "flag": Right.READ_FLAGS,
     "segment": Right.READ_FLAGS,
     "instance": Right.DISCOVER,
+    "schema": Right.READ_CONFIGS,
+    "template": Right.READ_CONFIGS,
 }
 
 
@@ -25,6 +29,8 @@ def may_see(caller: Caller, entity: Entity) -> bool:
             return caller.may(Right.READ_FLAGS, entity.environment)
         case "instance":
             return caller.may(Right.DISCOVER)
+        case "schema" | "template":
+            return caller.has_right_anywhere(Right.READ_CONFIGS)
         case _:
             return caller.may(Right.MANAGE_TOKENS)
 
@@ -57,10 +63,13 @@ def kinds_heard(
         "flag": (Right.READ_FLAGS, where, ""),
         "segment": (Right.READ_FLAGS, where, ""),
         "instance": (Right.DISCOVER, "", ""),
+        "schema": (Right.READ_CONFIGS, where, whose),
+        "template": (Right.READ_CONFIGS, where, whose),
+        "violation": (Right.READ_CONFIGS, where, whose),
     }
     for kind in asked or ():
         caller.demand(*needed[kind])
-    heard = asked or frozenset(kind for kind in KINDS if caller.may(*needed[kind]))
+    heard = asked or frozenset(kind for kind in STREAM_KINDS if caller.may(*needed[kind]))
     if not heard:
         caller.demand(*needed["config"])
     return heard

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from app.errors import Conflict, Invalid, Unavailable
+from app.errors import Conflict, Invalid, NotFound, PreconditionFailed, Unavailable
+from pilothouse_core.names import NAME_GRAMMAR
 
 _MOST_FLAWS = 50  # that one answer lists
 
@@ -15,7 +16,7 @@ class SchemaInvalid(Invalid):
     def __init__(self, pointer: str, reason: str) -> None:
         super().__init__(f"the schema cannot be used: {reason}")
         self.pointer, self.reason = pointer, reason
-        self.flaws = ({"pointer": pointer, "detail": reason, "code": self.code},)
+        self.flaws = ({"pointer": f"#{pointer}", "detail": reason, "code": self.code},)
 
 
 class SchemaTooCostly(Invalid):
@@ -35,7 +36,7 @@ class RuleInvalid(Invalid):
     def __init__(self, pointer: str, reason: str, column: int = 0) -> None:
         super().__init__(f"the rule cannot be used: {reason}", column=column)
         self.pointer, self.reason, self.column = pointer, reason, column
-        self.flaws = ({"pointer": pointer, "detail": reason, "code": self.code},)
+        self.flaws = ({"pointer": f"#{pointer}", "detail": reason, "code": self.code},)
 
 
 class TemplateInvalid(Invalid):
@@ -104,3 +105,65 @@ class DefinitionMoved(Conflict):
     def __init__(self, kind: str, name: str, version: int) -> None:
         super().__init__(f"the {kind} {name!r} is at version {version}", version=version)
         self.kind, self.name, self.version = kind, name, version
+
+
+class BadSchemaName(Invalid):
+    code = "bad_schema_name"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name[:80]!r} is not a valid name of a schema: {NAME_GRAMMAR}; `for`, `export` and "
+            "`import` are reserved"
+        )
+
+
+class SchemaNotFound(NotFound):
+    code = "schema_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no schema {name[:80]!r}", name=name[:80])
+
+
+class SchemaVersionNotFound(NotFound):
+    code = "schema_version_not_found"
+
+    def __init__(self, name: str, version: int) -> None:
+        super().__init__(
+            f"the schema {name[:80]!r} has no version {version} with content",
+            name=name[:80],
+            version=version,
+        )
+
+
+class StaleSchema(PreconditionFailed):
+    code = "stale_schema"
+
+    def __init__(self, name: str, version: int) -> None:
+        super().__init__(
+            f"the schema {name!r} is at version {version}; read it again", version=version
+        )
+
+
+class DefaultsContradict(Invalid):
+    code = "default_conflict"
+
+    def __init__(self, key: str, other: str, at: str) -> None:
+        where = f" mounted at {at!r}" if at else ""
+        super().__init__(
+            f"the schema{where} has another default for {key!r} than the schema {other!r}",
+            key=key,
+            other=other,
+        )
+
+
+class DefinitionContended(Unavailable):
+    """What a schema judges changes faster than it is judged."""
+
+    code = "definition_contended"
+    retry_after = 1
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the configurations that the schema {name!r} judges are being changed; nothing was "
+            "written"
+        )

@@ -166,7 +166,7 @@ def problem_response(
     error: PilothouseError,
     *,
     status: int | None = None,
-    errors: Sequence[Mapping[str, str]] = (),
+    errors: Sequence[Mapping[str, object]] = (),
     headers: Mapping[str, str] | None = None,
     members: Mapping[str, Any] | None = None,
 ) -> JSONResponse:

@@ -1,6 +1,54 @@
 """The meaning of each error code for a caller, one sentence a code."""
 
 MEANINGS = {
+    "bad_rule": (
+        "A rule between fields cannot be used; `errors` names the place, `column` the character."
+    ),
+    "bad_schema": "A schema cannot be used; `errors` names the place. Nothing was changed.",
+    "bad_schema_name": "A schema has a name outside the grammar of names, or a reserved one.",
+    "default_conflict": "Two schemas have different defaults for one key. Nothing was changed.",
+    "definition_contended": (
+        "The configurations that a schema judges are being changed. Nothing was changed; try again."
+    ),
+    "definition_moved": (
+        "The schema was changed by another request. Nothing was changed; try again."
+    ),
+    "definitions_unavailable": (
+        "The store of schemas is unavailable, or has not been read since the start. Try again."
+    ),
+    "document_twice": "Two of the changes to validate are of the same layer.",
+    "related_write_open": (
+        "A write that is judged together with this one has not ended. Nothing was "
+        "changed; try again."
+    ),
+    "rule_undecided": (
+        "Rules between fields give no answer for what the write would make. Nothing was changed."
+    ),
+    "rules_unavailable": (
+        "The process that evaluates rules between fields does not answer. Nothing was "
+        "changed; try again."
+    ),
+    "schema_not_found": "The schema does not exist.",
+    "schema_not_met": (
+        "Configurations that exist do not meet a schema that is to be enforced; `errors` "
+        "names them. Nothing was changed."
+    ),
+    "schema_too_costly": (
+        "A configuration is too large for a schema with so many branches. Nothing was changed."
+    ),
+    "schema_version_not_found": "The schema does not have this version, or it is a deletion.",
+    "schema_violated": (
+        "Effective configurations would not meet an enforced schema; `errors` names each "
+        "place. Nothing was changed."
+    ),
+    "secret_in_plain": (
+        "A plain value lies where a schema has a secret, and is to be refused. Nothing was changed."
+    ),
+    "stale_schema": "`If-Match` names a version of the schema other than the current one.",
+    "too_many_affected": (
+        "The write changes more configurations with a schema than are judged at once. "
+        "Nothing was changed."
+    ),
     "access_open": "Tokens can be created only while access is required.",
     "audit_unavailable": "The audit store is unavailable. Try again.",
     "backend_unavailable": (

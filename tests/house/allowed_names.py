@@ -63,6 +63,8 @@ LONG_MODULES = {
     "app/registry/instances/embedded.py": _ONE_ADAPTER,
     "app/registry/instances/postgres.py": _ONE_ADAPTER,
     "app/settings.py": "every setting, with its description",
+    "app/telemetry.py": "every metric, with its description",
+    "app/wiring.py": "the choice of every adapter",
     "app/sqlite/state.py": "the embedded store, with its steps of migration",
     "core/src/pilothouse_core/evaluation.py": "the evaluation of flags, compiled into closures",
     "sdk/src/pilothouse/cli/config.py": "every command of `pilothouse config`",

@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
+from math import inf
 
 from app.actors import split_actor
 from app.changes.model import Change
@@ -14,6 +15,7 @@ from app.telemetry import STREAM_EVENTS
 Push = Callable[[bytes], bool]
 PENDING_AT_MOST = 128  # keys; of about 300 bytes each, which all listeners share
 _AT_ONCE = 25  # clients: about a quarter of a millisecond
+_OF_NO_ENVIRONMENT = frozenset({"instance", "schema", "template"})
 _LAYERS_SHARED = "_shared"
 _LAYERS_BASE = "default"
 
@@ -31,8 +33,12 @@ class Selection:
         entity = change.entity
         if self.kinds is not None and entity.kind not in self.kinds:
             return False
-        if entity.kind == "instance":  # has no environment: it is logged under `default`
+        if entity.kind in _OF_NO_ENVIRONMENT:  # they are logged under `default`
             return True
+        if entity.kind == "violation":
+            service, _, _ = entity.name.partition("/")
+            in_environment = self.environment in (None, entity.environment)
+            return in_environment and self.service_name in (None, service)
         if entity.kind != "config":
             return self.environment in (None, entity.environment)
         service, _, user = entity.name.partition("/")
@@ -64,7 +70,13 @@ def encode_event(change: Change) -> bytes:
         "at": change.at.isoformat(),
     }
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    return f"id: {change.revision}\nevent: {change.entity.kind}.changed\ndata: {text}\n\n".encode()
+    event = f"event: {change.entity.kind}.changed\ndata: {text}\n\n"
+    return (f"id: {change.revision}\n{event}" if is_logged(change) else event).encode()
+
+
+def is_logged(change: Change) -> bool:
+    """Tell whether a change is in the log: what a schema finds is known to each replica only."""
+    return change.entity.kind != "violation"
 
 
 def encode_refetch(change: Change) -> bytes:
@@ -99,7 +111,7 @@ class Subscription:
         self.closed = False
         self.sent_revision = 0  # what the client was sent already, from the log
         self._push: Push | None = None
-        self._pending: dict[str, tuple[int, bytes]] = {}
+        self._pending: dict[str, tuple[float, bytes]] = {}
         self._woken = asyncio.Event()
 
     def __len__(self) -> int:
@@ -110,13 +122,14 @@ class Subscription:
 
         What is kept of the same entity and is older is dropped for it.
         """
+        revision = change.revision if is_logged(change) else inf
         if self._push is not None and not self._woken.is_set():
-            if change.revision <= self.sent_revision:
+            if revision <= self.sent_revision:
                 return False
             if self._push(event):
                 return True
         self._pending.pop(change.entity.key, None)
-        self._pending[change.entity.key] = (change.revision, event)
+        self._pending[change.entity.key] = (revision, event)
         if len(self._pending) > PENDING_AT_MOST:
             self._pending.clear()
             self.overrun = True

@@ -8,11 +8,17 @@ _WRITE = (
     "document_lost document_too_large idempotency_key_reused key_conflict key_twice list_item "
     "nothing_masked stale_version too_many_keys write_conflict write_outcome_unknown"
 )
+_JUDGED = (
+    "definitions_unavailable related_write_open rule_undecided rules_unavailable "
+    "schema_too_costly schema_violated secret_in_plain too_many_affected"
+)
 _READ_OPTIONS = "contradictory_options placeholder_cycle placeholder_limit"
 PROBLEM_CODES: CodeRules = (
     (r"\w+ /api/(v1/config|v1/effective|configs|v1/import|v1/export).*", _READ),
     (r"GET /api/(v1/config|v1/effective|configs).*", "bad_key bad_cursor document_lost"),
     (r"(POST|PUT|PATCH|DELETE) /api/(v1/config|configs|v1/import).*", _WRITE),
+    (r"(POST|PUT|PATCH|DELETE) /api/(v1/config|configs|v1/import|v1/copy).*", _JUDGED),
+    (r"POST /api/v1/validate", f"{_READ} {_WRITE} {_JUDGED} document_twice key_not_found"),
     (r"POST /api/v1/config$", "key_exists"),
     (r"PUT /api/v1/config/.*", "address_contradicts"),
     (r"\w+ /api/v1/config.*", "key_not_found secret_unreadable version_gone version_not_found"),

@@ -8,6 +8,7 @@ from fastapi import Depends, Path, Query
 
 from app.access.model import Caller, Right
 from app.changes.model import Idempotency
+from app.configs.checks.errors import SchemaViolated, SecretInPlain
 from app.configs.documents.attempt import Outcome, Write
 from app.configs.documents.edits import Edit
 from app.configs.documents.writer import DocumentWriter
@@ -210,6 +211,7 @@ def write_of(  # noqa: PLR0913 - what a request may say of a write
         replaces=replaces,
         idempotency=idempotency and idempotency.by(caller.principal.actor),
         source=caller.source or None,
+        may_read=lambda pair: caller.may(Right.READ_CONFIGS, pair.environment, pair.service),
     )
 
 
@@ -218,12 +220,16 @@ def _comment_with_remark(comment: str, remark: str | None) -> str:
     return comment if remark is None else f"{comment} (by {remark})".strip()
 
 
-async def carry_out(writer: DocumentWriter, write: Write, pointer_of: PointerOf) -> Outcome:
-    """Write; an error because of credentials points to their places in the request body."""
+async def carry_out(
+    writer: DocumentWriter, write: Write, pointer_of: PointerOf = lambda _: ""
+) -> Outcome:
+    """Write; an error because of single values points to their places in the request body."""
     try:
         return await writer.write(write)
-    except CredentialInPlainValue as error:
-        raise CredentialInPlainValue(error.found, pointer_of) from None
+    except (CredentialInPlainValue, SecretInPlain) as error:
+        raise type(error)(error.found, pointer_of) from None  # type: ignore[arg-type]
+    except SchemaViolated as error:
+        raise error.shown_to(write.may_read, pointer_of) from None
 
 
 def pointer_in_value(key: str, value: Any) -> PointerOf:

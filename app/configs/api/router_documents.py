@@ -14,6 +14,14 @@ from app.changes.revisions import (
     min_revision_dependency,
     wait_until_followed,
 )
+from app.configs.api.previews import (
+    WARNED,
+    DryRun,
+    PreviewOut,
+    Previews,
+    answer_preview,
+    answer_removal,
+)
 from app.configs.api.requests import (
     Environment,
     Writer,
@@ -85,7 +93,7 @@ async def _written_response(
     is_large = body.size > LARGE_TEXT
     return await model_response(
         is_large,
-        lambda: DocumentWrittenOut.of_written(shown, outcome.findings),
+        lambda: DocumentWrittenOut.of_written(shown, outcome.notices),
         response.headers,
         status,
     )
@@ -190,7 +198,7 @@ async def create(
 
 @router.put(
     "/{service}",
-    response_model=DocumentWrittenOut,
+    response_model=DocumentWrittenOut | PreviewOut,
     responses=WRITTEN,
     summary="Replace a document",
 )
@@ -200,48 +208,55 @@ async def replace(
     response: Response,
     documents: Documents,
     writer: Writer,
+    previews: Previews,
     caller: CurrentCaller,
     expected: ExpectedVersions,
     environment: Environment = BASE,
+    *,
+    dry_run: DryRun = False,
 ) -> Response:
     document = document_id(environment, service)
     demand(caller, Right.WRITE_CONFIGS, document)
-    outcome = await carry_out(
-        writer,
-        write_of(
-            document,
-            await run_apart(is_large_request(), ReplaceDocument, body.config_data),
-            caller,
-            body.comment,
-            remark=body.created_by,
-            expected=expected,
-            replaces=True,
-        ),
-        pointer_below("config_data", body.config_data),
+    write = write_of(
+        document,
+        await run_apart(is_large_request(), ReplaceDocument, body.config_data),
+        caller,
+        body.comment,
+        remark=body.created_by,
+        expected=expected,
+        replaces=True,
     )
+    pointer_of = pointer_below("config_data", body.config_data)
+    if dry_run:
+        return await answer_preview(previews, write, pointer_of)
+    outcome = await carry_out(writer, write, pointer_of)
     return await _written_response(response, documents, document, outcome, caller)
 
 
 @router.delete(
     "/{service}",
     status_code=204,
-    responses=DELETED,
+    response_model=None,
+    responses=DELETED | WARNED,
     summary="Delete a document; its history stays",
 )
 async def delete(
     service: Service,
-    response: Response,
     writer: Writer,
+    previews: Previews,
     caller: CurrentCaller,
     expected: ExpectedVersions,
     environment: Environment = BASE,
-) -> None:
+    *,
+    dry_run: DryRun = False,
+) -> Response:
+    """Where schemas warn of the removal, the answer is 200 with the warnings."""
     document = document_id(environment, service)
     demand(caller, Right.WRITE_CONFIGS, document)
-    outcome = await writer.write(
-        write_of(document, DeleteDocument(), caller, expected=expected, replaces=True)
-    )
-    response.headers[REVISION_HEADER] = str(outcome.revision)
+    write = write_of(document, DeleteDocument(), caller, expected=expected, replaces=True)
+    if dry_run:
+        return await answer_preview(previews, write)
+    return answer_removal(await carry_out(writer, write))
 
 
 @router.get(
@@ -306,7 +321,7 @@ async def diff(
 
 @router.post(
     "/{service}/rollback",
-    response_model=DocumentWrittenOut,
+    response_model=DocumentWrittenOut | PreviewOut,
     responses=WRITTEN,
     summary="Write an earlier document as a new version",
 )
@@ -316,23 +331,27 @@ async def rollback(
     response: Response,
     documents: Documents,
     writer: Writer,
+    previews: Previews,
     caller: CurrentCaller,
     idempotency: Idempotent,
     expected: ExpectedVersions,
     environment: Environment = BASE,
+    *,
+    dry_run: DryRun = False,
 ) -> Response:
     document = document_id(environment, service)
     demand(caller, Right.WRITE_CONFIGS, document)
     edit = await documents.edit_to_restore(document, body.version)
-    outcome = await writer.write(
-        write_of(
-            document,
-            edit,
-            caller,
-            body.comment,
-            expected=expected,
-            idempotency=idempotency,
-            replaces=True,
-        )
+    write = write_of(
+        document,
+        edit,
+        caller,
+        body.comment,
+        expected=expected,
+        idempotency=idempotency,
+        replaces=True,
     )
+    if dry_run:
+        return await answer_preview(previews, write)
+    outcome = await carry_out(writer, write)
     return await _written_response(response, documents, document, outcome, caller)

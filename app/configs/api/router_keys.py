@@ -17,6 +17,15 @@ from app.changes.revisions import (
     min_revision_dependency,
     wait_until_followed,
 )
+from app.configs.api.previews import (
+    PREVIEWED,
+    WARNED,
+    DryRun,
+    PreviewOut,
+    Previews,
+    answer_preview,
+    answer_removal,
+)
 from app.configs.api.requests import (
     FILES,
     AddressedDocument,
@@ -57,12 +66,12 @@ from app.configs.api.schemas import (
     ValueIn,
     WarningOut,
 )
-from app.configs.documents.attempt import Outcome
+from app.configs.documents.attempt import Notice, Outcome
 from app.configs.documents.edits import CreateKey, PatchKeys, RemoveKey, ReplaceKey
 from app.configs.documents.effective import Effective
 from app.configs.documents.members import checked_key
 from app.configs.formats import Format
-from app.configs.model import DocumentId, Finding, document_id
+from app.configs.model import DocumentId, document_id
 from app.configs.secrets import mask_secrets
 from app.configs.services.answers import KeyAnswer
 from app.configs.services.documents import DocumentService
@@ -102,8 +111,8 @@ Histories = Annotated[KeyHistory, from_state("key_history")]
 Documents = Annotated[DocumentService, from_state("documents")]
 
 
-def _key_out(answer: KeyAnswer, *, fingerprints: bool, findings: Sequence[Finding] = ()) -> KeyOut:
-    return KeyOut.of(answer, mask_secrets(answer.value, fingerprints=fingerprints), findings)
+def _key_out(answer: KeyAnswer, *, fingerprints: bool, notices: Sequence[Notice] = ()) -> KeyOut:
+    return KeyOut.of(answer, mask_secrets(answer.value, fingerprints=fingerprints), notices)
 
 
 def _location(document: DocumentId, key: str) -> str:
@@ -115,20 +124,32 @@ def _location(document: DocumentId, key: str) -> str:
     return f"/api/v1/config/{quote(key)}?{urlencode(where)}"
 
 
-@router.post("/config", status_code=201, responses=CREATED, summary="Create a key")
+@router.post(
+    "/config",
+    status_code=201,
+    response_model=KeyOut,
+    responses=CREATED | PREVIEWED,
+    summary="Create a key",
+)
 async def create(
     body: KeyIn,
     response: Response,
     keys: Keys,
     writer: Writer,
+    previews: Previews,
     caller: CurrentCaller,
     idempotency: Idempotent,
-) -> KeyOut:
+    *,
+    dry_run: DryRun = False,
+) -> KeyOut | Response:
     document = document_id(body.environment, body.service_name, body.user)
     demand(caller, Right.WRITE_CONFIGS, document)
     edit = CreateKey(body.key, body.value, body.is_encrypted)
     write = write_of(document, edit, caller, body.comment, idempotency=idempotency)
-    outcome = await carry_out(writer, write, pointer_in_value(edit.key, body.value))
+    pointer_of = pointer_in_value(edit.key, body.value)
+    if dry_run:
+        return await answer_preview(previews, write, pointer_of)
+    outcome = await carry_out(writer, write, pointer_of)
     response.headers["Location"] = _location(document, edit.key)
     return await _written_key_out(response, keys, document, edit.key, outcome, caller)
 
@@ -143,7 +164,7 @@ async def _written_key_out(
 ) -> KeyOut:
     fingerprints = sees_fingerprints(caller, document)
     answer = await keys.written_key(document, key, outcome, fingerprints=fingerprints)
-    return _tagged_key_out(response, answer, fingerprints=fingerprints, findings=outcome.findings)
+    return _tagged_key_out(response, answer, fingerprints=fingerprints, notices=outcome.notices)
 
 
 def _tagged_key_out(
@@ -151,11 +172,11 @@ def _tagged_key_out(
     answer: KeyAnswer,
     *,
     fingerprints: bool,
-    findings: Sequence[Finding] = (),
+    notices: Sequence[Notice] = (),
 ) -> KeyOut:
     response.headers["ETag"] = etag(answer.tag)
     response.headers[REVISION_HEADER] = str(answer.revision)
-    return _key_out(answer, fingerprints=fingerprints, findings=findings)
+    return _key_out(answer, fingerprints=fingerprints, notices=notices)
 
 
 @router.post("/config/bulk", responses=READ, summary="Read many keys at once")
@@ -283,21 +304,30 @@ def _sort_key(layer: DocumentId) -> tuple[str, str, str]:
 
 
 @router.patch(
-    "/config", responses=WRITTEN, summary="Set, encrypt and unset many keys in one version"
+    "/config",
+    response_model=PatchOut | PreviewOut,
+    responses=WRITTEN,
+    summary="Set, encrypt and unset many keys in one version",
 )
 async def change_keys(
     body: PatchIn,
     response: Response,
     writer: Writer,
+    previews: Previews,
     document: AddressedDocument,
     caller: CurrentCaller,
     expected: ExpectedVersions,
-) -> PatchOut:
+    *,
+    dry_run: DryRun = False,
+) -> PatchOut | Response:
     demand(caller, Right.WRITE_CONFIGS, document)
     unset, encrypt = tuple(body.unset), tuple(body.encrypt)
     edit = await run_apart(is_large_request(), PatchKeys, body.set, unset, encrypt)
     write = write_of(document, edit, caller, body.comment, expected=expected)
-    outcome = await carry_out(writer, write, pointer_below("set", body.set))
+    pointer_of = pointer_below("set", body.set)
+    if dry_run:
+        return await answer_preview(previews, write, pointer_of)
+    outcome = await carry_out(writer, write, pointer_of)
     version = outcome.body.version if outcome.body is not None else 0
     response.headers["ETag"] = etag(str(version))
     response.headers[REVISION_HEADER] = str(outcome.revision)
@@ -305,7 +335,7 @@ async def change_keys(
         **SourceOut.of(document).model_dump(),
         version=version,
         changed=outcome.changed,
-        warnings=WarningOut.all(outcome.findings),
+        warnings=WarningOut.all(outcome.notices),
     )
 
 
@@ -375,40 +405,60 @@ async def get(
     return shown
 
 
-@router.put("/config/{key}", responses=WRITTEN, summary="Replace a key's value")
+@router.put(
+    "/config/{key}",
+    response_model=KeyOut | PreviewOut,
+    responses=WRITTEN,
+    summary="Replace a key's value",
+)
 async def replace(
     key: AddressedKey,
     body: ValueIn,
     response: Response,
     keys: Keys,
     writer: Writer,
+    previews: Previews,
     document: AddressedDocument,
     caller: CurrentCaller,
     expected: ExpectedVersions,
     request: Request,
-) -> KeyOut:
+    *,
+    dry_run: DryRun = False,
+) -> KeyOut | Response:
     document = address_of_query_or_body(document, body, request.query_params)
     demand(caller, Right.WRITE_CONFIGS, document)
     edit = ReplaceKey(key, body.value, body.is_encrypted)
     write = write_of(document, edit, caller, body.comment, expected=expected)
-    outcome = await carry_out(writer, write, pointer_in_value(key, body.value))
+    pointer_of = pointer_in_value(key, body.value)
+    if dry_run:
+        return await answer_preview(previews, write, pointer_of)
+    outcome = await carry_out(writer, write, pointer_of)
     return await _written_key_out(response, keys, document, key, outcome, caller)
 
 
 @router.delete(
-    "/config/{key}", status_code=204, responses=DELETED, summary="Remove a key from its layer"
+    "/config/{key}",
+    status_code=204,
+    response_model=None,
+    responses=DELETED | WARNED,
+    summary="Remove a key from its layer",
 )
 async def remove(
     key: AddressedKey,
-    response: Response,
     writer: Writer,
+    previews: Previews,
     document: AddressedDocument,
     caller: CurrentCaller,
     expected: ExpectedVersions,
-) -> None:
+    *,
+    dry_run: DryRun = False,
+) -> Response:
+    """Where schemas warn of the removal, the answer is 200 with the warnings."""
     demand(caller, Right.WRITE_CONFIGS, document)
-    outcome = await writer.write(write_of(document, RemoveKey(key), caller, expected=expected))
-    response.headers[REVISION_HEADER] = str(outcome.revision)
+    write = write_of(document, RemoveKey(key), caller, expected=expected)
+    if dry_run:
+        return await answer_preview(previews, write)
+    return answer_removal(await carry_out(writer, write))
 
 
 @router.get("/config/{key}/history", responses=READ, summary="Every change of a key, newest first")
@@ -432,6 +482,7 @@ async def history(
 
 @router.post(
     "/config/{key}/rollback",
+    response_model=KeyOut | PreviewOut,
     responses=WRITTEN,
     summary="Write an earlier value as a new version",
 )
@@ -442,14 +493,19 @@ async def rollback(
     keys: Keys,
     documents: Documents,
     writer: Writer,
+    previews: Previews,
     document: AddressedDocument,
     caller: CurrentCaller,
     idempotency: Idempotent,
-) -> KeyOut:
+    *,
+    dry_run: DryRun = False,
+) -> KeyOut | Response:
     demand(caller, Right.WRITE_CONFIGS, document)
     edit = await documents.edit_to_restore(document, body.version, checked_key(key))
     write = write_of(document, edit, caller, body.comment, idempotency=idempotency)
-    outcome = await writer.write(write)
+    if dry_run:
+        return await answer_preview(previews, write)
+    outcome = await carry_out(writer, write)
     return await _written_key_out(response, keys, document, key, outcome, caller)
 
 

@@ -1,14 +1,15 @@
 """Request and response schemas of configurations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer
 
 from app.actors import actor_name
 from app.changes.model import Action, Change, Pointer
+from app.configs.documents.attempt import Notice
 from app.configs.documents.effective import Effective
 from app.configs.errors import MOST_FOUND
 from app.configs.model import BASE, SHARED, DocumentId, Finding, document_id
@@ -16,6 +17,7 @@ from app.configs.services.answers import KeyAnswer, UsedPlaceholder
 from app.configs.services.documents import VisibleVersion
 from app.configs.services.key_history import KeyChange
 from app.configs.services.transfer import ImportResult
+from app.rules.judging.errors import problem_members
 from app.web.openapi import KEY, KEYED, NAME, USER
 from app.web.request_body import RequestBody
 from pilothouse_core.diff import Diff
@@ -93,22 +95,57 @@ class SourceOut(BaseModel):
 
 
 class WarningOut(BaseModel):
+    """What was written although a rule speaks against it."""
+
+    kind: Literal["credential", "schema"] = Field(
+        description="`credential`: a plain value looks like one. `schema`: a schema is not met "
+        "that only warns, or that was not met before either."
+    )
     key: str
-    rule: str = Field(description="The rule by which the plain value looks like a credential.")
+    rule: str | None = Field(
+        None, description="The rule by which the value looks like a credential, or of the schema."
+    )
+    environment: str | None = Field(None, description="Of the effective configuration.")
+    service_name: str | None = None
+    user: str | None = None
+    schema_name: str | None = Field(None, alias="schema", serialization_alias="schema")
+    schema_version: int | None = None
+    schema_pointer: str | None = None
+    keyword: str | None = None
+    expected: Any = None
+    detail: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if value is not None}
 
     @classmethod
-    def all(cls, findings: Sequence[Finding]) -> "list[WarningOut]":
-        warned = (finding for finding in findings if not finding.allowed)
-        return [cls(key=each.key, rule=each.rule) for each in islice(warned, MOST_FOUND)]
+    def all(cls, notices: Iterable[Notice]) -> "list[WarningOut]":
+        warned = (each for each in notices if not isinstance(each, Finding) or not each.allowed)
+        return [cls._of(each) for each in islice(warned, MOST_FOUND)]
+
+    @classmethod
+    def _of(cls, notice: Notice) -> "WarningOut":
+        if isinstance(notice, Finding):
+            return cls(kind="credential", key=notice.key, rule=notice.rule)
+        members = {**problem_members(notice), "detail": notice.text}
+        return cls.model_validate({"kind": "schema", **members})
 
 
 Warnings = Annotated[
     list[WarningOut],
     Field(
         default_factory=list,
-        description="Credentials that this write stored as plain values; the first 100.",
+        description="Credentials that this write stored as plain values, and what schemas warn of; "
+        "the first 100.",
     ),
 ]
+
+
+class WarnedOut(BaseModel):
+    """The answer to a removal of which schemas warn."""
+
+    warnings: Warnings
 
 
 class PlaceholderOut(BaseModel):
@@ -145,7 +182,7 @@ class KeyOut(BaseModel):
     warnings: Warnings
 
     @classmethod
-    def of(cls, answer: KeyAnswer, value: Any, findings: Sequence[Finding] = ()) -> "KeyOut":
+    def of(cls, answer: KeyAnswer, value: Any, notices: Sequence[Notice] = ()) -> "KeyOut":
         return cls(
             key=answer.key,
             value=value,
@@ -158,7 +195,7 @@ class KeyOut(BaseModel):
             children=answer.has_children,
             updated_at=_time(answer.updated_at),
             updated_by=actor_name(answer.updated_by),
-            warnings=WarningOut.all(findings),
+            warnings=WarningOut.all(notices),
         )
 
 
@@ -295,9 +332,9 @@ class DocumentWrittenOut(DocumentOut):
     warnings: Warnings
 
     @classmethod
-    def of_written(cls, shown: VisibleVersion, findings: Sequence[Finding]) -> "DocumentWrittenOut":
+    def of_written(cls, shown: VisibleVersion, notices: Sequence[Notice]) -> "DocumentWrittenOut":
         said = DocumentOut.of(shown)
-        return cls(**dict(said), warnings=WarningOut.all(findings))
+        return cls(**dict(said), warnings=WarningOut.all(notices))
 
 
 class DocumentListedOut(BaseModel):
@@ -385,7 +422,7 @@ class ImportedOut(SourceOut):
             version=imported.version,
             changes=DiffOut.of(imported.changes),
             error=FailureOut(code=error.code, detail=str(error)) if error else None,
-            warnings=WarningOut.all(imported.findings),
+            warnings=WarningOut.all(imported.notices),
         )
 
 
@@ -428,7 +465,7 @@ class LayerCopyOut(BaseModel):
             status=found.status,
             version=found.version,
             changes=DiffOut.of(found.changes),
-            warnings=WarningOut.all(found.findings),
+            warnings=WarningOut.all(found.notices),
         )
 
 

@@ -1,14 +1,17 @@
 """What a write is, what came of it, and how far one attempt at it has come."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from app.changes.model import Idempotency, Intent
 from app.configs.documents.edits import Edit
 from app.configs.errors import StaleWrite
 from app.configs.model import Body, DocumentId, Draft, Finding
+from app.rules.judging.model import Pair, Problem
 from app.web.conditional import ANY_VERSION, IfMatch
 from app.workers import LARGE_TEXT, is_large_request
 
+Notice = Finding | Problem
 # Shares of the time of a write, from its start:
 _QUEUE_SHARE = 0.45  # behind other writers of the same document, then 503
 _BEGIN_SHARE = 0.65  # until the log must have the intent, or nothing is sent: 503
@@ -18,7 +21,10 @@ _ANSWER_SHARE = 0.95  # until the client is answered
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One write request; `expected`: the current versions that it accepts."""
+    """One write request; `expected`: the current versions that it accepts.
+
+    `may_read`: of which configurations the writer may be shown what a schema finds there.
+    """
 
     document: DocumentId
     edit: Edit
@@ -29,6 +35,7 @@ class Write:
     replaces: bool = False  # the edit needs nothing of what the current version says
     idempotency: Idempotency | None = None
     source: str | None = None  # the address it came from
+    may_read: Callable[[Pair], bool] = field(default=lambda _: False, repr=False, compare=False)
 
     def refuse_unexpected(self, version: int) -> None:
         """Raise StaleWrite if the write does not accept the current version; 0: there is none."""
@@ -44,6 +51,12 @@ class Outcome:
     revision: int
     changed: bool = True
     findings: tuple[Finding, ...] = ()
+    warnings: tuple[Problem, ...] = ()  # of schemas, where the writer may read
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """Everything that speaks against what was written."""
+        return (*self.findings, *self.warnings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +99,9 @@ class WriteAttempt:
     started: float
     identity: Identity | None = None
     may_have_been_sent: bool = False
+    is_blocked: bool = False  # by a write of a related document that has not ended
     base: Body | None = None
+    warnings: tuple[Problem, ...] = ()
     draft: Draft = field(init=False)
     intent: Intent = field(init=False)
     body: Body = field(init=False)

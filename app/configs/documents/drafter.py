@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from app.changes.log.port import ChangeLog
 from app.configs.checks.credentials import CredentialPolicy
 from app.configs.documents.attempt import Write, is_large_write
+from app.configs.documents.document_judge import DocumentJudge
 from app.configs.documents.reader import DocumentReader
 from app.configs.errors import DocumentMalformed
 from app.configs.model import Body, DocumentId, Draft
@@ -17,6 +18,7 @@ class Drafter:
     reader: DocumentReader
     log: ChangeLog
     credential_policy: CredentialPolicy
+    judge: DocumentJudge | None = None
 
     async def draft(self, write: Write) -> tuple[Body | None, Draft]:
         """Apply the edit to the current version.
@@ -43,7 +45,16 @@ class Drafter:
         # The version the edit is based on, not the pointer, which may have moved since.
         write.refuse_unexpected(0 if base is None or base.deleted else base.version)
         draft = write.edit.apply(write.document, base)
+        if self.judge is not None:  # first, since what is sealed is no plain credential
+            draft = self.judge.seal_secrets(write.document, base, draft)
         return self.credential_policy.check(write.document, base, draft)
+
+    def draft_unchecked(self, write: Write, base: Body | None) -> Draft:
+        """Return the draft of a write that passed every check before; secrets are sealed."""
+        draft = write.edit.apply(write.document, base)
+        if self.judge is None:
+            return draft
+        return self.judge.seal_secrets(write.document, base, draft, refuse=False)
 
     async def _catch_up(self, document: DocumentId, base: Body | None) -> bool:
         """Ask the log for the current version, and tell whether it is later than `base`."""

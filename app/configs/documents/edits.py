@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from app.changes.model import Action
+from app.configs.checks.secret_places import seal_in
 from app.configs.documents.key_changes import (
     merge_sent,
     refuse_item,
     refuse_occupied,
     refuse_other_shape,
     remove_in,
-    seal_in,
     with_item,
     with_key,
     with_replaced,

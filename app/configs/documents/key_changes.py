@@ -156,13 +156,3 @@ def _remove_at(data: Tree, names: Sequence[str]) -> None:
         _remove_at(data[name], rest)
     if not rest or not data[name]:
         del data[name]
-
-
-def seal_in(data: Tree, key: str) -> None:
-    """Mark for the cipher, in place, what is at a key that is there."""
-    name, *rest = names_of(key)
-    while rest and not isinstance(data[name], list):
-        data = data[name]
-        name, *rest = rest
-    # A list is shared with the version before it.
-    data[name] = with_change_at({name: data[name]}, key_of([name, *rest]), mark_for_sealing)[name]

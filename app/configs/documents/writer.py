@@ -10,19 +10,21 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 
 import structlog
 
 from app.audit.fingerprints import Fingerprints
 from app.changes.errors import LogUnavailable
 from app.changes.log.port import ChangeLog, Intents
-from app.changes.model import EXTERNAL_ACTOR, Action, Intent, Written
+from app.changes.model import EXTERNAL_ACTOR, Intent, Written
 from app.configs.checks.credentials import CredentialPolicy
-from app.configs.documents.attempt import Deadlines, Identity, Outcome, Write, WriteAttempt
+from app.configs.checks.errors import RelatedWriteOpen, SchemaViolated
+from app.configs.documents.attempt import Deadlines, Outcome, Write, WriteAttempt
 from app.configs.documents.composer import VersionComposer
+from app.configs.documents.document_judge import DocumentJudge
 from app.configs.documents.drafter import Drafter
 from app.configs.documents.edits import WriteTombstone
+from app.configs.documents.intent_recorder import IntentRecorder, new_intent
 from app.configs.documents.log_advance import LogAdvancer
 from app.configs.documents.reader import DocumentReader
 from app.configs.documents.repeats import ATTEMPTS, RepeatedWrites, refuse_other_request
@@ -36,7 +38,7 @@ from app.configs.errors import (
 from app.configs.model import Body, DocumentId, Finding
 from app.configs.store.port import Cipher, ConfigStore
 from app.telemetry import CONFIG_WRITE_DURATION, CONFIG_WRITES, PLAIN_CREDENTIALS
-from app.workers import is_large_request, run_apart
+from app.workers import run_apart
 
 WRITE_SECONDS = 2.0
 _WARNING = CredentialPolicy()  # and refusing nothing
@@ -57,9 +59,13 @@ class DocumentWriter:
         max_versions: int,
         fingerprints: Fingerprints,
         credential_policy: CredentialPolicy = _WARNING,
+        judge: DocumentJudge | None = None,
         seconds: float = WRITE_SECONDS,
     ) -> None:
-        """Answer every write within `seconds`, whatever it waits for."""
+        """Answer every write within `seconds`, whatever it waits for.
+
+        `judge` judges writes by schemas; without it there are none.
+        """
         self.credential_policy = credential_policy
         self.repeats = RepeatedWrites(intents, cipher, reader, credential_policy)
         self.advancer = LogAdvancer(store, log, reader.follower)
@@ -67,8 +73,15 @@ class DocumentWriter:
         self._store = store
         self._intents = intents
         self._reader = reader
-        self._drafter = Drafter(reader, log, credential_policy)
-        self._composer = VersionComposer(cipher, fingerprints, max_versions)
+        self.drafter = Drafter(reader, log, credential_policy, judge)
+        self._recorder = IntentRecorder(
+            intents,
+            self.drafter,
+            VersionComposer(cipher, fingerprints, max_versions),
+            judge,
+            self._log_deletion,
+            self._deadlines.begin,
+        )
         self._sender = VersionSender(store)
         self._queues: defaultdict[DocumentId, _Queue] = defaultdict(_Queue)
 
@@ -87,6 +100,8 @@ class DocumentWriter:
         except CredentialInPlainValue as error:
             count_refused_credentials(error)
             raise
+        except SchemaViolated as error:
+            raise error.shown_to(write.may_read) from None
         except WriteOutcomeUnknown:
             outcome = "unknown"
             raise
@@ -141,8 +156,10 @@ class DocumentWriter:
                 attempt.identity = await self.repeats.identity(write, number)
                 earlier = await self.repeats.earlier_intent(write, attempt.identity)
                 if earlier is None:
-                    earlier = await self._begin(attempt, bound)
+                    earlier = await self._recorder.record(attempt, bound)
         except TimeoutError as error:
+            if attempt.is_blocked:
+                raise RelatedWriteOpen(str(write.document)) from error
             raise LogUnavailable("the write could not be begun in time") from error
         if earlier is not None:
             return await self._continue(attempt, earlier)
@@ -153,44 +170,7 @@ class DocumentWriter:
         if outcome is None:
             return None
         _count_findings(write.document, attempt.draft.findings)
-        return replace(outcome, findings=attempt.draft.findings)
-
-    async def _begin(self, attempt: WriteAttempt, bound: asyncio.Timeout) -> Intent | None:
-        """Draft and compose the version and record its intent, if there is something to write.
-
-        Returns the intent that another replica has recorded under the same key, if it was first.
-        """
-        loop = asyncio.get_running_loop()
-        write, began = attempt.write, loop.time()
-        if is_large_request():
-            bound.reschedule(None)
-        attempt.base, attempt.draft = await self._drafter.draft(write)
-        if await self._log_deletion(write.document, attempt.base):
-            attempt.base, attempt.draft = await self._drafter.draft(write)
-        if attempt.draft.data is None:
-            return None
-        version = attempt.base.version if attempt.base is not None else 0
-        await self._compose(
-            attempt, new_intent(write, attempt.draft.action, version, attempt.identity)
-        )
-        if attempt.is_large:  # the deadlines start after the work on a large document
-            attempt.started += loop.time() - began
-            bound.reschedule(attempt.started + self._deadlines.begin)
-        begun = await self._intents.begin(attempt.intent)
-        if begun.id != attempt.intent.id:
-            return begun
-        # With an idempotency key, another replica may have joined and sent the write by now.
-        attempt.may_have_been_sent = attempt.identity is not None
-        return None
-
-    async def _compose(self, attempt: WriteAttempt, intent: Intent) -> None:
-        """Make the version that `intent` becomes, and the facts about it for the audit."""
-        document, base = attempt.document, attempt.base
-        attempt.body, attempt.text = await self._composer.compose(
-            document, intent, attempt.draft, base
-        )
-        facts = await self._composer.fingerprints_of(document, base, attempt.body)
-        attempt.intent = replace(intent, facts=facts)
+        return replace(outcome, findings=attempt.draft.findings, warnings=attempt.warnings)
 
     async def _log_deletion(self, document: DocumentId, base: Body | None) -> bool:
         """Log a deletion of `base` in the store itself, which its check-and-set does not see.
@@ -222,8 +202,8 @@ class DocumentWriter:
         attempt.base, attempt.intent = base, intent
         attempt.may_have_been_sent = True
         # What the first request passed is not refused.
-        attempt.draft = await run_apart(attempt.is_large, write.edit.apply, document, base)
-        attempt.body, attempt.text = await self._composer.compose(
+        attempt.draft = await run_apart(attempt.is_large, self.drafter.draft_unchecked, write, base)
+        attempt.body, attempt.text = await self._recorder.composer.compose(
             document, intent, attempt.draft, base
         )
         outcome = await self._carry_out(attempt)
@@ -283,7 +263,8 @@ class DocumentWriter:
             document, pointer.version, with_secrets=True
         )
         attempt.draft = edit.apply(document, attempt.base)
-        await self._compose(attempt, new_intent(write, "external", pointer.version, None))
+        intent = new_intent(write, "external", pointer.version, None, uuid.uuid4().hex)
+        await self._recorder.compose(attempt, intent)
         await self._intents.begin(attempt.intent)
         attempt.started = loop.time()
         if await self._carry_out(attempt) is None:
@@ -312,19 +293,3 @@ def _count_findings(document: DocumentId, findings: Sequence[Finding]) -> None:
 def count_refused_credentials(error: CredentialInPlainValue) -> None:
     for _, _, rule in error.found:
         PLAIN_CREDENTIALS.labels(rule, "refused").inc()
-
-
-def new_intent(write: Write, action: Action, base: int, identity: Identity | None) -> Intent:
-    return Intent(
-        id=uuid.uuid4().hex,
-        entity=write.document.entity,
-        base=base,
-        action=action,
-        actor=write.actor,
-        comment=write.comment,
-        request_id=write.request_id,
-        at=datetime.now(UTC),
-        idempotency_key=identity.key if identity is not None else None,
-        digest=identity.digest if identity is not None else None,
-        source=write.source,
-    )

@@ -1,7 +1,6 @@
 """Import and export of configuration files."""
 
 from collections.abc import (
-    Awaitable,
     Callable,
     Collection,
     Iterable,
@@ -17,29 +16,23 @@ from itertools import islice
 from typing import Any, Literal
 
 from app.changes.model import Idempotency
-from app.configs.documents.attempt import Outcome, Write
-from app.configs.documents.edits import Edit, PatchKeys
+from app.configs.documents.attempt import Notice, Outcome, Write
+from app.configs.documents.edits import PatchKeys
 from app.configs.documents.members import sent_tree
 from app.configs.documents.reader import DocumentReader
 from app.configs.documents.writer import DocumentWriter, count_refused_credentials
 from app.configs.errors import CredentialInPlainValue, KeyTwice
 from app.configs.formats import BadFile, Format, Section, parse, render
-from app.configs.model import BASE, Body, DocumentId, Finding, Stamp, document_id
-from app.configs.secrets import (
-    MASK,
-    ToSeal,
-    map_items,
-    mask_secrets,
-    masked_diff,
-    without_secrets,
-)
+from app.configs.model import BASE, Body, DocumentId, Draft, Stamp, document_id
+from app.configs.secrets import mask_secrets, masked_diff, without_secrets
+from app.configs.services.previews import PreviewService, contributes_to, draft_diff
 from app.errors import PilothouseError
+from app.rules.judging.model import Pair, Problem
 from app.workers import LARGE_TEXT, is_large_request, run_apart
 from pilothouse_core.credentials import CredentialRule
-from pilothouse_core.diff import Diff, diff
+from pilothouse_core.diff import Diff
 from pilothouse_core.trees import (
     OWN_VALUE,
-    SECRET,
     Tree,
     child_key,
     contains_key,
@@ -73,7 +66,7 @@ class ImportResult:
     revision: int
     changes: Diff
     error: PilothouseError | None = None
-    findings: tuple[Finding, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +81,7 @@ class ImportReport:
 class TransferService:
     reader: DocumentReader
     writer: DocumentWriter
+    previews: PreviewService
 
     async def import_file(  # noqa: PLR0913 - what an import is asked for
         self,
@@ -112,58 +106,73 @@ class TransferService:
         notes = notes_of(sections)
         for document in trees:
             allow(document)
-        edits = {
-            document: await run_apart(is_large, PatchKeys, tree, keep_both=True)
-            for document, tree in trees.items()
-        }
-        if dry_run:
-            planned = (self._plan_import(document, edit) for document, edit in edits.items())
-            return ImportReport(await _all(planned), notes)
         writes = {
             document: replace(
                 template,
                 document=document,
-                edit=edit,
+                edit=await run_apart(is_large, PatchKeys, tree, keep_both=True),
                 idempotency=_of_document(template.idempotency, document),
             )
-            for document, edit in edits.items()
+            for document, tree in trees.items()
         }
         try:
-            plans = await _all(map(self._replay_or_plan, writes.values()))
+            plans = await self._plan_all(writes.values(), repeats=not dry_run)
         except CredentialInPlainValue as error:
-            count_refused_credentials(error)
+            if not dry_run:
+                count_refused_credentials(error)
             raise
+        if dry_run:
+            return ImportReport(plans, notes)
         found = [await self._carry_out(plan, writes[plan.document]) for plan in plans]
         failures = [imported.error for imported in found if imported.error is not None]
         if failures and not any(imported.revision for imported in found):
             raise failures[0]  # nothing was written: the whole import failed
         return ImportReport(found, notes)
 
-    async def _replay_or_plan(self, write: Write) -> ImportResult:
-        earlier = await self.earlier_import(write)
-        return earlier or await self._plan_import(write.document, write.edit)
+    async def _plan_all(self, writes: Iterable[Write], *, repeats: bool) -> list[ImportResult]:
+        """Plan all writes, and judge what they make of every configuration together.
+
+        `repeats`: what the same request wrote before is not planned again. Raises one
+        CredentialInPlainValue for all documents, and SchemaViolated.
+        """
+        results: list[ImportResult] = []
+        drafts: dict[DocumentId, Draft] = {}
+        refused: list[tuple[str, str, CredentialRule]] = []
+        may_read: Callable[[Pair], bool] = lambda _: False  # noqa: E731 - replaced by each write's
+        for write in writes:
+            may_read = write.may_read
+            earlier = await self.earlier_import(write) if repeats else None
+            if earlier is not None:
+                results.append(earlier)
+                continue
+            try:
+                base, draft = await self.previews.drafter.draft(write)
+            except CredentialInPlainValue as error:
+                refused.extend(error.found)
+                continue
+            if draft.data is not None:
+                drafts[write.document] = draft
+            results.append(await self._plan_result(write.document, base, draft))
+        if refused:
+            raise CredentialInPlainValue(refused)
+        warnings = await self.previews.check(drafts, may_read)
+        return [_with_warnings(result, warnings) for result in results]
+
+    async def _plan_result(
+        self, document: DocumentId, base: Body | None, draft: Draft
+    ) -> ImportResult:
+        if draft.data is None:
+            return _unchanged_result(document, base)
+        is_large = is_large_request() or (base is not None and base.size > LARGE_TEXT)
+        changes = await run_apart(is_large, draft_diff, base, draft)
+        status: Status = "updated" if draft.action == "updated" else "created"
+        version = (base.version if base else 0) + 1
+        return ImportResult(document, status, version, 0, changes, notices=draft.findings)
 
     async def earlier_import(self, write: Write) -> ImportResult | None:
         """Return what the same request did before; raises IdempotencyKeyReused."""
         outcome = await self.writer.repeats.earlier_outcome(write)
         return None if outcome is None else await self._result_of(write.document, outcome)
-
-    async def _plan_import(self, document: DocumentId, edit: Edit) -> ImportResult:
-        body = await self.reader.current(document, with_secrets=True)
-        is_large = is_large_request() or (body is not None and body.size > LARGE_TEXT)
-        return await run_apart(is_large, self._plan, document, edit, body)
-
-    def _plan(self, document: DocumentId, edit: Edit, body: Body | None) -> ImportResult:
-        draft = edit.apply(document, body)
-        if draft.data is None:
-            return _unchanged_result(document, body)
-        draft = self.writer.credential_policy.check(document, body, draft)
-        assert draft.data is not None
-        status: Status = "updated" if draft.action == "updated" else "created"
-        before = body.data if body is not None else {}
-        changes = _visible_diff(diff(before, draft.data))
-        version = (body.version if body else 0) + 1
-        return ImportResult(document, status, version, 0, changes, findings=draft.findings)
 
     async def _carry_out(self, plan: ImportResult, write: Write) -> ImportResult:
         if plan.status == "unchanged" or plan.revision:
@@ -171,7 +180,7 @@ class TransferService:
         try:
             outcome = await self.writer.write(write)
         except PilothouseError as error:
-            return replace(plan, status="failed", version=0, error=error, findings=())
+            return replace(plan, status="failed", version=0, error=error, notices=())
         return await self._result_of(write.document, outcome)
 
     async def _result_of(self, document: DocumentId, outcome: Outcome) -> ImportResult:
@@ -184,13 +193,13 @@ class TransferService:
         is_large = body.size > LARGE_TEXT
         changes = await run_apart(is_large, masked_diff, before or _NOTHING, body, known)
         status: Status = "created" if body.change.action == "created" else "updated"
-        revision, findings = outcome.revision, outcome.findings
-        return ImportResult(document, status, body.version, revision, changes, findings=findings)
+        revision, notices = outcome.revision, outcome.notices
+        return ImportResult(document, status, body.version, revision, changes, notices=notices)
 
     async def merge(self, write: Write, *, dry_run: bool) -> ImportResult:
         """Carry out one write, or only say what it would change; whatever goes wrong is raised."""
         try:
-            plan = await self._plan_import(write.document, write.edit)
+            [plan] = await self._plan_all([write], repeats=False)
         except CredentialInPlainValue as error:
             if not dry_run:
                 count_refused_credentials(error)
@@ -213,18 +222,10 @@ class TransferService:
         return text, body
 
 
-async def _all(plans: Iterable[Awaitable[ImportResult]]) -> list[ImportResult]:
-    """Await each; raises one CredentialInPlainValue for all documents."""
-    found: list[ImportResult] = []
-    refused: list[tuple[str, str, CredentialRule]] = []
-    for plan in plans:
-        try:
-            found.append(await plan)
-        except CredentialInPlainValue as error:
-            refused.extend(error.found)
-    if refused:
-        raise CredentialInPlainValue(refused)
-    return found
+def _with_warnings(result: ImportResult, warnings: Iterable[Problem]) -> ImportResult:
+    """Return a result with the warnings of the configurations that its document contributes to."""
+    own = tuple(each for each in warnings if contributes_to(result.document, each.pair))
+    return replace(result, notices=(*result.notices, *own)) if own else result
 
 
 def _mask(data: Tree) -> Tree:
@@ -316,22 +317,6 @@ def _of_document(idempotency: Idempotency | None, document: DocumentId) -> Idemp
     if idempotency is None:
         return None
     return replace(idempotency, key=f"{idempotency.key}:{document.path}")
-
-
-def _visible_diff(found: Diff) -> Diff:
-    return Diff(
-        added={key: _leaf(value) for key, value in found.added.items()},
-        removed={key: _leaf(value) for key, value in found.removed.items()},
-        changed={key: (_leaf(old), _leaf(new)) for key, (old, new) in found.changed.items()},
-    )
-
-
-def _leaf(value: Any) -> Any:
-    if isinstance(value, ToSeal):
-        return {SECRET: MASK}
-    if isinstance(value, list) and value:
-        return map_items(value, "", lambda _, item: _leaf(item))
-    return mask_secrets(value, fingerprints=False)
 
 
 def preferred_format(accept: str) -> Format | None:

@@ -1,0 +1,57 @@
+"""The configurations that exist, as schemas judge them."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from app.configs.documents.effective import EffectiveReader
+from app.configs.documents.pairs import all_pairs, documents_in, pairs_of
+from app.configs.model import DocumentId
+from app.rules.judging.model import Case, Pair
+from pilothouse_core.trees import Tree
+
+
+@dataclass(frozen=True, slots=True)
+class StoredConfigurations:
+    """Implements `app.rules.judging.configurations.Configurations` over this replica's view."""
+
+    effective: EffectiveReader
+
+    @property
+    def revision(self) -> int:
+        return self.effective.reader.follower.revision
+
+    def pairs(self, is_judged: Callable[[str, str], bool]) -> Sequence[Pair]:
+        return all_pairs(documents_in(self.effective.reader.follower), is_judged)
+
+    def affected_pairs(
+        self, documents: Iterable[tuple[str, str]], is_judged: Callable[[str, str], bool]
+    ) -> Sequence[Pair]:
+        changed = [_document_of(environment, name) for environment, name in documents]
+        return pairs_of(documents_in(self.effective.reader.follower), changed, is_judged)
+
+    def newest_change(self, pair: Pair) -> int:
+        return self.effective.newest(_document(pair))
+
+    async def case(self, pair: Pair) -> Case:
+        tree = (await self.effective.effective(_document(pair))).merged.data
+        return Case(pair, tree, tree)
+
+    def layers(self, is_reached: Callable[[str, str], bool]) -> Iterator[Pair]:
+        for document in sorted(documents_in(self.effective.reader.follower)):
+            if is_reached(document.environment, document.service):
+                yield Pair(document.environment, document.service)
+
+    async def layer(self, document: Pair) -> Tree:
+        return (await self.effective.last_good_layer(_document(document))).merged.data
+
+    async def follow(self, revision: int) -> None:
+        await self.effective.reader.follower.wait_for_revision(revision)
+
+
+def _document_of(environment: str, name: str) -> DocumentId:
+    service, _, user = name.partition("/")
+    return DocumentId(environment, service, user or None)
+
+
+def _document(pair: Pair) -> DocumentId:
+    return DocumentId(pair.environment, pair.service, pair.user)

@@ -1,0 +1,154 @@
+"""Step 1 of a write: drafted, judged and composed, its intent is recorded (docs/protocols.md A, E).
+
+What a schema says of a write holds only as long as nothing related changes. So the log refuses an
+intent whose judgement is out of date, and the write is judged again; after two refusals its intent
+is reserved first, which makes others wait.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from app.changes.errors import GuardMoved, RelatedIntentOpen, ReservationLost
+from app.changes.log.port import Intents
+from app.changes.model import Action, Intent
+from app.configs.checks.errors import RelatedWriteOpen
+from app.configs.documents.attempt import Identity, Write, WriteAttempt
+from app.configs.documents.composer import VersionComposer
+from app.configs.documents.document_judge import DocumentJudge
+from app.configs.documents.drafter import Drafter
+from app.configs.model import Body, DocumentId
+from app.errors import PilothouseError
+from app.workers import is_large_request
+
+_REFUSALS = 2
+_PAUSE_SECONDS = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class IntentRecorder:
+    """`log_deletion` logs a deletion in the store itself; `begin_seconds` count from the start."""
+
+    intents: Intents
+    drafter: Drafter
+    composer: VersionComposer
+    judge: DocumentJudge | None
+    log_deletion: Callable[[DocumentId, Body | None], Awaitable[bool]]
+    begin_seconds: float
+
+    async def record(self, attempt: WriteAttempt, bound: asyncio.Timeout) -> Intent | None:
+        """Draft and compose the version and record its intent, if there is something to write.
+
+        Returns the intent that another replica has recorded under the same key, if it was first.
+        Raises RelatedWriteOpen, and what drafting and judging raise.
+        """
+        if is_large_request():
+            bound.reschedule(None)
+        for _ in range(_REFUSALS):
+            revision = self.judge.revision if self.judge is not None else 0
+            if not await self._prepare(attempt, uuid.uuid4().hex, bound):
+                return None
+            guard = None
+            if self.judge is not None:
+                guard = self.judge.guard(attempt.document, revision)
+            try:
+                begun = await self.intents.begin(attempt.intent, guard)
+            except GuardMoved as moved:
+                await self._follow(moved.revision)
+            except RelatedIntentOpen:
+                attempt.is_blocked = True
+                await asyncio.sleep(_PAUSE_SECONDS)
+            else:
+                return self._accept_intent(attempt, begun)
+        return await self._record_reserved(attempt, bound)
+
+    async def compose(self, attempt: WriteAttempt, intent: Intent) -> None:
+        """Make the version that `intent` becomes, and the facts about it for the audit."""
+        document, base = attempt.document, attempt.base
+        attempt.body, attempt.text = await self.composer.compose(
+            document, intent, attempt.draft, base
+        )
+        facts = await self.composer.fingerprints_of(document, base, attempt.body)
+        attempt.intent = replace(intent, facts=facts)
+
+    async def _record_reserved(
+        self, attempt: WriteAttempt, bound: asyncio.Timeout
+    ) -> Intent | None:
+        """Reserve the intent, wait for the related ones before it, then judge and confirm it."""
+        reserved = replace(attempt.intent, idempotency_key=None, digest=None, facts=None)
+        await self.intents.reserve(reserved)
+        is_confirmed = False
+        try:
+            await self._wait_for_earlier(attempt, reserved.id)
+            if not await self._prepare(attempt, reserved.id, bound):
+                return None
+            begun = await self.intents.confirm(attempt.intent)
+            is_confirmed = True
+        except ReservationLost as error:
+            raise RelatedWriteOpen(str(attempt.document)) from error
+        finally:
+            if not is_confirmed:
+                with suppress(PilothouseError):  # it would end by itself, some seconds later
+                    await self.intents.cancel(reserved.id)
+        return self._accept_intent(attempt, begun)
+
+    async def _wait_for_earlier(self, attempt: WriteAttempt, intent_id: str) -> None:
+        """Wait until no earlier related intent is under way, and what they wrote is followed."""
+        while (earlier := await self.intents.earlier_related(intent_id)).count:
+            attempt.is_blocked = True
+            await asyncio.sleep(_PAUSE_SECONDS)
+        attempt.is_blocked = False
+        await self._follow(earlier.revision)
+
+    async def _follow(self, revision: int) -> None:
+        await self.drafter.reader.follower.wait_for_revision(revision)
+
+    def _accept_intent(self, attempt: WriteAttempt, begun: Intent) -> Intent | None:
+        attempt.is_blocked = False
+        if begun.id != attempt.intent.id:
+            return begun
+        # With an idempotency key, another replica may have joined and sent the write by now.
+        attempt.may_have_been_sent = attempt.identity is not None
+        return None
+
+    async def _prepare(self, attempt: WriteAttempt, intent_id: str, bound: asyncio.Timeout) -> bool:
+        """Draft, judge and compose the version on the current one; False if nothing changes."""
+        loop = asyncio.get_running_loop()
+        write, began = attempt.write, loop.time()
+        attempt.base, attempt.draft = await self.drafter.draft(write)
+        if await self.log_deletion(write.document, attempt.base):
+            attempt.base, attempt.draft = await self.drafter.draft(write)
+        if attempt.draft.data is None:
+            return False
+        if self.judge is not None:
+            found = await self.judge.check({write.document: attempt.draft})
+            attempt.warnings = tuple(each for each in found.warnings if write.may_read(each.pair))
+        version = attempt.base.version if attempt.base is not None else 0
+        await self.compose(
+            attempt, new_intent(write, attempt.draft.action, version, attempt.identity, intent_id)
+        )
+        if attempt.is_large:  # the deadlines start after the work on a large document
+            attempt.started += loop.time() - began
+            bound.reschedule(attempt.started + self.begin_seconds)
+        return True
+
+
+def new_intent(
+    write: Write, action: Action, base: int, identity: Identity | None, intent_id: str
+) -> Intent:
+    return Intent(
+        id=intent_id,
+        entity=write.document.entity,
+        base=base,
+        action=action,
+        actor=write.actor,
+        comment=write.comment,
+        request_id=write.request_id,
+        at=datetime.now(UTC),
+        idempotency_key=identity.key if identity is not None else None,
+        digest=identity.digest if identity is not None else None,
+        source=write.source,
+    )

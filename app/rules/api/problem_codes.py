@@ -1,0 +1,15 @@
+"""The problem codes of operations on schemas."""
+
+from app.web.problem_codes import CodeRules
+
+_WRITE = "bad_if_match bad_rule bad_schema default_conflict definition_contended rules_unavailable"
+PROBLEM_CODES: CodeRules = (
+    (r"\w+ /api/v1/schemas.*", "definitions_unavailable"),
+    (r"GET /api/v1/(schemas|violations).*", "bad_cursor"),
+    (r"\w+ /api/v1/schemas/\{name\}.*", "schema_not_found"),
+    (r"GET /api/v1/schemas/\{name\}(/diff)?", "schema_version_not_found"),
+    (r"(PUT|POST) /api/v1/schemas.*", f"{_WRITE} schema_not_met schema_too_costly"),
+    (r"(PUT|POST) /api/v1/schemas.*", "bad_schema_name stale_schema"),
+    (r"DELETE /api/v1/schemas/\{name\}", "bad_if_match definition_moved stale_schema"),
+    (r"POST /api/v1/schemas/\{name\}/rollback", "schema_version_not_found"),
+)

@@ -1,0 +1,61 @@
+"""Route of the configurations that do not meet their schemas now."""
+
+from itertools import islice
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from app.access.caller import CurrentCaller
+from app.changes.revisions import REVISION_HEADER, min_revision_dependency
+from app.rules.api.router_schemas import demand_read
+from app.rules.api.schemas import ProblemOut, ViolationsOut, may_read
+from app.rules.verifier import Verifier
+from app.web.bodies import StrictRoute
+from app.web.freshness import adds_stale_header
+from app.web.openapi import NAME, READ
+from app.web.paging import Cursor, Limit, decode_cursor, encode_cursor
+from app.web.problem import PROBLEMS
+from app.web.request_state import from_state
+
+router = APIRouter(
+    tags=["schemas"],
+    route_class=StrictRoute,
+    responses=PROBLEMS,
+    dependencies=[min_revision_dependency, adds_stale_header],
+)
+CurrentVerifier = Annotated[Verifier, from_state("verifier")]
+Filter = Annotated[str | None, Query(description="Only this one.", json_schema_extra=NAME)]
+
+
+@router.get("/api/v1/violations", responses=READ, summary="Configurations that break a schema")
+async def list_violations(
+    response: Response,
+    verifier: CurrentVerifier,
+    caller: CurrentCaller,
+    environment: Filter = None,
+    service_name: Filter = None,
+    schema: Filter = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> ViolationsOut:
+    """Edits in Vault, rollbacks and changes of schemas that only warn are judged afterwards."""
+    demand_read(caller)
+    response.headers[REVISION_HEADER] = str(verifier.revision)
+    begin = max(decode_cursor(cursor, int)[0], 0) if cursor else 0
+    wanted = [
+        problem
+        for pair, problems in sorted(verifier.violations.items())
+        if environment in (None, pair.environment) and service_name in (None, pair.service)
+        for problem in problems
+        if schema in (None, problem.schema)
+    ]
+    visible = [each for each in wanted if may_read(caller, each.pair)]
+    hidden = len({each.pair for each in wanted}) - len({each.pair for each in visible})
+    page = list(islice(visible, begin, begin + limit))
+    more = encode_cursor(begin + limit) if len(visible) > begin + limit else None
+    return ViolationsOut(
+        items=[ProblemOut.of(each) for each in page],
+        next=more,
+        hidden=hidden,
+        revision=verifier.revision,
+    )

@@ -1,0 +1,63 @@
+"""Builds schemas: the catalog that writers judge by, and what is above the configurations."""
+
+from dataclasses import dataclass
+
+from app.feature import Feature, Routes
+from app.foundation import Foundation
+from app.rules.api.problem_codes import PROBLEM_CODES
+from app.rules.api.router_schemas import router as schemas_router
+from app.rules.api.router_transfer import router as transfer_router
+from app.rules.api.router_violations import router as violations_router
+from app.rules.catalog import DefinitionCatalog
+from app.rules.cel.process import RuleProcess
+from app.rules.definitions.port import DefinitionStore
+from app.rules.judging.configurations import Configurations
+from app.rules.judging.judge import Judge
+from app.rules.services.schemas import SchemaService
+from app.rules.verifier import Verifier
+
+RULE_ROUTES = Routes(
+    routers=(transfer_router, schemas_router, violations_router),
+    problem_codes=PROBLEM_CODES,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What judges configurations. `feature` follows the schemas, before anything is written."""
+
+    store: DefinitionStore
+    catalog: DefinitionCatalog
+    judge: Judge
+    feature: Feature
+
+
+def build_rules(base: Foundation, store: DefinitionStore) -> Rules:
+    catalog = DefinitionCatalog(store)
+    base.changes.follower.listeners.before_apply(catalog.prepare)
+    process = RuleProcess()
+    return Rules(store, catalog, Judge(catalog, process), Feature(close=process.close))
+
+
+@dataclass(frozen=True, slots=True)
+class Schemas:
+    """What stands above the configurations: their schemas' use cases and their verification."""
+
+    verifier: Verifier
+    feature: Feature
+
+
+def build_schemas(base: Foundation, rules: Rules, configurations: Configurations) -> Schemas:
+    verifier = Verifier(rules.catalog, rules.judge, configurations, base.changes.follower)
+    service = SchemaService(
+        rules.store, rules.catalog, rules.judge, configurations, base.audit.fingerprints
+    )
+    feature = Feature(
+        state={"schemas": service, "verifier": verifier},
+        tasks={"verify": verifier.run},
+        facts=lambda: {
+            "schemas": len(rules.catalog.schemas) if rules.catalog.is_read else 0,
+            "violating_configurations": len(verifier.violations),
+        },
+    )
+    return Schemas(verifier, feature)

@@ -1,0 +1,1 @@
+"""Judging of effective configurations by schemas and rules."""

@@ -1,0 +1,145 @@
+"""Judging of effective configurations by the schemas that apply to them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from app.rules.catalog import DefinitionCatalog, Mounted
+from app.rules.cel.model import Question, Rule, Verdict, without_secrets
+from app.rules.cel.port import RuleEvaluator
+from app.rules.judging.model import Case, Judgement, Pair, Problem
+from app.rules.schemas.compiled import violations
+from app.rules.schemas.reading import Schema
+from app.telemetry import SCHEMA_VERDICTS
+from app.workers import Slices
+from pilothouse_core.layers import merge
+from pilothouse_core.trees import is_secret, node_at
+
+_ABSENT: Any = object()
+
+
+class Judge:
+    def __init__(self, catalog: DefinitionCatalog, rules: RuleEvaluator) -> None:
+        self.catalog = catalog
+        self.rules = rules
+
+    async def judge(self, cases: Sequence[Case]) -> Judgement:
+        """Judge cases by the current schemas.
+
+        Raises DefinitionsUnavailable, SchemaTooCostly and RulesUnavailable.
+        """
+        by_case = [
+            (case, self.catalog.schemas_of(case.pair.environment, case.pair.service))
+            for case in cases
+        ]
+        concerned = [(case, mounted) for case, mounted in by_case if mounted]
+        found = await self.problems(concerned)
+        broken = [
+            (case, mounted)
+            for (case, mounted), problems in zip(concerned, found, strict=True)
+            if problems and case.before is not None
+        ]
+        before = await self._standing_before(broken)
+        errors: list[Problem] = []
+        warnings: list[Problem] = []
+        for problem in (each for problems in found for each in problems):
+            is_new = problem.identity not in before.get(problem.pair, ())
+            is_error = is_new and problem.mode == "enforce"
+            (errors if is_error else warnings).append(problem)
+            SCHEMA_VERDICTS.labels(problem.mode, "refused" if is_error else "warned").inc()
+        return Judgement(tuple(errors), tuple(warnings), len(concerned))
+
+    async def problems(
+        self, cases: Iterable[tuple[Case, Sequence[Mounted]]]
+    ) -> list[list[Problem]]:
+        """Return for each case what these schemas find in it, by schema."""
+        slices = Slices()
+        found: list[list[Problem]] = []
+        asked: list[tuple[list[Problem], Case, Schema, str]] = []
+        questions: list[Question] = []
+        for case, mounted in cases:
+            problems: list[Problem] = []
+            found.append(problems)
+            for schema, at in mounted:
+                await slices.rest()
+                problems += _schema_problems(case, schema, at)
+                question = _question(case, schema, at)
+                if question is not None:
+                    asked.append((problems, case, schema, at))
+                    questions.append(question)
+        answers = await self.rules.judge(questions) if questions else []
+        for (listed, case, schema, at), verdicts in zip(asked, answers, strict=True):
+            listed.extend(_rule_problems(case, schema, at, verdicts))
+        return found
+
+    async def _standing_before(
+        self, cases: Sequence[tuple[Case, Sequence[Mounted]]]
+    ) -> Mapping[Pair, frozenset[tuple[object, ...]]]:
+        """Return what stood already before the change, by configuration."""
+        earlier = [
+            (Case(case.pair, tree, tree), mounted)
+            for case, mounted in cases
+            if case.before is not None
+            for tree in [case.before()]
+        ]
+        found = await self.problems(earlier)
+        return {
+            case.pair: frozenset(each.identity for each in problems)
+            for (case, _), problems in zip(earlier, found, strict=True)
+        }
+
+
+def _schema_problems(case: Case, schema: Schema, at: str) -> list[Problem]:
+    return [
+        Problem(
+            case.pair,
+            schema.name,
+            schema.version,
+            schema.mode,
+            each.key,
+            each.keyword,
+            each.schema_pointer,
+            each.expected,
+        )
+        for each in violations(schema.compiled, case.tree, at)
+    ]
+
+
+def _question(case: Case, schema: Schema, at: str) -> Question | None:
+    """Ask the rules of a schema about a configuration, defaults added and secrets masked."""
+    if not schema.rules:
+        return None
+    value = node_at(case.masked, at, _ABSENT) if at else case.masked
+    if value is _ABSENT or is_secret(value):
+        return None
+    defaults = schema.defaults.get(at, {})
+    if defaults:
+        merged = merge([(0, defaults), (1, case.masked)]).data
+        value = node_at(merged, at) if at else merged
+    hidden = schema.compiled.walk.secret_pointers(value)
+    expressions = tuple(rule.expression for rule in schema.rules)
+    return Question(expressions, without_secrets(value, hidden))
+
+
+def _rule_problems(
+    case: Case, schema: Schema, at: str, verdicts: Sequence[Verdict]
+) -> list[Problem]:
+    return [
+        _rule_problem(case, schema, at, rule, verdict)
+        for rule, verdict in zip(schema.rules, verdicts, strict=True)
+        if verdict is not Verdict.MET
+    ]
+
+
+def _rule_problem(case: Case, schema: Schema, at: str, rule: Rule, verdict: Verdict) -> Problem:
+    return Problem(
+        case.pair,
+        schema.name,
+        schema.version,
+        schema.mode,
+        at,
+        "x-rules",
+        rule.pointer,
+        rule.message or None,
+        rule.id,
+        is_undecided=verdict is Verdict.UNDECIDED,
+    )

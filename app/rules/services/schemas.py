@@ -1,0 +1,362 @@
+"""The use cases of schemas: created, changed and removed, each judged by what exists."""
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from app.audit.fingerprints import Fingerprints
+from app.changes.errors import GuardMoved, RelatedIntentOpen
+from app.rules.catalog import DefinitionCatalog
+from app.rules.definitions.model import (
+    Definition,
+    DefinitionCommit,
+    DefinitionEdit,
+    Scope,
+    entity,
+)
+from app.rules.definitions.port import DefinitionStore
+from app.rules.errors import (
+    BadSchemaName,
+    DefaultsContradict,
+    DefinitionContended,
+    DefinitionMoved,
+    RuleInvalid,
+    SchemaNotFound,
+    SchemaVersionNotFound,
+    StaleSchema,
+)
+from app.rules.judging.configurations import Configurations
+from app.rules.judging.errors import SchemaNotMet
+from app.rules.judging.judge import Judge
+from app.rules.judging.model import Pair, Problem
+from app.rules.schemas.reading import Schema, read_schema, schema_text
+from app.web.conditional import ANY_VERSION, IfMatch
+from app.workers import LARGE_TEXT, run_apart
+from pilothouse_core.names import is_name
+from pilothouse_core.schema_defaults import BadDefault, combined_defaults
+from pilothouse_core.trees import is_secret, node_at
+
+JUDGE_SECONDS = 2.0
+_PAUSE_SECONDS = 0.02
+_AT_ONCE = 200  # configurations, whose rules share the time of one question
+RESERVED_NAMES = frozenset({"for", "export", "import"})
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaRequest:
+    """Who changes a schema and why, and the versions that the change may follow (If-Match)."""
+
+    actor: str
+    comment: str
+    request_id: str
+    expected: IfMatch = ANY_VERSION
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a schema finds in what exists: pairs judged, and problems, which only warn.
+
+    `plain_secrets`: keys of layers at which a plain value lies where a secret should be.
+    """
+
+    pairs: int = 0
+    problems: tuple[Problem, ...] = ()
+    plain_secrets: tuple[tuple[Pair, str], ...] = ()
+
+    @property
+    def violating(self) -> int:
+        return len({each.pair for each in self.problems})
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaWritten:
+    definition: Definition
+    judged: Judged = field(default_factory=Judged)
+    changed: bool = True
+
+
+@dataclass(slots=True)
+class _Verdicts:
+    """What a schema finds in each pair, and up to which revision each was judged."""
+
+    problems: dict[Pair, tuple[Problem, ...]] = field(default_factory=dict)
+    judged_at: dict[Pair, int] = field(default_factory=dict)
+
+    @property
+    def all_problems(self) -> tuple[Problem, ...]:
+        return tuple(each for _, found in sorted(self.problems.items()) for each in found)
+
+
+class SchemaService:
+    def __init__(
+        self,
+        store: DefinitionStore,
+        catalog: DefinitionCatalog,
+        judge: Judge,
+        configurations: Configurations,
+        fingerprints: Fingerprints,
+    ) -> None:
+        self.catalog = catalog
+        self._store = store
+        self._judge = judge
+        self._configurations = configurations
+        self._fingerprints = fingerprints
+
+    def current(self, name: str) -> Definition:
+        """Return a schema that is not deleted; raises SchemaNotFound."""
+        found = self.catalog.definition("schema", name)
+        if found is None or found.is_deleted:
+            raise SchemaNotFound(name)
+        return found
+
+    async def history(
+        self, name: str, limit: int, before: int | None = None
+    ) -> Sequence[Definition]:
+        """Return versions below `before`, newest first; raises SchemaNotFound."""
+        found = await self._store.history("schema", name, limit, before)
+        if not found and before is None:
+            raise SchemaNotFound(name)
+        return found
+
+    async def version(self, name: str, version: int) -> Definition:
+        """Return one version; raises SchemaVersionNotFound."""
+        found = await self._store.history("schema", name, 1, version + 1)
+        if not found or found[0].version != version:
+            raise SchemaVersionNotFound(name, version)
+        return found[0]
+
+    async def put(
+        self, name: str, body: Mapping[str, Any], request: SchemaRequest, *, dry_run: bool = False
+    ) -> SchemaWritten:
+        """Create or replace a schema; nothing is written if it says the same already.
+
+        Raises BadSchemaName, SchemaInvalid, RuleInvalid, DefaultsContradict, StaleSchema,
+        SchemaNotMet where what exists does not meet an enforced schema, DefinitionContended if it
+        changes faster than it is judged, DefinitionsUnavailable and RulesUnavailable.
+        """
+        if not is_name(name) or name in RESERVED_NAMES:
+            raise BadSchemaName(name)
+        text = schema_text(name, body)
+        return await self._put_text(name, text, "updated", request, dry_run=dry_run)
+
+    async def undeleted_version(self, name: str, version: int) -> Definition:
+        """Return one version with content; raises SchemaVersionNotFound."""
+        found = await self.version(name, version)
+        if found.is_deleted:
+            raise SchemaVersionNotFound(name, version)
+        return found
+
+    async def roll_back(self, name: str, old: Definition, request: SchemaRequest) -> SchemaWritten:
+        """Write an earlier version again; raises as `put`."""
+        return await self._put_text(name, old.text, "rolled_back", request)
+
+    async def delete(self, name: str, request: SchemaRequest) -> Definition:
+        """Remove a schema; raises SchemaNotFound and StaleSchema."""
+        current = self.current(name)
+        self._refuse_unexpected(name, current, request)
+        edit = DefinitionEdit("schema", name, current.version, "", "deleted")
+        return await self._commit(self._commit_of(edit, request, current))
+
+    async def check(self, name: str, text: str, version: int) -> Schema:
+        """Return the schema of a text, ready to judge; raises as `put`."""
+        schema = await run_apart(len(text) > LARGE_TEXT, _compile, name, version, text)
+        flaws = await self._judge.rules.compile([rule.expression for rule in schema.rules])
+        for rule, flaw in zip(schema.rules, flaws, strict=True):
+            if flaw is not None:
+                raise RuleInvalid(f"/schema{rule.pointer}/rule", flaw.reason, flaw.column)
+        return schema
+
+    async def _put_text(
+        self, name: str, text: str, action: str, request: SchemaRequest, *, dry_run: bool = False
+    ) -> SchemaWritten:
+        former = self.catalog.definition("schema", name)
+        self._refuse_unexpected(name, former, request)
+        version = former.version if former is not None else 0
+        schema = await self.check(name, text, version + 1)
+        is_new = former is None or former.is_deleted
+        if former is not None and not is_new and former.text == text:
+            return SchemaWritten(former, await self._judge_all(schema), changed=False)
+        self._refuse_conflicting_defaults(schema)
+        edit = DefinitionEdit(
+            "schema",
+            name,
+            version,
+            text,
+            "created" if is_new else action,  # type: ignore[arg-type]
+            tuple(each.scope for each in schema.applies_to),
+        )
+        commit = self._commit_of(edit, request, former)
+        if dry_run:
+            judged = await self._judge_all(schema)
+            _refuse_unmet(schema, judged.problems)
+            return SchemaWritten(_unwritten(edit, request, former), judged)
+        return await self._commit_judged(commit, schema)
+
+    async def _commit_judged(self, commit: DefinitionCommit, schema: Schema) -> SchemaWritten:
+        """Judge every pair, and commit if none has changed meanwhile; else judge those again."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + JUDGE_SECONDS
+        verdicts = _Verdicts()
+        while True:
+            judged_at = self._configurations.revision
+            await self._judge_changed(schema, verdicts)
+            _refuse_unmet(schema, verdicts.all_problems)
+            if schema.is_enforced:
+                scopes = commit.edits[0].scopes
+                commit = replace(commit, judged_at=judged_at, judged=scopes)
+            try:
+                written = await self._commit(commit)
+            except GuardMoved as moved:
+                await self._configurations.follow(moved.revision)
+            except RelatedIntentOpen:
+                await asyncio.sleep(_PAUSE_SECONDS)
+            else:
+                plain = await self._plain_secrets(schema)
+                found = Judged(len(verdicts.judged_at), verdicts.all_problems, plain)
+                return SchemaWritten(written, found)
+            if loop.time() > deadline:
+                raise DefinitionContended(schema.name)
+
+    async def _judge_all(self, schema: Schema) -> Judged:
+        verdicts = _Verdicts()
+        await self._judge_changed(schema, verdicts)
+        plain = await self._plain_secrets(schema)
+        return Judged(len(verdicts.judged_at), verdicts.all_problems, plain)
+
+    async def _judge_changed(self, schema: Schema, verdicts: _Verdicts) -> None:
+        """Judge the pairs of a schema that have changed since their own verdict."""
+        configurations = self._configurations
+        revision = configurations.revision
+
+        def covers(environment: str, service: str) -> bool:
+            return any(True for _ in schema.mounts(environment, service))
+
+        pairs = configurations.pairs(covers)
+        verdicts.problems = {pair: verdicts.problems.get(pair, ()) for pair in pairs}
+        changed = [
+            pair
+            for pair in pairs
+            if configurations.newest_change(pair) > verdicts.judged_at.get(pair, -1)
+        ]
+        for begin in range(0, len(changed), _AT_ONCE):
+            portion = changed[begin : begin + _AT_ONCE]
+            cases = [await configurations.case(pair) for pair in portion]
+            found = await self._judge.problems(
+                [(case, [(schema, at) for at in schema.mounts(*case.pair[:2])]) for case in cases]
+            )
+            for pair, problems in zip(portion, found, strict=True):
+                verdicts.problems[pair] = tuple(problems)
+                verdicts.judged_at[pair] = revision
+
+    async def _plain_secrets(self, schema: Schema) -> tuple[tuple[Pair, str], ...]:
+        """Return the keys of layers at which a plain value lies where a secret should be."""
+        if not schema.compiled.walk.has_secrets:
+            return ()
+
+        def is_reached(environment: str, service: str) -> bool:
+            return any(True for _ in schema.mounts_of_document(environment, service))
+
+        found: list[tuple[Pair, str]] = []
+        for document in self._configurations.layers(is_reached):
+            data = await self._configurations.layer(document)
+            for at in schema.mounts_of_document(*document[:2]):
+                found += [
+                    (document, key)
+                    for key in schema.compiled.walk.secret_keys(data, at)
+                    if not is_secret(node_at(data, key))
+                ]
+        return tuple(found)
+
+    def _refuse_conflicting_defaults(self, schema: Schema) -> None:
+        """Raise DefaultsContradict if another schema has a different default for a key."""
+        others = [each for each in self.catalog.schemas.values() if each.name != schema.name]
+        for at, defaults in schema.defaults.items():
+            for other in others:
+                if not _can_meet(schema, other):
+                    continue
+                for other_defaults in other.defaults.values():
+                    try:
+                        combined_defaults([(schema.name, defaults), (other.name, other_defaults)])
+                    except BadDefault as error:
+                        raise DefaultsContradict(error.key, other.name, at) from error
+
+    def _refuse_unexpected(
+        self, name: str, current: Definition | None, request: SchemaRequest
+    ) -> None:
+        version = 0 if current is None or current.is_deleted else current.version
+        if not request.expected.allows(version):
+            raise StaleSchema(name, version)
+
+    def _commit_of(
+        self, edit: DefinitionEdit, request: SchemaRequest, former: Definition | None = None
+    ) -> DefinitionCommit:
+        path = entity("schema", edit.name).key
+        before = None if former is None or former.is_deleted else f"{path}\0{former.text}"
+        after = None if not edit.text else f"{path}\0{edit.text}"
+        facts = self._fingerprints.facts(before, after)
+        return DefinitionCommit(
+            [replace(edit, facts=facts)],
+            request.actor,
+            request.comment,
+            request.request_id,
+            request.source,
+        )
+
+    async def _commit(self, commit: DefinitionCommit) -> Definition:
+        (edit,) = commit.edits
+        try:
+            (written,) = await self._store.commit(commit)
+        except DefinitionMoved as moved:
+            raise StaleSchema(edit.name, moved.version) from moved
+        await self._configurations.follow(written.revision)
+        return written
+
+
+def _compile(name: str, version: int, text: str) -> Schema:
+    return read_schema(name, version, json.loads(text))
+
+
+def _refuse_unmet(schema: Schema, problems: Sequence[Problem]) -> None:
+    if schema.is_enforced and problems:
+        raise SchemaNotMet(schema.name, problems)
+
+
+def _can_meet(one: Schema, other: Schema) -> bool:
+    """Tell whether two schemas may judge the same configuration."""
+    return any(
+        _overlap(mine.scope, theirs.scope) for mine in one.applies_to for theirs in other.applies_to
+    )
+
+
+def _overlap(one: Scope, other: Scope) -> bool:
+    return _any_overlap(one.environments, other.environments) and _any_overlap(
+        one.services, other.services
+    )
+
+
+def _any_overlap(ones: Iterable[str], others: Sequence[str]) -> bool:
+    """Tell whether some name may match patterns of both; patterns with a star are taken to."""
+    return any(one == other or "*" in one or "*" in other for one in ones for other in others)
+
+
+def _unwritten(
+    edit: DefinitionEdit, request: SchemaRequest, former: Definition | None
+) -> Definition:
+    """Return the version as it would be written now."""
+    now = datetime.now(UTC)
+    return Definition(
+        "schema",
+        edit.name,
+        edit.base + 1,
+        edit.text,
+        edit.action,
+        request.actor,
+        request.comment,
+        now,
+        former.created_at if former is not None else now,
+        0,
+    )

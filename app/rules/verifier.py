@@ -1,0 +1,164 @@
+"""Verification of every configuration after each change: what could not be refused is reported.
+
+Edits in Vault itself, writes in doubt that land late, and rollbacks may break a schema.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+import structlog
+
+from app.changes.follower import Follower
+from app.changes.model import Action, Change, Entity
+from app.errors import PilothouseError
+from app.rules.catalog import DefinitionCatalog
+from app.rules.judging.configurations import Configurations
+from app.rules.judging.judge import Judge
+from app.rules.judging.model import Pair, Problem
+from app.telemetry import SCHEMA_VIOLATIONS
+
+KIND = "violation"
+_AT_ONCE = 100  # configurations, whose rules share the time of one question
+_PAUSE_SECONDS = 1.0  # after a failure
+_log = structlog.get_logger(__name__)
+
+
+class Verifier:
+    """Judges what a change reaches, once this replica has followed it."""
+
+    def __init__(
+        self,
+        catalog: DefinitionCatalog,
+        judge: Judge,
+        configurations: Configurations,
+        follower: Follower,
+    ) -> None:
+        self.revision = 0  # everything up to here was judged
+        self._catalog = catalog
+        self._judge = judge
+        self._configurations = configurations
+        self._follower = follower
+        self._found: dict[Pair, tuple[Problem, ...]] = {}
+        self._documents: set[tuple[str, str]] = set()  # changed ones, by environment and name
+        self._all_changed = True
+        self._woken = asyncio.Event()
+        self._woken.set()
+        self._listeners: list[Callable[[Change], None]] = []
+        follower.listeners.on_change(self._note)
+        follower.listeners.on_log_replaced(self._note_all)
+
+    @property
+    def violations(self) -> Mapping[Pair, Sequence[Problem]]:
+        """What is found in each configuration that does not meet all its schemas."""
+        return self._found
+
+    def on_change(self, listener: Callable[[Change], None]) -> None:
+        """Call `listener` whenever a configuration begins or ceases to meet its schemas."""
+        self._listeners.append(listener)
+
+    async def run(self) -> None:
+        """Verify as long as the service runs; what fails is tried again."""
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            try:
+                await self.verify()
+            except PilothouseError as error:
+                _log.warning("verification_failed", reason=error.code)
+                await asyncio.sleep(_PAUSE_SECONDS)
+                self._woken.set()
+
+    async def verify(self) -> None:
+        """Judge what has changed since the last time; raises what judging raises."""
+        revision = self._configurations.revision
+        documents, everything = self._documents, self._all_changed
+        self._documents, self._all_changed = set(), False
+        try:
+            pairs = self._pairs(documents, everything=everything)
+            gone = self._found.keys() - pairs if everything else self._vanished_pairs()
+            self._record(dict.fromkeys(gone, ()), revision)
+            for begin in range(0, len(pairs), _AT_ONCE):
+                await self._verify_pairs(pairs[begin : begin + _AT_ONCE], revision)
+        except BaseException:
+            self._documents |= documents
+            self._all_changed |= everything
+            raise
+        self.revision = max(self.revision, revision)
+
+    def _note(self, change: Change) -> None:
+        match change.entity.kind:
+            case "schema":
+                self._all_changed = True
+            case "config":
+                self._documents.add((change.entity.environment, change.entity.name))
+            case _:
+                return
+        self._woken.set()
+
+    def _note_all(self) -> None:
+        self._all_changed = True
+        self._woken.set()
+
+    def _pairs(self, documents: Iterable[tuple[str, str]], *, everything: bool) -> list[Pair]:
+        if not self._catalog.has_schemas:
+            return []
+        if everything:
+            return list(self._configurations.pairs(self._is_judged))
+        return list(self._configurations.affected_pairs(documents, self._is_judged))
+
+    def _is_judged(self, environment: str, service: str) -> bool:
+        return bool(self._catalog.schemas_of(environment, service))
+
+    def _vanished_pairs(self) -> set[Pair]:
+        if not self._found:
+            return set()
+        present = set(self._configurations.pairs(self._is_judged))
+        return {pair for pair in self._found if pair.user is None and pair not in present}
+
+    async def _verify_pairs(self, pairs: Sequence[Pair], revision: int) -> None:
+        cases = [await self._configurations.case(pair) for pair in pairs]
+        found = await self._judge.problems(
+            [(case, self._catalog.schemas_of(*case.pair[:2])) for case in cases]
+        )
+        by_pair = {pair: tuple(problems) for pair, problems in zip(pairs, found, strict=True)}
+        self._record(by_pair, revision)
+
+    def _record(self, found: Mapping[Pair, tuple[Problem, ...]], revision: int) -> None:
+        for pair, problems in found.items():
+            before = self._found.get(pair, ())
+            if problems:
+                self._found[pair] = problems
+            else:
+                self._found.pop(pair, None)
+            if {each.identity for each in before} != {each.identity for each in problems}:
+                self._report(pair, before, problems, revision)
+        if found:
+            modes = Counter(
+                mode for each in self._found.values() for mode in {one.mode for one in each}
+            )
+            for mode in ("warn", "enforce"):
+                SCHEMA_VIOLATIONS.labels(mode).set(modes[mode])
+
+    def _report(
+        self,
+        pair: Pair,
+        before: Sequence[Problem],
+        problems: Sequence[Problem],
+        revision: int,
+    ) -> None:
+        action: Action = "deleted" if not problems else "updated" if before else "created"
+        name = pair.service if pair.user is None else f"{pair.service}/{pair.user}"
+        change = Change(
+            revision,
+            "",
+            Entity(KIND, pair.environment, name, f"{KIND}s/{pair.environment}/{name}"),
+            len(problems),
+            action,
+            "service",
+            "",
+            datetime.now(UTC),
+        )
+        for listener in self._listeners:
+            listener(change)

@@ -1,0 +1,462 @@
+"""Schemas over HTTP: what they refuse, warn of, seal and count."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.client import Layer, Service, fresh_name, fresh_secret, told
+from tests.servers.answer import Answer
+from tests.servers.process import wait_until
+
+SCHEMAS = "/api/v1/schemas"
+POOL: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "db": {
+            "type": "object",
+            "properties": {
+                "password": {"type": "string", "minLength": 12, "secret": True},
+                "pool": {
+                    "type": "object",
+                    "properties": {
+                        "min": {"type": "integer", "minimum": 1, "default": 1},
+                        "max": {"type": "integer", "maximum": 100, "default": 10},
+                    },
+                    "additionalProperties": False,
+                },
+            },
+        }
+    },
+    "x-rules": [
+        {
+            "id": "pool-order",
+            "rule": "!has(config.db) || config.db.pool.min <= config.db.pool.max",
+            "message": "min above max",
+        }
+    ],
+}
+
+
+class Schemas:
+    """Schemas that apply to one service only, each removed at the end."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._names: list[str] = []
+
+    def put(self, name: str, schema: Any = POOL, **members: Any) -> Answer:
+        self._names.append(name)
+        return self.service.call("PUT", f"{SCHEMAS}/{name}", {"schema": schema, **members})
+
+    def remove_all(self) -> None:
+        for name in self._names:
+            self.service.call("DELETE", f"{SCHEMAS}/{name}")
+
+
+@pytest.fixture
+def schemas(service: Service) -> Iterator[Schemas]:
+    found = Schemas(service)
+    yield found
+    found.remove_all()
+
+
+def problem(answer: Answer, code: str = "schema_violated") -> Any:
+    found = told(answer, 422)
+    assert found["code"] == code, found
+    return found
+
+
+def test_a_write_that_breaks_a_schema_is_refused_with_place_and_rule(
+    layer: Layer, schemas: Schemas
+) -> None:
+    told(schemas.put(layer.service), 201)
+
+    refused = problem(layer.patch(set={"db.pool.max": 101}))
+    [error] = refused["errors"]
+
+    assert (refused["affected"], refused["violating"]) == (1, 1)
+    assert error.pop("detail").endswith(f"breaks `maximum` by the schema '{layer.service}': 100")
+    assert error == {
+        "pointer": "#/set/db.pool.max",
+        "code": "schema_violated",
+        "environment": layer.environment,
+        "service_name": layer.service,
+        "key": "db.pool.max",
+        "keyword": "maximum",
+        "expected": 100,
+        "schema": layer.service,
+        "schema_version": 1,
+        "schema_pointer": "/properties/db/properties/pool/properties/max/maximum",
+    }
+    told(layer.get("db.pool.max"), 404)
+    told(layer.patch(set={"db.pool.max": 100}))
+
+
+def test_a_rule_between_fields_sees_defaults_and_other_layers(
+    layer: Layer, schemas: Schemas
+) -> None:
+    told(schemas.put(layer.service), 201)
+    shared = layer.at(service="_shared")
+    told(layer.patch(set={"db.pool.max": 5}))
+
+    [error] = problem(shared.patch(set={"db.pool.min": 6}))["errors"]
+    assert (error["rule"], error["service_name"]) == ("pool-order", layer.service)
+    assert (error["expected"], error["schema_pointer"]) == ("min above max", "/x-rules/0")
+
+    told(shared.patch(set={"db.pool.min": 4}))
+    problem(layer.patch(set={"db.pool.max": 3}))
+
+
+WRITES: dict[str, Callable[[Layer, Any], Answer]] = {
+    "create": lambda layer, value: layer.create("db.pool.max", value),
+    "put": lambda layer, value: layer.put("db.pool.max", value),
+    "patch": lambda layer, value: layer.patch(set={"db": {"pool": {"max": value}}}),
+    "document": lambda layer, value: layer.put_document({"db": {"pool": {"max": value}}}),
+    "import": lambda layer, value: layer.load(f"db:\n  pool:\n    max: {value}\n"),
+}
+
+
+@pytest.mark.parametrize("way", WRITES)
+def test_every_way_of_writing_is_judged(layer: Layer, schemas: Schemas, way: str) -> None:
+    told(schemas.put(layer.service), 201)
+    if way != "create":
+        told(layer.patch(set={"db.pool.max": 7}))
+
+    refused = WRITES[way](layer, 1000)
+
+    assert (refused.status, refused.json()["code"]) == (422, "schema_violated"), refused.body
+    if way != "create":
+        assert told(layer.get("db.pool.max"))["value"] == 7
+    assert WRITES[way](layer, 8).status in {200, 201}
+
+
+def test_removing_what_is_required_is_refused(layer: Layer, schemas: Schemas) -> None:
+    told(layer.patch(set={"db.host": "db1", "a": 1}))
+    told(schemas.put(layer.service, {"required": ["db"]}), 201)
+
+    [error] = problem(layer.delete("db.host"))["errors"]
+    assert (error["key"], error["keyword"], error["expected"]) == ("db", "required", "db")
+    problem(layer.put_document({"a": 1}))
+
+    assert layer.delete_document().status == 204  # then there is no configuration to judge
+
+
+def test_a_schema_that_only_warns_lets_through_and_says_so(layer: Layer, schemas: Schemas) -> None:
+    told(schemas.put(layer.service, mode="warn"), 201)
+
+    [warning] = told(layer.patch(set={"db.pool.max": 101}))["warnings"]
+
+    assert (warning["kind"], warning["key"], warning["schema"]) == (
+        "schema",
+        "db.pool.max",
+        layer.service,
+    )
+    assert warning["keyword"] == "maximum"
+
+
+def test_what_was_wrong_before_is_warned_of_and_does_not_block(
+    layer: Layer, schemas: Schemas
+) -> None:
+    told(schemas.put(layer.service, mode="warn"), 201)
+    told(layer.patch(set={"db.pool.max": 101}))
+    not_met = problem(schemas.put(layer.service, mode="enforce"), "schema_not_met")
+    assert (not_met["violating"], not_met["errors"][0]["key"]) == (1, "db.pool.max")
+
+    told(schemas.put(layer.service, {"properties": {}}, mode="warn"))
+    told(layer.patch(set={"db.pool.max": 7}))
+    told(schemas.put(layer.service, mode="enforce"))
+    back = layer.rollback_document(1)
+    assert [each["kind"] for each in told(back)["warnings"]] == ["schema"]  # never refused
+
+    written = told(layer.patch(set={"other": 1}))
+    assert [each["key"] for each in written["warnings"]] == ["db.pool.max"]
+
+
+def test_plain_values_at_secret_places_are_sealed_in_every_layer(
+    layer: Layer, schemas: Schemas
+) -> None:
+    secret, other = fresh_secret(), fresh_secret()
+    items = {"type": "array", "items": {"properties": {"key": {"writeOnly": True}}}}
+    schema = {"properties": {**POOL["properties"], "users": items}}
+    told(schemas.put(layer.service, schema), 201)
+
+    told(layer.patch(set={"db.password": secret, "users": [{"key": other, "name": "ana"}]}))
+    told(layer.at(environment="default").patch(set={"db.password": secret}))
+
+    shown = told(layer.effective())["data"]
+    assert shown["db"]["password"] == {"$secret": "masked"}
+    assert shown["users"] == [{"key": {"$secret": "masked"}, "name": "ana"}]
+    stored = layer.of.backend.stored()
+    assert secret.encode() not in stored
+    assert other.encode() not in stored
+    revealed = told(layer.get("users", reveal=True))["value"]
+    assert revealed == [{"key": other, "name": "ana"}]
+
+
+def test_new_secrets_are_judged_in_the_clear_and_never_shown(
+    layer: Layer, schemas: Schemas
+) -> None:
+    told(schemas.put(layer.service), 201)
+
+    refused = layer.patch(set={"db.password": "too-short"})
+    [error] = problem(refused)["errors"]
+    assert (error["keyword"], error["expected"]) == ("minLength", 12)
+    assert b"too-short" not in refused.body
+
+    told(layer.patch(set={"db.password": "long enough now"}))
+    told(layer.patch(set={"db.pool.max": 4}))  # a stored secret is not judged again
+
+
+def test_plain_secrets_can_be_refused_instead(layer: Layer, schemas: Schemas) -> None:
+    told(schemas.put(layer.service, plain_secret="refuse"), 201)
+
+    refused = problem(layer.patch(set={"db.password": "long enough now"}), "secret_in_plain")
+
+    assert refused["errors"][0]["pointer"] == "#/set/db.password"
+    told(layer.patch(set={"db.password": {"$secret": {"value": "long enough now"}}}))
+
+
+def test_plain_values_that_exist_are_listed_when_the_schema_is_made(
+    layer: Layer, schemas: Schemas
+) -> None:
+    told(layer.patch(set={"db.password": "it was plain all the time"}))
+
+    judged = told(schemas.put(layer.service), 201)["judged"]
+
+    assert judged["pairs"] == 1
+    assert judged["plain_secrets"] == [{**layer.names, "key": "db.password"}]
+    told(layer.patch(set={"a": 1}))  # the next write seals it
+    assert told(layer.get("db.password"))["is_encrypted"]
+
+
+def test_a_schema_is_mounted_at_the_namespace_of_a_plugin(layer: Layer, schemas: Schemas) -> None:
+    applies_to = [{"services": [layer.service], "at": "plugins.audio"}]
+    schema = {"required": ["volume"], "properties": {"volume": {"maximum": 10}}}
+    told(schemas.put(fresh_name("audio"), schema, applies_to=applies_to), 201)
+
+    told(layer.patch(set={"volume": 100}))  # an absent namespace is not judged
+    [error] = problem(layer.patch(set={"plugins.audio.volume": 11}))["errors"]
+    assert (error["key"], error["keyword"]) == ("plugins.audio.volume", "maximum")
+    [missing] = problem(layer.patch(set={"plugins.audio.other": 1}))["errors"]
+    assert missing["key"] == "plugins.audio.volume"
+
+
+def test_all_schemas_that_apply_have_to_be_met(layer: Layer, schemas: Schemas) -> None:
+    applies_to = [{"environments": [layer.environment], "services": ["*"]}]
+    told(schemas.put(layer.service), 201)
+    told(
+        schemas.put(fresh_name(), {"properties": {"a": {"type": "string"}}}, applies_to=applies_to),
+        201,
+    )
+
+    refused = problem(layer.patch(set={"a": 1, "db.pool.max": 101}))
+
+    assert {each["key"] for each in refused["errors"]} == {"a", "db.pool.max"}
+
+
+def test_one_shared_write_is_judged_in_every_environment_and_service(
+    layer: Layer, schemas: Schemas
+) -> None:
+    group = fresh_name("g")
+    names = [f"{group}-{number}" for number in range(20)]
+    for name in names:
+        told(layer.at(service=name).patch(set={"own": 1}))
+    told(layer.at(service=names[7]).patch(set={"db.pool.max": 3}))
+    applies_to = [{"environments": [layer.environment], "services": [f"{group}-*"]}]
+    told(schemas.put(group, applies_to=applies_to), 201)
+
+    refused = problem(layer.at(service="_shared").patch(set={"db.pool.min": 5}))
+
+    assert (refused["affected"], refused["violating"]) == (20, 1)
+    assert [each["service_name"] for each in refused["errors"]] == [names[7]]
+
+
+def test_a_dry_run_says_what_would_change_and_writes_nothing(
+    layer: Layer, schemas: Schemas
+) -> None:
+    told(schemas.put(layer.service), 201)
+    told(layer.patch(set={"db.pool.max": 7, "db.password": "long enough now"}))
+    shared = layer.at(service="_shared")
+    before = told(layer.of.get("/api/v1/changes", limit=1000))["items"]
+
+    would = told(
+        layer.of.call("PATCH", "/api/v1/config", {"set": {"x": 1}}, dry_run=True, **shared.names)
+    )
+    assert would["diff"] == {"added": {"x": 1}, "removed": {}, "changed": {}}
+    own = next(each for each in would["effective"] if each["service_name"] == layer.service)
+    assert own["added"] == {"x": 1}
+    body = {"set": {"db.password": "another long one"}, "unset": ["db.pool.max"]}
+    would = told(layer.of.call("PATCH", "/api/v1/config", body, dry_run=True, **layer.names))
+    mask = {"$secret": "masked"}
+    assert would["diff"]["changed"] == {"db.password": {"old": mask, "new": mask}}
+    assert would["diff"]["removed"] == {"db.pool.max": 7}
+    body = {"set": {"db.pool.max": 101}}
+    problem(layer.of.call("PATCH", "/api/v1/config", body, dry_run=True, **layer.names))
+
+    assert told(layer.of.get("/api/v1/changes", limit=1000))["items"][: len(before)] == before
+    assert told(layer.get("db.pool.max"))["value"] == 7
+
+
+def test_changes_are_validated_together(layer: Layer, schemas: Schemas) -> None:
+    told(schemas.put(layer.service), 201)
+    shared = layer.at(service="_shared")
+    changes = [
+        {"environment": layer.environment, "service_name": "_shared", "set": {"db.pool.min": 20}},
+        {**layer.names, "set": {"db.pool.max": 30}},
+    ]
+
+    assert told(layer.of.call("POST", "/api/v1/validate", {"changes": changes}))["valid"]
+    alone = told(layer.of.call("POST", "/api/v1/validate", {"changes": changes[:1]}))
+    bad = told(
+        layer.of.call(
+            "POST",
+            "/api/v1/validate",
+            {"changes": [changes[0], {**changes[1], "set": {"db.pool.max": 200}}]},
+        )
+    )
+
+    assert alone["valid"] or alone["errors"]
+    assert not bad["valid"]
+    assert bad["errors"][0]["pointer"] == "#/changes/1/set/db.pool.max"
+    told(shared.get("db.pool.min"), 404)
+
+
+def test_violations_list_what_could_not_be_refused(layer: Layer, schemas: Schemas) -> None:
+    told(schemas.put(layer.service, mode="warn"), 201)
+    told(layer.patch(set={"db.pool.max": 101}))
+
+    def listed() -> list[dict[str, Any]]:
+        found = told(layer.of.get("/api/v1/violations", **layer.names))
+        items: list[dict[str, Any]] = found["items"]
+        return items
+
+    wait_until(lambda: len(listed()) == 1, "the violation is listed")
+    assert listed()[0]["key"] == "db.pool.max"
+    told(layer.patch(set={"db.pool.max": 9}))
+    wait_until(lambda: listed() == [], "it is gone")
+
+
+def test_a_schema_has_a_history_and_can_be_rolled_back(layer: Layer, schemas: Schemas) -> None:
+    name, url = layer.service, f"{SCHEMAS}/{layer.service}"
+    told(schemas.put(name, comment="first"), 201)
+    same = told(schemas.put(name))
+    assert (same["changed"], same["version"]) == (False, 1)
+    told(schemas.put(name, {"maxProperties": 3}, comment="second"))
+
+    history = told(layer.of.get(f"{url}/history"))["items"]
+    assert [(each["version"], each["action"], each["comment"]) for each in history] == [
+        (2, "updated", "second"),
+        (1, "created", "first"),
+    ]
+    assert "schema.maxProperties" in told(layer.of.get(f"{url}/diff"))["added"]
+    assert told(layer.of.get(url, version=1))["schema"] == POOL
+
+    back = told(layer.of.call("POST", f"{url}/rollback", {"version": 1}))
+    assert (back["version"], back["schema"]) == (3, POOL)
+    assert layer.of.call("DELETE", url).status == 204
+    told(layer.of.get(url), 404)
+    assert told(schemas.put(name), 201)["version"] == 5
+
+
+def test_a_schema_is_written_only_over_the_version_that_was_read(
+    layer: Layer, schemas: Schemas
+) -> None:
+    url = f"{SCHEMAS}/{layer.service}"
+    tag = schemas.put(layer.service).headers["etag"]
+    told(schemas.put(layer.service, {"maxProperties": 3}))
+    body = {"schema": {}}
+
+    stale = layer.of.call("PUT", url, body, headers={"If-Match": tag})
+    assert (stale.status, stale.json()["code"]) == (412, "stale_schema")
+    exists = layer.of.call("PUT", url, body, headers={"If-None-Match": "*"})
+    assert exists.status in {200, 412}
+    read = layer.of.get(url)
+    assert layer.of.get(url, headers={"If-None-Match": read.headers["etag"]}).status == 304
+
+
+def test_exported_schemas_can_be_imported(layer: Layer, schemas: Schemas) -> None:
+    told(schemas.put(layer.service), 201)
+    exported = told(layer.of.get(f"{SCHEMAS}/export"))
+    own = {layer.service: exported["schemas"][layer.service]}
+    assert layer.of.call("DELETE", f"{SCHEMAS}/{layer.service}").status == 204
+
+    document = {"format": exported["format"], "schemas": own}
+    tried = told(layer.of.call("POST", f"{SCHEMAS}/import", document, dry_run=True))
+    imported = told(layer.of.call("POST", f"{SCHEMAS}/import", document))
+
+    assert [each["status"] for each in tried["schemas"]] == ["created"]
+    assert imported["schemas"] == [
+        {"name": layer.service, "status": "created", "version": 3, "error": None}
+    ]
+    assert told(layer.of.get(f"{SCHEMAS}/{layer.service}"))["schema"] == POOL
+
+
+BAD: dict[str, tuple[Any, str, str]] = {
+    "not a type": ({"type": "strin"}, "bad_schema", "#/schema/type"),
+    "foreign reference": ({"$ref": "http://127.0.0.1:1/x"}, "bad_schema", "#/schema/$ref"),
+    "look-around": (
+        {"properties": {"a": {"pattern": "(?=a)"}}},
+        "bad_schema",
+        "#/schema/properties/a/pattern",
+    ),
+    "rule that does not compile": (
+        {"x-rules": [{"id": "a", "rule": "config..x"}]},
+        "bad_rule",
+        "#/schema/x-rules/0/rule",
+    ),
+    "rule about nothing known": (
+        {"x-rules": [{"id": "a", "rule": "unknown > 1"}]},
+        "bad_rule",
+        "#/schema/x-rules/0/rule",
+    ),
+    "default at a secret": (
+        {"properties": {"a": {"secret": True, "default": "x"}}},
+        "bad_schema",
+        "#/schema",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_schema_that_cannot_be_used_is_refused(layer: Layer, schemas: Schemas, case: str) -> None:
+    schema, code, pointer = BAD[case]
+
+    refused = problem(schemas.put(layer.service, schema), code)
+
+    assert refused["errors"][0]["pointer"] == pointer
+    told(layer.of.get(f"{SCHEMAS}/{layer.service}"), 404)
+
+
+def test_two_defaults_for_one_key_contradict(layer: Layer, schemas: Schemas) -> None:
+    told(schemas.put(layer.service, {"properties": {"a": {"default": 1}}}), 201)
+    applies_to = [{"services": [layer.service]}]
+    other = {"properties": {"a": {"default": 2}}}
+
+    refused = problem(schemas.put(fresh_name(), other, applies_to=applies_to), "default_conflict")
+
+    assert (refused["key"], refused["other"]) == ("a", layer.service)
+
+
+def test_a_rule_without_an_answer_refuses_the_write(layer: Layer, schemas: Schemas) -> None:
+    rule = {"id": "host", "rule": "config.db.host.startsWith('db')"}
+    told(schemas.put(layer.service, {"x-rules": [rule]}), 201)
+
+    refused = problem(layer.patch(set={"a": 1}), "rule_undecided")
+
+    assert refused["errors"][0]["rule"] == "host"
+    told(layer.patch(set={"db.host": "db1"}))
+
+
+def test_the_changes_of_a_schema_are_in_the_log_and_the_audit(
+    layer: Layer, schemas: Schemas
+) -> None:
+    written = schemas.put(layer.service, comment="why")
+    told(written, 201)
+
+    [change] = told(layer.of.get("/api/v1/changes", kind="schema", entity=layer.service))["items"]
+    [row] = layer.of.backend.audit(written.headers["x-request-id"])
+
+    assert (change["action"], change["environment"], change["version"]) == ("created", "default", 1)
+    assert (row["kind"], row["name"], row["action"]) == ("schema", layer.service, "created")
+    assert row["facts"]["after"]
