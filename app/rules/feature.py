@@ -41,7 +41,7 @@ def build_rules(base: Foundation, store: DefinitionStore) -> Rules:
 
 @dataclass(frozen=True, slots=True)
 class Schemas:
-    """What stands above the configurations: their schemas' use cases and their verification."""
+    """What is built on the configurations: the use cases of schemas, and the verification."""
 
     verifier: Verifier
     feature: Feature

@@ -10,6 +10,8 @@ TAGS: dict[str, str] = {
     "layers (global, environment, service, user) merge to, with the layer it comes from.",
     "configurations by document": "Read and write whole layers of a service, not merged, "
     "with their history, differences and rollback.",
+    "schemas": "What effective configurations have to meet: JSON Schemas, secret places, defaults "
+    "and rules between fields. Writes are judged by them, and can be judged before.",
     "import and export": "Configuration files in YAML, JSON, Java properties and dotenv.",
     "feature flags": "Define flags, evaluate them one by one, in batches or explained, and "
     "read how often they are used. `flag-set` is for clients that evaluate locally.",

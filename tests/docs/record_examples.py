@@ -98,6 +98,46 @@ def _documents() -> Iterator[Call]:
     yield Call(f"DELETE {one}", where)
 
 
+def _schemas() -> Iterator[Call]:
+    many, one = "/api/v1/schemas", "/api/v1/schemas/{name}"
+    schema = {
+        "type": "object",
+        "properties": {
+            "pool": {
+                "type": "object",
+                "properties": {
+                    "min": {"type": "integer", "minimum": 1, "default": 1},
+                    "max": {"type": "integer", "maximum": 100, "default": 10},
+                },
+            },
+            "password": {"type": "string", "minLength": 12, "secret": True},
+        },
+        "x-rules": [
+            {
+                "id": "pool-order",
+                "rule": "config.pool.min <= config.pool.max",
+                "message": "the minimum is above the maximum",
+            }
+        ],
+    }
+    body = {"mode": "warn", "schema": schema, "comment": "first rules"}
+    yield Call(f"PUT {one}", f"{many}/billing", body)
+    yield Call(f"PUT {one}", f"{many}/billing", {**body, "mode": "enforce"})
+    yield Call(f"GET {one}", f"{many}/billing")
+    yield Call(f"GET {many}", many)
+    yield Call(f"GET {many}/for", f"{many}/for?{BILLING}")
+    yield Call(f"GET {one}/history", f"{many}/billing/history")
+    yield Call(f"GET {one}/diff", f"{many}/billing/diff")
+    change = {"environment": "production", "service_name": "billing", "set": {"pool.max": 101}}
+    yield Call("POST /api/v1/validate", "/api/v1/validate", {"changes": [change]})
+    yield Call("GET /api/v1/violations", "/api/v1/violations")
+    yield Call(f"GET {many}/export", f"{many}/export")
+    document = {"schemas": {"orders": {"schema": {"properties": {"workers": {"minimum": 1}}}}}}
+    yield Call(f"POST {many}/import", f"{many}/import?dry_run=true", document)
+    yield Call(f"POST {one}/rollback", f"{many}/billing/rollback", {"version": 1})
+    yield Call(f"DELETE {one}", f"{many}/billing")
+
+
 def _flags() -> Iterator[Call]:
     many, one = "/api/v1/feature-flags", "/api/v1/feature-flags/{name}"
     checkout = f"{many}/new-checkout?environment=production"
@@ -220,7 +260,7 @@ def _operators() -> Iterator[Call]:
 
 def calls() -> Iterator[Call]:
     """Yield the requests in the order in which they work."""
-    for part in (_keys, _documents, _flags, _instances, _operators):
+    for part in (_keys, _documents, _schemas, _flags, _instances, _operators):
         yield from part()
 
 

@@ -286,7 +286,7 @@ def test_a_dry_run_says_what_would_change_and_writes_nothing(
     assert would["diff"] == {"added": {"x": 1}, "removed": {}, "changed": {}}
     own = next(each for each in would["effective"] if each["service_name"] == layer.service)
     assert own["added"] == {"x": 1}
-    body = {"set": {"db.password": "another long one"}, "unset": ["db.pool.max"]}
+    body: dict[str, Any] = {"set": {"db.password": "another long one"}, "unset": ["db.pool.max"]}
     would = told(layer.of.call("PATCH", "/api/v1/config", body, dry_run=True, **layer.names))
     mask = {"$secret": "masked"}
     assert would["diff"]["changed"] == {"db.password": {"old": mask, "new": mask}}

@@ -53,7 +53,7 @@ class PreviewOut(SourceOut):
     dry_run: bool = True
     version: int = Field(description="Of the layer before the write; 0: it does not exist.")
     changed: bool
-    diff: DiffOut
+    diff: DiffOut = Field(description="What changes in the layer.")
     effective: list[EffectiveDiffOut] = Field(
         description="The first 100 configurations that change and that the caller may read."
     )
@@ -102,13 +102,13 @@ class ValidationErrorOut(BaseModel, extra="allow"):
 
 
 class ValidationOut(BaseModel):
-    valid: bool
+    valid: bool = Field(description="Whether all changes could be written now.")
     errors: list[ValidationErrorOut] = Field(
         description="The first 100 of configurations that the caller may read."
     )
     warnings: Warnings
     affected: int = Field(description="Configurations that were judged.")
-    violating: int
+    violating: int = Field(description="Those that would not meet an enforced schema.")
     hidden: int = Field(description="Violating configurations that the caller may not read.")
 
     @classmethod

@@ -8,7 +8,7 @@ from app.configs.model import BASE, KIND, SHARED, DocumentId
 from app.rules.judging.model import Pair
 
 IsJudged = Callable[[str, str], bool]
-"""Tells whether anything judges an environment and a service."""
+"""Returns whether anything judges an environment and a service."""
 
 
 def documents_in(follower: Follower) -> Iterator[DocumentId]:

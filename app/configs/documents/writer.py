@@ -64,7 +64,7 @@ class DocumentWriter:
     ) -> None:
         """Answer every write within `seconds`, whatever it waits for.
 
-        `judge` judges writes by schemas; without it there are none.
+        `judge` judges writes by schemas; without it no write is judged.
         """
         self.credential_policy = credential_policy
         self.repeats = RepeatedWrites(intents, cipher, reader, credential_policy)

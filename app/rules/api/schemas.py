@@ -26,6 +26,11 @@ Patterns = Annotated[
 ]
 Comment = Annotated[str, Field(max_length=1000)]
 EXPORT_FORMAT: Literal["pilothouse-schemas-1"] = "pilothouse-schemas-1"
+_MODE = Field(description="`enforce` refuses writes that break the schema, `warn` warns.")
+_PLAIN_SECRET = Field(description="What is done with plain values at secret places.")
+_STORED_SCHEMA = Field(
+    alias="schema", serialization_alias="schema", description="The JSON Schema, as it was sent."
+)
 _SCHEMA = Field(
     description="A JSON Schema of draft 2020-12 or draft-07. `secret: true` or `writeOnly: true` "
     "marks secret places, `x-rules` at the root has rules between fields, in CEL."
@@ -47,15 +52,11 @@ class ApplicationIn(RequestBody):
 
 
 class SchemaIn(RequestBody):
-    mode: Mode = Field(
-        "enforce", description="`enforce` refuses writes that break the schema, `warn` warns."
-    )
+    mode: Mode = Field("enforce", description=_MODE.description)
     applies_to: Annotated[list[ApplicationIn], Field(min_length=1, max_length=20)] | None = Field(
         None, description="Default: the service of the schema's name, in every environment."
     )
-    plain_secret: PlainSecret = Field(
-        "seal", description="What is done with plain values at secret places."
-    )
+    plain_secret: PlainSecret = Field("seal", description=_PLAIN_SECRET.description)
     description: Comment = ""
     comment: Comment = Field("", description="Reason for the change; kept in the history.")
     json_schema: dict[str, Any] | bool = Field(alias="schema", description=_SCHEMA.description)
@@ -68,7 +69,9 @@ class SchemaIn(RequestBody):
 
 class SchemasIn(RequestBody):
     format: Literal["pilothouse-schemas-1"] = EXPORT_FORMAT
-    schemas: Annotated[dict[str, SchemaIn], Field(max_length=1000)]
+    schemas: Annotated[
+        dict[str, SchemaIn], Field(max_length=1000, description="The bodies by name.")
+    ]
     comment: Comment = ""
 
 
@@ -84,8 +87,10 @@ class ProblemOut(BaseModel):
     service_name: str
     user: str | None = None
     key: str
-    schema_name: str = Field(alias="schema", serialization_alias="schema")
-    schema_version: int
+    schema_name: str = Field(
+        alias="schema", serialization_alias="schema", description="Name of the schema."
+    )
+    schema_version: int = Field(description="The version of the schema.")
     schema_pointer: str = Field(description="The place in the schema, as a JSON pointer.")
     keyword: str | None = Field(None, description="The keyword of JSON Schema that is broken.")
     rule: str | None = Field(None, description="The id of the rule between fields.")
@@ -109,7 +114,7 @@ class JudgedOut(BaseModel):
     """What the schema finds in configurations that exist."""
 
     pairs: int = Field(description="Configurations, of one environment and service each.")
-    violating: int
+    violating: int = Field(description="Those that do not meet the schema.")
     problems: list[ProblemOut] = Field(description="The first 100 that the caller may read.")
     plain_secrets: list[PlainSecretOut] = Field(description="The first 100 of them.")
 
@@ -131,11 +136,11 @@ class JudgedOut(BaseModel):
 class SchemaOut(BaseModel):
     name: Annotated[str, Field(json_schema_extra=NAME)]
     version: int
-    mode: Mode
-    applies_to: list[dict[str, Any]]
-    plain_secret: PlainSecret
+    mode: Mode = _MODE
+    applies_to: list[dict[str, Any]] = Field(description="Where the schema judges.")
+    plain_secret: PlainSecret = _PLAIN_SECRET
     description: str
-    json_schema: dict[str, Any] | bool = Field(alias="schema", serialization_alias="schema")
+    json_schema: dict[str, Any] | bool = _STORED_SCHEMA
     created_at: datetime
     updated_at: datetime
     updated_by: str
@@ -161,7 +166,7 @@ class SchemaOut(BaseModel):
 class SchemaWrittenOut(SchemaOut):
     changed: bool = Field(description="False: the schema said the same already.")
     dry_run: bool = False
-    judged: JudgedOut
+    judged: JudgedOut = Field(description="What the schema finds in what exists.")
 
     @classmethod
     def of_written(
@@ -182,10 +187,10 @@ class AppliedSchemaOut(BaseModel):
 
     name: str
     version: int
-    mode: Mode
+    mode: Mode = _MODE
     at: str = Field(description="The key below which it is mounted.")
-    plain_secret: PlainSecret
-    json_schema: dict[str, Any] | bool = Field(alias="schema", serialization_alias="schema")
+    plain_secret: PlainSecret = _PLAIN_SECRET
+    json_schema: dict[str, Any] | bool = _STORED_SCHEMA
 
 
 class AppliedSchemasOut(BaseModel):
@@ -243,7 +248,7 @@ class SchemasOut(BaseModel):
     """All schemas, as `POST /api/v1/schemas/import` takes them."""
 
     format: Literal["pilothouse-schemas-1"] = EXPORT_FORMAT
-    schemas: dict[str, dict[str, Any]]
+    schemas: dict[str, dict[str, Any]] = Field(description="The bodies of the schemas by name.")
 
 
 class FailureOut(BaseModel):
@@ -260,7 +265,7 @@ class ImportedSchemaOut(BaseModel):
 
 class SchemasImportedOut(BaseModel):
     dry_run: bool
-    schemas: list[ImportedSchemaOut]
+    schemas: list[ImportedSchemaOut] = Field(description="The result of each schema.")
 
 
 class ViolationsOut(BaseModel):

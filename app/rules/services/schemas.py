@@ -197,7 +197,7 @@ class SchemaService:
         return await self._commit_judged(commit, schema)
 
     async def _commit_judged(self, commit: DefinitionCommit, schema: Schema) -> SchemaWritten:
-        """Judge every pair, and commit if none has changed meanwhile; else judge those again."""
+        """Judge every pair, and commit unless one has changed; then judge those again."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + JUDGE_SECONDS
         verdicts = _Verdicts()
