@@ -44,6 +44,8 @@ def test_pages_followed_in_order_on_one_service_answer_what_they_show(
     service: ServiceProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    for file in ("env.template", "env.schema.json"):  # a reader has the repository before them
+        (tmp_path / file).write_bytes((ROOT / file).read_bytes())
     for variable in ("CONFIG_DIR", "APP_DB_PASSWORD_FILE"):
         monkeypatch.setenv(variable, "")  # so that what a page sets is taken back
         monkeypatch.delenv(variable)

@@ -365,7 +365,7 @@ def test_a_schema_is_written_only_over_the_version_that_was_read(
     url = f"{SCHEMAS}/{layer.service}"
     tag = schemas.put(layer.service).headers["etag"]
     told(schemas.put(layer.service, {"maxProperties": 3}))
-    body = {"schema": {}}
+    body: dict[str, Any] = {"schema": {}}
 
     stale = layer.of.call("PUT", url, body, headers={"If-Match": tag})
     assert (stale.status, stale.json()["code"]) == (412, "stale_schema")
