@@ -369,8 +369,6 @@ def test_a_schema_is_written_only_over_the_version_that_was_read(
 
     stale = layer.of.call("PUT", url, body, headers={"If-Match": tag})
     assert (stale.status, stale.json()["code"]) == (412, "stale_schema")
-    exists = layer.of.call("PUT", url, body, headers={"If-None-Match": "*"})
-    assert exists.status in {200, 412}
     read = layer.of.get(url)
     assert layer.of.get(url, headers={"If-None-Match": read.headers["etag"]}).status == 304
 
@@ -393,7 +391,7 @@ def test_exported_schemas_can_be_imported(layer: Layer, schemas: Schemas) -> Non
 
 
 BAD: dict[str, tuple[Any, str, str]] = {
-    "not a type": ({"type": "strin"}, "bad_schema", "#/schema/type"),
+    "not a type": ({"type": "text"}, "bad_schema", "#/schema/type"),
     "foreign reference": ({"$ref": "http://127.0.0.1:1/x"}, "bad_schema", "#/schema/$ref"),
     "look-around": (
         {"properties": {"a": {"pattern": "(?=a)"}}},
