@@ -58,7 +58,7 @@ def build_configs(base: Foundation, rules: Rules, store: ConfigStore, cipher: Ci
         settings.cache_memory_bytes // 4,
         tells_source=settings.pilothouse_mode == "development",
     )
-    keys = KeyService(reader, layers)
+    keys = KeyService(reader, layers, rules.catalog)
     previews = PreviewService(writer.drafter, judge)
     reconciler = Reconciler(store, base.changes.intents, writer.advancer)
     scanner = Scanner(store, reader, writer)

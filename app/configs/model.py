@@ -48,6 +48,21 @@ class DocumentId:
 
 
 @dataclass(frozen=True, slots=True)
+class DefaultsLayer(DocumentId):
+    """Layer 0 of an effective configuration: the defaults of one schema. No document has it."""
+
+    schema: str = ""
+    version: int = 0
+
+    @property
+    def path(self) -> str:
+        return f"schemas/{self.schema}"
+
+    def __str__(self) -> str:
+        return f"the defaults of the schema {self.schema}"
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """A key whose plain value is a credential by a rule; `allowed` says why it may be one."""
 

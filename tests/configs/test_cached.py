@@ -36,6 +36,8 @@ from app.configs.services.documents import DocumentService
 from app.configs.services.keys import KeyService
 from app.configs.services.reveal import RevealService
 from app.configs.store.embedded import EmbeddedCipher, EmbeddedConfigStore
+from app.rules.catalog import DefinitionCatalog
+from app.rules.definitions.embedded import EmbeddedDefinitionStore
 from app.sqlite.state import SQLiteState
 from pilothouse_core.layers import merge
 from pilothouse_core.trees import leaves
@@ -292,7 +294,9 @@ class Installation:
             max_versions=50,
             fingerprints=Fingerprints(bytes(32)),
         )
-        keys = KeyService(reader, EffectiveReader(reader, memory_bytes=memory_bytes))
+        layers = EffectiveReader(reader, memory_bytes=memory_bytes)
+        catalog = DefinitionCatalog(EmbeddedDefinitionStore(self.state, log.wake))
+        keys = KeyService(reader, layers, catalog)
         reveals = RevealService(keys, cipher, log)
         await follower.start()
         documents = DocumentService(reader, log)

@@ -151,8 +151,8 @@ MEANINGS = {
     "placeholder_cycle": "Placeholders refer to each other; `keys` lists the cycle.",
     "placeholder_limit": "Placeholders nest too deeply, or would expand to too large a value.",
     "contradictory_options": (
-        "`resolve_placeholders` and `relaxed_names` apply to the merged current layers: they "
-        "cannot be combined with `resolve=false` or `version`."
+        "`resolve_placeholders`, `relaxed_names` and `defaults` apply to the merged current "
+        "layers: they cannot be combined with `resolve=false` or `version`."
     ),
     "key_conflict": "A key cannot hold a value and be the section of another key at once.",
     "key_exists": "The key to be created exists in this layer already.",

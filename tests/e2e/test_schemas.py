@@ -272,6 +272,43 @@ def test_one_shared_write_is_judged_in_every_environment_and_service(
     assert [each["service_name"] for each in refused["errors"]] == [names[7]]
 
 
+def test_defaults_are_a_layer_below_all_others_on_request(layer: Layer, schemas: Schemas) -> None:
+    told(layer.patch(set={"db.pool.max": 5}))
+    told(schemas.put(layer.service), 201)
+
+    plain, whole = layer.effective(), layer.effective(defaults=True)
+    shown = told(whole)
+    own = {"environment": layer.environment, "service_name": layer.service, "user": None}
+    by_schema = {"schema": layer.service, "version": 1}
+
+    assert told(plain)["data"] == {"db": {"pool": {"max": 5}}}
+    assert shown["data"] == {"db": {"pool": {"min": 1, "max": 5}}}
+    assert shown["sources"] == {"db.pool.min": by_schema, "db.pool.max": own}
+    assert shown["layers"] == [by_schema, {**own, "version": 1}]
+    read = told(layer.get("db.pool.min", defaults=True))
+    assert (read["value"], read["source"]) == (1, by_schema)
+    told(layer.get("db.pool.min"), 404)
+    refused = layer.get("db.pool.min", defaults=True, resolve=False)
+    assert told(refused, 422)["code"] == "contradictory_options"
+
+
+def test_the_tag_of_defaults_changes_with_the_schema_and_no_other_tag_does(
+    layer: Layer, schemas: Schemas
+) -> None:
+    told(layer.patch(set={"a": 1}))
+    told(schemas.put(layer.service, {"properties": {"b": {"default": 1}}}), 201)
+    plain, whole = (layer.effective(defaults=asked).headers["etag"] for asked in (False, True))
+
+    told(schemas.put(layer.service, {"properties": {"b": {"default": 2}}}))
+    told(schemas.put(fresh_name(), {"properties": {"b": {"default": 3}}}), 201)
+
+    assert layer.effective(headers={"If-None-Match": plain}).status == 304
+    changed = layer.effective(headers={"If-None-Match": whole}, defaults=True)
+    assert told(changed)["data"] == {"a": 1, "b": 2}
+    again = changed.headers["etag"]
+    assert layer.effective(headers={"If-None-Match": again}, defaults=True).status == 304
+
+
 def test_a_dry_run_says_what_would_change_and_writes_nothing(
     layer: Layer, schemas: Schemas
 ) -> None:

@@ -70,8 +70,11 @@ async def _read_options(
             description="Treat `first-name`, `firstName` and `first_name` as one name, like Spring."
         ),
     ] = False,
+    defaults: Annotated[
+        bool, Query(description="Add the defaults of schemas, below all layers.")
+    ] = False,
 ) -> ReadOptions:
-    return ReadOptions(resolve_placeholders, relaxed_names)
+    return ReadOptions(resolve_placeholders, relaxed_names, defaults)
 
 
 Writer = Annotated[DocumentWriter, from_state("writer")]

@@ -373,7 +373,7 @@ async def get(
     def tag() -> str:
         if not resolve:
             return keys.layer_tag(document, fingerprints=with_secrets)
-        return keys.tag(document, options.form_of(), fingerprints=with_secrets)
+        return keys.tag(document, fingerprints=with_secrets, options=options)
 
     if version is None and not reveal:
         await hold_until_changed(tag, known, wait, follower, fresh, caller.require_still_valid)
@@ -557,7 +557,7 @@ async def effective(
     with_secrets = sees_fingerprints(caller, document)
 
     def tag_now() -> str:
-        return keys.tag(document, options.form_of(form), fingerprints=with_secrets)
+        return keys.tag(document, form, fingerprints=with_secrets, options=options)
 
     await hold_until_changed(tag_now, known, wait, follower, fresh, caller.require_still_valid)
     revision = await wait_until_followed(follower, lambda: keys.newest(document))

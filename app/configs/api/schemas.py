@@ -12,7 +12,7 @@ from app.changes.model import Action, Change, Pointer
 from app.configs.documents.attempt import Notice
 from app.configs.documents.effective import Effective
 from app.configs.errors import MOST_FOUND
-from app.configs.model import BASE, SHARED, DocumentId, Finding, document_id
+from app.configs.model import BASE, SHARED, DefaultsLayer, DocumentId, Finding, document_id
 from app.configs.services.answers import KeyAnswer, UsedPlaceholder
 from app.configs.services.documents import VisibleVersion
 from app.configs.services.key_history import KeyChange
@@ -94,6 +94,26 @@ class SourceOut(BaseModel):
         )
 
 
+class DefaultSourceOut(BaseModel):
+    """Layer 0: a default of a schema."""
+
+    schema_name: str = Field(
+        alias="schema", serialization_alias="schema", description="Name of the schema."
+    )
+    version: int = Field(description="The version of the schema.")
+
+    @classmethod
+    def of(cls, layer: DefaultsLayer) -> "DefaultSourceOut":
+        return cls.model_validate({"schema": layer.schema, "version": layer.version})
+
+
+def source_out(layer: DocumentId) -> SourceOut | DefaultSourceOut:
+    """Return a layer as the source of a value."""
+    if isinstance(layer, DefaultsLayer):
+        return DefaultSourceOut.of(layer)
+    return SourceOut.of(layer)
+
+
 class WarningOut(BaseModel):
     """What was written although a rule speaks against it."""
 
@@ -157,11 +177,11 @@ class PlaceholderOut(BaseModel):
         "`unresolved`: nothing, the placeholder is unchanged."
     )
     key: str | None = Field(None, description="The key whose value was used.")
-    source: SourceOut | None = Field(None, description="The layer of that key.")
+    source: SourceOut | DefaultSourceOut | None = Field(None, description="The layer of that key.")
 
     @classmethod
     def of(cls, used: UsedPlaceholder) -> "PlaceholderOut":
-        source = None if used.source is None else SourceOut.of(used.source)
+        source = None if used.source is None else source_out(used.source)
         return cls(name=used.name, outcome=used.outcome, key=used.key, source=source)
 
 
@@ -171,7 +191,9 @@ class KeyOut(BaseModel):
     environment: str
     service_name: str
     user: str | None = None
-    source: SourceOut = Field(description="The layer the value comes from.")
+    source: SourceOut | DefaultSourceOut = Field(
+        description="The layer the value comes from; with `defaults`, it may be a schema."
+    )
     version: int = Field(description="The source's version in which this key last changed.")
     is_encrypted: bool
     children: bool = Field(
@@ -189,7 +211,7 @@ class KeyOut(BaseModel):
             environment=answer.addressed.environment,
             service_name=answer.addressed.service,
             user=answer.addressed.user,
-            source=SourceOut.of(answer.source),
+            source=source_out(answer.source),
             version=answer.version,
             is_encrypted=answer.is_encrypted,
             children=answer.has_children,
@@ -251,13 +273,23 @@ class LayerOut(SourceOut):
     version: int
 
 
+def _layer_out(layer: DocumentId, version: int) -> LayerOut | DefaultSourceOut:
+    if isinstance(layer, DefaultsLayer):
+        return DefaultSourceOut.of(layer)
+    return LayerOut(**SourceOut.of(layer).model_dump(), version=version)
+
+
 class EffectiveOut(BaseModel):
     environment: str
     service_name: str
     user: str | None = None
     data: dict[str, Any]
-    sources: dict[str, SourceOut] = Field(description="The layer of each value, by key.")
-    layers: list[LayerOut] = Field(description="The merged layers, lowest first.")
+    sources: dict[str, SourceOut | DefaultSourceOut] = Field(
+        description="The layer of each value, by key."
+    )
+    layers: list[LayerOut | DefaultSourceOut] = Field(
+        description="The merged layers, lowest first."
+    )
     revision: int = Field(description="Revision of the newest contributing change.")
 
     @classmethod
@@ -267,11 +299,8 @@ class EffectiveOut(BaseModel):
             service_name=effective.addressed.service,
             user=effective.addressed.user,
             data=data,
-            sources={key: SourceOut.of(layer) for key, layer in effective.merged.sources.items()},
-            layers=[
-                LayerOut(**SourceOut.of(layer).model_dump(), version=version)
-                for layer, version in effective.layers
-            ],
+            sources={key: source_out(layer) for key, layer in effective.merged.sources.items()},
+            layers=[_layer_out(layer, version) for layer, version in effective.layers],
             revision=effective.revision,
         )
 

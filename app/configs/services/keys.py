@@ -9,7 +9,7 @@ from app.configs.documents.effective import Effective, EffectiveReader
 from app.configs.documents.members import checked_key
 from app.configs.documents.reader import DocumentReader
 from app.configs.errors import KeyNotFound
-from app.configs.model import Body, DocumentId, layers_of
+from app.configs.model import Body, DefaultsLayer, DocumentId, layers_of
 from app.configs.secrets import (
     mask_history,
 )
@@ -21,6 +21,7 @@ from app.configs.services.answers import (
     tag_of,
     with_values,
 )
+from app.configs.services.defaults import defaults_layers, with_defaults
 from app.configs.services.read_options import (
     AS_STORED,
     ReadOptions,
@@ -29,10 +30,12 @@ from app.configs.services.read_options import (
     resolve_values,
     with_placeholders,
 )
+from app.rules.catalog import DefinitionCatalog, Mounted
 from app.workers import LARGE_TEXT, Slices, in_slices, run_apart
 from pilothouse_core.keys import is_below
 from pilothouse_core.placeholders import Resolution, RevealedSecret
 from pilothouse_core.trees import (
+    Tree,
     contains_key,
     leaves,
 )
@@ -44,6 +47,7 @@ _ALL = 2**31
 class KeyService:
     reader: DocumentReader
     layers: EffectiveReader
+    catalog: DefinitionCatalog
 
     def tag(
         self,
@@ -52,15 +56,32 @@ class KeyService:
         own: int | None = None,
         *,
         fingerprints: bool = False,
+        options: ReadOptions = AS_STORED,
     ) -> str:
-        """Tag the effective configuration; `own` overrides the addressed layer's version."""
+        """Tag the effective configuration; `own` overrides the addressed layer's version.
+
+        Raises DefinitionsUnavailable if the options need schemas that have not been read yet.
+        """
         found = ((layer, self.reader.pointer(layer)) for layer in layers_of(document))
         pairs = [
             (layer, pointer.version) for layer, pointer in found if pointer and not pointer.deleted
         ]
         if own is not None:
             pairs = [(layer, own if layer == document else version) for layer, version in pairs]
-        return tag_of(document, pairs, form, fingerprints=fingerprints)
+        defaults = self._defaults(document, options)
+        versions = [(layer, layer.version) for layer, _ in defaults]
+        tagged = [*versions, *pairs]
+        return tag_of(document, tagged, options.form_of(form), fingerprints=fingerprints)
+
+    def _defaults(
+        self, document: DocumentId, options: ReadOptions
+    ) -> Sequence[tuple[DefaultsLayer, Tree]]:
+        if not options.defaults:
+            return ()
+        return defaults_layers(document, self._mounted_schemas(document))
+
+    def _mounted_schemas(self, document: DocumentId) -> Sequence[Mounted]:
+        return self.catalog.schemas_of(document.environment, document.service)
 
     def layer_tag(self, document: DocumentId, *, fingerprints: bool = False) -> str:
         pointer = self.reader.pointer(document)
@@ -75,6 +96,9 @@ class KeyService:
         self, document: DocumentId, *, with_secrets: bool = False, options: ReadOptions = AS_STORED
     ) -> Effective:
         found = await self.layers.effective(document, with_secrets=with_secrets)
+        if options.defaults:
+            mounted = self._mounted_schemas(document)
+            found = await run_apart(found.size > LARGE_TEXT, with_defaults, found, mounted)
         if options.relaxed_names and found.layers:
             found = await run_apart(found.size > LARGE_TEXT, relax_names, found)
         return found
@@ -94,7 +118,7 @@ class KeyService:
         """
         key = checked_key(key)
         if resolve:
-            tag = self.tag(document, options.form_of(), fingerprints=with_secrets)
+            tag = self.tag(document, fingerprints=with_secrets, options=options)
             effective = await self.effective(document, with_secrets=with_secrets, options=options)
             answer = in_effective(effective, key_in(effective, key, options), tag)
             if not options.resolve_placeholders:

@@ -18,24 +18,32 @@ class ReadOptions:
     """`resolve_placeholders`: `${name}` is replaced by the value of that key.
 
     `relaxed_names`: names that differ in case, dashes and underscores only are the same.
+    `defaults`: the defaults of schemas are a layer below all others.
     """
 
     resolve_placeholders: bool = False
     relaxed_names: bool = False
+    defaults: bool = False
 
     def __bool__(self) -> bool:
-        return self.resolve_placeholders or self.relaxed_names
+        return self.resolve_placeholders or self.relaxed_names or self.defaults
 
     def form_of(self, form: str = "json") -> str:
         """Return the part of an entity tag that depends on the options."""
-        parts = (form, "resolved" * self.resolve_placeholders, "relaxed" * self.relaxed_names)
+        parts = (
+            form,
+            "resolved" * self.resolve_placeholders,
+            "relaxed" * self.relaxed_names,
+            "defaults" * self.defaults,
+        )
         return "-".join(filter(None, parts))
 
     def demand_all_layers(self, *, resolve: bool, version: int | None) -> None:
         """Raise ContradictoryOptions if only one layer is asked for."""
         if self and (not resolve or version is not None):
             raise ContradictoryOptions(
-                "resolve_placeholders and relaxed_names concern all layers, as they are now"
+                "resolve_placeholders, relaxed_names and defaults concern all layers, as they are "
+                "now"
             )
 
 
