@@ -9,7 +9,7 @@ from app.configs.documents.effective import Effective, EffectiveReader
 from app.configs.documents.members import checked_key
 from app.configs.documents.reader import DocumentReader
 from app.configs.errors import KeyNotFound
-from app.configs.model import Body, DefaultsLayer, DocumentId, layers_of
+from app.configs.model import Body, DocumentId, layers_of
 from app.configs.secrets import (
     mask_history,
 )
@@ -30,12 +30,11 @@ from app.configs.services.read_options import (
     resolve_values,
     with_placeholders,
 )
-from app.rules.catalog import DefinitionCatalog, Mounted
+from app.rules.catalog import DefinitionCatalog
 from app.workers import LARGE_TEXT, Slices, in_slices, run_apart
 from pilothouse_core.keys import is_below
 from pilothouse_core.placeholders import Resolution, RevealedSecret
 from pilothouse_core.trees import (
-    Tree,
     contains_key,
     leaves,
 )
@@ -68,20 +67,11 @@ class KeyService:
         ]
         if own is not None:
             pairs = [(layer, own if layer == document else version) for layer, version in pairs]
-        defaults = self._defaults(document, options)
-        versions = [(layer, layer.version) for layer, _ in defaults]
-        tagged = [*versions, *pairs]
-        return tag_of(document, tagged, options.form_of(form), fingerprints=fingerprints)
-
-    def _defaults(
-        self, document: DocumentId, options: ReadOptions
-    ) -> Sequence[tuple[DefaultsLayer, Tree]]:
-        if not options.defaults:
-            return ()
-        return defaults_layers(document, self._mounted_schemas(document))
-
-    def _mounted_schemas(self, document: DocumentId) -> Sequence[Mounted]:
-        return self.catalog.schemas_of(document.environment, document.service)
+        if options.defaults:
+            mounted = self.catalog.schemas_of(document.environment, document.service)
+            defaults = defaults_layers(document, mounted)
+            pairs = [*((layer, layer.version) for layer, _ in defaults), *pairs]
+        return tag_of(document, pairs, options.form_of(form), fingerprints=fingerprints)
 
     def layer_tag(self, document: DocumentId, *, fingerprints: bool = False) -> str:
         pointer = self.reader.pointer(document)
@@ -97,7 +87,7 @@ class KeyService:
     ) -> Effective:
         found = await self.layers.effective(document, with_secrets=with_secrets)
         if options.defaults:
-            mounted = self._mounted_schemas(document)
+            mounted = self.catalog.schemas_of(document.environment, document.service)
             found = await run_apart(found.size > LARGE_TEXT, with_defaults, found, mounted)
         if options.relaxed_names and found.layers:
             found = await run_apart(found.size > LARGE_TEXT, relax_names, found)
