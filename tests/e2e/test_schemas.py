@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.client import Layer, Service, fresh_name, fresh_secret, told
+from tests.e2e.events import listening
+from tests.e2e.stored import Stored
 from tests.servers.answer import Answer
 from tests.servers.process import wait_until
 
@@ -372,6 +374,49 @@ def test_violations_list_what_could_not_be_refused(layer: Layer, schemas: Schema
     assert listed()[0]["key"] == "db.pool.max"
     told(layer.patch(set={"db.pool.max": 9}))
     wait_until(lambda: listed() == [], "it is gone")
+
+
+def test_who_listens_hears_that_a_configuration_breaks_a_schema(
+    layer: Layer, schemas: Schemas
+) -> None:
+    told(schemas.put(layer.service, mode="warn"), 201)
+    selection = f"?environment={layer.environment}&service_name={layer.service}"
+
+    with listening(layer.of.process.url, selection) as events:
+        events.opened()
+        told(layer.patch(set={"db.pool.max": 101}))
+        begins = events.until(lambda event: event.name == "violation.changed")[-1]
+        told(layer.patch(set={"db.pool.max": 9}))
+        ends = events.until(lambda event: event.name == "violation.changed")[-1]
+
+    assert begins.id is None
+    assert [event.data["action"] for event in (begins, ends)] == ["created", "deleted"]
+    assert begins.data["name"] == layer.service
+    assert "101" not in str(begins.data)
+
+
+@pytest.mark.servers
+def test_an_edit_in_vault_is_judged_afterwards(fresh_real: Service) -> None:
+    layer = fresh_real.layer()
+    own = Schemas(fresh_real)
+    told(layer.create_document({"db": {"pool": {"max": 7}}}), 201)
+    told(own.put(layer.service), 201)
+    before = fresh_real.get("/health").json()["violating_configurations"]
+
+    Stored(layer).edit({"db": {"pool": {"max": 1000}}})
+
+    def listed() -> list[Any]:
+        items: list[Any] = told(fresh_real.get("/api/v1/violations", **layer.names))["items"]
+        return items
+
+    wait_until(lambda: len(listed()) == 1, "the edit is judged")
+    assert listed()[0]["keyword"] == "maximum"
+    assert fresh_real.get("/health").json()["violating_configurations"] == before + 1
+    series = 'pilothouse_schema_violations{mode="enforce"}'
+    assert fresh_real.metric(series) >= 1
+    told(layer.patch(set={"db.pool.max": 8}))
+    wait_until(lambda: listed() == [], "what is written over it is judged")
+    own.remove_all()
 
 
 def test_a_schema_has_a_history_and_can_be_rolled_back(layer: Layer, schemas: Schemas) -> None:

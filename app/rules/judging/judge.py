@@ -1,20 +1,16 @@
 """Judging of effective configurations by the schemas that apply to them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from app.rules.catalog import DefinitionCatalog, Mounted
-from app.rules.cel.model import Question, Rule, Verdict, without_secrets
+from app.rules.cel.model import Question, Rule, Verdict
 from app.rules.cel.port import RuleEvaluator
 from app.rules.judging.model import Case, Judgement, Pair, Problem
 from app.rules.schemas.compiled import violations
 from app.rules.schemas.reading import Schema
 from app.telemetry import SCHEMA_VERDICTS
 from app.workers import Slices
-from pilothouse_core.layers import merge
-from pilothouse_core.trees import is_secret, node_at
-
-_ABSENT: Any = object()
+from pilothouse_core.judgement.rules import NOTHING_TO_JUDGE, rule_subject
 
 
 class Judge:
@@ -108,16 +104,11 @@ def _question(case: Case, schema: Schema, at: str) -> Question | None:
     """Ask the rules of a schema about a configuration, defaults added and secrets masked."""
     if not schema.rules:
         return None
-    value = node_at(case.masked, at, _ABSENT) if at else case.masked
-    if value is _ABSENT or is_secret(value):
-        return None
     defaults = schema.defaults.get(at, {})
-    if defaults:
-        merged = merge([(0, defaults), (1, case.masked)]).data
-        value = node_at(merged, at) if at else merged
-    hidden = schema.compiled.walk.secret_pointers(value)
-    expressions = tuple(rule.expression for rule in schema.rules)
-    return Question(expressions, without_secrets(value, hidden))
+    subject = rule_subject(schema.compiled.walk, defaults, case.masked, at)
+    if subject is NOTHING_TO_JUDGE:
+        return None
+    return Question(tuple(rule.expression for rule in schema.rules), subject)
 
 
 def _rule_problems(
