@@ -9,6 +9,7 @@ from app.configs.api.problem_codes import PROBLEM_CODES
 from app.configs.api.router_copy import router as copy_router
 from app.configs.api.router_documents import router as documents_router
 from app.configs.api.router_keys import router as keys_router
+from app.configs.api.router_templates import router as templates_router
 from app.configs.api.router_transfer import router as transfer_router
 from app.configs.api.router_validate import router as validate_router
 from app.configs.checks.credentials import CredentialPolicy, Exemption
@@ -25,6 +26,7 @@ from app.configs.services.key_history import KeyHistory
 from app.configs.services.keys import KeyService
 from app.configs.services.previews import PreviewService
 from app.configs.services.reveal import RevealService
+from app.configs.services.template_uses import TemplateUses, UsingDocuments
 from app.configs.services.transfer import TransferService
 from app.configs.store.port import Cipher, ConfigStore
 from app.feature import Feature, Routes, Task
@@ -33,7 +35,14 @@ from app.rules.feature import Rules
 from app.web.path_rules import PathRules
 
 CONFIG_ROUTES = Routes(
-    routers=(keys_router, documents_router, transfer_router, copy_router, validate_router),
+    routers=(
+        keys_router,
+        documents_router,
+        transfer_router,
+        copy_router,
+        validate_router,
+        templates_router,
+    ),
     path_rules=PathRules(foreign_segments={"kv": "config"}),
     problem_codes=PROBLEM_CODES,
 )
@@ -60,6 +69,8 @@ def build_configs(base: Foundation, rules: Rules, store: ConfigStore, cipher: Ci
     )
     keys = KeyService(reader, layers, rules.catalog)
     previews = PreviewService(writer.drafter, judge)
+    transfer = TransferService(reader, writer, previews)
+    using = UsingDocuments(reader)
     reconciler = Reconciler(store, base.changes.intents, writer.advancer)
     scanner = Scanner(store, reader, writer)
     scan_seconds = settings.vault_scan_interval
@@ -70,7 +81,10 @@ def build_configs(base: Foundation, rules: Rules, store: ConfigStore, cipher: Ci
             "key_history": KeyHistory(reader),
             "reveals": RevealService(keys, cipher, log),
             "documents": DocumentService(reader, log),
-            "transfer": TransferService(reader, writer, previews),
+            "transfer": transfer,
+            "template_uses": TemplateUses(
+                reader, rules.templates, transfer, using, judge.secret_keys
+            ),
             "previews": previews,
             "read_yaml": read_yaml,
         },

@@ -5,7 +5,7 @@ from typing import Final
 from app.access.model import Caller, Right
 from app.changes.model import Entity
 
-KINDS: Final = ("config", "flag", "segment", "instance", "schema")
+KINDS: Final = ("config", "flag", "segment", "instance", "schema", "template")
 # `violation` is on the stream only: it is no change of the log.
 STREAM_KINDS: Final = (*KINDS, "violation")
 TOKEN: Final = "token"  # noqa: S105 - no secret

@@ -1,9 +1,10 @@
 """What is wrong with a schema or a rule, and what cannot be judged."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from app.errors import Conflict, Invalid, NotFound, PreconditionFailed, Unavailable
 from pilothouse_core.names import NAME_GRAMMAR
+from pilothouse_core.suggestions import did_you_mean
 
 _MOST_FLAWS = 50  # that one answer lists
 
@@ -83,6 +84,55 @@ class SecretInTemplate(Invalid):
         )
         if pointer is not None:
             self.flaws = ({"pointer": f"#{pointer}", "detail": str(self), "code": self.code},)
+
+
+class BadTemplateName(Invalid):
+    code = "bad_template_name"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name[:80]!r} is not a valid name of a template: {NAME_GRAMMAR}; `for`, `export` and "
+            "`import` are reserved"
+        )
+
+
+class TemplateNotFound(NotFound):
+    code = "template_not_found"
+
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+        """`known`: the names of the existing templates."""
+        super().__init__(
+            f"there is no template {name[:80]!r}{did_you_mean(name[:80], known)}", name=name[:80]
+        )
+
+
+class TemplateVersionNotFound(NotFound):
+    code = "template_version_not_found"
+
+    def __init__(self, name: str, version: int) -> None:
+        super().__init__(
+            f"the template {name[:80]!r} has no version {version} with content",
+            name=name[:80],
+            version=version,
+        )
+
+
+class StaleTemplate(PreconditionFailed):
+    code = "stale_template"
+
+    def __init__(self, name: str, version: int) -> None:
+        super().__init__(
+            f"the template {name!r} is at version {version}; read it again", version=version
+        )
+
+
+class TemplateNotApplicable(Invalid):
+    """The template may not be used for a document of this environment and service."""
+
+    code = "template_not_applicable"
+
+    def __init__(self, name: str, where: str) -> None:
+        super().__init__(f"the template {name!r} does not apply to {where}; see its `applies_to`")
 
 
 class RulesUnavailable(Unavailable):

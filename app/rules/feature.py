@@ -1,4 +1,4 @@
-"""Builds schemas: the catalog that writers judge by, and what is above the configurations."""
+"""Builds schemas and templates: the catalog of them, and what is above the configurations."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ from app.feature import Feature, Routes
 from app.foundation import Foundation
 from app.rules.api.problem_codes import PROBLEM_CODES
 from app.rules.api.router_schemas import router as schemas_router
+from app.rules.api.router_templates import router as templates_router
 from app.rules.api.router_transfer import router as transfer_router
 from app.rules.api.router_violations import router as violations_router
 from app.rules.catalog import DefinitionCatalog
@@ -14,10 +15,11 @@ from app.rules.definitions.port import DefinitionStore
 from app.rules.judging.configurations import Configurations
 from app.rules.judging.judge import Judge
 from app.rules.services.schemas import SchemaService
+from app.rules.services.templates import TemplateService
 from app.rules.verifier import Verifier
 
 RULE_ROUTES = Routes(
-    routers=(transfer_router, schemas_router, violations_router),
+    routers=(transfer_router, schemas_router, templates_router, violations_router),
     problem_codes=PROBLEM_CODES,
 )
 
@@ -29,6 +31,7 @@ class Rules:
     store: DefinitionStore
     catalog: DefinitionCatalog
     judge: Judge
+    templates: TemplateService
     feature: Feature
 
 
@@ -36,7 +39,9 @@ def build_rules(base: Foundation, store: DefinitionStore) -> Rules:
     catalog = DefinitionCatalog(store)
     base.changes.follower.listeners.before_apply(catalog.prepare)
     process = RuleProcess()
-    return Rules(store, catalog, Judge(catalog, process), Feature(close=process.close))
+    templates = TemplateService(store, catalog, base.audit.fingerprints)
+    feature = Feature(state={"templates": templates}, close=process.close)
+    return Rules(store, catalog, Judge(catalog, process), templates, feature)
 
 
 @dataclass(frozen=True, slots=True)

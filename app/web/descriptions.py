@@ -13,6 +13,8 @@ TAGS: dict[str, str] = {
     "schemas": "What effective configurations have to meet: JSON Schemas, secret places, defaults "
     "and rules between fields. Writes are judged by them, and can be judged before.",
     "import and export": "Configuration files in YAML, JSON, Java properties and dotenv.",
+    "templates": "Keys that many documents have in common, with parameters: define them, use them "
+    "in documents, upgrade the documents that use them.",
     "feature flags": "Define flags, evaluate them one by one, in batches or explained, and "
     "read how often they are used. `flag-set` is for clients that evaluate locally.",
     "segments": "Conditions with a name, shared by flags.",
@@ -72,7 +74,8 @@ _MEMBERS: dict[str, str] = {
     "items": "The items, in the order of the list.",
     "key": "Dotted path of the key, such as `database.pool.size`.",
     "keys": "Dotted paths of keys.",
-    "kind": "Kind of what was changed: `config`, `flag`, `segment`, `instance` or `token`.",
+    "kind": "Kind of what was changed: `config`, `flag`, `segment`, `instance`, `token`, "
+    "`schema` or `template`.",
     "labels": "Labels that Prometheus attaches to the target.",
     "last-event-id": "Id of the last event the client has seen; the stream resumes after it.",
     "last_evaluated_at": "When it was last evaluated, by any client; null: never.",

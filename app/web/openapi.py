@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from app.web.descriptions import TAGS, describe
 from pilothouse_core.keys import MAX_KEY_LENGTH
 
@@ -20,6 +22,7 @@ _PATH_EXAMPLES = {
     "service": "billing",
     "token_id": "XIpqpoVdUegVADZf",
 }
+_EXAMPLES_OF_TAGS = {"segments": "testers", "templates": "http-service"}  # instead of them
 # Either one, or none while `PILOTHOUSE_ACCESS` is `open`.
 SECURITY_SCHEMES: dict[str, Any] = {
     "Bearer": {
@@ -99,6 +102,13 @@ def with_headers(
     return {status: {"headers": headers(*always, sometimes=sometimes)}}
 
 
+def with_model(
+    model: type[BaseModel], responses: Mapping[int | str, Mapping[str, Any]]
+) -> dict[int | str, dict[str, Any]]:
+    """Return responses with a body, for statuses other than the usual one of a route."""
+    return {status: {"model": model, **response} for status, response in responses.items()}
+
+
 # Every read may be stale; a read that reveals secrets has no tag.
 READ = with_headers("X-Revision", sometimes=["X-Stale"])
 TAGGED = with_headers("ETag", "X-Revision", sometimes=["X-Stale"])
@@ -145,8 +155,8 @@ def _add_example(operation: dict[str, Any], example: Mapping[str, Any]) -> None:
                 media.setdefault("example", example["response"])
     for parameter in operation.get("parameters", ()):
         if parameter["in"] == "path" and parameter["name"] in _PATH_EXAMPLES:
-            is_segment = operation.get("tags") == ["segments"]
-            text = "testers" if is_segment else _PATH_EXAMPLES[parameter["name"]]
+            tag = operation["tags"][0]
+            text = _EXAMPLES_OF_TAGS.get(tag, _PATH_EXAMPLES[parameter["name"]])
             parameter.setdefault("example", text)
 
 

@@ -81,6 +81,14 @@ MAY: Mapping[str, Mapping[str, frozenset[str]]] = {
     ),
     "stats:read": _table(((*_READERS, *_READERS_OF_ALL), _EVERYWHERE)),
     "audit:read": _table((("administrator",), _OWN), (("administrator of all",), _EVERYWHERE)),
+    # By the patterns that a template states, here those of the place.
+    "rules:write": _table(
+        (("publisher", "administrator"), _OWN), (_PUBLISHERS_OF_ALL, _EVERYWHERE)
+    ),
+    "rules:write somewhere": _table(
+        (("publisher", "administrator", *_PUBLISHERS_OF_ALL), _EVERYWHERE)
+    ),
+    "config:read somewhere": _table((("service", *_READERS, *_READERS_OF_ALL), _EVERYWHERE)),
     "token:manage": _table((("administrator", "administrator of all"), _EVERYWHERE)),
 }
 
@@ -140,6 +148,7 @@ def _of(**members: Any) -> Callable[[str, str], Any]:
 
 
 _FLAGS, _SEGMENTS, _REGISTRY = "/api/v1/feature-flags", "/api/v1/segments", "/api/v1/registry"
+_TEMPLATES = "/api/v1/templates"
 _SERVICE = f"{_REGISTRY}/services/{{service}}"
 _INSTANCE = f"{_SERVICE}/instances/i1"
 
@@ -211,6 +220,56 @@ ASKS: tuple[Ask, ...] = (
     Ask("GET /api/v1/writes/{intent}", "known", _fixed(f"/api/v1/writes/{'0' * 32}")),
     Ask("GET /api/v1/stream", "config:read", _key("/api/v1/stream?kinds=config")),
     Ask("GET /api/v1/stream", "flag:read", _key("/api/v1/stream?kinds=flag")),
+    Ask(f"GET {_TEMPLATES}", "config:read somewhere", _fixed(_TEMPLATES)),
+    Ask(f"GET {_TEMPLATES}/{{name}}", "config:read somewhere", _fixed(f"{_TEMPLATES}/kept")),
+    Ask(
+        f"PUT {_TEMPLATES}/{{name}}",
+        "rules:write",
+        lambda environment, service: f"{_TEMPLATES}/of-{environment}-{service}",
+        lambda environment, service: {
+            "data": {},
+            "applies_to": [{"environments": [environment], "services": [service]}],
+        },
+    ),
+    Ask(
+        f"GET {_TEMPLATES}/{{name}}/history",
+        "config:read somewhere",
+        _fixed(f"{_TEMPLATES}/kept/history"),
+    ),
+    Ask(
+        f"GET {_TEMPLATES}/{{name}}/diff",
+        "config:read somewhere",
+        _fixed(f"{_TEMPLATES}/kept/diff"),
+    ),
+    Ask(
+        f"GET {_TEMPLATES}/{{name}}/uses",
+        "config:read somewhere",
+        _fixed(f"{_TEMPLATES}/kept/uses"),
+    ),
+    Ask(
+        f"POST {_TEMPLATES}/{{name}}/rollback",
+        "rules:write",
+        lambda environment, service: f"{_TEMPLATES}/of-{environment}-{service}/rollback",
+        _always({"version": 1}),
+    ),
+    Ask(
+        f"POST {_TEMPLATES}/{{name}}/use",
+        "config:write",
+        _fixed(f"{_TEMPLATES}/kept/use"),
+        _about(parameters={}),
+    ),
+    # What may be written is decided for each document: tests/e2e/test_template_rights.py.
+    Ask(
+        f"POST {_TEMPLATES}/{{name}}/upgrade",
+        "config:read somewhere",
+        _fixed(f"{_TEMPLATES}/kept/upgrade"),
+        _always({}),
+    ),
+    Ask(
+        f"DELETE {_TEMPLATES}/{{name}}",
+        "rules:write somewhere",
+        _fixed(f"{_TEMPLATES}/none"),
+    ),
     Ask(f"GET {_FLAGS}", "flag:read", _flag(_FLAGS)),
     Ask(f"POST {_FLAGS}", "flag:write", _fixed(_FLAGS), _in(name="f")),
     Ask(f"GET {_FLAGS}/{{name}}", "flag:read", _flag(f"{_FLAGS}/f")),

@@ -67,7 +67,12 @@ def service() -> Iterator[ServiceProcess]:
 @pytest.fixture(scope="module")
 def admin(service: ServiceProcess) -> Iterator[Session]:
     admin = Session(service.url, ADMIN)
+    assert admin.ask("PUT", "/api/v1/templates/kept", {"data": {}})[0] == 201
     for environment, name in PLACES.values():
+        scopes = [{"environments": [environment], "services": [name]}]
+        template = {"data": {}, "applies_to": scopes}
+        path = f"/api/v1/templates/of-{environment}-{name}"
+        assert admin.ask("PUT", path, template)[0] == 201
         body = {**_KEPT, "environment": environment}
         assert admin.ask("POST", "/api/v1/feature-flags", body)[0] in {201, 409}
         instance = {

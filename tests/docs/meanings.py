@@ -81,6 +81,13 @@ MEANINGS = {
         "Values of a template's parameters do not fit; `errors` names each place. Nothing was "
         "written."
     ),
+    "bad_template_name": "A template has a name outside the grammar, or a reserved one.",
+    "template_not_found": "The template does not exist, or is deleted.",
+    "template_version_not_found": "The template does not have this version, or it is a deletion.",
+    "template_not_applicable": (
+        "The template may not be used for this environment and service; see its `applies_to`."
+    ),
+    "stale_template": "`If-Match` names a version of the template other than the current one.",
     "bad_template": "A template breaks a rule; `errors` names the place. Nothing was changed.",
     "secret_in_template": (
         "A template, or a parameter of one, would hold a secret, and both are stored plainly; `key`"

@@ -210,6 +210,38 @@ def _flags() -> Iterator[Call]:
     yield Call(f"DELETE {segment}", testers)
 
 
+def _templates() -> Iterator[Call]:
+    one, path = "/api/v1/templates/{name}", "/api/v1/templates/http-service"
+    body = {
+        "description": "An HTTP service",
+        "parameters": {
+            "type": "object",
+            "required": ["port"],
+            "properties": {"port": {"type": "integer", "maximum": 65535}},
+        },
+        "data": {"http": {"port": {"$param": "port"}, "host": "0.0.0.0"}},
+        "comment": "first services",
+    }
+    use = {
+        "environment": "production",
+        "service_name": "billing",
+        "parameters": {"port": 8080},
+        "comment": "as all others",
+    }
+    yield Call(f"PUT {one}", path, body)
+    yield Call("GET /api/v1/templates", "/api/v1/templates")
+    yield Call(f"GET {one}", path)
+    yield Call(f"GET {one}/history", f"{path}/history")
+    yield Call(f"GET {one}/diff", f"{path}/diff")
+    yield Call(f"POST {one}/use", f"{path}/use", use)
+    yield Call(f"GET {one}/uses", f"{path}/uses")
+    yield Call(f"POST {one}/upgrade", f"{path}/upgrade", {"to": 1, "comment": "after a review"})
+    yield Call(f"DELETE {one}", path)
+    yield Call(
+        f"POST {one}/rollback", f"{path}/rollback", {"version": 1, "comment": "still needed"}
+    )
+
+
 def _instances() -> Iterator[Call]:
     base = "/api/v1/registry"
     service, instance = f"{base}/services/{{service}}", "/instances/{instance_id}"
@@ -260,7 +292,7 @@ def _operators() -> Iterator[Call]:
 
 def calls() -> Iterator[Call]:
     """Yield the requests in the order in which they work."""
-    for part in (_keys, _documents, _schemas, _flags, _instances, _operators):
+    for part in (_keys, _documents, _schemas, _templates, _flags, _instances, _operators):
         yield from part()
 
 

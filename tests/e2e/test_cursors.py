@@ -35,6 +35,9 @@ LISTS: Mapping[str, Mapping[str, Any]] = {
     "/api/v1/registry/services": {},
     "/api/v1/segments": HERE,
     "/api/v1/segments/s/history": HERE,
+    "/api/v1/templates": {},
+    "/api/v1/templates/t/history": {},
+    "/api/v1/templates/t/uses": {},
     "/api/v1/tokens": {},
 }
 _ZONES = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
@@ -90,6 +93,8 @@ def filled(request: pytest.FixtureRequest) -> Service:
     service.call("POST", "/api/v1/config", {**PLACE, "key": "a", "value": 1})
     service.call("POST", "/api/v1/feature-flags", {**HERE, "name": "f"})
     service.call("POST", "/api/v1/segments", {**HERE, "name": "s"})
+    service.call("PUT", "/api/v1/templates/t", {"data": {"b": 1}})
+    service.call("POST", "/api/v1/templates/t/use", PLACE)
     instance = {"service_name": NAME, "service_url": "http://192.0.2.1:80", "instance_id": "i1"}
     service.call("POST", "/api/v1/registry/register", instance)
     wanted = {"class": "client", "environments": ["x"], "services": ["x"]}
@@ -109,6 +114,7 @@ def test_every_list_with_a_cursor_stands_in_the_table() -> None:
         .replace("/a/", "/{key}/")
         .replace("/f/", "/{name}/")
         .replace("/s/", "/{name}/")
+        .replace("/t/", "/{name}/")
         for path in LISTS
     }
 

@@ -13,6 +13,7 @@ _JUDGED = (
     "schema_too_costly schema_violated secret_in_plain too_many_affected"
 )
 _READ_OPTIONS = "contradictory_options placeholder_cycle placeholder_limit"
+_TEMPLATE = "bad_parameters bad_template secret_in_template template_not_applicable"
 PROBLEM_CODES: CodeRules = (
     (r"\w+ /api/(v1/config|v1/effective|configs|v1/import|v1/export).*", _READ),
     (r"GET /api/(v1/config|v1/effective|configs).*", "bad_key bad_cursor document_lost"),
@@ -31,4 +32,7 @@ PROBLEM_CODES: CodeRules = (
     (r"POST /api/v1/copy", f"{_READ} {_WRITE} copy_onto_itself document_not_found"),
     (r"POST /api/v1/copy", "key_not_found secret_unreadable"),
     (r"GET /api/v1/export", "document_not_found name_clash not_expressible secret_unreadable"),
+    (r"POST /api/v1/templates/\{name\}/use", f"{_READ} {_WRITE} {_TEMPLATE}"),
+    (r"GET /api/v1/templates/\{name\}/uses", f"{_READ} bad_template document_lost"),
+    (r"POST /api/v1/templates/\{name\}/upgrade", f"{_READ} bad_template"),
 )

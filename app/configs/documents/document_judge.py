@@ -49,6 +49,16 @@ class DocumentJudge:
         reaching = self.judge.catalog.schemas_reaching(document.environment, document.service)
         return seal_secret_places(reaching, document, base, draft, refuse=refuse)
 
+    def secret_keys(self, document: DocumentId, data: Tree) -> Sequence[str]:
+        """Return the keys of data for a document that are secret by a schema."""
+        reaching = self.judge.catalog.schemas_reaching(document.environment, document.service)
+        return [
+            key
+            for schema, at in reaching
+            if schema.compiled.walk.has_secrets
+            for key in schema.compiled.walk.secret_keys(data, at)
+        ]
+
     async def check(self, changes: Changes) -> Judgement:
         """Judge what drafts make of every configuration; raises SchemaViolated for new errors.
 

@@ -1,4 +1,4 @@
-"""The problem codes of operations on schemas."""
+"""The problem codes of operations on schemas and templates."""
 
 from app.web.problem_codes import CodeRules
 
@@ -12,4 +12,14 @@ PROBLEM_CODES: CodeRules = (
     (r"(PUT|POST) /api/v1/schemas.*", "bad_schema_name stale_schema"),
     (r"DELETE /api/v1/schemas/\{name\}", "bad_if_match definition_moved stale_schema"),
     (r"POST /api/v1/schemas/\{name\}/rollback", "schema_version_not_found"),
+    (r"\w+ /api/v1/templates.*", "definitions_unavailable"),
+    (r"GET /api/v1/templates(/\{name\}/(history|uses))?", "bad_cursor"),
+    (r"\w+ /api/v1/templates/\{name\}/.*", "template_not_found template_version_not_found"),
+    (r"(GET|DELETE) /api/v1/templates/\{name\}", "template_not_found template_version_not_found"),
+    (r"PUT /api/v1/templates/\{name\}", "bad_template bad_template_name secret_in_template"),
+    (r"(PUT|DELETE) /api/v1/templates/\{name\}", "bad_if_match definition_moved stale_template"),
+    (
+        r"POST /api/v1/templates/\{name\}/rollback",
+        "bad_if_match bad_template definition_moved secret_in_template stale_template",
+    ),
 )
