@@ -54,6 +54,16 @@ CONTRACTS = {
     "flags import": Contract("flags import FLAGS --format flagd", "FlagImportOut"),
     "flags export": Contract("flags export --leave-out"),
     "schema from-pydantic": Contract("schema from-pydantic sdk.tests.cli.schema_models:Limits"),
+    "template list": Contract("template list", "Page_TemplateOut_"),
+    "template show": Contract("template show web", "TemplateOut"),
+    "template set": Contract("template set web TEMPLATE", "TemplateWrittenOut"),
+    "template delete": Contract("template delete web"),
+    "template history": Contract("template history web", "Page_TemplateVersionOut_"),
+    "template diff": Contract("template diff web 1 1", "TemplateDiffOut"),
+    "template rollback": Contract("template rollback web 1", "TemplateWrittenOut"),
+    "template use": Contract("template use web -p port=80", "TemplateUsedOut"),
+    "template uses": Contract("template uses web", "TemplateUsesOut"),
+    "template upgrade": Contract("template upgrade web", "TemplateUpgradesOut"),
     "services list": Contract("services list", "ServicesOut"),
     "services register": Contract("services register pay http://10.0.0.9:80", "RegisteredOut"),
     "services discover": Contract("services discover pay", "DiscoveredOut"),
@@ -88,6 +98,7 @@ ALSO = (
     Contract("audit --export -", "AuditRowOut", lines=True),
 )
 FLAGD = {"flags": {"w": {"state": "ENABLED", "variants": {"on": True}, "defaultVariant": "on"}}}
+TEMPLATE = {"parameters": {"properties": {"port": {}}}, "data": {"http.port": {"$param": "port"}}}
 # What goes on until Ctrl-C: test_watching.py
 ENDLESS = {"config watch"}
 # Tested against answers as the routes of schemas give them: test_schema.py
@@ -113,6 +124,7 @@ def prepared(pilothouse: Terminal, service: ServiceProcess, tmp_path: Path) -> T
     flag = {"name": "checkout", "environment": name, "target_users": ["ann"]}
     instance = {"service_name": "pay", "service_url": "http://10.0.0.9:81", "instance_id": "pay-9"}
     for method, path, body in (
+        ("PUT", "/api/v1/templates/web", TEMPLATE),
         ("PATCH", f"/api/v1/config?service_name={name}", {"set": {"db.host": "db1"}}),
         ("PATCH", f"/api/v1/config?service_name={name}", {"set": {"db.port": 1}}),
         ("POST", "/api/v1/feature-flags", flag),
@@ -123,6 +135,7 @@ def prepared(pilothouse: Terminal, service: ServiceProcess, tmp_path: Path) -> T
         assert service.request(method, path, body, headers=headers).status < 300
     (tmp_path / "file.yaml").write_text("db.host: db3\n")
     (tmp_path / "schema.json").write_text("{}")
+    (tmp_path / "template.json").write_text(json.dumps(TEMPLATE))
     (tmp_path / "flags.json").write_text(json.dumps(FLAGD))
     pilothouse.variables["EDITOR"] = "sed -i s/db1/db9/"
     return pilothouse
@@ -133,6 +146,7 @@ def words_of(contract: Contract, terminal: Terminal, folder: Path) -> list[str]:
     if words[0] == "flags":
         words += ["-e", terminal.variables["PILOTHOUSE_SERVICE"]]
     places = {"FILE": str(folder / "file.yaml"), "FLAGS": str(folder / "flags.json")}
+    places["TEMPLATE"] = str(folder / "template.json")
     places["SCHEMA"] = str(folder / "schema.json")
     if "TOKEN" in words:
         made = terminal.ok("token", "create", "gone", "--class", "admin", "--json").json()

@@ -8,7 +8,7 @@ from importlib.metadata import version
 import typer
 from typer.main import get_command
 
-from pilothouse.cli import access, changes, config, flags, schema, services, targets
+from pilothouse.cli import access, changes, config, flags, schema, services, targets, template
 from pilothouse.cli.commands import command, group
 from pilothouse.cli.exit_codes import ExitCode, Failure, failure, usage
 from pilothouse.cli.output import Output
@@ -29,6 +29,7 @@ def _app() -> typer.Typer:
         ("config", "Configurations: read, write, compare, roll back.", config.app),
         ("flags", "Feature flags: define and evaluate.", flags.app),
         ("schema", "Schemas: what configurations have to be like.", schema.app),
+        ("template", "Templates: keys that many documents have in common.", template.app),
         ("services", "The registry: list, register and remove instances.", services.app),
         ("changes", "The change log.", changes.app),
         ("token", "Tokens of machines and people.", access.tokens),
