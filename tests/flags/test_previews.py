@@ -1,6 +1,7 @@
 """A preview shows what the write then does, or is refused as the write is, whatever the plan."""
 
 import asyncio
+import json
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from app.errors import PilothouseError
 from app.flags.cache import ItemKey
+from app.flags.definitions.plan_json import plan_to_json
 from app.flags.definitions.plans import ImportItems, Plan
 from app.flags.evaluation.evaluator import FlagEvaluator
 from app.flags.evaluation.usage import UsageCounter
@@ -29,6 +31,15 @@ numbers = count(1)
 matches = st.sampled_from(
     [ANY_VERSION, ANY_VERSION, IfMatch(is_stated=True, versions=frozenset({1, 2}))]
 )
+
+
+def is_sendable(plan: Plan) -> bool:
+    """Tell whether a request can hold it: half a surrogate pair is refused before it is read."""
+    text = json.dumps(plan_to_json(plan), ensure_ascii=False)
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+sendable_plans = plans.filter(is_sendable)
 Outcome = dict[ItemKey, tuple[int, str, Diff]] | tuple[type[Exception], str]
 
 
@@ -72,7 +83,7 @@ async def written(flags: FlagService, name: str, plan: Plan, expected: IfMatch) 
 
 
 @settings(max_examples=trials(40))
-@given(steps=st.lists(st.tuples(plans, matches), min_size=1, max_size=8))
+@given(steps=st.lists(st.tuples(sendable_plans, matches), min_size=1, max_size=8))
 def test_a_preview_shows_what_the_history_shows_after_the_write(
     state: SQLiteState, steps: Sequence[tuple[Plan, IfMatch]]
 ) -> None:
