@@ -516,3 +516,34 @@ def test_what_else_lies_in_the_mount_is_left_alone(layer: Layer, stored: Stored)
 
     listed = told(layer.of.get("/api/configs", environment=layer.environment))["items"]
     assert [each["service_name"] for each in listed] == [layer.service]
+
+
+def test_an_edit_of_what_a_template_wrote_is_a_change_by_hand(layer: Layer, stored: Stored) -> None:
+    service, path = layer.of, f"/api/v1/templates/{layer.service}"
+    told(service.call("PUT", path, {"data": {"t": {"x": 1, "y": 2}}}), 201)
+    told(service.call("POST", f"{path}/use", {**layer.names, "parameters": {}}), 201)
+    wait_for(layer, stored.edit({**stored.document()["data"], "t": {"x": 7, "y": 2}}))
+
+    [use] = told(service.get(f"{path}/uses"))["items"]
+    told(service.call("PUT", path, {"data": {"t": {"x": 3, "y": 4}}}))
+    [upgraded] = told(service.call("POST", f"{path}/upgrade", {}))["uses"]
+
+    assert (use["template_version"], use["differing"]) == (1, ["t.x"])
+    assert (upgraded["status"], upgraded["kept"]) == ("written", ["t.x"])
+    assert told(layer.document())["config_data"]["t"] == {"x": 7, "y": 4}
+
+
+def test_a_document_that_cannot_be_parsed_stops_no_upgrade(layer: Layer, stored: Stored) -> None:
+    service, other = layer.of, layer.of.layer()
+    path = f"/api/v1/templates/{layer.service}"
+    told(service.call("PUT", path, {"data": {"t": 1}}), 201)
+    for each in (layer, other):
+        told(service.call("POST", f"{path}/use", {**each.names, "parameters": {}}), 201)
+    told(service.call("PUT", path, {"data": {"t": 2}}))
+    wait_for(layer, stored.write({"document": "no JSON"}))
+
+    report = told(service.call("POST", f"{path}/upgrade", {}))
+
+    assert [each["service_name"] for each in report["uses"]] == [other.service]
+    assert report["unreadable"] >= 1
+    assert told(other.document())["config_data"] == {"t": 2}

@@ -74,7 +74,9 @@ class TemplateUpgrades:
         `allow` raises where the caller may not write. Raises TemplateNotFound,
         TemplateVersionNotFound and DefinitionsUnavailable before anything is written.
         """
-        version = self.uses.templates.current(name).version if wanted.to is None else wanted.to
+        version = wanted.to
+        if version is None:
+            version = (await self.uses.templates.newest_current(name)).version
         await self.uses.templates.ready_version(name, version)
         found = await self.uses.find(name)
         covered = {each: before for each, before in found.versions.items() if wanted.covers(each)}

@@ -23,7 +23,7 @@ from pilothouse_core.trees import SECRET, Tree, leaves, value_at
 SecretKeys = Callable[[DocumentId, Tree], Sequence[str]]
 """Return the keys of a rendering for a document that are secret by a schema."""
 _AT_ONCE: Final = 16  # documents that are read
-_ATTEMPTS: Final = 3  # of a use that other uses of the template overtake
+_ATTEMPTS: Final = 10  # of a use that other uses of the template overtake
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class TemplateUses:
             earlier = await self.transfer.earlier_import(write)
             if earlier is not None:
                 return await self._earlier_use(name, earlier)
-        version = self.templates.current(name).version
+        version = (await self.templates.newest_current(name)).version
         return await self.apply(name, version, parameters, write, dry_run=dry_run)
 
     async def apply(

@@ -79,6 +79,14 @@ class TemplateService:
             raise TemplateNotFound(name, (each.name for each in self.list_current()))
         return found
 
+    async def newest_current(self, name: str) -> Definition:
+        """The same, but nothing is missing because this replica has not followed yet."""
+        try:
+            return self.current(name)
+        except TemplateNotFound:
+            await self.catalog.refresh()
+            return self.current(name)
+
     async def history(
         self, name: str, limit: int, before: int | None = None
     ) -> Sequence[Definition]:
