@@ -450,6 +450,21 @@ def test_a_parameter_that_became_part_of_a_secret_is_masked(
     assert use["differing"] == ["http.port"]
 
 
+def test_an_upgrade_writes_nothing_plainly_that_became_a_secret(
+    template: Template, layer: Layer
+) -> None:
+    template.put()
+    template.use(layer, 80)
+    set_keys(layer, encrypt=["http.port"])
+    template.put({"http": {"name": "all"}, "web.port": {"$param": "port"}})
+
+    [refused] = template.upgrade()["uses"]
+
+    assert (refused["status"], refused["error"]["code"]) == ("refused", "secret_in_template")
+    assert "web" not in data_of(layer)
+    assert told(template.use(layer, 81), 201)["kept"] == ["http.port"]
+
+
 def test_a_deleted_template_leaves_its_documents_as_they_are(
     template: Template, layer: Layer
 ) -> None:

@@ -1,7 +1,7 @@
 """The use of templates by documents: planned, written, found and shown."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from app.configs.errors import DocumentLost, DocumentMalformed, WriteConflict
 from app.configs.model import Body, DocumentId, TemplateUse
 from app.configs.secrets import MASK, holds_secret
 from app.configs.services.transfer import ImportResult, TransferService
-from app.rules.errors import TemplateNotApplicable, TemplateNotFound
+from app.rules.errors import SecretInTemplate, TemplateNotApplicable, TemplateNotFound
 from app.rules.services.templates import TemplateService
 from app.rules.templates.reading import Template
 from app.rules.templates.rendering import refuse_secret_places, render_template
@@ -166,6 +166,10 @@ class TemplateUses:
             return ApplyTemplate(name, use, tree), ()
         former = await self._former_rendering(name, used)
         merged = await run_apart(is_large, merge_three_ways, former, body.data, tree)
+        if parameters is None:
+            old = await self.templates.ready_version(name, used.version)
+            hidden = _parameters_of_secrets(old, former, body)
+            _refuse_hidden_parameters(template, changed_keys(tree, body.data), merged.kept, hidden)
         return ApplyTemplate(name, use, tree, FormerRendering(used, former)), merged.kept
 
     async def _former_rendering(self, name: str, used: TemplateUse) -> Tree:
@@ -212,6 +216,15 @@ def _parameters_of_secrets(template: Template, tree: Tree, body: Body) -> frozen
         if holds_secret(value_at(body.data, key)) or _was_secret(body, key)
     )
     return frozenset().union(*found)
+
+
+def _refuse_hidden_parameters(
+    template: Template, written: Iterable[str], kept: Collection[str], hidden: frozenset[str]
+) -> None:
+    """Raise SecretInTemplate if an upgrade would plainly write what has become a secret since."""
+    for key in written if hidden else ():
+        if key not in kept and template.parameters_at(key) & hidden:
+            raise SecretInTemplate(key)
 
 
 def _was_secret(body: Body, key: str) -> bool:

@@ -29,7 +29,6 @@ from app.rules.services.templates import (
     TemplateService,
     TemplateWritten,
     scopes_of,
-    scopes_of_body,
 )
 from app.web.bodies import StrictRoute
 from app.web.conditional import (
@@ -83,7 +82,12 @@ def demand_read_of_templates(caller: Caller) -> None:
 
 
 def _demand_write(caller: Caller, scopes: Sequence[Scope]) -> None:
-    """Raise Denied unless each pattern of where a template applies lies within one grant."""
+    """Raise Denied unless each pattern of where a template applies lies within one grant.
+
+    Of what applies nowhere, because it is deleted, only a caller learns who may write somewhere.
+    """
+    if not caller.has_right_anywhere(Right.WRITE_RULES):
+        raise Denied(Right.WRITE_RULES, "", "")
     for scope in scopes:
         for environment in scope.environments:
             for service in scope.services:
@@ -92,7 +96,12 @@ def _demand_write(caller: Caller, scopes: Sequence[Scope]) -> None:
 
 def _request(caller: Caller, comment: str, expected: IfMatch = ANY_VERSION) -> TemplateRequest:
     return TemplateRequest(
-        caller.actor(), comment, caller.request_id, expected, caller.source or None
+        caller.actor(),
+        comment,
+        caller.request_id,
+        lambda scopes: _demand_write(caller, scopes),
+        expected,
+        caller.source or None,
     )
 
 
@@ -164,10 +173,8 @@ async def put_template(
     expected: ExpectedVersions,
 ) -> Response:
     """Documents that have used the template stay as they are until they are upgraded."""
-    members = body.members()
-    _demand_write(caller, scopes_of_body(members))
-    _demand_write(caller, scopes_of(templates.newest(name)))
-    written = await templates.put(name, members, _request(caller, body.comment, expected))
+    request = _request(caller, body.comment, expected)
+    written = await templates.put(name, body.members(), request)
     return await _answer_written(response, written)
 
 
@@ -197,16 +204,8 @@ async def delete_template(
     """Documents that have used it keep their keys. The history is kept: a template that is created
     later under the name continues the version numbers.
     """
-    _demand_write_of_existing(caller, templates.newest(name))
     deleted = await templates.delete(name, _request(caller, comment, expected))
     response.headers[REVISION_HEADER] = str(deleted.revision)
-
-
-def _demand_write_of_existing(caller: Caller, definition: Definition | None) -> None:
-    """The same for what exists; of what does not, a caller learns it who may write somewhere."""
-    if not caller.has_right_anywhere(Right.WRITE_RULES):
-        raise Denied(Right.WRITE_RULES, "", "")
-    _demand_write(caller, scopes_of(definition))
 
 
 @router.get("/{name}/history", responses=READ, summary="Every version of a template, newest first")
@@ -273,8 +272,7 @@ async def roll_back_template(
     expected: ExpectedVersions,
 ) -> Response:
     """A deleted template is restored. Documents stay as they are until they are upgraded."""
-    _demand_write_of_existing(caller, templates.newest(name))
+    _demand_write(caller, scopes_of(templates.newest(name)))
     old = await templates.undeleted_version(name, body.version)
-    _demand_write(caller, scopes_of(old))
     request = _request(caller, body.comment, expected)
     return await _answer_written(response, await templates.roll_back(name, old, request))

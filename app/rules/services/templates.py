@@ -2,9 +2,9 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from app.audit.fingerprints import Fingerprints
@@ -38,11 +38,15 @@ _MOST_KEPT: Final = 100  # versions that are read ready to be rendered
 
 @dataclass(frozen=True, slots=True)
 class TemplateRequest:
-    """The actor and reason of a change, and the versions that it may follow (If-Match)."""
+    """The actor and reason of a change, and the versions that it may follow (If-Match).
+
+    `allow` raises where the actor may not change what applies in these scopes.
+    """
 
     actor: str
     comment: str
     request_id: str
+    allow: Callable[[Sequence[Scope]], None] = field(repr=False, compare=False)
     expected: IfMatch = ANY_VERSION
     source: str | None = None
 
@@ -135,9 +139,10 @@ class TemplateService:
     ) -> TemplateWritten:
         """Create or replace a template; nothing is written if it says the same already.
 
-        Raises BadTemplateName, TemplateInvalid, SecretInTemplate, StaleTemplate and
-        DefinitionsUnavailable.
+        Raises BadTemplateName, TemplateInvalid, SecretInTemplate, StaleTemplate,
+        DefinitionsUnavailable, and what `allow` raises.
         """
+        request.allow(scopes_of_body(body))
         if not is_name(name) or name in RESERVED_NAMES:
             raise BadTemplateName(name)
         text = template_text(body)
@@ -148,6 +153,7 @@ class TemplateService:
         self, name: str, old: Definition, request: TemplateRequest
     ) -> TemplateWritten:
         """Write an earlier version again, after a deletion too; raises as `put`."""
+        request.allow(scopes_of(old))
         await run_apart(len(old.text) > LARGE_TEXT, read_template, old.text)
         return await self._write(name, old.text, "rolled_back", request)
 
@@ -167,6 +173,7 @@ class TemplateService:
         for _ in range(_ATTEMPTS):
             newest = self.newest(name)
             present = None if newest is None or newest.is_deleted else newest
+            request.allow(scopes_of(present))
             version = 0 if present is None else present.version
             if not request.expected.allows(version):
                 raise StaleTemplate(name, version)
