@@ -81,7 +81,7 @@ MAY: Mapping[str, Mapping[str, frozenset[str]]] = {
     ),
     "stats:read": _table(((*_READERS, *_READERS_OF_ALL), _EVERYWHERE)),
     "audit:read": _table((("administrator",), _OWN), (("administrator of all",), _EVERYWHERE)),
-    # By the patterns that a template states, here those of the place.
+    # By the patterns that a schema or a template states, here those of the place.
     "rules:write": _table(
         (("publisher", "administrator"), _OWN), (_PUBLISHERS_OF_ALL, _EVERYWHERE)
     ),
@@ -159,6 +159,18 @@ def _kept(rest: str) -> Callable[[str, str], str]:
     )
 
 
+def _schema(rest: str = "") -> Callable[[str, str], str]:
+    return lambda environment, service: f"{_SCHEMAS}/kept-{environment}-{service}{rest}"
+
+
+def _judging(environment: str, service: str) -> dict[str, Any]:
+    """Return the body of a schema that applies to a place, and refuses nothing."""
+    return {"schema": {}, "applies_to": [{"environments": [environment], "services": [service]}]}
+
+
+_SCHEMAS = "/api/v1/schemas"
+# No schema has it: who may write gets as far as this.
+_STALE = {"If-Match": '"999"'}
 _VALUE = {"value": 1}
 _MINE = {"name": "ghost", "class": "client", "environments": ["staging"], "services": ["shop"]}
 
@@ -215,6 +227,38 @@ ASKS: tuple[Ask, ...] = (
     Ask("GET /api/v1/export", "config:read", _key("/api/v1/export")),
     Ask("GET /api/v1/export", "secrets:reveal", _key("/api/v1/export?secrets=revealed")),
     Ask("POST /api/v1/import", "config:write", _key("/api/v1/import?format=json"), _always({})),
+    Ask(f"GET {_SCHEMAS}", "config:read somewhere", _fixed(_SCHEMAS)),
+    Ask(f"GET {_SCHEMAS}/export", "config:read somewhere", _fixed(f"{_SCHEMAS}/export")),
+    Ask(
+        f"POST {_SCHEMAS}/import",
+        "rules:write",
+        _fixed(f"{_SCHEMAS}/import"),
+        lambda environment, service: {
+            "schemas": {f"new-{environment}-{service}": _judging(environment, service)}
+        },
+    ),
+    Ask(f"GET {_SCHEMAS}/for", "config:read", _key(f"{_SCHEMAS}/for")),
+    Ask(f"GET {_SCHEMAS}/{{name}}", "config:read somewhere", _schema()),
+    Ask(f"PUT {_SCHEMAS}/{{name}}", "rules:write", _schema(), _judging),
+    Ask(f"DELETE {_SCHEMAS}/{{name}}", "rules:write", _schema(), None, _STALE),
+    Ask(f"GET {_SCHEMAS}/{{name}}/history", "config:read somewhere", _schema("/history")),
+    Ask(f"GET {_SCHEMAS}/{{name}}/diff", "config:read somewhere", _schema("/diff")),
+    Ask(
+        f"POST {_SCHEMAS}/{{name}}/rollback",
+        "rules:write",
+        _schema("/rollback"),
+        _always({"version": 1}),
+        _STALE,
+    ),
+    Ask("GET /api/v1/violations", "config:read somewhere", _key("/api/v1/violations")),
+    Ask(
+        "POST /api/v1/validate",
+        "config:read",
+        _fixed("/api/v1/validate"),
+        lambda environment, service: {
+            "changes": [{"environment": environment, "service_name": service, "set": {"a": 1}}]
+        },
+    ),
     Ask("GET /api/v1/changes", "known", _fixed("/api/v1/changes")),
     # That somebody else writes there is told to nobody: it is found by nobody.
     Ask("GET /api/v1/writes/{intent}", "known", _fixed(f"/api/v1/writes/{'0' * 32}")),
@@ -270,6 +314,7 @@ ASKS: tuple[Ask, ...] = (
         "rules:write somewhere",
         _fixed(f"{_TEMPLATES}/none"),
     ),
+    Ask("GET /api/v1/stream", "config:read", _key("/api/v1/stream?kinds=schema,violation")),
     Ask(f"GET {_FLAGS}", "flag:read", _flag(_FLAGS)),
     Ask(f"POST {_FLAGS}", "flag:write", _fixed(_FLAGS), _in(name="f")),
     Ask(f"GET {_FLAGS}/{{name}}", "flag:read", _flag(f"{_FLAGS}/f")),

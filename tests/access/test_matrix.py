@@ -83,6 +83,9 @@ def admin(service: ServiceProcess) -> Iterator[Session]:
             "metadata": {"environment": environment},
         }
         assert admin.ask("POST", "/api/v1/registry/register", instance)[0] == 201
+        applies_to = [{"environments": [environment], "services": [name]}]
+        schema = {"schema": {}, "applies_to": applies_to}
+        assert admin.ask("PUT", f"/api/v1/schemas/kept-{environment}-{name}", schema)[0] == 201
     yield admin
     admin.close()
 
