@@ -27,6 +27,7 @@ from app.rules.api.schemas import (
 )
 from app.rules.definitions.model import Definition
 from app.rules.judging.errors import SchemaNotMet
+from app.rules.schemas.reading import EVERY_ENVIRONMENT
 from app.rules.services.schemas import SchemaRequest, SchemaService, SchemaWritten
 from app.web.bodies import StrictRoute
 from app.web.conditional import (
@@ -81,7 +82,7 @@ def demand_read(caller: Caller) -> None:
 def demand_write(caller: Caller, applies_to: list[dict[str, Any]]) -> None:
     """Raise Denied unless one grant of the caller reaches all that a schema applies to."""
     for each in applies_to:
-        for environment in each.get("environments", ["*"]):
+        for environment in each.get("environments", EVERY_ENVIRONMENT):
             for service in each.get("services", ["*"]):
                 caller.demand(Right.WRITE_RULES, environment, service)
 
@@ -164,7 +165,7 @@ async def schemas_for(
 
 def applications_of(name: str, members: dict[str, Any]) -> list[dict[str, Any]]:
     stated: list[dict[str, Any]] | None = members.get("applies_to")
-    return stated or [{"environments": ["*"], "services": [name]}]
+    return stated or [{"environments": EVERY_ENVIRONMENT, "services": [name]}]
 
 
 @router.get(

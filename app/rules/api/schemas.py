@@ -14,7 +14,7 @@ from app.changes.model import Action
 from app.rules.definitions.model import Definition
 from app.rules.judging.errors import MOST_SHOWN, problem_members
 from app.rules.judging.model import Pair, Problem
-from app.rules.schemas.reading import Mode, PlainSecret
+from app.rules.schemas.reading import EVERY_ENVIRONMENT, Mode, PlainSecret
 from app.rules.services.schemas import Judged, SchemaWritten
 from app.web.openapi import NAME
 from app.web.request_body import RequestBody
@@ -39,8 +39,9 @@ _SCHEMA = Field(
 
 class ApplicationIn(RequestBody):
     environments: Patterns = Field(
-        default_factory=lambda: ["*"],
-        description="Names; `*` matches any characters. `default` is judged where it is named.",
+        default_factory=lambda: list(EVERY_ENVIRONMENT),
+        description="Names; `*` matches any characters. `default` is judged where it is named, or "
+        "where none are.",
     )
     services: Patterns = Field(
         default_factory=lambda: ["*"],
@@ -54,7 +55,8 @@ class ApplicationIn(RequestBody):
 class SchemaIn(RequestBody):
     mode: Mode = Field("enforce", description=_MODE.description)
     applies_to: Annotated[list[ApplicationIn], Field(min_length=1, max_length=20)] | None = Field(
-        None, description="Default: the service of the schema's name, in every environment."
+        None, description="Default: the service of the schema's name, in every environment and "
+        "in `default`."
     )
     plain_secret: PlainSecret = Field("seal", description=_PLAIN_SECRET.description)
     description: Comment = ""

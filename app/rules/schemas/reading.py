@@ -20,6 +20,8 @@ Mode = Literal["warn", "enforce"]
 PlainSecret = Literal["seal", "refuse"]
 SHARED: Final = "_shared"
 BASE: Final = "default"
+# Of a schema that names no environments: `*` alone leaves the inherited one out.
+EVERY_ENVIRONMENT: Final = ("*", BASE)
 MOST_SCHEMA_BYTES: Final = 256 * 1024
 _MOST_APPLICATIONS: Final = 20
 _MOST_PATTERNS: Final = 100
@@ -103,7 +105,7 @@ def schema_text(name: str, body: Mapping[str, Any]) -> str:
     stored = {
         "mode": body.get("mode", "enforce"),
         "applies_to": body.get("applies_to")
-        or [{"environments": ["*"], "services": [name], "at": ""}],
+        or [{"environments": EVERY_ENVIRONMENT, "services": [name], "at": ""}],
         "plain_secret": body.get("plain_secret", "seal"),
         "description": body.get("description", ""),
         "schema": body["schema"],
@@ -161,7 +163,7 @@ def _read_application(index: int, entry: Any) -> Application:
     if not isinstance(at, str) or (at and (not is_key(at) or "[" in at)):
         raise SchemaInvalid(f"{place}/at", "must be a key, or empty for the whole configuration")
     return Application(
-        _read_patterns(f"{place}/environments", entry.get("environments", ["*"])),
+        _read_patterns(f"{place}/environments", entry.get("environments", list(EVERY_ENVIRONMENT))),
         _read_patterns(f"{place}/services", entry.get("services", ["*"])),
         canonical_key(at) if at else "",
     )
