@@ -50,6 +50,11 @@ def violations(schema: dict[str, Any], value: object) -> list[str]:
             "/a is not known here (unevaluatedProperties)",
         ),
         (
+            {"prefixItems": [True], "unevaluatedItems": False},
+            [1, "hunter2"],
+            "the value has an item that is not known here (unevaluatedItems)",
+        ),
+        (
             {"properties": {"additionalProperties": False}},
             {"additionalProperties": {"a": 1}},
             "/additionalProperties is not allowed (additionalProperties)",

@@ -211,7 +211,35 @@ def test_a_new_secret_is_judged_in_the_clear_and_not_shown() -> None:
     assert "hunter2" not in repr(found)
 
 
+def test_items_that_are_not_expected_are_not_shown() -> None:
+    schema = {"properties": {"keys": {"prefixItems": [True], "unevaluatedItems": False}}}
+
+    [found] = judged(schema, {"keys": [1, "hunter2", {"pin": "hunter2"}]})
+
+    assert (found.key, found.keyword, found.expected) == ("keys", "unevaluatedItems", None)
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({"const": "x" * 1000}, None),
+        ({"pattern": "x{2}" * 300}, None),
+        ({"enum": ["x" * 300] * 10}, ["x" * 300] * 2),
+        ({"enum": ["x" * 3000]}, None),
+        ({"enum": list(range(1, 90))}, list(range(1, 21))),
+    ],
+)
+def test_what_is_expected_is_shortened(schema: Json, expected: Json) -> None:
+    [found] = judged({"properties": {"a": schema}}, {"a": "no"})
+
+    assert found.expected == expected
+
+
 REFUSED: dict[str, tuple[Json, str]] = {
+    "rules below the root": (
+        {"properties": {"a": {"x-rules": [{"id": "a", "rule": "true"}]}}},
+        "/properties/a/x-rules",
+    ),
     "a type that is none": ({"properties": {"a": {"type": "word"}}}, "/properties/a/type"),
     "look-around": ({"properties": {"a": {"pattern": "(?=x)"}}}, "/properties/a/pattern"),
     "a back-reference": ({"items": {"pattern": r"(a)\1"}}, "/items/pattern"),
@@ -318,6 +346,11 @@ demands = st.sampled_from(
         {"propertyNames": {"const": "z"}},
         {"not": {}},
         {"contains": {"const": 5}},
+        {"prefixItems": [True], "unevaluatedItems": False},
+        {"unevaluatedProperties": False},
+        {"minItems": 4, "minProperties": 4, "minLength": 90, "minimum": 90},
+        {"exclusiveMaximum": 0, "exclusiveMinimum": 90},
+        {"dependentRequired": {"a": ["z"]}},
         False,
     ]
 )

@@ -31,7 +31,7 @@ KEYWORDS: Final = frozenset([
 # fmt: on
 _EXTENSION: Final = "x-"  # begins the names of members that others put into a schema
 
-_UNEXPECTED: Final = {"additionalProperties", "unevaluatedItems", "unevaluatedProperties"}
+_UNEXPECTED: Final = {"additionalProperties", "unevaluatedProperties"}
 
 
 @dataclass(frozen=True, slots=True)

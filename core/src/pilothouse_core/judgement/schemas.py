@@ -3,6 +3,7 @@
 Needs jsonschema-rs, an extra of this package.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -10,15 +11,17 @@ from typing import Any
 import jsonschema_rs
 
 from pilothouse_core.judgement.model import JudgingTooCostly, Violation
+from pilothouse_core.judgement.rules import MEMBER as RULES
 from pilothouse_core.judgement.validator import make_validator
 from pilothouse_core.keys import names_of
 from pilothouse_core.schema_costs import judging_costs
-from pilothouse_core.schema_index import BadSchema, TooCostly, join_pointer
+from pilothouse_core.schema_index import BadSchema, SchemaIndex, TooCostly, join_pointer
 from pilothouse_core.schema_walk import SchemaWalk, key_at
 from pilothouse_core.trees import SECRET, is_secret, node_at
 
 MOST_VIOLATIONS = 100
 _MOST_OPTIONS = 20  # of an `enum` that are shown
+_MOST_CHARACTERS = 1000  # of what a keyword expects, as JSON
 _MOST_APPLIED = 200_000  # subschemas, to all places of a value: ten to twenty microseconds each
 _ABSENT: Any = object()
 # They compare the whole value, or depend on what else failed in it.
@@ -27,6 +30,11 @@ _LOOK_INSIDE = frozenset(
 )
 _BRANCHES = frozenset({"anyOf", "oneOf"})
 _UNEXPECTED = frozenset({"additionalProperties", "unevaluatedProperties"})
+# What the library says of the schema; its other facts may be of the value.
+_SCHEMA_FACTS = (
+    *("limit", "types", "options", "expected_value", "pattern", "format", "multiple_of"),
+    *("content_encoding", "content_media_type"),
+)
 _Path = tuple[str | int, ...]
 
 
@@ -40,6 +48,7 @@ class CompiledSchema:
     def __init__(self, schema: Any) -> None:
         try:
             self.walk = SchemaWalk(schema)
+            _refuse_inner_rules(self.walk.index)
             self._costs = judging_costs(self.walk.index)
         except TooCostly as error:
             raise BadSchema("", str(error)) from error
@@ -96,6 +105,13 @@ def violations(schema: CompiledSchema, tree: Any, at: str = "") -> tuple[Violati
         for violation in _describe(error, value, at, join_pointer("", *names))
     )
     return tuple(islice(found, MOST_VIOLATIONS))
+
+
+def _refuse_inner_rules(index: SchemaIndex) -> None:
+    """Raise BadSchema for rules below the root, which would be taken for judged."""
+    for pointer in index.at:
+        if pointer and RULES in index.members(pointer):
+            raise BadSchema(join_pointer(pointer, RULES), "only the root of a schema has rules")
 
 
 def _inner_values(values: Iterable[Any]) -> list[Any]:
@@ -169,8 +185,8 @@ def _describe(
         if schema_path[-1:] != [str(name) for name in path[-1:]] and schema_path[-1] in _UNEXPECTED:
             keyword = schema_path[-1]
             below = list(_value_at(value, path))
-    elif keyword not in _BRANCHES | {"not", "propertyNames"}:
-        expected = _first_options(next(iter(facts.values()), None))
+    else:
+        expected = _demand(facts)
     paths = [(*path, name) for name in below] or [path]
     for each in paths:
         yield Violation(
@@ -188,12 +204,25 @@ def _value_at(value: Any, path: _Path) -> Any:
     return value
 
 
-def _first_options(fact: Any) -> Any:
-    return fact[:_MOST_OPTIONS] if isinstance(fact, list) else fact
+def _demand(facts: Mapping[str, Any]) -> Any:
+    """Return what the schema says, shortened, or None: never a part of the value."""
+    fact = next((facts[name] for name in _SCHEMA_FACTS if name in facts), None)
+    if not isinstance(fact, list):
+        return fact if _is_short(fact) else None
+    shown = fact[:_MOST_OPTIONS]
+    while shown and not _is_short(shown):
+        shown = shown[: len(shown) // 2]
+    return shown or None
+
+
+def _is_short(fact: Any) -> bool:
+    return len(json.dumps(fact, ensure_ascii=False)) <= _MOST_CHARACTERS
 
 
 def _reason(error: jsonschema_rs.ValidationError) -> str:
     keyword = error.kind.name
+    if keyword == "anyOf" and error.instance_path[-1:] == ["type"]:
+        return "not a type of JSON"
     if keyword == "format":
         return "not a pattern that is matched in linear time"
     if keyword == "type":

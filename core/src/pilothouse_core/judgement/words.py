@@ -32,7 +32,7 @@ _EXPECTATIONS: Final = {
     "propertyNames": "has a member with a name that is not allowed",
     "required": "is missing",
     "type": "is not of type {}",
-    "unevaluatedItems": "is not known here",
+    "unevaluatedItems": "has an item that is not known here",
     "unevaluatedProperties": "is not known here",
     "uniqueItems": "has an item twice",
 }
