@@ -55,7 +55,8 @@ class BadFilter(Invalid):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"{name[:80]!r} is not a valid name of an environment or service: {NAME_GRAMMAR}"
+            f"{name[:80]!r} is not a valid name of an environment, service or schema: "
+            f"{NAME_GRAMMAR}"
         )
 
 

@@ -35,7 +35,9 @@ class RuleInvalid(Invalid):
     code = "bad_rule"
 
     def __init__(self, pointer: str, reason: str, column: int = 0) -> None:
-        super().__init__(f"the rule cannot be used: {reason}", column=column)
+        super().__init__(
+            f"the rule cannot be used: {reason}", **({"column": column} if column else {})
+        )
         self.pointer, self.reason, self.column = pointer, reason, column
         self.flaws = ({"pointer": f"#{pointer}", "detail": reason, "code": self.code},)
 

@@ -17,9 +17,16 @@ from app.rules.judging.judge import Judge
 from app.rules.services.schemas import SchemaService
 from app.rules.services.templates import TemplateService
 from app.rules.verifier import Verifier
+from app.web.path_rules import PathRules
 
 RULE_ROUTES = Routes(
     routers=(transfer_router, schemas_router, templates_router, violations_router),
+    path_rules=PathRules(
+        foreign_segments={
+            **dict.fromkeys(("rules", "subjects", "validators"), "schemas"),
+            **dict.fromkeys(("check", "judge", "lint", "validation"), "validate"),
+        }
+    ),
     problem_codes=PROBLEM_CODES,
 )
 

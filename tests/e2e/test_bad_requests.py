@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.docs.generate import openapi
-from tests.e2e import bad_bodies, bad_files, bad_names, bad_questions
+from tests.e2e import bad_bodies, bad_files, bad_names, bad_questions, bad_schemas
 from tests.e2e.bad_requests import VALUE, BadRequest, encoded, sending
 from tests.servers.answer import Answer
 from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS
@@ -27,6 +27,7 @@ CORPUS = [
     *bad_bodies.cases(),
     *bad_files.cases(),
     *bad_questions.cases(),
+    *bad_schemas.cases(),
 ]
 SEEDS = (
     ("PATCH", "/api/v1/config", {"set": {"database.host": "db1"}}),

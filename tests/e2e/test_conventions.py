@@ -401,7 +401,13 @@ def test_a_list_is_followed_by_its_cursor(layer: Layer) -> None:
     assert found == [list(range(10)), list(range(10, 20)), list(range(20, 25))]
 
 
-LISTS = ["/api/v1/config", "/api/configs", "/api/v1/changes"]
+LISTS = [
+    "/api/v1/config",
+    "/api/configs",
+    "/api/v1/changes",
+    "/api/v1/schemas",
+    "/api/v1/violations",
+]
 
 
 @pytest.mark.parametrize("path", LISTS)

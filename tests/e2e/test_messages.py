@@ -113,6 +113,11 @@ def test_a_refused_name_comes_with_the_grammar(
         ("/v1/services/billing/url", "/api/v1/registry/services/billing/url"),
         ("/healthz", "/health"),
         ("/readyz", "/ready"),
+        ("/api/v1/schema/billing", "/api/v1/schemas/billing"),
+        ("/subjects", "/api/v1/schemas"),
+        ("/api/v1/rules", "/api/v1/schemas"),
+        ("/api/v1/lint", "/api/v1/validate"),
+        ("/violation", "/api/v1/violations"),
     ],
 )
 def test_a_wrong_address_is_answered_with_the_nearest_one(

@@ -110,6 +110,100 @@ def test_a_rule_between_fields_sees_defaults_and_other_layers(
     problem(layer.patch(set={"db.pool.max": 3}))
 
 
+def test_a_schema_that_names_no_environment_judges_every_one_and_the_inherited_one(
+    layer: Layer, schemas: Schemas
+) -> None:
+    base = layer.at(environment="default")
+    told(layer.patch(set={"own": 1}))
+    told(schemas.put(layer.service), 201)
+
+    errors = problem(base.patch(set={"db.pool.max": 101}))["errors"]
+    assert "default" in {each["environment"] for each in errors}  # and all others that exist
+
+    applies_to = [{"environments": ["*"], "services": [layer.service]}]
+    told(schemas.put(layer.service, applies_to=applies_to))
+    refused = problem(base.patch(set={"db.pool.max": 101}))["errors"]
+    assert "default" not in {each["environment"] for each in refused}
+
+
+# What people paste first.
+PASTED: dict[str, Any] = {
+    "a server": {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Server",
+        "type": "object",
+        "properties": {
+            "server": {
+                "type": "object",
+                "properties": {
+                    "port": {"type": "integer", "minimum": 1024, "maximum": 65535},
+                    "log_level": {"type": "string", "enum": ["debug", "info", "warn"]},
+                },
+                "required": ["port"],
+                "additionalProperties": False,
+            }
+        },
+    },
+    "providers": {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "properties": {
+            "providers": {
+                "type": "object",
+                "patternProperties": {
+                    "^[a-z0-9_-]+$": {
+                        "type": "object",
+                        "properties": {
+                            "api_key": {"type": "string", "minLength": 8, "secret": True},
+                            "model": {"type": "string"},
+                        },
+                        "required": ["api_key"],
+                    }
+                },
+                "additionalProperties": False,
+            }
+        },
+    },
+}
+
+
+def test_schemas_as_people_have_them_are_pasted_unchanged(layer: Layer, schemas: Schemas) -> None:
+    base, secret = layer.at(environment="default"), fresh_secret()
+    told(schemas.put(layer.service, PASTED["a server"]), 201)
+    refused = problem(base.patch(set={"server": {"port": 80, "log_level": "loud"}}))["errors"]
+    assert {each["keyword"]: each["expected"] for each in refused} == {
+        "minimum": 1024,
+        "enum": ["debug", "info", "warn"],
+    }
+    told(base.patch(set={"server": {"port": 8080, "log_level": "info"}}))
+
+    told(schemas.put(layer.service, PASTED["providers"]))
+    refused = problem(base.patch(set={"providers.openai.model": "x"}))["errors"]
+    assert {(each["key"], each["keyword"]) for each in refused} == {
+        ("providers.openai.api_key", "required")
+    }
+    told(base.patch(set={"providers.openai": {"api_key": secret, "model": "x"}}))
+    assert told(base.get("providers.openai.api_key"))["value"] == {"$secret": "masked"}
+    assert secret.encode() not in layer.of.backend.stored()
+
+
+def test_what_is_not_expected_in_a_list_is_not_shown(layer: Layer, schemas: Schemas) -> None:
+    secret = fresh_secret()
+    keys = {"prefixItems": [{}], "unevaluatedItems": False}
+    told(schemas.put(layer.service, {"properties": {"keys": keys}}), 201)
+    body: dict[str, Any] = {"set": {"keys": [1, secret, {"pin": secret}]}}
+    change = {**layer.names, **body}
+
+    answers = [
+        layer.patch(**body),
+        layer.of.call("PATCH", "/api/v1/config", body, dry_run=True, **layer.names),
+        layer.of.call("POST", "/api/v1/validate", {"changes": [change]}),
+    ]
+
+    assert [answer.status for answer in answers] == [422, 422, 200]
+    assert not [answer.body for answer in answers if secret.encode() in answer.body]
+
+
 WRITES: dict[str, Callable[[Layer, Any], Answer]] = {
     "create": lambda layer, value: layer.create("db.pool.max", value),
     "put": lambda layer, value: layer.put("db.pool.max", value),
@@ -470,6 +564,27 @@ def test_exported_schemas_can_be_imported(layer: Layer, schemas: Schemas) -> Non
         {"name": layer.service, "status": "created", "version": 3, "error": None}
     ]
     assert told(layer.of.get(f"{SCHEMAS}/{layer.service}"))["schema"] == POOL
+
+
+def test_what_an_import_cannot_write_is_shown_with_its_place(
+    layer: Layer, schemas: Schemas
+) -> None:
+    told(layer.patch(set={"a": 1}))
+    other = fresh_name()
+    document = {
+        "schemas": {
+            layer.service: {"schema": {"required": ["b"]}},
+            other: {"schema": {"properties": {"a": {"type": "text"}}}},
+        }
+    }
+
+    unmet, bad = told(layer.of.call("POST", f"{SCHEMAS}/import", document))["schemas"]
+
+    assert unmet["error"]["code"] == "schema_not_met"
+    assert [each["key"] for each in unmet["error"]["errors"]] == ["b"]
+    assert [each["pointer"] for each in bad["error"]["errors"]] == [
+        f"#/schemas/{other}/schema/properties/a/type"
+    ]
 
 
 BAD: dict[str, tuple[Any, str, str]] = {

@@ -6,6 +6,7 @@ _WRITE = "bad_if_match bad_rule bad_schema default_conflict definition_contended
 PROBLEM_CODES: CodeRules = (
     (r"\w+ /api/v1/schemas.*", "definitions_unavailable"),
     (r"GET /api/v1/(schemas|violations).*", "bad_cursor"),
+    (r"GET /api/v1/(schemas/for|violations)", "bad_filter"),
     (r"\w+ /api/v1/schemas/\{name\}.*", "schema_not_found"),
     (r"GET /api/v1/schemas/\{name\}(/diff)?", "schema_version_not_found"),
     (r"(PUT|POST) /api/v1/schemas.*", f"{_WRITE} schema_not_met schema_too_costly"),

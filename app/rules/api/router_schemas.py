@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query, Response
 from app.access.caller import CurrentCaller
 from app.access.errors import Denied
 from app.access.model import Caller, Right
+from app.changes.errors import BadFilter
 from app.changes.revisions import (
     REVISION_HEADER,
     Following,
@@ -55,6 +56,7 @@ from app.web.request_state import from_state
 from app.web.responses import model_response
 from app.workers import LARGE_TEXT, run_apart
 from pilothouse_core.diff import diff
+from pilothouse_core.names import is_name
 
 SCHEMAS = "/api/v1/schemas"
 router = APIRouter(
@@ -87,6 +89,13 @@ def demand_write(caller: Caller, applies_to: list[dict[str, Any]]) -> None:
                 caller.demand(Right.WRITE_RULES, environment, service)
 
 
+def refuse_bad_names(*names: str | None) -> None:
+    """Raise BadFilter for the name of an environment, service or schema that none can have."""
+    for name in names:
+        if name is not None and not is_name(name):
+            raise BadFilter(name)
+
+
 def schema_request(caller: Caller, comment: str, expected: IfMatch = ANY_VERSION) -> SchemaRequest:
     return SchemaRequest(
         caller.actor(), comment, caller.request_id, expected, caller.source or None
@@ -94,9 +103,11 @@ def schema_request(caller: Caller, comment: str, expected: IfMatch = ANY_VERSION
 
 
 def demand_write_of(caller: Caller, definition: Definition | None) -> None:
-    """Raise Denied unless the caller may change what a schema says now."""
+    """Raise Denied unless the caller may change what a schema says now, or any if there is none."""
     if definition is not None and not definition.is_deleted:
         demand_write(caller, json.loads(definition.text)["applies_to"])
+    elif not caller.has_right_anywhere(Right.WRITE_RULES):
+        raise Denied(Right.WRITE_RULES, "", "")
 
 
 @router.get("", responses=READ, summary="List schemas by name")
@@ -135,6 +146,7 @@ async def schemas_for(
     service_name: Annotated[str, Query(json_schema_extra=NAME)] = "_shared",
 ) -> Any:
     """A client judges by them what it has read, as the service judges what is written."""
+    refuse_bad_names(environment, service_name)
     caller.demand(Right.READ_CONFIGS, environment, service_name)
     await set_revision(response, schemas, follower)
     mounted = schemas.catalog.schemas_of(environment, service_name)
@@ -222,11 +234,11 @@ async def put_schema(
     try:
         written = await schemas.put(name, members, request, dry_run=dry_run)
     except SchemaNotMet as error:
-        raise _error_for(error, caller) from None
+        raise error_for(error, caller) from None
     return await _answer_written(response, written, caller, dry_run=dry_run)
 
 
-def _error_for(error: SchemaNotMet, caller: Caller) -> SchemaNotMet:
+def error_for(error: SchemaNotMet, caller: Caller) -> SchemaNotMet:
     return SchemaNotMet(error.name, error.problems, lambda pair: may_read(caller, pair))
 
 
@@ -259,7 +271,7 @@ async def delete_schema(
     comment: Comment = "",
 ) -> None:
     """The history is kept; a schema that is created later under the name continues it."""
-    demand_write_of(caller, schemas.current(name))
+    demand_write_of(caller, schemas.catalog.definition("schema", name))
     deleted = await schemas.delete(name, schema_request(caller, comment, expected))
     response.headers[REVISION_HEADER] = str(deleted.revision)
 
@@ -334,5 +346,5 @@ async def roll_back_schema(
     try:
         written = await schemas.roll_back(name, old, request)
     except SchemaNotMet as error:
-        raise _error_for(error, caller) from None
+        raise error_for(error, caller) from None
     return await _answer_written(response, written, caller)

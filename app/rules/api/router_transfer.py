@@ -13,6 +13,7 @@ from app.rules.api.router_schemas import (
     demand_read,
     demand_write,
     demand_write_of,
+    error_for,
     schema_request,
     set_revision,
 )
@@ -24,6 +25,7 @@ from app.rules.api.schemas import (
     SchemasOut,
     bodies_by_name,
 )
+from app.rules.judging.errors import SchemaNotMet
 from app.rules.services.schemas import SchemaWritten
 from app.web.bodies import StrictRoute
 from app.web.freshness import adds_stale_header
@@ -66,6 +68,7 @@ async def import_schemas(
     dry_run: DryRun = False,
 ) -> SchemasImportedOut:
     """Each schema by itself, in the order of the document; what fails is reported."""
+    demand_write_of(caller, None)  # also for an import of nothing
     bodies = {name: each.members() for name, each in body.schemas.items()}
     for name, members in bodies.items():
         demand_write(caller, applications_of(name, members))
@@ -78,7 +81,8 @@ async def import_schemas(
                 name, members, schema_request(caller, body.comment), dry_run=dry_run
             )
         except PilothouseError as error:
-            failure = FailureOut(code=error.code, detail=str(error))
+            shown = error_for(error, caller) if isinstance(error, SchemaNotMet) else error
+            failure = FailureOut.of(name, shown)
             found.append(ImportedSchemaOut(name=name, status="failed", version=0, error=failure))
             continue
         revisions.append(written.definition.revision if written.changed else 0)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 
 from app.access.caller import CurrentCaller
 from app.changes.revisions import REVISION_HEADER, min_revision_dependency
-from app.rules.api.router_schemas import demand_read
+from app.rules.api.router_schemas import demand_read, refuse_bad_names
 from app.rules.api.schemas import ProblemOut, ViolationsOut, may_read
 from app.rules.verifier import Verifier
 from app.web.bodies import StrictRoute
@@ -39,18 +39,20 @@ async def list_violations(
     cursor: Cursor = None,
 ) -> ViolationsOut:
     """Edits in Vault, rollbacks and changes of schemas that only warn are judged afterwards."""
+    refuse_bad_names(environment, service_name, schema)
     demand_read(caller)
     response.headers[REVISION_HEADER] = str(verifier.revision)
     begin = max(decode_cursor(cursor, int)[0], 0) if cursor else 0
-    wanted = [
+    readable = [pair for pair in sorted(verifier.violations) if may_read(caller, pair)]
+    # Counted whatever is asked for: a filter would tell which ones they are.
+    hidden = len(verifier.violations) - len(readable)
+    visible = [
         problem
-        for pair, problems in sorted(verifier.violations.items())
+        for pair in readable
         if environment in (None, pair.environment) and service_name in (None, pair.service)
-        for problem in problems
+        for problem in verifier.violations[pair]
         if schema in (None, problem.schema)
     ]
-    visible = [each for each in wanted if may_read(caller, each.pair)]
-    hidden = len({each.pair for each in wanted}) - len({each.pair for each in visible})
     page = list(islice(visible, begin, begin + limit))
     more = encode_cursor(begin + limit) if len(visible) > begin + limit else None
     return ViolationsOut(

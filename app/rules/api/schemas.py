@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from app.access.model import Caller, Right
 from app.actors import split_actor
 from app.changes.model import Action
+from app.errors import Invalid, PilothouseError
 from app.rules.definitions.model import Definition
 from app.rules.judging.errors import MOST_SHOWN, problem_members
 from app.rules.judging.model import Pair, Problem
@@ -19,6 +20,7 @@ from app.rules.services.schemas import Judged, SchemaWritten
 from app.web.openapi import NAME
 from app.web.request_body import RequestBody
 from pilothouse_core.diff import Diff
+from pilothouse_core.schema_index import join_pointer
 
 _PATTERN: dict[str, Any] = {"maxLength": 63, "pattern": "^[A-Za-z0-9._*-]+$"}
 Patterns = Annotated[
@@ -55,8 +57,9 @@ class ApplicationIn(RequestBody):
 class SchemaIn(RequestBody):
     mode: Mode = Field("enforce", description=_MODE.description)
     applies_to: Annotated[list[ApplicationIn], Field(min_length=1, max_length=20)] | None = Field(
-        None, description="Default: the service of the schema's name, in every environment and "
-        "in `default`."
+        None,
+        description="Default: the service of the schema's name, in every environment and "
+        "in `default`.",
     )
     plain_secret: PlainSecret = Field("seal", description=_PLAIN_SECRET.description)
     description: Comment = ""
@@ -256,6 +259,24 @@ class SchemasOut(BaseModel):
 class FailureOut(BaseModel):
     code: str
     detail: str
+    errors: list[dict[str, Any]] = Field(
+        description="As in the problem that writing the schema alone would be answered with."
+    )
+
+    @classmethod
+    def of(cls, name: str, error: PilothouseError) -> "FailureOut":
+        flaws = error.flaws if isinstance(error, Invalid) else ()
+        return cls(
+            code=error.code, detail=str(error), errors=[_flaw_below(name, each) for each in flaws]
+        )
+
+
+def _flaw_below(name: str, flaw: Mapping[str, object]) -> dict[str, Any]:
+    """Return a flaw of one schema with the place of it in an import."""
+    if "pointer" not in flaw:
+        return dict(flaw)
+    place = str(flaw["pointer"]).removeprefix("#")
+    return {**flaw, "pointer": f"#{join_pointer('/schemas', name)}{place}"}
 
 
 class ImportedSchemaOut(BaseModel):
@@ -275,7 +296,9 @@ class ViolationsOut(BaseModel):
 
     items: list[ProblemOut]
     next: str | None
-    hidden: int = Field(description="Violating configurations that the caller may not read.")
+    hidden: int = Field(
+        description="Violating configurations that the caller may not read, whatever is asked for."
+    )
     revision: int = Field(description="The revision up to which everything was judged.")
 
 

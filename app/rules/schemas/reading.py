@@ -161,7 +161,7 @@ def _read_application(index: int, entry: Any) -> Application:
         raise SchemaInvalid(place, "must be an object with `environments`, `services` and `at`")
     at = entry.get("at", "")
     if not isinstance(at, str) or (at and (not is_key(at) or "[" in at)):
-        raise SchemaInvalid(f"{place}/at", "must be a key, or empty for the whole configuration")
+        raise SchemaInvalid(f"{place}/at", "must be a key without brackets, or empty for all")
     return Application(
         _read_patterns(f"{place}/environments", entry.get("environments", list(EVERY_ENVIRONMENT))),
         _read_patterns(f"{place}/services", entry.get("services", ["*"])),

@@ -135,7 +135,9 @@ def _body(name: str, file: Path, stated: Mapping[str, Any]) -> dict[str, Any]:
     if "plain_secret" in typed:
         body["plain_secret"] = typed.pop("plain_secret")
     if typed:
-        body["applies_to"] = [{"environments": [*_ANY, "default"], "services": [name], "at": "", **typed}]
+        body["applies_to"] = [
+            {"environments": [*_ANY, "default"], "services": [name], "at": "", **typed}
+        ]
     return body
 
 
