@@ -1,5 +1,5 @@
 CREATE FUNCTION begin_intent(
-    p_intent jsonb, p_guard bigint, p_covers_related boolean,
+    p_intent jsonb, p_guard bigint, p_covers_related boolean, p_first_look interval,
     OUT outcome text, OUT moved bigint, OUT intent intents
 ) LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
@@ -73,7 +73,7 @@ BEGIN
         given.id, given.doc, given.kind, given.environment, given.name, given.base_version,
         given.action, given.actor, given.comment, given.request_id, given.at,
         given.idempotency_key, given.digest, given.source, given.facts, 'open',
-        clock_timestamp() + interval '3 seconds'
+        clock_timestamp() + p_first_look
     ) ON CONFLICT DO NOTHING RETURNING i.* INTO intent;
     IF NOT FOUND THEN  -- by a begin without a guard that was as quick
         SELECT i.* INTO intent FROM intents i

@@ -1,4 +1,4 @@
-CREATE FUNCTION confirm_intent(p_intent jsonb)
+CREATE FUNCTION confirm_intent(p_intent jsonb, p_first_look interval)
 RETURNS SETOF intents LANGUAGE plpgsql AS $$
 DECLARE
     given intents := jsonb_populate_record(NULL::intents, p_intent);
@@ -24,7 +24,7 @@ BEGIN
                 comment = given.comment, request_id = given.request_id, at = given.at,
                 idempotency_key = given.idempotency_key, digest = given.digest,
                 source = given.source, facts = given.facts, state = 'open',
-                look_after = clock_timestamp() + interval '3 seconds'
+                look_after = clock_timestamp() + p_first_look
             WHERE i.id = given.id AND i.doc = given.doc AND i.look_after > clock_timestamp()
             RETURNING i.*;
             RETURN;

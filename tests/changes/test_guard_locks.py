@@ -55,10 +55,10 @@ EDITS: Final = json.dumps(
     ]
 )
 HELD: Final = {
-    "schemas": ("SELECT * FROM begin_intent($1, 0, false)", GIVEN),
-    "related": ("SELECT * FROM begin_intent($1, 0, true)", GIVEN),
+    "schemas": ("SELECT * FROM begin_intent($1, 0, false, '3 seconds')", GIVEN),
+    "related": ("SELECT * FROM begin_intent($1, 0, true, '3 seconds')", GIVEN),
     "reserve": ("SELECT * FROM reserve_intent($1, 3)", GIVEN),
-    "confirm": ("SELECT * FROM confirm_intent($1)", GIVEN),
+    "confirm": ("SELECT * FROM confirm_intent($1, '3 seconds')", GIVEN),
     "commit": ("SELECT * FROM commit_definitions($1, NULL, '[]', 'ana', '', 'r', NULL)", EDITS),
 }
 CALLS: Final[dict[str, Callable[[LogPorts], Coroutine[Any, Any, object]]]] = {

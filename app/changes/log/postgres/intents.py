@@ -23,10 +23,13 @@ _NEXT_LOOK: Final = text("now() + least(2 ^ least(looks + 1, 12), 3600) * interv
 
 _BEGIN_GUARDED: Final = text(
     "SELECT b.outcome, b.moved, (b.intent).*"
-    " FROM begin_intent(CAST(:intent AS jsonb), :revision, :covers_related) AS b"
+    " FROM begin_intent("
+    "CAST(:intent AS jsonb), :revision, :covers_related, CAST(:first_look AS interval)) AS b"
 )
 _RESERVE: Final = text("SELECT * FROM reserve_intent(CAST(:intent AS jsonb), :seconds)")
-_CONFIRM: Final = text("SELECT * FROM confirm_intent(CAST(:intent AS jsonb))")
+_CONFIRM: Final = text(
+    "SELECT * FROM confirm_intent(CAST(:intent AS jsonb), CAST(:first_look AS interval))"
+)
 # One statement sees one snapshot: what an intent became is not after the revision read with it.
 _EARLIER: Final = text("""
     SELECT
@@ -76,6 +79,7 @@ class PostgresIntents:
             "intent": _json(intent),
             "revision": guard.revision,
             "covers_related": guard.covers_related,
+            "first_look": _FIRST_LOOK,
         }
         row = (await self._calls.run("begin_guarded", _BEGIN_GUARDED, parameters)).one()
         if row.outcome == "moved":
@@ -93,7 +97,7 @@ class PostgresIntents:
         return EarlierIntents(row.earlier, row.revision)
 
     async def confirm(self, intent: Intent) -> Intent:
-        parameters = {"intent": _json(intent)}
+        parameters = {"intent": _json(intent), "first_look": _FIRST_LOOK}
         row = (await self._calls.run("confirm", _CONFIRM, parameters)).one_or_none()
         if row is None:
             raise ReservationLost
