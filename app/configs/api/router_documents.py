@@ -50,7 +50,7 @@ from app.configs.services.documents import DocumentService
 from app.web.bodies import StrictRoute
 from app.web.conditional import ExpectedVersions, IfNoneMatch, etag, matches, not_modified
 from app.web.freshness import Fresh, adds_stale_header, headers_so_far
-from app.web.openapi import CREATED, DELETED, NAME, READ, TAGGED, UNCHANGED, WRITTEN
+from app.web.openapi import CREATED, DELETED, NAME, READ, TAGGED, UNCHANGED, WRITTEN_UNLESS_DRY
 from app.web.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
 from app.web.problem import PROBLEMS
 from app.web.responses import model_response
@@ -199,7 +199,7 @@ async def create(
 @router.put(
     "/{service}",
     response_model=DocumentWrittenOut | PreviewOut,
-    responses=WRITTEN,
+    responses=WRITTEN_UNLESS_DRY,
     summary="Replace a document",
 )
 async def replace(
@@ -322,7 +322,7 @@ async def diff(
 @router.post(
     "/{service}/rollback",
     response_model=DocumentWrittenOut | PreviewOut,
-    responses=WRITTEN,
+    responses=WRITTEN_UNLESS_DRY,
     summary="Write an earlier document as a new version",
 )
 async def rollback(

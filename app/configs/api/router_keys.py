@@ -88,7 +88,7 @@ from app.web.openapi import (
     READ,
     TAGGED_UNLESS_REVEALED,
     UNCHANGED,
-    WRITTEN,
+    WRITTEN_UNLESS_DRY,
 )
 from app.web.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
 from app.web.problem import PROBLEMS
@@ -306,7 +306,7 @@ def _sort_key(layer: DocumentId) -> tuple[str, str, str]:
 @router.patch(
     "/config",
     response_model=PatchOut | PreviewOut,
-    responses=WRITTEN,
+    responses=WRITTEN_UNLESS_DRY,
     summary="Set, encrypt and unset many keys in one version",
 )
 async def change_keys(
@@ -408,7 +408,7 @@ async def get(
 @router.put(
     "/config/{key}",
     response_model=KeyOut | PreviewOut,
-    responses=WRITTEN,
+    responses=WRITTEN_UNLESS_DRY,
     summary="Replace a key's value",
 )
 async def replace(
@@ -483,7 +483,7 @@ async def history(
 @router.post(
     "/config/{key}/rollback",
     response_model=KeyOut | PreviewOut,
-    responses=WRITTEN,
+    responses=WRITTEN_UNLESS_DRY,
     summary="Write an earlier value as a new version",
 )
 async def rollback(

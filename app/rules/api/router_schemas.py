@@ -49,6 +49,7 @@ from app.web.openapi import (
     TAGGED,
     UNCHANGED,
     WRITTEN,
+    WRITTEN_UNLESS_DRY,
 )
 from app.web.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
 from app.web.problem import PROBLEMS
@@ -135,7 +136,9 @@ async def set_revision(response: Response, schemas: SchemaService, follower: Fol
     response.headers[REVISION_HEADER] = str(newest)
 
 
-@router.get("/for", responses=TAGGED, summary="The schemas that judge one configuration")
+@router.get(
+    "/for", responses=TAGGED | UNCHANGED, summary="The schemas that judge one configuration"
+)
 async def schemas_for(
     response: Response,
     schemas: Schemas,
@@ -213,7 +216,7 @@ async def _answer(response: Response, found: Definition) -> Response:
 @router.put(
     "/{name}",
     response_model=SchemaWrittenOut,
-    responses=WRITTEN | CREATED,
+    responses=WRITTEN_UNLESS_DRY | CREATED,
     summary="Create or replace a schema",
 )
 async def put_schema(
@@ -243,14 +246,19 @@ def error_for(error: SchemaNotMet, caller: Caller) -> SchemaNotMet:
 
 
 async def _answer_written(
-    response: Response, written: SchemaWritten, caller: Caller, *, dry_run: bool = False
+    response: Response,
+    written: SchemaWritten,
+    caller: Caller,
+    *,
+    dry_run: bool = False,
+    is_creation: bool = True,
 ) -> Response:
     definition = written.definition
     status = 200
     if not dry_run:
         response.headers["ETag"] = etag(str(definition.version))
         response.headers[REVISION_HEADER] = str(definition.revision)
-        if written.changed and definition.action == "created":
+        if is_creation and written.changed and definition.action == "created":
             response.headers["Location"] = f"{SCHEMAS}/{definition.name}"
             status = 201
     return await model_response(
@@ -347,4 +355,4 @@ async def roll_back_schema(
         written = await schemas.roll_back(name, old, request)
     except SchemaNotMet as error:
         raise error_for(error, caller) from None
-    return await _answer_written(response, written, caller)
+    return await _answer_written(response, written, caller, is_creation=False)
