@@ -9,15 +9,18 @@ import structlog
 from app.rules.definitions.model import Definition, Kind
 from app.rules.definitions.port import DefinitionStore
 from app.rules.errors import DefinitionsUnavailable, RuleInvalid, SchemaInvalid
+from app.rules.schemas.index import SchemaIndex
 from app.rules.schemas.reading import Schema, read_schema
 from app.workers import LARGE_TEXT, run_in_worker
 
 _PAGE = 200
+_FEW = 10  # are compiled on the loop: a small schema takes half a millisecond
 _MOST_PAIRS = 20_000
 KINDS = frozenset({"schema", "template"})
 _log = structlog.get_logger(__name__)
 
 Mounted = tuple[Schema, str]  # with the key at which it is mounted
+_MountedByPair = dict[tuple[str, str], tuple[Mounted, ...]]
 
 
 class DefinitionCatalog:
@@ -26,9 +29,10 @@ class DefinitionCatalog:
     def __init__(self, store: DefinitionStore) -> None:
         self._store = store
         self._definitions: dict[tuple[Kind, str], Definition] = {}
-        self._schemas: dict[str, Schema] = {}
+        self._schemas = SchemaIndex()
         self._unreadable: set[str] = set()
-        self._mounted: dict[tuple[str, str], tuple[Mounted, ...]] = {}
+        self._judging: _MountedByPair = {}  # a configuration
+        self._reached: _MountedByPair = {}  # by a document
         self._after = 0
         self._is_read = False
         self._refreshing = asyncio.Lock()
@@ -47,7 +51,7 @@ class DefinitionCatalog:
     def schemas(self) -> Mapping[str, Schema]:
         """Every current schema by its name. Raises DefinitionsUnavailable."""
         self._require_read()
-        return self._schemas
+        return self._schemas.by_name
 
     @property
     def revision(self) -> int:
@@ -68,26 +72,28 @@ class DefinitionCatalog:
     def schemas_of(self, environment: str, service: str) -> tuple[Mounted, ...]:
         """Return what judges a configuration, by name. Raises DefinitionsUnavailable."""
         self._require_read()
-        pair = environment, service
-        found = self._mounted.get(pair)
+        found = self._judging.get((environment, service))
         if found is None:
             found = tuple(
                 (schema, at)
-                for _, schema in sorted(self._schemas.items())
+                for schema in self._schemas.concerning(service)
                 for at in schema.mounts(environment, service)
             )
-            if len(self._mounted) >= _MOST_PAIRS:
-                self._mounted.clear()
-            self._mounted[pair] = found
+            _remember(self._judging, (environment, service), found)
         return found
 
     def schemas_reaching(self, environment: str, service: str) -> tuple[Mounted, ...]:
         """Return what judges anything that a document contributes to, by name."""
-        return tuple(
-            (schema, at)
-            for _, schema in sorted(self.schemas.items())
-            for at in schema.mounts_of_document(environment, service)
-        )
+        self._require_read()
+        found = self._reached.get((environment, service))
+        if found is None:
+            found = tuple(
+                (schema, at)
+                for schema in self._schemas.reached_by(service)
+                for at in schema.mounts_of_document(environment, service)
+            )
+            _remember(self._reached, (environment, service), found)
+        return found
 
     async def prepare(self, kinds: frozenset[str]) -> None:
         """Read changes from the store if one of these kinds concerns definitions."""
@@ -105,7 +111,7 @@ class DefinitionCatalog:
             self._is_read = True
 
     async def _apply(self, page: Sequence[Definition]) -> None:
-        is_large = sum(len(each.text) for each in page) > LARGE_TEXT
+        is_large = len(page) > _FEW or sum(len(each.text) for each in page) > LARGE_TEXT
         changed = (
             await run_in_worker(_compile_schemas, page) if is_large else _compile_schemas(page)
         )
@@ -113,14 +119,16 @@ class DefinitionCatalog:
             self._definitions[definition.kind, definition.name] = definition
             self._after = max(self._after, definition.revision)
         for name, schema in changed.items():
-            self._schemas.pop(name, None)
             self._unreadable.discard(name)
             if schema is not None:
-                self._schemas[name] = schema
-            elif not self._definitions["schema", name].is_deleted:
+                self._schemas.put(schema)
+                continue
+            self._schemas.remove(name)
+            if not self._definitions["schema", name].is_deleted:
                 self._unreadable.add(name)
         if changed:
-            self._mounted.clear()
+            self._judging.clear()
+            self._reached.clear()
 
     def _require_read(self) -> None:
         if not self._is_read:
@@ -131,6 +139,12 @@ class DefinitionCatalog:
             raise DefinitionsUnavailable(
                 f"this release cannot read the schema {min(self._unreadable)!r}"
             )
+
+
+def _remember(memory: _MountedByPair, pair: tuple[str, str], mounted: tuple[Mounted, ...]) -> None:
+    if len(memory) >= _MOST_PAIRS:
+        memory.clear()
+    memory[pair] = mounted
 
 
 def _compile_schemas(page: Iterable[Definition]) -> dict[str, Schema | None]:

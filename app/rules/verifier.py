@@ -5,8 +5,10 @@ Edits in Vault itself, writes in doubt that land late, and rollbacks may break a
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 
@@ -16,13 +18,36 @@ from app.errors import PilothouseError
 from app.rules.catalog import DefinitionCatalog
 from app.rules.judging.configurations import Configurations
 from app.rules.judging.judge import Judge
-from app.rules.judging.model import Pair, Problem
+from app.rules.judging.model import Case, Pair, Problem
 from app.telemetry import SCHEMA_VIOLATIONS
+from app.workers import Slices
 
 KIND = "violation"
 _AT_ONCE = 100  # configurations, whose rules share the time of one question
 _PAUSE_SECONDS = 1.0  # after a failure
+_GATHER_SECONDS = 0.2  # changes meanwhile are verified together, beside as few writes as possible
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Changed:
+    """What has changed since the last verification; documents by environment and name."""
+
+    documents: set[tuple[str, str]] = field(default_factory=set)
+    schemas: set[str] = field(default_factory=set)
+    deletions: bool = False
+    everything: bool = False
+
+    @property
+    def may_end_pairs(self) -> bool:
+        """Tell whether a configuration may exist no more, or be judged no more."""
+        return self.deletions or bool(self.schemas)
+
+    def add(self, other: "_Changed") -> None:
+        self.documents |= other.documents
+        self.schemas |= other.schemas
+        self.deletions |= other.deletions
+        self.everything |= other.everything
 
 
 class Verifier:
@@ -41,8 +66,7 @@ class Verifier:
         self._configurations = configurations
         self._follower = follower
         self._found: dict[Pair, tuple[Problem, ...]] = {}
-        self._documents: set[tuple[str, str]] = set()  # changed ones, by environment and name
-        self._all_changed = True
+        self._changed = _Changed(everything=True)
         self._woken = asyncio.Event()
         self._woken.set()
         self._listeners: list[Callable[[Change], None]] = []
@@ -62,6 +86,7 @@ class Verifier:
         """Verify as long as the service runs; what fails is tried again."""
         while True:
             await self._woken.wait()
+            await asyncio.sleep(_GATHER_SECONDS)
             self._woken.clear()
             try:
                 await self.verify()
@@ -73,40 +98,55 @@ class Verifier:
     async def verify(self) -> None:
         """Judge what has changed since the last time; raises what judging raises."""
         revision = self._configurations.revision
-        documents, everything = self._documents, self._all_changed
-        self._documents, self._all_changed = set(), False
+        changed, self._changed = self._changed, _Changed()
         try:
-            pairs = self._pairs(documents, everything=everything)
-            gone = self._found.keys() - pairs if everything else self._vanished_pairs()
+            pairs = self._pairs(changed)
+            gone: Iterable[Pair] = ()
+            if changed.everything or not self._catalog.has_schemas:
+                gone = self._found.keys() - pairs
+            elif changed.may_end_pairs:
+                gone = self._vanished_pairs()
             self._record(dict.fromkeys(gone, ()), revision)
             for begin in range(0, len(pairs), _AT_ONCE):
                 await self._verify_pairs(pairs[begin : begin + _AT_ONCE], revision)
         except BaseException:
-            self._documents |= documents
-            self._all_changed |= everything
+            self._changed.add(changed)
             raise
         self.revision = max(self.revision, revision)
 
     def _note(self, change: Change) -> None:
         match change.entity.kind:
             case "schema":
-                self._all_changed = True
+                self._changed.schemas.add(change.entity.name)
             case "config":
-                self._documents.add((change.entity.environment, change.entity.name))
+                self._changed.documents.add((change.entity.environment, change.entity.name))
+                self._changed.deletions |= change.deleted
             case _:
                 return
         self._woken.set()
 
     def _note_all(self) -> None:
-        self._all_changed = True
+        self._changed.everything = True
         self._woken.set()
 
-    def _pairs(self, documents: Iterable[tuple[str, str]], *, everything: bool) -> list[Pair]:
+    def _pairs(self, changed: "_Changed") -> list[Pair]:
         if not self._catalog.has_schemas:
             return []
-        if everything:
+        if changed.everything:
             return list(self._configurations.pairs(self._is_judged))
-        return list(self._configurations.affected_pairs(documents, self._is_judged))
+        found = set(self._configurations.affected_pairs(changed.documents, self._is_judged))
+        if changed.schemas:
+            found.update(self._configurations.pairs(partial(self._is_judged_by, changed.schemas)))
+            found.update(
+                pair
+                for pair, problems in self._found.items()
+                if any(each.schema in changed.schemas for each in problems)
+            )
+        return list(found)
+
+    def _is_judged_by(self, names: Container[str], environment: str, service: str) -> bool:
+        mounted = self._catalog.schemas_of(environment, service)
+        return any(schema.name in names for schema, _ in mounted)
 
     def _is_judged(self, environment: str, service: str) -> bool:
         return bool(self._catalog.schemas_of(environment, service))
@@ -118,7 +158,11 @@ class Verifier:
         return {pair for pair in self._found if pair.user is None and pair not in present}
 
     async def _verify_pairs(self, pairs: Sequence[Pair], revision: int) -> None:
-        cases = [await self._configurations.case(pair) for pair in pairs]
+        slices = Slices()
+        cases: list[Case] = []
+        for pair in pairs:
+            await slices.rest()
+            cases.append(await self._configurations.case(pair))
         found = await self._judge.problems(
             [(case, self._catalog.schemas_of(*case.pair[:2])) for case in cases]
         )

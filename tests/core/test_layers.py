@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilothouse_core.layers import merge
+from pilothouse_core.layers import merge, merged_data
 from pilothouse_core.trees import leaves
 from tests.core.test_trees import trees, valued_trees
 
@@ -52,6 +52,11 @@ def test_every_leaf_has_the_value_of_the_layer_it_names(layers: list[dict[str, o
         assert dict(leaves(layers[merged.sources[key]]))[key] == value
 
 
+@given(st.lists(trees | valued_trees, max_size=4))
+def test_the_data_is_the_same_without_sources(layers: list[dict[str, object]]) -> None:
+    assert merged_data(layers) == merge(enumerate(layers)).data
+
+
 def test_a_value_of_its_own_keeps_what_lies_below() -> None:
     both = {"a": {"$value": 1, "b": 2}}
     for low, high, expected in (
@@ -74,6 +79,7 @@ def test_no_merge_changes_its_layers(low: dict[str, object], high: dict[str, obj
     before = (dict(leaves(low)), dict(leaves(high)))
 
     merge([("a", low), ("b", high), ("c", low)])
+    merged_data([low, high, low])
 
     assert (dict(leaves(low)), dict(leaves(high))) == before
 

@@ -513,6 +513,31 @@ def test_an_edit_in_vault_is_judged_afterwards(fresh_real: Service) -> None:
     own.remove_all()
 
 
+@pytest.mark.parametrize("way", ["deleted", "narrowed", "loosened"])
+def test_a_violation_ends_with_its_schema(layer: Layer, schemas: Schemas, way: str) -> None:
+    name = fresh_name()
+    applies_to = [{"environments": [layer.environment], "services": [layer.service]}]
+    told(schemas.put(name, mode="warn", applies_to=applies_to), 201)
+    told(layer.patch(set={"db.pool.max": 101}))
+    other = layer.at(service=fresh_name())
+    told(other.patch(set={"db.pool.max": 101}))
+
+    def listed(each: Layer) -> int:
+        return len(told(layer.of.get("/api/v1/violations", **each.names))["items"])
+
+    wait_until(lambda: listed(layer) == 1, "the violation is listed")
+    if way == "deleted":
+        layer.of.call("DELETE", f"{SCHEMAS}/{name}")
+    elif way == "loosened":
+        told(schemas.put(name, {}, mode="warn", applies_to=applies_to))
+    else:
+        applies_to[0]["services"] = [other.service]
+        told(schemas.put(name, mode="warn", applies_to=applies_to))
+        wait_until(lambda: listed(other) == 1, "the violation of the other is listed")
+
+    wait_until(lambda: listed(layer) == 0, "the violation has ended")
+
+
 def test_a_schema_has_a_history_and_can_be_rolled_back(layer: Layer, schemas: Schemas) -> None:
     name, url = layer.service, f"{SCHEMAS}/{layer.service}"
     told(schemas.put(name, comment="first"), 201)

@@ -7,6 +7,8 @@ from app.configs.documents.effective import EffectiveReader
 from app.configs.documents.pairs import all_pairs, documents_in, pairs_of
 from app.configs.model import DocumentId
 from app.rules.judging.model import Case, Pair
+from app.workers import LARGE_TEXT, run_apart
+from pilothouse_core.layers import merged_data
 from pilothouse_core.trees import Tree
 
 
@@ -33,7 +35,14 @@ class StoredConfigurations:
         return self.effective.newest(_document(pair))
 
     async def case(self, pair: Pair) -> Case:
-        tree = (await self.effective.effective(_document(pair))).merged.data
+        document = _document(pair)
+        remembered = self.effective.effective_in_memory(document)
+        if remembered is not None:
+            tree = remembered.merged.data
+        else:  # not remembered: what is judged would take the place of what is read
+            bodies = (await self.effective.bodies([document])).values()
+            is_large = sum(body.size for body in bodies) > LARGE_TEXT
+            tree = await run_apart(is_large, merged_data, [body.data for body in bodies])
         return Case(pair, tree, tree)
 
     def layers(self, is_reached: Callable[[str, str], bool]) -> Iterator[Pair]:

@@ -15,7 +15,7 @@ from app.configs.secrets import MASK, ToSeal
 from app.rules.judging.judge import Judge
 from app.rules.judging.model import Case, Judgement, Pair
 from app.workers import LARGE_TEXT, Slices, run_apart
-from pilothouse_core.layers import merge
+from pilothouse_core.layers import merged_data
 from pilothouse_core.trees import SECRET, Tree, is_section
 
 MOST_PAIRS = 500
@@ -142,27 +142,39 @@ class DocumentJudge:
         """Read and merge the configurations of pairs as the changes make them."""
         slices = Slices()
         drafts = {document: _draft_trees(draft) for document, draft in changes.items()}
+        addressed = [DocumentId(pair.environment, pair.service, pair.user) for pair in pairs]
+        bodies = await self.layers.bodies(addressed)
         found: list[Case] = []
-        for pair in pairs:
+        for pair, document in zip(pairs, addressed, strict=True):
             await slices.rest()
-            found.append(await self._case(pair, drafts))
+            layers = {layer: bodies[layer] for layer in layers_of(document) if layer in bodies}
+            found.append(await self._case(pair, document, layers, drafts))
         return found
 
-    async def _case(self, pair: Pair, drafts: "Mapping[DocumentId, _DraftTrees]") -> Case:
-        addressed = DocumentId(pair.environment, pair.service, pair.user)
-        before = await self.layers.effective(addressed)
-        bodies = before.bodies
-        tree = await run_apart(
-            before.size > LARGE_TEXT, _merge_layers, addressed, bodies, drafts, masked=False
-        )
+    async def _case(
+        self,
+        pair: Pair,
+        addressed: DocumentId,
+        bodies: Mapping[DocumentId, Body],
+        drafts: "Mapping[DocumentId, _DraftTrees]",
+    ) -> Case:
+        is_large = sum(body.size for body in bodies.values()) > LARGE_TEXT
+        tree = await run_apart(is_large, _merge_layers, addressed, bodies, drafts, masked=False)
         masked = tree
         if any(each.has_new_secrets for each in drafts.values()):
             masked = await run_apart(
-                before.size > LARGE_TEXT, _merge_layers, addressed, bodies, drafts, masked=True
+                is_large, _merge_layers, addressed, bodies, drafts, masked=True
             )
         # What a configuration lacks that does not exist yet has not stood before.
         existed = any(layer.service == pair.service for layer in bodies)
-        return Case(pair, tree, masked, partial(_data_of, before.merged.data) if existed else None)
+        before = partial(self._merged_before, addressed, bodies) if existed else None
+        return Case(pair, tree, masked, before)
+
+    async def _merged_before(
+        self, addressed: DocumentId, bodies: Mapping[DocumentId, Body]
+    ) -> Tree:
+        is_large = sum(body.size for body in bodies.values()) > LARGE_TEXT
+        return await run_apart(is_large, _merge_layers, addressed, bodies, {}, masked=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +188,6 @@ class _DraftTrees:
 
 def _is_live(pointer: Pointer | None) -> bool:
     return pointer is not None and not pointer.deleted
-
-
-def _data_of(data: Tree) -> Tree:
-    return data
 
 
 def _draft_trees(draft: Draft) -> _DraftTrees:
@@ -199,7 +207,7 @@ def _merge_layers(
     *,
     masked: bool,
 ) -> Tree:
-    layers: list[tuple[DocumentId, Tree]] = []
+    layers: list[Tree] = []
     for layer in layers_of(addressed):
         if layer in drafts:
             data = drafts[layer].masked if masked else drafts[layer].plain
@@ -207,8 +215,8 @@ def _merge_layers(
             body = bodies.get(layer)
             data = None if body is None or body.deleted else body.data
         if data is not None:
-            layers.append((layer, data))
-    return merge(layers).data
+            layers.append(data)
+    return merged_data(layers)
 
 
 def _holds_new_secret(value: Any) -> bool:

@@ -1,7 +1,7 @@
 """Effective configurations: layers merged as the log names them now."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from app.configs.documents.last_good import LastGoodVersions
@@ -64,7 +64,7 @@ class EffectiveReader:
             return remembered
         forgotten = self._forgotten
         versions, revision = self._contributing(document)
-        bodies = await self._bodies(document, versions, with_secrets=with_secrets)
+        bodies = await self._bodies({document}, versions, with_secrets=with_secrets)
         is_large = sum(map(_size, bodies.values())) > LARGE_TEXT
         served = tuple((layer, body.version) for layer, body in bodies.items())
         merged = await run_apart(is_large, _merge, document, served, bodies)
@@ -72,6 +72,15 @@ class EffectiveReader:
         if forgotten == self._forgotten and served == versions:
             self._merges.put(versions, merged, sum(map(_size, merged.bodies.values())))
         return replace(merged, revision=revision)
+
+    async def bodies(self, documents: Iterable[DocumentId]) -> dict[DocumentId, Body]:
+        """Return all layers that contribute to any of these, as the log names them now.
+
+        Each is read once. Raises as `effective`.
+        """
+        addressed = frozenset(documents)
+        layers = dict.fromkeys(layer for each in addressed for layer in layers_of(each))
+        return await self._bodies(addressed, self._live_versions(layers)[0], with_secrets=False)
 
     def effective_in_memory(self, document: DocumentId) -> Effective | None:
         """Return the effective configuration if these very versions were merged already."""
@@ -86,7 +95,12 @@ class EffectiveReader:
 
     def _contributing(self, document: DocumentId) -> tuple[tuple[tuple[DocumentId, int], ...], int]:
         """Return the live layers' versions, lowest first, and the newest contributing change."""
-        found = [(layer, self.reader.pointer(layer)) for layer in layers_of(document)]
+        return self._live_versions(layers_of(document))
+
+    def _live_versions(
+        self, layers: Iterable[DocumentId]
+    ) -> tuple[tuple[tuple[DocumentId, int], ...], int]:
+        found = [(layer, self.reader.pointer(layer)) for layer in layers]
         known = [(layer, pointer) for layer, pointer in found if pointer is not None]
         versions = tuple(
             (layer, pointer.version) for layer, pointer in known if not pointer.deleted
@@ -99,28 +113,33 @@ class EffectiveReader:
 
     async def _bodies(
         self,
-        addressed: DocumentId,
+        addressed: Container[DocumentId],
         versions: Sequence[tuple[DocumentId, int]],
         *,
         with_secrets: bool,
     ) -> dict[DocumentId, Body]:
         """Return what each layer contributes; one that is malformed, its last good version.
 
-        A malformed layer of which there is no good version contributes nothing, unless it is the
-        addressed one: then DocumentMalformed is raised.
+        A malformed layer of which there is no good version contributes nothing, unless it is
+        addressed: then DocumentMalformed is raised.
         """
-        asked = (
-            self.last_good.contribution(
-                layer, version, with_secrets=with_secrets, is_needed=layer == addressed
-            )
+        # A task for each would cost more than all that a shared write needs of a layer in memory.
+        found: dict[DocumentId, Body | None] = {
+            layer: self.reader.versions.in_memory(layer, version, with_secrets=with_secrets)
             for layer, version in versions
-        )
-        found = await asyncio.gather(*asked)
-        return {
-            layer: body
-            for (layer, _), body in zip(versions, found, strict=True)
-            if body is not None
         }
+        missing = [(layer, version) for layer, version in versions if found[layer] is None]
+        if missing:
+            read = await asyncio.gather(
+                *(
+                    self.last_good.contribution(
+                        layer, version, with_secrets=with_secrets, is_needed=layer in addressed
+                    )
+                    for layer, version in missing
+                )
+            )
+            found.update(zip((layer for layer, _ in missing), read, strict=True))
+        return {layer: body for layer, body in found.items() if body is not None}
 
     async def layer_only(self, document: DocumentId, *, with_secrets: bool = False) -> Effective:
         """Return one layer alone in the shape of an effective configuration."""

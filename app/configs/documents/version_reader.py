@@ -69,6 +69,17 @@ class VersionReader:
         self.hits += 1
         CONFIG_READS_FROM_MEMORY.inc()
 
+    def in_memory(
+        self, document: DocumentId, version: int, *, with_secrets: bool = False
+    ) -> Body | None:
+        """Return a current version if it is in memory."""
+        found = self._memory.get((document, version))
+        if found is None or (with_secrets and found.without_secrets):
+            return None
+        self.count_hit()
+        note_source("hit-local")
+        return found
+
     async def read(
         self, document: DocumentId, version: int, *, with_secrets: bool, is_current: bool
     ) -> Body:
@@ -77,10 +88,10 @@ class VersionReader:
         Without `with_secrets` the secrets of a body may be masks. Raises VersionGone,
         DocumentMalformed and StoreUnavailable.
         """
-        remembered = self._memory.get((document, version)) if is_current else None
-        if remembered is not None and not (with_secrets and remembered.without_secrets):
-            self.count_hit()
-            note_source("hit-local")
+        remembered = None
+        if is_current:
+            remembered = self.in_memory(document, version, with_secrets=with_secrets)
+        if remembered is not None:
             return remembered
         # Shielded: a reader who leaves must not take the answer from the others.
         body, source = await asyncio.shield(

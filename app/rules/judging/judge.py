@@ -75,7 +75,7 @@ class Judge:
             (Case(case.pair, tree, tree), mounted)
             for case, mounted in cases
             if case.before is not None
-            for tree in [case.before()]
+            for tree in [await case.before()]
         ]
         found = await self.problems(earlier)
         return {

@@ -1,6 +1,6 @@
 """What is judged, and what is found. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -71,7 +71,7 @@ class Case:
     pair: Pair
     tree: Tree = field(repr=False)
     masked: Tree = field(repr=False)
-    before: Callable[[], Tree] | None = field(default=None, repr=False)
+    before: Callable[[], Awaitable[Tree]] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

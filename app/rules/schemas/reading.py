@@ -76,6 +76,10 @@ class Schema:
         return self.mode == "enforce"
 
     @property
+    def has_defaults(self) -> bool:
+        return any(self.defaults.values())
+
+    @property
     def refuses_plain_secrets(self) -> bool:
         return self.plain_secret == "refuse"  # noqa: S105 - no secret
 

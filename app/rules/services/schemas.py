@@ -31,10 +31,10 @@ from app.rules.errors import (
 from app.rules.judging.configurations import Configurations
 from app.rules.judging.errors import SchemaNotMet
 from app.rules.judging.judge import Judge
-from app.rules.judging.model import Pair, Problem
+from app.rules.judging.model import Case, Pair, Problem
 from app.rules.schemas.reading import Schema, read_schema, schema_text
 from app.web.conditional import ANY_VERSION, IfMatch
-from app.workers import LARGE_TEXT, run_apart
+from app.workers import LARGE_TEXT, Slices, run_apart
 from pilothouse_core.names import is_name
 from pilothouse_core.schema_defaults import BadDefault, combined_defaults
 from pilothouse_core.trees import is_secret, node_at
@@ -180,7 +180,7 @@ class SchemaService:
         is_new = former is None or former.is_deleted
         if former is not None and not is_new and former.text == text:
             return SchemaWritten(former, await self._judge_all(schema), changed=False)
-        self._refuse_conflicting_defaults(schema)
+        await self._refuse_conflicting_defaults(schema)
         edit = DefinitionEdit(
             "schema",
             name,
@@ -244,7 +244,11 @@ class SchemaService:
         ]
         for begin in range(0, len(changed), _AT_ONCE):
             portion = changed[begin : begin + _AT_ONCE]
-            cases = [await configurations.case(pair) for pair in portion]
+            slices = Slices()
+            cases: list[Case] = []
+            for pair in portion:
+                await slices.rest()
+                cases.append(await configurations.case(pair))
             found = await self._judge.problems(
                 [(case, [(schema, at) for at in schema.mounts(*case.pair[:2])]) for case in cases]
             )
@@ -271,13 +275,16 @@ class SchemaService:
                 ]
         return tuple(found)
 
-    def _refuse_conflicting_defaults(self, schema: Schema) -> None:
+    async def _refuse_conflicting_defaults(self, schema: Schema) -> None:
         """Raise DefaultsContradict if another schema has a different default for a key."""
-        others = [each for each in self.catalog.schemas.values() if each.name != schema.name]
-        for at, defaults in schema.defaults.items():
-            for other in others:
-                if not _can_meet(schema, other):
-                    continue
+        if not schema.has_defaults:
+            return
+        slices = Slices()
+        for other in list(self.catalog.schemas.values()):
+            await slices.rest()
+            if other.name == schema.name or not other.has_defaults or not _can_meet(schema, other):
+                continue
+            for at, defaults in schema.defaults.items():
                 for other_defaults in other.defaults.values():
                     try:
                         combined_defaults([(schema.name, defaults), (other.name, other_defaults)])

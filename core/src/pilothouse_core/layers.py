@@ -32,6 +32,32 @@ def merge(layers: Iterable[tuple[Layer, Mapping[str, Any]]]) -> Merged[Layer]:
     return merged
 
 
+def merged_data(layers: Iterable[Mapping[str, Any]]) -> Tree:
+    """Return the data of `merge` without noting sources, which takes most of the time there."""
+    data: Tree = {}
+    for tree in layers:
+        _merge_values(data, tree)
+    _collapse_own_values(data)
+    return data
+
+
+def _merge_values(target: Tree, tree: Mapping[str, Any]) -> None:
+    for name, value in tree.items():
+        present: Any = target.get(name)
+        if not (isinstance(value, dict) or isinstance(present, dict)):
+            target[name] = value  # nearly always: all the rest is for sections
+        elif is_section(value):
+            if not is_section(present):
+                target[name] = {}
+            _merge_values(target[name], value)
+        elif not is_section(present):
+            target[name] = value
+        elif OWN_VALUE in present and value not in (None, {}):
+            present[OWN_VALUE] = value
+        elif value != {}:
+            target[name] = value
+
+
 def _merge_layer(
     merged: Merged[Layer], target: Tree, prefix: str, tree: Mapping[str, Any], layer: Layer
 ) -> None:
@@ -58,7 +84,7 @@ def _merge_layer(
 def _collapse_own_values(tree: Tree) -> None:
     """Take a value of its own for the value of the key where nothing lies below."""
     for name, value in tree.items():
-        if is_section(value):
+        if isinstance(value, dict) and is_section(value):
             _collapse_own_values(value)
             if value.keys() == {OWN_VALUE}:
                 tree[name] = value[OWN_VALUE]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from pilothouse_core.layers import merge
+from pilothouse_core.layers import merged_data
 from pilothouse_core.schema_index import join_pointer, pointer_names
 from pilothouse_core.schema_walk import SchemaWalk
 from pilothouse_core.trees import SECRET, Tree, is_secret, node_at
@@ -113,7 +113,7 @@ def rule_subject(walk: SchemaWalk, defaults: Tree, tree: Tree, at: str = "") -> 
     if value is NOTHING_TO_JUDGE or is_secret(value):
         return NOTHING_TO_JUDGE
     if defaults:
-        merged = merge([(0, defaults), (1, tree)]).data
+        merged = merged_data([defaults, tree])
         value = node_at(merged, at) if at else merged
     return without_secrets(value, walk.secret_pointers(value))
 
