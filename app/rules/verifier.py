@@ -25,7 +25,7 @@ from app.workers import Slices
 KIND = "violation"
 _AT_ONCE = 100  # configurations, whose rules share the time of one question
 _PAUSE_SECONDS = 1.0  # after a failure
-_GATHER_SECONDS = 0.2  # changes meanwhile are verified together, beside as few writes as possible
+_GATHER_SECONDS = 0.2  # changes of this time are verified together, at the cost of fewer writes
 _log = structlog.get_logger(__name__)
 
 
