@@ -19,6 +19,7 @@ PAGES = (
     "README.md",
     "docs/quickstart.md",
     "docs/configuration-guide.md",
+    "docs/schemas.md",
     "docs/templates.md",
     "docs/feature-flags.md",
     "docs/SERVICE_REGISTRY_DEVELOPER_GUIDE.md",

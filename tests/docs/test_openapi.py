@@ -53,6 +53,22 @@ def test_every_reference_leads_somewhere(document: Any) -> None:
             part = part[step]
 
 
+def test_every_answer_in_json_has_a_schema(document: Any) -> None:
+    answers = [
+        (name, status, content["application/json"])
+        for name, operation in operations(document)
+        for status, answer in operation["responses"].items()
+        if "application/json" in (content := answer.get("content", {}))
+    ]
+
+    assert [each[:2] for each in answers if not each[2].get("schema")] == []
+
+
+def test_every_schema_is_named_as_its_class(document: Any) -> None:
+    """Of two classes of one name, the names would have the modules in them."""
+    assert [name for name in document["components"]["schemas"] if "__" in name] == []
+
+
 def test_every_schema_is_referred_to(document: Any) -> None:
     named = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
 

@@ -18,10 +18,10 @@ from app.changes.revisions import (
 from app.rules.api.schemas import (
     AppliedSchemaOut,
     AppliedSchemasOut,
-    RollbackIn,
     SchemaDiffOut,
     SchemaIn,
     SchemaOut,
+    SchemaRollbackIn,
     SchemaVersionOut,
     SchemaWrittenOut,
     may_read,
@@ -137,7 +137,10 @@ async def set_revision(response: Response, schemas: SchemaService, follower: Fol
 
 
 @router.get(
-    "/for", responses=TAGGED | UNCHANGED, summary="The schemas that judge one configuration"
+    "/for",
+    response_model=AppliedSchemasOut,
+    responses=TAGGED | UNCHANGED,
+    summary="The schemas that judge one configuration",
 )
 async def schemas_for(
     response: Response,
@@ -341,7 +344,7 @@ def _members(definition: Definition) -> dict[str, Any]:
 )
 async def roll_back_schema(
     name: SchemaName,
-    body: RollbackIn,
+    body: SchemaRollbackIn,
     response: Response,
     schemas: Schemas,
     caller: CurrentCaller,

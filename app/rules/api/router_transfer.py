@@ -18,8 +18,8 @@ from app.rules.api.router_schemas import (
     set_revision,
 )
 from app.rules.api.schemas import (
-    FailureOut,
     ImportedSchemaOut,
+    SchemaFailureOut,
     SchemasImportedOut,
     SchemasIn,
     SchemasOut,
@@ -82,7 +82,7 @@ async def import_schemas(
             )
         except PilothouseError as error:
             shown = error_for(error, caller) if isinstance(error, SchemaNotMet) else error
-            failure = FailureOut.of(name, shown)
+            failure = SchemaFailureOut.of(name, shown)
             found.append(ImportedSchemaOut(name=name, status="failed", version=0, error=failure))
             continue
         revisions.append(written.definition.revision if written.changed else 0)

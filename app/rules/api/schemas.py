@@ -80,7 +80,7 @@ class SchemasIn(RequestBody):
     comment: Comment = ""
 
 
-class RollbackIn(RequestBody):
+class SchemaRollbackIn(RequestBody):
     version: Annotated[int, Field(ge=1, lt=2**31)]
     comment: Comment = ""
 
@@ -256,7 +256,7 @@ class SchemasOut(BaseModel):
     schemas: dict[str, dict[str, Any]] = Field(description="The bodies of the schemas by name.")
 
 
-class FailureOut(BaseModel):
+class SchemaFailureOut(BaseModel):
     code: str
     detail: str
     errors: list[dict[str, Any]] = Field(
@@ -264,7 +264,7 @@ class FailureOut(BaseModel):
     )
 
     @classmethod
-    def of(cls, name: str, error: PilothouseError) -> "FailureOut":
+    def of(cls, name: str, error: PilothouseError) -> "SchemaFailureOut":
         flaws = error.flaws if isinstance(error, Invalid) else ()
         return cls(
             code=error.code, detail=str(error), errors=[_flaw_below(name, each) for each in flaws]
@@ -283,7 +283,7 @@ class ImportedSchemaOut(BaseModel):
     name: str
     status: Literal["created", "updated", "unchanged", "failed"]
     version: int = Field(description="0: nothing was written.")
-    error: FailureOut | None = None
+    error: SchemaFailureOut | None = None
 
 
 class SchemasImportedOut(BaseModel):
