@@ -154,6 +154,16 @@ class Follower:
             return
 
 
+async def catch_up_to(follower: Follower, revision: int) -> None:
+    """Reach `revision`, which is known to be logged, without waiting for the next look.
+
+    Raises LogUnavailable and RevisionNotReached.
+    """
+    if follower.revision < revision:
+        await follower.catch_up()
+    await follower.wait_for_revision(revision)
+
+
 def pointer_of(change: Change) -> Pointer:
     return Pointer(
         entity=change.entity,

@@ -45,7 +45,7 @@ class Rules:
 def build_rules(base: Foundation, store: DefinitionStore) -> Rules:
     catalog = DefinitionCatalog(store)
     base.changes.follower.listeners.before_apply(catalog.prepare)
-    process = RuleProcess()
+    process = RuleProcess(write_seconds=base.settings.write_seconds)
     templates = TemplateService(store, catalog, base.audit.fingerprints)
     feature = Feature(state={"templates": templates}, close=process.close)
     return Rules(store, catalog, Judge(catalog, process), templates, feature)

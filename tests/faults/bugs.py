@@ -24,6 +24,7 @@ from app.settings import Settings
 from app.wiring import Backends
 from tests.faults.bugs_flags import FLAG_BUGS, planted_in_flags
 from tests.faults.bugs_read import READ_BUGS, plant_in_reads
+from tests.faults.bugs_schemas import SCHEMA_BUGS, planted_in_judging
 from tests.faults.bugs_told import RELAY_BUGS, STREAM_BUGS, plant_in_stream, planted_in_relay
 
 BUGS = ("unconditional_commit", "reads_current", "conflict_unread", "commits_out_of_order")
@@ -70,6 +71,8 @@ def planted(bug: str, backends: Backends, settings: Settings) -> Backends:
             plant_in_reads(bug)
         case _ if bug in FLAG_BUGS:
             return planted_in_flags(bug, backends, settings)
+        case _ if bug in SCHEMA_BUGS:
+            return planted_in_judging(bug, backends)
         case _ if bug in RELAY_BUGS:
             return planted_in_relay(bug, backends)
         case _ if bug in STREAM_BUGS:

@@ -26,11 +26,21 @@ from app.changes.events.port import EventPublisher
 from app.changes.log.port import ChangeLog, Intents, Outbox
 from app.configs.store.port import ConfigStore
 from app.flags.store.port import FlagStore
+from app.rules.definitions.port import DefinitionStore
 from app.settings import Settings
 from app.wiring import Backends, open_backends
 from tests.faults.bugs import planted
 
-INTENT_STEPS = {"begin": "begin", "intent_by_idempotency_key": "join", "expire": "expire"}
+INTENT_STEPS = {
+    "begin": "begin",
+    "intent_by_idempotency_key": "join",
+    "expire": "expire",
+    "reserve": "reserve",
+    "earlier_related": "wait",
+    "confirm": "confirm",
+    "cancel": "cancel",
+}
+DEFINITION_STEPS = {"commit": "define"}
 LOG_STEPS = {"advance": "advance", "since": "follow"}
 OUTBOX_STEPS = {"unsent_changes": "pick", "mark_sent": "mark"}
 STORE_STEPS = {"write": "store", "read": "look", "head": "head"}
@@ -58,7 +68,9 @@ class Failpoint:
     `scan:after_store`. `effect` is a signal that the process sends itself, or `wait`: only the
     request or task that came here waits, until the failpoint is lifted. The relay's are
     `relay:`, before or after pick (what is not yet sent), send (to Kafka) and mark (as sent).
-    Those of flags are commit and repeat (the question what was written under a key).
+    Those of flags are commit and repeat (the question what was written under a key). Writes that
+    schemas judge have reserve, wait (for related ones before them), confirm and cancel too, and the
+    commit of a schema is define.
     """
 
     point: str
@@ -156,6 +168,9 @@ def _wrapped(backends: Backends, failpoints: Failpoints) -> Backends:
     changes = replace(backends.changes, intents=intents, log=log, outbox=outbox)
     store = cast("ConfigStore", Tripped(backends.store, STORE_STEPS, failpoints))
     flags = cast("FlagStore", Tripped(backends.flags, FLAG_STEPS, failpoints))
+    definitions = cast(
+        "DefinitionStore", Tripped(backends.definitions, DEFINITION_STEPS, failpoints)
+    )
     cache = cast("Cache", Tripped(backends.cache, CACHE_STEPS, failpoints))
     publisher = backends.publisher and cast(
         "EventPublisher", Tripped(backends.publisher, PUBLISHER_STEPS, failpoints)
@@ -165,6 +180,7 @@ def _wrapped(backends: Backends, failpoints: Failpoints) -> Backends:
         changes=changes,
         store=store,
         flags=flags,
+        definitions=definitions,
         cache=cache,
         publisher=publisher,
     )

@@ -60,7 +60,7 @@ RULES: dict[str, Any] = {
 
 @pytest.fixture
 async def rules() -> AsyncIterator[RuleProcess]:
-    process = RuleProcess(answer_seconds=PATIENCE_SECONDS)
+    process = RuleProcess(write_seconds=4 * PATIENCE_SECONDS)
     yield process
     await process.close()
 

@@ -15,13 +15,14 @@ from tests.servers.process import PATIENCE_SECONDS
 
 T = TypeVar("T")
 MET, BROKEN, UNDECIDED = Verdict.MET, Verdict.BROKEN, Verdict.UNDECIDED
+WRITE_SECONDS = 4 * PATIENCE_SECONDS  # of which a share is left for each answer
 TEN = "[0,1,2,3,4,5,6,7,8,9]"
 LARGE = {"l": list(range(9000)), "s": "x" * 700_000}
 
 
 @pytest.fixture
 async def rules() -> AsyncIterator[RuleProcess]:
-    process = RuleProcess(answer_seconds=PATIENCE_SECONDS)
+    process = RuleProcess(write_seconds=WRITE_SECONDS)
     yield process
     await process.close()
 
@@ -143,7 +144,9 @@ async def test_time_beyond_the_limit_is_counted_and_the_next_write_is_answered(
 
 
 async def test_memory_beyond_the_limit_is_counted_as_such() -> None:
-    rules = RuleProcess((sys.executable, "-c", CHILD.format("bytes_over_the_limit()")))
+    rules = RuleProcess(
+        (sys.executable, "-c", CHILD.format("bytes_over_the_limit()")), write_seconds=WRITE_SECONDS
+    )
     before = killed("memory")
 
     assert await judged(rules, {}, "true") == [UNDECIDED]
@@ -177,28 +180,55 @@ async def test_a_child_that_was_killed_is_asked_again(rules: RuleProcess) -> Non
 
 
 @pytest.mark.parametrize(
-    ("does", "reason"),
-    [("os.kill(os.getpid(), signal.SIGKILL)", "ended"), ("signal.pause()", "silent")],
+    ("does", "reason", "times"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", "ended", 2),
+        ("signal.pause()", "silent", 1),  # the second time, the write has no time left
+    ],
 )
 async def test_a_child_that_does_not_answer_twice_makes_rules_unavailable(
-    does: str, reason: str
+    does: str, reason: str, times: int
 ) -> None:
-    rules = RuleProcess((sys.executable, "-c", CHILD.format(does)), answer_seconds=0.2)
+    rules = RuleProcess((sys.executable, "-c", CHILD.format(does)), write_seconds=4.0)
     before = killed(reason)
 
     with pytest.raises(RulesUnavailable):
         await judged(rules, {}, "true")
 
-    assert killed(reason) == before + 2
+    assert killed(reason) == before + times
     await rules.close()
 
 
 async def test_a_child_that_cannot_be_started_makes_rules_unavailable() -> None:
-    rules = RuleProcess(("/nonexistent",))
+    rules = RuleProcess(("/nonexistent",), write_seconds=WRITE_SECONDS)
 
     with pytest.raises(RulesUnavailable):
         await judged(rules, {}, "true")
     await rules.close()
+
+
+async def test_a_child_that_starts_slowly_is_not_started_again_by_every_write() -> None:
+    slow = f"import time; time.sleep(1)\n{CHILD}".format("print('\"met\"', flush=True)")
+    rules = RuleProcess((sys.executable, "-c", slow), write_seconds=1.0)
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            try:
+                assert await judged(rules, {}, "true") == [MET]
+            except RulesUnavailable:
+                continue
+            break
+    await rules.close()
+
+
+async def test_closing_ends_a_child_that_is_still_starting() -> None:
+    rules = RuleProcess((sys.executable, "-c", "import time; time.sleep(60)"), write_seconds=0.5)
+
+    with pytest.raises(RulesUnavailable):
+        await judged(rules, {}, "true")
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await rules.close()
 
 
 async def test_a_write_that_is_given_up_leaves_no_answer_to_the_next(rules: RuleProcess) -> None:
@@ -226,7 +256,7 @@ async def test_the_child_is_given_no_setting_of_the_service(
 ) -> None:
     monkeypatch.setenv("VAULT_TOKEN", "planted")
     tells = "print('\"undecided\"' if 'VAULT_TOKEN' in os.environ else '\"met\"', flush=True)"
-    rules = RuleProcess((sys.executable, "-c", CHILD.format(tells)))
+    rules = RuleProcess((sys.executable, "-c", CHILD.format(tells)), write_seconds=WRITE_SECONDS)
 
     assert await judged(rules, {}, "true") == [MET]
     await rules.close()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 
 from app.changes.model import Idempotency, Intent
 from app.configs.documents.edits import Edit
@@ -93,12 +94,16 @@ class WriteAttempt:
 
     `may_have_been_sent`: this process or another one may have sent the version to the store. From
     then on a failure is WriteOutcomeUnknown until the store has version base + 1.
+
+    `held_until`: related writes wait no longer than this for a version that was judged, so that it
+    is not sent any more.
     """
 
     write: Write
     started: float
     identity: Identity | None = None
     may_have_been_sent: bool = False
+    held_until: float = inf
     is_blocked: bool = False  # by a write of a related document that has not ended
     base: Body | None = None
     warnings: tuple[Problem, ...] = ()

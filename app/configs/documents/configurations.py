@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from app.changes.follower import catch_up_to
 from app.configs.documents.effective import EffectiveReader
 from app.configs.documents.pairs import all_pairs, documents_in, pairs_of
 from app.configs.model import DocumentId
@@ -53,8 +54,11 @@ class StoredConfigurations:
     async def layer(self, document: Pair) -> Tree:
         return (await self.effective.last_good_layer(_document(document))).merged.data
 
+    async def catch_up(self) -> None:
+        await self.effective.reader.follower.catch_up()
+
     async def follow(self, revision: int) -> None:
-        await self.effective.reader.follower.wait_for_revision(revision)
+        await catch_up_to(self.effective.reader.follower, revision)
 
 
 def _document_of(environment: str, name: str) -> DocumentId:

@@ -7,21 +7,24 @@ is reserved first, which makes others wait.
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from app.changes.errors import GuardMoved, RelatedIntentOpen, ReservationLost
-from app.changes.log.port import Intents
+from app.changes.follower import catch_up_to
+from app.changes.log.port import RESERVED_SECONDS, Intents
 from app.changes.model import Action, Intent
-from app.configs.checks.errors import RelatedWriteOpen
+from app.configs.checks.errors import RelatedWriteOpen, SchemaViolated
 from app.configs.documents.attempt import Identity, Write, WriteAttempt
 from app.configs.documents.composer import VersionComposer
 from app.configs.documents.document_judge import DocumentJudge
 from app.configs.documents.drafter import Drafter
+from app.configs.errors import WriteOutcomeUnknown
 from app.configs.model import Body, DocumentId
 from app.errors import PilothouseError
+from app.rules.judging.model import Judgement
 from app.workers import is_large_request
 
 _REFUSALS = 2
@@ -54,6 +57,8 @@ class IntentRecorder:
             guard = None
             if self.judge is not None:
                 guard = self.judge.guard(attempt.document, revision)
+                if guard.covers_related:
+                    _hold(attempt)
             try:
                 begun = await self.intents.begin(attempt.intent, guard)
             except GuardMoved as moved:
@@ -65,6 +70,17 @@ class IntentRecorder:
                 return self._accept_intent(attempt, begun)
         return await self._record_reserved(attempt, bound)
 
+    async def _judgement(self, attempt: WriteAttempt, judge: DocumentJudge) -> Judgement:
+        """Judge the draft; nothing is refused for what this replica has not followed yet."""
+        changes, revision = {attempt.document: attempt.draft}, judge.revision
+        try:
+            return await judge.check(changes)
+        except SchemaViolated:
+            await self.drafter.reader.follower.catch_up()
+            if judge.revision == revision:
+                raise
+        return await judge.check(changes)
+
     async def compose(self, attempt: WriteAttempt, intent: Intent) -> None:
         """Make the version that `intent` becomes, and the facts about it for the audit."""
         document, base = attempt.document, attempt.base
@@ -73,6 +89,44 @@ class IntentRecorder:
         )
         facts = await self.composer.fingerprints_of(document, base, attempt.body)
         attempt.intent = replace(intent, facts=facts)
+
+    @asynccontextmanager
+    async def hold_relations(self, attempt: WriteAttempt) -> AsyncIterator[None]:
+        """Make related writes wait while the intent of an earlier request is carried out.
+
+        One that has expired is judged again: related writes did not wait for it any more. Raises
+        WriteOutcomeUnknown if it may not be sent again, since it may have been sent before.
+        """
+        if self.judge is None:
+            yield
+            return
+        held = replace(
+            attempt.intent, id=uuid.uuid4().hex, idempotency_key=None, digest=None, facts=None
+        )
+        try:
+            try:
+                async with asyncio.timeout_at(attempt.started + self.begin_seconds):
+                    _hold(attempt)
+                    await self.intents.reserve(held)
+                    await self._judge_if_expired(attempt, self.judge, held.id)
+            except (PilothouseError, TimeoutError) as error:
+                raise WriteOutcomeUnknown(attempt.intent.id) from error
+            yield
+        finally:
+            with suppress(PilothouseError):
+                await self.intents.cancel(held.id)
+
+    async def _judge_if_expired(
+        self, attempt: WriteAttempt, judge: DocumentJudge, held: str
+    ) -> None:
+        if (await self.intents.intent(attempt.intent.id)).state != "expired":
+            return  # until it was held, others waited for the intent itself
+        await self._follow((await self.intents.earlier_related(held)).revision)
+        if not judge.guard(attempt.document, 0).covers_related:
+            return
+        await self._wait_for_earlier(attempt, held)
+        if (await self.intents.intent(attempt.intent.id)).state == "expired":
+            await judge.check({attempt.document: attempt.draft})
 
     async def _record_reserved(
         self, attempt: WriteAttempt, bound: asyncio.Timeout
@@ -85,6 +139,7 @@ class IntentRecorder:
             await self._wait_for_earlier(attempt, reserved.id)
             if not await self._prepare(attempt, reserved.id, bound):
                 return None
+            _hold(attempt)
             begun = await self.intents.confirm(attempt.intent)
             is_confirmed = True
         except ReservationLost as error:
@@ -104,7 +159,7 @@ class IntentRecorder:
         await self._follow(earlier.revision)
 
     async def _follow(self, revision: int) -> None:
-        await self.drafter.reader.follower.wait_for_revision(revision)
+        await catch_up_to(self.drafter.reader.follower, revision)
 
     def _accept_intent(self, attempt: WriteAttempt, begun: Intent) -> Intent | None:
         attempt.is_blocked = False
@@ -124,7 +179,7 @@ class IntentRecorder:
         if attempt.draft.data is None:
             return False
         if self.judge is not None:
-            found = await self.judge.check({write.document: attempt.draft})
+            found = await self._judgement(attempt, self.judge)
             attempt.warnings = tuple(each for each in found.warnings if write.may_read(each.pair))
         version = attempt.base.version if attempt.base is not None else 0
         await self.compose(
@@ -134,6 +189,11 @@ class IntentRecorder:
             attempt.started += loop.time() - began
             bound.reschedule(attempt.started + self.begin_seconds)
         return True
+
+
+def _hold(attempt: WriteAttempt) -> None:
+    """Note until when others wait for what is recorded now, at the least."""
+    attempt.held_until = asyncio.get_running_loop().time() + RESERVED_SECONDS
 
 
 def new_intent(

@@ -201,12 +201,13 @@ class DocumentWriter:
             base = await self._reader.version(document, intent.base, with_secrets=True)
         attempt.base, attempt.intent = base, intent
         attempt.may_have_been_sent = True
-        # What the first request passed is not refused.
+        # What the first request passed is not refused, unless related writes have overtaken it.
         attempt.draft = await run_apart(attempt.is_large, self.drafter.draft_unchecked, write, base)
         attempt.body, attempt.text = await self._recorder.composer.compose(
             document, intent, attempt.draft, base
         )
-        outcome = await self._carry_out(attempt)
+        async with self._recorder.hold_relations(attempt):
+            outcome = await self._carry_out(attempt)
         if outcome is None:
             return None
         findings = await run_apart(
@@ -220,7 +221,8 @@ class DocumentWriter:
 
     async def _carry_out(self, attempt: WriteAttempt) -> Outcome | None:
         """Steps 2 to 4: store, log, answer. None: another write has won the version."""
-        if await self._sender.send(attempt, attempt.started + self._deadlines.store):
+        deadline = min(attempt.started + self._deadlines.store, attempt.held_until)
+        if await self._sender.send(attempt, deadline):
             return await self._log_version(attempt)
         await self._log_winner(attempt)
         return None

@@ -235,6 +235,7 @@ async def put_schema(
     """An enforced schema has to be met by every configuration that exists."""
     members = body.members()
     demand_write(caller, applications_of(name, members))
+    await schemas.catch_up()
     demand_write_of(caller, schemas.catalog.definition("schema", name))
     request = schema_request(caller, body.comment, expected)
     try:
@@ -282,6 +283,7 @@ async def delete_schema(
     comment: Comment = "",
 ) -> None:
     """The history is kept; a schema that is created later under the name continues it."""
+    await schemas.catch_up()
     demand_write_of(caller, schemas.catalog.definition("schema", name))
     deleted = await schemas.delete(name, schema_request(caller, comment, expected))
     response.headers[REVISION_HEADER] = str(deleted.revision)
@@ -350,6 +352,7 @@ async def roll_back_schema(
     caller: CurrentCaller,
     expected: ExpectedVersions,
 ) -> Response:
+    await schemas.catch_up()
     demand_write_of(caller, schemas.catalog.definition("schema", name))
     old = await schemas.undeleted_version(name, body.version)
     demand_write_of(caller, old)

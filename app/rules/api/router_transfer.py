@@ -70,6 +70,7 @@ async def import_schemas(
     """Each schema by itself, in the order of the document; what fails is reported."""
     demand_write_of(caller, None)  # also for an import of nothing
     bodies = {name: each.members() for name, each in body.schemas.items()}
+    await schemas.catch_up()
     for name, members in bodies.items():
         demand_write(caller, applications_of(name, members))
         demand_write_of(caller, schemas.catalog.definition("schema", name))

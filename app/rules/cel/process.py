@@ -19,9 +19,11 @@ from app.workers import run_in_worker
 
 _ROOT = Path(__file__).parents[3]
 _MODULE = "pilothouse_core.judgement.rule_child"
-_ANSWER_SECONDS = 5.0  # of a request: its processor time is bounded by the child itself
 _START_SECONDS = 20.0
-_QUEUE_SECONDS = 10.0
+# Of the time of a write, which must have been judged long before its end. A child that does not
+# answer is asked again within it; its processor time is bounded by the child itself.
+_ANSWER_SHARE = 0.3
+_WHOLE_SHARE = 0.6
 _MOST_WAITING = 100
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 5.0
 _MOST_LINE_BYTES = 64 * 1024
@@ -43,18 +45,18 @@ class RuleProcess:
     """Evaluates rules in one child, one write at a time. See RuleEvaluator.
 
     A rule that ends the child by its limits is undecided, as are those after it. A child that does
-    not answer, or is ended by anything else, is asked again once. `command` starts another child,
-    for tests.
+    not answer, or is ended by anything else, is asked again once. `write_seconds`: how long a write
+    takes at most, of which rules get a share. `command` starts another child, for tests.
     """
 
-    def __init__(
-        self, command: Sequence[str] = (), *, answer_seconds: float = _ANSWER_SECONDS
-    ) -> None:
+    def __init__(self, command: Sequence[str] = (), *, write_seconds: float) -> None:
         self._command = tuple(command) or (sys.executable, "-m", _MODULE)
-        self._answer_seconds = answer_seconds
+        self._answer_seconds = write_seconds * _ANSWER_SHARE
+        self._whole_seconds = write_seconds * _WHOLE_SHARE
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._process: Process | None = None
+        self._starting: asyncio.Task[Process] | None = None
         self._pause = 0.0
 
     async def compile(self, expressions: Sequence[str]) -> list[Flaw | None]:
@@ -72,6 +74,10 @@ class RuleProcess:
     async def close(self) -> None:
         """End the child."""
         async with self._turn:
+            if self._starting is not None:
+                self._starting.cancel()
+                await asyncio.wait([self._starting])
+                self._starting = None
             await self._stop()
 
     async def _ask(self, request: Any, count: int, undecided: Any) -> list[Any]:
@@ -80,13 +86,17 @@ class RuleProcess:
             return []
         if self._waiting >= _MOST_WAITING:
             raise RulesUnavailable("too many writes wait for their rules to be evaluated")
+        try:
+            async with asyncio.timeout(self._whole_seconds):
+                return await self._ask_in_turn(request, count, undecided)
+        except TimeoutError:
+            raise RulesUnavailable("rules are not evaluated in time") from None
+
+    async def _ask_in_turn(self, request: Any, count: int, undecided: Any) -> list[Any]:
         self._waiting += 1
         try:
             line = await run_in_worker(_request_line, request)  # there may be many keys in it
-            async with asyncio.timeout(_QUEUE_SECONDS):
-                await self._turn.acquire()
-        except TimeoutError:
-            raise RulesUnavailable("the rules of other writes take too long") from None
+            await self._turn.acquire()
         finally:
             self._waiting -= 1
         try:
@@ -127,14 +137,29 @@ class RuleProcess:
         return results
 
     async def _running(self) -> Process:
-        """Return the child, started if there is none, after a pause if the last one failed."""
+        """Return the child, started if there is none."""
         if self._process is not None:
             if self._process.returncode is None:
                 return self._process
             await self._end_child(EOFError(), [])  # it ended between two requests
-        await asyncio.sleep(self._pause)
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start())
+            self._starting.add_done_callback(_retrieve_exception)
         try:
-            self._process = await asyncio.create_subprocess_exec(
+            # A write that is given up leaves the start to the next one: a slow machine would
+            # begin it again and again.
+            self._process = await asyncio.shield(self._starting)
+        finally:
+            if self._starting.done():
+                self._starting = None
+        return self._process
+
+    async def _start(self) -> Process:
+        """Start a child, after a pause if the last one failed."""
+        await asyncio.sleep(self._pause)
+        process: Process | None = None
+        try:
+            process = await asyncio.create_subprocess_exec(
                 *self._command,
                 stdin=PIPE,
                 stdout=PIPE,
@@ -144,10 +169,15 @@ class RuleProcess:
                 limit=_MOST_LINE_BYTES,
             )
             async with asyncio.timeout(_START_SECONDS):
-                await _read_result(self._process)
+                await _read_result(process)
         except (OSError, TimeoutError, EOFError, ValueError) as error:
+            self._process = process
             raise await self._end_child(error, []) from error
-        return self._process
+        except asyncio.CancelledError:
+            self._process = process
+            await self._stop()
+            raise
+        return process
 
     async def _end_child(self, error: Exception, results: list[Any]) -> ChildEnded:
         """Stop the child, and say why it has to be."""
@@ -172,6 +202,12 @@ class RuleProcess:
         assert process.stdin is not None
         process.stdin.close()
         return await process.wait()
+
+
+def _retrieve_exception(task: asyncio.Task[Process]) -> None:
+    """Keep the event loop from reporting a failure for which no write waits any more."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _request_line(request: Any) -> bytes:

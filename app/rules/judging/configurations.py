@@ -39,6 +39,10 @@ class Configurations(Protocol):
         """Return what one layer has, secrets masked."""
         ...
 
+    async def catch_up(self) -> None:
+        """Follow the log to its end; raises LogUnavailable."""
+        ...
+
     async def follow(self, revision: int) -> None:
         """Wait until this replica has followed the log to `revision`."""
         ...

@@ -3,12 +3,14 @@
 import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from app.audit.fingerprints import Fingerprints
 from app.changes.errors import GuardMoved, RelatedIntentOpen
+from app.errors import Unavailable
 from app.rules.catalog import DefinitionCatalog
 from app.rules.definitions.model import (
     Definition,
@@ -128,6 +130,15 @@ class SchemaService:
         if not found or found[0].version != version:
             raise SchemaVersionNotFound(name, version)
         return found[0]
+
+    async def catch_up(self) -> None:
+        """Follow to the newest schemas and configurations, before a schema is changed.
+
+        Nothing is refused or taken for done for what this replica has not followed yet. Raises
+        DefinitionsUnavailable and LogUnavailable.
+        """
+        await self.catalog.refresh()
+        await self._configurations.catch_up()
 
     async def put(
         self, name: str, body: Mapping[str, Any], request: SchemaRequest, *, dry_run: bool = False
@@ -319,7 +330,8 @@ class SchemaService:
             (written,) = await self._store.commit(commit)
         except DefinitionMoved as moved:
             raise StaleSchema(edit.name, moved.version) from moved
-        await self._configurations.follow(written.revision)
+        with suppress(Unavailable):  # it is committed, whenever this replica follows
+            await self._configurations.follow(written.revision)
         return written
 
 
