@@ -30,6 +30,7 @@ from benchmarks.registry import (
     spread_instances,
 )
 from benchmarks.registry import fill as fill_registry
+from benchmarks.schemas import Services, costs_of_schemas, judging, start_with_others
 from benchmarks.table import Row, machine, table
 from benchmarks.wrk import SERVER_CORE, on_core, run
 from tests.servers.postgres import start_postgres
@@ -44,6 +45,7 @@ _CONSTANT = on_core(SERVER_CORE, [sys.executable, "-m", "benchmarks.constant"])
 
 def main() -> int:
     rows: list[Row] = []
+    starts: list[str] = []
     with closing(start_vault()) as vault, closing(start_postgres()) as postgres:
         real = _QUIET | {
             "VAULT_ADDR": vault.address,
@@ -53,7 +55,14 @@ def main() -> int:
         }
         rows += _configurations(real, "Vault and Postgres", bare_vault(vault))
         rows += _replicas(real)
+        apart = [
+            real | {"VAULT_PREFIX": vault.fresh_prefix(), "DATABASE_URL": postgres.fresh_database()}
+            for _ in range(2)
+        ]
+        rows += _schemas(apart[0], apart[1], "Vault and Postgres", starts)
     rows += _configurations(_QUIET, "embedded", None)
+    rows += _schemas(_QUIET, _QUIET, "embedded", starts)
+    rows += judging()
     rows += _busy_reads()
     rows += _busy_evaluations()
     rows += _busy_discovery()
@@ -70,6 +79,7 @@ def main() -> int:
     print(peers())
     print()
     print(guarded())
+    print("\n".join(starts))
     print(large_set())
     print(large)
     with ServiceProcess(_QUIET) as service:
@@ -89,6 +99,15 @@ def _configurations(
         rows += writes(service, label, bare_write)
         rows += reads(service, label, bare_read)
         rows += imports(service, label)
+    return rows
+
+
+def _schemas(
+    judged: dict[str, str], plain: dict[str, str], label: str, starts: list[str]
+) -> list[Row]:
+    with ServiceProcess(judged) as service, ServiceProcess(plain) as other:
+        rows = costs_of_schemas(Services(service, other), label)
+        starts.append(f"{label}: {start_with_others(service, judged)}")
     return rows
 
 

@@ -43,7 +43,7 @@ def costs_of_schemas(services: Services, label: str) -> list[Row]:
     for service in services:
         asyncio.run(_fill(service))
     rows = [
-        _write(services, f"write a key, no schema yet, {label}", _key_write),
+        _row(services, f"write a key, no schema yet, {label}", _key_write),
         *_judged_writes(services, label),
         *_changes_of_a_schema(services.judged, label),
     ]
@@ -53,8 +53,8 @@ def costs_of_schemas(services: Services, label: str) -> list[Row]:
     return [
         *rows,
         Row(f"import a schema, {name}, {label}", Figures(seconds, OTHERS / sum(seconds)), None),
-        _write(services, f"write a key, {name}, {label}", _key_write),
-        _write(services, f"write a shared key, {name}, {label}", _shared_write),
+        _row(services, f"write a key, {name}, {label}", _key_write),
+        _row(services, f"write a shared key, {name}, {label}", _shared_write),
         *_reads(services, f"{name}, {label}"),
     ]
 
@@ -94,13 +94,11 @@ def _judged_writes(services: Services, label: str) -> Iterator[Row]:
         schema = {**_schema(_KEYS), "x-rules": rules}
         _put(services.judged, "bench", schema, "bench")
         _put(services.judged, "fleet", schema, "fleet-*")
-        yield _write(services, f"write a key, {name}, {label}", _key_write)
-        yield _write(
-            services, f"write a shared key, {name}, {REACHED} pairs, {label}", _shared_write
-        )
+        yield _row(services, f"write a key, {name}, {label}", _key_write)
+        yield _row(services, f"write a shared key, {name}, {REACHED} pairs, {label}", _shared_write)
         yield from _reads(services, f"{name}, {label}")
     _put(services.judged, "large", _schema(_LARGE_KEYS), "large")
-    yield _write(services, f"write a key of 170 kB, a schema, {label}", _large_write)
+    yield _row(services, f"write a key of 170 kB, a schema, {label}", _large_write, 3)
 
 
 def _changes_of_a_schema(service: ServiceProcess, label: str) -> Iterator[Row]:
@@ -119,22 +117,24 @@ def _changes_of_a_schema(service: ServiceProcess, label: str) -> Iterator[Row]:
 def _reads(services: Services, label: str) -> Iterator[Row]:
     for name, path in READ_PATHS.items():
         request = Request("GET", path)
-        yield _write(services, f"{name}, {label}", lambda _, request=request: request)  # type: ignore[misc]
+        yield _row(services, f"{name}, {label}", lambda _, request=request: request)  # type: ignore[misc]
 
 
-def _write(services: Services, name: str, request: Callable[[int], Request]) -> Row:
+def _row(
+    services: Services, name: str, request: Callable[[int], Request], turns: int = TURNS
+) -> Row:
     """Measure requests to both services, a turn to the one and a turn to the other."""
-    judged, plain = asyncio.run(_in_turns(services, request))
+    judged, plain = asyncio.run(_in_turns(services, request, turns))
     return Row(name, _figures(judged), _figures(plain))
 
 
 async def _in_turns(
-    services: Services, request: Callable[[int], Request]
+    services: Services, request: Callable[[int], Request], turns: int
 ) -> tuple[list[float], list[float]]:
     kept = [await Kept.connect(service.url) for service in services]
     seconds: tuple[list[float], list[float]] = ([], [])
     try:
-        for turn in range(TURNS + 1):
+        for turn in range(turns + 1):
             for connection, measured in zip(kept, seconds, strict=True):
                 for number in range(TURN):
                     took = await _timed(connection, request(turn * TURN + number))

@@ -61,6 +61,7 @@ class Follower:
         if present is None or present.version < pointer.version:
             self._pointers[pointer.entity.key] = pointer
             self.generation += 1
+            self.listeners.report_pointer(pointer)
             self.wake_waiters()
 
     async def follow(self) -> None:

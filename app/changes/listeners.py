@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable
 
-from app.changes.model import Change, Entity
+from app.changes.model import Change, Entity, Pointer
 
 Prepare = Callable[[frozenset[str]], Awaitable[None]]
 
@@ -11,6 +11,7 @@ class Listeners:
     def __init__(self) -> None:
         self._before_apply: list[Prepare] = []
         self._on_change: list[Callable[[Change], None]] = []
+        self._on_pointer: list[Callable[[Pointer], None]] = []
         self._on_log_replaced: list[Callable[[], None]] = []
 
     def before_apply(self, prepare: Prepare) -> None:
@@ -20,6 +21,10 @@ class Listeners:
     def on_change(self, callback: Callable[[Change], None]) -> None:
         """Call `callback` with every change, once and in order, after its pointer has moved."""
         self._on_change.append(callback)
+
+    def on_pointer(self, callback: Callable[[Pointer], None]) -> None:
+        """Call `callback` with every pointer that moves, also ahead of its change."""
+        self._on_pointer.append(callback)
 
     def on_log_replaced(self, forget: Callable[[], None]) -> None:
         """Call `forget` if the adopted snapshot proves to be of another log."""
@@ -35,6 +40,10 @@ class Listeners:
     def report_change(self, change: Change) -> None:
         for callback in self._on_change:
             callback(change)
+
+    def report_pointer(self, pointer: Pointer) -> None:
+        for callback in self._on_pointer:
+            callback(pointer)
 
     def report_log_replaced(self) -> None:
         for forget in self._on_log_replaced:

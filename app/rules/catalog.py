@@ -3,13 +3,14 @@
 import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import structlog
 
 from app.rules.definitions.model import Definition, Kind
 from app.rules.definitions.port import DefinitionStore
 from app.rules.errors import DefinitionsUnavailable, RuleInvalid, SchemaInvalid
-from app.rules.schemas.index import SchemaIndex
+from app.rules.schemas.index import Mounted, Reaching, SchemaIndex
 from app.rules.schemas.reading import Schema, read_schema
 from app.workers import LARGE_TEXT, run_in_worker
 
@@ -19,8 +20,7 @@ _MOST_PAIRS = 20_000
 KINDS = frozenset({"schema", "template"})
 _log = structlog.get_logger(__name__)
 
-Mounted = tuple[Schema, str]  # with the key at which it is mounted
-_MountedByPair = dict[tuple[str, str], tuple[Mounted, ...]]
+Found = TypeVar("Found")
 
 
 class DefinitionCatalog:
@@ -31,8 +31,8 @@ class DefinitionCatalog:
         self._definitions: dict[tuple[Kind, str], Definition] = {}
         self._schemas = SchemaIndex()
         self._unreadable: set[str] = set()
-        self._judging: _MountedByPair = {}  # a configuration
-        self._reached: _MountedByPair = {}  # by a document
+        self._judging: dict[tuple[str, str], tuple[Mounted, ...]] = {}
+        self._reaching: dict[tuple[str, str], Reaching] = {}
         self._after = 0
         self._is_read = False
         self._refreshing = asyncio.Lock()
@@ -82,17 +82,17 @@ class DefinitionCatalog:
             _remember(self._judging, (environment, service), found)
         return found
 
-    def schemas_reaching(self, environment: str, service: str) -> tuple[Mounted, ...]:
-        """Return what judges anything that a document contributes to, by name."""
+    def schemas_reaching(self, environment: str, service: str) -> Reaching:
+        """Return what judges anything that a document contributes to."""
         self._require_read()
-        found = self._reached.get((environment, service))
+        found = self._reaching.get((environment, service))
         if found is None:
-            found = tuple(
+            found = Reaching(
                 (schema, at)
                 for schema in self._schemas.reached_by(service)
                 for at in schema.mounts_of_document(environment, service)
             )
-            _remember(self._reached, (environment, service), found)
+            _remember(self._reaching, (environment, service), found)
         return found
 
     async def prepare(self, kinds: frozenset[str]) -> None:
@@ -128,7 +128,7 @@ class DefinitionCatalog:
                 self._unreadable.add(name)
         if changed:
             self._judging.clear()
-            self._reached.clear()
+            self._reaching.clear()
 
     def _require_read(self) -> None:
         if not self._is_read:
@@ -141,10 +141,10 @@ class DefinitionCatalog:
             )
 
 
-def _remember(memory: _MountedByPair, pair: tuple[str, str], mounted: tuple[Mounted, ...]) -> None:
+def _remember(memory: dict[tuple[str, str], Found], pair: tuple[str, str], found: Found) -> None:
     if len(memory) >= _MOST_PAIRS:
         memory.clear()
-    memory[pair] = mounted
+    memory[pair] = found
 
 
 def _compile_schemas(page: Iterable[Definition]) -> dict[str, Schema | None]:

@@ -37,9 +37,8 @@ def seal_secret_places(
         return draft
     keys: dict[str, Schema] = {}
     for schema, at in mounted:
-        if schema.compiled.walk.has_secrets:
-            for key in plain_secret_keys(schema, at, draft.data):
-                keys.setdefault(key, schema)
+        for key in plain_secret_keys(schema, at, draft.data):
+            keys.setdefault(key, schema)
     if not keys:
         return draft
     if refuse and draft.action != "rolled_back":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from app.changes.follower import catch_up_to
 from app.configs.documents.effective import EffectiveReader
-from app.configs.documents.pairs import all_pairs, documents_in, pairs_of
+from app.configs.documents.pairs import all_pairs, pairs_of
 from app.configs.model import DocumentId
 from app.rules.judging.model import Case, Pair
 from app.workers import LARGE_TEXT, run_apart
@@ -24,13 +24,13 @@ class StoredConfigurations:
         return self.effective.reader.follower.revision
 
     def pairs(self, is_judged: Callable[[str, str], bool]) -> Sequence[Pair]:
-        return all_pairs(documents_in(self.effective.reader.follower), is_judged)
+        return all_pairs(self.effective.present.services, is_judged)
 
     def affected_pairs(
         self, documents: Iterable[tuple[str, str]], is_judged: Callable[[str, str], bool]
     ) -> Sequence[Pair]:
         changed = [_document_of(environment, name) for environment, name in documents]
-        return pairs_of(documents_in(self.effective.reader.follower), changed, is_judged)
+        return pairs_of(self.effective.present.services, changed, is_judged)
 
     def newest_change(self, pair: Pair) -> int:
         return self.effective.newest(_document(pair))
@@ -47,9 +47,10 @@ class StoredConfigurations:
         return Case(pair, tree, tree)
 
     def layers(self, is_reached: Callable[[str, str], bool]) -> Iterator[Pair]:
-        for document in sorted(documents_in(self.effective.reader.follower)):
-            if is_reached(document.environment, document.service):
-                yield Pair(document.environment, document.service)
+        for environment, services in sorted(self.effective.present.services.items()):
+            for service in sorted(services):
+                if is_reached(environment, service):
+                    yield Pair(environment, service)
 
     async def layer(self, document: Pair) -> Tree:
         return (await self.effective.last_good_layer(_document(document))).merged.data

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from app.changes.model import Guard, Pointer
+from app.changes.model import Guard
 from app.configs.checks.errors import RuleUndecided, SchemaViolated, TooManyAffected
 from app.configs.checks.secret_places import seal_secret_places
 from app.configs.documents.effective import EffectiveReader
-from app.configs.documents.pairs import documents_in, pairs_of, spans_pairs
+from app.configs.documents.pairs import Services, pairs_of
 from app.configs.model import BASE, SHARED, Body, DocumentId, Draft, layers_of
 from app.configs.secrets import MASK, ToSeal
 from app.rules.judging.judge import Judge
@@ -37,7 +37,7 @@ class DocumentJudge:
     def guard(self, document: DocumentId, revision: int) -> Guard:
         """Return the guard of a write that was judged from `revision` on."""
         reaching = self.judge.catalog.schemas_reaching(document.environment, document.service)
-        return Guard(revision, covers_related=any(schema.is_enforced for schema, _ in reaching))
+        return Guard(revision, covers_related=reaching.has_enforced)
 
     def seal_secrets(
         self, document: DocumentId, base: Body | None, draft: Draft, *, refuse: bool = True
@@ -47,15 +47,14 @@ class DocumentJudge:
         Raises SecretInPlain where a schema has them refused instead, if they are to be refused.
         """
         reaching = self.judge.catalog.schemas_reaching(document.environment, document.service)
-        return seal_secret_places(reaching, document, base, draft, refuse=refuse)
+        return seal_secret_places(reaching.with_secrets, document, base, draft, refuse=refuse)
 
     def secret_keys(self, document: DocumentId, data: Tree) -> Sequence[str]:
         """Return the keys of data for a document that are secret by a schema."""
         reaching = self.judge.catalog.schemas_reaching(document.environment, document.service)
         return [
             key
-            for schema, at in reaching
-            if schema.compiled.walk.has_secrets
+            for schema, at in reaching.with_secrets
             for key in schema.compiled.walk.secret_keys(data, at)
         ]
 
@@ -86,10 +85,11 @@ class DocumentJudge:
     def judged_pairs(self, changes: Changes) -> list[Pair]:
         """Return the judged pairs to which the changed documents contribute."""
         catalog = self.judge.catalog
-        if not any(catalog.schemas_reaching(each.environment, each.service) for each in changes):
+        reaching = (catalog.schemas_reaching(each.environment, each.service) for each in changes)
+        if not any(each.mounted for each in reaching):
             return []
         return pairs_of(
-            self._documents_after(changes),
+            self._services_after(changes),
             changes,
             lambda environment, service: bool(catalog.schemas_of(environment, service)),
         )
@@ -100,7 +100,7 @@ class DocumentJudge:
         Also those of the changed documents themselves.
         """
         return pairs_of(
-            self._documents_after(changes),
+            self._services_after(changes),
             changes,
             lambda environment, service: (
                 (environment != BASE and service != SHARED)
@@ -127,16 +127,9 @@ class DocumentJudge:
         )
         return before.merged.data, after, before.size
 
-    def _documents_after(self, changes: Changes) -> set[DocumentId]:
-        """Return the documents that exist after the changes: all, or those that matter to them."""
-        reader = self.layers.reader
-        if any(map(spans_pairs, changes)):
-            present = set(documents_in(reader.follower))
-        else:
-            near = {layer for document in changes for layer in layers_of(document)}
-            present = {layer for layer in near if _is_live(reader.pointer(layer))}
-        written = {document for document, draft in changes.items() if not draft.deleted}
-        return (present - changes.keys()) | written
+    def _services_after(self, changes: Changes) -> Services:
+        exists = {document: not draft.deleted for document, draft in changes.items()}
+        return self.layers.present.services_after(exists)
 
     async def cases(self, pairs: Sequence[Pair], changes: Changes) -> list[Case]:
         """Read and merge the configurations of pairs as the changes make them."""
@@ -184,10 +177,6 @@ class _DraftTrees:
     plain: Tree | None
     masked: Tree | None
     has_new_secrets: bool
-
-
-def _is_live(pointer: Pointer | None) -> bool:
-    return pointer is not None and not pointer.deleted
 
 
 def _draft_trees(draft: Draft) -> _DraftTrees:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from app.configs.documents.last_good import LastGoodVersions
 from app.configs.documents.memory import BoundedMemory
+from app.configs.documents.pairs import PresentDocuments
 from app.configs.documents.reader import DocumentReader
 from app.configs.model import Body, DocumentId, layers_of
 from app.workers import LARGE_TEXT, run_apart
@@ -41,6 +42,7 @@ class EffectiveReader:
 
     def __init__(self, reader: DocumentReader, *, memory_bytes: int) -> None:
         self.reader = reader
+        self.present = PresentDocuments(reader.follower)
         self.last_good = LastGoodVersions(reader)
         self._merges: BoundedMemory[tuple[tuple[DocumentId, int], ...], Effective] = BoundedMemory(
             memory_bytes

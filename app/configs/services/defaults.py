@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from app.configs.documents.effective import Effective
 from app.configs.model import Body, DefaultsLayer, DocumentId, Stamp
-from app.rules.catalog import Mounted
+from app.rules.schemas.index import Mounted
 from app.rules.schemas.reading import Schema
 from pilothouse_core.layers import merge
 from pilothouse_core.trees import Tree, leaves

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from app.rules.catalog import DefinitionCatalog, Mounted
+from app.rules.catalog import DefinitionCatalog
 from app.rules.cel.model import Question, Rule, Verdict
 from app.rules.cel.port import RuleEvaluator
 from app.rules.judging.model import Case, Judgement, Pair, Problem
 from app.rules.schemas.compiled import violations
+from app.rules.schemas.index import Mounted
 from app.rules.schemas.reading import Schema
 from app.telemetry import SCHEMA_VERDICTS
 from app.workers import Slices

@@ -1,9 +1,22 @@
 """Schemas by the names of the services that they apply to."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from app.rules.schemas.reading import SHARED, Schema
+
+Mounted = tuple[Schema, str]  # with the key at which it is mounted
+
+
+class Reaching:
+    """The schemas that judge anything a document contributes to, by name."""
+
+    def __init__(self, mounted: Iterable[Mounted]) -> None:
+        self.mounted = tuple(mounted)
+        self.with_secrets = tuple(
+            (schema, at) for schema, at in self.mounted if schema.compiled.walk.has_secrets
+        )
+        self.has_enforced = any(schema.is_enforced for schema, _ in self.mounted)
 
 
 class SchemaIndex:
