@@ -155,8 +155,8 @@ def _add_example(operation: dict[str, Any], example: Mapping[str, Any]) -> None:
                 media.setdefault("example", example["response"])
     for parameter in operation.get("parameters", ()):
         if parameter["in"] == "path" and parameter["name"] in _PATH_EXAMPLES:
-            tag = operation["tags"][0]
-            text = _EXAMPLES_OF_TAGS.get(tag, _PATH_EXAMPLES[parameter["name"]])
+            tags = operation.get("tags", [""])
+            text = _EXAMPLES_OF_TAGS.get(tags[0], _PATH_EXAMPLES[parameter["name"]])
             parameter.setdefault("example", text)
 
 

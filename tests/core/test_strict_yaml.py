@@ -340,7 +340,7 @@ def test_reading_needs_no_libyaml(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "a: &a [1, 'ü', {b: 1e3}]\nc: {<<: {d: 1}, e: *a}\n--- \n- x\n"
     expected = load_documents(text)
 
-    monkeypatch.setattr(reader, "_LOADER", yaml.SafeLoader)
+    monkeypatch.setattr(reader, "LOADER", yaml.SafeLoader)
 
     assert load_documents(text) == expected
     assert refusal("a: 1\nü: \x07").startswith("line 2, column 4: not YAML")

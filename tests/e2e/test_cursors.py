@@ -15,6 +15,7 @@ from tests.e2e.administered import REQUIRED, Administered
 from tests.e2e.client import Service, fresh_name, told
 from tests.e2e.conftest import SERVERS, embedded_service, real_service
 from tests.servers.postgres import PostgresServer
+from tests.servers.process import wait_until
 from tests.servers.vault import VaultServer
 from tests.servers.zookeeper import ZooKeeperServer
 
@@ -33,12 +34,15 @@ LISTS: Mapping[str, Mapping[str, Any]] = {
     "/api/v1/feature-flags": HERE,
     "/api/v1/feature-flags/f/history": HERE,
     "/api/v1/registry/services": {},
+    "/api/v1/schemas": {},
+    "/api/v1/schemas/c/history": {},
     "/api/v1/segments": HERE,
     "/api/v1/segments/s/history": HERE,
     "/api/v1/templates": {},
     "/api/v1/templates/t/history": {},
     "/api/v1/templates/t/uses": {},
     "/api/v1/tokens": {},
+    "/api/v1/violations": {},
 }
 _ZONES = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 _MOMENTS = st.datetimes(timezones=st.just(UTC) | _ZONES)
@@ -93,12 +97,15 @@ def filled(request: pytest.FixtureRequest) -> Service:
     service.call("POST", "/api/v1/config", {**PLACE, "key": "a", "value": 1})
     service.call("POST", "/api/v1/feature-flags", {**HERE, "name": "f"})
     service.call("POST", "/api/v1/segments", {**HERE, "name": "s"})
+    warns = {"mode": "warn", "applies_to": [{"services": [NAME]}], "schema": {"required": ["x"]}}
+    service.call("PUT", "/api/v1/schemas/c", warns)
     service.call("PUT", "/api/v1/templates/t", {"data": {"b": 1}})
     service.call("POST", "/api/v1/templates/t/use", PLACE)
     instance = {"service_name": NAME, "service_url": "http://192.0.2.1:80", "instance_id": "i1"}
     service.call("POST", "/api/v1/registry/register", instance)
     wanted = {"class": "client", "environments": ["x"], "services": ["x"]}
     service.call("POST", "/api/v1/tokens", {"name": fresh_name("token"), **wanted})
+    wait_until(lambda: service.get("/api/v1/violations").json()["items"], "it is judged")
     return service
 
 
@@ -115,6 +122,7 @@ def test_every_list_with_a_cursor_stands_in_the_table() -> None:
         .replace("/f/", "/{name}/")
         .replace("/s/", "/{name}/")
         .replace("/t/", "/{name}/")
+        .replace("/c/", "/{name}/")
         for path in LISTS
     }
 

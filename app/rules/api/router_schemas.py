@@ -74,6 +74,7 @@ Comment = Annotated[
 ]
 DryRun = Annotated[bool, Query(description="Judge what exists, and write nothing.")]
 Version = Annotated[int | None, Query(ge=1, lt=2**31)]
+_MOST_VERSIONS = 2**31 - 1  # what the store has room for
 
 
 def demand_read(caller: Caller) -> None:
@@ -301,7 +302,7 @@ async def schema_history(
 ) -> Page[SchemaVersionOut]:
     demand_read(caller)
     await set_revision(response, schemas, follower)
-    before = decode_cursor(cursor, int)[0] if cursor else None
+    before = min(decode_cursor(cursor, int)[0], _MOST_VERSIONS) if cursor else None
     versions = await schemas.history(name, limit, before)
     more = encode_cursor(versions[-1].version) if len(versions) == limit else None
     is_large = sum(len(each.text) for each in versions) > LARGE_TEXT
