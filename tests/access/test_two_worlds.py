@@ -9,6 +9,8 @@ import sys
 from itertools import count
 from time import monotonic
 
+import pytest
+
 from tests.access.worlds import (
     ADMIN,
     SCOPED,
@@ -20,6 +22,8 @@ from tests.access.worlds import (
     visible,
 )
 from tests.trials import trials
+
+pytestmark = pytest.mark.slow
 
 _LEAKING = (sys.executable, "-m", "tests.access.leaking")
 

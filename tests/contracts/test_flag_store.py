@@ -572,6 +572,7 @@ async def test_a_key_is_not_forgotten_within_its_day(rig: Rig) -> None:
     assert await rig.store.commit_by_idempotency_key("key") is not None
 
 
+@pytest.mark.slow
 async def test_a_thousand_keys_are_forgotten_at_a_time(rig: Rig) -> None:
     for number in range(1001):  # each without an edit, which is remembered too
         await rig.store.commit(keyed(0, key=str(number)))

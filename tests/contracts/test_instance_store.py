@@ -802,6 +802,7 @@ async def test_what_was_kept_as_long_as_may_be_does_not_count_as_evicted(rig: Ri
     assert (await rig.rows.mark_suspects()).counts == {"billing": ServiceCounts(0, 0, evicted=1)}
 
 
+@pytest.mark.slow
 async def test_the_protected_of_one_service_are_not_in_the_way_of_another(rig: Rig) -> None:
     for start in range(0, MAX_ROWS_PER_CALL + 50, 50):
         names = [f"i{number}" for number in range(start, start + 50)]

@@ -370,6 +370,7 @@ def test_a_default_at_a_name_that_reads_as_a_path_is_refused() -> None:
         schema_defaults(SchemaWalk({"properties": {"a.b": {"default": 1}}}))
 
 
+@pytest.mark.slow
 def test_defaults_of_exponentially_many_places_end() -> None:
     levels = {
         str(number): {"properties": {name: {"$ref": f"#/$defs/{number + 1}"} for name in "abcd"}}

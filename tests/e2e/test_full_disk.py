@@ -9,6 +9,8 @@ from tests.servers.process import wait_until
 from tests.servers.service import SERVE, ServiceProcess
 from tests.servers.small_disk import on_small_disk
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = "/api/configs/shop"
 
 

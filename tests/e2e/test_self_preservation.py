@@ -8,6 +8,8 @@ from tests.e2e.client import Service, told
 from tests.e2e.registry import REGISTRY, Registered, quieted
 from tests.servers.process import PATIENCE_SECONDS, wait_until
 
+pytestmark = pytest.mark.slow
+
 SILENT = [f"silent-{number}" for number in range(6)]
 LIVELY = [f"lively-{number}" for number in range(14)]
 

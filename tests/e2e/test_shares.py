@@ -12,6 +12,8 @@ import pytest
 from benchmarks.shares import PROBED
 from tests.servers.service import ServiceProcess
 
+pytestmark = pytest.mark.slow
+
 FLAGS = "/api/v1/feature-flags"
 OFREP = "/ofrep/v1/evaluate/flags"
 WORST = "worst"

@@ -1,6 +1,7 @@
 """One HTTP request and its answer: no status raises, no redirect is followed, none stays open."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPMessage, HTTPSConnection
 from json import dumps, loads
@@ -40,7 +41,9 @@ def request(
         data = dumps(json).encode()
         sent.setdefault("Content-Type", "application/json")
     try:
-        connection.request(method, parts._replace(scheme="", netloc="").geturl() or "/", data, sent)
+        with suppress(BrokenPipeError, ConnectionResetError):  # answered before it was all sent
+            target = parts._replace(scheme="", netloc="").geturl() or "/"
+            connection.request(method, target, data, sent)
         response = connection.getresponse()
         return Answer(response.status, response.headers, response.read())
     finally:
