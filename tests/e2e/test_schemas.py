@@ -1,6 +1,7 @@
 """Schemas over HTTP: what they refuse, warn of, seal and count."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -573,6 +574,49 @@ def test_a_schema_is_written_only_over_the_version_that_was_read(
     assert (stale.status, stale.json()["code"]) == (412, "stale_schema")
     read = layer.of.get(url)
     assert layer.of.get(url, headers={"If-None-Match": read.headers["etag"]}).status == 304
+
+
+def test_of_many_writers_each_writes_a_version_unless_it_names_one(
+    layer: Layer, schemas: Schemas
+) -> None:
+    url = f"{SCHEMAS}/{layer.service}"
+
+    def put(limit: int, headers: dict[str, str] | None = None) -> int:
+        body = {"schema": {"maxProperties": 100 + limit}}
+        return layer.of.call("PUT", url, body, headers=headers).status
+
+    with ThreadPoolExecutor(8) as pool:
+        first = list(pool.map(lambda limit: put(limit, {"If-Match": '"0"'}), range(8)))
+        last = list(pool.map(put, range(8)))
+
+    assert sorted(first) == [201, *[412] * 7]
+    assert set(last) == {200}
+    versions = [each["version"] for each in told(layer.of.get(f"{url}/history"))["items"]]
+    assert versions == list(range(len(versions), 0, -1))
+    assert len(versions) >= 8
+    told(schemas.put(layer.service))  # and removed at the end
+
+
+def test_a_schema_that_only_warns_refuses_no_write_however_many_it_reaches(
+    embedded: Service,
+) -> None:
+    layer, name = embedded.layer(), fresh_name()
+    for number in range(501):
+        told(layer.at(service=f"{name}-{number}").patch(set={"own": number}))
+    applies_to = [{"environments": [layer.environment], "services": [f"{name}-*"]}]
+    schema = {"properties": {"pool": {"maximum": 5}}}
+    body: dict[str, Any] = {"schema": schema, "applies_to": applies_to, "mode": "warn"}
+    told(embedded.call("PUT", f"{SCHEMAS}/{name}", body, timeout=60), 201)
+    shared = layer.at(service="_shared")
+
+    written = told(shared.patch(set={"pool": 6}))
+    told(shared.patch(set={"pool": 1}))
+    told(embedded.call("PUT", f"{SCHEMAS}/{name}", {**body, "mode": "enforce"}, timeout=60))
+    refused = problem(shared.patch(set={"pool": 2}), "too_many_affected")
+
+    assert len(written["warnings"]) == 100
+    assert (refused["affected"], refused["limit"]) == (501, 500)
+    assert embedded.call("DELETE", f"{SCHEMAS}/{name}").status == 204
 
 
 def test_exported_schemas_can_be_imported(layer: Layer, schemas: Schemas) -> None:

@@ -77,10 +77,25 @@ class DocumentJudge:
         """Judge what drafts make of every configuration that they change."""
         if not self.judge.catalog.has_schemas or not changes:
             return NOTHING_FOUND
-        pairs = self.judged_pairs(changes)
-        if len(pairs) > MOST_PAIRS:
-            raise TooManyAffected(len(pairs), MOST_PAIRS)
+        pairs = self._limited_pairs(self.judged_pairs(changes))
         return await self.judge.judge(await self.cases(pairs, changes))
+
+    def _limited_pairs(self, pairs: Sequence[Pair]) -> Sequence[Pair]:
+        """Return as many pairs as are judged at once, all those with an enforced schema.
+
+        What a schema only warns of refuses nothing: the verifier finds what is left out here.
+        Raises TooManyAffected.
+        """
+        if len(pairs) <= MOST_PAIRS:
+            return pairs
+        enforced = [pair for pair in pairs if self._has_enforced_schema(pair)]
+        if len(enforced) > MOST_PAIRS:
+            raise TooManyAffected(len(enforced), MOST_PAIRS)
+        return enforced or pairs[:MOST_PAIRS]
+
+    def _has_enforced_schema(self, pair: Pair) -> bool:
+        schemas = self.judge.catalog.schemas_of(pair.environment, pair.service)
+        return any(schema.is_enforced for schema, _ in schemas)
 
     def judged_pairs(self, changes: Changes) -> list[Pair]:
         """Return the judged pairs to which the changed documents contribute."""

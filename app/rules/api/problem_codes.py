@@ -10,7 +10,7 @@ PROBLEM_CODES: CodeRules = (
     (r"\w+ /api/v1/schemas/\{name\}.*", "schema_not_found"),
     (r"GET /api/v1/schemas/\{name\}(/diff)?", "schema_version_not_found"),
     (r"(PUT|POST) /api/v1/schemas.*", f"{_WRITE} schema_not_met schema_too_costly"),
-    (r"(PUT|POST) /api/v1/schemas.*", "bad_schema_name stale_schema"),
+    (r"(PUT|POST) /api/v1/schemas.*", "bad_schema_name definition_moved stale_schema"),
     (r"DELETE /api/v1/schemas/\{name\}", "bad_if_match definition_moved stale_schema"),
     (r"POST /api/v1/schemas/\{name\}/rollback", "schema_version_not_found"),
     (r"\w+ /api/v1/templates.*", "definitions_unavailable"),

@@ -100,7 +100,12 @@ def refuse_bad_names(*names: str | None) -> None:
 
 def schema_request(caller: Caller, comment: str, expected: IfMatch = ANY_VERSION) -> SchemaRequest:
     return SchemaRequest(
-        caller.actor(), comment, caller.request_id, expected, caller.source or None
+        caller.actor(),
+        comment,
+        caller.request_id,
+        expected,
+        caller.source or None,
+        lambda current: demand_write_of(caller, current),
     )
 
 

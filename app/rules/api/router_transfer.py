@@ -25,6 +25,7 @@ from app.rules.api.schemas import (
     SchemasOut,
     bodies_by_name,
 )
+from app.rules.errors import DefinitionsUnavailable
 from app.rules.judging.errors import SchemaNotMet
 from app.rules.services.schemas import SchemaWritten
 from app.web.bodies import StrictRoute
@@ -82,6 +83,8 @@ async def import_schemas(
                 name, members, schema_request(caller, body.comment), dry_run=dry_run
             )
         except PilothouseError as error:
+            if isinstance(error, DefinitionsUnavailable) and not any(revisions):
+                raise  # as of one schema: none of the others can be written either
             shown = error_for(error, caller) if isinstance(error, SchemaNotMet) else error
             failure = SchemaFailureOut.of(name, shown)
             found.append(ImportedSchemaOut(name=name, status="failed", version=0, error=failure))

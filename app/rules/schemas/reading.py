@@ -1,7 +1,7 @@
 """Reading of a schema as a caller sends it: where it applies, and what it demands there."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -94,6 +94,24 @@ class Schema:
         yield from dict.fromkeys(
             each.at for each in self.applies_to if each.reaches(environment, service)
         )
+
+
+def can_meet(one: Schema, other: Schema) -> bool:
+    """Tell whether two schemas may judge the same configuration."""
+    return any(
+        _overlap(mine.scope, theirs.scope) for mine in one.applies_to for theirs in other.applies_to
+    )
+
+
+def _overlap(one: Scope, other: Scope) -> bool:
+    return _any_overlap(one.environments, other.environments) and _any_overlap(
+        one.services, other.services
+    )
+
+
+def _any_overlap(ones: Iterable[str], others: Sequence[str]) -> bool:
+    """Tell whether some name may match patterns of both; patterns with a star are taken to."""
+    return any(one == other or "*" in one or "*" in other for one in ones for other in others)
 
 
 def schema_text(name: str, body: Mapping[str, Any]) -> str:

@@ -2,11 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from app.audit.fingerprints import Fingerprints
 from app.changes.errors import GuardMoved, RelatedIntentOpen
@@ -16,7 +16,6 @@ from app.rules.definitions.model import (
     Definition,
     DefinitionCommit,
     DefinitionEdit,
-    Scope,
     entity,
 )
 from app.rules.definitions.port import DefinitionStore
@@ -34,13 +33,14 @@ from app.rules.judging.configurations import Configurations
 from app.rules.judging.errors import SchemaNotMet
 from app.rules.judging.judge import Judge
 from app.rules.judging.model import Case, Pair, Problem
-from app.rules.schemas.reading import Schema, read_schema, schema_text
+from app.rules.schemas.reading import Schema, can_meet, read_schema, schema_text
 from app.web.conditional import ANY_VERSION, IfMatch
 from app.workers import LARGE_TEXT, Slices, run_apart
 from pilothouse_core.names import is_name
 from pilothouse_core.schema_defaults import BadDefault, combined_defaults
 from pilothouse_core.trees import is_secret, node_at
 
+_Result = TypeVar("_Result")
 JUDGE_SECONDS = 2.0
 _PAUSE_SECONDS = 0.02
 _AT_ONCE = 200  # configurations, whose rules share the time of one question
@@ -49,13 +49,17 @@ RESERVED_NAMES = frozenset({"for", "export", "import"})
 
 @dataclass(frozen=True, slots=True)
 class SchemaRequest:
-    """Who changes a schema and why, and the versions that the change may follow (If-Match)."""
+    """Who changes a schema and why, and the versions that the change may follow (If-Match).
+
+    `allow` raises Denied if the caller may not replace what the schema says now.
+    """
 
     actor: str
     comment: str
     request_id: str
     expected: IfMatch = ANY_VERSION
     source: str | None = None
+    allow: Callable[[Definition | None], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +151,8 @@ class SchemaService:
 
         Raises BadSchemaName, SchemaInvalid, RuleInvalid, DefaultsContradict, StaleSchema,
         SchemaNotMet where what exists does not meet an enforced schema, DefinitionContended if it
-        changes faster than it is judged, DefinitionsUnavailable and RulesUnavailable.
+        changes faster than it is judged, DefinitionMoved if the schema does, DefinitionsUnavailable
+        and RulesUnavailable.
         """
         if not is_name(name) or name in RESERVED_NAMES:
             raise BadSchemaName(name)
@@ -166,11 +171,15 @@ class SchemaService:
         return await self._put_text(name, old.text, "rolled_back", request)
 
     async def delete(self, name: str, request: SchemaRequest) -> Definition:
-        """Remove a schema; raises SchemaNotFound and StaleSchema."""
-        current = self.current(name)
-        self._refuse_unexpected(name, current, request)
-        edit = DefinitionEdit("schema", name, current.version, "", "deleted")
-        return await self._commit(self._commit_of(edit, request, current))
+        """Remove a schema; raises SchemaNotFound, StaleSchema and DefinitionMoved."""
+
+        async def attempt() -> Definition:
+            current = self.current(name)
+            self._refuse_unexpected(name, current, request)
+            edit = DefinitionEdit("schema", name, current.version, "", "deleted")
+            return await self._commit(self._commit_of(edit, request, current))
+
+        return await self._repeat(attempt)
 
     async def check(self, name: str, text: str, version: int) -> Schema:
         """Return the schema of a text, ready to judge; raises as `put`."""
@@ -183,6 +192,25 @@ class SchemaService:
 
     async def _put_text(
         self, name: str, text: str, action: str, request: SchemaRequest, *, dry_run: bool = False
+    ) -> SchemaWritten:
+        return await self._repeat(
+            lambda: self._put_on_newest(name, text, action, request, dry_run=dry_run)
+        )
+
+    async def _repeat(self, attempt: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Attempt a change again on top of each version that another request has written."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + JUDGE_SECONDS
+        while True:
+            try:
+                return await attempt()
+            except DefinitionMoved:
+                if loop.time() > deadline:
+                    raise
+                await self.catalog.refresh()
+
+    async def _put_on_newest(
+        self, name: str, text: str, action: str, request: SchemaRequest, *, dry_run: bool
     ) -> SchemaWritten:
         former = self.catalog.definition("schema", name)
         self._refuse_unexpected(name, former, request)
@@ -212,6 +240,7 @@ class SchemaService:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + JUDGE_SECONDS
         verdicts = _Verdicts()
+        plain = await self._plain_secrets(schema)  # first: once it is written nothing may fail
         while True:
             judged_at = self._configurations.revision
             await self._judge_changed(schema, verdicts)
@@ -226,7 +255,6 @@ class SchemaService:
             except RelatedIntentOpen:
                 await asyncio.sleep(_PAUSE_SECONDS)
             else:
-                plain = await self._plain_secrets(schema)
                 found = Judged(len(verdicts.judged_at), verdicts.all_problems, plain)
                 return SchemaWritten(written, found)
             if loop.time() > deadline:
@@ -293,7 +321,7 @@ class SchemaService:
         slices = Slices()
         for other in list(self.catalog.schemas.values()):
             await slices.rest()
-            if other.name == schema.name or not other.has_defaults or not _can_meet(schema, other):
+            if other.name == schema.name or not other.has_defaults or not can_meet(schema, other):
                 continue
             for at, defaults in schema.defaults.items():
                 for other_defaults in other.defaults.values():
@@ -305,6 +333,7 @@ class SchemaService:
     def _refuse_unexpected(
         self, name: str, current: Definition | None, request: SchemaRequest
     ) -> None:
+        request.allow(current)
         version = 0 if current is None or current.is_deleted else current.version
         if not request.expected.allows(version):
             raise StaleSchema(name, version)
@@ -325,11 +354,7 @@ class SchemaService:
         )
 
     async def _commit(self, commit: DefinitionCommit) -> Definition:
-        (edit,) = commit.edits
-        try:
-            (written,) = await self._store.commit(commit)
-        except DefinitionMoved as moved:
-            raise StaleSchema(edit.name, moved.version) from moved
+        (written,) = await self._store.commit(commit)
         with suppress(Unavailable):  # it is committed, whenever this replica follows
             await self._configurations.follow(written.revision)
         return written
@@ -342,24 +367,6 @@ def _compile(name: str, version: int, text: str) -> Schema:
 def _refuse_unmet(schema: Schema, problems: Sequence[Problem]) -> None:
     if schema.is_enforced and problems:
         raise SchemaNotMet(schema.name, problems)
-
-
-def _can_meet(one: Schema, other: Schema) -> bool:
-    """Tell whether two schemas may judge the same configuration."""
-    return any(
-        _overlap(mine.scope, theirs.scope) for mine in one.applies_to for theirs in other.applies_to
-    )
-
-
-def _overlap(one: Scope, other: Scope) -> bool:
-    return _any_overlap(one.environments, other.environments) and _any_overlap(
-        one.services, other.services
-    )
-
-
-def _any_overlap(ones: Iterable[str], others: Sequence[str]) -> bool:
-    """Tell whether some name may match patterns of both; patterns with a star are taken to."""
-    return any(one == other or "*" in one or "*" in other for one in ones for other in others)
 
 
 def _unwritten(
