@@ -17,12 +17,12 @@ def getter(path: str) -> Callable[[Context], Any]:
     first, *others = names
 
     def get(context: Context) -> Any:
-        found = context.get(first)
+        value = context.get(first)
         for name in others:
-            if not isinstance(found, Mapping):
+            if not isinstance(value, Mapping):
                 return None
-            found = found.get(name)
-        return found
+            value = value.get(name)
+        return value
 
     return get
 

@@ -133,10 +133,10 @@ def _version_text(get: Callable[[Context], Any]) -> Callable[[Context], Any]:
     """Return a getter of versions; a number counts by its decimals: 1.2 may lack quotes."""
 
     def text(context: Context) -> Any:
-        found = get(context)
-        if type(found) is float or (type(found) is int and subject_of(found) is not None):
-            return str(found)
-        return found
+        version = get(context)
+        if type(version) is float or (type(version) is int and subject_of(version) is not None):
+            return str(version)
+        return version
 
     return text
 
@@ -145,8 +145,8 @@ def _subject_text(get: Callable[[Context], Any]) -> Callable[[Context], Any]:
     """Return a getter of subjects as rollouts read them: an integer by its decimals."""
 
     def text(context: Context) -> Any:
-        found = get(context)
-        return str(found) if type(found) is int and subject_of(found) is not None else found
+        subject = get(context)
+        return str(subject) if type(subject) is int and subject_of(subject) is not None else subject
 
     return text
 
@@ -155,14 +155,14 @@ def _text_matcher(get: Callable[[Context], Any], says: Callable[[str], bool]) ->
     """True for a text that is not too long and of which `says` is true."""
 
     def holds(context: Context, segments: Segments) -> bool:
-        found = get(context)
-        if type(found) is not str:
+        text = get(context)
+        if type(text) is not str:
             return False
-        if len(found) > _SHORT:
-            if len(found) > MAX_TEXT:
+        if len(text) > _SHORT:
+            if len(text) > MAX_TEXT:
                 return False
             segments.pause()
-        return says(found)
+        return says(text)
 
     return holds
 
@@ -183,10 +183,10 @@ def _equals_subject(test: Comparison, get: Callable[[Context], Any]) -> Matcher:
     texts, name = _in_bounds(values), test.attribute
 
     def is_among(context: Context, _: Segments) -> bool:
-        found = context.get(name)
-        if type(found) is str:
-            return found in texts
-        return type(found) is int and subject_of(found) is not None and str(found) in texts
+        subject = context.get(name)
+        if type(subject) is str:
+            return subject in texts
+        return type(subject) is int and subject_of(subject) is not None and str(subject) in texts
 
     if all(isinstance(value, str) for value in test.values):
         return is_among
@@ -202,15 +202,15 @@ def _equals_exactly(test: Comparison, get: Callable[[Context], Any]) -> Matcher:
             name = test.attribute
 
             def plain(context: Context, _: Segments) -> bool:
-                found = context.get(name)
-                return type(found) is str and found in texts
+                value = context.get(name)
+                return type(value) is str and value in texts
 
             return plain
-        return lambda context, _: type(found := get(context)) is str and found in texts
+        return lambda context, _: type(value := get(context)) is str and value in texts
     others = _among(test.values)
     if fold is None:
         return lambda context, _: others(get(context))
-    folded = _text_matcher(get, lambda found: found.casefold() in texts)
+    folded = _text_matcher(get, lambda text: text.casefold() in texts)
 
     def holds(context: Context, segments: Segments) -> bool:
         return folded(context, segments) or (type(f := get(context)) is not str and others(f))
@@ -236,13 +236,13 @@ def _among(values: Sequence[Scalar]) -> Callable[[Any], bool]:
     numbers = frozenset(v for v in values if type(v) in (int, float))
     booleans = frozenset(v for v in values if isinstance(v, bool))
 
-    def says(found: Any) -> bool:
-        kind = type(found)
+    def says(value: Any) -> bool:
+        kind = type(value)
         if kind is str:
-            return found in texts
+            return value in texts
         if kind is bool:
-            return found in booleans
-        return (kind is int or kind is float) and found in numbers
+            return value in booleans
+        return (kind is int or kind is float) and value in numbers
 
     return says
 
@@ -252,12 +252,12 @@ def _includes(test: Comparison, get: Callable[[Context], Any]) -> Matcher:
     says = _among(test.values)
 
     def holds(context: Context, segments: Segments) -> bool:
-        found = get(context)
-        if type(found) is not list:
+        values = get(context)
+        if type(values) is not list:
             return False
-        if len(found) > _SHORT:
+        if len(values) > _SHORT:
             segments.pause()
-        return any(map(says, found))
+        return any(map(says, values))
 
     return holds
 
@@ -272,13 +272,13 @@ def _on_text(test: Comparison) -> Callable[[str], bool]:
         return _on_order(_COMPARE[test.op.removeprefix("semver_")], key, texts[0])
     if test.op == "cidr":
         networks = _networks(texts)
-        return lambda found: _is_inside(found, networks)
+        return lambda text: _is_inside(text, networks)
     if test.op == "matches":
         return _matching([compile_pattern(text, folds=test.case_insensitive) for text in texts])
     if not test.case_insensitive:
         return _on_part(test.op, tuple(texts))
     says = _on_part(test.op, tuple(text.casefold() for text in texts))
-    return lambda found: says(found.casefold())
+    return lambda text: says(text.casefold())
 
 
 def _on_part(operator: str, texts: tuple[str, ...]) -> Callable[[str], bool]:
@@ -292,17 +292,17 @@ def _on_order(
 ) -> Callable[[str], bool]:
     wanted = key(limit)
 
-    def says(found: str) -> bool:
-        place = key(found)
+    def says(text: str) -> bool:
+        place = key(text)
         return place is not None and compares(place, wanted)
 
     return says
 
 
 def _matching(patterns: Sequence[Any]) -> Callable[[str], bool]:
-    def says(found: str) -> bool:
+    def says(text: str) -> bool:
         try:
-            return any(pattern.search(found) is not None for pattern in patterns)
+            return any(pattern.search(text) is not None for pattern in patterns)
         except UnicodeEncodeError:
             return False  # half a surrogate pair is no text that RE2 could read
 
@@ -316,40 +316,40 @@ def _on_number(test: Comparison, get: Callable[[Context], Any]) -> Matcher:
     compares = _COMPARE[test.op]
 
     def holds(context: Context, _: Segments) -> bool:
-        found = get(context)
-        kind = type(found)
-        return (kind is int or kind is float) and compares(found, limit)
+        number = get(context)
+        kind = type(number)
+        return (kind is int or kind is float) and compares(number, limit)
 
     if not test.loose:
         return holds
 
-    def says(found: str) -> bool:
-        return NUMERAL.fullmatch(found) is not None and compares(float(found), limit)
+    def says(text: str) -> bool:
+        return NUMERAL.fullmatch(text) is not None and compares(float(text), limit)
 
     holds_of_text = _text_matcher(get, says)
     return lambda context, segments: holds(context, segments) or holds_of_text(context, segments)
 
 
 _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
-    "eq": lambda found, limit: found == limit,
-    "gt": lambda found, limit: found > limit,
-    "gte": lambda found, limit: found >= limit,
-    "lt": lambda found, limit: found < limit,
-    "lte": lambda found, limit: found <= limit,
+    "eq": lambda value, limit: value == limit,
+    "gt": lambda value, limit: value > limit,
+    "gte": lambda value, limit: value >= limit,
+    "lt": lambda value, limit: value < limit,
+    "lte": lambda value, limit: value <= limit,
 }
 Networks = Mapping[int, Mapping[int, frozenset[int]]]
 
 
 def _networks(texts: Sequence[str]) -> Networks:
     """Return the networks by version and by the bits that are the host's: a set for each."""
-    found: dict[int, dict[int, set[int]]] = {4: {}, 6: {}}
+    starts_by_version: dict[int, dict[int, set[int]]] = {4: {}, 6: {}}
     for network in (ip_network(text, strict=False) for text in texts):
         host = network.max_prefixlen - network.prefixlen
         start = int(network.network_address) >> host
-        found[network.version].setdefault(host, set()).add(start)
+        starts_by_version[network.version].setdefault(host, set()).add(start)
     return {
         version: {host: frozenset(starts) for host, starts in hosts.items()}
-        for version, hosts in found.items()
+        for version, hosts in starts_by_version.items()
     }
 
 

@@ -132,10 +132,10 @@ def _read_test(place: Place) -> Comparison:
 
 
 def _is_set(place: Place, name: str, operator: str, operators: Container[str]) -> bool:
-    found = place.at(name).boolean() if place.has(name) else False
-    if found and operator not in operators:
+    is_set = place.at(name).boolean() if place.has(name) else False
+    if is_set and operator not in operators:
         place.at(name).fail(f"is not supported by the operator {operator}")
-    return found
+    return is_set
 
 
 def _is_scalar(value: object) -> bool:
