@@ -70,3 +70,11 @@ def test_looking_for_the_costs_ends() -> None:
 
     with pytest.raises(TooCostly):
         costs({"properties": names})
+
+
+def test_a_list_of_values_to_compare_with_costs_by_its_length() -> None:
+    few, many = {"enum": [1, 2]}, {"enum": [{"a": [number]} for number in range(1000)]}
+
+    assert costs({"items": few})[1] == 1
+    assert costs({"items": many})[1] > 50
+    assert costs({"items": {"const": list(range(1000))}})[1] > 20

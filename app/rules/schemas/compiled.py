@@ -24,7 +24,7 @@ class CompiledSchema(schemas.CompiledSchema):
             raise SchemaInvalid(error.pointer, error.reason) from error
 
     def check_cost(self, value: Any) -> None:
-        """Raise SchemaTooCostly if more would be applied to a value than takes a few seconds."""
+        """Raise SchemaTooCostly if more would be applied to a value than takes about a second."""
         try:
             super().check_cost(value)
         except JudgingTooCostly as error:

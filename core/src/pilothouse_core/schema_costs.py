@@ -1,7 +1,8 @@
 """How often a validator may have to apply subschemas, by how deep a value is.
 
 A schema that leads to itself by two ways at one place, such as two branches of `anyOf`, doubles the
-work with each level of a value: twenty levels take minutes.
+work with each level of a value: twenty levels take minutes. A long list of values to compare with
+costs as much at every place that has none of them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from pilothouse_core.schema_index import BadSchema, SchemaIndex, in_place, join_
 
 MAX_APPLIED = 1000  # subschemas for one place of a value
 _DEEPEST = 128  # deeper than any document
+_COMPARED = 50  # values of an `enum` or `const`, which cost as much as a subschema
 _ALL = ("additionalProperties", "unevaluatedProperties")
 _ITEMS = ("items", "additionalItems", "contains", "unevaluatedItems", "prefixItems")
 _Counts = dict[str, int]
@@ -19,30 +21,49 @@ _Counts = dict[str, int]
 def judging_costs(index: SchemaIndex) -> tuple[int, ...]:
     """Return how many subschemas are applied to one place, at most, for each level of a value.
 
+    One that compares with many values counts as several.
+
     The first number is of the value itself. Below the last level the work would grow without a
     bound. Raises BadSchema for a schema that is too costly for any value, or applies to itself,
     and TooCostly for one that takes too long to look at.
     """
     index.steps.restart()
     rank = {pointer: number for number, pointer in enumerate(_in_place_order(index))}
+    weights = {pointer: _weight(index.members(pointer)) for pointer in index.at}
     level = [_with_in_place(index, rank, {"": 1})]
     seen = {frozenset(counts.items()) for counts in level}
     costs: list[int] = []
     while level and len(costs) < _DEEPEST:
-        costs.append(max(0, *costs, *(sum(counts.values()) for counts in level)))
+        applied = (sum(weights[each] * count for each, count in counts.items()) for counts in level)
+        costs.append(max(0, *costs, *applied))
         if costs[-1] > MAX_APPLIED:
             if len(costs) == 1:
                 raise BadSchema("", f"more than {MAX_APPLIED} subschemas apply to one value")
             return tuple(costs[:-1])
         after: list[_Counts] = []
         for counts in level:
-            for applied in _next_levels(index, rank, counts):
-                state = frozenset(applied.items())
+            for inner in _next_levels(index, rank, counts):
+                state = frozenset(inner.items())
                 if state not in seen:
                     seen.add(state)
-                    after.append(applied)
+                    after.append(inner)
         level = after
     return (*costs, *([costs[-1]] * (_DEEPEST - len(costs))))
+
+
+def _weight(schema: Mapping[str, object]) -> int:
+    """Return how many subschemas it costs as much as, with all that it compares a value with."""
+    compared = 0
+    level = [schema[keyword] for keyword in ("enum", "const") if keyword in schema]
+    while level:
+        compared += len(level)
+        level = [
+            inner
+            for value in level
+            if isinstance(value, (dict, list))
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+    return 1 + compared // _COMPARED
 
 
 def _same_value(index: SchemaIndex, pointer: str) -> Iterator[str]:
