@@ -85,12 +85,12 @@ class EnvironmentFlags:
 
     def is_short(self, name: str, letters: int) -> bool:
         """Whether a flag is evaluated in a short time if no attribute is longer than this."""
-        found = self._letters_in_time.get(name)
-        if found is None:
-            found = self.flags.costs.of_flag(name).letters(SHORT_SECONDS)
+        limit = self._letters_in_time.get(name)
+        if limit is None:
+            limit = self.flags.costs.of_flag(name).letters(SHORT_SECONDS)
             if name in self.flags.flags:  # others are not kept: a caller may request any name
-                self._letters_in_time[name] = found
-        return letters <= found
+                self._letters_in_time[name] = limit
+        return letters <= limit
 
     def names(self) -> Sequence[str]:
         """Return the names of all flags, in order."""
@@ -107,10 +107,10 @@ class EnvironmentFlags:
         return self._deciding
 
     def _evaluator_of(self, name: str) -> Evaluator:
-        found = self.flags.flags.get(name)
-        if found is None or name in self.broken:
+        flag = self.flags.flags.get(name)
+        if flag is None or name in self.broken:
             return lambda context, now, _: self.evaluate(name, context, now)
-        return found.evaluate
+        return flag.evaluate
 
 
 class FlagCache:
@@ -131,12 +131,12 @@ class FlagCache:
 
         Raises FlagsUnavailable if the flags have not been read yet.
         """
-        found = self._environments.get(name)
-        if found is None:
+        flag_set = self._environments.get(name)
+        if flag_set is None:
             if not self._is_read and (self._missing is None or name in self._missing):
                 raise FlagsUnavailable("the flags have not been read since this replica started")
             return EnvironmentFlags(name)
-        return found
+        return flag_set
 
     def known_environments(self) -> Sequence[str]:
         """Return the environments in which anything was ever written, in order.

@@ -112,10 +112,10 @@ class FlagTransfer:
     ) -> Sequence[ImportedItem]:
         """Add the unchanged items to the imported ones; flags first, in the order of the file."""
         moved = {(arrival.kind, arrival.name): arrival for arrival in made}
-        found = self.sets.environment(environment)
+        flag_set = self.sets.environment(environment)
 
         def arrival(key: tuple[Kind, str]) -> ImportedItem:
-            item = found.live_item(*key) or found.archived_item(*key)
+            item = flag_set.live_item(*key) or flag_set.archived_item(*key)
             version = 0 if item is None else item.version
             return moved.get(key) or ImportedItem(*key, "unchanged", version)
 
@@ -147,9 +147,9 @@ class FlagTransfer:
 
         Raises NotExpressed if flagd cannot express one of them, unless it may be left out.
         """
-        found = self._environment(environment).flags
-        flags = [found.flags[name].flag for name in sorted(found.flags)]
-        segments = found.segment_definitions.values()
+        environment_flags = self._environment(environment).flags
+        flags = [environment_flags.flags[name].flag for name in sorted(environment_flags.flags)]
+        segments = environment_flags.segment_definitions.values()
         document, report = write_flagd(flags, segments, hash_version, redraws=redraws)
         if not leave_out:
             _refuse_partial(report)
@@ -157,11 +157,11 @@ class FlagTransfer:
 
     def export_pilothouse(self, environment: str) -> bytes:
         """Return the flags and segments of an environment, archived ones too, for an import."""
-        found = self._environment(environment)
-        by_name = sorted(found.items.values(), key=lambda item: item.name)
+        flag_set = self._environment(environment)
+        by_name = sorted(flag_set.items.values(), key=lambda item: item.name)
         items = [item for item in by_name if item.definition]
         flags = [
-            {**members_of(item, found.flag(item.name)), "archived": item.is_archived}
+            {**members_of(item, flag_set.flag(item.name)), "archived": item.is_archived}
             for item in items
             if item.kind == "flag"
         ]

@@ -54,12 +54,12 @@ class FlagSnapshots:
         items: list[Item] = []
         missing = []
         for name, pointed in newest.items():
-            found = decode_snapshot(await self._cache.get_newest(_cache_key(name)))
-            if not found:
+            snapshot_items = decode_snapshot(await self._cache.get_newest(_cache_key(name)))
+            if not snapshot_items:
                 missing.append(name)
                 continue
-            items += found
-            if (kept := max(item.revision for item in found)) < pointed:
+            items += snapshot_items
+            if (kept := max(item.revision for item in snapshot_items)) < pointed:
                 revision = min(revision, kept)
         self._sets.adopt(items, missing)
         _log.warning("flags_adopted", environments=len(newest) - len(missing), flags=len(items))

@@ -192,14 +192,14 @@ class FlagWriter:
             return ()
         idempotency = request.idempotency
         is_large = sum(_character_count(environment, edit) for edit in edits) > LARGE_TEXT
-        told = await run_apart(
+        edits_with_fingerprints = await run_apart(
             is_large, lambda: [self._with_fingerprints(environment, edit) for edit in edits]
         )
         items = await self._store.commit(
             Commit(
                 environment=name,
                 base=environment.revision,
-                edits=told,
+                edits=edits_with_fingerprints,
                 actor=request.actor,
                 comment=request.comment,
                 request_id=request.request_id,

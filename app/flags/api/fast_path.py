@@ -44,26 +44,26 @@ class FlagFastPath:
         """Return an environment if this replica can answer from its current state."""
         if not requester.may(Right.EVALUATE, name):
             return None
-        found = self.evaluator.sets.environments.get(name)
+        flag_set = self.evaluator.sets.environments.get(name)
         # An own write that is not followed yet: see revisions.wait_until_followed.
-        return None if found is None or found.revision > self.follower.revision else found
+        return None if flag_set is None or flag_set.revision > self.follower.revision else flag_set
 
     def is_short(self, name: Any, flags: Sequence[str] | None, posted: PostRequest) -> bool:
         """Whether this replica can answer from its current state, in a short time."""
-        found = self.environment(name, posted.requester)
-        return found is not None and self.evaluator.is_short(found, flags, len(posted.body))
+        flag_set = self.environment(name, posted.requester)
+        return flag_set is not None and self.evaluator.is_short(flag_set, flags, len(posted.body))
 
-    def answer(self, told: OfrepResponse) -> FastResponse:
+    def answer(self, response: OfrepResponse) -> FastResponse:
         headers = [(b"x-revision", b"%d" % self.follower.revision)]
-        if told.tag is not None:
-            headers.append((b"etag", told.tag.encode()))
+        if response.tag is not None:
+            headers.append((b"etag", response.tag.encode()))
         stale = self.fresh.stale_seconds()
         if stale is not None:
             headers.append((b"x-stale", b"%d" % stale))
-        if told.status != 304:  # noqa: PLR2004
-            headers.append((b"content-length", b"%d" % len(told.body)))
+        if response.status != 304:  # noqa: PLR2004
+            headers.append((b"content-length", b"%d" % len(response.body)))
             headers.append(_IS_JSON)
-        return FastResponse(told.status, headers, told.body)
+        return FastResponse(response.status, headers, response.body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +78,13 @@ class FastEvaluate:
         if body is None or type(body.get("flag_name")) is not str:
             return None
         environment, flag = body.get("environment", BASE), body["flag_name"]
-        found = self.flags.environment(environment, posted.requester)
-        if found is None or not found.is_short(flag, len(posted.body)):
+        flag_set = self.flags.environment(environment, posted.requester)
+        if flag_set is None or not flag_set.is_short(flag, len(posted.body)):
             return None
-        told = self.flags.evaluator.evaluate_flag(
+        evaluation = self.flags.evaluator.evaluate_flag(
             environment, flag, body.get("user_id"), body.get("context", {}), len(posted.body)
         )
-        return None if told is None else self.flags.answer(OfrepResponse(200, told))
+        return None if evaluation is None else self.flags.answer(OfrepResponse(200, evaluation))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +101,10 @@ class FastBatch:
         environment, flags = body.get("environment", BASE), body.get("flag_names")
         if not self.flags.is_short(environment, flags, posted):
             return None
-        told = self.flags.evaluator.evaluate_batch(
+        evaluations = self.flags.evaluator.evaluate_batch(
             environment, flags, body.get("user_id"), body.get("context", {}), len(posted.body)
         )
-        return self.flags.answer(OfrepResponse(200, told))
+        return self.flags.answer(OfrepResponse(200, evaluations))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +118,16 @@ class FastOfrep:
         if posted.headers.get(b"content-type") not in _OFREP_TYPES:
             return None
         environment, key = _stated_environment(posted), parameter.decode("latin-1")
-        found = self.flags.environment(environment, posted.requester)
-        if found is None or key not in found.flags.flags:
+        flag_set = self.flags.environment(environment, posted.requester)
+        if flag_set is None or key not in flag_set.flags.flags:
             return None
-        if not found.is_short(key, len(posted.body)):
+        if not flag_set.is_short(key, len(posted.body)):
             return None
         try:
-            told = ofrep.evaluate_one(self.flags.evaluator, environment, key, posted.body)
+            response = ofrep.evaluate_one(self.flags.evaluator, environment, key, posted.body)
         except OfrepError:
             return None
-        return self.flags.answer(told)
+        return self.flags.answer(response)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class FastOfrepAll:
         host = posted.headers.get(b"host")
         stream = _stream(posted.scheme, posted.server, host, environment, ticket)
         try:
-            told = ofrep.evaluate_every(
+            response = ofrep.evaluate_every(
                 self.flags.evaluator,
                 environment,
                 posted.body,
@@ -157,7 +157,7 @@ class FastOfrepAll:
             )
         except OfrepError:
             return None
-        return self.flags.answer(told)
+        return self.flags.answer(response)
 
 
 def fast_posts(flags: FlagFastPath) -> Mapping[bytes, FastPost]:

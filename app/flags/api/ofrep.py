@@ -30,7 +30,7 @@ class OfrepResponse(NamedTuple):
 class StreamAddress(NamedTuple):
     """The address of the event stream as JSON, and the ticket it needs."""
 
-    told: bytes
+    address_json: bytes
     ticket: str | None
 
 
@@ -111,11 +111,11 @@ async def evaluate_one_apart(
         raise OfrepError(INVALID_CONTEXT, str(error)) from error
 
 
-def _response_of(key: str, found: bytes | OfrepRefusal) -> OfrepResponse:
-    if isinstance(found, OfrepRefusal):
-        status = 404 if found.code == FLAG_NOT_FOUND else 400
-        return OfrepResponse(status, refusal(found.code, found.details, key))
-    return OfrepResponse(200, found)
+def _response_of(key: str, answer: bytes | OfrepRefusal) -> OfrepResponse:
+    if isinstance(answer, OfrepRefusal):
+        status = 404 if answer.code == FLAG_NOT_FOUND else 400
+        return OfrepResponse(status, refusal(answer.code, answer.details, key))
+    return OfrepResponse(200, answer)
 
 
 def evaluate_every(
@@ -170,7 +170,7 @@ def _bulk_etag(
 
 def _bulk_response(flags: bytes, revision: int, tag: str, stream: StreamAddress) -> OfrepResponse:
     members = b'{"flags":[%b],"eventStreams":[%b],"metadata":{"revision":%d}}'
-    return OfrepResponse(200, members % (flags, stream.told, revision), tag)
+    return OfrepResponse(200, members % (flags, stream.address_json, revision), tag)
 
 
 def refusal(code: str, details: str, key: str | None = None) -> bytes:

@@ -107,19 +107,19 @@ async def import_flags(
         document, form, source_environment, hash_version, partly=dry_run or leave_out
     )
     if dry_run:
-        found = await transfer.preview(environment, read)
+        result = await transfer.preview(environment, read)
     else:
         request = write_request(caller, comment, idempotency=idempotency)
-        found = await transfer.import_flags(environment, read, request)
-    if found.revision:
-        response.headers[REVISION_HEADER] = str(found.revision)
+        result = await transfer.import_flags(environment, read, request)
+    if result.revision:
+        response.headers[REVISION_HEADER] = str(result.revision)
 
     def response_body() -> FlagImportOut:
         return FlagImportOut(
             environment=environment,
             dry_run=dry_run,
             hash=hash_version if form == "flagd" else None,
-            items=[ArrivalOut.model_validate(asdict(one)) for one in found.arrivals],
+            items=[ArrivalOut.model_validate(asdict(one)) for one in result.arrivals],
             report=[UnexpressedOut.model_validate(asdict(note)) for note in read.report],
         )
 

@@ -41,10 +41,10 @@ def _up_to_the_first_flaw(value: Any, types: tuple[type, ...] = (str,)) -> Any:
 
 def _users(value: Any) -> Any:
     """Write numeric ids as texts: 101 and "101" are one user."""
-    found = _up_to_the_first_flaw(value, (str, int))
-    if not isinstance(found, list):
-        return found
-    return [str(v) if type(v) is int and abs(v) < _UNSAFE_ID else v for v in found]
+    users = _up_to_the_first_flaw(value, (str, int))
+    if not isinstance(users, list):
+        return users
+    return [str(v) if type(v) is int and abs(v) < _UNSAFE_ID else v for v in users]
 
 
 Texts = Annotated[list[str], BeforeValidator(_up_to_the_first_flaw)]  # FailFast, but for unions
@@ -329,13 +329,13 @@ def _few_counts(value: Any) -> Any:
     """Refuse too many counts before they are checked; of wrong ones, keep only the first."""
     if not isinstance(value, dict):
         return value
-    counts = sum(len(found) for found in value.values() if isinstance(found, dict))
+    counts = sum(len(variants) for variants in value.values() if isinstance(variants, dict))
     if max(counts, len(value)) > _MOST_COUNTS:
         raise ValueError(f"has more than {_MOST_COUNTS} counts")
-    for name, found in value.items():
-        if not isinstance(found, dict):
-            return {name: found}
-        for variant, times in found.items():
+    for name, variants in value.items():
+        if not isinstance(variants, dict):
+            return {name: variants}
+        for variant, times in variants.items():
             if type(times) is not int or not 0 <= times < _UNSAFE:
                 return {name: {variant: times}}
     return value

@@ -80,7 +80,7 @@ def _edit_of(
 
 
 def _check_result(environment: EnvironmentFlags, change: PlannedChange) -> None:
-    flags = {name: found.flag for name, found in environment.flags.flags.items()}
+    flags = {name: compiled.flag for name, compiled in environment.flags.flags.items()}
     segments = dict(environment.flags.segment_definitions)
     for (kind, name), outcome in change.items():
         definition = _live_definition(outcome)
@@ -130,4 +130,4 @@ def _set_or_remove(into: dict[str, Definition], name: str, definition: Definitio
 
 
 def _names(change: PlannedChange, kind: Kind) -> Iterable[str]:
-    return [name for found, name in change if found == kind]
+    return [name for edited, name in change if edited == kind]

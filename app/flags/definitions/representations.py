@@ -147,19 +147,19 @@ def with_named_users(flag: Flag, users: Sequence[Any], variant: str | None) -> F
 
     They are served `variant` if it names no users yet. For an empty list there is no rule.
     """
-    found = named_users(flag)
-    if found is None:
+    named = named_users(flag)
+    if named is None:
         return _with_targets(_with_rollout(flag), users, variant) if users else flag
-    if variant not in {None, found.variant}:
-        detail = f"differs from {found.variant!r}, the variant of the users that the flag names"
+    if variant not in {None, named.variant}:
+        detail = f"differs from {named.variant!r}, the variant of the users that the flag names"
         raise DefinitionError("/variant", detail, "contradiction")
     rules = list(flag.rules)
-    rule = rules[found.place]
+    rule = rules[named.place]
     if users:
         assert isinstance(rule.when, Comparison)
-        rules[found.place] = replace(rule, when=replace(rule.when, values=tuple(users)))
+        rules[named.place] = replace(rule, when=replace(rule.when, values=tuple(users)))
     else:
-        del rules[found.place]
+        del rules[named.place]
     return replace(flag, rules=tuple(rules))
 
 
@@ -196,8 +196,8 @@ def _stated_simple_form(
         _refuse_other_members(full, stated, ("type", "variants"))
         return read_simple_form(Place({**simple_members(known), **stated}))
     if not _agrees(known, stated):
-        told = simple_form_of(read_flag(_with_defaults(full)))
-        if told is None or not _agrees(told, stated):
+        simplified = simple_form_of(read_flag(_with_defaults(full)))
+        if simplified is None or not _agrees(simplified, stated):
             raise DefinitionError(f"/{next(iter(stated))}", "contradicts rules", "contradiction")
     return None
 
@@ -225,8 +225,8 @@ def _agrees(simple: SimpleForm | None, stated: Mapping[str, Any]) -> bool:
         return False
     percentage = stated.get("rollout_percentage", simple.rollout_percentage)
     users = stated.get("target_users", simple.target_users)
-    told = [str(user) if type(user) is int else user for user in users]
-    return bool(percentage == simple.rollout_percentage and told == list(simple.target_users))
+    texts = [str(user) if type(user) is int else user for user in users]
+    return bool(percentage == simple.rollout_percentage and texts == list(simple.target_users))
 
 
 def patched_members(flag: Flag, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -95,29 +95,29 @@ class FlagEvaluator:
 
         Like every method without `_apart` it does not yield: call it only if `is_short`.
         """
-        found = self.sets.environment(environment)
+        flag_set = self.sets.environment(environment)
         context = with_subject(context, user)
         if body_bytes > SURELY_SMALL_BYTES:
             context = _check_size(context)
-        return self._flag_json(found, found.evaluate(flag, context, self.clock()), user)
+        return self._flag_json(flag_set, flag_set.evaluate(flag, context, self.clock()), user)
 
     async def evaluate_flag_apart(
         self, environment: str, flag: str, user: Any, context: Context
     ) -> bytes | None:
         """`evaluate_flag` at any cost; raises ContextTooLarge and EvaluationTooLong."""
-        found = self.sets.environment(environment)
+        flag_set = self.sets.environment(environment)
         context = await _check_size_apart(with_subject(context, user))
-        [evaluation] = await self._evaluate_apart(found, [flag], context)
-        return self._flag_json(found, evaluation, user)
+        [evaluation] = await self._evaluate_apart(flag_set, [flag], context)
+        return self._flag_json(flag_set, evaluation, user)
 
     def _flag_json(
-        self, found: EnvironmentFlags, evaluation: Evaluation, user: Any
+        self, flag_set: EnvironmentFlags, evaluation: Evaluation, user: Any
     ) -> bytes | None:
         if evaluation.error_code == FLAG_NOT_FOUND:
             return None
-        outcome, bucket = self._outcome(found, evaluation), evaluation.bucket
-        told = "null" if bucket is None else bucket
-        return f"{outcome.plain}{told}{_tail(found, user)}".encode()
+        outcome, bucket = self._outcome(flag_set, evaluation), evaluation.bucket
+        bucket_json = "null" if bucket is None else bucket
+        return f"{outcome.plain}{bucket_json}{_tail(flag_set, user)}".encode()
 
     def evaluate_batch(
         self,
@@ -128,36 +128,39 @@ class FlagEvaluator:
         body_bytes: int,
     ) -> bytes:
         """Evaluate these flags, or all; a missing or unreadable flag has an error in its place."""
-        found = self.sets.environment(environment)
+        flag_set = self.sets.environment(environment)
         context = _check_size(with_subject(context, user), body_bytes)
         evaluations = self._evaluate_each(
-            found, None if flags is None else dict.fromkeys(flags), context
+            flag_set, None if flags is None else dict.fromkeys(flags), context
         )
-        tail = _tail(found, user)
+        tail = _tail(flag_set, user)
         return _batch_json(
-            found, [_batch_entry(told, tail) for told in self._outcomes_of(found, evaluations)]
+            flag_set,
+            [_batch_entry(entry, tail) for entry in self._outcomes_of(flag_set, evaluations)],
         )
 
     async def evaluate_batch_apart(
         self, environment: str, flags: Sequence[str] | None, user: Any, context: Context
     ) -> bytes:
         """`evaluate_batch` at any cost; raises ContextTooLarge and EvaluationTooLong."""
-        found = self.sets.environment(environment)
+        flag_set = self.sets.environment(environment)
         context = await _check_size_apart(with_subject(context, user))
-        names = found.names() if flags is None else dict.fromkeys(flags)
-        tail = _tail(found, user)
-        evaluations = await self._evaluate_apart(found, list(names), context)
-        told = await self._encode_in_slices(found, evaluations, lambda one: _batch_entry(one, tail))
-        return _batch_json(found, told)
+        names = flag_set.names() if flags is None else dict.fromkeys(flags)
+        tail = _tail(flag_set, user)
+        evaluations = await self._evaluate_apart(flag_set, list(names), context)
+        entries = await self._encode_in_slices(
+            flag_set, evaluations, lambda one: _batch_entry(one, tail)
+        )
+        return _batch_json(flag_set, entries)
 
     async def explain(self, environment: str, flag: str, user: Any, context: Context) -> bytes:
         """Return the trace of an evaluation as JSON; raises as `evaluate_flag_apart`."""
-        found = self.sets.environment(environment)
+        flag_set = self.sets.environment(environment)
         context, now = await _check_size_apart(with_subject(context, user)), self.clock()
 
         def explain(pause: Callable[[], None]) -> bytes:
             return json.dumps(
-                explain_flag(EvaluationPass(found.flags, pause), flag, context, now)
+                explain_flag(EvaluationPass(flag_set.flags, pause), flag, context, now)
             ).encode()
 
         return await _run_in_time(explain)
@@ -166,25 +169,25 @@ class FlagEvaluator:
         self, environment: str, flag: str, context: Context, body_bytes: int
     ) -> bytes | OfrepRefusal:
         """Evaluate one flag, encoded for OFREP."""
-        found = self.sets.environment(environment)
+        flag_set = self.sets.environment(environment)
         context = _check_size(_with_key(context), body_bytes)
-        return self._ofrep(found, found.evaluate(flag, context, self.clock()))
+        return self._ofrep(flag_set, flag_set.evaluate(flag, context, self.clock()))
 
     async def evaluate_ofrep_apart(
         self, environment: str, flag: str, context: Context
     ) -> bytes | OfrepRefusal:
         """`evaluate_ofrep` at any cost; raises ContextTooLarge and EvaluationTooLong."""
-        found = self.sets.environment(environment)
+        flag_set = self.sets.environment(environment)
         context = await _check_size_apart(_with_key(context))
-        [evaluation] = await self._evaluate_apart(found, [flag], context)
-        return self._ofrep(found, evaluation)
+        [evaluation] = await self._evaluate_apart(flag_set, [flag], context)
+        return self._ofrep(flag_set, evaluation)
 
-    def _ofrep(self, found: EnvironmentFlags, evaluation: Evaluation) -> bytes | OfrepRefusal:
-        outcome, bucket = self._outcome(found, evaluation), evaluation.bucket
+    def _ofrep(self, flag_set: EnvironmentFlags, evaluation: Evaluation) -> bytes | OfrepRefusal:
+        outcome, bucket = self._outcome(flag_set, evaluation), evaluation.bucket
         if outcome.refused is not None:
             return OfrepRefusal(outcome.refused, _DETAILS[outcome.refused])
         counted = "" if bucket is None else f'"bucket":{bucket},'
-        return f'{outcome.ofrep}{counted}"revision":{found.revision}}}}}'.encode()
+        return f'{outcome.ofrep}{counted}"revision":{flag_set.revision}}}}}'.encode()
 
     def evaluate_all_ofrep(self, environment: str, context: Context, body_bytes: int) -> bytes:
         """Evaluate every flag, encoded for OFREP: the members of a list.
@@ -192,69 +195,71 @@ class FlagEvaluator:
         No member contains the revision: clients compare the answer for each flag with the one
         before, and would treat all flags as changed whenever one is.
         """
-        found = self.sets.environment(environment)
-        evaluations = self._evaluate_each(found, None, _check_size(_with_key(context), body_bytes))
+        flag_set = self.sets.environment(environment)
+        evaluations = self._evaluate_each(
+            flag_set, None, _check_size(_with_key(context), body_bytes)
+        )
         return ",".join(
-            [_ofrep_entry(one) for one in self._outcomes_of(found, evaluations)]
+            [_ofrep_entry(one) for one in self._outcomes_of(flag_set, evaluations)]
         ).encode()
 
     async def evaluate_all_ofrep_apart(self, environment: str, context: Context) -> bytes:
         """`evaluate_all_ofrep` at any cost; raises ContextTooLarge and EvaluationTooLong."""
-        found = self.sets.environment(environment)
+        flag_set = self.sets.environment(environment)
         context = await _check_size_apart(_with_key(context))
-        evaluations = await self._evaluate_apart(found, found.names(), context)
-        return ",".join(await self._encode_in_slices(found, evaluations, _ofrep_entry)).encode()
+        evaluations = await self._evaluate_apart(flag_set, flag_set.names(), context)
+        return ",".join(await self._encode_in_slices(flag_set, evaluations, _ofrep_entry)).encode()
 
     def _evaluate_each(
-        self, found: EnvironmentFlags, names: Iterable[str] | None, context: Context
+        self, flag_set: EnvironmentFlags, names: Iterable[str] | None, context: Context
     ) -> Iterator[Evaluation]:
-        now, flags = self.clock(), found.flags
-        return (decide(context, now, flags) for decide in found.evaluators_of(names))
+        now, flags = self.clock(), flag_set.flags
+        return (decide(context, now, flags) for decide in flag_set.evaluators_of(names))
 
     def _outcomes_of(
-        self, found: EnvironmentFlags, evaluations: Iterable[Evaluation]
+        self, flag_set: EnvironmentFlags, evaluations: Iterable[Evaluation]
     ) -> Iterator[tuple[_EncodedOutcome, int | None]]:
         """Yield each outcome with its bucket; repeats `_outcome` inline to save a call."""
-        known = self._outcomes.get(found.name, {})
+        known = self._outcomes.get(flag_set.name, {})
         for evaluation in evaluations:
             name, version, variant, _, reason, rule, need, skipped, code, bucket = evaluation
             outcome = known.get((name, version, rule, variant, reason, need, skipped, code))
             if outcome is None:
-                outcome = self._outcome(found, evaluation)
+                outcome = self._outcome(flag_set, evaluation)
             else:
                 outcome.times += 1
             yield outcome, bucket
 
     async def _evaluate_apart(
-        self, found: EnvironmentFlags, names: Sequence[str], context: Context
+        self, flag_set: EnvironmentFlags, names: Sequence[str], context: Context
     ) -> Sequence[Evaluation]:
         """Evaluate on one state of the set: at once if that is short work, else in a thread."""
         now = self.clock()
         if (
-            found.cost(names).seconds(max(map(_character_count, context.values()), default=0))
+            flag_set.cost(names).seconds(max(map(_character_count, context.values()), default=0))
             <= SHORT_SECONDS
         ):
-            return [found.evaluate(name, context, now) for name in names]
+            return [flag_set.evaluate(name, context, now) for name in names]
 
         def evaluate(pause: Callable[[], None]) -> Sequence[Evaluation]:
-            flags = EvaluationPass(found.flags, pause)
-            return [found.evaluate(name, context, now, flags) for name in names]
+            flags = EvaluationPass(flag_set.flags, pause)
+            return [flag_set.evaluate(name, context, now, flags) for name in names]
 
         return await _run_in_time(evaluate)
 
     async def _encode_in_slices(
         self,
-        found: EnvironmentFlags,
+        flag_set: EnvironmentFlags,
         evaluations: Sequence[Evaluation],
         tell: Callable[[tuple[_EncodedOutcome, int | None]], str],
     ) -> Sequence[str]:
         """Encode many evaluations; other requests are served in between."""
-        told: list[str] = []
+        entries: list[str] = []
         slices = Slices()
-        for outcome in self._outcomes_of(found, evaluations):
-            told.append(tell(outcome))
+        for outcome in self._outcomes_of(flag_set, evaluations):
+            entries.append(tell(outcome))
             await slices.rest()
-        return told
+        return entries
 
     def evaluation_tag(self, environment: str, scope: str, context: Context) -> str:
         """Return a tag that changes whenever an evaluation for `context` changes.
@@ -262,9 +267,9 @@ class FlagEvaluator:
         Made without evaluating anything: of the set's revision, the caller's scope, the context
         in one spelling, and how many moments have passed at which time alone changes answers.
         """
-        found = self.sets.environment(environment)
-        passed, step = found.flags.epoch(self.clock())
-        head = f"{found.revision} {passed} {step} {environment} {scope} ".encode()
+        flag_set = self.sets.environment(environment)
+        passed, step = flag_set.flags.epoch(self.clock())
+        head = f"{flag_set.revision} {passed} {step} {environment} {scope} ".encode()
         return hashlib.blake2b(head + _canonical(context), digest_size=16).hexdigest()
 
     def pop_counts(self) -> Iterator[EvaluationCount]:
@@ -303,18 +308,18 @@ def _character_count(value: object) -> int:
     return MAX_TEXT if isinstance(value, (dict, list)) else 0
 
 
-def _batch_entry(told: tuple[_EncodedOutcome, int | None], tail: str) -> str:
-    outcome, bucket = told
+def _batch_entry(entry: tuple[_EncodedOutcome, int | None], tail: str) -> str:
+    outcome, bucket = entry
     return f"{outcome.named}{'null' if bucket is None else bucket}{tail}"
 
 
-def _ofrep_entry(told: tuple[_EncodedOutcome, int | None]) -> str:
-    outcome, bucket = told
+def _ofrep_entry(entry: tuple[_EncodedOutcome, int | None]) -> str:
+    outcome, bucket = entry
     return outcome.whole if bucket is None else f'{outcome.ofrep}"bucket":{bucket}}}}}'
 
 
-def _batch_json(found: EnvironmentFlags, told: Iterable[str]) -> bytes:
-    return f'{{"evaluations":{{{",".join(told)}}},"revision":{found.revision}}}'.encode()
+def _batch_json(flag_set: EnvironmentFlags, entries: Iterable[str]) -> bytes:
+    return f'{{"evaluations":{{{",".join(entries)}}},"revision":{flag_set.revision}}}'.encode()
 
 
 def _check_size(
@@ -335,10 +340,10 @@ async def _run_in_time(work: Callable[[Callable[[], None]], T]) -> T:
 
     Raises EvaluationTooLong.
     """
-    asked = monotonic()
+    start = monotonic()
 
     def work_in_time() -> T:
-        until = min(monotonic(), asked + _GRACE_SECONDS) + _LONGEST_SECONDS
+        until = min(monotonic(), start + _GRACE_SECONDS) + _LONGEST_SECONDS
 
         def pause() -> None:
             if monotonic() > until:
@@ -427,8 +432,8 @@ def _with_key(context: Context) -> dict[str, Any]:
 
 
 def _tail(environment: EnvironmentFlags, user: Any) -> str:
-    told = f'"environment":"{environment.name}","revision":{environment.revision}}}'
-    return f',"user_id":{_encode(user).decode()},{told}'
+    members = f'"environment":"{environment.name}","revision":{environment.revision}}}'
+    return f',"user_id":{_encode(user).decode()},{members}'
 
 
 def _json(value: object) -> str:

@@ -93,8 +93,8 @@ class UsageCounter:
     async def usage(self, environment: str) -> Mapping[str, FlagUsage]:
         """Return the counts of all replicas; raises FlagsUnavailable."""
         await self.flush()
-        found = self._known[environment] = await self._store.usage(environment)
-        return found
+        counts = self._known[environment] = await self._store.usage(environment)
+        return counts
 
     async def flush(self) -> None:
         """Hand the counts to the store; raises FlagsUnavailable and keeps them then."""

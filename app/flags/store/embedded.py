@@ -82,10 +82,10 @@ def _commit(connection: sqlite3.Connection, commit: Commit) -> list[Item]:
     # First, so that a repeated request is recognised although it has moved the set itself.
     if commit.idempotency_key is not None and _request(connection, commit.idempotency_key):
         raise KeyTaken
-    found = connection.execute(
+    row = connection.execute(
         "SELECT revision FROM flag_sets WHERE environment = ?", (commit.environment,)
     ).fetchone()
-    revision = 0 if found is None else found["revision"]
+    revision = 0 if row is None else row["revision"]
     if revision != commit.base:
         raise SetMoved(revision)
     items = [_write(connection, commit, edit, now) for edit in commit.edits]

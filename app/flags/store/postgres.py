@@ -73,7 +73,7 @@ class PostgresFlagStore:
             items.environment == requests.environment,
             items.revision.between(requests.first_revision, requests.last_revision),
         )
-        found = (
+        statement = (
             select(requests.digest, flag_versions)
             .join_from(flag_requests, flag_versions, written, isouter=True)
             .where(
@@ -82,7 +82,7 @@ class PostgresFlagStore:
             )
             .order_by(items.revision)
         )
-        rows = (await self._calls.run("flags_repeated", found)).all()
+        rows = (await self._calls.run("flags_repeated", statement)).all()
         if not rows:
             return None
         return RecordedCommit(
@@ -98,19 +98,19 @@ class PostgresFlagStore:
         return (await self._calls.run("flags_forget", gone)).rowcount
 
     async def items_after(self, after: int, limit: int) -> Sequence[Item]:
-        found = (
+        statement = (
             select(flag_items)
             .where(flag_items.c.revision > after)
             .order_by(flag_items.c.revision)
             .limit(limit)
         )
-        return [_item(row) for row in await self._calls.run("flags_newer", found)]
+        return [_item(row) for row in await self._calls.run("flags_newer", statement)]
 
     async def history(
         self, kind: Kind, environment: str, name: str, limit: int, before: int | None = None
     ) -> Sequence[Item]:
         versions = flag_versions.c
-        found = (
+        statement = (
             select(flag_versions)
             .where(
                 versions.environment == environment,
@@ -121,7 +121,7 @@ class PostgresFlagStore:
             .order_by(versions.version.desc())
             .limit(limit)
         )
-        return [_item(row) for row in await self._calls.run("flags_history", found)]
+        return [_item(row) for row in await self._calls.run("flags_history", statement)]
 
     async def count(self, used: Mapping[tuple[str, str], Mapping[str, int]], at: datetime) -> None:
         columns = list(zip(*usage_rows(used), strict=True)) or [()] * 4
@@ -133,8 +133,8 @@ class PostgresFlagStore:
     async def usage(self, environment: str) -> Mapping[str, FlagUsage]:
         # Under another name, because a row has a method `count`.
         times = flag_usage.c.count.label("times")
-        found = select(flag_usage, times).where(flag_usage.c.environment == environment)
-        rows = await self._calls.run("flags_usage", found)
+        statement = select(flag_usage, times).where(flag_usage.c.environment == environment)
+        rows = await self._calls.run("flags_usage", statement)
         return usage_by_flag(
             (UsageRow(environment, row.flag, row.variant, row.times), row.last_evaluated_at)
             for row in rows
