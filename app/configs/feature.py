@@ -68,7 +68,7 @@ def build_configs(base: Foundation, rules: Rules, store: ConfigStore, cipher: Ci
         tells_source=settings.pilothouse_mode == "development",
     )
     keys = KeyService(reader, layers, rules.catalog)
-    previews = PreviewService(writer.drafter, judge)
+    previews = PreviewService(writer.drafter, judge, writer.composer)
     transfer = TransferService(reader, writer, previews)
     using = UsingDocuments(reader)
     reconciler = Reconciler(store, base.changes.intents, writer.advancer)

@@ -55,7 +55,8 @@ class PreviewOut(SourceOut):
     changed: bool
     diff: DiffOut = Field(description="What changes in the layer.")
     effective: list[EffectiveDiffOut] = Field(
-        description="The first 100 configurations that change and that the caller may read."
+        description="The first 100 configurations that change and that the caller may read; fewer "
+        "if they have more than 4 MiB."
     )
     affected: int = Field(description="How many configurations the layer contributes to.")
     warnings: Warnings

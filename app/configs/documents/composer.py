@@ -1,12 +1,14 @@
 """Composing of versions: secrets are sealed, and the text is made that the store gets."""
 
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from app.audit.fingerprints import Fingerprints
 from app.changes.model import Intent
-from app.configs.documents.attempt import is_large_write
+from app.configs.documents.attempt import Write, is_large_write
 from app.configs.documents.key_facts import key_facts
 from app.configs.errors import DocumentTooLarge
 from app.configs.model import MAX_DOCUMENT_BYTES, Body, DocumentId, Draft, Stamp, encode
@@ -25,6 +27,10 @@ from pilothouse_core.diff import diff
 from pilothouse_core.trees import Tree
 
 _MANY_SECRETS = 100
+# What sealing adds: nonce and tag before base64, and the version of the key before the text.
+_SEALED_BYTES = 28
+_SEALED_PREFIX = "vault:v1:"
+_FINGERPRINT_CHARACTERS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,27 @@ class VersionComposer:
         if found:
             data = await self._seal_secrets(document, data, found)
         return await run_apart(is_large, self._text_of, intent, draft, base, data)
+
+    async def check_size(self, write: Write, draft: Draft, base: Body | None) -> None:
+        """Raise DocumentTooLarge as `compose` would; nothing is sealed."""
+        await run_apart(is_large_write(base), self._check_size, write, draft, base)
+
+    def _check_size(self, write: Write, draft: Draft, base: Body | None) -> None:
+        data = draft.data or {}
+        found = _leaves_to_seal(data)
+        if found:
+            data = _with_sealed(data, [_stand_in(leaf) for _, _, leaf in found])
+        intent = Intent(
+            uuid.uuid4().hex,
+            write.document.entity,
+            base.version if base is not None else 0,
+            draft.action,
+            write.actor,
+            write.comment,
+            "",
+            datetime.now(UTC),
+        )
+        self._text_of(intent, draft, base, data)
 
     async def _seal_secrets(
         self, document: DocumentId, data: Tree, found: Sequence[tuple[str, str, ToSeal]]
@@ -119,6 +146,12 @@ def _content(document: DocumentId, body: Body | None) -> str | None:
 
 def _leaves_to_seal(data: Tree) -> list[tuple[str, str, ToSeal]]:
     return list(values_to_seal(data))
+
+
+def _stand_in(leaf: ToSeal) -> Sealed:
+    """Return something as long as what the secret becomes when it is sealed."""
+    size = len(json.dumps(leaf.value).encode()) + _SEALED_BYTES
+    return Sealed(_SEALED_PREFIX + "x" * -(-size * 4 // 3), "0" * _FINGERPRINT_CHARACTERS)
 
 
 def _with_sealed(data: Tree, sealed: Sequence[Sealed]) -> Tree:

@@ -74,10 +74,11 @@ class DocumentWriter:
         self._intents = intents
         self._reader = reader
         self.drafter = Drafter(reader, log, credential_policy, judge)
+        self.composer = VersionComposer(cipher, fingerprints, max_versions)
         self._recorder = IntentRecorder(
             intents,
             self.drafter,
-            VersionComposer(cipher, fingerprints, max_versions),
+            self.composer,
             judge,
             self._log_deletion,
             self._deadlines.begin,

@@ -1,5 +1,6 @@
 """Previews of writes: what they would change in their layer and in effective configurations."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -7,6 +8,7 @@ from typing import Any
 
 from app.configs.checks.errors import SchemaViolated, SecretInPlain
 from app.configs.documents.attempt import Notice, Write
+from app.configs.documents.composer import VersionComposer
 from app.configs.documents.document_judge import Changes, DocumentJudge
 from app.configs.documents.drafter import Drafter
 from app.configs.documents.edits import PatchKeys
@@ -20,6 +22,7 @@ from pilothouse_core.diff import Diff, diff
 from pilothouse_core.trees import SECRET
 
 MOST_PAIR_DIFFS = 100
+MOST_CHARACTERS = 4 * 1024 * 1024  # of their diffs, after which no other follows
 NO_DIFF = Diff({}, {}, {})
 
 
@@ -59,10 +62,11 @@ class Validation:
 class PreviewService:
     drafter: Drafter
     judge: DocumentJudge
+    composer: VersionComposer
 
     async def preview(self, write: Write) -> Preview:
         """Say what a write would change; raises what writing it would raise."""
-        base, draft = await self.drafter.draft(write)
+        base, draft = await self.draft(write)
         version = base.version if base is not None and not base.deleted else 0
         if draft.data is None:
             return Preview(write.document, version, is_changed=False, changes=NO_DIFF)
@@ -81,6 +85,13 @@ class PreviewService:
             notices=(*draft.findings, *warnings),
         )
 
+    async def draft(self, write: Write) -> tuple[Body | None, Draft]:
+        """Return a draft and what it is based on; raises what drafting and composing raise."""
+        base, draft = await self.drafter.draft(write)
+        if draft.data is not None:
+            await self.composer.check_size(write, draft, base)
+        return base, draft
+
     async def check(self, changes: Changes, may_read: Callable[[Pair], bool]) -> Sequence[Problem]:
         """Judge drafts that are written together; returns warnings, raises as `preview`."""
         try:
@@ -95,7 +106,7 @@ class PreviewService:
         refused: list[tuple[int, PilothouseError]] = []
         for number, write in enumerate(writes):
             try:
-                _, draft = await self.drafter.draft(write)
+                _, draft = await self.draft(write)
             except (CredentialInPlainValue, SecretInPlain) as error:
                 refused.append((number, error))
                 continue
@@ -106,17 +117,28 @@ class PreviewService:
     async def _effective_diffs(
         self, changes: Changes, may_read: Callable[[Pair], bool]
     ) -> tuple[Sequence[tuple[Pair, Diff]], int]:
-        """Return what changes in configurations that may be read, and how many change."""
+        """Return what changes in configurations that may be read, and how many change.
+
+        Of large changes fewer configurations are returned than MOST_PAIR_DIFFS.
+        """
         slices = Slices()
         pairs = self.judge.reached_pairs(changes)
         found: list[tuple[Pair, Diff]] = []
+        shown = 0
         for pair in islice((each for each in pairs if may_read(each)), MOST_PAIR_DIFFS):
             await slices.rest()
             before, after, size = await self.judge.trees(pair, changes)
             changed = await run_apart(size > LARGE_TEXT, _masked_diff, before, after)
             if changed.count:
                 found.append((pair, changed))
+                shown += await run_apart(size > LARGE_TEXT, _characters, changed)
+            if shown > MOST_CHARACTERS:
+                break
         return found, len(pairs)
+
+
+def _characters(shown: Diff) -> int:
+    return len(json.dumps([shown.added, shown.removed, shown.changed], ensure_ascii=False))
 
 
 def patch_of(set_keys: Mapping[str, Any], unset: Sequence[str]) -> PatchKeys:
