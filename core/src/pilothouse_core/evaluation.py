@@ -159,9 +159,9 @@ class FlagSet:
     def epoch(self, now: float) -> tuple[int, int]:
         """Return a value that changes whenever time alone may change an answer of this set."""
         if self._boundaries is None:
-            found = self.flags.values()
-            self._progress = [span for flag in found for span in flag.progress]
-            self._boundaries = sorted({at for flag in found for at in flag.boundaries})
+            flags = self.flags.values()
+            self._progress = [span for flag in flags for span in flag.progress]
+            self._boundaries = sorted({at for flag in flags for at in flag.boundaries})
         step = 0
         if any(start <= now < end for start, end in self._progress):
             step = int(now // PROGRESS_SECONDS)
@@ -178,22 +178,22 @@ class EvaluationPass(FlagSet):
     flag, each segment and each long attribute, and may raise to end it all. For one thread only.
     """
 
-    __slots__ = ("_found", "_pause", "_set")
+    __slots__ = ("_evaluations", "_pause", "_set")
 
     def __init__(self, flags: FlagSet, pause: Callable[[], None]) -> None:
         segments = _RememberedSegments(flags.segments, pause)
         super().__init__(flags.flags, segments, flags.segment_definitions, {})
         self._set = flags
-        self._found: dict[str, Evaluation] = {}
+        self._evaluations: dict[str, Evaluation] = {}
         self._pause = pause
 
     def evaluate(self, name: str, context: Context, now: float) -> Evaluation:
-        found = self._found.get(name)
-        if found is None:
+        evaluation = self._evaluations.get(name)
+        if evaluation is None:
             self._pause()
             decide = self._set.evaluator_of(name)
-            found = self._found[name] = decide(context, now, self)
-        return found
+            evaluation = self._evaluations[name] = decide(context, now, self)
+        return evaluation
 
     def pause(self) -> None:
         self._pause()
@@ -208,20 +208,20 @@ class _RememberedSegments(dict[str, Matcher]):
         self._pause = pause
 
     def get(self, name: str, default: Any = None) -> Any:
-        found = super().get(name)
-        if found is None:
-            found = self[name] = _remember_match(self._segments.get(name, default), self._pause)
-        return found
+        matcher = super().get(name)
+        if matcher is None:
+            matcher = self[name] = _remember_match(self._segments.get(name, default), self._pause)
+        return matcher
 
 
 def _remember_match(holds: Matcher, pause: Callable[[], None]) -> Matcher:
-    found: list[bool] = []
+    results: list[bool] = []
 
     def holds_once(context: Context, segments: Segments) -> bool:
-        if not found:
+        if not results:
             pause()
-            found.append(holds(context, segments))
-        return found[0]
+            results.append(holds(context, segments))
+        return results[0]
 
     return holds_once
 
@@ -308,12 +308,12 @@ def _compile_rules(flag: Flag, version: int) -> Evaluator:
     def decide(context: Context, now: float, flags: FlagSet) -> Evaluation:
         skipped: tuple[tuple[str, str], ...] = ()
         for rule in rules:
-            found = rule(context, now, flags)
-            if found is None:
+            outcome = rule(context, now, flags)
+            if outcome is None:
                 continue
-            if type(found) is Evaluation:
-                return found._replace(skipped=skipped) if skipped else found
-            skipped = (*skipped, found)
+            if type(outcome) is Evaluation:
+                return outcome._replace(skipped=skipped) if skipped else outcome
+            skipped = (*skipped, outcome)
         return default._replace(skipped=skipped) if skipped else default
 
     return decide
@@ -346,9 +346,9 @@ def _span(window: Window) -> tuple[float, float]:
 
 
 def _seconds(text: str) -> float:
-    found = seconds_of(text)
-    assert found is not None  # read_flag has seen to it
-    return found
+    seconds = seconds_of(text)
+    assert seconds is not None  # read_flag has seen to it
+    return seconds
 
 
 def _compile_serve(
@@ -381,7 +381,7 @@ def _compile_rollout(
     bucket_of = HASHES[rollout.hash].bind(rollout.salt, rollout.total)
     owner_of = range_lookup(rollout.ranges)
     # All of the answer but its last member, the bucket.
-    heads = [_answer(flag, version, found.variant, SPLIT, rule.id)[:-1] for found in rollout.ranges]
+    heads = [_answer(flag, version, span.variant, SPLIT, rule.id)[:-1] for span in rollout.ranges]
     get, new = getter(rollout.by), tuple.__new__
     name = rollout.by if "." not in rollout.by else None
     # A variant that owns all buckets needs no subject.
