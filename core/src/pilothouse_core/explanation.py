@@ -34,10 +34,10 @@ def explain_flag(flags: FlagSet, name: str, context: Context, now: float) -> dic
     `too_long` where an attribute has more characters than operators look at. What segments hold is
     left out (`left_out`) where that would tell too much.
     """
-    found = flags.flags.get(name)
-    if found is None:
+    compiled_flag = flags.flags.get(name)
+    if compiled_flag is None:
         return {"flag": name, "found": False}
-    flag = found.flag
+    flag = compiled_flag.flag
     trace = _Trace(flags, context, now)
     return {
         "flag": name,
@@ -100,11 +100,11 @@ class _Trace:
         self._flags.pause()
         match condition:
             case AllOf(inner):
-                told = [self._condition(one) for one in inner]
-                return {"all": told, "holds": all(one["holds"] for one in told)}
+                nodes = [self._condition(one) for one in inner]
+                return {"all": nodes, "holds": all(one["holds"] for one in nodes)}
             case AnyOf(inner):
-                told = [self._condition(one) for one in inner]
-                return {"any": told, "holds": any(one["holds"] for one in told)}
+                nodes = [self._condition(one) for one in inner]
+                return {"any": nodes, "holds": any(one["holds"] for one in nodes)}
             case Not(one):
                 inverse = self._condition(one)
                 return {"not": inverse, "holds": not inverse["holds"]}
