@@ -193,10 +193,10 @@ def allocate_ranges(shares: Mapping[str, int]) -> tuple[Range, ...]:
 
 def shares_of(ranges: Sequence[Range]) -> dict[str, int]:
     """Count the buckets of each variant."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for start, end, variant in ranges:
-        found[variant] = found.get(variant, 0) + end - start
-    return found
+        counts[variant] = counts.get(variant, 0) + end - start
+    return counts
 
 
 def reallocate_ranges(ranges: Sequence[Range], shares: Mapping[str, int]) -> tuple[Range, ...]:
@@ -247,17 +247,17 @@ def _split_off(
 
 def _merge_adjacent(ranges: Sequence[Range]) -> tuple[Range, ...]:
     joined: list[Range] = []
-    for found in ranges:
-        if joined and joined[-1].variant == found.variant and joined[-1].end == found.start:
-            joined[-1] = Range(joined[-1].start, found.end, found.variant)
+    for span in ranges:
+        if joined and joined[-1].variant == span.variant and joined[-1].end == span.start:
+            joined[-1] = Range(joined[-1].start, span.end, span.variant)
         else:
-            joined.append(found)
+            joined.append(span)
     return tuple(joined)
 
 
 def range_lookup(ranges: Sequence[Range]) -> Callable[[int], int]:
     """Return a function from a bucket to the index of the range that holds it."""
-    ends = [found.end for found in ranges]
+    ends = [span.end for span in ranges]
     if len(ends) == 1:
         return lambda _: 0
     cut, *others = ends
