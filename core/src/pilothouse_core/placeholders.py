@@ -186,8 +186,8 @@ def resolve_placeholders(
     """
 
     def find_exactly(name: str) -> str | None:
-        found = canonical_key(name)
-        return found if name and contains_key(data, found) else None
+        exact_key = canonical_key(name)
+        return exact_key if name and contains_key(data, exact_key) else None
 
     return _Resolver(data, find_key or find_exactly).resolve(key)
 
@@ -249,18 +249,18 @@ class _Resolver:
             raise PlaceholdersExceedLimit(self._chain[0], reason)
         self._chain.append(key)
         uses: list[PlaceholderUse] = []
-        found = self._known[key] = self._resolve_inner(key, value, uses)
+        resolved_value = self._known[key] = self._resolve_inner(key, value, uses)
         self._chain.pop()
         if uses:
             self._result.uses[key] = uses
-        return found
+        return resolved_value
 
     def _resolve_inner(self, key: str, value: Any, uses: list[PlaceholderUse]) -> _Value:
         """Resolve a leaf, or a value inside it."""
         self._descend(key)
-        found = self._resolve_part(key, value, uses)
+        resolved_value = self._resolve_part(key, value, uses)
         self._depth -= 1
-        return found
+        return resolved_value
 
     def _resolve_part(self, key: str, value: Any, uses: list[PlaceholderUse]) -> _Value:
         if isinstance(value, RevealedSecret):
@@ -286,9 +286,9 @@ class _Resolver:
     def _text(self, key: str, text: str, uses: list[PlaceholderUse]) -> _Value:
         parts = parse_placeholders(text, key)
         if len(parts) == 1 and isinstance(parts[0], Placeholder):
-            found = self._placeholder(key, parts[0], uses, is_whole=True)
-            self._count(key, found.size)
-            return found
+            replacement = self._placeholder(key, parts[0], uses, is_whole=True)
+            self._count(key, replacement.size)
+            return replacement
         return self._join_parts(key, parts, uses)
 
     def _join_parts(self, key: str, parts: Sequence[Part], uses: list[PlaceholderUse]) -> _Value:
@@ -298,11 +298,11 @@ class _Resolver:
             if isinstance(part, str):
                 texts.append(part)
                 continue
-            found = self._placeholder(key, part, uses, is_whole=False)
-            is_secret |= found.is_secret
-            is_masked |= found.is_masked
-            texts.append("" if found.is_masked else found.value)
-            self._count(key, found.size)
+            replacement = self._placeholder(key, part, uses, is_whole=False)
+            is_secret |= replacement.is_secret
+            is_masked |= replacement.is_masked
+            texts.append("" if replacement.is_masked else replacement.value)
+            self._count(key, replacement.size)
         text = "".join(texts)
         return _MASK if is_masked else _Value(text, len(text), is_secret)
 
@@ -315,9 +315,9 @@ class _Resolver:
             raise PlaceholdersExceedLimit(
                 key, f"are more than {MAX_PLACEHOLDERS} together with others"
             )
-        found = self._replacement(key, placeholder, uses, is_whole=is_whole)
+        replacement = self._replacement(key, placeholder, uses, is_whole=is_whole)
         self._depth -= 1
-        return found
+        return replacement
 
     def _replacement(
         self, key: str, placeholder: Placeholder, uses: list[PlaceholderUse], *, is_whole: bool
@@ -327,10 +327,10 @@ class _Resolver:
         if name.is_secret:
             uses.append(PlaceholderUse(placeholder.text, "unresolved"))
             return as_written
-        found = self._look_up(name.value, is_whole=is_whole)
-        if found is not None:
-            uses.append(PlaceholderUse(name.value, "value", found[0]))
-            return found[1]
+        entry = self._look_up(name.value, is_whole=is_whole)
+        if entry is not None:
+            uses.append(PlaceholderUse(name.value, "value", entry[0]))
+            return entry[1]
         default = placeholder.default
         uses.append(PlaceholderUse(name.value, "unresolved" if default is None else "default"))
         if default is None:
@@ -351,11 +351,11 @@ class _Resolver:
         value = value_at(self._data, key)
         if is_section(value):
             return None
-        found = self._value_of(key, value)
-        if is_whole or found.is_masked:
-            return key, found
-        text = _text_of(found.value)
-        return None if text is None else (key, replace(found, value=text, size=len(text)))
+        resolved_value = self._value_of(key, value)
+        if is_whole or resolved_value.is_masked:
+            return key, resolved_value
+        text = _text_of(resolved_value.value)
+        return None if text is None else (key, replace(resolved_value, value=text, size=len(text)))
 
     def _descend(self, key: str) -> None:
         self._depth += 1
