@@ -38,8 +38,8 @@ def parse(text: str, kind: Format, *, types: bool = False) -> list[Section]:
     Raises BadFile, and FileTooComplex for YAML whose aliases expand beyond all measure.
     """
     text = text.removeprefix(_BOM)
-    if found := _UNSTORABLE.search(text):
-        line = text.count("\n", 0, found.start()) + 1
+    if match := _UNSTORABLE.search(text):
+        line = text.count("\n", 0, match.start()) + 1
         raise BadFile("a NUL character or half of a surrogate pair", line)
     return [read_section(members) for members in _documents(text, kind, types=types)]
 

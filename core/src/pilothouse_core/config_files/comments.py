@@ -26,17 +26,17 @@ class Notes:
 
     def take(self, comment: str, line: int) -> None:
         """Read one comment; raises BadFile for a type that is not known."""
-        found = _NOTE.fullmatch(comment)
-        if found is None:
+        match = _NOTE.fullmatch(comment)
+        if match is None:
             return
-        if found[1] == "key":
-            self.key = _key(found[2], line)
+        if match[1] == "key":
+            self.key = _key(match[2], line)
             return
-        words = found[2].split()
+        words = match[2].split()
         self.is_secret = words[:1] == [_SECRET_TYPE]
         kinds = words[self.is_secret :] or ["text"] * self.is_secret
         if len(kinds) != 1 or kinds[0] not in _TYPES:
-            raise BadFile(f"the type {quoted_name(found[2])} is not known", line)
+            raise BadFile(f"the type {quoted_name(match[2])} is not known", line)
         self.type = kinds[0]
 
     def value_of(self, text: str, line: int) -> object:

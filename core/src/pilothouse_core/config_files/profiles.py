@@ -54,33 +54,33 @@ def environments_of(expression: str) -> Environments:
     if not words or len(words) > _MOST_WORDS:
         raise BadExpression
     following = iter([*words, ""])
-    found, end = _operation(next(following), following)
+    environments, end = _operation(next(following), following)
     if end:
         raise BadExpression
-    return found
+    return environments
 
 
 def _operation(word: str, following: Iterator[str]) -> tuple[Environments, str]:
     """Read operands with one operator between them: Spring wants brackets where there are two."""
-    found = _operand(word, following)
+    environments = _operand(word, following)
     operator = first = next(following)
     while operator in {"&", "|"}:
         if operator != first:
             raise BadExpression
         other = _operand(next(following), following)
-        found = found & other if operator == "&" else found | other
+        environments = environments & other if operator == "&" else environments | other
         operator = next(following)
-    return found, operator
+    return environments, operator
 
 
 def _operand(word: str, following: Iterator[str]) -> Environments:
     if word == "!":
         return ~_operand(next(following), following)
     if word == "(":
-        found, end = _operation(next(following), following)
+        environments, end = _operation(next(following), following)
         if end != ")":
             raise BadExpression
-        return found
+        return environments
     if word in {"", ")", "&", "|"}:
         raise BadExpression
     return Environments(frozenset({word}))

@@ -33,29 +33,29 @@ class Section:
 
 
 def read_section(members: dict[str, object]) -> Section:
-    found: dict[str, list[object]] = {_PROFILES: [], _PLATFORM: []}
-    data = _without_activation(members, "", found)
-    if len(found[_PROFILES]) > 1:
+    activation: dict[str, list[object]] = {_PROFILES: [], _PLATFORM: []}
+    data = _without_activation(members, "", activation)
+    if len(activation[_PROFILES]) > 1:
         raise BadFile("a section states its profiles more than once")
-    if found[_PLATFORM]:
+    if activation[_PLATFORM]:
         return Section((), data, "spring.config.activate.on-cloud-platform is not supported")
-    if not found[_PROFILES]:
+    if not activation[_PROFILES]:
         return Section((), data)
-    return _for_profiles(found[_PROFILES][0], data)
+    return _for_profiles(activation[_PROFILES][0], data)
 
 
 def _without_activation(
-    members: dict[str, object], prefix: str, found: dict[str, list[object]]
+    members: dict[str, object], prefix: str, activation: dict[str, list[object]]
 ) -> dict[str, object]:
     rest: dict[str, object] = {}
     for name, value in members.items():
         path = prefix + _canonical(name)
         if path == _PLATFORM:
-            found[_PLATFORM].append(value)
+            activation[_PLATFORM].append(value)
         elif path == _PROFILES or (path == _LEGACY_PROFILES and not isinstance(value, dict)):
-            found[_PROFILES].append(value)
+            activation[_PROFILES].append(value)
         elif isinstance(value, dict) and value and _PROFILES.startswith(f"{path}."):
-            if kept := _without_activation(value, f"{path}.", found):
+            if kept := _without_activation(value, f"{path}.", activation):
                 rest[name] = kept
         else:
             rest[name] = value
@@ -69,17 +69,17 @@ def _canonical(name: str) -> str:
 
 def _for_profiles(value: object, data: dict[str, object]) -> Section:
     expressions = _expressions(value)
-    found, unread = _NOBODY, []
+    environments, unread = _NOBODY, []
     for expression in expressions:
         try:
-            found = found | environments_of(expression)
+            environments = environments | environments_of(expression)
         except BadExpression:
             unread.append(expression)
-    named = _named_environments(expressions) if found.is_all_except else found.names
+    named = _named_environments(expressions) if environments.is_all_except else environments.names
     words = [word for expression in expressions for word in words_of(expression)]
     in_order = dict.fromkeys(word for word in words if word in named)
     profiles = tuple(name for name in in_order if name != _NO_PROFILE)
-    reason = _omission_reason(value, found, profiles, unread)
+    reason = _omission_reason(value, environments, profiles, unread)
     return Section(profiles, data, reason)
 
 
@@ -88,23 +88,23 @@ def _named_environments(expressions: Sequence[str]) -> set[str]:
     names: set[str] = set()
     for expression in expressions:
         try:
-            found = environments_of(expression)
+            environments = environments_of(expression)
         except BadExpression:
             continue
-        if not found.is_all_except:
-            names |= found.names
+        if not environments.is_all_except:
+            names |= environments.names
     return names
 
 
 def _omission_reason(
-    value: object, found: Environments, profiles: Sequence[str], unread: Sequence[str]
+    value: object, environments: Environments, profiles: Sequence[str], unread: Sequence[str]
 ) -> str:
     stated = quoted_name(", ".join(map(str, value)) if isinstance(value, list) else str(value))
     if unread:
         return f"the profile expression {quoted_name(unread[0])} is not one that Spring reads"
-    if found.is_all_except:
+    if environments.is_all_except:
         return f"{stated} is for all environments except some, and no layer represents that"
-    if _NO_PROFILE in found.names:
+    if _NO_PROFILE in environments.names:
         return f"{stated} is for programs without any profile, and an environment is a profile"
     if not profiles:
         return f"{stated} needs several profiles at once, and an environment is one"
@@ -116,7 +116,7 @@ def _expressions(value: object) -> list[str]:
     if not all(isinstance(name, str) for name in names):
         # `on-profile: no` would otherwise be for an environment called False.
         raise BadFile("a profile is named by text; put its name in quotes")
-    found = [part.strip() for name in names for part in str(name).split(",") if part.strip()]
-    if not found:
+    expressions = [part.strip() for name in names for part in str(name).split(",") if part.strip()]
+    if not expressions:
         raise BadFile("a section is for a profile without a name")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(expressions))
