@@ -130,10 +130,10 @@ class Costs:
         """Return the cost of evaluating a flag; a flag that is needed twice is evaluated twice."""
         cost = self._of_flags.get(name)
         if cost is None:
-            found = self._flags.get(name)
-            if found is None:
+            compiled_flag = self._flags.get(name)
+            if compiled_flag is None:
                 return _FLAG  # not kept: a caller may request any name
-            cost = self._of_flags[name] = self._with_needs(found.flag, found.cost)
+            cost = self._of_flags[name] = self._with_needs(compiled_flag.flag, compiled_flag.cost)
         return cost
 
     def _with_needs(self, flag: Flag, own: Cost) -> Cost:

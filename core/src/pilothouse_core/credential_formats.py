@@ -143,7 +143,7 @@ def rule_by_format(text: str) -> CredentialRule | None:
     triggered: list[int] = _TRIGGERS.Match(text) or []
     for index in sorted(triggered):
         rule, pattern = _PATTERNS[index]
-        found = pattern.search(text)
-        if found is not None and len(set(found[0][-_END:])) >= _LEAST_DIFFERENT:
+        match = pattern.search(text)
+        if match is not None and len(set(match[0][-_END:])) >= _LEAST_DIFFERENT:
             return rule
     return None

@@ -84,10 +84,10 @@ def strength_of(key: str) -> Strength | None:
     outer = above[-1] if above else ()
     if _NEUTRAL.intersection(words) or _SPOKEN.intersection(name.lower() for name in names[:-1]):
         return None
-    found = _strength_of_words(words, outer)
-    if found is None and outer and not _ABOUT.intersection(words):
+    strength = _strength_of_words(words, outer)
+    if strength is None and outer and not _ABOUT.intersection(words):
         return _strength_of_section(outer)
-    return found
+    return strength
 
 
 @lru_cache(maxsize=8192)

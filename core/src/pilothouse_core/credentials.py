@@ -123,18 +123,18 @@ def _without_templates(text: str) -> str:
     """Replace every template by its default, which is as plain as any value, or by nothing."""
     if not any(bracket in text for bracket in "{<("):
         return text
-    return str(_TEMPLATE.sub(lambda found: _default(found[0]) or "", text, _MAX_PLACES))
+    return str(_TEMPLATE.sub(lambda match: _default(match[0]) or "", text, _MAX_PLACES))
 
 
 def _default(text: str) -> str | None:
     """Return the default of a template such as `${NAME:default}`, None if it has none."""
-    found = _WITH_DEFAULT.search(text)
-    return found[1] if found is not None else None
+    match = _WITH_DEFAULT.search(text)
+    return match[1] if match is not None else None
 
 
 def _passwords(text: str) -> Iterator[str]:
     for pattern in (_URL, _ORACLE):
-        yield from (found[1] for found in islice(pattern.finditer(text), _MAX_PLACES))
+        yield from (match[1] for match in islice(pattern.finditer(text), _MAX_PLACES))
 
 
 def _assignments(text: str) -> Iterator[tuple[str, str]]:
@@ -145,7 +145,7 @@ def _assignments(text: str) -> Iterator[tuple[str, str]]:
     )
     for pattern, is_there in patterns:
         if is_there:
-            yield from ((found[1], found[2].strip("\"'")) for found in pattern.finditer(text))
+            yield from ((match[1], match[2].strip("\"'")) for match in pattern.finditer(text))
 
 
 def _rule_by_name(strength: Strength | None, text: str) -> CredentialRule | None:

@@ -116,13 +116,13 @@ def read_nodes(
 
     A node that cannot be read must not hide the others, as it does in a query of Curator.
     """
-    found, unreadable = [], {}
+    instances, unreadable = [], {}
     for node, data in sorted(nodes.items()):
         try:
-            found.append(read_node(service, node, data))
+            instances.append(read_node(service, node, data))
         except UnreadableNode as error:
             unreadable[node] = str(error)
-    return tuple(found), unreadable
+    return tuple(instances), unreadable
 
 
 def read_node(service: str, node: str, data: bytes) -> DiscoveredInstance:
@@ -219,8 +219,8 @@ def _spring_metadata(payload: object) -> Mapping[str, str]:
 
 def _spring_status(metadata: Mapping[str, str]) -> str:
     """Return the status for Spring Cloud ZooKeeper, which only uses instances that are UP."""
-    told = metadata.get("instance_status", "UP").upper()
-    return {"UP": "up", "STARTING": "starting"}.get(told, "down")
+    status = metadata.get("instance_status", "UP").upper()
+    return {"UP": "up", "STARTING": "starting"}.get(status, "down")
 
 
 def _read_port(place: Place) -> int | None:

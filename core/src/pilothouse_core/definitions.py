@@ -100,13 +100,13 @@ class Place:
         return self.value
 
     def one_of(self, known: Iterable[str]) -> str:
-        found = self.text()
+        text = self.text()
         names = list(known)
-        if found not in names:
+        if text not in names:
             listed = ", ".join(names)
-            detail = f"{quote(found)} is not one of {listed}{did_you_mean(found, names)}"
+            detail = f"{quote(text)} is not one of {listed}{did_you_mean(text, names)}"
             self.fail(detail, "unknown")
-        return found
+        return text
 
 
 def unknown_member(name: str, known: Iterable[str]) -> str:

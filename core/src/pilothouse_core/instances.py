@@ -167,8 +167,8 @@ def url_at(place: Place, schemes: Sequence[str] = SCHEMES) -> Url:
         place.fail("is not an absolute URL", "bad_url")
     if "@" in text.split("://", 1)[1].split("/", 1)[0]:
         place.fail("must not hold credentials", "bad_url")
-    found = _URL.fullmatch(text)
-    if found is None:
+    match = _URL.fullmatch(text)
+    if match is None:
         is_ascii = text.isascii()
         place.fail(
             "cannot be read as a URL"
@@ -177,7 +177,7 @@ def url_at(place: Place, schemes: Sequence[str] = SCHEMES) -> Url:
             " are written as xn--..., other characters percent-encoded",
             "bad_url",
         )
-    scheme = found["scheme"].lower()
+    scheme = match["scheme"].lower()
     if scheme not in schemes:
         place.fail(
             f"has the scheme {scheme[:40]}, which is not one of {', '.join(schemes)}", "bad_url"
@@ -186,18 +186,18 @@ def url_at(place: Place, schemes: Sequence[str] = SCHEMES) -> Url:
         place.fail("holds a % that begins no percent-encoding", "bad_url")
     if _ENCODED.search(text):
         place.fail("holds an encoded control character or backslash", "bad_url")
-    path = "" if found["path"] == "/" and not found["query"] else found["path"]
+    path = "" if match["path"] == "/" and not match["query"] else match["path"]
     return Url(
-        scheme, _read_host(place, found), _read_port(place, scheme, found), path, found["query"]
+        scheme, _read_host(place, match), _read_port(place, scheme, match), path, match["query"]
     )
 
 
-def _read_host(place: Place, found: re.Match[str]) -> str:
+def _read_host(place: Place, match: re.Match[str]) -> str:
     try:
-        if found["six"] is not None:
-            six = ipaddress.IPv6Address(found["six"])
+        if match["six"] is not None:
+            six = ipaddress.IPv6Address(match["six"])
             return str(six.ipv4_mapped or six)  # the same address, whatever wrote it
-        host = found["host"].lower()
+        host = match["host"].lower()
         # Resolvers also read 127.1, 0x7f.1 and 2130706433 as addresses: one spelling is enough.
         last = host.rstrip(".").rpartition(".")[2]
         if last.isdigit() or re.fullmatch("0x[0-9a-f]*", last):
@@ -209,8 +209,8 @@ def _read_host(place: Place, found: re.Match[str]) -> str:
     return host
 
 
-def _read_port(place: Place, scheme: str, found: re.Match[str]) -> int:
-    digits = found["port"]
+def _read_port(place: Place, scheme: str, match: re.Match[str]) -> int:
+    digits = match["port"]
     if not digits:
         if scheme not in _PORTS:
             place.fail(f"names no port, and {scheme} has none of its own", "bad_url")
@@ -241,8 +241,8 @@ def instance_id_at(place: Place) -> str:
 
 
 def _optional(place: Place, name: str) -> Place | None:
-    found = place.at(name)
-    return None if found.value is None else found
+    member = place.at(name)
+    return None if member.value is None else member
 
 
 def _read_text(place: Place) -> str:

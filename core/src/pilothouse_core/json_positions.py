@@ -19,7 +19,7 @@ def json_positions(text: str) -> dict[Path, Position]:
 
     The text is one that `strict_json.loads` accepts.
     """
-    found: dict[Path, Position] = {}
+    positions: dict[Path, Position] = {}
     line_starts = [0, *(match.end() for match in re.finditer("\n", text))]
     outer: list[str | int] = []  # the last member or index in each open object and array
     for token in _TOKEN.finditer(text):
@@ -35,7 +35,7 @@ def json_positions(text: str) -> dict[Path, Position]:
             if token["colon"] or is_item:
                 line = bisect_right(line_starts, token.start())
                 column = token.start() - line_starts[line - 1] + 1
-                found.setdefault(tuple(outer), (line, column))
+                positions.setdefault(tuple(outer), (line, column))
             if token["open"]:
                 outer.append("" if token["open"] == "{" else 0)
-    return found
+    return positions

@@ -14,10 +14,10 @@ def matches(pattern: str, name: str) -> bool:
     position = len(first)
     *middle, last = rest
     for part in middle:
-        found = name.find(part, position)
-        if found < 0:
+        start = name.find(part, position)
+        if start < 0:
             return False
-        position = found + len(part)
+        position = start + len(part)
     return len(name) - position >= len(last) and name.endswith(last)
 
 

@@ -185,10 +185,10 @@ def _changed_dependent(name: str, needs: Mapping[str, Sequence[str]], changed: s
     seen = {name}
     waiting = [name]
     while waiting:
-        found = waiting.pop()
-        if found in changed:
-            return found
-        others = [other for other in needs[found] if other not in seen]
+        dependency = waiting.pop()
+        if dependency in changed:
+            return dependency
+        others = [other for other in needs[dependency] if other not in seen]
         seen.update(others)
         waiting += others
     return name

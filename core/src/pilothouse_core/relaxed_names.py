@@ -51,9 +51,9 @@ def relaxed_finder(tree: Mapping[str, Any]) -> Callable[[str], str | None]:
             return key or None
         names = names_of(key)
         for count in range(len(names), 0, -1):  # what is behind may lie in a list
-            found = keys.get(_uniform_key(names[:count]))
-            if found is not None:
-                whole = key_of([*names_of(found), *names[count:]])
+            outer_key = keys.get(_uniform_key(names[:count]))
+            if outer_key is not None:
+                whole = key_of([*names_of(outer_key), *names[count:]])
                 return whole if contains_key(tree, whole) else None
         return None
 

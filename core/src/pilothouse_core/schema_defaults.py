@@ -90,10 +90,10 @@ def _found_defaults(
         properties = walk.index.members(place).get("properties")
         for name in properties if isinstance(properties, dict) else ():
             below = join_pointer(place, "properties", name)
-            for found in _found_defaults(walk, below, (*names, name), above):
+            for default in _found_defaults(walk, below, (*names, name), above):
                 if not _is_name(name):
                     raise BadSchema(below, "a default at a name that no document can have")
-                yield found
+                yield default
 
 
 def _is_name(name: str) -> bool:

@@ -199,44 +199,44 @@ class SchemaIndex:
 
     def applicable(self, pointers: Iterable[str]) -> frozenset[str]:
         """Return these subschemas with all that may apply to the same value."""
-        found: set[str] = set()
+        all_pointers: set[str] = set()
         waiting = list(pointers)
         while waiting:
             pointer = waiting.pop()
-            if pointer not in found:
-                found.add(pointer)
+            if pointer not in all_pointers:
+                all_pointers.add(pointer)
                 waiting += self.targets[pointer]
                 waiting += [inner for inner, _ in in_place(pointer, self.members(pointer))]
-        self.steps.add(len(found))
-        return frozenset(found)
+        self.steps.add(len(all_pointers))
+        return frozenset(all_pointers)
 
     def certain(self, pointer: str) -> frozenset[str]:
         """Return the subschemas that apply to a value whenever the one at `pointer` does."""
-        found: set[str] = set()
+        pointers: set[str] = set()
         waiting = [pointer]
         while waiting:
             each = waiting.pop()
-            if each not in found:
-                found.add(each)
+            if each not in pointers:
+                pointers.add(each)
                 schema = self.members(each)
                 if "$dynamicRef" not in schema:
                     waiting += self.targets[each]
                 waiting += [inner for inner, _ in _list_items(each, "allOf", schema.get("allOf"))]
-        self.steps.add(len(found))
-        return frozenset(found)
+        self.steps.add(len(pointers))
+        return frozenset(pointers)
 
     def reachable(self, pointer: str) -> frozenset[str]:
         """Return the subschema at `pointer` and all that it leads to."""
-        found: set[str] = set()
+        pointers: set[str] = set()
         waiting = [pointer]
         while waiting:
             each = waiting.pop()
-            if each not in found:
-                found.add(each)
+            if each not in pointers:
+                pointers.add(each)
                 waiting += self.targets[each]
                 waiting += [inner for inner, _ in subschemas(each, self.members(each))]
-        self.steps.add(len(found))
-        return frozenset(found)
+        self.steps.add(len(pointers))
+        return frozenset(pointers)
 
     def members(self, pointer: str) -> Mapping[str, Any]:
         """Return the members of the subschema at `pointer`; true and false have none."""

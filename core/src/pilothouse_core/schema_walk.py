@@ -107,14 +107,14 @@ class SchemaWalk:
             inner = [each for each, _ in subschemas(pointer, self.index.members(pointer))]
             for each in (*inner, *self.index.targets[pointer]):
                 before.setdefault(each, []).append(pointer)
-        found = set(self._secret)
-        waiting = list(found)
+        pointers = set(self._secret)
+        waiting = list(pointers)
         while waiting:
             for pointer in before.get(waiting.pop(), ()):
-                if pointer not in found:
-                    found.add(pointer)
+                if pointer not in pointers:
+                    pointers.add(pointer)
                     waiting.append(pointer)
-        return frozenset(found)
+        return frozenset(pointers)
 
     def _below(self, value: Any, state: _State) -> Iterator[tuple[str | int, Any, _State]]:
         """Yield (name or index, value, its subschemas) of all members or items of a value."""
@@ -126,14 +126,14 @@ class SchemaWalk:
                 yield name, member, self._member(state, name)
 
     def _member(self, state: _State, name: str) -> _State:
-        found = self._members.get((state, name))
-        if found is None:
-            found = self._leading & self.index.applicable(
+        member_state = self._members.get((state, name))
+        if member_state is None:
+            member_state = self._leading & self.index.applicable(
                 inner for pointer in state for inner in self._member_schemas(pointer, name)
             )
             if len(self._members) < _MOST_CACHED:
-                self._members[state, name] = found
-        return found
+                self._members[state, name] = member_state
+        return member_state
 
     def _member_schemas(self, pointer: str, name: str) -> Iterator[str]:
         self.index.steps.add()
@@ -170,14 +170,14 @@ class SchemaWalk:
         # Beyond the longest list of schemas all items are alike.
         last = max((_prefix(self.index.members(pointer))[1] for pointer in state), default=0)
         number = min(index, last)
-        found = self._items.get((state, number))
-        if found is None:
-            found = self._items[state, number] = self._leading & self.index.applicable(
+        item_state = self._items.get((state, number))
+        if item_state is None:
+            item_state = self._items[state, number] = self._leading & self.index.applicable(
                 inner
                 for pointer in state
                 for inner in _item_schemas(pointer, self.index.members(pointer), number)
             )
-        return found
+        return item_state
 
     def _is_marked(self, pointer: str) -> bool:
         schema = self.index.members(pointer)

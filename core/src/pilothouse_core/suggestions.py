@@ -150,8 +150,8 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean ...?` to be added to a message, empty where nothing is near."""
-    found = nearest_name(name, known)
-    return "" if found is None else f"; did you mean {found!r}?"
+    suggestion = nearest_name(name, known)
+    return "" if suggestion is None else f"; did you mean {suggestion!r}?"
 
 
 def _plain(name: str) -> str:

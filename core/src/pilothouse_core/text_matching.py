@@ -11,8 +11,8 @@ _INSIDE = 0x80
 def prefix_matcher(texts: Sequence[str]) -> Callable[[str], bool]:
     """Return a test whether a text begins with one of these."""
     if len(texts) <= _FEW:
-        found = tuple(texts)
-        return lambda text: text.startswith(found)
+        prefixes = tuple(texts)
+        return lambda text: text.startswith(prefixes)
     is_prefix = _prefixes(map(_utf8, texts))
     return lambda text: is_prefix(_utf8(text))
 
@@ -20,8 +20,8 @@ def prefix_matcher(texts: Sequence[str]) -> Callable[[str], bool]:
 def suffix_matcher(texts: Sequence[str]) -> Callable[[str], bool]:
     """Return a test whether a text ends with one of these."""
     if len(texts) <= _FEW:
-        found = tuple(texts)
-        return lambda text: text.endswith(found)
+        suffixes = tuple(texts)
+        return lambda text: text.endswith(suffixes)
     is_prefix = _prefixes(_utf8(text[::-1]) for text in texts)
     return lambda text: is_prefix(_utf8(text[::-1]))
 

@@ -11,11 +11,11 @@ _MOMENT = re.compile(
 
 def seconds_of(text: str) -> float | None:
     """Return the seconds since 1970 of an RFC 3339 time, None if `text` is not one."""
-    found = _MOMENT.fullmatch(text)
-    if found is None:
+    match = _MOMENT.fullmatch(text)
+    if match is None:
         return None
-    year, month, day, hour, minute, second = map(int, found.groups()[:6])
-    fraction, _, sign, hours, minutes = found.groups()[6:]
+    year, month, day, hour, minute, second = map(int, match.groups()[:6])
+    fraction, _, sign, hours, minutes = match.groups()[6:]
     microseconds = int((fraction or "0")[:6].ljust(6, "0"))
     try:
         offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))

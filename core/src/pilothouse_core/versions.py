@@ -17,10 +17,10 @@ _LONGEST = 256
 
 def version_key(text: str) -> VersionKey | None:
     """Return a key that orders versions by precedence, None if `text` is not a version."""
-    found = _VERSION.fullmatch(text) if len(text) <= _LONGEST else None
-    if found is None:
+    match = _VERSION.fullmatch(text) if len(text) <= _LONGEST else None
+    if match is None:
         return None
-    major, minor, patch, before = found.groups()
+    major, minor, patch, before = match.groups()
     parts = tuple(map(_part, before.split("."))) if before else ()
     return int(major), int(minor), int(patch), not before, parts
 

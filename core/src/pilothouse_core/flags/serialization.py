@@ -52,7 +52,7 @@ def _serve_json(serve: Serve) -> dict[str, Any]:
         case Rollout():
             members = {"by": serve.by, "salt": serve.salt, "hash": serve.hash}
             weights = {name: _number(weight) for name, weight in serve.weights.items()}
-            ranges = [list(found) for found in serve.ranges]
+            ranges = [list(span) for span in serve.ranges]
             return {"rollout": {**members, "weights": weights, "ranges": ranges}}
         case Progressive():
             return {

@@ -36,9 +36,9 @@ def read_simple_form(place: Place) -> SimpleForm:
 
 def _read_users(users: Place) -> tuple[str, ...]:
     """Read ids as rollouts take subjects: an integer by its decimals."""
-    found = users.values(MAX_VALUES)
+    values = users.values(MAX_VALUES)
     read = [
-        str(user) if type(user) is int and subject_of(user) is not None else user for user in found
+        str(user) if type(user) is int and subject_of(user) is not None else user for user in values
     ]
     for number, user in enumerate(read):
         if type(user) is not str or len(user) > USER_LENGTH:
@@ -77,10 +77,10 @@ def simple_form_of(flag: Flag) -> SimpleForm | None:
         return None
     users: tuple[str, ...] = ()
     if targeted:
-        found = _target_users_of(targeted)
-        if found is None:
+        target_users = _target_users_of(targeted)
+        if target_users is None:
             return None
-        users = found
+        users = target_users
     return SimpleForm(float(serve.weights.get("on", 0)), users)
 
 

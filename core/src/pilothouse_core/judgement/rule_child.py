@@ -51,10 +51,10 @@ def _flaw(compiled: Any, expression: str) -> Any:
     try:
         compiled(expression)
     except Exception as error:  # noqa: BLE001 - the library has no errors of its own
-        found = _POSITION.search(str(error))
-        if found is None:
+        match = _POSITION.search(str(error))
+        if match is None:
             return {"reason": "the expression does not compile", "column": 0}
-        return {"reason": found[2][:_MOST_REASON_CHARACTERS], "column": int(found[1])}
+        return {"reason": match[2][:_MOST_REASON_CHARACTERS], "column": int(match[1])}
     return None
 
 

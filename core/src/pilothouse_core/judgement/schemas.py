@@ -98,13 +98,13 @@ def violations(schema: CompiledSchema, tree: Any, at: str = "") -> tuple[Violati
         return ()
     sealed = frozenset(_sealed_paths(value) if _has_sealed(value) else ())
     names = names_of(at) if at else ()
-    found = (
+    all_violations = (
         violation
         for error in schema.iter_errors(value)
         if not (sealed and _may_hold(error, sealed))
         for violation in _describe(error, value, at, join_pointer("", *names))
     )
-    return tuple(islice(found, MOST_VIOLATIONS))
+    return tuple(islice(all_violations, MOST_VIOLATIONS))
 
 
 def _refuse_inner_rules(index: SchemaIndex) -> None:

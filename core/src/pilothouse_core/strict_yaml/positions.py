@@ -26,14 +26,14 @@ def document_positions(text: str) -> list[dict[Path, Position]]:
     A member begins at its name. What an alias or a merge key brings has no place of its own.
     The text is one that `load_documents` accepts.
     """
-    found: list[dict[Path, Position]] = []
+    positions: list[dict[Path, Position]] = []
     for event, path, is_place in _walk(text):
         if isinstance(event, DocumentStartEvent):
-            found.append({})
+            positions.append({})
         elif is_place:
             mark = event.start_mark
-            found[-1].setdefault(path, (mark.line + 1, mark.column + 1))
-    return found
+            positions[-1].setdefault(path, (mark.line + 1, mark.column + 1))
+    return positions
 
 
 def _walk(text: str) -> Iterator[tuple[Any, Path, bool]]:
