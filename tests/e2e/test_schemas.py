@@ -314,6 +314,16 @@ def test_plain_secrets_can_be_refused_instead(layer: Layer, schemas: Schemas) ->
     told(layer.patch(set={"db.password": {"$secret": {"value": "long enough now"}}}))
 
 
+def test_a_schema_that_refuses_plain_secrets_does_so_beside_one_that_seals_them(
+    layer: Layer, schemas: Schemas
+) -> None:
+    applies_to = [{"environments": [layer.environment], "services": [layer.service]}]
+    told(schemas.put(fresh_name("a"), applies_to=applies_to), 201)
+    told(schemas.put(fresh_name("z"), applies_to=applies_to, plain_secret="refuse"), 201)
+
+    problem(layer.patch(set={"db.password": "long enough now"}), "secret_in_plain")
+
+
 def test_plain_values_that_exist_are_listed_when_the_schema_is_made(
     layer: Layer, schemas: Schemas
 ) -> None:

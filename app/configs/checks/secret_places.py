@@ -38,7 +38,8 @@ def seal_secret_places(
     keys: dict[str, Schema] = {}
     for schema, at in mounted:
         for key in plain_secret_keys(schema, at, draft.data):
-            keys.setdefault(key, schema)
+            if key not in keys or schema.refuses_plain_secrets:  # whatever others would do
+                keys[key] = schema
     if not keys:
         return draft
     if refuse and draft.action != "rolled_back":
