@@ -28,6 +28,7 @@ LONG = (
     "tests/access/test_canaries.py",
     "tests/access/test_mass_assignment.py",
     "tests/access/test_matrix.py",
+    "tests/access/test_schema_canaries.py",
     "tests/changes/test_relay.py",
     "tests/docs/test_events.py",
     "tests/docs/test_examples.py",
