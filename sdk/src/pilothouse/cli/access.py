@@ -35,20 +35,20 @@ def login(session: Session) -> None:
     Prompts for the token, or reads it from standard input with `--token -`; --service and
     --environment are saved as well.
     """
-    asked = session.asked
-    name = asked.profile or DEFAULT_PROFILE
+    options = session.options
+    name = options.profile or DEFAULT_PROFILE
     before = _before(name)
-    url = asked.url or session_url(session, before)
-    token = read_argument(asked.token, name="TOKEN", is_secret=True).strip()
+    url = options.url or session_url(session, before)
+    token = read_argument(options.token, name="TOKEN", is_secret=True).strip()
     if not token:
         raise usage("the token is empty")
-    proxy = asked.proxy or before.proxy
+    proxy = options.proxy or before.proxy
     _check(url, token, proxy or os.environ.get("PILOTHOUSE_PROXY") or None)
     kept = Profile(
         url=url,
         token=token,
-        service=asked.service or before.service,
-        environment=asked.environment or before.environment,
+        service=options.service or before.service,
+        environment=options.environment or before.environment,
         proxy=proxy,
     )
     try:
@@ -120,12 +120,12 @@ def create(
 
     Without --environments and --services: those of --environment and --service, else all.
     """
-    asked = session.asked
+    options = session.options
     body: dict[str, Any] = {
         "name": name,
         "class": token_class,
-        "environments": environments or ([asked.environment] if asked.environment else _ANY),
-        "services": services or ([asked.service] if asked.service else _ANY),
+        "environments": environments or ([options.environment] if options.environment else _ANY),
+        "services": services or ([options.service] if options.service else _ANY),
     }
     body |= {"roles": roles} if roles else {}
     body |= {"expires_at": expires_at} if expires_at else {}
@@ -140,9 +140,9 @@ def create(
 @command(tokens, "list")
 def list_(session: Session) -> None:
     """List tokens, without their secret texts."""
-    found = session.api.page(_TOKENS)
+    page = session.api.page(_TOKENS)
     if session.output.as_json:
-        return session.output.document(found)
+        return session.output.document(page)
     columns = ("id", "name", "class", "state", "environments", "services", "expires", "last used")
     rows = [
         (
@@ -155,7 +155,7 @@ def list_(session: Session) -> None:
             moment(item["expires_at"]),
             moment(item["last_used_at"]),
         )
-        for item in found["items"]
+        for item in page["items"]
     ]
     session.output.table(columns, rows, ("cyan",))
     return None
@@ -199,20 +199,20 @@ def audit(
         "actor": actor,
         "action": action,
         "kind": kind,
-        "name": name or session.asked.service,
-        "environment": session.asked.environment,
+        "name": name or session.options.service,
+        "environment": session.options.environment,
         "since_seq": since,
         "from": from_,
         "to": to,
     }
     if export is not None:
         return _export(session, export, query)
-    found = session.api.page(_AUDIT, limit, **query)
+    page = session.api.page(_AUDIT, limit, **query)
     if session.output.as_json:
-        return session.output.document(found)
+        return session.output.document(page)
     rows = [
         [moment(item[column]) if column == "at" else item.get(column) for column in _AUDIT_COLUMNS]
-        for item in found["items"]
+        for item in page["items"]
     ]
     session.output.table(_AUDIT_COLUMNS, rows)
     return None

@@ -97,15 +97,15 @@ class Api:
 
     def page(self, path: str, limit: int | None = None, **query: Any) -> dict[str, Any]:
         """Return up to `limit` items of a list, or all, as one page of it."""
-        found: list[Any] = []
+        items: list[Any] = []
         cursor: str | None = None
         while True:
-            asked = _PAGE if limit is None else min(limit - len(found), _PAGE)
-            page = self.get(path, **query, limit=asked, cursor=cursor).object()
-            found += page["items"]
+            count = _PAGE if limit is None else min(limit - len(items), _PAGE)
+            page = self.get(path, **query, limit=count, cursor=cursor).object()
+            items += page["items"]
             cursor = page["next"]
-            if cursor is None or len(found) == limit:
-                return {**page, "items": found}
+            if cursor is None or len(items) == limit:
+                return {**page, "items": items}
 
     def news(self, away: Callable[[Failure], None]) -> Iterator[None]:
         """Yield when the change log may have changed, and once at the start; never ends by itself.

@@ -42,17 +42,17 @@ def tail(
     """Show the last changes, without values; with --json one line each."""
     wanted = {
         "kind": kind,
-        "entity": name or session.asked.service,
+        "entity": name or session.options.service,
         "environment": session.profile.environment,
     }
     head = int(session.api.get(_LOG, limit=1).headers["x-revision"])
     if since is None:
-        found = _last(session, lines, head, wanted)
+        changes = _last(session, lines, head, wanted)
     else:
-        found = list(_after(session, since, wanted))
-    _tell(session, found)
+        changes = list(_after(session, since, wanted))
+    _tell(session, changes)
     if follow:
-        _follow(session, max([head, *(change["revision"] for change in found)]), wanted)
+        _follow(session, max([head, *(change["revision"] for change in changes)]), wanted)
 
 
 def _follow(session: Session, seen: int, wanted: dict[str, Any]) -> None:
@@ -76,18 +76,18 @@ def _last(session: Session, lines: int, head: int, wanted: dict[str, Any]) -> li
     reach = max(lines, 1)
     while True:
         since = max(0, head - reach)
-        found = list(_after(session, since, wanted))
-        if len(found) >= lines or since == 0:
-            return found[len(found) - min(lines, len(found)) :]
+        changes = list(_after(session, since, wanted))
+        if len(changes) >= lines or since == 0:
+            return changes[len(changes) - min(lines, len(changes)) :]
         reach *= 10
 
 
-def _tell(session: Session, found: list[dict[str, Any]], *, follows: bool = False) -> None:
+def _tell(session: Session, changes: list[dict[str, Any]], *, follows: bool = False) -> None:
     if session.output.as_json:
-        for change in found:
+        for change in changes:
             session.output.line(change)
         return
-    rows = [_row(change) for change in found]
+    rows = [_row(change) for change in changes]
     if follows:
         for row in rows:
             session.output.say("  ".join(str(cell) for cell in row if cell not in {"", None}))

@@ -61,7 +61,7 @@ _SHARED: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class SharedOptions:
     """The shared options as typed so far; later ones override earlier ones."""
 
     service: str | None = None
@@ -73,22 +73,24 @@ class Asked:
     proxy: str | None = None
     as_json: bool = False
 
-    def over(self, typed: Mapping[str, Any]) -> "Asked":
+    def over(self, typed: Mapping[str, Any]) -> "SharedOptions":
         return replace(self, **{name: value for name, value in typed.items() if value})
 
 
 class Session:
     """The context of one command: service, caller, addressed layer and output."""
 
-    def __init__(self, asked: Asked) -> None:
-        self.asked = asked
-        self.output = Output(as_json=asked.as_json)
+    def __init__(self, options: SharedOptions) -> None:
+        self.options = options
+        self.output = Output(as_json=options.as_json)
 
     @cached_property
     def profile(self) -> Profile:
-        asked = self.asked
-        stated = Profile(asked.url, asked.token, asked.service, asked.environment, asked.proxy)
-        return resolve_profile(stated, asked.profile)
+        options = self.options
+        stated = Profile(
+            options.url, options.token, options.service, options.environment, options.proxy
+        )
+        return resolve_profile(stated, options.profile)
 
     @cached_property
     def api(self) -> Api:
@@ -107,7 +109,7 @@ class Session:
     def layer(self) -> dict[str, Any]:
         """The addressed layer as query parameters."""
         names = {"environment": self.environment, "service_name": self.service}
-        return names if self.asked.user is None else {**names, "user": self.asked.user}
+        return names if self.options.user is None else {**names, "user": self.options.user}
 
     def close(self) -> None:
         if "api" in self.__dict__:
@@ -153,8 +155,8 @@ def group(app: typer.Typer) -> None:
     app.callback()(take)
 
 
-def _global_options(context: typer.Context) -> Asked:
-    return context.obj if isinstance(context.obj, Asked) else Asked()
+def _global_options(context: typer.Context) -> SharedOptions:
+    return context.obj if isinstance(context.obj, SharedOptions) else SharedOptions()
 
 
 def _shape(function: Callable[..., None], own: list[inspect.Parameter]) -> None:

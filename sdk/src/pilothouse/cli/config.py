@@ -52,12 +52,12 @@ def get(
 ) -> None:
     """Print one value: text as it is, anything else as JSON."""
     query: dict[str, Any] = {"version": version, "reveal": reveal, "resolve": not alone}
-    found = session.api.get(f"{_KEYS}/{segment(key)}", **session.layer, **query).object()
+    answer = session.api.get(f"{_KEYS}/{segment(key)}", **session.layer, **query).object()
     if session.output.as_json:
-        return session.output.document(found)
-    if is_masked(found["value"]):
+        return session.output.document(answer)
+    if is_masked(answer["value"]):
         session.output.note(f"{key} is a secret; --reveal shows it")
-    value = found["value"]
+    value = answer["value"]
     session.output.raw(f"{value}\n" if isinstance(value, str) else f"{display_text(value)}\n")
     return None
 
@@ -137,9 +137,9 @@ def list_(
 ) -> None:
     """List keys with the layer each value comes from."""
     query: dict[str, Any] = {"prefix": prefix or None, "resolve": not alone}
-    found = session.api.page(_KEYS, **session.layer, **query)
+    page = session.api.page(_KEYS, **session.layer, **query)
     if session.output.as_json:
-        return session.output.document(found)
+        return session.output.document(page)
     rows = [
         (
             item["key"],
@@ -148,7 +148,7 @@ def list_(
             moment(item["updated_at"]),
             display_text(item["value"]),
         )
-        for item in found["items"]
+        for item in page["items"]
     ]
     session.output.table(("key", "from", "version", "changed", "value"), rows, ("cyan",))
     return None
@@ -169,14 +169,14 @@ def effective(
     if form not in {None, "json"} and not session.output.as_json:
         answer = session.api.get(path, headers={"Accept": FORMATS[str(form)]}, **query)
         return write_out(session, answer.body.decode(), output)
-    found = session.api.get(path, **query).object()
+    configuration = session.api.get(path, **query).object()
     if session.output.as_json:
-        return write_out(session, indented_json(found), output)
+        return write_out(session, indented_json(configuration), output)
     if form == "json" or output is not None:
-        return write_out(session, indented_json(found["data"]), output)
+        return write_out(session, indented_json(configuration["data"]), output)
     rows = [
-        (key, layer(found["sources"][key]), display_text(value))
-        for key, value in leaves(found["data"])
+        (key, layer(configuration["sources"][key]), display_text(value))
+        for key, value in leaves(configuration["data"])
     ]
     session.output.table(("key", "from", "value"), rows, ("cyan",))
     return None
@@ -188,17 +188,17 @@ command(app)(edit)
 @command(app)
 def history(session: Session, key: SomeKey = None, limit: Limit = 20) -> None:
     """List the versions of a key or of the whole document, newest first."""
-    found = session.api.page(f"{_of(session, key)}/history", limit, **_layer_params(session, key))
+    page = session.api.page(f"{_of(session, key)}/history", limit, **_layer_params(session, key))
     if session.output.as_json:
-        return session.output.document(found)
+        return session.output.document(page)
     columns = ["version", "at", "action", "actor", "comment"]
     rows = [
         [item["version"], moment(item["at"]), item["action"], item["actor"], item["comment"]]
-        for item in found["items"]
+        for item in page["items"]
     ]
     if key is not None:
         columns.append("value")
-        for row, item in zip(rows, found["items"], strict=True):
+        for row, item in zip(rows, page["items"], strict=True):
             row.append("(removed)" if item["removed"] else display_text(item["value"]))
     session.output.table(columns, rows)
     return None
@@ -212,11 +212,11 @@ def diff(
 ) -> None:
     """Compare two versions of a document, by default the last two."""
     query = {"old_version": old, "new_version": new, **_layer_params(session, None)}
-    found = session.api.get(f"{_of(session, None)}/diff", **query).object()
+    answer = session.api.get(f"{_of(session, None)}/diff", **query).object()
     if session.output.as_json:
-        return session.output.document(found)
-    session.output.say(f"{layer(found)}: {found['old_version']} -> {found['new_version']}")
-    session.output.changes(found)
+        return session.output.document(answer)
+    session.output.say(f"{layer(answer)}: {answer['old_version']} -> {answer['new_version']}")
+    session.output.changes(answer)
     return None
 
 
@@ -231,11 +231,11 @@ def rollback(
     """Write an earlier value, or an earlier document, as a new version."""
     body = {"version": to, "comment": comment}
     path = f"{_of(session, key)}/rollback"
-    found = session.api.send("POST", path, json=body, **_layer_params(session, key)).object()
+    answer = session.api.send("POST", path, json=body, **_layer_params(session, key)).object()
     if session.output.as_json:
-        return session.output.document(found)
-    what = key or layer(found)
-    session.output.say(f"{what} is restored from version {to}: version {found['version']}")
+        return session.output.document(answer)
+    what = key or layer(answer)
+    session.output.say(f"{what} is restored from version {to}: version {answer['version']}")
     return None
 
 
@@ -247,7 +247,7 @@ def _layer_params(session: Session, key: str | None) -> dict[str, Any]:
     """Return the layer as query parameters for a key or a document; raises Failure (usage)."""
     if key is not None:
         return session.layer
-    if session.asked.user is not None:
+    if session.options.user is not None:
         raise usage("the layer of a user is addressed by key: name a KEY")
     return {"environment": session.environment}
 
@@ -351,8 +351,8 @@ def _print_imported(
     dry_run: bool,
 ) -> None:
     if session.output.as_json:
-        found = [document for _, document in documents]
-        answer = {"dry_run": dry_run, "documents": found, "notes": notes}
+        results = [document for _, document in documents]
+        answer = {"dry_run": dry_run, "documents": results, "notes": notes}
         return session.output.document(answer)
     rows = []
     for file, document in documents:
@@ -412,11 +412,11 @@ def copy(
         "dry_run": dry_run,
         "comment": comment,
     }
-    found = session.api.send("POST", "/api/v1/copy", json=body).object()
+    answer = session.api.send("POST", "/api/v1/copy", json=body).object()
     if session.output.as_json:
-        return session.output.document(found)
-    session.output.say(f"{layer(found['to'])} is {found['status']}: version {found['version']}")
-    session.output.changes(found["changes"])
+        return session.output.document(answer)
+    session.output.say(f"{layer(answer['to'])} is {answer['status']}: version {answer['version']}")
+    session.output.changes(answer["changes"])
     if dry_run:
         session.output.note("nothing was written")
     return None

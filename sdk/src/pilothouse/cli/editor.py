@@ -40,23 +40,23 @@ def edit(
     file = _draft(session, before)
     try:
         after = _edit_tree(file)
-        found = None if after is None else diff(before.tree, after)
-        if not found:
+        difference = None if after is None else diff(before.tree, after)
+        if not difference:
             file.unlink()
             return _say_idle(session, before)
-        written = _write(session, before, found, comment)
+        written = _write(session, before, difference, comment)
     except Failure as refused:
         raise _mention_file(file, refused) from None
     file.unlink()
     if session.output.as_json:
         return session.output.document(written)
     session.output.say(f"{_name(session)} is written: version {written['version']}")
-    return session.output.changes(_members(found))
+    return session.output.changes(_members(difference))
 
 
 def _say_idle(session: Session, before: _Layer) -> None:
     if session.output.as_json:
-        where = {**session.layer, "user": session.asked.user}
+        where = {**session.layer, "user": session.options.user}
         session.output.document({**where, "version": before.version, "changed": False})
     session.output.say("nothing was changed")
 
@@ -126,9 +126,13 @@ def _open_editor(file: Path) -> None:
         raise failure("editor", sentence, ExitCode.FAILED)
 
 
-def _write(session: Session, before: _Layer, found: Diff, comment: str) -> dict[str, Any]:
-    changed = {key: new for key, (_, new) in found.changed.items()}
-    body = {"set": {**found.added, **changed}, "unset": list(found.removed), "comment": comment}
+def _write(session: Session, before: _Layer, difference: Diff, comment: str) -> dict[str, Any]:
+    changed = {key: new for key, (_, new) in difference.changed.items()}
+    body = {
+        "set": {**difference.added, **changed},
+        "unset": list(difference.removed),
+        "comment": comment,
+    }
     headers = {"If-Match": f'"{before.version}"'}
     try:
         answer = session.api.send(
@@ -153,9 +157,9 @@ def _stale(session: Session, before: _Layer, refused: Failure) -> Failure:
     return Failure({**refused.problem, "detail": sentence, "theirs": theirs}, refused.exit_code)
 
 
-def _members(found: Diff) -> dict[str, Any]:
-    changed = {key: {"old": old, "new": new} for key, (old, new) in found.changed.items()}
-    return {"added": found.added, "removed": found.removed, "changed": changed}
+def _members(difference: Diff) -> dict[str, Any]:
+    changed = {key: {"old": old, "new": new} for key, (old, new) in difference.changed.items()}
+    return {"added": difference.added, "removed": difference.removed, "changed": changed}
 
 
 def _mention_file(file: Path, refused: Failure) -> Failure:

@@ -129,10 +129,10 @@ def read_document(path: Path) -> dict[str, Any] | list[Any]:
     content = _bytes(None if str(path) == STDIN else path)
     try:
         text = content.decode()
-        found = [_json(text)] if path.suffix == ".json" else parsed_documents(text)
+        documents = [_json(text)] if path.suffix == ".json" else parsed_documents(text)
     except (ValueError, NotYaml) as error:
         raise usage(f"{path} cannot be read: {error}") from None
-    document = found[0] if len(found) == 1 else found
+    document = documents[0] if len(documents) == 1 else documents
     if not isinstance(document, (dict, list)):
         raise usage(f"{path} contains neither an object nor a list")
     return document

@@ -76,9 +76,9 @@ def list_(
     """List the flags of an environment."""
     query: dict[str, Any] = {"enabled": enabled, "tag": tag, "q": text, "stale_days": stale_days}
     query["archived"] = archived or None
-    found = session.api.page(_FLAGS, environment=session.environment, **query)
+    page = session.api.page(_FLAGS, environment=session.environment, **query)
     if session.output.as_json:
-        return session.output.document(found)
+        return session.output.document(page)
     rows = [
         (
             flag["name"],
@@ -89,7 +89,7 @@ def list_(
             flag["version"],
             moment(flag["updated_at"]),
         )
-        for flag in found["items"]
+        for flag in page["items"]
     ]
     columns = ("name", "type", "enabled", "rules", "default", "version", "changed")
     session.output.table(columns, rows, ("cyan",))
@@ -282,11 +282,11 @@ def copy(
 ) -> None:
     """Copy a flag to another environment; users stay in their cohorts."""
     body = {"to": to, "overwrite": overwrite, "comment": comment, "dry_run": dry_run}
-    found = _act(session, name, "copy", None, body, force=force or None)
+    answer = _act(session, name, "copy", None, body, force=force or None)
     if session.output.as_json:
-        return session.output.document(found)
-    session.output.say(f"{name} is {found['status']}: {to}, version {found['version']}")
-    for one in found["missing"]:
+        return session.output.document(answer)
+    session.output.say(f"{name} is {answer['status']}: {to}, version {answer['version']}")
+    for one in answer["missing"]:
         state = "archived there" if one["archived"] else "missing there"
         session.output.note(f"{state}: {one['kind']} {one['name']}")
     if dry_run:
@@ -328,14 +328,14 @@ def _print_flag(session: Session, flag: dict[str, Any], what: str) -> None:
     return None
 
 
-def _print_preview(session: Session, found: dict[str, Any]) -> None:
+def _print_preview(session: Session, preview: dict[str, Any]) -> None:
     if session.output.as_json:
-        return session.output.document(found)
-    state = "would be changed" if found["changed"] else "would stay as it is"
-    where = f"{found['environment']}, now version {found['version']}"
-    session.output.say(f"{found['name']} {state}: {where}")
-    if any(found["diff"].values()):
-        session.output.changes(found["diff"])
+        return session.output.document(preview)
+    state = "would be changed" if preview["changed"] else "would stay as it is"
+    where = f"{preview['environment']}, now version {preview['version']}"
+    session.output.say(f"{preview['name']} {state}: {where}")
+    if any(preview["diff"].values()):
+        session.output.changes(preview["diff"])
     session.output.note("nothing was written")
     return None
 
@@ -348,7 +348,7 @@ def _evaluation_request(
         attributes[name] = read(value)
     return {
         "environment": session.environment,
-        "user_id": session.asked.user,
+        "user_id": session.options.user,
         "context": attributes,
     }
 
@@ -365,17 +365,17 @@ def evaluate(
     context_file: ContextFile = None,
 ) -> None:
     """Evaluate flags for --user and a context."""
-    asked = _evaluation_request(session, context, context_file)
+    request = _evaluation_request(session, context, context_file)
     if names is not None and len(names) == 1:
-        body = {"flag_name": names[0], **asked}
-        found = session.api.send("POST", f"{_FLAGS}/evaluate", json=body).object()
-        evaluations = [found]
+        body = {"flag_name": names[0], **request}
+        answer = session.api.send("POST", f"{_FLAGS}/evaluate", json=body).object()
+        evaluations = [answer]
     else:
-        body = {"flag_names": names or None, **asked}
-        found = session.api.send("POST", f"{_FLAGS}/evaluate/batch", json=body).object()
-        evaluations = list(found["evaluations"].values())
+        body = {"flag_names": names or None, **request}
+        answer = session.api.send("POST", f"{_FLAGS}/evaluate/batch", json=body).object()
+        evaluations = list(answer["evaluations"].values())
     if session.output.as_json:
-        return session.output.document(found)
+        return session.output.document(answer)
     rows = [
         (
             evaluation["flag_name"],
@@ -400,12 +400,12 @@ def explain(
         "explain": True,
         **_evaluation_request(session, context, context_file),
     }
-    found = session.api.send("POST", f"{_FLAGS}/evaluate", json=body).object()
+    evaluation = session.api.send("POST", f"{_FLAGS}/evaluate", json=body).object()
     if session.output.as_json:
-        return session.output.document(found)
-    rule = f", rule {found['rule_id']}" if found["rule_id"] else ""
-    answer = f"{name} = {display_text(found['value'])} ({found['reason']}{rule})"
-    session.output.tree(answer, explanation_of(found["explanation"]))
+        return session.output.document(evaluation)
+    rule = f", rule {evaluation['rule_id']}" if evaluation["rule_id"] else ""
+    answer = f"{name} = {display_text(evaluation['value'])} ({evaluation['reason']}{rule})"
+    session.output.tree(answer, explanation_of(evaluation["explanation"]))
     return None
 
 
@@ -479,7 +479,7 @@ def import_(
     document = read[0] if len(read) == 1 else _flatten_documents(read)
     names = ", ".join(file.name for file in files)
     with session.output.progress("importing", 1) as steps:
-        found = session.api.send(
+        answer = session.api.send(
             "POST",
             f"{_FLAGS}/import",
             json=document,
@@ -493,15 +493,15 @@ def import_(
         ).object()
         steps.done()
     if session.output.as_json:
-        return session.output.document(found)
+        return session.output.document(answer)
     rows = [
-        (item["kind"], item["name"], item["status"], item["version"]) for item in found["items"]
+        (item["kind"], item["name"], item["status"], item["version"]) for item in answer["items"]
     ]
     session.output.table(("kind", "name", "status", "version"), rows, ("", "cyan"))
-    for note in found["report"]:
+    for note in answer["report"]:
         session.output.note(f"skipped: {note['flag']} {note['pointer']} {note['reason']}")
-    if found.get("hash"):
-        session.output.note(f"rollouts use flagd's hash {found['hash']}")
+    if answer.get("hash"):
+        session.output.note(f"rollouts use flagd's hash {answer['hash']}")
     if dry_run:
         session.output.note("nothing was written")
     return None
@@ -511,8 +511,8 @@ def _flatten_documents(documents: Sequence[dict[str, Any] | list[Any]]) -> list[
     """Return the documents of all files, each of which may contain several."""
     return [
         document
-        for found in documents
-        for document in (found if isinstance(found, list) else [found])
+        for content in documents
+        for document in (content if isinstance(content, list) else [content])
     ]
 
 

@@ -72,13 +72,13 @@ def _read_sections(
         sections = config_files.parse(text, file.form, types=types)  # type: ignore[arg-type]
     except FileTooComplex as error:
         raise BadFile(str(error)) from None
-    found: list[Mapping[str, Position]] = []
+    positions: list[Mapping[str, Position]] = []
     if file.form == "json":
-        found = [_by_pointer(json_positions(text))]
+        positions = [_by_pointer(json_positions(text))]
     elif file.form == "yaml":
-        found = [_by_pointer(each) for each in strict_yaml.document_positions(text) if each]
+        positions = [_by_pointer(each) for each in strict_yaml.document_positions(text) if each]
     # A document that is empty has no section.
-    return sections, found if len(found) == len(sections) else [{} for _ in sections]
+    return sections, positions if len(positions) == len(sections) else [{} for _ in sections]
 
 
 def _config(
@@ -88,13 +88,13 @@ def _config(
     positions: Sequence[Mapping[str, Position]],
 ) -> JudgedConfig:
     tree: Tree = {}
-    found: dict[str, Position] = {}
+    all_positions: dict[str, Position] = {}
     for section, places in zip(sections, positions, strict=True):
         is_plain = not section.profiles and not section.left_out
         if is_plain or environment in section.profiles:
             merge_into(tree, _tree(section), keep_both=True)
-            found |= places
-    return JudgedConfig(file, environment, tree, found)
+            all_positions |= places
+    return JudgedConfig(file, environment, tree, all_positions)
 
 
 def _tree(section: Section) -> Tree:

@@ -179,31 +179,31 @@ def _remote_issues(
     answer: Mapping[str, Any], judged: Sequence[JudgedConfig]
 ) -> Iterator[tuple[JudgedConfig, Issue]]:
     for member, is_error in (("errors", True), ("warnings", False)):
-        for told in answer.get(member) or ():
-            finding = _remote_finding(told, is_error=is_error)
-            owner = _owner(told, finding, judged)
+        for problem in answer.get(member) or ():
+            finding = _remote_finding(problem, is_error=is_error)
+            owner = _owner(problem, finding, judged)
             position = owner.position_of(finding.pointer)
-            environment = told.get("environment") or owner.environment
+            environment = problem.get("environment") or owner.environment
             yield owner, Issue(owner.file.name, environment, finding, position)
 
 
-def _remote_finding(told: Mapping[str, Any], *, is_error: bool) -> Finding:
-    key = str(told.get("key") or "")
-    keyword = str(told.get("keyword") or told.get("kind") or "x-rules")
-    expected, rule = told.get("expected"), told.get("rule")
+def _remote_finding(problem: Mapping[str, Any], *, is_error: bool) -> Finding:
+    key = str(problem.get("key") or "")
+    keyword = str(problem.get("keyword") or problem.get("kind") or "x-rules")
+    expected, rule = problem.get("expected"), problem.get("rule")
     if rule is not None:
-        message = rule_message(rule, expected, is_undecided=told.get("code") == "rule_undecided")
-    elif "keyword" in told:
+        message = rule_message(rule, expected, is_undecided=problem.get("code") == "rule_undecided")
+    elif "keyword" in problem:
         message = expectation(keyword, expected)
     else:
-        message = str(told.get("detail") or keyword)
+        message = str(problem.get("detail") or keyword)
     return Finding(
-        schema=str(told.get("schema") or ""),
-        version=int(told.get("schema_version") or 0),
+        schema=str(problem.get("schema") or ""),
+        version=int(problem.get("schema_version") or 0),
         key=key,
         pointer=join_pointer("", *names_of(key)) if key else "",
         keyword=keyword,
-        schema_pointer=str(told.get("schema_pointer") or ""),
+        schema_pointer=str(problem.get("schema_pointer") or ""),
         message=message,
         expected=expected,
         rule=rule,
@@ -212,14 +212,14 @@ def _remote_finding(told: Mapping[str, Any], *, is_error: bool) -> Finding:
 
 
 def _owner(
-    told: Mapping[str, Any], finding: Finding, judged: Sequence[JudgedConfig]
+    problem: Mapping[str, Any], finding: Finding, judged: Sequence[JudgedConfig]
 ) -> JudgedConfig:
     """Return the file that an error is about: of the same layer, with the key if one has it."""
 
     def fitness(config: JudgedConfig) -> tuple[bool, bool, bool]:
         return (
-            config.file.service == told.get("service_name"),
-            config.environment == told.get("environment"),
+            config.file.service == problem.get("service_name"),
+            config.environment == problem.get("environment"),
             finding.pointer in config.positions,
         )
 

@@ -62,10 +62,10 @@ class Output:
         _grow(tree, branches)
         _console(sys.stdout).print(tree)
 
-    def changes(self, found: Mapping[str, Any]) -> None:
+    def changes(self, changes: Mapping[str, Any]) -> None:
         """Print added, removed and changed keys."""
         styles = ("bold", "cyan", "red", "green")
-        self.table(("", "key", "old", "new"), list(difference(found)), styles)
+        self.table(("", "key", "old", "new"), list(difference(changes)), styles)
 
     def say(self, sentence: str, style: str = "") -> None:
         """Print a sentence for people, never in JSON."""
@@ -143,13 +143,13 @@ def _cell(cell: Any) -> str:
             return visible(display_text(cell))
 
 
-def difference(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+def difference(changes: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """Yield the rows of an answer with `added`, `removed` and `changed` members."""
-    for key, value in found["added"].items():
+    for key, value in changes["added"].items():
         yield "+", key, "", display_text(value)
-    for key, value in found["removed"].items():
+    for key, value in changes["removed"].items():
         yield "-", key, display_text(value), ""
-    for key, change in found["changed"].items():
+    for key, change in changes["changed"].items():
         yield "~", key, display_text(change["old"]), display_text(change["new"])
 
 

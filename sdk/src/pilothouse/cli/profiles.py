@@ -78,22 +78,22 @@ def store(name: str, profile: Profile) -> Path:
     return file
 
 
-def resolve_profile(asked: Profile, name: str | None) -> Profile:
+def resolve_profile(options: Profile, name: str | None) -> Profile:
     """Return the settings in force: options, else environment variables, else the profile.
 
     Token and proxy of the profile are used only with the profile's own URL.
     """
     named = Profile(**{member: _variable(member) for member in _MEMBERS})
     kept = read_profile(name or os.environ.get("PILOTHOUSE_PROFILE") or None)
-    url = asked.url or named.url or kept.url or DEFAULT_URL
+    url = options.url or named.url or kept.url or DEFAULT_URL
     if url.rstrip("/") != (kept.url or DEFAULT_URL).rstrip("/"):
         kept = replace(kept, token=None, proxy=None)
     return Profile(
         url=url,
-        token=asked.token or named.token or kept.token,
-        service=asked.service or named.service or kept.service,
-        environment=asked.environment or named.environment or kept.environment,
-        proxy=asked.proxy or named.proxy or kept.proxy,
+        token=options.token or named.token or kept.token,
+        service=options.service or named.service or kept.service,
+        environment=options.environment or named.environment or kept.environment,
+        proxy=options.proxy or named.proxy or kept.proxy,
     )
 
 

@@ -49,11 +49,13 @@ class JudgedCase:
 
 def issues_of(cases: Sequence[JudgedCase]) -> list[Issue]:
     """Return the issues of all cases; one that several environments share counts once."""
-    found: dict[Any, Issue] = {}
+    unique_issues: dict[Any, Issue] = {}
     for issue in (issue for case in cases for issue in case.issues):
         each = issue.finding
-        found.setdefault((issue.file, each.schema, each.schema_pointer, each.key, each.rule), issue)
-    return list(found.values())
+        unique_issues.setdefault(
+            (issue.file, each.schema, each.schema_pointer, each.key, each.rule), issue
+        )
+    return list(unique_issues.values())
 
 
 def text_report(cases: Sequence[JudgedCase]) -> str:

@@ -84,6 +84,6 @@ def _report_usage_error(sentence: str, *, as_json: bool) -> int:
     return _report_failure(usage(sentence[:1].lower() + sentence[1:].rstrip(".")), as_json=as_json)
 
 
-def _report_failure(told: Failure, *, as_json: bool) -> int:
-    Output(as_json=as_json).print_failure(told)
-    return told.exit_code
+def _report_failure(error: Failure, *, as_json: bool) -> int:
+    Output(as_json=as_json).print_failure(error)
+    return error.exit_code

@@ -34,9 +34,9 @@ Out = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this 
 @command(app, "list")
 def list_(session: Session) -> None:
     """List schemas with the configurations that they judge."""
-    found = session.api.page(_SCHEMAS)
+    page = session.api.page(_SCHEMAS)
     if session.output.as_json:
-        return session.output.document(found)
+        return session.output.document(page)
     rows = [
         (
             item["name"],
@@ -45,7 +45,7 @@ def list_(session: Session) -> None:
             "; ".join(map(_application, item["applies_to"])),
             moment(item["updated_at"]),
         )
-        for item in found["items"]
+        for item in page["items"]
     ]
     session.output.table(("name", "version", "mode", "applies to", "changed"), rows, ("cyan",))
     return None
@@ -67,10 +67,10 @@ def show(
     output: Out = None,
 ) -> None:
     """Print a schema as a body that `schema set` takes."""
-    found = session.api.get(f"{_SCHEMAS}/{segment(name)}", version=version).object()
+    body = session.api.get(f"{_SCHEMAS}/{segment(name)}", version=version).object()
     if not session.output.as_json:
-        found = {member: found[member] for member in _BODY if member in found}
-    write_out(session, indented_json(found), output)
+        body = {member: body[member] for member in _BODY if member in body}
+    write_out(session, indented_json(body), output)
 
 
 @command(app, "set")
@@ -106,11 +106,11 @@ def set_(
     A bare JSON Schema applies to the patterns of --environment and --service, else to the service
     of its name in every environment. A body is sent as it is.
     """
-    asked = session.asked
+    options = session.options
     stated = {
         "mode": mode,
-        "environments": environments or ([asked.environment] if asked.environment else None),
-        "services": services or ([asked.service] if asked.service else None),
+        "environments": environments or ([options.environment] if options.environment else None),
+        "services": services or ([options.service] if options.service else None),
         "at": at,
         "plain_secret": plain_secret,
     }
@@ -118,8 +118,8 @@ def set_(
     path = f"{_SCHEMAS}/{segment(name)}"
     headers = _over(if_version)
     query: dict[str, Any] = {"dry_run": dry_run or None}
-    found = session.api.send("PUT", path, json=body, headers=headers, **query).object()
-    _print_written(session, found, "is set", dry_run=dry_run)
+    answer = session.api.send("PUT", path, json=body, headers=headers, **query).object()
+    _print_written(session, answer, "is set", dry_run=dry_run)
 
 
 def _body(name: str, file: Path, stated: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,13 +201,13 @@ def history(
     ] = 20,
 ) -> None:
     """List the versions of a schema, newest first."""
-    found = session.api.page(f"{_SCHEMAS}/{segment(name)}/history", limit)
+    page = session.api.page(f"{_SCHEMAS}/{segment(name)}/history", limit)
     if session.output.as_json:
-        return session.output.document(found)
+        return session.output.document(page)
     columns = ("version", "at", "action", "actor", "comment")
     rows = [
         (item["version"], moment(item["at"]), item["action"], item["actor"], item["comment"])
-        for item in found["items"]
+        for item in page["items"]
     ]
     session.output.table(columns, rows)
     return None
@@ -222,11 +222,11 @@ def diff(
 ) -> None:
     """Compare two versions of a schema, by default the last two."""
     path = f"{_SCHEMAS}/{segment(name)}/diff"
-    found = session.api.get(path, old_version=old, new_version=new).object()
+    answer = session.api.get(path, old_version=old, new_version=new).object()
     if session.output.as_json:
-        return session.output.document(found)
-    session.output.say(f"{name}: {found['old_version']} -> {found['new_version']}")
-    session.output.changes(found)
+        return session.output.document(answer)
+    session.output.say(f"{name}: {answer['old_version']} -> {answer['new_version']}")
+    session.output.changes(answer)
     return None
 
 
@@ -242,15 +242,15 @@ def rollback(
     """Write an earlier version of a schema as a new one."""
     path = f"{_SCHEMAS}/{segment(name)}/rollback"
     body = {"version": version, "comment": comment}
-    found = session.api.send("POST", path, json=body, headers=_over(if_version)).object()
-    _print_written(session, found, f"is restored from version {version}")
+    answer = session.api.send("POST", path, json=body, headers=_over(if_version)).object()
+    _print_written(session, answer, f"is restored from version {version}")
 
 
 @command(app)
 def export(session: Session, *, output: Out = None) -> None:
     """Print all schemas as one document."""
-    found = session.api.get(f"{_SCHEMAS}/export").object()
-    write_out(session, indented_json(found), output)
+    document = session.api.get(f"{_SCHEMAS}/export").object()
+    write_out(session, indented_json(document), output)
 
 
 @command(app, "import")
@@ -267,18 +267,18 @@ def import_(
     body = {**read_object(file), **({"comment": comment} if comment else {})}
     path = f"{_SCHEMAS}/import"
     query: dict[str, Any] = {"dry_run": dry_run or None}
-    found = session.api.send("POST", path, json=body, **query).object()
+    answer = session.api.send("POST", path, json=body, **query).object()
     if session.output.as_json:
-        session.output.document(found)
+        session.output.document(answer)
     else:
         rows = [
             (each["name"], each["status"], each["version"], (each.get("error") or {}).get("detail"))
-            for each in found["schemas"]
+            for each in answer["schemas"]
         ]
         session.output.table(("name", "status", "version", ""), rows, ("cyan",))
         if dry_run:
             session.output.note("nothing was written")
-    if any(each["status"] == "failed" for each in found["schemas"]):
+    if any(each["status"] == "failed" for each in answer["schemas"]):
         raise typer.Exit(ExitCode.FAILED)
 
 
@@ -286,11 +286,12 @@ def import_(
 def for_(session: Session) -> None:
     """List the schemas that judge one configuration."""
     query: dict[str, Any] = {"environment": session.environment, "service_name": session.service}
-    found = session.api.get(f"{_SCHEMAS}/for", **query).object()
+    answer = session.api.get(f"{_SCHEMAS}/for", **query).object()
     if session.output.as_json:
-        return session.output.document(found)
+        return session.output.document(answer)
     rows = [
-        (item["name"], item["version"], item["mode"], item["at"] or None) for item in found["items"]
+        (item["name"], item["version"], item["mode"], item["at"] or None)
+        for item in answer["items"]
     ]
     session.output.table(("name", "version", "mode", "at"), rows, ("cyan",))
     return None
@@ -307,17 +308,17 @@ def violations(
     Of all that the caller may read, or of --environment and --service.
     """
     query: dict[str, Any] = {
-        "environment": session.asked.environment,
-        "service_name": session.asked.service,
+        "environment": session.options.environment,
+        "service_name": session.options.service,
         "schema": schema,
     }
-    found = session.api.page(_VIOLATIONS, **query)
+    page = session.api.page(_VIOLATIONS, **query)
     if session.output.as_json:
-        return session.output.document(found)
-    _print_problems(session, found["items"])
-    if not found["items"]:
+        return session.output.document(page)
+    _print_problems(session, page["items"])
+    if not page["items"]:
         session.output.say("every configuration meets its schemas")
-    if hidden := found.get("hidden"):
+    if hidden := page.get("hidden"):
         session.output.note(f"{hidden} more configurations that you may not read")
     return None
 

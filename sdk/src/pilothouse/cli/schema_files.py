@@ -44,8 +44,8 @@ def _mounts(body: Mapping[str, Any]) -> list[str]:
         return [body["at"]]
     applies_to = body.get("applies_to")
     listed = applies_to if isinstance(applies_to, list) else []
-    found = [str(each.get("at") or "") for each in listed if isinstance(each, Mapping)]
-    return list(dict.fromkeys(found)) or [""]
+    mounts = [str(each.get("at") or "") for each in listed if isinstance(each, Mapping)]
+    return list(dict.fromkeys(mounts)) or [""]
 
 
 def _compile(

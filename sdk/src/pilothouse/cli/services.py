@@ -21,10 +21,10 @@ Service = Annotated[str, typer.Argument(help="The service.", metavar="SERVICE")]
 @command(app, "list")
 def list_(session: Session) -> None:
     """List services with the number of their instances."""
-    found = session.api.page(f"{_REGISTRY}/services")
+    page = session.api.page(f"{_REGISTRY}/services")
     if session.output.as_json:
-        return session.output.document(found)
-    rows = [(item["service_name"], item["instances"], item["up"]) for item in found["items"]]
+        return session.output.document(page)
+    rows = [(item["service_name"], item["instances"], item["up"]) for item in page["items"]]
     session.output.table(("service", "instances", "up"), rows, ("cyan",))
     return None
 
@@ -46,19 +46,19 @@ def discover(
     With --environment only those with this environment in their metadata.
     """
     # Not that of the profile: it would hide instances without an environment.
-    environment = session.asked.environment
-    asked = {"zone": zone, "tag": tag, "version": version, "environment": environment}
-    query: dict[str, Any] = {} if every else asked
+    environment = session.options.environment
+    filters = {"zone": zone, "tag": tag, "version": version, "environment": environment}
+    query: dict[str, Any] = {} if every else filters
     path = "services" if every else "discover"
-    found = session.api.get(f"{_REGISTRY}/{path}/{segment(service_name)}", **query).object()
+    answer = session.api.get(f"{_REGISTRY}/{path}/{segment(service_name)}", **query).object()
     if session.output.as_json:
-        return session.output.document(found)
+        return session.output.document(answer)
     columns = ("instance_id", "service_url", "status", "version", "zone", "weight")
-    rows = [[item[column] for column in columns] for item in found["items"]]
+    rows = [[item[column] for column in columns] for item in answer["items"]]
     session.output.table(("instance", "url", *columns[2:]), rows, ("cyan",))
-    if found["stale"]:
+    if answer["stale"]:
         session.output.note("a registry backend is unavailable: this is the last known state")
-    if found["protected"]:
+    if answer["protected"]:
         session.output.note(
             "unusually many instances fell silent at once, so they are kept for ten of their ttl;"
             f" if they are dead, run: pilothouse services release {service_name}"
@@ -116,50 +116,54 @@ def register(
 
 
 def _register(session: Session, body: dict[str, Any], *, keep: bool) -> dict[str, Any]:
-    found = session.api.send("POST", f"{_REGISTRY}/register", json=body).object()
+    registration = session.api.send("POST", f"{_REGISTRY}/register", json=body).object()
     if not session.output.as_json:
-        session.output.say(f"{found['service_name']} {found['instance_id']} is registered")
+        session.output.say(
+            f"{registration['service_name']} {registration['instance_id']} is registered"
+        )
     elif keep:
-        session.output.line(found)
+        session.output.line(registration)
     else:
-        session.output.document(found)
-    return found
+        session.output.document(registration)
+    return registration
 
 
-def _keep(session: Session, found: dict[str, Any], body: dict[str, Any], ending: Ending) -> None:
+def _keep(
+    session: Session, registration: dict[str, Any], body: dict[str, Any], ending: Ending
+) -> None:
     """Send heartbeats until a stop signal, then deregister."""
     leaving = {
-        "service_name": found["service_name"],
-        "instance_id": found["instance_id"],
+        "service_name": registration["service_name"],
+        "instance_id": registration["instance_id"],
     }
     try:
         while True:
-            lease = found["lease"]
+            lease = registration["lease"]
             ending.pause((lease["ttl_seconds"] or 30) / _BEATS_PER_LEASE)
             if lease["heartbeat_url"]:
-                found = _beat(session, found, body, ending)
+                registration = _beat(session, registration, body, ending)
     except KeyboardInterrupt:
         if ending.exit_code is None:  # Ctrl-C
             raise
         raise typer.Exit(ending.exit_code) from None
     finally:
         session.api.send(
-            "POST", f"{_REGISTRY}/deregister", json={**leaving, "epoch": found["epoch"]}
+            "POST", f"{_REGISTRY}/deregister", json={**leaving, "epoch": registration["epoch"]}
         )
 
 
 def _beat(
-    session: Session, found: dict[str, Any], body: dict[str, Any], ending: Ending
+    session: Session, registration: dict[str, Any], body: dict[str, Any], ending: Ending
 ) -> dict[str, Any]:
     """Send a heartbeat; register again if the registration is gone."""
     try:
-        url = found["lease"]["heartbeat_url"]
+        url = registration["lease"]["heartbeat_url"]
         with ending.interrupting(session.api.interrupt):
-            return session.api.send("PUT", url, json={"epoch": found["epoch"]}).object()
+            return session.api.send("PUT", url, json={"epoch": registration["epoch"]}).object()
     except Failure as refused:
         if refused.exit_code == ExitCode.UNAVAILABLE:
             session.output.note_outage(refused)
-            return found
+            return registration
         if refused.exit_code != ExitCode.NOT_FOUND:
             raise
     return session.api.send("POST", f"{_REGISTRY}/register", json=body).object()
@@ -175,11 +179,11 @@ def drain(
 ) -> None:
     """Take an instance out of discovery, and later out of the registry."""
     path = f"{_REGISTRY}/services/{segment(service_name)}/instances/{segment(instance)}/drain"
-    found = session.api.send("POST", path, json={"grace_seconds": grace}).object()
+    answer = session.api.send("POST", path, json={"grace_seconds": grace}).object()
     if session.output.as_json:
-        return session.output.document(found)
+        return session.output.document(answer)
     session.output.say(
-        f"{service_name} {instance} is drained, and is removed at {moment(found['removed_at'])}"
+        f"{service_name} {instance} is drained, and is removed at {moment(answer['removed_at'])}"
     )
     return None
 
@@ -197,10 +201,10 @@ def release(
     if every is (service_name is not None):
         raise typer.BadParameter("name one service, or use --all")
     path = "release" if service_name is None else f"services/{segment(service_name)}/release"
-    found = session.api.send("POST", f"{_REGISTRY}/{path}").object()
+    answer = session.api.send("POST", f"{_REGISTRY}/{path}").object()
     if session.output.as_json:
-        return session.output.document(found)
+        return session.output.document(answer)
     session.output.say(
-        f"{service_name or 'all services'}: {found['released']} silent instances released"
+        f"{service_name or 'all services'}: {answer['released']} silent instances released"
     )
     return None

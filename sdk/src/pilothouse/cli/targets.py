@@ -42,8 +42,8 @@ def append(
     dry_run: DryRun = False,
 ) -> None:
     """Add users to those that a flag names."""
-    asked = {"variant": variant, "comment": comment, "dry_run": dry_run or None}
-    _send(session, "POST", name, _list(users, file), if_version, asked)
+    query = {"variant": variant, "comment": comment, "dry_run": dry_run or None}
+    _send(session, "POST", name, _list(users, file), if_version, query)
 
 
 @command(app)
@@ -60,11 +60,11 @@ def replace(
     dry_run: DryRun = False,
 ) -> None:
     """Replace the users that a flag names."""
-    asked = {"variant": variant, "comment": comment, "dry_run": dry_run or None}
+    query = {"variant": variant, "comment": comment, "dry_run": dry_run or None}
     if nobody and (users or file is not None):
         raise usage("--nobody cannot be combined with users")
-    found = [] if nobody else _list(users, file)
-    _send(session, "PUT", name, found, if_version, asked)
+    targets = [] if nobody else _list(users, file)
+    _send(session, "PUT", name, targets, if_version, query)
 
 
 @command(app)
@@ -79,8 +79,8 @@ def remove(
     dry_run: DryRun = False,
 ) -> None:
     """Remove users from those that a flag names."""
-    asked = {"comment": comment, "dry_run": dry_run or None}
-    _send(session, "DELETE", name, _list(users, file), if_version, asked)
+    query = {"comment": comment, "dry_run": dry_run or None}
+    _send(session, "DELETE", name, _list(users, file), if_version, query)
 
 
 def _list(users: list[str] | None, file: Path | None) -> list[str] | bytes:
@@ -96,27 +96,27 @@ def _send(
     name: str,
     users: list[str] | bytes,
     if_version: int | None,
-    asked: dict[str, Any],
+    query: dict[str, Any],
 ) -> None:
     content = users if isinstance(users, bytes) else None
     headers = {"Content-Type": "application/json" if content is None else "text/plain"}
     if if_version is not None:
         headers["If-Match"] = f'"{if_version}"'
-    found = session.api.send(
+    answer = session.api.send(
         method,
         f"/api/v1/feature-flags/{segment(name)}/targets",
         json=users if content is None else None,
         content=content,
         headers=headers,
         environment=session.environment,
-        **asked,
+        **query,
     ).object()
     if session.output.as_json:
-        return session.output.document(found)
-    counted = f"{found['added']} added, {found['removed']} removed, {found['count']} in all"
-    session.output.say(f"{name}: {counted}: {session.environment}, version {found['version']}")
-    if not found["enabled"]:
+        return session.output.document(answer)
+    counted = f"{answer['added']} added, {answer['removed']} removed, {answer['count']} in all"
+    session.output.say(f"{name}: {counted}: {session.environment}, version {answer['version']}")
+    if not answer["enabled"]:
         session.output.note("the flag is not enabled")
-    if asked["dry_run"]:
+    if query["dry_run"]:
         session.output.note("nothing was written")
     return None

@@ -30,9 +30,9 @@ Out = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this 
 @command(app, "list")
 def list_(session: Session) -> None:
     """List templates with their parameters."""
-    found = session.api.page(_TEMPLATES)
+    page = session.api.page(_TEMPLATES)
     if session.output.as_json:
-        return session.output.document(found)
+        return session.output.document(page)
     rows = [
         (
             item["name"],
@@ -41,7 +41,7 @@ def list_(session: Session) -> None:
             "; ".join(map(_scope, item["applies_to"])),
             moment(item["updated_at"]),
         )
-        for item in found["items"]
+        for item in page["items"]
     ]
     columns = ("name", "version", "parameters", "applies to", "changed")
     session.output.table(columns, rows, ("cyan",))
@@ -62,10 +62,10 @@ def show(
     output: Out = None,
 ) -> None:
     """Print a template as a body that `template set` takes."""
-    found = session.api.get(f"{_TEMPLATES}/{segment(name)}", version=version).object()
+    body = session.api.get(f"{_TEMPLATES}/{segment(name)}", version=version).object()
     if not session.output.as_json:
-        found = {member: found[member] for member in _BODY if member in found}
-    write_out(session, indented_json(found), output)
+        body = {member: body[member] for member in _BODY if member in body}
+    write_out(session, indented_json(body), output)
 
 
 @command(app, "set")
@@ -86,8 +86,8 @@ def set_(
     """Create or replace a template; documents that use it stay as they are until `upgrade`."""
     body = {**read_object(file), **({"comment": comment} if comment else {})}
     path = f"{_TEMPLATES}/{segment(name)}"
-    found = session.api.send("PUT", path, json=body, headers=_over(if_version)).object()
-    _print_written(session, found, "is set")
+    answer = session.api.send("PUT", path, json=body, headers=_over(if_version)).object()
+    _print_written(session, answer, "is set")
 
 
 def _over(version: int | None) -> dict[str, str]:
@@ -124,13 +124,13 @@ def history(
     ] = 20,
 ) -> None:
     """List the versions of a template, newest first."""
-    found = session.api.page(f"{_TEMPLATES}/{segment(name)}/history", limit)
+    page = session.api.page(f"{_TEMPLATES}/{segment(name)}/history", limit)
     if session.output.as_json:
-        return session.output.document(found)
+        return session.output.document(page)
     columns = ("version", "at", "action", "actor", "comment")
     rows = [
         (item["version"], moment(item["at"]), item["action"], item["actor"], item["comment"])
-        for item in found["items"]
+        for item in page["items"]
     ]
     session.output.table(columns, rows)
     return None
@@ -145,11 +145,11 @@ def diff(
 ) -> None:
     """Compare two versions of a template, by default the last two."""
     path = f"{_TEMPLATES}/{segment(name)}/diff"
-    found = session.api.get(path, old_version=old, new_version=new).object()
+    answer = session.api.get(path, old_version=old, new_version=new).object()
     if session.output.as_json:
-        return session.output.document(found)
-    session.output.say(f"{name}: {found['old_version']} -> {found['new_version']}")
-    session.output.changes(found)
+        return session.output.document(answer)
+    session.output.say(f"{name}: {answer['old_version']} -> {answer['new_version']}")
+    session.output.changes(answer)
     return None
 
 
@@ -165,8 +165,8 @@ def rollback(
     """Write an earlier version of a template as a new one."""
     path = f"{_TEMPLATES}/{segment(name)}/rollback"
     body = {"version": version, "comment": comment}
-    found = session.api.send("POST", path, json=body, headers=_over(if_version)).object()
-    _print_written(session, found, f"is restored from version {version}")
+    answer = session.api.send("POST", path, json=body, headers=_over(if_version)).object()
+    _print_written(session, answer, f"is restored from version {version}")
 
 
 @command(app)
@@ -199,18 +199,18 @@ def use(
         "dry_run": dry_run,
     }
     path = f"{_TEMPLATES}/{segment(name)}/use"
-    found = session.api.send("POST", path, json=body, headers=_over(if_version)).object()
+    answer = session.api.send("POST", path, json=body, headers=_over(if_version)).object()
     if session.output.as_json:
-        return session.output.document(found)
-    if found["status"] == "unchanged":
-        session.output.say(f"{name} changes nothing: {layer(found)}")
+        return session.output.document(answer)
+    if answer["status"] == "unchanged":
+        session.output.say(f"{name} changes nothing: {layer(answer)}")
     else:
         session.output.say(
-            f"{name}, version {found['template_version']}, is used: {layer(found)}, "
-            f"version {found['version']}"
+            f"{name}, version {answer['template_version']}, is used: {layer(answer)}, "
+            f"version {answer['version']}"
         )
-        session.output.changes(found["changes"])
-    _note_kept(session, found["kept"])
+        session.output.changes(answer["changes"])
+    _note_kept(session, answer["kept"])
     if dry_run:
         session.output.note("nothing was written")
     return None
@@ -224,9 +224,9 @@ def _note_kept(session: Session, kept: list[str]) -> None:
 @command(app)
 def uses(session: Session, name: Name) -> None:
     """List the layers that use a template, with the keys that were changed by hand."""
-    found = session.api.page(f"{_TEMPLATES}/{segment(name)}/uses")
+    page = session.api.page(f"{_TEMPLATES}/{segment(name)}/uses")
     if session.output.as_json:
-        return session.output.document(found)
+        return session.output.document(page)
     rows = [
         (
             layer(item),
@@ -234,18 +234,18 @@ def uses(session: Session, name: Name) -> None:
             " ".join(f"{key}={display_text(value)}" for key, value in item["parameters"].items()),
             ", ".join(item["differing"]),
         )
-        for item in found["items"]
+        for item in page["items"]
     ]
     session.output.table(("layer", "version", "parameters", "changed by hand"), rows, ("cyan",))
-    _note_others(session, found)
+    _note_others(session, page)
     return None
 
 
-def _note_others(session: Session, found: Mapping[str, Any]) -> None:
-    if found["hidden"]:
-        session.output.note(f"{found['hidden']} more, which you may not read")
-    if found["unreadable"]:
-        session.output.note(f"{found['unreadable']} documents cannot be read now")
+def _note_others(session: Session, answer: Mapping[str, Any]) -> None:
+    if answer["hidden"]:
+        session.output.note(f"{answer['hidden']} more, which you may not read")
+    if answer["unreadable"]:
+        session.output.note(f"{answer['unreadable']} documents cannot be read now")
 
 
 @command(app)
@@ -269,26 +269,26 @@ def upgrade(
 
     By default all that you may read, or those of --environment and --service.
     """
-    asked = session.asked
+    options = session.options
     body = {
         "to": to,
-        "environments": environments or ([asked.environment] if asked.environment else _ANY),
-        "services": services or ([asked.service] if asked.service else _ANY),
+        "environments": environments or ([options.environment] if options.environment else _ANY),
+        "services": services or ([options.service] if options.service else _ANY),
         "comment": comment,
         "dry_run": dry_run,
     }
     path = f"{_TEMPLATES}/{segment(name)}/upgrade"
-    found = session.api.send("POST", path, json=body).object()
+    answer = session.api.send("POST", path, json=body).object()
     if session.output.as_json:
-        session.output.document(found)
+        session.output.document(answer)
     else:
-        _print_upgrades(session, name, found)
-    if any(each["status"] == "refused" for each in found["uses"]):
+        _print_upgrades(session, name, answer)
+    if any(each["status"] == "refused" for each in answer["uses"]):
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _print_upgrades(session: Session, name: str, found: Mapping[str, Any]) -> None:
-    session.output.say(f"{name}: version {found['to']}")
+def _print_upgrades(session: Session, name: str, answer: Mapping[str, Any]) -> None:
+    session.output.say(f"{name}: version {answer['to']}")
     rows = [
         (
             layer(each),
@@ -297,12 +297,12 @@ def _print_upgrades(session: Session, name: str, found: Mapping[str, Any]) -> No
             each["version"] or None,
             each["error"]["detail"] if each["error"] else ", ".join(each["kept"]),
         )
-        for each in found["uses"]
+        for each in answer["uses"]
     ]
     columns = ("layer", "status", "before", "layer's version", "changed by hand, or refused")
     session.output.table(columns, rows, ("cyan",))
-    _note_others(session, found)
-    if found["remaining"]:
-        session.output.note(f"{found['remaining']} are left: repeat the command")
-    if found["dry_run"]:
+    _note_others(session, answer)
+    if answer["remaining"]:
+        session.output.note(f"{answer['remaining']} are left: repeat the command")
+    if answer["dry_run"]:
         session.output.note("nothing was written")

@@ -90,10 +90,10 @@ def read_argument(text: str | None, *, name: str, is_secret: bool = False) -> st
 
 def pairs(texts: Iterable[str], *, name: str) -> dict[str, str]:
     """Split `a=b` texts; raises Failure (usage)."""
-    found = {}
+    members = {}
     for text in texts:
         member, separator, value = text.partition("=")
         if not separator or not member:
             raise usage(f"{name} needs the form NAME=VALUE")
-        found[member] = value
-    return found
+        members[member] = value
+    return members
