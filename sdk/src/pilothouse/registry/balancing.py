@@ -16,7 +16,7 @@ STRATEGIES = ("round_robin", "random", "least_recent", "hash")
 _WARMER_SECONDS = 0.5  # until the shares of those that warm up are counted again
 _ZONES_AT_MOST = 100  # callers may pass any number of them
 _Series = TypeVar("_Series", RoundRobin, LeastRecent)
-_Asked = tuple[str | None, str | None]  # zone and environment
+_Selection = tuple[str | None, str | None]  # zone and environment
 _guard = ForkLock()  # of every pick: they take microseconds
 
 
@@ -25,9 +25,9 @@ class Balancer:
 
     def __init__(self) -> None:
         self._instances: dict[str, DiscoveredInstance] = {}
-        self._pools: dict[_Asked, tuple[float, Pool]] = {}
-        self._turns: dict[_Asked, RoundRobin] = {}
-        self._recent: dict[_Asked, LeastRecent] = {}
+        self._pools: dict[_Selection, tuple[float, Pool]] = {}
+        self._turns: dict[_Selection, RoundRobin] = {}
+        self._recent: dict[_Selection, LeastRecent] = {}
 
     def swap(self, instances: Sequence[DiscoveredInstance]) -> None:
         with _guard.lock:
@@ -62,28 +62,28 @@ class Balancer:
             )
             return None if chosen is None else self._instances[chosen]
 
-    def _next(self, strategy: Strategy, key: str | None, asked: _Asked) -> str | None:
-        found = self._current_pool(asked)
-        series = asked if found.is_local else (None, asked[1])
+    def _next(self, strategy: Strategy, key: str | None, selection: _Selection) -> str | None:
+        pool = self._current_pool(selection)
+        series = selection if pool.is_local else (None, selection[1])
         match strategy:
             case "round_robin":
-                return _series_of(self._turns, series, RoundRobin).next(found.shares)
+                return _series_of(self._turns, series, RoundRobin).next(pool.shares)
             case "least_recent":
-                return _series_of(self._recent, series, LeastRecent).next(found.shares)
+                return _series_of(self._recent, series, LeastRecent).next(pool.shares)
             case "random":
-                return found.lottery.owner(random.random())  # noqa: S311 - spreads load
+                return pool.lottery.owner(random.random())  # noqa: S311 - spreads load
             case "hash":
-                return found.rendezvous.owner(key or "")
+                return pool.rendezvous.owner(key or "")
 
     def _other(
-        self, strategy: Strategy, key: str | None, asked: _Asked, without: Collection[str]
+        self, strategy: Strategy, key: str | None, selection: _Selection, without: Collection[str]
     ) -> str | None:
         """Choose among the remaining instances, without advancing the turns."""
-        zone, environment = asked
-        found = choose_pool(self._candidates(time.time(), environment, without), zone=zone)
+        zone, environment = selection
+        pool = choose_pool(self._candidates(time.time(), environment, without), zone=zone)
         if strategy == "hash":
-            return found.rendezvous.owner(key or "")
-        return found.lottery.owner(random.random())  # noqa: S311 - spreads load
+            return pool.rendezvous.owner(key or "")
+        return pool.lottery.owner(random.random())  # noqa: S311 - spreads load
 
     def _candidates(
         self, now: float, environment: str | None, without: Collection[str] = ()
@@ -94,26 +94,28 @@ class Balancer:
             if id_ not in without and environment in {None, one.environment}
         ]
 
-    def _current_pool(self, asked: _Asked) -> Pool:
+    def _current_pool(self, selection: _Selection) -> Pool:
         """Return the pool of candidates; the same one until instances change or warm up."""
         now = time.time()
-        zone, environment = asked
-        until, known = self._pools.get(asked, (0.0, None))
+        zone, environment = selection
+        until, known = self._pools.get(selection, (0.0, None))
         if known is not None and now < until:
             return known
         candidates = self._candidates(now, environment)
-        found = choose_pool(candidates, zone=zone)
-        if zone is not None and not found.is_local:
-            found = self._current_pool(
+        pool = choose_pool(candidates, zone=zone)
+        if zone is not None and not pool.is_local:
+            pool = self._current_pool(
                 (None, environment)
             )  # the same object: other shares would reset the turns
         warms = any(one.age < one.warmup_seconds for one in candidates)
         if len(self._pools) < _ZONES_AT_MOST:
-            self._pools[asked] = now + _WARMER_SECONDS if warms else inf, found
-        return found
+            self._pools[selection] = now + _WARMER_SECONDS if warms else inf, pool
+        return pool
 
 
-def _series_of(series: dict[_Asked, _Series], of: _Asked, make: Callable[[], _Series]) -> _Series:
+def _series_of(
+    series: dict[_Selection, _Series], of: _Selection, make: Callable[[], _Series]
+) -> _Series:
     if of not in series and len(series) >= _ZONES_AT_MOST:
         series.pop(next(iter(series)))  # the oldest starts again
     return series.setdefault(of, make())

@@ -277,8 +277,8 @@ class ZooKeeperRegistration:
         if stat.ephemeralOwner == self._own:
             self._done(self._client.delete_async(self.path))
 
-    def _done(self, asked: Any) -> Any:
-        return asked.get(timeout=_CALL)
+    def _done(self, result: Any) -> Any:
+        return result.get(timeout=_CALL)
 
     def _record_failure(self, reason: str) -> None:
         self._stands.clear()
