@@ -119,31 +119,33 @@ class PilothouseProvider(AbstractProvider):
     ) -> FlagResolutionDetails[Value]:
         attributes: dict[str, Any] = dict(context.attributes) if context is not None else {}
         key = context.targeting_key if context is not None else None
-        found = self._flags.evaluate(name, key, attributes)
-        code = found.error_code or (TARGETING_KEY_MISSING if found.lacks_targeting_key else None)
+        evaluation = self._flags.evaluate(name, key, attributes)
+        code = evaluation.error_code or (
+            TARGETING_KEY_MISSING if evaluation.lacks_targeting_key else None
+        )
         if code is not None:
             return _error_details(default, code, MESSAGES.get(code, code))
         held_kind = self._flags.kind(name)
         if held_kind != kind:
             return _error_details(default, "TYPE_MISMATCH", f"the flag is of type {held_kind}")
-        value: Any = default if found.variant is None else deep_copy(found.value)
+        value: Any = default if evaluation.variant is None else deep_copy(evaluation.value)
         return FlagResolutionDetails(
             value,
-            reason=Reason(found.reason),
-            variant=found.variant,
-            flag_metadata=self._metadata(found),
+            reason=Reason(evaluation.reason),
+            variant=evaluation.variant,
+            flag_metadata=self._metadata(evaluation),
         )
 
-    def _metadata(self, found: Evaluation) -> dict[str, bool | int | float | str]:
+    def _metadata(self, evaluation: Evaluation) -> dict[str, bool | int | float | str]:
         metadata: dict[str, bool | int | float | str] = {
-            **self._flags.metadata(found.flag),
-            "flagVersion": found.version,
+            **self._flags.metadata(evaluation.flag),
+            "flagVersion": evaluation.version,
             "revision": self._flags.revision,
         }
-        if found.rule_id is not None:
-            metadata["ruleId"] = found.rule_id
-        if found.bucket is not None:
-            metadata["bucket"] = found.bucket
+        if evaluation.rule_id is not None:
+            metadata["ruleId"] = evaluation.rule_id
+        if evaluation.bucket is not None:
+            metadata["bucket"] = evaluation.bucket
         return metadata
 
 

@@ -193,8 +193,8 @@ class AsyncFlagAdmin:
             body=list(users),
             longer=_LONGER_SECONDS,
         )
-        told = answer.object()
-        return Targets(**{member: told[member] for member in Targets.__dataclass_fields__})
+        members = answer.object()
+        return Targets(**{member: members[member] for member in Targets.__dataclass_fields__})
 
     async def _act(
         self,

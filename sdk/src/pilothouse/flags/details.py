@@ -45,19 +45,19 @@ def failed_evaluation(name: str, code: str) -> Evaluation:
     return Evaluation(name, 0, None, None, ERROR, error_code=code)
 
 
-def details_of(found: Evaluation, value: Any, revision: int) -> FlagDetails:
-    code = found.error_code
+def details_of(evaluation: Evaluation, value: Any, revision: int) -> FlagDetails:
+    code = evaluation.error_code
     return FlagDetails(
-        found.flag,
+        evaluation.flag,
         value,
-        found.variant,
-        found.reason,
-        found.version,
+        evaluation.variant,
+        evaluation.reason,
+        evaluation.version,
         revision,
-        found.rule_id,
-        found.bucket,
-        found.prerequisite,
-        found.skipped,
+        evaluation.rule_id,
+        evaluation.bucket,
+        evaluation.prerequisite,
+        evaluation.skipped,
         code,
         None if code is None else MESSAGES.get(code, code),
     )

@@ -73,14 +73,14 @@ class Flags:
 
         `default` where there is no answer: no such flag, nothing read yet, no variant.
         """
-        found = self.evaluate(name, user_id, context)
-        if found.variant is None:
+        evaluation = self.evaluate(name, user_id, context)
+        if evaluation.variant is None:
             return default
-        value = found.value
+        value = evaluation.value
         if value is True or value is False:
             return value
         compiled = self._set.flags.get(name)
-        return compiled is not None and found.variant != compiled.flag.off_variant
+        return compiled is not None and evaluation.variant != compiled.flag.off_variant
 
     def variant(
         self,
@@ -92,8 +92,8 @@ class Flags:
         **context: Any,
     ) -> str | None:
         """Return the name of the variant that is served, `default` if there is none."""
-        found = self.evaluate(name, user_id, context).variant
-        return default if found is None else found
+        variant = self.evaluate(name, user_id, context).variant
+        return default if variant is None else variant
 
     def value(
         self, name: str, /, default: Any = None, *, user_id: str | int | None = None, **context: Any
@@ -102,16 +102,16 @@ class Flags:
 
         It has the type of the flag. Dicts and lists are the caller's own copies.
         """
-        found = self.evaluate(name, user_id, context)
-        return default if found.variant is None else deep_copy(found.value)
+        evaluation = self.evaluate(name, user_id, context)
+        return default if evaluation.variant is None else deep_copy(evaluation.value)
 
     def details(
         self, name: str, /, default: Any = None, *, user_id: str | int | None = None, **context: Any
     ) -> FlagDetails:
         """Return the value with the reason and the rule that led to it."""
-        found = self.evaluate(name, user_id, context)
-        value = default if found.variant is None else deep_copy(found.value)
-        return details_of(found, value, self._held.revision)
+        evaluation = self.evaluate(name, user_id, context)
+        value = default if evaluation.variant is None else deep_copy(evaluation.value)
+        return details_of(evaluation, value, self._held.revision)
 
     def evaluate(self, name: str, user_id: str | int | None, context: dict[str, Any]) -> Evaluation:
         """Evaluate and count. `context` may be changed. Never raises."""
@@ -123,23 +123,23 @@ class Flags:
             if is_too_large(seen):
                 self._warn(str(name), INVALID_CONTEXT)
                 return failed_evaluation(name, INVALID_CONTEXT)
-            found = self._set.evaluate(name, seen, self._clock())
-            if found.variant is not None:
-                self.usage.add(name, found.variant)
-                return found
+            evaluation = self._set.evaluate(name, seen, self._clock())
+            if evaluation.variant is not None:
+                self.usage.add(name, evaluation.variant)
+                return evaluation
         except Exception:  # noqa: BLE001 - a flag must not stop the program that evaluates it
             self._warn(str(name), GENERAL, trace=True)
             return failed_evaluation(name, GENERAL)
-        if found.error_code is not None:
-            return self._error(name, found)
-        return found
+        if evaluation.error_code is not None:
+            return self._error(name, evaluation)
+        return evaluation
 
-    def _error(self, name: str, found: Evaluation) -> Evaluation:
-        code = found.error_code
+    def _error(self, name: str, evaluation: Evaluation) -> Evaluation:
+        code = evaluation.error_code
         if code == FLAG_NOT_FOUND and self._held.source == "defaults" and not self.is_offline:
-            found = failed_evaluation(name, NOT_READY)
-        self._warn(name, str(found.error_code))
-        return found
+            evaluation = failed_evaluation(name, NOT_READY)
+        self._warn(name, str(evaluation.error_code))
+        return evaluation
 
     def _warn(self, name: str, code: str, *, trace: bool = False) -> None:
         """Log a warning once, without the context."""

@@ -50,12 +50,12 @@ class _FlagsLater(Mapping[str, CompiledFlag]):
 
     def __getitem__(self, name: str) -> CompiledFlag:
         """Return a flag; raises DefinitionError for what cannot be read."""
-        found = self._compiled.get(name)
-        if found is None:
+        compiled_flag = self._compiled.get(name)
+        if compiled_flag is None:
             definition = self._definitions[name]
-            found = compile_flag(read("flag", definition), definition["version"])
-            self._compiled[name] = found
-        return found
+            compiled_flag = compile_flag(read("flag", definition), definition["version"])
+            self._compiled[name] = compiled_flag
+        return compiled_flag
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._definitions)

@@ -64,7 +64,7 @@ class FlagState:
         if not self.broken:
             return self.flags
         compiled = self.flags.flags
-        decides = {name: found.evaluate for name, found in compiled.items()}
+        decides = {name: flag.evaluate for name, flag in compiled.items()}
         decides |= {name: broken_flag(name) for name in self.broken}
         return FlagSet(compiled, self.flags.segments, self.flags.segment_definitions, decides)
 
@@ -100,13 +100,13 @@ def apply_update(
     Raises BadAnswer if it is not a flag set.
     """
     revision = body.get("revision")
-    told: list[tuple[Kind, Any]] = []
+    entries: list[tuple[Kind, Any]] = []
     for kind, member in (("segment", "segments"), ("flag", "flags")):
         definitions = body.get(member)
         if type(revision) is not int or not isinstance(definitions, list):
             raise BadAnswer("an answer without `flags`, `segments` and `revision`: no flag set")
-        told += [(kind, definition) for definition in definitions]  # type: ignore[misc]
-    return _Update(before.with_flags_read()).apply(told, source, revision, version)  # type: ignore[arg-type]
+        entries += [(kind, definition) for definition in definitions]  # type: ignore[misc]
+    return _Update(before.with_flags_read()).apply(entries, source, revision, version)  # type: ignore[arg-type]
 
 
 class _Update:
@@ -120,9 +120,9 @@ class _Update:
         self._read: dict[Key, Any] = {}
 
     def apply(
-        self, told: Iterable[tuple[Kind, Any]], source: Source, revision: int, version: str
+        self, entries: Iterable[tuple[Kind, Any]], source: Source, revision: int, version: str
     ) -> FlagState:
-        for number, (kind, definition) in enumerate(told):
+        for number, (kind, definition) in enumerate(entries):
             self._take(kind, definition, number)
             if number % _AT_A_TIME == 0:
                 time.sleep(0)  # lets threads that evaluate flags run first
@@ -157,13 +157,13 @@ class _Update:
             self._keep(key)
             return
         try:
-            found = read(kind, definition)
-            needs = frozenset(_needs(found))
+            entity = read(kind, definition)
+            needs = frozenset(_needs(entity))
         except Exception as error:  # noqa: BLE001 - of a newer release, or of none: this one stays
             self._unreadable[key] = f"{getattr(error, 'pointer', '')}: {type(error).__name__}"
             self._keep(key)
         else:
-            self._definitions[key], self._needs[key], self._read[key] = definition, needs, found
+            self._definitions[key], self._needs[key], self._read[key] = definition, needs, entity
 
     def _keep(self, key: Key) -> None:
         if key in self._before.definitions:
@@ -208,12 +208,12 @@ def reaching(needs: Mapping[Key, frozenset[Key]], start: Iterable[Key]) -> set[K
     for key, needed in needs.items():
         for one in needed:
             users[one].append(key)
-    found, open_keys = set(start), list(start)
+    keys, open_keys = set(start), list(start)
     while open_keys:
-        fresh = [key for key in users[open_keys.pop()] if key not in found]
-        found.update(fresh)
+        fresh = [key for key in users[open_keys.pop()] if key not in keys]
+        keys.update(fresh)
         open_keys += fresh
-    return found
+    return keys
 
 
 def changed_between(before: FlagState, after: FlagState) -> frozenset[str]:
@@ -224,6 +224,6 @@ def changed_between(before: FlagState, after: FlagState) -> frozenset[str]:
         if before.definitions.get(key) is not after.definitions.get(key)
     }
     needs = {**before.needs, **after.needs}
-    found = reaching(needs, changed) if changed else set()
-    names = {name for kind, name in found if kind == "flag"}
+    keys = reaching(needs, changed) if changed else set()
+    names = {name for kind, name in keys if kind == "flag"}
     return frozenset(names | (before.broken ^ after.broken))
