@@ -51,15 +51,15 @@ class Rules:
 
     def flaws(self, config: Mapping[str, Any]) -> list[Flaw]:
         """Return everything wrong with `config`, except credentials in it."""
-        found: list[Flaw] = []
+        flaws: list[Flaw] = []
         if self._compiled is not None:
-            found += _schema_flaws(self._compiled, config)
+            flaws += _schema_flaws(self._compiled, config)
         elif callable(self.schema):
-            found += _run_schema(self.schema, config)
-        if not found:  # a check may rely on the schema
+            flaws += _run_schema(self.schema, config)
+        if not flaws:  # a check may rely on the schema
             for check in self.checks:
-                found += _run_check(check, config)
-        return found
+                flaws += _run_check(check, config)
+        return flaws
 
     def all_flaws(self, config: Mapping[str, Any]) -> list[Flaw]:
         """Return everything wrong with `config`, and every credential that is written in it."""
@@ -110,13 +110,13 @@ def _run_schema(
     try:
         schema(config)
     except ValueError as error:
-        told = getattr(error, "errors", None)
-        if not callable(told):
+        errors = getattr(error, "errors", None)
+        if not callable(errors):
             return [Flaw("", str(error), "schema")]
         # Pydantic's own text shows what was given.
         return [
             Flaw(".".join(map(str, one["loc"])), one["msg"], "schema")
-            for one in told(include_input=False, include_url=False)
+            for one in errors(include_input=False, include_url=False)
         ]
     return []
 
