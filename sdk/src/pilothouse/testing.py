@@ -98,7 +98,9 @@ class FakePilothouse(Pilothouse):
     def remove_flag(self, name: str) -> None:
         """Remove a flag; raises ValueError where another needs it."""
         key: Key = ("flag", name)
-        self._hold({known: found for known, found in self._definitions.items() if known != key})
+        self._hold(
+            {known: definition for known, definition in self._definitions.items() if known != key}
+        )
 
     def _define(self, kind: Kind, definition: Mapping[str, Any]) -> None:
         key = (kind, str(definition.get("name")))

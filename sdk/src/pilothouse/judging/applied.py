@@ -78,17 +78,17 @@ class AppliedSchemas:
         self._etag = answer.etag
 
     def _compile(self, items: Sequence[Any]) -> list["Definition"]:
-        found = []
+        definitions = []
         for item in items:
             try:
-                found.append(self._read_item(item))
+                definitions.append(self._read_item(item))
             except (ValueError, KeyError, TypeError) as error:
                 name = item.get("name") if isinstance(item, Mapping) else None
                 # The service has judged by it; a client that is too old must not stand still.
                 self._warnings.warn(
                     ("schema", name, str(error)), "the schema %s is not judged: %s", name, error
                 )
-        return found
+        return definitions
 
     def _judge(self, tree: Tree) -> list[Finding]:
         def evaluate(questions: Any) -> Any:

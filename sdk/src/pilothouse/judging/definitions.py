@@ -132,21 +132,21 @@ def judge_all(
 
     A value that is too large for a schema is found as well: it was not judged.
     """
-    found: list[Finding] = []
-    asked: list[tuple[Definition, Question]] = []
+    findings: list[Finding] = []
+    questions: list[tuple[Definition, Question]] = []
     for definition in definitions:
         try:
-            found += schema_findings(definition, tree)
+            findings += schema_findings(definition, tree)
             question = question_of(definition, tree)
         except (JudgingTooCostly, TooCostly) as error:
-            found.append(_not_judged(definition, error))
+            findings.append(_not_judged(definition, error))
             continue
         if question is not None:
-            asked.append((definition, question))
-    answers = evaluate([question for _, question in asked]) if asked else []
-    for (definition, _), verdicts in zip(asked, answers or (), strict=False):
-        found += rule_findings(definition, verdicts)
-    return found
+            questions.append((definition, question))
+    answers = evaluate([question for _, question in questions]) if questions else []
+    for (definition, _), verdicts in zip(questions, answers or (), strict=False):
+        findings += rule_findings(definition, verdicts)
+    return findings
 
 
 def _not_judged(definition: Definition, error: ValueError) -> Finding:

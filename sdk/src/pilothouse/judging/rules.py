@@ -32,9 +32,9 @@ def judge_rules(questions: Sequence[Question]) -> list[list[Verdict]]:
     """Answer each question: one verdict for each expression. Raises RulesNotJudged."""
     if not questions:
         return []
-    asked = [{"expressions": each.expressions, "config": each.config} for each in questions]
+    payload = [{"expressions": each.expressions, "config": each.config} for each in questions]
     count = sum(len(each.expressions) for each in questions)
-    results = iter(_ask({"judge": asked}, count, Verdict.UNDECIDED))
+    results = iter(_ask({"judge": payload}, count, Verdict.UNDECIDED))
     return [[Verdict(next(results)) for _ in each.expressions] for each in questions]
 
 
