@@ -71,20 +71,20 @@ def read_flagd(document: Any, hash_version: FlagdHash = DEFAULT_FLAGD_HASH) -> I
     whole = Notes("")
     with whole.catching():
         parts = _parts(Place(document))
-        found, evaluators = _flags(parts), _evaluators(parts)
-    if whole.found:
-        return ImportedFlags((), (), tuple(whole.found))
+        flags, evaluators = _flags(parts), _evaluators(parts)
+    if whole.entries:
+        return ImportedFlags((), (), tuple(whole.entries))
     read, used, report = [], set[str](), list[UnexpressedNote]()
     steps = Steps()
     segments = _segments(evaluators, steps)
-    for name, (place, metadata) in found.items():
+    for name, (place, metadata) in flags.items():
         notes = Notes(name)
         logic = Logic(notes, name, evaluators, steps, segments)
         steps.begin()
         with notes.catching():
             definition = _read_flag(name, place, logic, notes, _Reading(hash_version, metadata))
-        if notes.found:
-            report += notes.found
+        if notes.entries:
+            report += notes.entries
         else:
             read.append(definition)
             used |= logic.used
@@ -109,26 +109,26 @@ def _parts(document: Place) -> Sequence[Place]:
 
 def _flags(parts: Sequence[Place]) -> dict[str, tuple[Place, Mapping[str, Any]]]:
     """Return the flags of all documents, each with the metadata of its document."""
-    found: dict[str, tuple[Place, Mapping[str, Any]]] = {}
+    by_name: dict[str, tuple[Place, Mapping[str, Any]]] = {}
     for part in parts:
         flags = part.member("flags") if len(parts) == 1 or part.has("flags") else Place({})
         for name in flags.object():
             place, metadata = flags.at(name), _metadata(part.at("metadata"))
-            if name in found:
-                _check_same(place, found[name][0])
-            found[name] = place, metadata
-    return found
+            if name in by_name:
+                _check_same(place, by_name[name][0])
+            by_name[name] = place, metadata
+    return by_name
 
 
 def _evaluators(parts: Sequence[Place]) -> dict[str, Place]:
-    found: dict[str, Place] = {}
+    by_name: dict[str, Place] = {}
     for part in parts:
         evaluators = part.at("$evaluators") if part.has("$evaluators") else Place({})
         for name in evaluators.object():
-            if name in found:
-                _check_same(evaluators.at(name), found[name])
-            found[name] = evaluators.at(name)
-    return found
+            if name in by_name:
+                _check_same(evaluators.at(name), by_name[name])
+            by_name[name] = evaluators.at(name)
+    return by_name
 
 
 def _check_same(place: Place, other: Place) -> None:
@@ -146,7 +146,7 @@ def _segments(evaluators: Mapping[str, Place], steps: Steps) -> Mapping[str, Map
             holds = Logic(notes, None, evaluators, steps).holds(evaluators[name])
             segment = {"name": name, "when": when_of(holds)}
             check_segment(segment, evaluators[name], notes)
-        if is_name(name) and not notes.found:
+        if is_name(name) and not notes.entries:
             segments[name] = segment
     return segments
 
@@ -182,7 +182,7 @@ def _read_flag(
         "enabled": state == "ENABLED",
         "rules": rules.definitions(),
     }
-    if not notes.found:
+    if not notes.entries:
         check_flag(definition, place, notes)
     return definition
 
@@ -289,10 +289,10 @@ class _Subjects:
         return _Bucketing(hash_name, _SUBJECT, self.flag, None, is_there)
 
     def read(self, place: Place) -> _Bucketing | Const:
-        found = operation(place)
-        if found is None or found[0] != "cat":
+        call = operation(place)
+        if call is None or call[0] != "cat":
             return self._read_value(place)
-        operands = [self.logic.operand(one) for one in found[1]]
+        operands = [self.logic.operand(one) for one in call[1]]
         *before, last = operands or [Const("")]
         if any(isinstance(one, Var) for one in before):
             place.fail("buckets by several attributes, or by an attribute with a suffix")
@@ -431,12 +431,12 @@ class _Rules:
             _Fraction(self._logic.follow_reference(one.variant), one.weight) for one in fractions
         ]
         for number, one in enumerate(resolved):
-            found = operation(one.variant)
-            if found is None:
+            call = operation(one.variant)
+            if call is None:
                 continue
-            if found[0] not in ("if", "?:") or depth > MAX_DEPTH or len(self._rules) > _MAX_RULES:
+            if call[0] not in ("if", "?:") or depth > MAX_DEPTH or len(self._rules) > _MAX_RULES:
                 one.variant.fail("is neither a variant nor an `if` that returns variants")
-            for condition, result in branches(found[1], one.variant):
+            for condition, result in branches(call[1], one.variant):
                 holds = ALWAYS if condition is None else self._logic.holds(condition)
                 chosen = [
                     *resolved[:number],
@@ -480,7 +480,7 @@ class _Rules:
             "salt": bucketing.salt,
             "hash": bucketing.hash,
             "weights": weights,
-            "ranges": [list(found) for found in ranges],
+            "ranges": [list(span) for span in ranges],
         }
         said = all_of(guard)
         said_already = said.get("all", [said])  # what was exported and imported again

@@ -176,7 +176,7 @@ def _rollout(flag: Flag, rollout: Rollout, pointer: str, method: _Method) -> dic
     if stated != method.version:
         reason = f"{rollout.hash} is version {stated[1]} of flagd's hash: export with hash={stated}"
         raise _CannotSayError(f"{pointer}/hash", reason)
-    parts = [[found.variant, found.end - found.start] for found in rollout.ranges]
+    parts = [[span.variant, span.end - span.start] for span in rollout.ranges]
     if rollout.hash == "flagd-2":
         if rollout.salt != flag.name:
             raise _CannotSayError(f"{pointer}/salt", "flagd uses the name of the flag as the salt")
@@ -245,8 +245,8 @@ _Attribute = Mapping[str, str]
 
 
 def _among(attribute: _Attribute, test: Comparison, _: str) -> Any:
-    found = {"in": [attribute, list(test.values)]}
-    return found if test.op in ("in", "eq") else {"!": [found]}
+    test_json = {"in": [attribute, list(test.values)]}
+    return test_json if test.op in ("in", "eq") else {"!": [test_json]}
 
 
 def _exists(attribute: _Attribute, _: Comparison, __: str) -> Any:

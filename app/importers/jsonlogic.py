@@ -124,8 +124,8 @@ class Logic:
     def follow_reference(self, place: Place) -> Place:
         """Follow references to $evaluators; an unknown reference is returned unchanged."""
         for _ in range(MAX_DEPTH):
-            found = operation(place)
-            if found is None or found[0] != "$ref":
+            call = operation(place)
+            if call is None or call[0] != "$ref":
                 return place
             name = place.value["$ref"]
             if not isinstance(name, str) or name not in self._evaluators:
@@ -141,18 +141,18 @@ class Logic:
         self.steps.take(place)
         if depth > MAX_DEPTH:
             return self._notes.refuse(place, "is nested too deeply")
-        found = operation(place)
-        if found is not None and found[0] == "$ref" and self._is_segment(place.value["$ref"]):
+        call = operation(place)
+        if call is not None and call[0] == "$ref" and self._is_segment(place.value["$ref"]):
             self.used.add(place.value["$ref"])
             return {"segment": place.value["$ref"]}
         place = self.follow_reference(place)
-        found = operation(place)
-        if found is None:
+        call = operation(place)
+        if call is None:
             return _constant(truth=is_truthy(place.value))
-        joins = _JOINS.get(found[0])
+        joins = _JOINS.get(call[0])
         if joins is not None:
-            return joins(self, found[1], depth + 1)
-        return self._test(place, *found)
+            return joins(self, call[1], depth + 1)
+        return self._test(place, *call)
 
     def _is_segment(self, name: object) -> bool:
         return isinstance(name, str) and name in self._segments
@@ -195,12 +195,12 @@ class Logic:
     def operand(self, place: Place) -> Operand:
         """Return a constant or an attribute; raises DefinitionError for anything else."""
         place = self.follow_reference(place)
-        found = operation(place)
-        if found is None:
+        call = operation(place)
+        if call is None:
             if isinstance(place.value, (Mapping, list)):
                 place.fail("cannot be compared: it is not a string, number, boolean or null")
             return Const(place.value)
-        name, arguments = found
+        name, arguments = call
         if name != "var":
             place.fail("cannot be compared: it is neither an attribute nor a value")
         return self._variable(place, arguments)
@@ -228,12 +228,12 @@ class Logic:
         return self.operand(padded[0]), self.operand(padded[1])
 
     def _truthy(self, place: Place, _: list[Place]) -> Condition:
-        found = self.operand(place)
-        if isinstance(found, Const):
-            return _constant(truth=is_truthy(found.value))
-        is_something = comparison_json(found.path, "not_in", "", 0, False)  # noqa: FBT003
-        present = all_of([exists(found.path), is_something])
-        return _on(found, present, missing=is_truthy(found.default))
+        operand = self.operand(place)
+        if isinstance(operand, Const):
+            return _constant(truth=is_truthy(operand.value))
+        is_something = comparison_json(operand.path, "not_in", "", 0, False)  # noqa: FBT003
+        present = all_of([exists(operand.path), is_something])
+        return _on(operand, present, missing=is_truthy(operand.default))
 
     def _equal(self, place: Place, arguments: list[Place]) -> Condition:
         left, right = self._two(place, arguments)
@@ -253,9 +253,9 @@ class Logic:
         second = operation(arguments[1])
         if second is None or second[0] != "+" or len(second[1]) != 1:
             return None
-        found = self.operand(arguments[0])
+        first = self.operand(arguments[0])
         is_same = second[1][0].value == arguments[0].value
-        return found.path if is_same and isinstance(found, Var) and found.default is None else None
+        return first.path if is_same and isinstance(first, Var) and first.default is None else None
 
     def _order_condition(self, place: Place, arguments: list[Place], name: str) -> Condition:
         if len(arguments) < 2:  # noqa: PLR2004
@@ -277,10 +277,10 @@ class Logic:
     def _constants(self, place: Place) -> list[Scalar]:
         values = []
         for item in place.items(100_000):
-            found = self.operand(item)
-            if isinstance(found, Var):
+            operand = self.operand(item)
+            if isinstance(operand, Var):
                 item.fail("is an attribute in a list of values")
-            values.append(found.value)
+            values.append(operand.value)
         return values
 
     def _part(self, place: Place, arguments: list[Place], name: str) -> Condition:
@@ -321,16 +321,16 @@ _JOINS: Mapping[str, Callable[[Logic, list[Place], int], Condition]] = {
 _TESTS: Mapping[str, Callable[[Logic, Place, list[Place]], Condition]] = {
     "var": Logic._truthy,  # noqa: SLF001
     "==": Logic._equal,  # noqa: SLF001
-    "!=": lambda logic, place, found: negation_of(logic._equal(place, found)),  # noqa: SLF001
+    "!=": lambda logic, place, arguments: negation_of(logic._equal(place, arguments)),  # noqa: SLF001
     "===": Logic._same,  # noqa: SLF001
-    "!==": lambda logic, place, found: negation_of(logic._same(place, found)),  # noqa: SLF001
-    "<": lambda logic, place, found: logic._order_condition(place, found, "lt"),  # noqa: SLF001
-    "<=": lambda logic, place, found: logic._order_condition(place, found, "lte"),  # noqa: SLF001
-    ">": lambda logic, place, found: logic._order_condition(place, found, "gt"),  # noqa: SLF001
-    ">=": lambda logic, place, found: logic._order_condition(place, found, "gte"),  # noqa: SLF001
+    "!==": lambda logic, place, arguments: negation_of(logic._same(place, arguments)),  # noqa: SLF001
+    "<": lambda logic, place, arguments: logic._order_condition(place, arguments, "lt"),  # noqa: SLF001
+    "<=": lambda logic, place, arguments: logic._order_condition(place, arguments, "lte"),  # noqa: SLF001
+    ">": lambda logic, place, arguments: logic._order_condition(place, arguments, "gt"),  # noqa: SLF001
+    ">=": lambda logic, place, arguments: logic._order_condition(place, arguments, "gte"),  # noqa: SLF001
     "in": Logic._in,  # noqa: SLF001
-    "starts_with": lambda logic, place, found: logic._part(place, found, "starts_with"),  # noqa: SLF001
-    "ends_with": lambda logic, place, found: logic._part(place, found, "ends_with"),  # noqa: SLF001
+    "starts_with": lambda logic, place, arguments: logic._part(place, arguments, "starts_with"),  # noqa: SLF001
+    "ends_with": lambda logic, place, arguments: logic._part(place, arguments, "ends_with"),  # noqa: SLF001
     "sem_ver": Logic._version,  # noqa: SLF001
 }
 # Their result is true or false, never null or a value.

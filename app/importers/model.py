@@ -51,14 +51,14 @@ class Notes:
 
     def __init__(self, flag: str) -> None:
         self.flag = flag
-        self.found: list[UnexpressedNote] = []
+        self.entries: list[UnexpressedNote] = []
         self._known: set[UnexpressedNote] = set()
 
     def add(self, place: Place, reason: str) -> None:
         note = UnexpressedNote(self.flag, place.pointer, reason)
         if note not in self._known:
             self._known.add(note)
-            self.found.append(note)
+            self.entries.append(note)
 
     def refuse(self, place: Place, reason: str) -> Condition:
         """Add a note about `place`; the returned condition is a placeholder for the caller."""

@@ -89,10 +89,10 @@ def _items(place: Place, name: str) -> Sequence[Place]:
 
 def _check(place: Place, members: Mapping[str, Any], read: Any) -> Flag | Segment:
     try:
-        found: Flag | Segment = read(members)
+        definition: Flag | Segment = read(members)
     except DefinitionError as error:
         raise DefinitionError(place.pointer + error.pointer, error.detail, error.code) from error
-    return found
+    return definition
 
 
 def _refuse_twice(place: Place, kind: str, items: Sequence[Mapping[str, Any]]) -> None:

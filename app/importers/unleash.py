@@ -68,8 +68,8 @@ def read_unleash(document: Any, environment: str | None = None) -> ImportedFlags
             place = choose_backup(place, environment)
         features = read_export(place, environment) if is_export(place) else read_clients(place)
         gates = ConstraintReader(_segments(place.at("segments")))
-    if whole.found:
-        return ImportedFlags((), (), tuple(whole.found))
+    if whole.entries:
+        return ImportedFlags((), (), tuple(whole.entries))
     made: dict[str, _Conversion] = {}
     for feature in features:
         if feature.name in made:
@@ -79,9 +79,9 @@ def read_unleash(document: Any, environment: str | None = None) -> ImportedFlags
     for feature in features:
         _add_prerequisites(feature, made)
     _leave_out_children(features, made)
-    good = [one for one in made.values() if not one.notes.found]
+    good = [one for one in made.values() if not one.notes.entries]
     used = sorted(set[int]().union(*(one.segments for one in good)))
-    report: list[UnexpressedNote] = [note for one in made.values() for note in one.notes.found]
+    report: list[UnexpressedNote] = [note for one in made.values() for note in one.notes.entries]
     return ImportedFlags(
         tuple(one.definition for one in good), tuple(map(gates.segment, used)), tuple(report)
     )
@@ -99,10 +99,10 @@ def unleash_answer(kind: str, variant: str | None) -> tuple[bool, str]:
 def _segments(place: Place) -> Mapping[int, Place]:
     if place.value is None:
         return {}
-    found = {}
+    segments = {}
     for one in place.items(100_000):
-        found[whole_number(one.member("id"))] = one
-    return found
+        segments[whole_number(one.member("id"))] = one
+    return segments
 
 
 @dataclass(slots=True)
@@ -146,27 +146,27 @@ def _convert_feature(feature: Feature, gates: ConstraintReader) -> _Conversion:
 
 
 def _of_strategy(strategy: Place) -> Sequence[Place]:
-    found = strategy.at("variants")
-    return [] if found.value is None else found.items(1000)
+    variants = strategy.at("variants")
+    return [] if variants.value is None else variants.items(1000)
 
 
 def _boolean(feature: Feature, gates: ConstraintReader, made: _Conversion) -> dict[str, Any]:
-    found: list[Rule] = []
+    feature_rules: list[Rule] = []
     for strategy in feature.strategies:
         passed = gates.constraints(feature.name, strategy, made.notes, made.segments)
-        found += [rule_of(gate, {"variant": "on"}) for gate in passed]
+        feature_rules += [rule_of(gate, {"variant": "on"}) for gate in passed]
     return {
         "type": "boolean",
         "variants": {"on": True, "off": False},
         "default_variant": "off" if feature.strategies else "on",
-        "rules": _possible(found),
+        "rules": _possible(feature_rules),
     }
 
 
 def _with_variants(feature: Feature, gates: ConstraintReader, made: _Conversion) -> dict[str, Any]:
     made.off, made.on = OFF, ON
     variants = Variants(made.notes)
-    found: list[Rule] = []
+    feature_rules: list[Rule] = []
     waiting: list[Constraint] = []  # subjects that meet these get the variants of the feature
 
     @cache
@@ -184,22 +184,22 @@ def _with_variants(feature: Feature, gates: ConstraintReader, made: _Conversion)
             waiting += passed
             continue
         if waiting:
-            found += rules(_merge_timeless(waiting), of_feature(), feature.place)
+            feature_rules += rules(_merge_timeless(waiting), of_feature(), feature.place)
             waiting = []
         with made.notes.catching():
             of_strategy = served_by_strategy(feature.name, strategy, own, variants)
-            found += rules(passed, of_strategy, strategy)
+            feature_rules += rules(passed, of_strategy, strategy)
     if not feature.strategies:
         waiting = [Constraint(ALWAYS)]
     if waiting:
-        found += rules(_merge_timeless(waiting), of_feature(), feature.place)
+        feature_rules += rules(_merge_timeless(waiting), of_feature(), feature.place)
     kind, values = variants.typed_values()
     made.named = variants.named
     return {
         "type": kind,
         "variants": values,
         "default_variant": OFF,
-        "rules": _possible(found),
+        "rules": _possible(feature_rules),
     }
 
 
@@ -209,8 +209,8 @@ def _merge_timeless(gates: Sequence[Constraint]) -> list[Constraint]:
     return [*([Constraint(any_of(timeless))] if timeless else []), *timed]
 
 
-def _possible(found: Iterable[Rule]) -> list[Rule]:
-    return [rule for rule in found if rule["when"] != {"any": []}]
+def _possible(all_rules: Iterable[Rule]) -> list[Rule]:
+    return [rule for rule in all_rules if rule["when"] != {"any": []}]
 
 
 def _add_prerequisites(feature: Feature, made: Mapping[str, _Conversion]) -> None:
@@ -221,7 +221,7 @@ def _add_prerequisites(feature: Feature, made: Mapping[str, _Conversion]) -> Non
             needs.append(_prerequisite(dependency, made))
     if sum(len(need["variants"]) for need in needs) > _MANY_VARIANTS:
         child.notes.add(feature.place, f"depends on more than {_MANY_VARIANTS} variants")
-    if not child.notes.found:
+    if not child.notes.entries:
         child.definition["prerequisites"] = needs
         check_flag(child.definition, feature.place, child.notes)
 
@@ -231,7 +231,7 @@ def _prerequisite(dependency: Place, made: Mapping[str, _Conversion]) -> dict[st
     parent = made.get(name)
     if parent is None:
         dependency.at("feature").fail(f"there is no feature {name!r}")
-    if parent.notes.found:
+    if parent.notes.entries:
         dependency.at("feature").fail(f"{name!r} cannot be imported")
     if parent.has_parents:
         dependency.at("feature").fail(
@@ -275,9 +275,9 @@ def _leave_out_children(features: Sequence[Feature], made: Mapping[str, _Convers
         for feature in features:
             child = made[feature.name]
             for dependency in feature.dependencies:
-                if child.notes.found:
+                if child.notes.entries:
                     break  # its members may be of any type
                 parent = made[dependency.at("feature").value]
-                if parent.notes.found:
+                if parent.notes.entries:
                     child.notes.add(dependency.at("feature"), "cannot be imported")
                     changed = True

@@ -94,17 +94,17 @@ class ConstraintReader:
             return
         if number.value not in self._read:
             self._read[number.value] = _read_segment(number.value, self._places[number.value])
-        found = self._read[number.value]
-        for note in found.notes[:_MANY_NOTES]:
+        segment = self._read[number.value]
+        for note in segment.notes[:_MANY_NOTES]:
             notes.add(Place(None, note.pointer), note.reason)
-        if found.notes:
+        if segment.notes:
             return
-        tests.clock += found.tests.clock
-        tests.after += found.tests.after
-        tests.before += found.tests.before
-        if found.tests.conditions:
+        tests.clock += segment.tests.clock
+        tests.after += segment.tests.after
+        tests.before += segment.tests.before
+        if segment.tests.conditions:
             used.add(number.value)
-            tests.conditions.append({"segment": found.definition["name"]})
+            tests.conditions.append({"segment": segment.definition["name"]})
 
 
 def _distinct(numbers: Iterable[Place]) -> Iterable[Place]:
@@ -138,21 +138,21 @@ def _read_segment(number: int, place: Place) -> _Segment:
             place.fail(f"compares the current time more than {_MANY_MOMENTS} times")
         definition["description"] = optional_text(place, "name")
         definition["when"] = when_of(all_of(tests.conditions))
-        if not notes.found:
+        if not notes.entries:
             check_segment(definition, place, notes)
-    return _Segment(definition, tests, notes.found)
+    return _Segment(definition, tests, notes.entries)
 
 
 def _gates(tests: _Tests) -> list[Constraint]:
     if not tests.clock:
         return [Constraint(all_of(tests.conditions))]
-    told = all_of([exists(CLOCK), *tests.conditions, *tests.clock])
-    untold = all_of([negation_of(exists(CLOCK)), *tests.conditions])
+    with_clock = all_of([exists(CLOCK), *tests.conditions, *tests.clock])
+    without_clock = all_of([negation_of(exists(CLOCK)), *tests.conditions])
     start = max(tests.after, key=_moment, default=None)
     until = min(tests.before, key=_moment, default=None)
     if start is not None and until is not None and _moment(until) <= _moment(start):
-        return [Constraint(told)]
-    return [Constraint(told), Constraint(untold, {"from": start, "until": until})]
+        return [Constraint(with_clock)]
+    return [Constraint(with_clock), Constraint(without_clock, {"from": start, "until": until})]
 
 
 def _moment(text: str) -> float:
@@ -267,10 +267,10 @@ def _networks(attribute: str, constraint: Place) -> Condition:
     )
 
 
-def _inside(attribute: str, found: list[tuple[Place, str]]) -> Condition:
+def _inside(attribute: str, addresses: list[tuple[Place, str]]) -> Condition:
     """Unleash ignores an invalid address; a definition here must not contain one."""
     networks = []
-    for place, text in found:
+    for place, text in addresses:
         try:
             ip_network(text, strict=False)
         except ValueError:
@@ -326,8 +326,8 @@ def hashes_requested_name(strategy: Place) -> bool:
 
 
 def parameters_of(strategy: Place) -> Place:
-    found = strategy.at("parameters")
-    return Place({}, found.pointer) if found.value is None else found
+    parameters = strategy.at("parameters")
+    return Place({}, parameters.pointer) if parameters.value is None else parameters
 
 
 def _words(parameters: Place, name: str) -> list[str]:
@@ -345,10 +345,10 @@ def _addresses(_: str, __: Place, parameters: Place) -> Condition:
 
 def _percent(place: Place) -> int:
     text = str(place.value) if type(place.value) is int else place.text()
-    found = _PERCENT.fullmatch(text)
-    if found is None:
+    match = _PERCENT.fullmatch(text)
+    if match is None:
         place.fail("is not an integer percentage")
-    return int(found[1])
+    return int(match[1])
 
 
 def _share(by: str, salt: str, percent: int) -> Condition:

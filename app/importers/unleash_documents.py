@@ -28,21 +28,21 @@ def is_export(place: Place) -> bool:
 
 def choose_backup(place: Place, environment: str | None) -> Place:
     """Return the document of one environment from Edge's backup: `[[environment, document]]`."""
-    found: dict[str, Place] = {}
+    documents: dict[str, Place] = {}
     for pair in place.items(_MANY):
         parts = pair.items(2)
         if len(parts) != 2:  # noqa: PLR2004
             pair.fail("is not a pair of an environment and its document")
         name = parts[0].text()
-        if name in found:
+        if name in documents:
             parts[0].fail(f"{quote(name)} occurs twice")
-        found[name] = parts[1]
-    names = ", ".join(sorted(found))
-    if environment is None and len(found) != 1:
-        place.fail(f"has several environments, choose one: {names}" if found else "is empty")
-    if environment is not None and environment not in found:
+        documents[name] = parts[1]
+    names = ", ".join(sorted(documents))
+    if environment is None and len(documents) != 1:
+        place.fail(f"has several environments, choose one: {names}" if documents else "is empty")
+    if environment is not None and environment not in documents:
         place.fail(f"{quote(environment)} is not one of the environments: {names}")
-    chosen = found[environment] if environment is not None else next(iter(found.values()))
+    chosen = documents[environment] if environment is not None else next(iter(documents.values()))
     chosen.member("features")
     return chosen
 
@@ -102,10 +102,12 @@ class _Export:
         states = self.states.get(name, ())
         if len(states) != 1:
             notes.add(place, "does not have exactly one state in this environment")
-        found = self.strategies.get(name, ())
-        strategies = [self._current_form(one) for one in found if not one.at("disabled").value]
-        if found and not strategies:
-            notes.add(found[0], "is disabled, as are all strategies of the feature")
+        own_strategies = self.strategies.get(name, ())
+        strategies = [
+            self._current_form(one) for one in own_strategies if not one.at("disabled").value
+        ]
+        if own_strategies and not strategies:
+            notes.add(own_strategies[0], "is disabled, as are all strategies of the feature")
         return Feature(
             name,
             place,
@@ -127,8 +129,8 @@ class _Export:
 
     def _variants(self, place: Place, states: Sequence[Place]) -> Sequence[Place]:
         """Return those of the environment; in Unleash 4 a feature had its own in all of them."""
-        told = next((state for state in states if state.has("variants")), place)
-        return optional_items(told, "variants")
+        holder = next((state for state in states if state.has("variants")), place)
+        return optional_items(holder, "variants")
 
     def _current_form(self, strategy: Place) -> Place:
         """Return a strategy in the current form: Unleash 4 listed its segments elsewhere."""
@@ -153,15 +155,15 @@ def _group_by_name(places: Iterable[Place], *names: str) -> _Group:
     return groups
 
 
-def _environment(place: Place, found: Sequence[Place], wanted: str | None) -> str | None:
+def _environment(place: Place, places: Sequence[Place], wanted: str | None) -> str | None:
     """Exports name the environment of a state; that of a strategy is left out if there is one."""
-    names = sorted({one.at("environment").text() for one in found if one.has("environment")})
+    names = sorted({one.at("environment").text() for one in places if one.has("environment")})
     if wanted is None and len(names) > 1:
         place.fail(f"have several environments, choose one: {', '.join(names)}")
     if wanted is not None and names and wanted not in names:
         place.fail(f"{quote(wanted)} is not one of the environments: {', '.join(names)}")
     if len(names) > 1:
-        for one in found:
+        for one in places:
             one.member("environment")  # or it would be one of every environment
     return wanted if names and wanted is not None else next(iter(names), None)
 
@@ -171,16 +173,16 @@ def _is_in(place: Place, environment: str | None) -> bool:
 
 
 def _order(strategy: Place) -> float:
-    found = strategy.at("sortOrder")
-    return found.number() if found.value is not None else 0
+    sort_order = strategy.at("sortOrder")
+    return sort_order.number() if sort_order.value is not None else 0
 
 
 def optional_text(place: Place, name: str) -> str:
     """Return a text that is there for people only."""
-    found = place.at(name)
-    return "" if found.value is None else found.text(_MANY)
+    member = place.at(name)
+    return "" if member.value is None else member.text(_MANY)
 
 
 def optional_items(place: Place, name: str) -> list[Place]:
-    found = place.at(name)
-    return [] if found.value is None else list(found.items(_MANY))
+    member = place.at(name)
+    return [] if member.value is None else list(member.items(_MANY))

@@ -88,17 +88,17 @@ def _text(payload: _Payload) -> str:
 
 
 def _structure(payload: _Payload) -> Any:
-    found = strict_json.loads(payload.value, max_depth=_DEEPEST_PAYLOAD, exact=True)
-    if not isinstance(found, (dict, list)):
+    structure = strict_json.loads(payload.value, max_depth=_DEEPEST_PAYLOAD, exact=True)
+    if not isinstance(structure, (dict, list)):
         raise ValueError("is not an object")  # noqa: TRY004 - as the parser has it
-    return found
+    return structure
 
 
 def _number(payload: _Payload) -> float:
-    found = float(payload.value)
-    if not math.isfinite(found) or not is_exact(payload.value):
+    number = float(payload.value)
+    if not math.isfinite(number) or not is_exact(payload.value):
         raise ValueError("is not a number")
-    return found
+    return number
 
 
 _TYPES: Final[Sequence[tuple[str, set[str], Callable[[_Payload], Any], Any]]] = (
@@ -108,14 +108,14 @@ _TYPES: Final[Sequence[tuple[str, set[str], Callable[[_Payload], Any], Any]]] = 
 )
 
 
-def rules(gates: Sequence[Constraint], found: Sequence[Served], place: Place) -> list[Rule]:
+def rules(gates: Sequence[Constraint], served: Sequence[Served], place: Place) -> list[Rule]:
     """Return the variants served where one of the constraints holds."""
-    if len(gates) * len(found) > MAX_RULES:
+    if len(gates) * len(served) > MAX_RULES:
         place.fail(f"expands to more than {MAX_RULES} rules")
     return [
         rule_of(Constraint(all_of([gate.when, condition]), gate.active), serve)
         for gate in gates
-        for condition, serve in found
+        for condition, serve in served
     ]
 
 
@@ -124,27 +124,27 @@ def rule_of(gate: Constraint, serve: Mapping[str, Any]) -> Rule:
     return rule if gate.active is None else {**rule, "active": dict(gate.active)}
 
 
-def served_by_feature(name: str, found: Sequence[Place], variants: Variants) -> Sequence[Served]:
+def served_by_feature(name: str, places: Sequence[Place], variants: Variants) -> Sequence[Served]:
     """Return the variants that a feature serves without a strategy's own."""
-    sticky = found[0].at("stickiness")
-    return [*_overrides(found, variants), *_by_bucket(name, sticky, found, variants)]
+    sticky = places[0].at("stickiness")
+    return [*_overrides(places, variants), *_by_bucket(name, sticky, places, variants)]
 
 
 def served_by_strategy(
-    feature: str, strategy: Place, found: Sequence[Place], variants: Variants
+    feature: str, strategy: Place, places: Sequence[Place], variants: Variants
 ) -> Sequence[Served]:
-    for variant in found:
+    for variant in places:
         if variant.at("overrides").value:
             variant.at("overrides").fail("belong to a strategy: some SDKs of Unleash ignore them")
     parameters = parameters_of(strategy)
     group = parameters.at("groupId")
     salt = feature if group.value is None else group.text()
-    return _by_bucket(salt, parameters.at("stickiness"), found, variants)
+    return _by_bucket(salt, parameters.at("stickiness"), places, variants)
 
 
-def _overrides(found: Sequence[Place], variants: Variants) -> list[Served]:
+def _overrides(places: Sequence[Place], variants: Variants) -> list[Served]:
     made: list[Served] = []
-    for variant in found:
+    for variant in places:
         if variant.at("overrides").value is None:
             continue
         name = variants.add(variant)
@@ -157,13 +157,13 @@ def _overrides(found: Sequence[Place], variants: Variants) -> list[Served]:
 
 
 def _by_bucket(
-    group: str, sticky: Place, found: Sequence[Place], variants: Variants
+    group: str, sticky: Place, places: Sequence[Place], variants: Variants
 ) -> list[Served]:
     """Serve variants by bucket; without a subject, Unleash picks any and this serves the first."""
-    weights = [(variants.add(one), _weight(one.member("weight"))) for one in found]
+    weights = [(variants.add(one), _weight(one.member("weight"))) for one in places]
     named = [(name, weight) for name, weight in weights if weight]
     if not 0 < sum(weight for _, weight in named) <= _LARGEST_TOTAL:
-        found[0].at("weight").fail(
+        places[0].at("weight").fail(
             "has an invalid sum together with the other weights: 0, or too large"
         )
     first: Served = ({"all": []}, {"variant": named[0][0]})
