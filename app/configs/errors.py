@@ -95,25 +95,25 @@ class CredentialInPlainValue(Invalid):
 
     def __init__(
         self,
-        found: Sequence[tuple[str, str, CredentialRule]],
+        credentials: Sequence[tuple[str, str, CredentialRule]],
         pointer_of: Callable[[str], str] = lambda _: "",
     ) -> None:
-        where, key, rule = found[0]
-        others = f" ({len(found)} are found in all)" if len(found) > 1 else ""
+        where, key, rule = credentials[0]
+        others = f" ({len(credentials)} are found in all)" if len(credentials) > 1 else ""
         super().__init__(
             f"{key!r} of {where} would plainly be {RULES[rule]}{others}: send it with "
             "is_encrypted, or name it in PLAIN_VALUES_ALLOWED",
             key=key,
             rule=rule,
         )
-        self.found = found
+        self.found = credentials
         self.flaws = [
             {
                 **({"pointer": pointer} if pointer else {}),
                 "detail": f"{key!r} of {where} would plainly be {RULES[rule]}",
                 "code": rule,
             }
-            for where, key, rule in found[:MOST_FOUND]
+            for where, key, rule in credentials[:MOST_FOUND]
             for pointer in [pointer_of(key)]
         ]
 

@@ -324,15 +324,15 @@ def put_sealed(value: Any, sealed: Iterator[Any]) -> Any:
 def readable_values(data: Mapping[str, Any], below: str = "") -> Iterator[tuple[str, str, Any]]:
     """Yield key, leaf key and value of everything that a read of `below` returns."""
     if not below:
-        found = leaves(data)
+        pairs = leaves(data)
     else:
         leaf, key = leaf_key(data, below)
         value = value_at(data, below)
         if leaf != key:
             yield from ((inner, leaf, each) for inner, each in scalars(value, key))
             return
-        found = leaves(value, key) if is_section(value) else iter([(key, value)])
-    for key, value in found:
+        pairs = leaves(value, key) if is_section(value) else iter([(key, value)])
+    for key, value in pairs:
         if isinstance(value, list):
             yield from ((inner, key, each) for inner, each in scalars(value, key))
         else:
@@ -385,12 +385,12 @@ def protection(current: Body) -> Protection:
     for key, value in leaves(current.data):
         if is_secret(value):
             own[key] = current.version
-        elif found := secret_places(key, value):
-            places.setdefault(key, {}).update(dict.fromkeys(found, current.version))
-    places = {key: found for key, found in places.items() if found}
+        elif item_places := secret_places(key, value):
+            places.setdefault(key, {}).update(dict.fromkeys(item_places, current.version))
+    places = {key: versions for key, versions in places.items() if versions}
     both = frozenset(_sections_with_value(current.data))
     covering = {key: until for key, until in own.items() if key not in both}
-    in_lists = {key: max(found.values()) for key, found in places.items()}
+    in_lists = {key: max(versions.values()) for key, versions in places.items()}
     return Protection(own, covering, _below(own, in_lists, both), places, everything)
 
 
@@ -402,8 +402,8 @@ def _below(
     A key's own value and the values below the key were never the same secret.
     """
     below: dict[str, int] = {}
-    for found, is_key_itself in ((own, True), (in_lists, False)):
-        for key, until in found.items():
+    for versions, is_key_itself in ((own, True), (in_lists, False)):
+        for key, until in versions.items():
             for section in _with_sections(key):
                 if section not in both and (is_key_itself or section != key):
                     below[section] = max(until, below.get(section, 0))
@@ -495,15 +495,15 @@ def map_items(value: Any, key: str, change: Any) -> Any:
 def hidden_keys(body: Body, current: Body) -> frozenset[str]:
     """Return the keys whose plain values in an old version `mask_history` masks."""
     protected = protection(current)
-    found: set[str] = set()
+    keys: set[str] = set()
     for key, value in leaves(body.data):
         if is_secret(value):
             continue
         if protected.hides(key, body.version):
-            found.add(key)
+            keys.add(key)
         elif isinstance(value, list):
-            found.update(_hidden_items(key, value, body.version, protected))
-    return frozenset(found)
+            keys.update(_hidden_items(key, value, body.version, protected))
+    return frozenset(keys)
 
 
 def reseal(data: Tree, version: int, current: Body) -> Tree:
@@ -527,12 +527,12 @@ def reseal(data: Tree, version: int, current: Body) -> Tree:
 
 def masked_diff(before: Body, after: Body, current: Body) -> Diff:
     """Compare what is stored, then show only what may be shown: a changed secret is named."""
-    found = diff(before.data, after.data)
+    difference = diff(before.data, after.data)
     old, new = _visible_leaves(before, current), _visible_leaves(after, current)
     return Diff(
-        added={key: new[key] for key in found.added},
-        removed={key: old[key] for key in found.removed},
-        changed={key: (old[key], new[key]) for key in found.changed},
+        added={key: new[key] for key in difference.added},
+        removed={key: old[key] for key in difference.removed},
+        changed={key: (old[key], new[key]) for key in difference.changed},
     )
 
 

@@ -59,12 +59,12 @@ class ConfigFastPath:
         try:
             return self._queries[query]
         except KeyError:
-            found = _document_of_query(query)
+            layer = _document_of_query(query)
             if len(query) <= LONGEST_QUERY_KEPT:
                 if len(self._queries) >= _QUERIES_KEPT:
                     self._queries.clear()
-                self._queries[query] = found
-            return found
+                self._queries[query] = layer
+            return layer
 
     def answer(
         self,
@@ -190,11 +190,13 @@ class FastEffective:
 def _document_of_query(query: bytes) -> DocumentId | None:
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, strict_parsing=bool(query))
-        found = dict(pairs)
-        if len(found) != len(pairs) or not found.keys() <= _PARAMETERS:
+        parameters = dict(pairs)
+        if len(parameters) != len(pairs) or not parameters.keys() <= _PARAMETERS:
             return None
         return document_id(
-            found.get("environment", BASE), found.get("service_name", SHARED), found.get("user")
+            parameters.get("environment", BASE),
+            parameters.get("service_name", SHARED),
+            parameters.get("user"),
         )
     except (ValueError, BadName):
         return None

@@ -73,9 +73,9 @@ class PreviewOut(SourceOut):
                     environment=pair.environment,
                     service_name=pair.service,
                     user=pair.user,
-                    **diff_out(found).model_dump(),
+                    **diff_out(change).model_dump(),
                 )
-                for pair, found in preview.effective
+                for pair, change in preview.effective
             ],
             affected=preview.affected,
             warnings=WarningOut.all(preview.notices),
@@ -114,15 +114,15 @@ class ValidationOut(BaseModel):
 
     @classmethod
     def of(
-        cls, found: Validation, may_read: Callable[[Pair], bool], pointers: Sequence[PointerOf]
+        cls, validation: Validation, may_read: Callable[[Pair], bool], pointers: Sequence[PointerOf]
     ) -> "ValidationOut":
-        judgement = found.judgement
+        judgement = validation.judgement
         shown = [each for each in judgement.errors if may_read(each.pair)]
-        flaws = list(found_flaws(found, pointers))
+        flaws = list(found_flaws(validation, pointers))
         flaws += [flaw_of(each, SchemaViolated.code, _place(each.key, pointers)) for each in shown]
         warned = (each for each in judgement.warnings if may_read(each.pair))
         return cls(
-            valid=found.is_valid,
+            valid=validation.is_valid,
             errors=[ValidationErrorOut.model_validate(each) for each in islice(flaws, MOST_SHOWN)],
             warnings=WarningOut.all(warned),
             affected=judgement.affected,
@@ -131,22 +131,24 @@ class ValidationOut(BaseModel):
         )
 
 
-def found_flaws(found: Validation, pointers: Sequence[PointerOf]) -> Iterator[Mapping[str, object]]:
+def found_flaws(
+    validation: Validation, pointers: Sequence[PointerOf]
+) -> Iterator[Mapping[str, object]]:
     """Yield what keeps changes from being written at all, with the places in the body."""
-    for number, error in found.refused:
+    for number, error in validation.refused:
         assert isinstance(error, CredentialInPlainValue | SecretInPlain)
         yield from type(error)(error.found, pointers[number]).flaws  # type: ignore[arg-type]
 
 
 def _place(key: str, pointers: Sequence[PointerOf]) -> str:
     """Return the place in the body of the first change that sets a key, "" if none does."""
-    found = (pointer_of(key) for pointer_of in pointers)
-    return next((pointer for pointer in found if not pointer.endswith("/set")), "")
+    candidates = (pointer_of(key) for pointer_of in pointers)
+    return next((pointer for pointer in candidates if not pointer.endswith("/set")), "")
 
 
-def diff_out(found: Diff) -> DiffOut:
-    changed = {key: ChangedOut(old=old, new=new) for key, (old, new) in found.changed.items()}
-    return DiffOut(added=found.added, removed=found.removed, changed=changed)
+def diff_out(diff: Diff) -> DiffOut:
+    changed = {key: ChangedOut(old=old, new=new) for key, (old, new) in diff.changed.items()}
+    return DiffOut(added=diff.added, removed=diff.removed, changed=changed)
 
 
 PREVIEWED: dict[int | str, dict[str, Any]] = {

@@ -237,12 +237,12 @@ async def carry_out(
 
 def pointer_in_value(key: str, value: Any) -> PointerOf:
     """Find keys in a body whose `value` is what `key` gets."""
-    return lambda found: "#/value" + _path(value, found.removeprefix(key).removeprefix("."))
+    return lambda leaf: "#/value" + _path(value, leaf.removeprefix(key).removeprefix("."))
 
 
 def pointer_below(member: str, members: Mapping[str, Any]) -> PointerOf:
     """Find keys in a body one `member` of which holds them, dotted or nested."""
-    return lambda found: f"#/{member}" + _path(members, found)
+    return lambda key: f"#/{member}" + _path(members, key)
 
 
 def _path(members: object, key: str) -> str:

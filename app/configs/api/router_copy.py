@@ -48,7 +48,7 @@ async def copy_layer(
     demand(caller, Right.WRITE_CONFIGS, target)
     comment = body.comment or f"copied from {source}"
     write = write_of(target, PatchKeys(), caller, comment, idempotency=idempotency)
-    found = await CopyService(reveals, transfer).copy(
+    result = await CopyService(reveals, transfer).copy(
         source,
         body.keys,
         write,
@@ -56,6 +56,6 @@ async def copy_layer(
         allow_secrets=lambda: demand(caller, Right.REVEAL, source),
         dry_run=body.dry_run,
     )
-    if found.revision:
-        response.headers[REVISION_HEADER] = str(found.revision)
-    return LayerCopyOut.of_copy(source, found, dry_run=body.dry_run)
+    if result.revision:
+        response.headers[REVISION_HEADER] = str(result.revision)
+    return LayerCopyOut.of_copy(source, result, dry_run=body.dry_run)

@@ -111,15 +111,15 @@ async def list_documents(
 ) -> Page[DocumentListedOut]:
     response.headers[REVISION_HEADER] = str(follower.revision)
     after = decode_cursor(cursor, str, str) if cursor else ("", "")
-    found = [
+    pointers = [
         pointer
         for pointer in documents.list_documents(environment)
         if (pointer.entity.environment, pointer.entity.name) > after
         and caller.may(Right.READ_CONFIGS, pointer.entity.environment, pointer.entity.name)
     ]
-    page = found[:limit]
+    page = pointers[:limit]
     more = None
-    if len(found) > limit:
+    if len(pointers) > limit:
         more = encode_cursor(page[-1].entity.environment, page[-1].entity.name)
     return Page(items=[DocumentListedOut.of(pointer) for pointer in page], next=more)
 
@@ -300,7 +300,7 @@ async def diff(
     document = document_id(environment, service)
     demand(caller, Right.READ_CONFIGS, document)
     response.headers[REVISION_HEADER] = str(follower.revision)
-    old, new, found = await documents.diff(document, old_version, new_version)
+    old, new, difference = await documents.diff(document, old_version, new_version)
 
     def build_diff() -> DocumentDiffOut:
         return DocumentDiffOut(
@@ -308,14 +308,14 @@ async def diff(
             environment=environment,
             old_version=old,
             new_version=new,
-            added=found.added,
-            removed=found.removed,
+            added=difference.added,
+            removed=difference.removed,
             changed={
-                key: ChangedOut(old=was, new=now) for key, (was, now) in found.changed.items()
+                key: ChangedOut(old=was, new=now) for key, (was, now) in difference.changed.items()
             },
         )
 
-    is_large = found.count > _MANY_CHANGES
+    is_large = difference.count > _MANY_CHANGES
     return await model_response(is_large, build_diff, response.headers)
 
 

@@ -189,9 +189,9 @@ async def bulk(
         demand(caller, Right.READ_CONFIGS, document)
     # Of several layers, the one of which least may be seen decides.
     with_secrets = all(sees_fingerprints(caller, document) for document, _ in wanted)
-    found, missing = await keys.bulk(wanted, with_secrets=with_secrets)
+    answers, missing = await keys.bulk(wanted, with_secrets=with_secrets)
     return BulkOut(
-        items=await in_slices(found, lambda answer: _key_out(answer, fingerprints=with_secrets)),
+        items=await in_slices(answers, lambda answer: _key_out(answer, fingerprints=with_secrets)),
         missing=[
             MissingOut(**SourceOut.of(document).model_dump(), key=key) for document, key in missing
         ],
@@ -548,12 +548,12 @@ async def effective(
         revision = await wait_until_followed(follower, lambda: keys.newest(document))
         headers = {"Cache-Control": "no-store", REVISION_HEADER: str(revision)}
         headers |= headers_so_far(response)
-        found = await keys.effective(document, with_secrets=True, options=options)
+        configuration = await keys.effective(document, with_secrets=True, options=options)
         if options.resolve_placeholders:
-            clear = await reveals.reveal_resolved(found, options, caller)
-            return await _render_effective(form, found, clear.value, headers, clear)
-        revealed = await reveals.reveal_all(found, caller)
-        return await _render_effective(form, found, revealed, headers)
+            clear = await reveals.reveal_resolved(configuration, options, caller)
+            return await _render_effective(form, configuration, clear.value, headers, clear)
+        revealed = await reveals.reveal_all(configuration, caller)
+        return await _render_effective(form, configuration, revealed, headers)
     with_secrets = sees_fingerprints(caller, document)
 
     def tag_now() -> str:
@@ -565,29 +565,31 @@ async def effective(
     tag = etag(tag_now())
     if matches(known, tag):
         return not_modified(tag, headers)
-    found = await keys.effective(document, with_secrets=with_secrets, options=options)
-    resolved = await keys.resolve(found, options) if options.resolve_placeholders else None
-    data: dict[str, Any] = found.merged.data if resolved is None else resolved.value
-    if found.layers:
-        is_large = found.size > LARGE_TEXT
+    configuration = await keys.effective(document, with_secrets=with_secrets, options=options)
+    resolved = await keys.resolve(configuration, options) if options.resolve_placeholders else None
+    data: dict[str, Any] = configuration.merged.data if resolved is None else resolved.value
+    if configuration.layers:
+        is_large = configuration.size > LARGE_TEXT
         data = await run_apart(is_large, mask_secrets, data, fingerprints=with_secrets)
-    return await _render_effective(form, found, data, {**headers, "ETag": tag}, resolved)
+    return await _render_effective(form, configuration, data, {**headers, "ETag": tag}, resolved)
 
 
 async def _render_effective(
     form: Format,
-    found: Effective,
+    configuration: Effective,
     data: dict[str, Any],
     headers: dict[str, str],
     resolved: Resolution | None = None,
 ) -> Response:
-    is_large = found.size > LARGE_TEXT
+    is_large = configuration.size > LARGE_TEXT
     if form != "json":
         text = await run_apart(is_large, render_tree, data, form)
         return Response(text, media_type=MEDIA_TYPES[form], headers=headers)
     if resolved is None:
-        return await model_response(is_large, lambda: EffectiveOut.of(found, data), headers)
-    uses = {key: used_placeholders(found, in_leaf) for key, in_leaf in resolved.uses.items()}
+        return await model_response(is_large, lambda: EffectiveOut.of(configuration, data), headers)
+    uses = {
+        key: used_placeholders(configuration, in_leaf) for key, in_leaf in resolved.uses.items()
+    }
     return await model_response(
-        is_large, lambda: ResolvedEffectiveOut.of_resolved(found, data, uses), headers
+        is_large, lambda: ResolvedEffectiveOut.of_resolved(configuration, data, uses), headers
     )

@@ -112,8 +112,8 @@ async def template_uses(
     demand_read_of_templates(caller)
     await set_template_revision(response, uses.templates, follower)
     after = decode_cursor(cursor, str, str) if cursor else ("", "")
-    found = await uses.find(name)
-    readable = [each for each in found.versions if _may_read(caller, each)]
+    all_uses = await uses.find(name)
+    readable = [each for each in all_uses.versions if _may_read(caller, each)]
     rest = [each for each in readable if (each.environment, each.service) > after]
     page = rest[:limit]
     shown = [await uses.show(name, each) for each in page]
@@ -121,8 +121,8 @@ async def template_uses(
     return TemplateUsesOut(
         items=[TemplateUseOut.of_found(each) for each in shown if each is not None],
         next=more,
-        hidden=len(found.versions) - len(readable),
-        unreadable=found.unreadable,
+        hidden=len(all_uses.versions) - len(readable),
+        unreadable=all_uses.unreadable,
     )
 
 

@@ -103,7 +103,7 @@ async def import_file(
 ) -> ImportOut:
     demand(caller, Right.WRITE_CONFIGS, document)
     template = write_of(document, PatchKeys(), caller, comment, idempotency=idempotency)
-    found = await transfer.import_file(
+    report = await transfer.import_file(
         document,
         text,
         form,
@@ -112,13 +112,13 @@ async def import_file(
         types=types,
         allow=lambda written: demand(caller, Right.WRITE_CONFIGS, written),
     )
-    revision = max((imported.revision for imported in found.documents), default=0)
+    revision = max((imported.revision for imported in report.documents), default=0)
     if revision:
         response.headers[REVISION_HEADER] = str(revision)
     return ImportOut(
         dry_run=dry_run,
-        documents=[ImportedOut.of_import(imported) for imported in found.documents],
-        notes=list(found.notes),
+        documents=[ImportedOut.of_import(imported) for imported in report.documents],
+        notes=list(report.notes),
     )
 
 

@@ -46,6 +46,6 @@ async def validate(
         edit = await run_apart(is_large_request(), patch_of, change.set, change.unset)
         writes.append(write_of(document, edit, caller))
         pointers.append(pointer_below(f"changes/{number}/set", change.set))
-    found = await previews.validate(writes)
+    validation = await previews.validate(writes)
     may_read = writes[0].may_read
-    return ValidationOut.of(found, may_read, pointers)
+    return ValidationOut.of(validation, may_read, pointers)

@@ -226,8 +226,8 @@ class ResolvedKeyOut(KeyOut):
 
     @classmethod
     def of_resolved(cls, answer: KeyAnswer, value: Any) -> "ResolvedKeyOut":
-        found = [PlaceholderOut.of(used) for used in answer.placeholders]
-        return cls(**dict(KeyOut.of(answer, value)), placeholders=found)
+        placeholders = [PlaceholderOut.of(used) for used in answer.placeholders]
+        return cls(**dict(KeyOut.of(answer, value)), placeholders=placeholders)
 
 
 class MissingOut(SourceOut):
@@ -317,11 +317,11 @@ class ResolvedEffectiveOut(EffectiveOut):
         data: dict[str, Any],
         placeholders: Mapping[str, Sequence[UsedPlaceholder]],
     ) -> "ResolvedEffectiveOut":
-        found = {
+        by_key = {
             key: [PlaceholderOut.of(used) for used in in_leaf]
             for key, in_leaf in placeholders.items()
         }
-        return cls(**dict(EffectiveOut.of(effective, data)), placeholders=found)
+        return cls(**dict(EffectiveOut.of(effective, data)), placeholders=by_key)
 
 
 class DocumentIn(RequestBody):
@@ -415,12 +415,12 @@ class DiffOut(BaseModel):
     changed: dict[str, ChangedOut]
 
     @staticmethod
-    def changes(found: Diff) -> dict[str, ChangedOut]:
-        return {key: ChangedOut(old=old, new=new) for key, (old, new) in found.changed.items()}
+    def changes(diff: Diff) -> dict[str, ChangedOut]:
+        return {key: ChangedOut(old=old, new=new) for key, (old, new) in diff.changed.items()}
 
     @classmethod
-    def of(cls, found: Diff) -> "DiffOut":
-        return cls(added=found.added, removed=found.removed, changed=cls.changes(found))
+    def of(cls, diff: Diff) -> "DiffOut":
+        return cls(added=diff.added, removed=diff.removed, changed=cls.changes(diff))
 
 
 class DocumentDiffOut(DiffOut):
@@ -485,16 +485,16 @@ class LayerCopyOut(BaseModel):
     warnings: Warnings
 
     @classmethod
-    def of_copy(cls, source: DocumentId, found: ImportResult, *, dry_run: bool) -> "LayerCopyOut":
-        assert found.status != "failed"
+    def of_copy(cls, source: DocumentId, result: ImportResult, *, dry_run: bool) -> "LayerCopyOut":
+        assert result.status != "failed"
         return cls(
             dry_run=dry_run,
             source=SourceOut.of(source),
-            to=SourceOut.of(found.document),
-            status=found.status,
-            version=found.version,
-            changes=DiffOut.of(found.changes),
-            warnings=WarningOut.all(found.notices),
+            to=SourceOut.of(result.document),
+            status=result.status,
+            version=result.version,
+            changes=DiffOut.of(result.changes),
+            warnings=WarningOut.all(result.notices),
         )
 
 

@@ -83,13 +83,13 @@ class TemplateUseOut(SourceOut):
     differing: list[str] = Field(description=_KEPT)
 
     @classmethod
-    def of_found(cls, found: FoundUse) -> "TemplateUseOut":
+    def of_found(cls, document_use: FoundUse) -> "TemplateUseOut":
         return cls(
-            **SourceOut.of(found.document).model_dump(),
-            version=found.version,
-            template_version=found.use.version,
-            parameters=dict(found.parameters),
-            differing=list(found.differing),
+            **SourceOut.of(document_use.document).model_dump(),
+            version=document_use.version,
+            template_version=document_use.use.version,
+            parameters=dict(document_use.parameters),
+            differing=list(document_use.differing),
         )
 
 

@@ -16,25 +16,25 @@ class SecretInPlain(Invalid):
 
     def __init__(
         self,
-        found: Sequence[tuple[str, str, str]],
+        secrets: Sequence[tuple[str, str, str]],
         pointer_of: Callable[[str], str] = lambda _: "",
     ) -> None:
-        where, key, schema = found[0]
-        others = f" ({len(found)} are found in all)" if len(found) > 1 else ""
+        where, key, schema = secrets[0]
+        others = f" ({len(secrets)} are found in all)" if len(secrets) > 1 else ""
         super().__init__(
             f"{key!r} of {where} is secret by the schema {schema!r}{others}: send it with "
             "is_encrypted, or as a $secret",
             key=key,
             schema=schema,
         )
-        self.found = found
+        self.found = secrets
         self.flaws = [
             {
                 **({"pointer": pointer} if pointer else {}),
                 "detail": f"{key!r} of {where} is secret by the schema {schema!r}",
                 "code": self.code,
             }
-            for where, key, schema in found[:MOST_FOUND]
+            for where, key, schema in secrets[:MOST_FOUND]
             for pointer in [pointer_of(key)]
         ]
 

@@ -175,23 +175,26 @@ def changed_below(body: Body, key: str) -> tuple[int, str, str] | None:
     return newest.version, newest.at, newest.actor
 
 
-def with_values(value: Any, found: Mapping[str, Any], prefix: str) -> Any:
-    """Return `value` with the leaves named in `found` replaced by what was revealed."""
-    if not is_section(value) and prefix in found:
-        return found[prefix]
+def with_values(value: Any, values: Mapping[str, Any], prefix: str) -> Any:
+    """Return `value` with the leaves named in `values` replaced by what was revealed."""
+    if not is_section(value) and prefix in values:
+        return values[prefix]
     if is_section(value):
         return {
-            name: with_values(inner, found, child_key(prefix, name))
+            name: with_values(inner, values, child_key(prefix, name))
             for name, inner in value.items()
         }
-    return _with_items(value, found, prefix) if isinstance(value, list) else value
+    return _with_items(value, values, prefix) if isinstance(value, list) else value
 
 
-def _with_items(value: Any, found: Mapping[str, Any], key: str) -> Any:
+def _with_items(value: Any, values: Mapping[str, Any], key: str) -> Any:
     if isinstance(value, list) and value:
-        return [_with_items(item, found, join_item(key, index)) for index, item in enumerate(value)]
+        return [
+            _with_items(item, values, join_item(key, index)) for index, item in enumerate(value)
+        ]
     if is_section(value):
         return {
-            name: _with_items(inner, found, join_member(key, name)) for name, inner in value.items()
+            name: _with_items(inner, values, join_member(key, name))
+            for name, inner in value.items()
         }
-    return found.get(key, value)
+    return values.get(key, value)

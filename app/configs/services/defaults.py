@@ -26,12 +26,12 @@ def defaults_layers(
 
 def with_defaults(effective: Effective, mounted: Sequence[Mounted]) -> Effective:
     """Merge the defaults of schemas below all layers; each names its schema and version."""
-    found = defaults_layers(effective.addressed, mounted)
-    if not found:
+    layers = defaults_layers(effective.addressed, mounted)
+    if not layers:
         return effective
     bodies: dict[DocumentId, Body] = {
         layer: Body(layer.version, Stamp("", "created", _DEFAULTED_BY, "", ""), "", "", data=tree)
-        for layer, tree in found
+        for layer, tree in layers
         if any(True for _ in leaves(tree))
     }
     versions = tuple((layer, body.version) for layer, body in bodies.items())

@@ -33,7 +33,7 @@ class DocumentService:
 
     def list_documents(self, environment: str | None) -> Sequence[Pointer]:
         """Return the documents of services and shared layers, by environment and name."""
-        found = [
+        pointers = [
             pointer
             for path, pointer in self.reader.follower.pointers.items()
             if pointer.entity.kind == KIND
@@ -41,7 +41,9 @@ class DocumentService:
             and path.startswith("layers/")
             and environment in (None, pointer.entity.environment)
         ]
-        return sorted(found, key=lambda pointer: (pointer.entity.environment, pointer.entity.name))
+        return sorted(
+            pointers, key=lambda pointer: (pointer.entity.environment, pointer.entity.name)
+        )
 
     def tag(self, document: DocumentId, *, fingerprints: bool = False) -> str:
         pointer = self.reader.pointer(document)

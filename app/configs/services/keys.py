@@ -61,9 +61,11 @@ class KeyService:
 
         Raises DefinitionsUnavailable if the options need schemas that have not been read yet.
         """
-        found = ((layer, self.reader.pointer(layer)) for layer in layers_of(document))
+        pointers = ((layer, self.reader.pointer(layer)) for layer in layers_of(document))
         pairs = [
-            (layer, pointer.version) for layer, pointer in found if pointer and not pointer.deleted
+            (layer, pointer.version)
+            for layer, pointer in pointers
+            if pointer and not pointer.deleted
         ]
         if own is not None:
             pairs = [(layer, own if layer == document else version) for layer, version in pairs]
@@ -85,13 +87,15 @@ class KeyService:
     async def effective(
         self, document: DocumentId, *, with_secrets: bool = False, options: ReadOptions = AS_STORED
     ) -> Effective:
-        found = await self.layers.effective(document, with_secrets=with_secrets)
+        effective = await self.layers.effective(document, with_secrets=with_secrets)
         if options.defaults:
             mounted = self.catalog.schemas_of(document.environment, document.service)
-            found = await run_apart(found.size > LARGE_TEXT, with_defaults, found, mounted)
-        if options.relaxed_names and found.layers:
-            found = await run_apart(found.size > LARGE_TEXT, relax_names, found)
-        return found
+            effective = await run_apart(
+                effective.size > LARGE_TEXT, with_defaults, effective, mounted
+            )
+        if options.relaxed_names and effective.layers:
+            effective = await run_apart(effective.size > LARGE_TEXT, relax_names, effective)
+        return effective
 
     async def get(
         self,
@@ -113,8 +117,8 @@ class KeyService:
             answer = in_effective(effective, key_in(effective, key, options), tag)
             if not options.resolve_placeholders:
                 return answer
-            found = await self.resolve(effective, options, answer.key)
-            return with_placeholders(effective, answer, found)
+            resolution = await self.resolve(effective, options, answer.key)
+            return with_placeholders(effective, answer, resolution)
         body = await self.reader.current(document, with_secrets=with_secrets)
         if body is None:
             raise KeyNotFound(key, str(document))
@@ -224,17 +228,19 @@ class KeyService:
     async def bulk(
         self, items: Sequence[tuple[DocumentId, str]], *, with_secrets: bool = False
     ) -> tuple[list[KeyAnswer], list[tuple[DocumentId, str]]]:
-        """Answer many effective values; returns what was found and what is missing."""
-        found: list[KeyAnswer] = []
+        """Answer many effective values; returns the answers and what is missing."""
+        answers: list[KeyAnswer] = []
         missing: list[tuple[DocumentId, str]] = []
         slices = Slices()
         for document, key in items:
             await slices.rest()
             try:
-                found.append(await self.get(document, key, resolve=True, with_secrets=with_secrets))
+                answers.append(
+                    await self.get(document, key, resolve=True, with_secrets=with_secrets)
+                )
             except KeyNotFound:
                 missing.append((document, key))
-        return found, missing
+        return answers, missing
 
     async def written_key(
         self, document: DocumentId, key: str, outcome: Outcome, *, fingerprints: bool = False

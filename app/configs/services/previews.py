@@ -71,10 +71,10 @@ class PreviewService:
         if draft.data is None:
             return Preview(write.document, version, is_changed=False, changes=NO_DIFF)
         changes = {write.document: draft}
-        found = await self.check(changes, write.may_read)
+        problems = await self.check(changes, write.may_read)
         shown = await run_apart(_is_large(base), draft_diff, base, draft)
         effective, affected = await self._effective_diffs(changes, write.may_read)
-        warnings = (each for each in found if write.may_read(each.pair))
+        warnings = (each for each in problems if write.may_read(each.pair))
         return Preview(
             write.document,
             version,
@@ -95,10 +95,10 @@ class PreviewService:
     async def check(self, changes: Changes, may_read: Callable[[Pair], bool]) -> Sequence[Problem]:
         """Judge drafts that are written together; returns warnings, raises as `preview`."""
         try:
-            found = await self.judge.check(changes)
+            judgement = await self.judge.check(changes)
         except SchemaViolated as error:
             raise error.shown_to(may_read) from None
-        return [each for each in found.warnings if may_read(each.pair)]
+        return [each for each in judgement.warnings if may_read(each.pair)]
 
     async def validate(self, writes: Sequence[Write]) -> Validation:
         """Judge changes that are written together, one for each document."""
@@ -123,18 +123,18 @@ class PreviewService:
         """
         slices = Slices()
         pairs = self.judge.reached_pairs(changes)
-        found: list[tuple[Pair, Diff]] = []
+        diffs: list[tuple[Pair, Diff]] = []
         shown = 0
         for pair in islice((each for each in pairs if may_read(each)), MOST_PAIR_DIFFS):
             await slices.rest()
             before, after, size = await self.judge.trees(pair, changes)
             changed = await run_apart(size > LARGE_TEXT, _masked_diff, before, after)
             if changed.count:
-                found.append((pair, changed))
+                diffs.append((pair, changed))
                 shown += await run_apart(size > LARGE_TEXT, _characters, changed)
             if shown > MOST_CHARACTERS:
                 break
-        return found, len(pairs)
+        return diffs, len(pairs)
 
 
 def _characters(shown: Diff) -> int:
@@ -160,12 +160,12 @@ def contributes_to(document: DocumentId, pair: Pair) -> bool:
 
 
 def _masked_diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> Diff:
-    found = diff(before, after)
+    plain = diff(before, after)
     return Diff(
-        added={key: _mask_value(value) for key, value in found.added.items()},
-        removed={key: _mask_value(value) for key, value in found.removed.items()},
+        added={key: _mask_value(value) for key, value in plain.added.items()},
+        removed={key: _mask_value(value) for key, value in plain.removed.items()},
         changed={
-            key: (_mask_value(old), _mask_value(new)) for key, (old, new) in found.changed.items()
+            key: (_mask_value(old), _mask_value(new)) for key, (old, new) in plain.changed.items()
         },
     )
 

@@ -97,7 +97,7 @@ def used_placeholders(
     ]
 
 
-def with_placeholders(effective: Effective, answer: KeyAnswer, found: Resolution) -> KeyAnswer:
+def with_placeholders(effective: Effective, answer: KeyAnswer, resolution: Resolution) -> KeyAnswer:
     """Return the answer with the resolved value, and with every placeholder in it."""
-    uses = [use for in_leaf in found.uses.values() for use in in_leaf]
-    return replace(answer, value=found.value, placeholders=used_placeholders(effective, uses))
+    uses = [use for in_leaf in resolution.uses.values() for use in in_leaf]
+    return replace(answer, value=resolution.value, placeholders=used_placeholders(effective, uses))

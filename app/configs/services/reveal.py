@@ -74,11 +74,11 @@ class RevealService:
         if not options.resolve_placeholders:
             revealed = await self._decrypt(effective, caller, [answer.key])
             return answer, with_values(answer.value, revealed, answer.key)
-        found = await self.keys.resolve(effective, options, answer.key)
+        resolution = await self.keys.resolve(effective, options, answer.key)
         # Before anything is decrypted it is known which secrets come into the value.
-        opened = await self._decrypt(effective, caller, sorted(found.secrets))
+        opened = await self._decrypt(effective, caller, sorted(resolution.secrets))
         clear = await self.keys.resolve(effective, options, answer.key, opened)
-        return with_placeholders(effective, answer, found), clear.value
+        return with_placeholders(effective, answer, resolution), clear.value
 
     async def reveal_resolved(
         self, effective: Effective, options: ReadOptions, caller: Caller
@@ -100,8 +100,8 @@ class RevealService:
         """Return one layer whose secrets are written as a client sends new ones, in the clear."""
         body = await self.reader.require_current(document, with_secrets=True)
         alone = as_effective(document, body)
-        found = await self._decrypt(alone, caller, [""])
-        sent = {key: {SECRET: {"value": value}} for key, value in found.items()}
+        values = await self._decrypt(alone, caller, [""])
+        sent = {key: {SECRET: {"value": value}} for key, value in values.items()}
         is_large = body.size > LARGE_TEXT
         return body, await run_apart(is_large, with_values, body.data, sent, "")
 

@@ -78,8 +78,8 @@ class TemplateUpgrades:
         if version is None:
             version = (await self.uses.templates.newest_current(name)).version
         await self.uses.templates.ready_version(name, version)
-        found = await self.uses.find(name)
-        covered = {each: before for each, before in found.versions.items() if wanted.covers(each)}
+        uses = await self.uses.find(name)
+        covered = {each: before for each, before in uses.versions.items() if wanted.covers(each)}
         readable = {each: before for each, before in covered.items() if may_read(each)}
         old = [each for each, before in readable.items() if before != version]
         results = [
@@ -109,5 +109,5 @@ class TemplateUpgrades:
             sorted(results, key=lambda each: (each.document.environment, each.document.service)),
             len(old) - len(upgraded),
             len(covered) - len(readable),
-            found.unreadable,
+            uses.unreadable,
         )

@@ -210,12 +210,12 @@ def _found_use(document: DocumentId, body: Body, use: TemplateUse, template: Tem
 
 def _parameters_of_secrets(template: Template, tree: Tree, body: Body) -> frozenset[str]:
     """Return the parameters from which keys got values that are or were secrets."""
-    found: Iterable[frozenset[str]] = (
+    parameters: Iterable[frozenset[str]] = (
         template.parameters_at(key)
         for key, _ in leaves(tree)
         if holds_secret(value_at(body.data, key)) or _was_secret(body, key)
     )
-    return frozenset().union(*found)
+    return frozenset().union(*parameters)
 
 
 def _refuse_hidden_parameters(

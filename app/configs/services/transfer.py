@@ -123,11 +123,11 @@ class TransferService:
             raise
         if dry_run:
             return ImportReport(plans, notes)
-        found = [await self._carry_out(plan, writes[plan.document]) for plan in plans]
-        failures = [imported.error for imported in found if imported.error is not None]
-        if failures and not any(imported.revision for imported in found):
+        outcomes = [await self._carry_out(plan, writes[plan.document]) for plan in plans]
+        failures = [imported.error for imported in outcomes if imported.error is not None]
+        if failures and not any(imported.revision for imported in outcomes):
             raise failures[0]  # nothing was written: the whole import failed
-        return ImportReport(found, notes)
+        return ImportReport(outcomes, notes)
 
     async def _plan_all(self, writes: Iterable[Write], *, repeats: bool) -> list[ImportResult]:
         """Plan all writes, and judge what they make of every configuration together.
@@ -206,10 +206,10 @@ class TransferService:
             raise
         if dry_run:
             return plan
-        found = await self._carry_out(plan, write)
-        if found.error is not None:
-            raise found.error
-        return found
+        outcome = await self._carry_out(plan, write)
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome
 
     async def export_layer(
         self, document: DocumentId, form: Format, *, leaves_out: bool = False, types: bool = False

@@ -64,7 +64,7 @@ class EmbeddedConfigStore:
             return [str(row[0]) for row in connection.execute("SELECT DISTINCT doc FROM versions")]
 
         paths = await self._calls.read(work)
-        return [found for path in paths if (found := document_at(path)) is not None]
+        return [document for path in paths if (document := document_at(path)) is not None]
 
     async def ping(self) -> None:
         await self._calls.read(lambda connection: connection.execute("SELECT 1").fetchone())

@@ -28,8 +28,10 @@ _MAX_STRING_BYTES = 1024 * 1024  # what Vault takes as one JSON string, counted 
 class KvVersionRefused(RuntimeError):
     """The mount is not KV version 2: there would be no versions and no compare-and-set."""
 
-    def __init__(self, mount: str, found: str) -> None:
-        super().__init__(f"VAULT_MOUNT_POINT {mount!r} is KV version {found}; version 2 is needed")
+    def __init__(self, mount: str, version: str) -> None:
+        super().__init__(
+            f"VAULT_MOUNT_POINT {mount!r} is KV version {version}; version 2 is needed"
+        )
 
 
 class VaultConfigStore:
@@ -130,7 +132,7 @@ class VaultConfigStore:
     async def documents(self) -> Sequence[DocumentId]:
         await self._check_mount_once()
         paths = [*await self._list_below("layers", 2), *await self._list_below("users", 3)]
-        return [found for path in paths if (found := document_at(path)) is not None]
+        return [document for path in paths if (document := document_at(path)) is not None]
 
     async def _list_below(self, folder: str, depth: int) -> list[str]:
         reply = await self._vault.read("list", API.kv.list_secrets(self._path(folder), self._mount))
@@ -140,11 +142,11 @@ class VaultConfigStore:
         names = [str(name) for name in reply.data["keys"]]
         if depth == 1:
             return [f"{folder}/{name}" for name in names if not name.endswith("/")]
-        found: list[str] = []
+        paths: list[str] = []
         for name in names:
             if name.endswith("/") and is_name(name[:-1]):
-                found += await self._list_below(f"{folder}/{name[:-1]}", depth - 1)
-        return found
+                paths += await self._list_below(f"{folder}/{name[:-1]}", depth - 1)
+        return paths
 
     async def ping(self) -> None:
         """Look the token up: fails when Vault is sealed, unavailable, or refuses the token."""
@@ -258,10 +260,10 @@ class VaultCipher:
             return []
         reply = await self._vault.ask(operation, request)
         results = reply.data.get("batch_results") or ()
-        found = [result[member] for result in results if member in result]
-        if reply.status != 200 or len(found) != count:
+        texts = [result[member] for result in results if member in result]
+        if reply.status != 200 or len(texts) != count:
             raise SecretUnreadable(f"Vault transit could not {operation} (status {reply.status})")
-        return found
+        return texts
 
 
 def _b64(text: str) -> str:

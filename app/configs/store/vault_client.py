@@ -55,8 +55,8 @@ class Reply:
 
     @property
     def data(self) -> Mapping[str, Any]:
-        found = self.body.get("data")
-        return found if isinstance(found, dict) else {}
+        data = self.body.get("data")
+        return data if isinstance(data, dict) else {}
 
     @property
     def errors(self) -> str:
@@ -191,10 +191,10 @@ class VaultClient:
         # Vault measures a string as it is sent, where an escaped character counts six times.
         # A stream, because aiohttp warns of more than a mebibyte of bytes.
         sent = None if body is None else BytesIO(json.dumps(body, ensure_ascii=False).encode())
-        asked = self._open_session().request(
+        call = self._open_session().request(
             request.method, url, data=sent, headers=headers, allow_redirects=False, ssl=self._ssl
         )
-        async with timeout_while_running(self._seconds), asked as answer:
+        async with timeout_while_running(self._seconds), call as answer:
             raw = await answer.read()
             if answer.status == 400 and _WANTS_TLS in raw[:200]:
                 raise StoreUnavailable("VAULT_ADDR is http, but its server needs https")
@@ -293,11 +293,11 @@ def _parse_body(raw: bytes, status: int) -> Mapping[str, Any]:
     if status == 204:
         return {}
     try:
-        found = json.loads(raw)
+        body = json.loads(raw)
     except ValueError:
-        found = None
-    if isinstance(found, dict):
-        return found
+        body = None
+    if isinstance(body, dict):
+        return body
     if status < 300:
         raise ValueError("not an answer of Vault")
     return {}
