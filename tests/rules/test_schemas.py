@@ -294,6 +294,19 @@ def test_a_schema_that_doubles_with_each_level_judges_shallow_values_only() -> N
         violations(schema, deep)
 
 
+def test_of_a_value_that_is_costly_to_judge_the_first_error_is_described() -> None:
+    branches = [{"required": [f"k{number}"]} for number in range(50)]
+    schema = CompiledSchema({"additionalProperties": {"anyOf": branches}})
+    good: Json = {f"m{number}": {"k49": 1} for number in range(1500)}
+    bad: Json = {name: {"other": 1} for name in good}
+    sealed: Json = {**bad, "secret": {"$secret": "masked"}}
+
+    assert violations(schema, good) == ()
+    assert [each.keyword for each in violations(schema, bad)] == ["anyOf"]
+    with pytest.raises(SchemaTooCostly):
+        violations(schema, sealed)
+
+
 def test_a_schema_of_trees_judges_deep_values() -> None:
     schema = CompiledSchema(
         {

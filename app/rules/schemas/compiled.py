@@ -1,5 +1,6 @@
 """A JSON Schema that judges configurations as every client does, with errors of the service."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from app.rules.errors import SchemaInvalid, SchemaTooCostly
@@ -22,6 +23,13 @@ class CompiledSchema(schemas.CompiledSchema):
             super().__init__(schema)
         except BadSchema as error:
             raise SchemaInvalid(error.pointer, error.reason) from error
+
+    def iter_errors(self, value: Any, *, has_sealed: bool = False) -> Iterator[Any]:
+        """Yield errors as the core does. Raises SchemaTooCostly."""
+        try:
+            return super().iter_errors(value, has_sealed=has_sealed)
+        except JudgingTooCostly as error:
+            raise SchemaTooCostly from error
 
     def check_cost(self, value: Any) -> None:
         """Raise SchemaTooCostly if more would be applied to a value than takes about a second."""
