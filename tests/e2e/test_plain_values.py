@@ -13,6 +13,7 @@ pytestmark = pytest.mark.slow
 PASSWORD = "hunter2-correct"
 URL = f"postgres://app:{PASSWORD}@db/app"
 PRODUCTION = "production"
+WARNING = {"kind": "credential", "key": "db.password", "rule": "named_password"}
 ALLOWED = "production/*/demo.*=example data; eu-*/maps/api.key=restricted to our domain"
 
 
@@ -108,13 +109,13 @@ def test_elsewhere_it_is_written_and_warned_of(way: Way, elsewhere: Layer) -> No
     said = way(elsewhere, PASSWORD).json()
 
     said = said["documents"][0] if "documents" in said else said
-    assert said["warnings"] == [{"key": "db.password", "rule": "named_password"}]
+    assert said["warnings"] == [WARNING]
 
 
 def test_what_all_environments_inherit_is_not_production(embedded: Service) -> None:
     answer = embedded.layer().at(environment="default").create("db.password", PASSWORD)
 
-    assert told(answer, 201)["warnings"] == [{"key": "db.password", "rule": "named_password"}]
+    assert told(answer, 201)["warnings"] == [WARNING]
 
 
 def test_all_of_them_are_named_at_once(production: Layer) -> None:
@@ -185,7 +186,7 @@ def test_a_rollback_is_never_refused_and_warns(embedded: Service) -> None:
     told(layer.rollback_document(2))
     document = told(layer.rollback_document(1))
 
-    warned = [{"key": "db.password", "rule": "named_password"}]
+    warned = [WARNING]
     assert (key["warnings"], document["warnings"]) == (warned, warned)
 
 
