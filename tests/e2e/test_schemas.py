@@ -550,6 +550,24 @@ def test_a_violation_ends_with_its_schema(layer: Layer, schemas: Schemas, way: s
     wait_until(lambda: listed(layer) == 0, "the violation has ended")
 
 
+def test_the_first_document_of_an_environment_brings_other_services_into_it(
+    layer: Layer, schemas: Schemas
+) -> None:
+    inherited = layer.at(environment="default")
+    applies_to = [{"environments": [layer.environment], "services": [layer.service]}]
+    told(inherited.patch(set={"db.pool.max": 101}))
+    told(schemas.put(layer.service, applies_to=applies_to), 201)
+
+    told(layer.at(service=fresh_name()).patch(set={"a": 1}))
+
+    def listed() -> list[Any]:
+        items: list[Any] = told(layer.of.get("/api/v1/violations", **layer.names))["items"]
+        return items
+
+    wait_until(lambda: len(listed()) == 1, "it is judged in the new environment")
+    told(inherited.patch(set={"db.pool.max": 7}))
+
+
 def test_a_schema_has_a_history_and_can_be_rolled_back(layer: Layer, schemas: Schemas) -> None:
     name, url = layer.service, f"{SCHEMAS}/{layer.service}"
     told(schemas.put(name, comment="first"), 201)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from app.changes.follower import catch_up_to
 from app.configs.documents.effective import EffectiveReader
 from app.configs.documents.pairs import all_pairs, pairs_of
-from app.configs.model import DocumentId
+from app.configs.model import SHARED, DocumentId
 from app.rules.judging.model import Case, Pair
 from app.workers import LARGE_TEXT, run_apart
 from pilothouse_core.layers import merged_data
@@ -29,8 +29,16 @@ class StoredConfigurations:
     def affected_pairs(
         self, documents: Iterable[tuple[str, str]], is_judged: Callable[[str, str], bool]
     ) -> Sequence[Pair]:
-        changed = [_document_of(environment, name) for environment, name in documents]
-        return pairs_of(self.effective.present.services, changed, is_judged)
+        services = self.effective.present.services
+        changed = {_document_of(environment, name) for environment, name in documents}
+        # With the first document of an environment, services that have one in `default` have a
+        # configuration there as well.
+        new = {
+            DocumentId(environment, SHARED)
+            for environment in {document.environment for document in changed} & services.keys()
+            if all(DocumentId(environment, service) in changed for service in services[environment])
+        }
+        return pairs_of(services, changed | new, is_judged)
 
     def newest_change(self, pair: Pair) -> int:
         return self.effective.newest(_document(pair))
