@@ -87,12 +87,12 @@ def find_ignored(
 
     The case of names is ignored.
     """
-    found = (
+    variables = (
         _ignored_variable(name.upper(), value, known)
         for name, value in sorted(environment.items())
         if name
     )
-    return tuple(one for one in found if one is not None)
+    return tuple(one for one in variables if one is not None)
 
 
 def _ignored_variable(name: str, value: str, known: Collection[str]) -> IgnoredVariable | None:

@@ -58,15 +58,15 @@ class Finding:
 
 def refuse_unsafe(settings: Settings) -> None:
     """Raise StartRefused for contradictory settings, and for those that production mode forbids."""
-    found = [*_contradictions(settings), *_ignored_variables(settings)]
+    findings = [*_contradictions(settings), *_ignored_variables(settings)]
     if settings.pilothouse_mode == "production":
-        found = [
+        findings = [
             *_missing_settings(settings),
             *_weak_secrets(settings),
             *_unencrypted_links(settings),
-            *found,
+            *findings,
         ]
-    _raise_unless_waived(settings, found)
+    _raise_unless_waived(settings, findings)
 
 
 def refuse_ignored_variables(settings: Settings) -> None:
@@ -78,8 +78,12 @@ def find_waived(settings: Settings) -> Sequence[Finding]:
     """Return the findings of production mode that are waived."""
     if settings.pilothouse_mode != "production":
         return []
-    found = [*_weak_secrets(settings), *_unencrypted_links(settings), *_ignored_variables(settings)]
-    return [one for one in found if one.check in settings.waivers]
+    findings = [
+        *_weak_secrets(settings),
+        *_unencrypted_links(settings),
+        *_ignored_variables(settings),
+    ]
+    return [one for one in findings if one.check in settings.waivers]
 
 
 def log_settings(settings: Settings) -> None:
@@ -89,15 +93,15 @@ def log_settings(settings: Settings) -> None:
         _log.warning("setting_ignored", name=unheeded.name, reason=unheeded.reason, **facts)
     if settings.pilothouse_mode != "production":
         return
-    found = find_waived(settings)
+    findings = find_waived(settings)
     for check, reason in settings.waivers.items():
-        accepted = [str(one.reason) for one in found if one.check == check]
+        accepted = [str(one.reason) for one in findings if one.check == check]
         _log.warning("production_check_waived", check=check, reason=reason, accepted=accepted)
         CHECKS_WAIVED.labels(check).set(len(accepted))
 
 
-def _raise_unless_waived(settings: Settings, found: Sequence[Finding]) -> None:
-    if reasons := [str(one) for one in found if one.check not in settings.waivers]:
+def _raise_unless_waived(settings: Settings, findings: Sequence[Finding]) -> None:
+    if reasons := [str(one) for one in findings if one.check not in settings.waivers]:
         raise StartRefused(reasons)
 
 

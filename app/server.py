@@ -87,18 +87,20 @@ def bind_sockets(settings: Settings) -> list[socket.socket]:
     """Listen on every address of the host; raises StartRefused, naming the setting."""
     bound: list[socket.socket] = []
     try:
-        found = socket.getaddrinfo(
+        addresses = socket.getaddrinfo(
             settings.host or None,
             settings.port,
             type=socket.SOCK_STREAM,
             flags=socket.AI_PASSIVE,
         )
-        for family, kind, protocol, _, address in dict.fromkeys(found):
+        for family, kind, protocol, _, address in dict.fromkeys(addresses):
             try:
                 bound.append(_bind_socket(family, kind, protocol, address))
             except OSError as error:
                 # A name such as localhost may have an address that this machine lacks.
-                if error.errno != errno.EADDRNOTAVAIL or (address is found[-1][4] and not bound):
+                if error.errno != errno.EADDRNOTAVAIL or (
+                    address is addresses[-1][4] and not bound
+                ):
                     raise
     except OSError as error:
         for taken in bound:
@@ -114,16 +116,16 @@ def local_url(settings: Settings) -> str:
 
 
 def _bind_socket(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
-    found = socket.socket(family, kind, protocol)
+    server_socket = socket.socket(family, kind, protocol)
     try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:  # the other family has a socket of its own
-            found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        found.bind(address)
+            server_socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        server_socket.bind(address)
     except BaseException:
-        found.close()
+        server_socket.close()
         raise
-    return found
+    return server_socket
 
 
 def _explain_bind_failure(error: OSError, settings: Settings) -> str:

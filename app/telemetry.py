@@ -355,25 +355,25 @@ def _render_exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     elif isinstance(error, tuple):
         error = error[1]
     if isinstance(error, BaseException):
-        event["exception"] = "\n".join(_exception_lines(error, told=set()))
+        event["exception"] = "\n".join(_exception_lines(error, seen=set()))
     return event
 
 
-def _exception_lines(error: BaseException, *, told: set[int]) -> Iterator[str]:
+def _exception_lines(error: BaseException, *, seen: set[int]) -> Iterator[str]:
     """Yield a failure's lines from its outermost exception to its first cause.
 
     Not the traceback module's own text: that has no way to withhold a message.
     """
-    told.add(id(error))
+    seen.add(id(error))
     yield "".join(traceback.format_tb(error.__traceback__)) + _headline(error)
     if isinstance(error, BaseExceptionGroup):
         for part in error.exceptions:
             yield "One of them:"
-            yield from _exception_lines(part, told=told)
+            yield from _exception_lines(part, seen=seen)
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    if cause is not None and id(cause) not in told:
+    if cause is not None and id(cause) not in seen:
         yield "Caused by:"
-        yield from _exception_lines(cause, told=told)
+        yield from _exception_lines(cause, seen=seen)
 
 
 def _headline(error: BaseException) -> str:

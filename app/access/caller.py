@@ -21,9 +21,9 @@ async def _current_caller(request: Request, authenticator: CurrentAuthenticator)
 
 async def authenticate_request(request: Request, authenticator: Authenticator) -> Caller:
     """Return the caller of a request, authenticated once; raises as `_current_caller`."""
-    found: Caller | None = getattr(request.state, CALLER, None)
-    if found is not None:
-        return found
+    caller: Caller | None = getattr(request.state, CALLER, None)
+    if caller is not None:
+        return caller
     is_counted = request.scope.get(COUNTED, False)
     principal = await authenticator.authenticate(request.scope["headers"], is_counted=is_counted)
     return _attach_caller(request, authenticator, principal)

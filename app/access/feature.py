@@ -88,7 +88,7 @@ def _build_authenticator(
             settings.oidc_audience,
             name_claim=settings.oidc_name_claim,
             roles_claim=settings.oidc_roles_claim,
-            roles=[RoleMapping(**found.model_dump()) for found in settings.roles_of_claims],
+            roles=[RoleMapping(**mapping.model_dump()) for mapping in settings.roles_of_claims],
             protected=protected,
             clients=settings.allowed_clients,
         )

@@ -117,16 +117,16 @@ class Principal:
 
     def may(self, right: Right, environment: str = "", service: str = "") -> bool:
         """Tell whether they have the right there; everything that is not granted is denied."""
-        asked = right, environment, service
+        key = right, environment, service
         try:
-            return self._decided[asked]
+            return self._decided[key]
         except KeyError:
             required = self.required_right(right, environment)
             may = any(grant.covers(required, environment, service) for grant in self.grants)
             if len(environment) + len(service) <= _LONGEST_KEPT:  # no name is longer
                 if len(self._decided) >= _DECISIONS_KEPT:
                     self._decided.clear()
-                self._decided[asked] = may
+                self._decided[key] = may
             return may
 
     @property
@@ -137,8 +137,8 @@ class Principal:
     @property
     def only_environment(self) -> str | None:
         """The only environment of the principal, None if there are several."""
-        found = {pattern for grant in self.grants for pattern in grant.environments}
-        return found.pop() if len(found) == 1 and "*" not in "".join(found) else None
+        patterns = {pattern for grant in self.grants for pattern in grant.environments}
+        return patterns.pop() if len(patterns) == 1 and "*" not in "".join(patterns) else None
 
     def required_right(self, right: Right, environment: str) -> Right:
         """Return the right that a change needs there: in protected environments, to publish."""

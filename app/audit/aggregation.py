@@ -58,9 +58,9 @@ class EventAggregator:
         if subject not in self._counts and len(self._counts) >= self._most:
             # A caller with many addresses must not fill the audit with them.
             subject = replace(subject, environment="*", name="*", source=None)
-        found = self._counts.setdefault(subject, _EventCount(now, now, request_id))
-        found.last = now
-        found.by_code[code] += 1
+        event_count = self._counts.setdefault(subject, _EventCount(now, now, request_id))
+        event_count.last = now
+        event_count.by_code[code] += 1
 
     def close_minute(self) -> None:
         """Record the rows of the counted minute if it has ended."""
@@ -72,8 +72,8 @@ class EventAggregator:
     def flush(self) -> None:
         """Record what was counted so far."""
         counts, self._counts = self._counts, {}
-        for subject, found in counts.items():
-            self._recorder.record(_event_of_count(subject, found))
+        for subject, event_count in counts.items():
+            self._recorder.record(_event_of_count(subject, event_count))
 
     async def run(self) -> None:
         """Close each minute when it ends, without end."""
@@ -84,20 +84,20 @@ class EventAggregator:
             await asyncio.sleep(min(max(left.total_seconds(), 0.5), 60.0))
 
 
-def _event_of_count(subject: EventSubject, found: _EventCount) -> AuditEvent:
+def _event_of_count(subject: EventSubject, event_count: _EventCount) -> AuditEvent:
     return AuditEvent(
-        at=found.first,
+        at=event_count.first,
         actor=subject.actor,
         action=subject.action,
         kind=subject.kind,
         environment=subject.environment,
         name=subject.name,
-        request_id=found.request_id,
+        request_id=event_count.request_id,
         source=subject.source,
         facts={
-            "count": found.by_code.total(),
-            "codes": dict(sorted(found.by_code.items())),
-            "until": found.last.isoformat(),
+            "count": event_count.by_code.total(),
+            "codes": dict(sorted(event_count.by_code.items())),
+            "until": event_count.last.isoformat(),
         },
     )
 

@@ -42,7 +42,7 @@ class EmbeddedAuditLog:
         await self._calls.write(lambda connection: connection.executemany(_INSERT_EVENT, rows))
 
     async def rows(self, after: int, limit: int, wanted: AuditFilter) -> Sequence[AuditRow]:
-        asked = {
+        facts = {
             "after": after,
             "span": SCAN_SPAN,
             "limit": limit,
@@ -55,7 +55,7 @@ class EmbeddedAuditLog:
             "until": wanted.until and format_timestamp(wanted.until),
         }
         return await self._calls.read(
-            lambda connection: [_audit_row(row) for row in connection.execute(_SELECT_ROWS, asked)]
+            lambda connection: [_audit_row(row) for row in connection.execute(_SELECT_ROWS, facts)]
         )
 
     async def head(self) -> ChainHead:

@@ -58,17 +58,17 @@ class PostgresAuditLog:
         await self._calls.run("audit_record", _INSERT_EVENTS, facts)
 
     async def rows(self, after: int, limit: int, wanted: AuditFilter) -> Sequence[AuditRow]:
-        found = (
+        statement = (
             select(*_COLUMNS)
             .where(audit.c.seq > after, audit.c.seq <= after + SCAN_SPAN, *_conditions(wanted))
             .order_by(audit.c.seq)
             .limit(limit)
         )
-        return [AuditRow(*tuple(row)) for row in await self._calls.run("audit_rows", found)]
+        return [AuditRow(*tuple(row)) for row in await self._calls.run("audit_rows", statement)]
 
     async def head(self) -> ChainHead:
-        found = select(audit_head.c.seq, audit_head.c.hash)
-        row = (await self._calls.run("audit_head", found)).one()
+        statement = select(audit_head.c.seq, audit_head.c.hash)
+        row = (await self._calls.run("audit_head", statement)).one()
         return ChainHead(row.seq, row.hash)
 
     async def store_signed_head(self, signed: SignedHead) -> None:
@@ -106,7 +106,7 @@ def _event_members(event: AuditEvent) -> dict[str, object]:
 
 
 def _conditions(wanted: AuditFilter) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = [
+    conditions: list[ColumnElement[bool]] = [
         column == value
         for column, value in (
             (audit.c.action, wanted.action),
@@ -119,9 +119,9 @@ def _conditions(wanted: AuditFilter) -> list[ColumnElement[bool]]:
     if wanted.actor is not None:
         # Tokens of one name differ by a suffix; see app.actors.
         of_tokens = func.starts_with(audit.c.actor, f"{wanted.actor}#")
-        found.append(or_(audit.c.actor == wanted.actor, of_tokens))
+        conditions.append(or_(audit.c.actor == wanted.actor, of_tokens))
     if wanted.since is not None:
-        found.append(audit.c.at >= wanted.since)
+        conditions.append(audit.c.at >= wanted.since)
     if wanted.until is not None:
-        found.append(audit.c.at < wanted.until)
-    return found
+        conditions.append(audit.c.at < wanted.until)
+    return conditions

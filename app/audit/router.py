@@ -135,9 +135,9 @@ async def _page(
     shown: list[AuditRowOut] = []
     count = limit  # for a caller who may see everything, the first call returns the page
     while after < end and len(shown) < limit:
-        found = await audit.rows(after, count, wanted)
-        shown += _visible_rows(caller, [row for row in found if row.seq <= end])
-        after = found[-1].seq if len(found) == count else min(after + SCAN_SPAN, end)
+        rows = await audit.rows(after, count, wanted)
+        shown += _visible_rows(caller, [row for row in rows if row.seq <= end])
+        after = rows[-1].seq if len(rows) == count else min(after + SCAN_SPAN, end)
         count = _EXPORT_BATCH
     # Computed from visible rows and the number of rows: the place of the last scanned row would
     # reveal that there are hidden ones.
@@ -149,9 +149,9 @@ async def _export_lines(
     audit: AuditLog, caller: Caller, wanted: AuditFilter, after: int, last: int
 ) -> AsyncIterator[str]:
     while after < last:
-        found = await audit.rows(after, _EXPORT_BATCH, wanted)
-        yield "".join(f"{row.model_dump_json()}\n" for row in _visible_rows(caller, found))
-        after = found[-1].seq if len(found) == _EXPORT_BATCH else after + SCAN_SPAN
+        rows = await audit.rows(after, _EXPORT_BATCH, wanted)
+        yield "".join(f"{row.model_dump_json()}\n" for row in _visible_rows(caller, rows))
+        after = rows[-1].seq if len(rows) == _EXPORT_BATCH else after + SCAN_SPAN
 
 
 def _visible_rows(caller: Caller, rows: Sequence[AuditRow]) -> list[AuditRowOut]:

@@ -127,11 +127,11 @@ class _PostgresSnapshot:
         )
         ahead = asyncio.ensure_future(cursor.fetch(_BATCH))
         try:
-            while found := await ahead:
+            while rows := await ahead:
                 # Postgres prepares the next batch while this one is verified.
                 ahead = asyncio.ensure_future(cursor.fetch(_BATCH))
                 await asyncio.sleep(0)
-                yield [ChainRow(row[0], row[1] or b"", row[2] or b"", row[3:]) for row in found]
+                yield [ChainRow(row[0], row[1] or b"", row[2] or b"", row[3:]) for row in rows]
         finally:
             await asyncio.wait({ahead})  # the connection is busy until then
 
@@ -178,8 +178,8 @@ class _EmbeddedSnapshot:
             " WHERE seq > ? ORDER BY seq, id",
             (after,),
         )
-        while found := cursor.fetchmany(_BATCH):
-            yield [_chain_row(*row) for row in found]
+        while rows := cursor.fetchmany(_BATCH):
+            yield [_chain_row(*row) for row in rows]
 
 
 def _chain_row(

@@ -68,7 +68,7 @@ def _verify_audit(arguments: argparse.Namespace) -> int:
         keys = _public_keys(settings, arguments.public_key or ())
         heard = [] if arguments.heads is None else _read_heads(arguments.heads)
         began = perf_counter()
-        found = asyncio.run(_verify_store(settings, max(arguments.from_seq, 1) - 1, keys, heard))
+        report = asyncio.run(_verify_store(settings, max(arguments.from_seq, 1) - 1, keys, heard))
     except (HeadEventUnreadable, SigningKeyUnusable, sqlite3.Error) as error:
         print(f"the audit could not be read: {error}", file=sys.stderr)
         return _REFUSED
@@ -76,13 +76,13 @@ def _verify_audit(arguments: argparse.Namespace) -> int:
         reason = error if settings.database_url is None else explain_failure(error)
         print(f"the audit could not be read: {reason}", file=sys.stderr)
         return _REFUSED
-    if found.broken is not None:
-        print(found.broken)
+    if report.broken is not None:
+        print(report.broken)
         return _BROKEN
     unchecked = "" if keys is not None else " (no key: signatures were not verified)"
     print(
-        f"{found.rows} rows are as they were written, the last is {found.last.seq};"
-        f" {found.heads} signed heads agree{unchecked}; {perf_counter() - began:.1f} s"
+        f"{report.rows} rows are as they were written, the last is {report.last.seq};"
+        f" {report.heads} signed heads agree{unchecked}; {perf_counter() - began:.1f} s"
     )
     return 0
 

@@ -65,10 +65,10 @@ async def stream(
     for name in (environment, service_name):
         if name is not None and not is_name(name):
             raise BadFilter(name)
-    asked = frozenset(kinds.split(",")) if kinds else None
-    if asked is not None and not asked <= set(STREAM_KINDS):
+    stated_kinds = frozenset(kinds.split(",")) if kinds else None
+    if stated_kinds is not None and not stated_kinds <= set(STREAM_KINDS):
         raise BadKind(STREAM_KINDS)
-    heard = kinds_heard(caller, environment, service_name, asked)
+    heard = kinds_heard(caller, environment, service_name, stated_kinds)
     selection = Selection(environment, service_name, heard)
     after = int(last_event_id) if last_event_id else None
     return EventStream(hub, log, follower, selection, after, stream_grant(caller, hub))

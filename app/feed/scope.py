@@ -49,7 +49,10 @@ def may_see_any(
 
 
 def kinds_heard(
-    caller: Caller, environment: str | None, service_name: str | None, asked: frozenset[str] | None
+    caller: Caller,
+    environment: str | None,
+    service_name: str | None,
+    stated_kinds: frozenset[str] | None,
 ) -> frozenset[str]:
     """Return the kinds of changes that a caller receives there; None selects everything.
 
@@ -67,9 +70,9 @@ def kinds_heard(
         "template": (Right.READ_CONFIGS, where, whose),
         "violation": (Right.READ_CONFIGS, where, whose),
     }
-    for kind in asked or ():
+    for kind in stated_kinds or ():
         caller.demand(*needed[kind])
-    heard = asked or frozenset(kind for kind in STREAM_KINDS if caller.may(*needed[kind]))
+    heard = stated_kinds or frozenset(kind for kind in STREAM_KINDS if caller.may(*needed[kind]))
     if not heard:
         caller.demand(*needed["config"])
     return heard

@@ -41,11 +41,11 @@ class Balancer:
         environment: str | None = None,
     ) -> Choice | None:
         """Return one instance of a service, None if there is no usable one."""
-        found = candidate_pool(service, zone, environment)
-        series = service.name, zone if found.is_local else None, environment
-        chosen = self._next(strategy, series, found, key or "")
+        pool = candidate_pool(service, zone, environment)
+        series = service.name, zone if pool.is_local else None, environment
+        chosen = self._next(strategy, series, pool, key or "")
         instance = None if chosen is None else service.instance(chosen)
-        return None if instance is None else Choice(instance, found)
+        return None if instance is None else Choice(instance, pool)
 
     def _next(
         self,
@@ -79,8 +79,8 @@ class Balancer:
 
 def candidate_pool(service: ServiceView, zone: str | None, environment: str | None = None) -> Pool:
     """Return the candidates; draining instances and those of other environments are excluded."""
-    now, asked = time(), (zone, environment)
-    until, known = service.pools.get(asked, (0.0, _EMPTY_POOL))
+    now, key = time(), (zone, environment)
+    until, known = service.pools.get(key, (0.0, _EMPTY_POOL))
     if now < until:
         return known
     candidates = [
@@ -88,15 +88,15 @@ def candidate_pool(service: ServiceView, zone: str | None, environment: str | No
         for one in service.instances
         if one.status != "draining" and environment in {None, one.environment}
     ]
-    found = choose_pool(candidates, zone=zone)
-    if zone is not None and not found.is_local:
-        found = candidate_pool(
+    pool = choose_pool(candidates, zone=zone)
+    if zone is not None and not pool.is_local:
+        pool = candidate_pool(
             service, None, environment
         )  # the same object: a new pool would restart the round robin
     warms = any(one.age < one.warmup_seconds for one in candidates)
     if len(service.pools) < _POOLS_AT_MOST:
-        service.pools[asked] = now + _WARMER_SECONDS if warms else inf, found
-    return found
+        service.pools[key] = now + _WARMER_SECONDS if warms else inf, pool
+    return pool
 
 
 def _candidate(seen: InstanceView, now: float) -> Candidate:

@@ -35,9 +35,9 @@ class HeartbeatRecorder:
             raise RegistryUnavailable("the store of the registry does not answer") from error
 
     async def _write(self, beats: Sequence[Heartbeat]) -> Sequence[InstanceRow | None]:
-        found = await self._rows.record_heartbeats(list(dict.fromkeys(beats)))
-        self._view.learn(found.values())
-        rows = [found.get((beat.service, beat.instance_id)) for beat in beats]
+        rows_by_key = await self._rows.record_heartbeats(list(dict.fromkeys(beats)))
+        self._view.learn(rows_by_key.values())
+        rows = [rows_by_key.get((beat.service, beat.instance_id)) for beat in beats]
         return [
             row if row is not None and beat.epoch in {None, row.epoch} else None
             for row, beat in zip(rows, beats, strict=True)

@@ -44,7 +44,7 @@ class _ServiceNodes(NamedTuple):
     """The nodes of a service and the instances parsed from them, so that each is parsed once."""
 
     nodes: Mapping[str, Node]
-    found: Mapping[str, DiscoveredInstance]
+    instances: Mapping[str, DiscoveredInstance]
 
 
 _NO_NODES: Final = _ServiceNodes({}, {})
@@ -115,16 +115,16 @@ class NodeReconciler:
         before, known = self._known_nodes.pop(service, _NO_NODES)
         nodes = self._nodes.nodes.get(service, {})
         # With thousands of nodes and one change, unchanged nodes must cost almost nothing.
-        found = {name: one for name, one in known.items() if name in nodes}
+        instances = {name: one for name, one in known.items() if name in nodes}
         for node in [node for name, node in nodes.items() if before.get(name) is not node]:
-            self._learn_node(node, before.get(node.name), found)
+            self._learn_node(node, before.get(node.name), instances)
         if nodes:
-            self._known_nodes[service] = _ServiceNodes(nodes, found)
-        self._view.set_nodes(service, found)
+            self._known_nodes[service] = _ServiceNodes(nodes, instances)
+        self._view.set_nodes(service, instances)
         self._due.set()
 
     def _learn_node(
-        self, node: Node, before: Node | None, found: dict[str, DiscoveredInstance]
+        self, node: Node, before: Node | None, instances: dict[str, DiscoveredInstance]
     ) -> None:
         if node.session == self._nodes.session.id:
             self._settling.forget((node.service, node.name))
@@ -132,9 +132,9 @@ class NodeReconciler:
             return
         one = _read_or_warn(node)
         if one is None:
-            found.pop(node.name, None)
+            instances.pop(node.name, None)
         else:
-            found[node.name] = one
+            instances[node.name] = one
 
     async def put_node(self, row: InstanceRow) -> None:
         """Put the node of a row; raises NodesUnavailable, and reconciliation tries again."""
@@ -240,11 +240,11 @@ class NodeReconciler:
         """Whether a node is of this session (`own`) with the token and status of its row."""
         if node is None or node.session != own:
             return False
-        found = self._view.node(row.service, row.instance_id)
+        published = self._view.node(row.service, row.instance_id)
         return (
-            found is not None
-            and found.tag == (row.epoch, row.term)
-            and found.status == _published_status(row)
+            published is not None
+            and published.tag == (row.epoch, row.term)
+            and published.status == _published_status(row)
         )
 
     async def _put(self, rows: Sequence[InstanceRow]) -> None:

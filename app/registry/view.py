@@ -98,14 +98,14 @@ class RegistryView:
         return view
 
     def row(self, service: str, id_: str) -> InstanceRow | None:
-        found = self._rows.get(service, {}).get(id_)
-        return None if found is None else found[0]
+        entry = self._rows.get(service, {}).get(id_)
+        return None if entry is None else entry[0]
 
     def instance(self, row: InstanceRow) -> Instance | None:
         """Return the instance of a row; None if this release cannot read it."""
-        found = self._rows.get(row.service, {}).get(row.instance_id)
-        known = found is not None and found[0].definition == row.definition
-        return found[1] if known and found is not None else _read_instance(row)
+        entry = self._rows.get(row.service, {}).get(row.instance_id)
+        known = entry is not None and entry[0].definition == row.definition
+        return entry[1] if known and entry is not None else _read_instance(row)
 
     def rows(self) -> Iterable[InstanceRow]:
         return [row for rows in self._rows.values() for row, _ in rows.values()]
@@ -198,21 +198,19 @@ def instance_views(
         if row.state == "registered" and instance is not None:
             status = effective_status(row, nodes.get(id_))
             seen[id_] = InstanceView(service, id_, status, instance.service_url, instance, row)
-    foreign = [
-        found for name, found in nodes.items() if not _is_hidden(rows.get(name), rows, found)
-    ]
-    ids = Counter([*seen, *(found.id for found in foreign)])
-    for found in foreign:
+    foreign = [node for name, node in nodes.items() if not _is_hidden(rows.get(name), rows, node)]
+    ids = Counter([*seen, *(node.id for node in foreign)])
+    for node in foreign:
         # Two live nodes may state the same id: then each is identified by the name of its node.
-        is_unique = ids[found.id] == 1 and (found.id == found.node or found.id not in nodes)
-        id_ = found.id if is_unique else found.node
+        is_unique = ids[node.id] == 1 and (node.id == node.node or node.id not in nodes)
+        id_ = node.id if is_unique else node.node
         seen[id_] = InstanceView(
             service,
             id_,
-            found.status,  # type: ignore[arg-type]
-            str(found.url) if found.instance is None else found.instance.service_url,
-            found.instance,
-            node=found,
+            node.status,  # type: ignore[arg-type]
+            str(node.url) if node.instance is None else node.instance.service_url,
+            node.instance,
+            node=node,
         )
     return tuple(seen[id_] for id_ in sorted(seen))
 
@@ -220,13 +218,13 @@ def instance_views(
 def _is_hidden(
     named: tuple[InstanceRow, Instance | None] | None,
     rows: Mapping[str, tuple[InstanceRow, Instance | None]],
-    found: DiscoveredInstance,
+    node: DiscoveredInstance,
 ) -> bool:
     """Whether a row already represents this node; `named` is the row with the node's name."""
     known = named
-    if known is None and found.tag is not None:
-        known = rows.get(found.id)
-    return known is not None and _belongs_to(known[0], found)
+    if known is None and node.tag is not None:
+        known = rows.get(node.id)
+    return known is not None and _belongs_to(known[0], node)
 
 
 def _belongs_to(row: InstanceRow, node: DiscoveredInstance) -> bool:

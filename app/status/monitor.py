@@ -49,7 +49,7 @@ class HealthMonitor:
     serving: bool = True
     is_leaving: bool = False
     _last: dict[str, _Observation] = field(default_factory=dict)
-    _told: dict[str, set[str]] = field(default_factory=dict)  # reasons, of this outage
+    _logged: dict[str, set[str]] = field(default_factory=dict)  # reasons, of this outage
 
     async def run(self) -> None:
         """Probe every port periodically, independently of the others' time-outs."""
@@ -86,13 +86,13 @@ class HealthMonitor:
 
     def _log_change(self, name: str, adapter: str, detail: str | None) -> None:
         """Log when a port goes down, once for each reason, and when it is up again."""
-        told = self._told.setdefault(name, set())
+        logged = self._logged.setdefault(name, set())
         if detail is None:
-            if told:
+            if logged:
                 _log.info("port_up", port=name, adapter=adapter)
-            told.clear()
-        elif detail not in told:
-            told.add(detail)
+            logged.clear()
+        elif detail not in logged:
+            logged.add(detail)
             _log.warning("port_down", port=name, adapter=adapter, reason=detail)
 
     async def ports(self) -> list[PortStatus]:

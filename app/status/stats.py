@@ -72,10 +72,10 @@ class Stats:
 
     def _count(self, kind: Kind, caller: Caller) -> int:
         return sum(
-            found == kind and not item.is_deleted
+            item_kind == kind and not item.is_deleted
             for name, environment in self.sets.environments.items()
             if caller.may(Right.READ_FLAGS, name)
-            for (found, _), item in environment.items.items()
+            for (item_kind, _), item in environment.items.items()
         )
 
 

@@ -302,5 +302,5 @@ class Protocol(HttpToolsProtocol):
 def connection_of(scope: MutableMapping[str, Any]) -> Connection | None:
     """Return the connection of a request, None under another server."""
     extension = scope.get("extensions", {}).get(_EXTENSION, {})
-    found: Connection | None = extension.get("connection")
-    return found
+    connection: Connection | None = extension.get("connection")
+    return connection

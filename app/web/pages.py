@@ -83,12 +83,12 @@ async def asset(name: str, request: Request) -> Response:
     """Return a file of the two pages."""
     if name not in _ASSETS:
         raise NoSuchRoute("no such route")
-    found = _asset(name)
+    file = _asset(name)
     # Revalidated on each use, and sent again only after an update of the service.
-    headers = {"Cache-Control": "no-cache", "ETag": found.tag}
-    if matches(request.headers.get("if-none-match"), found.tag):
+    headers = {"Cache-Control": "no-cache", "ETag": file.tag}
+    if matches(request.headers.get("if-none-match"), file.tag):
         return Response(status_code=304, headers=headers)
-    return Response(found.content, media_type=found.media_type, headers=headers)
+    return Response(file.content, media_type=file.media_type, headers=headers)
 
 
 def _page(

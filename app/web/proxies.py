@@ -51,11 +51,11 @@ def _address(text: str) -> Address | None:
     if "%" in text:  # a zone id may be any text
         return None
     try:
-        found = ip_address(text)
+        ip = ip_address(text)
     except ValueError:
         return None
-    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
-    return mapped or found
+    mapped = ip.ipv4_mapped if isinstance(ip, IPv6Address) else None
+    return mapped or ip
 
 
 def _scheme(scope: Scope) -> str:

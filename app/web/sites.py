@@ -69,10 +69,10 @@ class Origin(NamedTuple):
 
 def parse_authority(text: str) -> Authority | None:
     """Parse `host` or `host:port`; otherwise None."""
-    found = _AUTHORITY.fullmatch(text)
-    if found is None:
+    match = _AUTHORITY.fullmatch(text)
+    if match is None:
         return None
-    literal, name, digits = found.groups()
+    literal, name, digits = match.groups()
     port = int(digits) if digits else None
     if port is not None and port > _HIGHEST_PORT:
         return None
@@ -86,12 +86,12 @@ def parse_authority(text: str) -> Authority | None:
 
 def parse_origin(text: str) -> Origin | None:
     """Parse the origin of a web page; None for `null` and all others."""
-    found = _ORIGIN.fullmatch(text.lower())
-    authority = None if found is None else parse_authority(found[2])
-    if found is None or authority is None:
+    match = _ORIGIN.fullmatch(text.lower())
+    authority = None if match is None else parse_authority(match[2])
+    if match is None or authority is None:
         return None
-    port = _DEFAULT_PORTS[found[1]] if authority.port is None else authority.port
-    return Origin(found[1], authority.host, port)
+    port = _DEFAULT_PORTS[match[1]] if authority.port is None else authority.port
+    return Origin(match[1], authority.host, port)
 
 
 def _normalized_host(name: str) -> str:
@@ -138,9 +138,9 @@ class SitePolicy:
         """Accept loopback names, the listening address and the listed hosts."""
         listed = list(allowed_hosts)
         names = [host for host in listed if not host.startswith("*.")]
-        found = [_parse_listed_host(host) for host in (listens_on, *names)]
+        hosts = [_parse_listed_host(host) for host in (listens_on, *names)]
         return cls(
-            hosts=frozenset(host for host in found if host is not None),
+            hosts=frozenset(host for host in hosts if host is not None),
             domains=tuple(host[1:].lower() for host in listed if host.startswith("*.")),
             listens_everywhere=listens_on in {"", "0.0.0.0", "::"},  # noqa: S104 - compared, not bound
             origins=_origins(origins),
@@ -166,16 +166,16 @@ class SitePolicy:
     def _checked_host(
         self, scope: Scope, headers: list[tuple[bytes, bytes]], *, any_host: bool
     ) -> Authority | None:
-        found = [value for name, value in headers if name == b"host"]
-        host = parse_authority(found[0].decode("latin-1")) if len(found) == 1 else None
+        values = [value for name, value in headers if name == b"host"]
+        host = parse_authority(values[0].decode("latin-1")) if len(values) == 1 else None
         is_exempt = any_host and scope["method"] in _CHANGES_NOTHING
-        if is_exempt or (not found and scope.get("http_version") != "1.1"):
+        if is_exempt or (not values and scope.get("http_version") != "1.1"):
             return host
         if host is None:
             raise BadHost(
                 "a request must have one valid `Host`: the name of this service and its port"
             )
-        if not self._accepts(found[0], scope.get("server")):
+        if not self._accepts(values[0], scope.get("server")):
             raise ForeignHost
         return host
 
@@ -183,11 +183,11 @@ class SitePolicy:
         try:
             return self._accepted_hosts[raw, server]
         except KeyError:
-            found = self._is_ours(raw, server)
+            is_ours = self._is_ours(raw, server)
             if len(self._accepted_hosts) >= _MAX_CACHED_HOSTS:
                 self._accepted_hosts.clear()
-            self._accepted_hosts[raw, server] = found
-            return found
+            self._accepted_hosts[raw, server] = is_ours
+            return is_ours
 
     def _is_ours(self, raw: bytes, server: _Server) -> bool:
         named = parse_authority(raw.decode("latin-1"))

@@ -146,8 +146,8 @@ def _is_not_in_future(moment: Any, now: float) -> bool:
 
 def _claim_values(claims: Mapping[str, Any], path: str) -> frozenset[str]:
     """Return the texts at a dotted path into the claims, be it one or a list of them."""
-    found: Any = claims
+    member: Any = claims
     for step in path.split("."):
-        found = found.get(step) if isinstance(found, Mapping) else None
-    several = found if isinstance(found, list) else [found]
+        member = member.get(step) if isinstance(member, Mapping) else None
+    several = member if isinstance(member, list) else [member]
     return frozenset(value for value in several if isinstance(value, str))

@@ -85,10 +85,10 @@ class IssuerKeys:
             ISSUER_CALLS.labels(outcome).inc()
 
     async def _discover_url(self) -> str:
-        found = await self._fetch_json(self._issuer.rstrip("/") + _DISCOVERY)
-        if found["issuer"] != self._issuer:
+        document = await self._fetch_json(self._issuer.rstrip("/") + _DISCOVERY)
+        if document["issuer"] != self._issuer:
             raise ValueError("another issuer")
-        return str(found["jwks_uri"])
+        return str(document["jwks_uri"])
 
     async def _fetch_json(self, url: str) -> dict[str, Any]:
         if self._session is None:
@@ -103,10 +103,10 @@ class IssuerKeys:
                 text += await answer.content.read(_LARGEST + 1 - len(text))
         if len(text) > _LARGEST:
             raise ValueError("too large")
-        found = json.loads(text)
-        if not isinstance(found, dict):
+        document = json.loads(text)
+        if not isinstance(document, dict):
             raise ValueError("not an object")  # noqa: TRY004 - handled like any other bad answer
-        return found
+        return document
 
     async def close(self) -> None:
         if self._session is not None:
@@ -115,7 +115,7 @@ class IssuerKeys:
 
 def _usable_keys(document: dict[str, Any]) -> Sequence[Key]:
     """Return the keys for signatures; unreadable ones are skipped."""
-    found: list[Key] = []
+    keys: list[Key] = []
     members = document["keys"]
     if not isinstance(members, list):
         raise ValueError("not a list of keys")  # noqa: TRY004 - handled like any other bad answer
@@ -126,7 +126,7 @@ def _usable_keys(document: dict[str, Any]) -> Sequence[Key]:
         if member.get("use", "sig") != "sig":
             continue
         try:
-            found.append(import_key(member))
+            keys.append(import_key(member))
         except (JoseError, ValueError, TypeError, KeyError):
             _log.warning("issuer_key_unusable")
-    return found
+    return keys

@@ -47,13 +47,13 @@ class TokenAuthenticator:
 
     def authenticate_from_cache(self, headers: Mapping[bytes, bytes]) -> Principal | None:
         stated = headers.get(b"authorization"), headers.get(b"x-api-key")
-        found = self._remembered.get(stated)
-        if found is None or found.generation != self._cache.generation or found.until <= time():
+        entry = self._remembered.get(stated)
+        if entry is None or entry.generation != self._cache.generation or entry.until <= time():
             return None
-        if not self._rates.try_acquire(found.principal):
+        if not self._rates.try_acquire(entry.principal):
             return None  # `authenticate` raises it
-        self._cache.record_use(found.principal.token_id or "")
-        return found.principal
+        self._cache.record_use(entry.principal.token_id or "")
+        return entry.principal
 
     async def authenticate(
         self, headers: Iterable[tuple[bytes, bytes]], *, is_counted: bool = False
@@ -99,11 +99,11 @@ class TokenAuthenticator:
 
 def _stated_headers(headers: Iterable[tuple[bytes, bytes]]) -> _StatedHeaders:
     """Return the two headers that may carry a token; raises CredentialsContradict."""
-    found: dict[bytes, bytes] = {}
+    carriers: dict[bytes, bytes] = {}
     for name, value in headers:
-        if name in _CARRIERS and found.setdefault(name, value) != value:
+        if name in _CARRIERS and carriers.setdefault(name, value) != value:
             raise CredentialsContradict
-    return found.get(b"authorization"), found.get(b"x-api-key")
+    return carriers.get(b"authorization"), carriers.get(b"x-api-key")
 
 
 def _stated_token(stated: _StatedHeaders) -> str:

@@ -84,17 +84,17 @@ def _insert_token(connection: sqlite3.Connection, token: Token, event: ChangeOri
 
 
 def _revoke_token(connection: sqlite3.Connection, token_id: str, event: ChangeOrigin) -> Token:
-    found = _require_token(connection, token_id)
-    if found.revoked_at is not None:
-        return found
+    token = _require_token(connection, token_id)
+    if token.revoked_at is not None:
+        return token
     now = datetime.now(UTC)
-    facts = {"name": found.name, "class": found.token_class}
-    revision = _log_change(connection, found, event, "deleted", now, facts)
+    facts = {"name": token.name, "class": token.token_class}
+    revision = _log_change(connection, token, event, "deleted", now, facts)
     connection.execute(
         "UPDATE tokens SET revoked_at = ?, revision = ? WHERE id = ?",
         (format_timestamp(now), revision, token_id),
     )
-    return replace(found, revoked_at=now, revision=revision)
+    return replace(token, revoked_at=now, revision=revision)
 
 
 def _log_change(

@@ -101,10 +101,10 @@ def parse_token_id(text: str) -> str | None:
 
     No store is needed, so that scanners for leaked tokens can do the same.
     """
-    if len(text) > LONGEST or (found := _SHAPE.fullmatch(text)) is None:
+    if len(text) > LONGEST or (match := _SHAPE.fullmatch(text)) is None:
         return None
-    body, checksum = text[: -_CHECKSUM_LENGTH - 1], found[3]
-    return found[2] if checksum == _checksum(body) else None
+    body, checksum = text[: -_CHECKSUM_LENGTH - 1], match[3]
+    return match[2] if checksum == _checksum(body) else None
 
 
 def _checksum(body: str) -> str:

@@ -57,24 +57,24 @@ class PostgresTokenStore:
         return _token_of_row(row)
 
     async def changed_after(self, after: int, limit: int) -> Sequence[Token]:
-        found = (
+        statement = (
             select(tokens).where(tokens.c.revision > after).order_by(tokens.c.revision).limit(limit)
         )
-        return [_token_of_row(row) for row in await self._calls.run("tokens_newer", found)]
+        return [_token_of_row(row) for row in await self._calls.run("tokens_newer", statement)]
 
     async def page(self, after: tuple[datetime, str] | None, limit: int) -> Sequence[Token]:
         place = tuple_(tokens.c.created_at, tokens.c.id)
-        found = (
+        statement = (
             select(tokens)
             .where(true() if after is None else place > after)
             .order_by(tokens.c.created_at, tokens.c.id)
             .limit(limit)
         )
-        return [_token_of_row(row) for row in await self._calls.run("tokens_page", found)]
+        return [_token_of_row(row) for row in await self._calls.run("tokens_page", statement)]
 
     async def get(self, token_id: str) -> Token:
-        found = select(tokens).where(tokens.c.id == token_id)
-        row = (await self._calls.run("tokens_one", found)).one_or_none()
+        statement = select(tokens).where(tokens.c.id == token_id)
+        row = (await self._calls.run("tokens_one", statement)).one_or_none()
         if row is None:
             raise TokenNotFound(token_id)
         return _token_of_row(row)

@@ -68,12 +68,12 @@ async def list_tokens(
     cursor: Cursor = None,
 ) -> Page[TokenKnownOut]:
     caller.demand(Right.MANAGE_TOKENS)
-    found = await tokens.page(_parse_cursor(cursor) if cursor else None, limit)
-    _set_revision(response, follower, found)
+    page = await tokens.page(_parse_cursor(cursor) if cursor else None, limit)
+    _set_revision(response, follower, page)
     now = time()
-    shown = [TokenKnownOut.of(token, now) for token in found]
-    more = len(found) == limit
-    return Page(items=shown, next=_cursor_after(found[-1]) if more else None)
+    shown = [TokenKnownOut.of(token, now) for token in page]
+    more = len(page) == limit
+    return Page(items=shown, next=_cursor_after(page[-1]) if more else None)
 
 
 def _cursor_after(token: Token) -> str:
@@ -92,8 +92,8 @@ def _parse_cursor(cursor: str) -> tuple[datetime, str]:
         raise BadCursor from None
 
 
-def _set_revision(response: Response, follower: Following, found: Sequence[Token]) -> None:
-    revisions = [token.revision for token in found]
+def _set_revision(response: Response, follower: Following, tokens: Sequence[Token]) -> None:
+    revisions = [token.revision for token in tokens]
     response.headers[REVISION_HEADER] = str(max([follower.revision, *revisions]))
 
 
@@ -106,9 +106,9 @@ async def get_token(
     caller: CurrentCaller,
 ) -> TokenKnownOut:
     caller.demand(Right.MANAGE_TOKENS)
-    found = await tokens.get(token_id)
-    _set_revision(response, follower, [found])
-    return TokenKnownOut.of(found, time())
+    token = await tokens.get(token_id)
+    _set_revision(response, follower, [token])
+    return TokenKnownOut.of(token, time())
 
 
 @router.delete(

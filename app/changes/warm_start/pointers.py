@@ -63,9 +63,9 @@ class PointerSnapshots:
         """Let the follower adopt the saved snapshot if it has no pointers yet."""
         if self._follower.has_pointers:
             return
-        found = decode_snapshot(await self._cache.get_newest(NAME))
-        if found is not None:
-            snapshot, at = found
+        cached = decode_snapshot(await self._cache.get_newest(NAME))
+        if cached is not None:
+            snapshot, at = cached
             revisions = [await companion.adopt(snapshot) for companion in self._companions]
             # What is claimed of the whole is true of each part.
             snapshot = replace(snapshot, revision=min([snapshot.revision, *revisions]))

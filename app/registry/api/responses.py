@@ -137,10 +137,10 @@ def label_names(names: Iterable[str]) -> dict[str, str]:
     """
     cleaned = {name: _NOT_IN_LABELS.sub("_", name) for name in sorted(names)}
     often = Counter(cleaned.values())
-    found = {name: name for name, label in cleaned.items() if label == name}
-    taken = set(found)
+    labels = {name: name for name, label in cleaned.items() if label == name}
+    taken = set(labels)
     for name, label in cleaned.items():
-        if name in found:
+        if name in labels:
             continue
         digest = sha256(name.encode(errors="surrogatepass")).hexdigest()
         length = 0 if often[label] == 1 else _DIGITS
@@ -149,8 +149,8 @@ def label_names(names: Iterable[str]) -> dict[str, str]:
             length += _DIGITS
             chosen = f"{label}_{digest[:length]}"
         taken.add(chosen)
-        found[name] = chosen
-    return found
+        labels[name] = chosen
+    return labels
 
 
 def discovered_items(service: ServiceView, criteria: InstanceFilter) -> tuple[bytes, str]:

@@ -185,8 +185,8 @@ class EmbeddedInstanceStore:
 
     async def rows_by_key(self, keys: Sequence[InstanceKey]) -> Mapping[InstanceKey, InstanceRow]:
         def current(connection: sqlite3.Connection) -> dict[InstanceKey, InstanceRow]:
-            found = (_find(connection, *key) for key in keys)
-            return {row.key: row for row in found if row is not None}
+            rows = (_find(connection, *key) for key in keys)
+            return {row.key: row for row in rows if row is not None}
 
         return await self._calls.read(current)
 
@@ -261,11 +261,11 @@ def _last_logged_version(connection: sqlite3.Connection, service: str, instance_
 
     No epoch was greater: each registration is at least one version.
     """
-    found = connection.execute(
+    row = connection.execute(
         "SELECT logged_version FROM documents WHERE doc = ?",
         (instance_entity(service, instance_id).key,),
     ).fetchone()
-    return 0 if found is None else int(found["logged_version"])
+    return 0 if row is None else int(row["logged_version"])
 
 
 def _require_registered(
@@ -366,11 +366,11 @@ def _release(
 ) -> list[InstanceKey]:
     now = format_timestamp(datetime.now(UTC))
     facts = {"now": now, "times": 1, "service": service}
-    asked = f"{_SILENT} AND service = ifnull(:service, service)"
+    condition = f"{_SILENT} AND service = ifnull(:service, service)"
     silent = connection.execute(
-        f"SELECT * FROM instances WHERE {asked} ORDER BY service, instance_id", facts
+        f"SELECT * FROM instances WHERE {condition} ORDER BY service, instance_id", facts
     ).fetchall()
-    connection.execute(f"UPDATE instances SET released_at = :now WHERE {asked}", facts)
+    connection.execute(f"UPDATE instances SET released_at = :now WHERE {condition}", facts)
     connection.execute(
         "INSERT INTO audit (at, actor, action, kind, environment, name, request_id, source, facts)"
         " VALUES (?, ?, ?, 'instance', 'default', ?, ?, ?, ?)",
@@ -394,11 +394,11 @@ def _evict(connection: sqlite3.Connection, tokens: Sequence[RowToken]) -> list[I
         now=format_timestamp(datetime.now(UTC)),
         times=2,
     )
-    asked = set(tokens)
+    wanted = set(tokens)
     return [
         _log(connection, replace(_deregistered_row(row), state="evicted"), "deleted")
         for row in silent
-        if row.token in asked
+        if row.token in wanted
     ]
 
 
@@ -427,9 +427,9 @@ def _rows_at_tokens(
     connection: sqlite3.Connection, tokens: Iterable[RowToken]
 ) -> list[InstanceRow]:
     """Return the registered rows that are still at their token, without duplicates."""
-    found = (_find(connection, token.service, token.instance_id) for token in tokens)
-    asked = set(tokens)
-    rows = {row.key: row for row in found if row is not None and row.token in asked}
+    candidates = (_find(connection, token.service, token.instance_id) for token in tokens)
+    wanted = set(tokens)
+    rows = {row.key: row for row in candidates if row is not None and row.token in wanted}
     return [row for _, row in sorted(rows.items()) if row.state == "registered"]
 
 
@@ -470,10 +470,10 @@ def _fingerprints(
     connection: sqlite3.Connection, row: InstanceRow, origin: _Origin
 ) -> tuple[str | None, str | None]:
     """Return the fingerprints of the definition before (if it was registered) and after."""
-    found = connection.execute(
+    stored = connection.execute(
         "SELECT state, fingerprint FROM instances WHERE service = ? AND instance_id = ?", row.key
     ).fetchone()
-    state, present = found or (None, None)
+    state, present = stored or (None, None)
     after = origin.fingerprint if origin.registers else present
     return present if state == "registered" else None, after
 
@@ -522,8 +522,8 @@ def _save_claim_time(connection: sqlite3.Connection, row: InstanceRow, at: datet
 
 def _find(connection: sqlite3.Connection, service: str, instance_id: str) -> InstanceRow | None:
     query = "SELECT * FROM instances WHERE service = :service AND instance_id = :instance_id"
-    found = _rows(connection, query, service=service, instance_id=instance_id)
-    return found[0] if found else None
+    rows = _rows(connection, query, service=service, instance_id=instance_id)
+    return rows[0] if rows else None
 
 
 def _rows(connection: sqlite3.Connection, query: str, **facts: object) -> list[InstanceRow]:

@@ -351,8 +351,8 @@ class PostgresInstanceStore:
         """Register all in one transaction, with one commit and one lock of the log."""
         if len(registrations) == 1 and registrations[0].replaces is None:
             facts = self._facts(registrations)
-            found = (await self._write("instances_register", _REGISTER, facts)).all()
-            return [_registration_result(registrations[0], found[0])]
+            rows = (await self._write("instances_register", _REGISTER, facts)).all()
+            return [_registration_result(registrations[0], rows[0])]
         once = partial(self._register_many, registrations)
         return await self._calls.ask("instances_register", once, again=False)
 
@@ -362,8 +362,8 @@ class PostgresInstanceStore:
         facts = self._facts(registrations)
         async with self._engine.begin() as connection:
             await connection.execute(_LOCK_SERVICES, {"services": facts["services"]})
-            asked = {name: facts[name] for name in ("services", "ids")}
-            held = (await connection.execute(_LOCK_ROWS, asked)).all()
+            keys = {name: facts[name] for name in ("services", "ids")}
+            held = (await connection.execute(_LOCK_ROWS, keys)).all()
             refused = _conflicting_epochs(registrations, {(row[0], row[1]): row[2] for row in held})
             taken = [one for n, one in enumerate(registrations) if n not in refused]
             made: Sequence[Any] = []
@@ -436,13 +436,13 @@ class PostgresInstanceStore:
     ) -> Mapping[InstanceKey, InstanceRow]:
         # Without duplicates, or the row would be logged twice; one without epoch covers all.
         of_any = {beat[:2] for beat in heartbeats if beat.epoch is None}
-        asked = [beat for beat in {*heartbeats} if beat.epoch is None or beat[:2] not in of_any]
-        columns = list(zip(*asked, strict=True)) or [()] * 3
+        beats = [beat for beat in {*heartbeats} if beat.epoch is None or beat[:2] not in of_any]
+        columns = list(zip(*beats, strict=True)) or [()] * 3
         names = ("services", "ids", "epochs")
         facts = {name: list(column) for name, column in zip(names, columns, strict=True)}
         # Repeated after a lost connection: heartbeats are idempotent.
-        found = await self._calls.run("instances_beat", _BEAT, facts)
-        return {row.key: row for row in _rows(found)}
+        result = await self._calls.run("instances_beat", _BEAT, facts)
+        return {row.key: row for row in _rows(result)}
 
     async def set_health(self, marks: Mapping[RowToken, HealthStatus]) -> Sequence[InstanceRow]:
         facts = {**_token_columns(tuple(marks)), "healths": list(marks.values())}
@@ -453,10 +453,10 @@ class PostgresInstanceStore:
 
     async def _mark_suspects(self) -> EvictionCandidates:
         async with self._engine.begin() as connection:
-            found = (await connection.execute(_COUNTS)).all()
-            counts = {row.service: ServiceCounts(*row[1:-1]) for row in found}
+            rows = (await connection.execute(_COUNTS)).all()
+            counts = {row.service: ServiceCounts(*row[1:-1]) for row in rows}
             # The other statements read all rows too, and usually no instance is silent.
-            if not any(row.silent for row in found):
+            if not any(row.silent for row in rows):
                 return EvictionCandidates([], counts)
             await connection.execute(_SUSPECT)
             due = [(_row(row[:-2]), *row[-2:]) for row in await connection.execute(_DUE)]
@@ -489,8 +489,8 @@ class PostgresInstanceStore:
     async def _find_rows(self, keys: Sequence[InstanceKey]) -> Mapping[InstanceKey, InstanceRow]:
         columns = list(zip(*keys, strict=True)) or [()] * 2
         facts = {"services": list(columns[0]), "ids": list(columns[1])}
-        found = await self._calls.run("instances_current", _CURRENT, facts)
-        return {row.key: row for row in _rows(found)}
+        result = await self._calls.run("instances_current", _CURRENT, facts)
+        return {row.key: row for row in _rows(result)}
 
     async def rows_of_owner(self, owner: str) -> Sequence[InstanceRow]:
         return _rows(await self._calls.run("instances_owned", _OWNED, {"owner": owner}))
@@ -541,9 +541,9 @@ def _token_columns(tokens: Sequence[RowToken]) -> dict[str, object]:
     return {name: list(column) for name, column in zip(names, columns, strict=True)}
 
 
-def _row_of_epoch(found: CursorResult[Any], facts: Mapping[str, Any]) -> InstanceRow:
+def _row_of_epoch(result: CursorResult[Any], facts: Mapping[str, Any]) -> InstanceRow:
     """Return the changed row, or raise the reason why no row changed."""
-    row = found.one_or_none()
+    row = result.one_or_none()
     if row is None:
         raise InstanceNotFound(facts["service"], facts["instance_id"])
     if facts["epoch"] not in (None, row.epoch):
@@ -551,8 +551,8 @@ def _row_of_epoch(found: CursorResult[Any], facts: Mapping[str, Any]) -> Instanc
     return _row(row)
 
 
-def _rows(found: CursorResult[Any]) -> list[InstanceRow]:
-    return [_row(row) for row in found]
+def _rows(result: CursorResult[Any]) -> list[InstanceRow]:
+    return [_row(row) for row in result]
 
 
 def _row(columns: Iterable[Any]) -> InstanceRow:
