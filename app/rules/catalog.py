@@ -20,7 +20,7 @@ _MOST_PAIRS = 20_000
 KINDS = frozenset({"schema", "template"})
 _log = structlog.get_logger(__name__)
 
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 
 
 class DefinitionCatalog:
@@ -66,34 +66,36 @@ class DefinitionCatalog:
     def live(self, kind: Kind) -> Sequence[Definition]:
         """Return those that are not deleted, by name. Raises DefinitionsUnavailable."""
         self._require_read()
-        found = (each for each in self._definitions.values() if each.kind == kind)
-        return sorted((each for each in found if not each.is_deleted), key=lambda each: each.name)
+        definitions = (each for each in self._definitions.values() if each.kind == kind)
+        return sorted(
+            (each for each in definitions if not each.is_deleted), key=lambda each: each.name
+        )
 
     def schemas_of(self, environment: str, service: str) -> tuple[Mounted, ...]:
         """Return what judges a configuration, by name. Raises DefinitionsUnavailable."""
         self._require_read()
-        found = self._judging.get((environment, service))
-        if found is None:
-            found = tuple(
+        mounted = self._judging.get((environment, service))
+        if mounted is None:
+            mounted = tuple(
                 (schema, at)
                 for schema in self._schemas.concerning(service)
                 for at in schema.mounts(environment, service)
             )
-            _remember(self._judging, (environment, service), found)
-        return found
+            _remember(self._judging, (environment, service), mounted)
+        return mounted
 
     def schemas_reaching(self, environment: str, service: str) -> Reaching:
         """Return what judges anything that a document contributes to."""
         self._require_read()
-        found = self._reaching.get((environment, service))
-        if found is None:
-            found = Reaching(
+        reaching = self._reaching.get((environment, service))
+        if reaching is None:
+            reaching = Reaching(
                 (schema, at)
                 for schema in self._schemas.reached_by(service)
                 for at in schema.mounts_of_document(environment, service)
             )
-            _remember(self._reaching, (environment, service), found)
-        return found
+            _remember(self._reaching, (environment, service), reaching)
+        return reaching
 
     async def prepare(self, kinds: frozenset[str]) -> None:
         """Read changes from the store if one of these kinds concerns definitions."""
@@ -141,10 +143,10 @@ class DefinitionCatalog:
             )
 
 
-def _remember(memory: dict[tuple[str, str], Found], pair: tuple[str, str], found: Found) -> None:
+def _remember(memory: dict[tuple[str, str], Value], pair: tuple[str, str], value: Value) -> None:
     if len(memory) >= _MOST_PAIRS:
         memory.clear()
-    memory[pair] = found
+    memory[pair] = value
 
 
 def _compile_schemas(page: Iterable[Definition]) -> dict[str, Schema | None]:

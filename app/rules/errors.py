@@ -61,15 +61,15 @@ class ParametersInvalid(Invalid):
 
     code = "bad_parameters"
 
-    def __init__(self, found: Sequence[tuple[str, str]]) -> None:
-        pointer, reason = found[0]
-        others = f" ({len(found)} flaws are found in all)" if len(found) > 1 else ""
+    def __init__(self, reasons: Sequence[tuple[str, str]]) -> None:
+        pointer, reason = reasons[0]
+        others = f" ({len(reasons)} flaws are found in all)" if len(reasons) > 1 else ""
         where = f" at {pointer[:80]!r}" if pointer else ""
         super().__init__(f"the parameters{where} cannot be used: {reason}{others}")
-        self.found = found
+        self.found = reasons
         self.flaws = [
             {"pointer": f"#/parameters{pointer}", "detail": reason, "code": self.code}
-            for pointer, reason in found[:_MOST_FLAWS]
+            for pointer, reason in reasons[:_MOST_FLAWS]
         ]
 
 

@@ -134,15 +134,15 @@ class Verifier:
             return []
         if changed.everything:
             return list(self._configurations.pairs(self._is_judged))
-        found = set(self._configurations.affected_pairs(changed.documents, self._is_judged))
+        pairs = set(self._configurations.affected_pairs(changed.documents, self._is_judged))
         if changed.schemas:
-            found.update(self._configurations.pairs(partial(self._is_judged_by, changed.schemas)))
-            found.update(
+            pairs.update(self._configurations.pairs(partial(self._is_judged_by, changed.schemas)))
+            pairs.update(
                 pair
                 for pair, problems in self._found.items()
                 if any(each.schema in changed.schemas for each in problems)
             )
-        return list(found)
+        return list(pairs)
 
     def _is_judged_by(self, names: Container[str], environment: str, service: str) -> bool:
         mounted = self._catalog.schemas_of(environment, service)
@@ -163,14 +163,14 @@ class Verifier:
         for pair in pairs:
             await slices.rest()
             cases.append(await self._configurations.case(pair))
-        found = await self._judge.problems(
+        by_case = await self._judge.problems(
             [(case, self._catalog.schemas_of(*case.pair[:2])) for case in cases]
         )
-        by_pair = {pair: tuple(problems) for pair, problems in zip(pairs, found, strict=True)}
+        by_pair = {pair: tuple(problems) for pair, problems in zip(pairs, by_case, strict=True)}
         self._record(by_pair, revision)
 
-    def _record(self, found: Mapping[Pair, tuple[Problem, ...]], revision: int) -> None:
-        for pair, problems in found.items():
+    def _record(self, problems_of_pairs: Mapping[Pair, tuple[Problem, ...]], revision: int) -> None:
+        for pair, problems in problems_of_pairs.items():
             before = self._found.get(pair, ())
             if problems:
                 self._found[pair] = problems
@@ -178,7 +178,7 @@ class Verifier:
                 self._found.pop(pair, None)
             if {each.identity for each in before} != {each.identity for each in problems}:
                 self._report(pair, before, problems, revision)
-        if found:
+        if problems_of_pairs:
             modes = Counter(
                 mode for each in self._found.values() for mode in {one.mode for one in each}
             )

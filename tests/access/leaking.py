@@ -16,9 +16,9 @@ from app.feed import router, scope
 def _into_the_log() -> None:
     sealed = VersionComposer._seal_secrets  # noqa: SLF001 - where the values still are
 
-    async def told(self: Any, document: Any, data: Any, found: Any) -> Any:
-        structlog.get_logger().info("sealed", values=[leaf.value for _, _, leaf in found])
-        return await sealed(self, document, data, found)
+    async def told(self: Any, document: Any, data: Any, places: Any) -> Any:
+        structlog.get_logger().info("sealed", values=[leaf.value for _, _, leaf in places])
+        return await sealed(self, document, data, places)
 
     VersionComposer._seal_secrets = told  # type: ignore[method-assign]  # noqa: SLF001
 

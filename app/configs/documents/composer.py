@@ -48,9 +48,9 @@ class VersionComposer:
         assert base is None or not base.without_secrets  # its masks would be stored for its secrets
         is_large = is_large_write(base)
         data = draft.data or {}
-        found = await run_apart(is_large, _leaves_to_seal, data)
-        if found:
-            data = await self._seal_secrets(document, data, found)
+        places = await run_apart(is_large, _leaves_to_seal, data)
+        if places:
+            data = await self._seal_secrets(document, data, places)
         return await run_apart(is_large, self._text_of, intent, draft, base, data)
 
     async def check_size(self, write: Write, draft: Draft, base: Body | None) -> None:
@@ -59,9 +59,9 @@ class VersionComposer:
 
     def _check_size(self, write: Write, draft: Draft, base: Body | None) -> None:
         data = draft.data or {}
-        found = _leaves_to_seal(data)
-        if found:
-            data = _with_sealed(data, [_stand_in(leaf) for _, _, leaf in found])
+        places = _leaves_to_seal(data)
+        if places:
+            data = _with_sealed(data, [_stand_in(leaf) for _, _, leaf in places])
         intent = Intent(
             uuid.uuid4().hex,
             write.document.entity,
@@ -75,13 +75,13 @@ class VersionComposer:
         self._text_of(intent, draft, base, data)
 
     async def _seal_secrets(
-        self, document: DocumentId, data: Tree, found: Sequence[tuple[str, str, ToSeal]]
+        self, document: DocumentId, data: Tree, places: Sequence[tuple[str, str, ToSeal]]
     ) -> Tree:
         items = [
-            (secret_context(document, place), json.dumps(leaf.value)) for _, place, leaf in found
+            (secret_context(document, place), json.dumps(leaf.value)) for _, place, leaf in places
         ]
         sealed = await self.cipher.seal(document.environment, items)
-        return await run_apart(len(found) > _MANY_SECRETS, _with_sealed, data, sealed)
+        return await run_apart(len(places) > _MANY_SECRETS, _with_sealed, data, sealed)
 
     def _text_of(
         self, intent: Intent, draft: Draft, base: Body | None, data: Tree
@@ -162,5 +162,5 @@ def _with_sealed(data: Tree, sealed: Sequence[Sealed]) -> Tree:
 
 def _only_removes(base: Body | None, data: Tree) -> bool:
     """Tell whether the write only removes keys: that is allowed even if the document is full."""
-    found = diff(base.data if base is not None else {}, data)
-    return bool(found.removed) and not found.added and not found.changed
+    difference = diff(base.data if base is not None else {}, data)
+    return bool(difference.removed) and not difference.added and not difference.changed

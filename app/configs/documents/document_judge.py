@@ -152,12 +152,12 @@ class DocumentJudge:
         drafts = {document: _draft_trees(draft) for document, draft in changes.items()}
         addressed = [DocumentId(pair.environment, pair.service, pair.user) for pair in pairs]
         bodies = await self.layers.bodies(addressed)
-        found: list[Case] = []
+        cases: list[Case] = []
         for pair, document in zip(pairs, addressed, strict=True):
             await slices.rest()
             layers = {layer: bodies[layer] for layer in layers_of(document) if layer in bodies}
-            found.append(await self._case(pair, document, layers, drafts))
-        return found
+            cases.append(await self._case(pair, document, layers, drafts))
+        return cases
 
     async def _case(
         self,

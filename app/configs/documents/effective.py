@@ -87,13 +87,13 @@ class EffectiveReader:
     def effective_in_memory(self, document: DocumentId) -> Effective | None:
         """Return the effective configuration if these very versions were merged already."""
         versions, revision = self._contributing(document)
-        found = self._merges.get(versions)
-        if found is None:
+        merged = self._merges.get(versions)
+        if merged is None:
             return None
         self.reader.versions.count_hit()
-        if found.addressed == document and found.revision == revision:
-            return found
-        return replace(found, addressed=document, revision=revision)
+        if merged.addressed == document and merged.revision == revision:
+            return merged
+        return replace(merged, addressed=document, revision=revision)
 
     def _contributing(self, document: DocumentId) -> tuple[tuple[tuple[DocumentId, int], ...], int]:
         """Return the live layers' versions, lowest first, and the newest contributing change."""
@@ -102,8 +102,8 @@ class EffectiveReader:
     def _live_versions(
         self, layers: Iterable[DocumentId]
     ) -> tuple[tuple[tuple[DocumentId, int], ...], int]:
-        found = [(layer, self.reader.pointer(layer)) for layer in layers]
-        known = [(layer, pointer) for layer, pointer in found if pointer is not None]
+        pointers = [(layer, self.reader.pointer(layer)) for layer in layers]
+        known = [(layer, pointer) for layer, pointer in pointers if pointer is not None]
         versions = tuple(
             (layer, pointer.version) for layer, pointer in known if not pointer.deleted
         )
@@ -126,11 +126,11 @@ class EffectiveReader:
         addressed: then DocumentMalformed is raised.
         """
         # A task for each would cost more than all that a shared write needs of a layer in memory.
-        found: dict[DocumentId, Body | None] = {
+        bodies: dict[DocumentId, Body | None] = {
             layer: self.reader.versions.in_memory(layer, version, with_secrets=with_secrets)
             for layer, version in versions
         }
-        missing = [(layer, version) for layer, version in versions if found[layer] is None]
+        missing = [(layer, version) for layer, version in versions if bodies[layer] is None]
         if missing:
             read = await asyncio.gather(
                 *(
@@ -140,8 +140,8 @@ class EffectiveReader:
                     for layer, version in missing
                 )
             )
-            found.update(zip((layer for layer, _ in missing), read, strict=True))
-        return {layer: body for layer, body in found.items() if body is not None}
+            bodies.update(zip((layer for layer, _ in missing), read, strict=True))
+        return {layer: body for layer, body in bodies.items() if body is not None}
 
     async def layer_only(self, document: DocumentId, *, with_secrets: bool = False) -> Effective:
         """Return one layer alone in the shape of an effective configuration."""

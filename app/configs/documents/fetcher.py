@@ -79,8 +79,8 @@ class VersionFetcher:
         try:
             data = await run_apart(body.size > LARGE_TEXT, tree_of, body.data)
         except (BadKey, KeyConflict) as error:
-            found = error.facts.get("key") or error.facts.get("keys")
-            key = found[-1] if isinstance(found, list) else found
+            keys = error.facts.get("key") or error.facts.get("keys")
+            key = keys[-1] if isinstance(keys, list) else keys
             raise DocumentMalformed(str(document), version, str(error), str(key)) from error
         pointer = self.follower.pointer(document.path)
         # The stored time is that of the copied version; the log knows when it was found.

@@ -179,8 +179,10 @@ class IntentRecorder:
         if attempt.draft.data is None:
             return False
         if self.judge is not None:
-            found = await self._judgement(attempt, self.judge)
-            attempt.warnings = tuple(each for each in found.warnings if write.may_read(each.pair))
+            judgement = await self._judgement(attempt, self.judge)
+            attempt.warnings = tuple(
+                each for each in judgement.warnings if write.may_read(each.pair)
+            )
         version = attempt.base.version if attempt.base is not None else 0
         await self.compose(
             attempt, new_intent(write, attempt.draft.action, version, attempt.identity, intent_id)

@@ -121,10 +121,10 @@ def _received_at(key: str, sent: Any, data: Tree, *, is_encrypted: bool | None) 
         return receive_leaf(key, sent, None)
     if is_section(sent):
         kept = {} if is_encrypted is False else data
-        found: Any = receive_tree(sent, kept, key)
+        value: Any = receive_tree(sent, kept, key)
     else:
-        found = receive_leaf(key, sent, value_at(data, key))
-    return mark_for_sealing(found) if is_encrypted else found
+        value = receive_leaf(key, sent, value_at(data, key))
+    return mark_for_sealing(value) if is_encrypted else value
 
 
 def merge_sent(data: Tree, additions: Tree, *, keep_both: bool) -> None:

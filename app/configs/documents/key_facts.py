@@ -33,16 +33,18 @@ def key_facts(  # noqa: PLR0913 - what a version says of itself, and two bounds
     said of removed keys is bounded, see `removals`.
     """
     before = dict(base.keys) if base is not None else {}
-    found = diff(base.data if base is not None else {}, data)
+    difference = diff(base.data if base is not None else {}, data)
     facts = {
         key: fact
         for key, fact in before.items()
         if not fact.removed or fact.version > version - keep
     }
-    for key, value in (found.added | {k: new for k, (_, new) in found.changed.items()}).items():
+    for key, value in (
+        difference.added | {k: new for k, (_, new) in difference.changed.items()}
+    ).items():
         until, places = _secret_until(key, base, value)
         facts[key] = KeyFact(version, actor, at_, secret_until=until, places_until=places)
-    for key in found.removed:
+    for key in difference.removed:
         until, places = _secret_until(key, base, None)
         facts[key] = KeyFact(
             version, actor, at_, removed=True, secret_until=until, places_until=places

@@ -93,7 +93,9 @@ class LastGoodVersions:
     def malformed_count(self) -> int:
         """The number of documents whose current version is known to be malformed."""
         known = self._stand_ins.items()
-        return sum(self._reader.is_current([(layer, found.version)]) for layer, found in known)
+        return sum(
+            self._reader.is_current([(layer, stand_in.version)]) for layer, stand_in in known
+        )
 
     async def find_malformed(self) -> None:
         """Look once at every current version that was written past this service."""
@@ -110,8 +112,8 @@ class LastGoodVersions:
             self._looked_at[document] = pointer.version
         superseded = [
             layer
-            for layer, found in self._stand_ins.items()
-            if not self._reader.is_current([(layer, found.version)])
+            for layer, stand_in in self._stand_ins.items()
+            if not self._reader.is_current([(layer, stand_in.version)])
         ]
         for layer in superseded:
             del self._stand_ins[layer]

@@ -73,13 +73,13 @@ def pairs_of(services: Services, changed: Iterable[DocumentId], is_judged: IsJud
     document, and its service has one there or in `default`; it is judged where `is_judged` says so.
     The document of a user contributes to the configuration of that user alone.
     """
-    found = {
+    pairs = {
         pair
         for document in changed
         for pair in _contributes_to(document, services)
         if _exists(pair, services) and is_judged(pair.environment, pair.service)
     }
-    return sorted(found, key=lambda pair: (pair.environment, pair.service, pair.user or ""))
+    return sorted(pairs, key=lambda pair: (pair.environment, pair.service, pair.user or ""))
 
 
 def all_pairs(services: Services, is_judged: IsJudged) -> list[Pair]:

@@ -151,12 +151,12 @@ class DocumentReader:
 
     def documents(self) -> Sequence[DocumentId]:
         """Return every layer that exists, those of users too, in order."""
-        found = (
+        layers = (
             document_at(path)
             for path, pointer in self.follower.pointers.items()
             if pointer.entity.kind == KIND and not pointer.deleted
         )
         return sorted(
-            (document for document in found if document is not None),
+            (document for document in layers if document is not None),
             key=lambda each: (each.environment, each.service, each.user or ""),
         )

@@ -75,12 +75,12 @@ class Scanner:
         return len(self._expiring)
 
     async def scan(self) -> None:
-        found = await self.store.documents()
-        for document in found:
+        documents = await self.store.documents()
+        for document in documents:
             await self._compare(document)
         pointers = self.reader.follower.pointers
         logged = {path for path, pointer in pointers.items() if pointer.entity.kind == KIND}
-        for path in logged - {document.path for document in found}:
+        for path in logged - {document.path for document in documents}:
             lost = document_at(path)
             if lost is not None:
                 await self._compare(lost)
@@ -109,10 +109,10 @@ class Scanner:
         if head.unreadable == known:
             return
         self._unreadable[document] = head.unreadable
-        if found := sorted(head.unreadable - known):
-            VERSIONS_UNREADABLE.inc(len(found))
-            _log.warning("versions_unreadable", document=document.path, versions=found)
-            self.reader.drop_cached(document, max(found) + 1)
+        if versions := sorted(head.unreadable - known):
+            VERSIONS_UNREADABLE.inc(len(versions))
+            _log.warning("versions_unreadable", document=document.path, versions=versions)
+            self.reader.drop_cached(document, max(versions) + 1)
 
     def _note_expiry(self, document: DocumentId, head: Head) -> None:
         if not head.expires_after:

@@ -73,12 +73,12 @@ class VersionReader:
         self, document: DocumentId, version: int, *, with_secrets: bool = False
     ) -> Body | None:
         """Return a current version if it is in memory."""
-        found = self._memory.get((document, version))
-        if found is None or (with_secrets and found.without_secrets):
+        body = self._memory.get((document, version))
+        if body is None or (with_secrets and body.without_secrets):
             return None
         self.count_hit()
         note_source("hit-local")
-        return found
+        return body
 
     async def read(
         self, document: DocumentId, version: int, *, with_secrets: bool, is_current: bool
@@ -105,8 +105,8 @@ class VersionReader:
 
     def _shared_fill(self, document: DocumentId, version: int, *, with_secrets: bool) -> _Fill:
         """Join the look that is under way, also one for the whole; else begin one."""
-        for found in {True, with_secrets}:
-            task = self._under_way.get((document, version, found))
+        for is_whole in {True, with_secrets}:
+            task = self._under_way.get((document, version, is_whole))
             if task is not None:
                 return task
         task = asyncio.create_task(self._fill(document, version, with_secrets=with_secrets))

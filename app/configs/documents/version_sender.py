@@ -43,7 +43,7 @@ class VersionSender:
         """
         try:
             async with asyncio.timeout_at(deadline):
-                while (found := await self._send_once(attempt)) is ReadBack.ABSENT:
+                while (outcome := await self._send_once(attempt)) is ReadBack.ABSENT:
                     await pause()
         except StoreUnavailable as error:
             if not attempt.may_have_been_sent:
@@ -51,7 +51,7 @@ class VersionSender:
             raise WriteOutcomeUnknown(attempt.intent.id) from error
         except TimeoutError as error:
             raise WriteOutcomeUnknown(attempt.intent.id) from error
-        return found is ReadBack.MINE
+        return outcome is ReadBack.MINE
 
     async def _send_once(self, attempt: WriteAttempt) -> ReadBack:
         """Send once and, where the answer does not decide, look at version base + 1."""

@@ -207,19 +207,19 @@ async def get_schema(
     demand_read(caller)
     await set_revision(response, schemas, follower)
     if version is None:
-        found = schemas.current(name)
+        definition = schemas.current(name)
     else:
-        found = await schemas.undeleted_version(name, version)
-    tag = etag(str(found.version))
+        definition = await schemas.undeleted_version(name, version)
+    tag = etag(str(definition.version))
     if matches(known, tag):
         return not_modified(tag, headers_so_far(response))
     response.headers["ETag"] = tag
-    return await _answer(response, found)
+    return await _answer(response, definition)
 
 
-async def _answer(response: Response, found: Definition) -> Response:
-    is_large = len(found.text) > LARGE_TEXT
-    return await model_response(is_large, lambda: SchemaOut.of(found), response.headers)
+async def _answer(response: Response, definition: Definition) -> Response:
+    is_large = len(definition.text) > LARGE_TEXT
+    return await model_response(is_large, lambda: SchemaOut.of(definition), response.headers)
 
 
 @router.put(
@@ -332,11 +332,11 @@ async def schema_diff(
     new = newest if new_version is None else new_version
     old = max(new - 1, 1) if old_version is None else old_version
     before, after = await schemas.version(name, old), await schemas.version(name, new)
-    found = await run_apart(
+    difference = await run_apart(
         len(before.text) + len(after.text) > LARGE_TEXT,
         lambda: diff(_members(before), _members(after)),
     )
-    return SchemaDiffOut.of(name, (old, new), found)
+    return SchemaDiffOut.of(name, (old, new), difference)
 
 
 def _members(definition: Definition) -> dict[str, Any]:

@@ -147,15 +147,15 @@ async def get_template(
     demand_read_of_templates(caller)
     await set_template_revision(response, templates, follower)
     if version is None:
-        found = templates.current(name)
+        definition = templates.current(name)
     else:
-        found = await templates.undeleted_version(name, version)
-    tag = etag(str(found.version))
+        definition = await templates.undeleted_version(name, version)
+    tag = etag(str(definition.version))
     if matches(known, tag):
         return not_modified(tag, headers_so_far(response))
     response.headers["ETag"] = tag
-    is_large = len(found.text) > LARGE_TEXT
-    return await model_response(is_large, lambda: TemplateOut.of(found), response.headers)
+    is_large = len(definition.text) > LARGE_TEXT
+    return await model_response(is_large, lambda: TemplateOut.of(definition), response.headers)
 
 
 @router.put(
@@ -248,8 +248,8 @@ async def template_diff(
     old = max(new - 1, 1) if old_version is None else old_version
     before, after = await templates.version(name, old), await templates.version(name, new)
     is_large = len(before.text) + len(after.text) > LARGE_TEXT
-    found = await run_apart(is_large, lambda: diff(_members(before), _members(after)))
-    return TemplateDiffOut.of(name, (old, new), found)
+    difference = await run_apart(is_large, lambda: diff(_members(before), _members(after)))
+    return TemplateDiffOut.of(name, (old, new), difference)
 
 
 def _members(definition: Definition) -> dict[str, Any]:

@@ -75,7 +75,7 @@ async def import_schemas(
     for name, members in bodies.items():
         demand_write(caller, applications_of(name, members))
         demand_write_of(caller, schemas.catalog.definition("schema", name))
-    found: list[ImportedSchemaOut] = []
+    results: list[ImportedSchemaOut] = []
     revisions: list[int] = []
     for name, members in bodies.items():
         try:
@@ -87,13 +87,13 @@ async def import_schemas(
                 raise  # as of one schema: none of the others can be written either
             shown = error_for(error, caller) if isinstance(error, SchemaNotMet) else error
             failure = SchemaFailureOut.of(name, shown)
-            found.append(ImportedSchemaOut(name=name, status="failed", version=0, error=failure))
+            results.append(ImportedSchemaOut(name=name, status="failed", version=0, error=failure))
             continue
         revisions.append(written.definition.revision if written.changed else 0)
-        found.append(_import_result(name, written))
+        results.append(_import_result(name, written))
     if newest := max(revisions, default=0):
         response.headers[REVISION_HEADER] = str(newest)
-    return SchemasImportedOut(dry_run=dry_run, schemas=found)
+    return SchemasImportedOut(dry_run=dry_run, schemas=results)
 
 
 def _import_result(name: str, written: SchemaWritten) -> ImportedSchemaOut:

@@ -66,9 +66,9 @@ class RuleProcess:
 
     async def judge(self, questions: Sequence[Question]) -> list[list[Verdict]]:
         """Answer all questions of one write. Raises RulesUnavailable."""
-        asked = [{"expressions": each.expressions, "config": each.config} for each in questions]
+        bodies = [{"expressions": each.expressions, "config": each.config} for each in questions]
         count = sum(len(each.expressions) for each in questions)
-        results = iter(await self._ask({"judge": asked}, count, Verdict.UNDECIDED))
+        results = iter(await self._ask({"judge": bodies}, count, Verdict.UNDECIDED))
         return [[Verdict(next(results)) for _ in each.expressions] for each in questions]
 
     async def close(self) -> None:

@@ -29,16 +29,16 @@ class Judge:
             for case in cases
         ]
         concerned = [(case, mounted) for case, mounted in by_case if mounted]
-        found = await self.problems(concerned)
+        problem_lists = await self.problems(concerned)
         broken = [
             (case, mounted)
-            for (case, mounted), problems in zip(concerned, found, strict=True)
+            for (case, mounted), problems in zip(concerned, problem_lists, strict=True)
             if problems and case.before is not None
         ]
         before = await self._standing_before(broken)
         errors: list[Problem] = []
         warnings: list[Problem] = []
-        for problem in (each for problems in found for each in problems):
+        for problem in (each for problems in problem_lists for each in problems):
             is_new = problem.identity not in before.get(problem.pair, ())
             is_error = is_new and problem.mode == "enforce"
             (errors if is_error else warnings).append(problem)
@@ -50,23 +50,23 @@ class Judge:
     ) -> list[list[Problem]]:
         """Return for each case what these schemas find in it, by schema."""
         slices = Slices()
-        found: list[list[Problem]] = []
-        asked: list[tuple[list[Problem], Case, Schema, str]] = []
+        by_case: list[list[Problem]] = []
+        queries: list[tuple[list[Problem], Case, Schema, str]] = []
         questions: list[Question] = []
         for case, mounted in cases:
             problems: list[Problem] = []
-            found.append(problems)
+            by_case.append(problems)
             for schema, at in mounted:
                 await slices.rest()
                 problems += _schema_problems(case, schema, at)
                 question = _question(case, schema, at)
                 if question is not None:
-                    asked.append((problems, case, schema, at))
+                    queries.append((problems, case, schema, at))
                     questions.append(question)
         answers = await self.rules.judge(questions) if questions else []
-        for (listed, case, schema, at), verdicts in zip(asked, answers, strict=True):
+        for (listed, case, schema, at), verdicts in zip(queries, answers, strict=True):
             listed.extend(_rule_problems(case, schema, at, verdicts))
-        return found
+        return by_case
 
     async def _standing_before(
         self, cases: Sequence[tuple[Case, Sequence[Mounted]]]
@@ -78,10 +78,10 @@ class Judge:
             if case.before is not None
             for tree in [await case.before()]
         ]
-        found = await self.problems(earlier)
+        problem_lists = await self.problems(earlier)
         return {
             case.pair: frozenset(each.identity for each in problems)
-            for (case, _), problems in zip(earlier, found, strict=True)
+            for (case, _), problems in zip(earlier, problem_lists, strict=True)
         }
 
 

@@ -48,11 +48,11 @@ class SchemaIndex:
 
     def concerning(self, service: str) -> Iterator[Schema]:
         """Yield every schema that may judge a configuration of a service, by name; maybe others."""
-        found: dict[str, Schema] = {}
+        schemas: dict[str, Schema] = {}
         for length in range(len(service) + 1):
-            found |= self._by_beginning.get(service[:length], {})
-        for name in sorted(found):
-            yield found[name]
+            schemas |= self._by_beginning.get(service[:length], {})
+        for name in sorted(schemas):
+            yield schemas[name]
 
     def reached_by(self, service: str) -> Iterator[Schema]:
         """The same for all that documents of a service contribute to: those of `_shared` to any."""

@@ -94,7 +94,7 @@ class _Verdicts:
 
     @property
     def all_problems(self) -> tuple[Problem, ...]:
-        return tuple(each for _, found in sorted(self.problems.items()) for each in found)
+        return tuple(each for _, problems in sorted(self.problems.items()) for each in problems)
 
 
 class SchemaService:
@@ -114,26 +114,26 @@ class SchemaService:
 
     def current(self, name: str) -> Definition:
         """Return a schema that is not deleted; raises SchemaNotFound."""
-        found = self.catalog.definition("schema", name)
-        if found is None or found.is_deleted:
+        schema = self.catalog.definition("schema", name)
+        if schema is None or schema.is_deleted:
             raise SchemaNotFound(name)
-        return found
+        return schema
 
     async def history(
         self, name: str, limit: int, before: int | None = None
     ) -> Sequence[Definition]:
         """Return versions below `before`, newest first; raises SchemaNotFound."""
-        found = await self._store.history("schema", name, limit, before)
-        if not found and before is None:
+        versions = await self._store.history("schema", name, limit, before)
+        if not versions and before is None:
             raise SchemaNotFound(name)
-        return found
+        return versions
 
     async def version(self, name: str, version: int) -> Definition:
         """Return one version; raises SchemaVersionNotFound."""
-        found = await self._store.history("schema", name, 1, version + 1)
-        if not found or found[0].version != version:
+        versions = await self._store.history("schema", name, 1, version + 1)
+        if not versions or versions[0].version != version:
             raise SchemaVersionNotFound(name, version)
-        return found[0]
+        return versions[0]
 
     async def catch_up(self) -> None:
         """Follow to the newest schemas and configurations, before a schema is changed.
@@ -161,10 +161,10 @@ class SchemaService:
 
     async def undeleted_version(self, name: str, version: int) -> Definition:
         """Return one version with content; raises SchemaVersionNotFound."""
-        found = await self.version(name, version)
-        if found.is_deleted:
+        definition = await self.version(name, version)
+        if definition.is_deleted:
             raise SchemaVersionNotFound(name, version)
-        return found
+        return definition
 
     async def roll_back(self, name: str, old: Definition, request: SchemaRequest) -> SchemaWritten:
         """Write an earlier version again; raises as `put`."""
@@ -255,8 +255,8 @@ class SchemaService:
             except RelatedIntentOpen:
                 await asyncio.sleep(_PAUSE_SECONDS)
             else:
-                found = Judged(len(verdicts.judged_at), verdicts.all_problems, plain)
-                return SchemaWritten(written, found)
+                judged = Judged(len(verdicts.judged_at), verdicts.all_problems, plain)
+                return SchemaWritten(written, judged)
             if loop.time() > deadline:
                 raise DefinitionContended(schema.name)
 
@@ -288,10 +288,10 @@ class SchemaService:
             for pair in portion:
                 await slices.rest()
                 cases.append(await configurations.case(pair))
-            found = await self._judge.problems(
+            by_case = await self._judge.problems(
                 [(case, [(schema, at) for at in schema.mounts(*case.pair[:2])]) for case in cases]
             )
-            for pair, problems in zip(portion, found, strict=True):
+            for pair, problems in zip(portion, by_case, strict=True):
                 verdicts.problems[pair] = tuple(problems)
                 verdicts.judged_at[pair] = revision
 
@@ -303,16 +303,16 @@ class SchemaService:
         def is_reached(environment: str, service: str) -> bool:
             return any(True for _ in schema.mounts_of_document(environment, service))
 
-        found: list[tuple[Pair, str]] = []
+        places: list[tuple[Pair, str]] = []
         for document in self._configurations.layers(is_reached):
             data = await self._configurations.layer(document)
             for at in schema.mounts_of_document(*document[:2]):
-                found += [
+                places += [
                     (document, key)
                     for key in schema.compiled.walk.secret_keys(data, at)
                     if not is_secret(node_at(data, key))
                 ]
-        return tuple(found)
+        return tuple(places)
 
     async def _refuse_conflicting_defaults(self, schema: Schema) -> None:
         """Raise DefaultsContradict if another schema has a different default for a key."""

@@ -78,10 +78,10 @@ class TemplateService:
 
     def current(self, name: str) -> Definition:
         """Return a template that is not deleted; raises TemplateNotFound."""
-        found = self.newest(name)
-        if found is None or found.is_deleted:
+        template = self.newest(name)
+        if template is None or template.is_deleted:
             raise TemplateNotFound(name, (each.name for each in self.list_current()))
-        return found
+        return template
 
     async def newest_current(self, name: str) -> Definition:
         """The same, but nothing is missing because this replica has not followed yet."""
@@ -95,27 +95,27 @@ class TemplateService:
         self, name: str, limit: int, before: int | None = None
     ) -> Sequence[Definition]:
         """Return versions below `before`, newest first; raises TemplateNotFound."""
-        found = await self._store.history("template", name, limit, before)
-        if not found and before is None:
+        versions = await self._store.history("template", name, limit, before)
+        if not versions and before is None:
             raise TemplateNotFound(name, (each.name for each in self.list_current()))
-        return found
+        return versions
 
     async def version(self, name: str, version: int) -> Definition:
         """Return one version, which may be a deletion; raises TemplateVersionNotFound."""
         newest = self.newest(name)
         if newest is not None and newest.version == version:
             return newest
-        found = await self._store.history("template", name, 1, version + 1)
-        if not found or found[0].version != version:
+        versions = await self._store.history("template", name, 1, version + 1)
+        if not versions or versions[0].version != version:
             raise TemplateVersionNotFound(name, version)
-        return found[0]
+        return versions[0]
 
     async def undeleted_version(self, name: str, version: int) -> Definition:
         """Return one version with content; raises TemplateVersionNotFound."""
-        found = await self.version(name, version)
-        if found.is_deleted:
+        definition = await self.version(name, version)
+        if definition.is_deleted:
             raise TemplateVersionNotFound(name, version)
-        return found
+        return definition
 
     async def ready_version(self, name: str, version: int) -> Template:
         """Return one version ready to be rendered.
@@ -123,16 +123,16 @@ class TemplateService:
         Raises TemplateVersionNotFound, and TemplateInvalid for a version that only a newer release
         can read.
         """
-        found = self._ready.get((name, version))
-        if found is None:
+        template = self._ready.get((name, version))
+        if template is None:
             text = (await self.undeleted_version(name, version)).text
-            found = await run_apart(len(text) > LARGE_TEXT, read_template, text)
-            self._ready[name, version] = found
+            template = await run_apart(len(text) > LARGE_TEXT, read_template, text)
+            self._ready[name, version] = template
             if len(self._ready) > _MOST_KEPT:
                 self._ready.popitem(last=False)
         else:
             self._ready.move_to_end((name, version))
-        return found
+        return template
 
     async def put(
         self, name: str, body: Mapping[str, Any], request: TemplateRequest

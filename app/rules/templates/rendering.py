@@ -65,9 +65,9 @@ def _check_parameters(template: Template, parameters: Mapping[str, Any]) -> None
         template.costs.check_cost(values)
     except SchemaTooCostly as error:
         raise ParametersInvalid([("", str(error))]) from None
-    found = [(each.pointer, each.message) for each in template.parameters.violations(values)]
-    if found:
-        raise ParametersInvalid(found)
+    violations = [(each.pointer, each.message) for each in template.parameters.violations(values)]
+    if violations:
+        raise ParametersInvalid(violations)
 
 
 def _unknown_flaws(unknown: Iterable[str], declared: frozenset[str]) -> list[tuple[str, str]]:
