@@ -149,6 +149,35 @@ def test_the_merged_configuration_is_a_table_or_a_file(
     }
 
 
+def test_defaults_of_schemas_are_shown_on_request_with_their_schema(
+    pilothouse: Terminal, tmp_path: Path
+) -> None:
+    service = pilothouse.variables["PILOTHOUSE_SERVICE"]
+    file = tmp_path / "schema.json"
+    properties = {"min": {"default": 4}, "max": {"default": 10}}
+    file.write_text(json.dumps({"properties": {"pool": {"properties": properties}}}))
+    pilothouse.ok("schema", "set", service, file)
+    pilothouse.ok("config", "set", "pool.max", "20")
+
+    assert pilothouse("config", "get", "pool.min").code == ExitCode.NOT_FOUND
+    assert pilothouse.ok("config", "get", "pool.min", "--defaults").out == "4\n"
+    assert pilothouse.ok("config", "get", "pool.min", "--defaults", "--json").json()["source"] == {
+        "schema": service,
+        "version": 1,
+    }
+    assert pilothouse.ok("config", "effective").table() == [
+        ["pool.max", f"default/{service}", "20"]
+    ]
+    assert pilothouse.ok("config", "effective", "--defaults").table() == [
+        ["pool.min", f"schema:{service}", "4"],
+        ["pool.max", f"default/{service}", "20"],
+    ]
+    printed = pilothouse.ok("config", "effective", "--defaults", "--format", "yaml").out
+    assert printed == "pool:\n  min: 4\n  max: 20\n"
+    refused = pilothouse("config", "get", "pool.min", "--defaults", "--layer")
+    assert "concern all layers" in refused.err
+
+
 def test_versions_are_listed_compared_and_brought_back(pilothouse: Terminal) -> None:
     pilothouse.ok("config", "set", "db.host", "db1", "--comment", "first")
     pilothouse.ok("config", "set", "db.host", "db2")

@@ -28,6 +28,9 @@ SomeKey = Annotated[
 ]
 Comment = Annotated[str, typer.Option("--comment", "-m", help="Why; kept in the history.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Decrypt secrets; audited.")]
+Defaults = Annotated[
+    bool, typer.Option("--defaults", help="Also defaults of schemas, below all layers.")
+]
 Alone = Annotated[bool, typer.Option("--layer", help="Only the addressed layer, not merged.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many versions.")]
 Version = Annotated[
@@ -48,10 +51,16 @@ def get(
         int | None, typer.Option(min=1, help="The value in this version of the addressed layer.")
     ] = None,
     reveal: Reveal = False,
+    defaults: Defaults = False,
     alone: Alone = False,
 ) -> None:
     """Print one value: text as it is, anything else as JSON."""
-    query: dict[str, Any] = {"version": version, "reveal": reveal, "resolve": not alone}
+    query: dict[str, Any] = {
+        "version": version,
+        "reveal": reveal,
+        "resolve": not alone,
+        "defaults": defaults or None,
+    }
     answer = session.api.get(f"{_KEYS}/{segment(key)}", **session.layer, **query).object()
     if session.output.as_json:
         return session.output.document(answer)
@@ -162,10 +171,12 @@ def effective(
         Format | None, typer.Option("--format", help="Print a file in this format.")
     ] = None,
     reveal: Reveal = False,
+    defaults: Defaults = False,
     output: Out = None,
 ) -> None:
     """Show what a service sees: all layers merged."""
-    path, query = "/api/v1/effective", {**session.layer, "reveal": reveal}
+    path = "/api/v1/effective"
+    query = {**session.layer, "reveal": reveal, "defaults": defaults or None}
     if form not in {None, "json"} and not session.output.as_json:
         answer = session.api.get(path, headers={"Accept": FORMATS[str(form)]}, **query)
         return write_out(session, answer.body.decode(), output)

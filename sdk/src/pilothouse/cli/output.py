@@ -154,7 +154,12 @@ def difference(changes: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]
 
 
 def layer(source: Mapping[str, Any]) -> str:
-    """Name a layer as `environment/service` or `environment/service/user`."""
+    """Name a layer as `environment/service` or `environment/service/user`.
+
+    The defaults of a schema are `schema:NAME`.
+    """
+    if "schema" in source:
+        return f"schema:{source['schema']}"
     user = source.get("user")
     return f"{source['environment']}/{source['service_name']}" + (f"/{user}" if user else "")
 
