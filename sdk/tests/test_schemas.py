@@ -14,7 +14,15 @@ import pytest
 from pilothouse import AsyncPilothouse, ConfigChange, Pilothouse, RefreshPolicy
 from pilothouse.errors import SchemaNotMet
 from pilothouse.testing import FakePilothouse
-from sdk.tests.scripted import Asked, Reply, ScriptedServer, configuration, of_json, problem
+from sdk.tests.scripted import (
+    Asked,
+    Reply,
+    ScriptedServer,
+    configuration,
+    of_json,
+    problem,
+    unless_known,
+)
 from tests.servers.process import wait_until
 
 SCHEMAS, EFFECTIVE = "/api/v1/schemas/for", "/api/v1/effective"
@@ -136,6 +144,18 @@ def test_new_schemas_judge_the_next_configuration(service: Service) -> None:
 
         service.apply(item({}, version=5))
         wait_until(lambda: client.config.get("pool") == 11, "the client has judged it")
+
+
+def test_new_schemas_judge_an_unchanged_configuration_without_a_stream(service: Service) -> None:
+    service.server.answers[EFFECTIVE] = unless_known(configuration({"pool": 10}))
+
+    with service.client(schemas=True) as client:
+        service.apply(item({"properties": {"pool": {"maximum": 5}}}, version=4))
+        wait_until(lambda: isinstance(client.last_error, SchemaNotMet), "it is judged again")
+        assert (client.config.get("pool"), client.config.source) == (10, "service")
+
+        service.apply(item(MAXIMUM, version=5))
+        wait_until(lambda: client.last_error is None, "it is judged again")
 
 
 def test_a_schema_below_a_key_judges_a_plugin(service: Service) -> None:

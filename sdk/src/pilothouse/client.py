@@ -60,11 +60,12 @@ class AsyncPilothouse:
 
     `defaults` are overridden by configured values. `validate` gets the nested values and raises to
     reject them, as a Pydantic model's `model_validate` does. With `schemas`, which needs an extra
-    of the same name, the service's schemas judge each configuration here as well. `reveal_secrets`
-    reads their plain values, which needs the right to, and is audited. `snapshot` is a path;
-    without `snapshot_key` (32 bytes) secrets are left out of the file. `flags=False` is for a token
-    that may not read them. With `offline` no requests are sent: values come from the snapshot and
-    the defaults.
+    of the same name, the service's schemas judge each configuration here as well. With
+    `schema_defaults` the defaults of its schemas are read below the configured values, and above
+    `defaults`. `reveal_secrets` reads plain values of secrets, which needs the right to, and is
+    audited. `snapshot` is a path; without `snapshot_key` (32 bytes) secrets are left out of the
+    file. `flags=False` is for a token that may not read them. With `offline` no requests are sent:
+    values come from the snapshot and the defaults.
     """
 
     def __init__(  # noqa: PLR0913 - each is one thing a caller may say
@@ -78,6 +79,7 @@ class AsyncPilothouse:
         defaults: Mapping[str, Any] | None = None,
         validate: Validate | None = None,
         schemas: bool = False,
+        schema_defaults: bool = False,
         reveal_secrets: bool = False,
         snapshot: str | Path | None = None,
         snapshot_key: bytes | None = None,
@@ -93,7 +95,7 @@ class AsyncPilothouse:
         self.pace = pace or RefreshPolicy()
         self._connect = partial(Transport, url, token, limits)
         self.transport = self._connect()
-        whose = ConfigTarget(environment, service, user)
+        whose = ConfigTarget(environment, service, user, schema_defaults)
         self._disk = None
         if snapshot is not None:
             owner = {"url": self.transport.url, **whose.params}
@@ -365,6 +367,7 @@ class Pilothouse:
         defaults: Mapping[str, Any] | None = None,
         validate: Validate | None = None,
         schemas: bool = False,
+        schema_defaults: bool = False,
         reveal_secrets: bool = False,
         snapshot: str | Path | None = None,
         snapshot_key: bytes | None = None,
@@ -383,6 +386,7 @@ class Pilothouse:
             defaults=defaults,
             validate=validate,
             schemas=schemas,
+            schema_defaults=schema_defaults,
             reveal_secrets=reveal_secrets,
             snapshot=snapshot,
             snapshot_key=snapshot_key,

@@ -12,8 +12,10 @@ from pilothouse.transport import Answer, Transport
 from pilothouse_core.trees import (
     OWN_VALUE,
     Tree,
+    child_key,
     contains_key,
     has_own_value,
+    is_section,
     node_at,
     with_change_at,
     without_key,
@@ -21,20 +23,29 @@ from pilothouse_core.trees import (
 
 PATH = "/api/v1/effective"
 Validate = Callable[[Any], object]
-Judge = Callable[[Tree], Awaitable[None]]
+Judge = Callable[[Tree, int], Awaitable[None]]
 
 
 @dataclass(frozen=True)
 class ConfigTarget:
-    """The target of a configuration: an environment, a service, and optionally a user."""
+    """The target of a configuration: an environment, a service, and optionally a user.
+
+    `schema_defaults`: it is read with the defaults of schemas.
+    """
 
     environment: str
     service: str
     user: str | None = None
+    schema_defaults: bool = False
 
     @property
     def params(self) -> dict[str, str]:
-        return self.selection if self.user is None else {**self.selection, "user": self.user}
+        params = self.selection
+        if self.user is not None:
+            params["user"] = self.user
+        if self.schema_defaults:
+            params["defaults"] = "true"
+        return params
 
     @property
     def selection(self) -> dict[str, str]:
@@ -42,7 +53,9 @@ class ConfigTarget:
         return {"environment": self.environment, "service_name": self.service}
 
     def concerns(self, change: Mapping[str, Any]) -> bool:
-        """Return whether a change concerns one of the layers."""
+        """Return whether a change concerns one of the layers; every schema may."""
+        if change.get("kind") == "schema":
+            return True
         layers = {self.service, "_shared", f"{self.service}/{self.user}"}
         return change.get("name") in layers
 
@@ -50,7 +63,9 @@ class ConfigTarget:
 class EffectiveConfiguration:
     """Reads into a `Configuration`; `transport` returns the current transport.
 
-    `judge` gets each answer, secrets masked, and raises PilothouseError to refuse it.
+    `judge` gets the written values of each answer, secrets masked, and the revision that the
+    schemas have to reach. It raises PilothouseError to refuse the answer. When the service says
+    that nothing has changed, it gets those of the held answer again: the schemas may be others.
     """
 
     def __init__(  # noqa: PLR0913 - each decides what is held
@@ -71,29 +86,41 @@ class EffectiveConfiguration:
         self._reveals = reveals
         self._keeps_secrets = keeps_secrets
         self._judge = judge
+        self._judged_tree: Tree = {}  # what was judged of the held answer
         self._last_answer: dict[str, Any] | None = None  # the service's answer, without defaults
+        kinds = {"config"}
+        if judge is not None or whose.schema_defaults:
+            kinds.add("schema")
         self.resource = Resource(
             "configuration",
             PATH,
             whose.params,
             self._accept,
-            kinds=frozenset({"config"}),
+            kinds=frozenset(kinds),
             concerns=whose.concerns,
             saved=self._snapshot_content,
             restore=self._restore,
+            recheck=None if judge is None else self._recheck,
         )
 
     async def _accept(self, answer: Answer) -> None:
         body = answer.object()
         data, revision = _parts(body)
+        layered: Tree = {}
         if self._judge is not None:
-            await self._judge(data)
+            layered = _values_of_layers(body, data)
+            await self._judge(layered, self.resource.revision)
         _, hidden = without_secrets(data)
         if self._reveals and hidden:
             data = await self._fetch_revealed(body, revision)
         self._hold(data, "service", revision, answer.etag)
+        self._judged_tree = layered
         kept = data if self._keeps_secrets else _without_all(data, hidden)
         self._last_answer = {"data": kept, "revision": revision, "version": answer.etag}
+
+    async def _recheck(self) -> None:
+        if self._judge is not None:
+            await self._judge(self._judged_tree, self.resource.revision)
 
     async def _fetch_revealed(self, masked: Mapping[str, Any], revision: int) -> Tree:
         """Return the plain values of exactly the versions of a masked answer.
@@ -138,6 +165,29 @@ def _parts(body: Mapping[str, Any]) -> tuple[Tree, int]:
     if not isinstance(data, dict) or type(revision) is not int:
         raise BadAnswer("an answer without `data` and `revision`: this is not a configuration")
     return data, revision
+
+
+def _values_of_layers(body: Mapping[str, Any], data: Tree) -> Tree:
+    """Return the values of an answer that a layer has: defaults of schemas are not judged."""
+    sources = body.get("sources")
+    if not isinstance(sources, dict):
+        return data
+    defaulted = {key for key, source in sources.items() if "schema" in source}
+    return _without_leaves(data, defaulted) if defaulted else data
+
+
+def _without_leaves(tree: Tree, keys: set[str], prefix: str = "") -> Tree:
+    """Return a copy without the leaves at `keys`, as merged without the layer that has them."""
+    kept: Tree = {}
+    for name, value in tree.items():
+        key = child_key(prefix, name)
+        if is_section(value):
+            below = _without_leaves(value, keys, key)
+            if below:
+                kept[name] = below[OWN_VALUE] if below.keys() == {OWN_VALUE} else below
+        elif key not in keys:
+            kept[name] = value
+    return kept
 
 
 def _without_all(tree: Tree, keys: set[str]) -> Tree:

@@ -22,7 +22,7 @@ _KEY_BYTES = 32
 
 
 class Snapshot:
-    """One file, for one client: `owner` says whose, and another's is refused.
+    """One file, for one client: `owner` says whose and how it is read; others are refused.
 
     With `key` (32 bytes, of the caller) the content is encrypted, and secrets may be in it.
     Raises ValueError for a key of another length, ModuleNotFoundError without the extra
@@ -88,7 +88,7 @@ class Snapshot:
         if written != _digest(facts, content):
             raise SnapshotRefused(f"{self.path} is truncated or was changed")
         if not is_ours:
-            raise SnapshotRefused(f"{self.path} is another client's")
+            raise SnapshotRefused(f"{self.path} is of another client, or of other options")
         return self._parts(facts, content)
 
     def _parts(self, facts: Mapping[str, Any], content: bytes) -> dict[str, Any]:

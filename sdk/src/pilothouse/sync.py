@@ -50,12 +50,14 @@ class Resource:
     """A resource of the service of which the client keeps a copy.
 
     `accept` takes an answer with status 200 and swaps the copy; whatever it raises refuses the
-    answer, which is logged, and the copy stays. `kinds` are the kinds of change that concern it
-    (`config`, `flag`, `segment`, `instance`), `concerns` decides about one change by the data of
-    its event (`kind`, `environment`, `name`, ...). `saved` returns the part for the snapshot on
-    disk, as JSON, or None; `restore` accepts it at the next start. `noticed` is called whenever a
-    read has failed, and when one succeeds for the first time or again. `is_held`: the stream does
-    not report every change of it, so the service also holds reads while there is a stream.
+    answer, which is logged, and the copy stays. `recheck` is called when the service says that the
+    copy is current; what it raises is recorded, and the copy stays. `kinds` are the kinds of change
+    that concern it (`config`, `flag`, `segment`, `instance`, `schema`), `concerns` decides about
+    one change by the data of its event (`kind`, `environment`, `name`, ...). `saved` returns the
+    part for the snapshot on disk, as JSON, or None; `restore` accepts it at the next start.
+    `noticed` is called whenever a read has failed, and when one succeeds for the first time or
+    again. `is_held`: the stream does not report every change of it, so the service also holds reads
+    while there is a stream.
     """
 
     name: str
@@ -68,8 +70,10 @@ class Resource:
     restore: Callable[[Any], None] | None = None
     noticed: Callable[[], None] = lambda: None
     is_held: bool = False
+    recheck: Callable[[], Awaitable[None]] | None = None
 
     etag: str = field(default="", init=False)
+    revision: int = field(default=0, init=False)  # that an answer has to reach
     last_error: PilothouseError | None = field(default=None, init=False)
     confirmed_at: float | None = field(default=None, init=False)  # of the monotonic clock
     stale_seconds: float = field(default=0.0, init=False)  # as the service states it
@@ -86,7 +90,6 @@ class _Followed:
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     tried: asyncio.Event = field(default_factory=asyncio.Event)
     waiters: list["asyncio.Future[None]"] = field(default_factory=list)
-    revision: int = 0  # that an answer has to reach
     failures: int = 0
     task: "asyncio.Task[None] | None" = None
 
@@ -122,7 +125,7 @@ class _Followed:
         resource.last_error = failure
         resource.noticed()
         if failure.code == "revision_not_reached" and self.failures > 2:  # noqa: PLR2004 - tries
-            self.revision = 0  # the service was set back; its own word counts
+            resource.revision = 0  # the service was set back; its own word counts
         return failure
 
 
@@ -158,6 +161,7 @@ class Follower:
         """Begin to follow; a second call for the same resource does nothing."""
         if resource in self._followed:
             return
+        resource.revision = 0
         followed = _Followed(resource)
         self._followed[resource] = followed
         if self._pace.mode == "stream":
@@ -229,6 +233,9 @@ class Follower:
             await resource.accept(answer)
             resource.etag = answer.etag
             self._changed(resource)
+        elif resource.recheck is not None:
+            resource.confirmed_at = time.monotonic()  # the copy is current, even if it is refused
+            await resource.recheck()
         followed.record_success(answer)
         is_held = answer.is_unchanged and time.monotonic() - began >= wait / 2
         if wait and (is_held or not answer.is_unchanged):
@@ -262,8 +269,8 @@ class Follower:
         params, headers = dict(resource.params), {}
         if resource.etag:
             headers["If-None-Match"] = resource.etag
-        if followed.revision:
-            params["min_revision"] = str(followed.revision)
+        if resource.revision:
+            params["min_revision"] = str(resource.revision)
         if wait:
             headers["Prefer"] = f"wait={max(1, round(wait))}"
             self._held_open += 1
@@ -288,13 +295,14 @@ class Follower:
         """Read everything, because changes before the stream was open are not in it."""
         for followed in self._followed.values():
             if followed.resource.kinds:
-                followed.revision = revision
+                followed.resource.revision = revision
                 followed.woken.set()
 
     def on_change(self, change: Mapping[str, Any] | None, revision: int) -> None:
         for followed in self._followed.values():
             if change is None or _is_concerned(followed.resource, change):
-                followed.revision = max(followed.revision, revision)
+                resource = followed.resource
+                resource.revision = max(resource.revision, revision)
                 followed.woken.set()
 
     def on_quiet(self) -> None:

@@ -21,7 +21,7 @@ _log = logging.getLogger("pilothouse")
 
 
 class AppliedSchemas:
-    """Reads the schemas for every new configuration, and judges it.
+    """Reads the schemas for every configuration, and judges it.
 
     Needs the extra `schema`, or raises ImportError; rules between fields need the extra `rules`,
     and are else not judged, which is logged once.
@@ -40,16 +40,18 @@ class AppliedSchemas:
         self._transport = transport
         self._definitions: Sequence[Definition] = ()
         self._etag = ""
+        self._met: Tree | None = None  # the last configuration that meets these schemas
         self._warnings = WarnOnce()
 
-    async def check(self, tree: Tree) -> None:
+    async def check(self, tree: Tree, revision: int = 0) -> None:
         """Raise SchemaNotMet if an enforced schema is not met; log what others find.
 
-        Secrets that are masked count as present. A service without schemas has none. Raises
+        The schemas are at least as new as `revision`; an object that has met them is not judged
+        again. Secrets that are masked count as present. A service without schemas has none. Raises
         PilothouseError if the schemas cannot be read: nothing is held that was not judged.
         """
-        await self._refresh()
-        if not self._definitions:
+        await self._refresh(revision)
+        if not self._definitions or tree is self._met:
             return
         findings = await asyncio.to_thread(self._judge, tree)
         for finding in findings:
@@ -61,11 +63,13 @@ class AppliedSchemas:
             more = f"; and {len(errors) - _MOST_NAMED} more" if len(errors) > _MOST_NAMED else ""
             facts = {"errors": [finding.facts for finding in errors]}
             raise SchemaNotMet(f"refused by a schema: {named}{more}", facts=facts)
+        self._met = tree
 
-    async def _refresh(self) -> None:
+    async def _refresh(self, revision: int) -> None:
+        params = self._selection | ({"min_revision": str(revision)} if revision else {})
         headers = {"If-None-Match": self._etag} if self._etag else {}
         try:
-            answer = await self._transport().get(PATH, self._selection, headers, attempts=1)
+            answer = await self._transport().get(PATH, params, headers, attempts=1)
         except NotFound:
             self._warnings.warn("route", "the service has no schemas: it is of an older version")
             return
@@ -76,6 +80,7 @@ class AppliedSchemas:
             raise BadAnswer("an answer without `items`: these are not schemas")
         self._definitions = await asyncio.to_thread(self._compile, items)
         self._etag = answer.etag
+        self._met = None
 
     def _compile(self, items: Sequence[Any]) -> list["Definition"]:
         definitions = []
