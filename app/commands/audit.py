@@ -30,7 +30,14 @@ from app.audit.verification import (
 from app.commands.settings import load_command_settings
 from app.postgres.engine import FAILURES
 from app.postgres.failures import explain_failure
-from app.postgres.tables import audit, audit_head, audit_heads, metadata, revisions
+from app.postgres.tables import (
+    audit,
+    audit_head,
+    audit_heads,
+    intent_numbers,
+    metadata,
+    revisions,
+)
 from app.settings import Settings
 
 _BROKEN = 1
@@ -156,5 +163,5 @@ def grant_statements(role: str) -> Sequence[str]:
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(written)} {to}",
         f"GRANT SELECT, INSERT ON {', '.join(sorted(grown))} {to}",
         f"GRANT SELECT ON {audit_head.name}, alembic_version {to}",
-        f"GRANT USAGE ON SEQUENCE {revisions.name} {to}",
+        f"GRANT USAGE ON SEQUENCE {revisions.name}, {intent_numbers.name} {to}",
     ]

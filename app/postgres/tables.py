@@ -103,7 +103,7 @@ intents = Table(
     # Of a reserved intent: the end of its reservation.
     Column("look_after", DateTime(timezone=True), nullable=False),
     # Ascends in the order of commits among intents that exclude each other by a lock.
-    Column("seq", BigInteger, server_default=intent_numbers.next_value()),
+    Column("seq", BigInteger),  # from `intents_seq`; none without a guard
     Index("intents_undecided_by_look", "look_after", postgresql_where=_undecided),
     Index("intents_undecided_by_doc", "doc", "base_version", postgresql_where=_undecided),
     Index("intents_decided_by_time", "at", postgresql_where=text("state IN ('applied', 'lost')")),

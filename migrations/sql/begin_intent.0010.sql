@@ -68,12 +68,12 @@ BEGIN
     WHERE i.idempotency_key = given.idempotency_key AND i.at <= now() - interval '24 hours';
     INSERT INTO intents AS i (
         id, doc, kind, environment, name, base_version, action, actor, comment, request_id, at,
-        idempotency_key, digest, source, facts, state, look_after
+        idempotency_key, digest, source, facts, state, look_after, seq
     ) VALUES (
         given.id, given.doc, given.kind, given.environment, given.name, given.base_version,
         given.action, given.actor, given.comment, given.request_id, given.at,
         given.idempotency_key, given.digest, given.source, given.facts, 'open',
-        clock_timestamp() + p_first_look
+        clock_timestamp() + p_first_look, nextval('intents_seq')
     ) ON CONFLICT DO NOTHING RETURNING i.* INTO intent;
     IF NOT FOUND THEN  -- by a begin without a guard that was as quick
         SELECT i.* INTO intent FROM intents i

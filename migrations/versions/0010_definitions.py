@@ -63,10 +63,9 @@ def upgrade() -> None:
         sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
         *_version(),
     )
-    # The default comes after the column, or every row would be written anew.
+    # Without a default: the release before has no right to the sequence.
     op.execute(CreateSequence(sa.Sequence("intents_seq")))
     op.add_column("intents", sa.Column("seq", sa.BigInteger))
-    op.alter_column("intents", "seq", server_default=sa.text("nextval('intents_seq')"))
     op.create_index(
         "intents_reserved",
         "intents",

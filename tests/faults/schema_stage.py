@@ -11,6 +11,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from app.changes.log.port import RESERVED_SECONDS
 from tests.faults.checker_schemas import (
     UNCHANGED,
     Layer,
@@ -34,6 +35,9 @@ _ANSWER_SECONDS = 30  # a client's patience: far beyond every bound that is prom
 _CHANGES = "SELECT revision, kind, environment, name, version, deleted FROM changes"
 _DEFINITIONS = "SELECT revision, definition FROM definition_versions WHERE kind = 'schema'"
 _numbers = count(1)
+
+# As in the service: a writer sends as long as others wait for it.
+HELD = {"FIRST_LOOK": str(RESERVED_SECONDS)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from tests.faults.checker_schemas import Layer, LayerAnswer
 from tests.faults.launcher import WAIT, Failpoint
 from tests.faults.schema_stage import (
     BOTTOM,
+    HELD,
     Failures,
     Ground,
     longest,
@@ -58,7 +59,7 @@ class LayerWriter:
 @pytest.fixture(scope="module")
 def trio(open_stage: Callable[[str], Stage], vault_server: object) -> Stage:
     stage = open_stage("real")
-    stage.start_many({}, {}, {})
+    stage.start_many(HELD, HELD, HELD)
     return stage
 
 
@@ -157,7 +158,7 @@ class Duel:
 
     def __init__(self, stage: Stage, bug: str, folder_of: Callable[[str], Failures]) -> None:
         self.one_waits, self.other_waits = folder_of("one"), folder_of("other")
-        common = {"SEEDED_BUG": bug, **PATIENT}
+        common = {"SEEDED_BUG": bug, **HELD, **PATIENT}
         self.one, self.other = stage.start_many(
             {**common, **self.one_waits.environment}, {**common, **self.other_waits.environment}
         )

@@ -11,6 +11,7 @@ import pytest
 from tests.faults.checker_schemas import LayerAnswer
 from tests.faults.launcher import WAIT, Failpoint
 from tests.faults.schema_stage import (
+    HELD,
     PRESENT,
     Failures,
     Ground,
@@ -50,7 +51,9 @@ class Trio:
         self.stage = stage
         self.killing, self.opening = killing, opening
         self.killed, self.holder, self.other = stage.start_many(
-            {**PATIENT, **killing.environment}, {**PATIENT, **opening.environment}, {}
+            {**HELD, **PATIENT, **killing.environment},
+            {**HELD, **PATIENT, **opening.environment},
+            HELD,
         )
         self.count = 0
 

@@ -24,7 +24,7 @@ from app.changes.model import (
     Written,
 )
 
-RESERVED_SECONDS = 3.0
+RESERVED_SECONDS = 3.0  # for which related writes wait for an intent
 
 
 class Intents(Protocol):

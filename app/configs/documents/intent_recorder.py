@@ -57,8 +57,7 @@ class IntentRecorder:
             guard = None
             if self.judge is not None:
                 guard = self.judge.guard(attempt.document, revision)
-                if guard.covers_related:
-                    _hold(attempt)
+                _hold(attempt)
             try:
                 begun = await self.intents.begin(attempt.intent, guard)
             except GuardMoved as moved:

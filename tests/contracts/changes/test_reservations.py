@@ -84,7 +84,6 @@ async def test_a_reservation_waits_for_earlier_related_intents_only(rig: Rig) ->
     decided = await rig.intents.begin(intent(entity("c")))
     pointer = await rig.log.advance(decided.entity, [version_of(decided)])
     reserved = await rig.intents.reserve(intent(BASE))
-    await rig.intents.begin(intent())
     await rig.intents.reserve(intent(BASE))
 
     assert await rig.intents.earlier_related(reserved.id) == EarlierIntents(3, pointer.revision)

@@ -89,7 +89,9 @@ def _begin(connection: sqlite3.Connection, intent: Intent, guard: Guard | None) 
         return earlier[0]
     if guard is not None:
         _check_guard(connection, intent, guard)
-    _insert(connection, intent, state="open", look_after=now + _FIRST_LOOK)
+    is_waited_for = guard is not None and guard.covers_related
+    look = _RESERVED if is_waited_for else _FIRST_LOOK
+    _insert(connection, intent, state="open", look_after=now + look)
     return select_intents(connection, "id = ?", (intent.id,))[0]
 
 
@@ -122,7 +124,8 @@ def _earlier_related(connection: sqlite3.Connection, intent_id: str) -> EarlierI
     if own is None:
         return EarlierIntents(0, revision)
     related = related_intents(connection, entity_of_row(own))
-    count = sum(row["seq"] is not None and row["seq"] < own["seq"] for row in related)
+    others = (row for row in related if row["id"] != intent_id)
+    count = sum(row["seq"] is None or row["seq"] < own["seq"] for row in others)
     return EarlierIntents(count, revision)
 
 
@@ -144,7 +147,7 @@ def _confirm(connection: sqlite3.Connection, intent: Intent) -> Intent | None:
         " WHERE id = :id AND doc = :doc AND look_after > :now",
         {
             **columns,
-            "look_after": format_timestamp(now + _FIRST_LOOK),
+            "look_after": format_timestamp(now + _RESERVED),
             "now": format_timestamp(now),
         },
     )

@@ -17,6 +17,7 @@ from app.postgres.tables import intents
 
 _KEY_LIFE: Final = timedelta(hours=24)
 _FIRST_LOOK: Final = timedelta(seconds=3)
+_RESERVED: Final = timedelta(seconds=RESERVED_SECONDS)  # while related writes wait
 
 _UNDECIDED: Final = intents.c.state.in_(("open", "expired"))
 _NEXT_LOOK: Final = text("now() + least(2 ^ least(looks + 1, 12), 3600) * interval '1 second'")
@@ -40,7 +41,9 @@ _EARLIER: Final = text("""
                 UNION ALL
                 SELECT * FROM intents WHERE state = 'reserved' AND look_after > now()
             ) AS other
-            WHERE own.id = :id AND other.seq < own.seq AND other.kind = 'config' AND (
+            WHERE own.id = :id AND other.id <> own.id AND other.kind = 'config'
+                -- Those without a number are of the release before, or have no guard.
+                AND (other.seq IS NULL OR other.seq < own.seq) AND (
                 other.doc = own.doc OR is_related(
                     own.environment, split_part(own.name, '/', 1), other.environment, other.name
                 )
@@ -79,7 +82,7 @@ class PostgresIntents:
             "intent": _json(intent),
             "revision": guard.revision,
             "covers_related": guard.covers_related,
-            "first_look": _FIRST_LOOK,
+            "first_look": _RESERVED if guard.covers_related else _FIRST_LOOK,
         }
         row = (await self._calls.run("begin_guarded", _BEGIN_GUARDED, parameters)).one()
         if row.outcome == "moved":
@@ -97,7 +100,7 @@ class PostgresIntents:
         return EarlierIntents(row.earlier, row.revision)
 
     async def confirm(self, intent: Intent) -> Intent:
-        parameters = {"intent": _json(intent), "first_look": _FIRST_LOOK}
+        parameters = {"intent": _json(intent), "first_look": _RESERVED}
         row = (await self._calls.run("confirm", _CONFIRM, parameters)).one_or_none()
         if row is None:
             raise ReservationLost
