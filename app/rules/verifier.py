@@ -6,6 +6,7 @@ Edits in Vault itself, writes in doubt that land late, and rollbacks may break a
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -60,7 +61,9 @@ class Verifier:
         configurations: Configurations,
         follower: Follower,
     ) -> None:
-        self.revision = 0  # everything up to here was judged
+        self._revision = 0  # everything up to here was judged
+        self._noted, self._judged = 1, 0  # changes, and up to which of them all are judged
+        self._progress = asyncio.Event()
         self._catalog = catalog
         self._judge = judge
         self._configurations = configurations
@@ -77,6 +80,20 @@ class Verifier:
     def violations(self) -> Mapping[Pair, Sequence[Problem]]:
         """What is found in each configuration that does not meet all its schemas."""
         return self._found
+
+    @property
+    def revision(self) -> int:
+        """The revision up to which everything was judged."""
+        is_current = self._judged == self._noted
+        return self._configurations.revision if is_current else self._revision
+
+    async def wait_until_judged(self, within: float) -> None:
+        """Wait until what has been followed by now is judged, at most `within` seconds."""
+        noted = self._noted
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while self._judged < noted:
+                    await self._progress.wait()
 
     def on_change(self, listener: Callable[[Change], None]) -> None:
         """Call `listener` whenever a configuration begins or ceases to meet its schemas."""
@@ -97,7 +114,7 @@ class Verifier:
 
     async def verify(self) -> None:
         """Judge what has changed since the last time; raises what judging raises."""
-        revision = self._configurations.revision
+        revision, noted = self._configurations.revision, self._noted
         changed, self._changed = self._changed, _Changed()
         try:
             pairs = self._pairs(changed)
@@ -112,7 +129,9 @@ class Verifier:
         except BaseException:
             self._changed.add(changed)
             raise
-        self.revision = max(self.revision, revision)
+        self._revision, self._judged = max(self._revision, revision), noted
+        progress, self._progress = self._progress, asyncio.Event()
+        progress.set()
 
     def _note(self, change: Change) -> None:
         match change.entity.kind:
@@ -123,10 +142,14 @@ class Verifier:
                 self._changed.deletions |= change.deleted
             case _:
                 return
-        self._woken.set()
+        self._wake()
 
     def _note_all(self) -> None:
         self._changed.everything = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._noted += 1
         self._woken.set()
 
     def _pairs(self, changed: "_Changed") -> list[Pair]:

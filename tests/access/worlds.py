@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPMessage
 from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
@@ -65,6 +65,12 @@ class World:
         """Write as the administrator; it has to make exactly one revision."""
         answer = self.call(ADMIN, *message)
         assert answer.status in {200, 201, 204}, (message, answer.status, answer.body)
+        self._wait_until_followed(answer.headers)
+
+    def _wait_until_followed(self, headers: HTTPMessage) -> None:
+        """Let no later answer differ by how quickly a replica follows its own writes."""
+        if (revision := headers.get("X-Revision")) is not None:
+            self.call(ADMIN, "GET", f"/api/v1/changes?limit=1&min_revision={revision}")
 
     def revision(self) -> int:
         return int(self.call(ADMIN, "GET", "/api/v1/changes?limit=1").headers["X-Revision"])
@@ -81,6 +87,8 @@ class World:
         found = self.call(
             self.tokens[caller], question.method, question.path, question.body, **named
         )
+        if question.method != "GET":
+            self._wait_until_followed(found.headers)
         # Whose tags depend on a ticket, and on when an instance was registered.
         is_apart = question.path.startswith(("/ofrep", "/api/v1/registry"))
         headers = sorted(

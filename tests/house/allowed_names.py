@@ -75,6 +75,7 @@ LONG_MODULES = {
 }
 
 BIG_CLASSES = {
+    "app/rules/verifier.py Verifier": "what is noted, judged and reported of each change",
     "app/rules/services/schemas.py SchemaService": "every use case of schemas",
     "app/access/tokens/cache.py TokenCache": "what the fast path asks of tokens",
     "app/cache/redis.py RedisCache": _ONE_ADAPTER,

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from app.access.caller import CurrentCaller
-from app.changes.revisions import REVISION_HEADER, min_revision_dependency
+from app.changes.revisions import CATCH_UP_SECONDS, REVISION_HEADER, min_revision_dependency
 from app.rules.api.router_schemas import demand_read, refuse_bad_names
 from app.rules.api.schemas import ProblemOut, ViolationsOut, may_read
 from app.rules.verifier import Verifier
@@ -40,6 +40,7 @@ async def list_violations(
     """Edits in Vault, rollbacks and changes of schemas that only warn are judged afterwards."""
     refuse_bad_names(environment, service_name, schema)
     demand_read(caller)
+    await verifier.wait_until_judged(CATCH_UP_SECONDS)
     response.headers[REVISION_HEADER] = str(verifier.revision)
     begin = max(decode_cursor(cursor, int)[0], 0) if cursor else 0
     readable = [pair for pair in sorted(verifier.violations) if may_read(caller, pair)]
