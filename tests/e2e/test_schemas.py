@@ -270,6 +270,19 @@ def test_what_was_wrong_before_is_warned_of_and_does_not_block(
     assert [each["key"] for each in written["warnings"]] == ["db.pool.max"]
 
 
+def test_a_rollback_is_not_refused_because_it_costs_too_much_to_judge(
+    layer: Layer, schemas: Schemas
+) -> None:
+    told(layer.create_document({"l": [{"a": number} for number in range(5000)]}), 201)
+    told(layer.put_document({"l": [{"k0": 1}]}))
+    branches = [{"required": [f"k{number}"]} for number in range(50)]
+    schema = {"properties": {"l": {"items": {"anyOf": branches}}}}
+    told(schemas.put(layer.service, schema), 201)
+    assert problem(layer.patch(set={"l": [{"a": 1}] * 5000}), "schema_too_costly")
+
+    told(layer.rollback_document(1))
+
+
 def test_plain_values_at_secret_places_are_sealed_in_every_layer(
     layer: Layer, schemas: Schemas
 ) -> None:

@@ -12,6 +12,7 @@ from app.configs.documents.effective import EffectiveReader
 from app.configs.documents.pairs import Services, pairs_of
 from app.configs.model import BASE, SHARED, Body, DocumentId, Draft, layers_of
 from app.configs.secrets import MASK, ToSeal
+from app.rules.errors import RulesUnavailable, SchemaTooCostly
 from app.rules.judging.judge import Judge
 from app.rules.judging.model import Case, Judgement, Pair
 from app.workers import LARGE_TEXT, Slices, run_apart
@@ -61,10 +62,16 @@ class DocumentJudge:
     async def check(self, changes: Changes) -> Judgement:
         """Judge what drafts make of every configuration; raises SchemaViolated for new errors.
 
-        A rollback is only warned of. Raises also TooManyAffected, and what `Judge.judge` raises.
+        A rollback is only warned of, and not even that if it cannot be judged: the verifier finds
+        what it breaks. Raises also TooManyAffected, and what `Judge.judge` raises.
         """
-        judgement = await self.judgement(changes)
         is_rollback = all(draft.action == "rolled_back" for draft in changes.values())
+        try:
+            judgement = await self.judgement(changes)
+        except (RulesUnavailable, SchemaTooCostly, TooManyAffected):
+            if not is_rollback:
+                raise
+            return NOTHING_FOUND
         if not judgement.errors:
             return judgement
         if is_rollback:
