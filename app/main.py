@@ -16,7 +16,7 @@ from app.background import run_features
 from app.cache.provenance import CacheHeader
 from app.changes.feature import build_changes
 from app.configs.feature import CONFIG_ROUTES, build_configs
-from app.feature import Feature, Routes, lifespan_state
+from app.feature import Feature, lifespan_state
 from app.feed.feature import FEED_ROUTES, build_feed
 from app.flags.feature import FLAG_ROUTES, build_flags
 from app.foundation import Foundation
@@ -31,7 +31,6 @@ from app.telemetry import configure_logging
 from app.web import problem
 from app.web.application import Application
 from app.web.boundary import RequestBoundary, cors_options
-from app.web.pages import router as pages_router
 from app.web.parameters import rejects_unknown_parameters
 from app.web.path_rules import PathRules
 from app.web.proxies import TrustedProxies
@@ -48,7 +47,6 @@ _ROUTES = (
     TOKEN_ROUTES,
     AUDIT_ROUTES,
     STATUS_ROUTES,
-    Routes(open_routers=(pages_router,)),
 )
 _log = structlog.get_logger(__name__)
 
@@ -102,10 +100,8 @@ def begin_shutdown(app: FastAPI) -> None:
 def _include_routers(app: FastAPI) -> None:
     for routes in _ROUTES:
         for router in routes.routers:
-            checks = [requires_authentication]
-            if router not in routes.lenient:
-                checks.append(rejects_unknown_parameters)
-            app.include_router(router, dependencies=checks)
+            strict = [] if router in routes.lenient else [rejects_unknown_parameters]
+            app.include_router(router, dependencies=[requires_authentication, *strict])
     for routes in _ROUTES:
         for router in routes.open_routers:
             app.include_router(router)
@@ -126,31 +122,29 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[dict[str,
         begin_shutdown(app)
 
 
-def _build_features(settings: Settings, backends: Backends) -> tuple[Feature, ...]:
+def _build_features(settings: Settings, ports: Backends) -> tuple[Feature, ...]:
     """Give each feature its ports and what it is built on; return all in order of their start."""
-    log, maintenance = backends.changes.log, backends.changes.maintenance
-    publisher, secret = backends.publisher, backends.pepper
-    changes = build_changes(settings, backends.changes, backends.cache, publisher, backends.prepare)
-    access = build_access(settings, changes.follower, backends.tokens, backends.issuer, secret)
-    audit = build_audit(maintenance, backends.audit, backends.signer, publisher, secret)
-    monitor = HealthMonitor(backends.monitored, changes.follower)
-    base = Foundation(settings, VERSION, backends.cache, changes, access, audit, monitor)
-    rules = build_rules(base, backends.definitions)
-    configs = build_configs(base, rules, backends.store, backends.cipher)
+    maintenance = ports.changes.maintenance
+    changes = build_changes(settings, ports.changes, ports.cache, ports.publisher, ports.prepare)
+    access = build_access(settings, changes.follower, ports.tokens, ports.issuer, ports.pepper)
+    audit = build_audit(maintenance, ports.audit, ports.signer, ports.publisher, ports.pepper)
+    monitor = HealthMonitor(ports.monitored, changes.follower)
+    base = Foundation(settings, VERSION, ports.cache, changes, access, audit, monitor)
+    rules = build_rules(base, ports.definitions)
+    configs = build_configs(base, rules, ports.store, ports.cipher)
     schemas = build_schemas(base, rules, configs.configurations)
-    flags = build_flags(base, backends.flags)
-    registry = build_registry(base, backends.rows, backends.nodes, backends.resolve)
-    stats = Stats(configs.reader, log, flags.cache, registry.view)
+    flags = build_flags(base, ports.flags)
+    registry = build_registry(base, ports.rows, ports.nodes, ports.resolve)
+    stats = Stats(configs.reader, ports.changes.log, flags.cache, registry.view)
     return (
         build_status(settings, VERSION, monitor, stats),  # first not ready, once it shuts down
         changes.feature,  # followed before anything else runs
         access.feature,
         audit.feature,  # closed after the features whose denials and reads it records
-        rules.feature,
         configs.feature,
         schemas.feature,
         flags.feature,
         build_feed(base, schemas.verifier),
         registry.feature,
-        Feature(tasks=backends.tasks),
+        Feature(tasks=ports.tasks),
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.feature import Feature, Routes
+from app.feature import Feature, Routes, Task
 from app.foundation import Foundation
 from app.rules.api.problem_codes import PROBLEM_CODES
 from app.rules.api.router_schemas import router as schemas_router
@@ -33,13 +33,13 @@ RULE_ROUTES = Routes(
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What judges configurations. `feature` follows the schemas, before anything is written."""
+    """What judges configurations; `close` ends the process that evaluates rules."""
 
     store: DefinitionStore
     catalog: DefinitionCatalog
     judge: Judge
     templates: TemplateService
-    feature: Feature
+    close: Task
 
 
 def build_rules(base: Foundation, store: DefinitionStore) -> Rules:
@@ -47,8 +47,7 @@ def build_rules(base: Foundation, store: DefinitionStore) -> Rules:
     base.changes.follower.listeners.before_apply(catalog.prepare)
     process = RuleProcess(write_seconds=base.settings.write_seconds)
     templates = TemplateService(store, catalog, base.audit.fingerprints)
-    feature = Feature(state={"templates": templates}, close=process.close)
-    return Rules(store, catalog, Judge(catalog, process), templates, feature)
+    return Rules(store, catalog, Judge(catalog, process), templates, process.close)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +64,12 @@ def build_schemas(base: Foundation, rules: Rules, configurations: Configurations
         rules.store, rules.catalog, rules.judge, configurations, base.audit.fingerprints
     )
     feature = Feature(
-        state={"schemas": service, "verifier": verifier},
+        state={"schemas": service, "templates": rules.templates, "verifier": verifier},
         tasks={"verify": verifier.run},
         facts=lambda: {
             "schemas": len(rules.catalog.schemas) if rules.catalog.is_read else 0,
             "violating_configurations": len(verifier.violations),
         },
+        close=rules.close,
     )
     return Schemas(verifier, feature)

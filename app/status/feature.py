@@ -6,12 +6,13 @@ from app.status.monitor import HealthMonitor
 from app.status.router import router
 from app.status.stats import Stats
 from app.status.stats import router as stats_router
+from app.web.pages import router as pages_router
 from app.web.path_rules import PathRules
 from app.web.problem_codes import ACCESS_CODES
 
 STATUS_ROUTES = Routes(
     routers=(stats_router,),
-    open_routers=(router,),  # for orchestrators, which have no token
+    open_routers=(router, pages_router),  # for orchestrators, which have no token; the docs
     path_rules=PathRules(
         # Requested by orchestrators with any host; they contain no secrets.
         any_host=frozenset({"/live", "/ready", "/metrics"}),
