@@ -33,7 +33,7 @@ static:
 
 quick: export PYTHONDONTWRITEBYTECODE :=# rewriting the assertions anew is a third of collecting
 quick:
-	PILOTHOUSE_TRIALS=few $(BIN)/python -m pytest -q -m 'not servers and not slow and not faults'
+	PILOTHOUSE_TRIALS=few $(BIN)/python -m pytest -q -n 3 --dist loadfile -m 'not servers and not slow and not faults'
 
 contracts: .venv/dev ## run the contract suites that every adapter passes
 	$(BIN)/python -m pytest -q tests/contracts
