@@ -10,6 +10,12 @@ import typer
 
 from pilothouse.cli.api import segment
 from pilothouse.cli.commands import Session, command
+from pilothouse.cli.definition_versions import (
+    delete_definition,
+    print_diff,
+    print_history,
+    version_header,
+)
 from pilothouse.cli.exit_codes import ExitCode, usage
 from pilothouse.cli.files import read_object, write_out
 from pilothouse.cli.output import moment
@@ -116,7 +122,7 @@ def set_(
     }
     body = {**_body(name, file, stated), **({"comment": comment} if comment else {})}
     path = f"{_SCHEMAS}/{segment(name)}"
-    headers = _over(if_version)
+    headers = version_header(if_version)
     query: dict[str, Any] = {"dry_run": dry_run or None}
     answer = session.api.send("PUT", path, json=body, headers=headers, **query).object()
     _print_written(session, answer, "is set", dry_run=dry_run)
@@ -139,10 +145,6 @@ def _body(name: str, file: Path, stated: Mapping[str, Any]) -> dict[str, Any]:
             {"environments": [*_ANY, "default"], "services": [name], "at": "", **typed}
         ]
     return body
-
-
-def _over(version: int | None) -> dict[str, str]:
-    return {} if version is None else {"If-Match": f'"{version}"'}
 
 
 def _print_written(
@@ -185,11 +187,7 @@ def delete(
 ) -> None:
     """Delete a schema; its history stays."""
     path = f"{_SCHEMAS}/{segment(name)}"
-    session.api.send("DELETE", path, headers=_over(if_version), comment=comment or None)
-    if session.output.as_json:
-        return session.output.document({"name": name, "deleted": True})
-    session.output.say(f"{name} is deleted")
-    return None
+    delete_definition(session, path, name, comment, if_version)
 
 
 @command(app)
@@ -201,16 +199,7 @@ def history(
     ] = 20,
 ) -> None:
     """List the versions of a schema, newest first."""
-    page = session.api.page(f"{_SCHEMAS}/{segment(name)}/history", limit)
-    if session.output.as_json:
-        return session.output.document(page)
-    columns = ("version", "at", "action", "actor", "comment")
-    rows = [
-        (item["version"], moment(item["at"]), item["action"], item["actor"], item["comment"])
-        for item in page["items"]
-    ]
-    session.output.table(columns, rows)
-    return None
+    print_history(session, f"{_SCHEMAS}/{segment(name)}", limit)
 
 
 @command(app)
@@ -221,13 +210,7 @@ def diff(
     new: Annotated[int | None, typer.Argument(min=1, metavar="NEW")] = None,
 ) -> None:
     """Compare two versions of a schema, by default the last two."""
-    path = f"{_SCHEMAS}/{segment(name)}/diff"
-    answer = session.api.get(path, old_version=old, new_version=new).object()
-    if session.output.as_json:
-        return session.output.document(answer)
-    session.output.say(f"{name}: {answer['old_version']} -> {answer['new_version']}")
-    session.output.changes(answer)
-    return None
+    print_diff(session, f"{_SCHEMAS}/{segment(name)}", name, old, new)
 
 
 @command(app)
@@ -242,7 +225,7 @@ def rollback(
     """Write an earlier version of a schema as a new one."""
     path = f"{_SCHEMAS}/{segment(name)}/rollback"
     body = {"version": version, "comment": comment}
-    answer = session.api.send("POST", path, json=body, headers=_over(if_version)).object()
+    answer = session.api.send("POST", path, json=body, headers=version_header(if_version)).object()
     _print_written(session, answer, f"is restored from version {version}")
 
 

@@ -8,6 +8,12 @@ import typer
 
 from pilothouse.cli.api import segment
 from pilothouse.cli.commands import Session, command
+from pilothouse.cli.definition_versions import (
+    delete_definition,
+    print_diff,
+    print_history,
+    version_header,
+)
 from pilothouse.cli.exit_codes import ExitCode
 from pilothouse.cli.files import read_object, write_out
 from pilothouse.cli.output import layer, moment
@@ -86,12 +92,8 @@ def set_(
     """Create or replace a template; documents that use it stay as they are until `upgrade`."""
     body = {**read_object(file), **({"comment": comment} if comment else {})}
     path = f"{_TEMPLATES}/{segment(name)}"
-    answer = session.api.send("PUT", path, json=body, headers=_over(if_version)).object()
+    answer = session.api.send("PUT", path, json=body, headers=version_header(if_version)).object()
     _print_written(session, answer, "is set")
-
-
-def _over(version: int | None) -> dict[str, str]:
-    return {} if version is None else {"If-Match": f'"{version}"'}
 
 
 def _print_written(session: Session, written: Mapping[str, Any], done: str) -> None:
@@ -108,11 +110,7 @@ def delete(
 ) -> None:
     """Delete a template; its history stays, and so do the keys of documents that use it."""
     path = f"{_TEMPLATES}/{segment(name)}"
-    session.api.send("DELETE", path, headers=_over(if_version), comment=comment or None)
-    if session.output.as_json:
-        return session.output.document({"name": name, "deleted": True})
-    session.output.say(f"{name} is deleted")
-    return None
+    delete_definition(session, path, name, comment, if_version)
 
 
 @command(app)
@@ -124,16 +122,7 @@ def history(
     ] = 20,
 ) -> None:
     """List the versions of a template, newest first."""
-    page = session.api.page(f"{_TEMPLATES}/{segment(name)}/history", limit)
-    if session.output.as_json:
-        return session.output.document(page)
-    columns = ("version", "at", "action", "actor", "comment")
-    rows = [
-        (item["version"], moment(item["at"]), item["action"], item["actor"], item["comment"])
-        for item in page["items"]
-    ]
-    session.output.table(columns, rows)
-    return None
+    print_history(session, f"{_TEMPLATES}/{segment(name)}", limit)
 
 
 @command(app)
@@ -144,13 +133,7 @@ def diff(
     new: Annotated[int | None, typer.Argument(min=1, metavar="NEW")] = None,
 ) -> None:
     """Compare two versions of a template, by default the last two."""
-    path = f"{_TEMPLATES}/{segment(name)}/diff"
-    answer = session.api.get(path, old_version=old, new_version=new).object()
-    if session.output.as_json:
-        return session.output.document(answer)
-    session.output.say(f"{name}: {answer['old_version']} -> {answer['new_version']}")
-    session.output.changes(answer)
-    return None
+    print_diff(session, f"{_TEMPLATES}/{segment(name)}", name, old, new)
 
 
 @command(app)
@@ -165,7 +148,7 @@ def rollback(
     """Write an earlier version of a template as a new one."""
     path = f"{_TEMPLATES}/{segment(name)}/rollback"
     body = {"version": version, "comment": comment}
-    answer = session.api.send("POST", path, json=body, headers=_over(if_version)).object()
+    answer = session.api.send("POST", path, json=body, headers=version_header(if_version)).object()
     _print_written(session, answer, f"is restored from version {version}")
 
 
@@ -199,7 +182,7 @@ def use(
         "dry_run": dry_run,
     }
     path = f"{_TEMPLATES}/{segment(name)}/use"
-    answer = session.api.send("POST", path, json=body, headers=_over(if_version)).object()
+    answer = session.api.send("POST", path, json=body, headers=version_header(if_version)).object()
     if session.output.as_json:
         return session.output.document(answer)
     if answer["status"] == "unchanged":
