@@ -15,14 +15,13 @@ from app.changes.revisions import (
     min_revision_dependency,
     wait_until_followed,
 )
+from app.rules.api.definition_schemas import DefinitionDiffOut, DefinitionVersionOut
 from app.rules.api.schemas import (
     AppliedSchemaOut,
     AppliedSchemasOut,
-    SchemaDiffOut,
     SchemaIn,
     SchemaOut,
     SchemaRollbackIn,
-    SchemaVersionOut,
     SchemaWrittenOut,
     may_read,
 )
@@ -304,14 +303,14 @@ async def schema_history(
     caller: CurrentCaller,
     limit: Limit = 100,
     cursor: Cursor = None,
-) -> Page[SchemaVersionOut]:
+) -> Page[DefinitionVersionOut]:
     demand_read(caller)
     await set_revision(response, schemas, follower)
     before = min(decode_cursor(cursor, int)[0], _MOST_VERSIONS) if cursor else None
     versions = await schemas.history(name, limit, before)
     more = encode_cursor(versions[-1].version) if len(versions) == limit else None
     is_large = sum(len(each.text) for each in versions) > LARGE_TEXT
-    items = await run_apart(is_large, lambda: [SchemaVersionOut.of(each) for each in versions])
+    items = await run_apart(is_large, lambda: [DefinitionVersionOut.of(each) for each in versions])
     return Page(items=items, next=more)
 
 
@@ -324,7 +323,7 @@ async def schema_diff(
     caller: CurrentCaller,
     old_version: Version = None,
     new_version: Version = None,
-) -> SchemaDiffOut:
+) -> DefinitionDiffOut:
     """By default, between the current version and the one before it."""
     demand_read(caller)
     await set_revision(response, schemas, follower)
@@ -336,7 +335,7 @@ async def schema_diff(
         len(before.text) + len(after.text) > LARGE_TEXT,
         lambda: diff(_members(before), _members(after)),
     )
-    return SchemaDiffOut.of(name, (old, new), difference)
+    return DefinitionDiffOut.of(name, (old, new), difference)
 
 
 def _members(definition: Definition) -> dict[str, Any]:

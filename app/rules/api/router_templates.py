@@ -15,12 +15,11 @@ from app.changes.revisions import (
     min_revision_dependency,
     wait_until_followed,
 )
+from app.rules.api.definition_schemas import DefinitionDiffOut, DefinitionVersionOut
 from app.rules.api.template_schemas import (
-    TemplateDiffOut,
     TemplateIn,
     TemplateOut,
     TemplateRollbackIn,
-    TemplateVersionOut,
     TemplateWrittenOut,
 )
 from app.rules.definitions.model import Definition, Scope
@@ -217,7 +216,7 @@ async def template_history(
     caller: CurrentCaller,
     limit: Limit = 100,
     cursor: Cursor = None,
-) -> Page[TemplateVersionOut]:
+) -> Page[DefinitionVersionOut]:
     demand_read_of_templates(caller)
     await set_template_revision(response, templates, follower)
     before = min(decode_cursor(cursor, int)[0], _MOST_VERSIONS) if cursor else None
@@ -226,7 +225,7 @@ async def template_history(
     is_last = not page or page[-1].version <= 1
     more = None if is_last else encode_cursor(page[-1].version)
     is_large = sum(len(each.text) for each in page) > LARGE_TEXT
-    items = await run_apart(is_large, lambda: [TemplateVersionOut.of(each) for each in page])
+    items = await run_apart(is_large, lambda: [DefinitionVersionOut.of(each) for each in page])
     return Page(items=items, next=more)
 
 
@@ -239,7 +238,7 @@ async def template_diff(
     caller: CurrentCaller,
     old_version: Version = None,
     new_version: Version = None,
-) -> TemplateDiffOut:
+) -> DefinitionDiffOut:
     """By default, between the current version and the one before it."""
     demand_read_of_templates(caller)
     await set_template_revision(response, templates, follower)
@@ -249,7 +248,7 @@ async def template_diff(
     before, after = await templates.version(name, old), await templates.version(name, new)
     is_large = len(before.text) + len(after.text) > LARGE_TEXT
     difference = await run_apart(is_large, lambda: diff(_members(before), _members(after)))
-    return TemplateDiffOut.of(name, (old, new), difference)
+    return DefinitionDiffOut.of(name, (old, new), difference)
 
 
 def _members(definition: Definition) -> dict[str, Any]:

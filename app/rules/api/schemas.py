@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field
 
 from app.access.model import Caller, Right
 from app.actors import split_actor
-from app.changes.model import Action
 from app.errors import Invalid, PilothouseError
 from app.rules.definitions.model import Definition
 from app.rules.judging.errors import MOST_SHOWN, problem_members
@@ -19,7 +18,6 @@ from app.rules.schemas.reading import EVERY_ENVIRONMENT, Mode, PlainSecret
 from app.rules.services.schemas import Judged, SchemaWritten
 from app.web.openapi import NAME
 from app.web.request_body import RequestBody
-from pilothouse_core.diff import Diff
 from pilothouse_core.schema_index import join_pointer
 
 _PATTERN: dict[str, Any] = {"maxLength": 63, "pattern": "^[A-Za-z0-9._*-]+$"}
@@ -203,50 +201,6 @@ class AppliedSchemasOut(BaseModel):
     service_name: str
     items: list[AppliedSchemaOut]
     revision: int = Field(description="Of the newest change of any schema.")
-
-
-class SchemaDiffOut(BaseModel):
-    name: str
-    old_version: int
-    new_version: int
-    added: dict[str, Any]
-    removed: dict[str, Any]
-    changed: dict[str, dict[str, Any]] = Field(description="`{old, new}` by path of the member.")
-
-    @classmethod
-    def of(cls, name: str, versions: tuple[int, int], diff: Diff) -> "SchemaDiffOut":
-        changed = {path: {"old": old, "new": new} for path, (old, new) in diff.changed.items()}
-        old, new = versions
-        return cls(
-            name=name,
-            old_version=old,
-            new_version=new,
-            added=dict(diff.added),
-            removed=dict(diff.removed),
-            changed=changed,
-        )
-
-
-class SchemaVersionOut(BaseModel):
-    version: int
-    revision: int
-    action: Action
-    actor: str
-    comment: str
-    at: datetime
-    definition: dict[str, Any] | None = Field(description="null: this version is a deletion.")
-
-    @classmethod
-    def of(cls, definition: Definition) -> "SchemaVersionOut":
-        return cls(
-            version=definition.version,
-            revision=definition.revision,
-            action=definition.action,
-            actor=split_actor(definition.actor)[0],
-            comment=definition.comment,
-            at=definition.at,
-            definition=json.loads(definition.text) if definition.text else None,
-        )
 
 
 class SchemasOut(BaseModel):

@@ -7,12 +7,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from app.actors import split_actor
-from app.changes.model import Action
 from app.rules.definitions.model import Definition
 from app.rules.services.templates import TemplateWritten
 from app.web.openapi import NAME
 from app.web.request_body import RequestBody
-from pilothouse_core.diff import Diff
 
 _PATTERN: dict[str, Any] = {"maxLength": 63, "pattern": "^[A-Za-z0-9._*-]+$"}
 _Patterns = Annotated[
@@ -100,47 +98,3 @@ class TemplateWrittenOut(TemplateOut):
     def of_written(cls, written: TemplateWritten) -> "TemplateWrittenOut":
         members = cls.members_of(written.definition)
         return cls.model_validate({**members, "changed": written.changed})
-
-
-class TemplateVersionOut(BaseModel):
-    version: int
-    revision: int
-    action: Action
-    actor: str
-    comment: str
-    at: datetime
-    definition: dict[str, Any] | None = Field(description="null: this version is a deletion.")
-
-    @classmethod
-    def of(cls, definition: Definition) -> "TemplateVersionOut":
-        return cls(
-            version=definition.version,
-            revision=definition.revision,
-            action=definition.action,
-            actor=split_actor(definition.actor)[0],
-            comment=definition.comment,
-            at=definition.at,
-            definition=json.loads(definition.text) if definition.text else None,
-        )
-
-
-class TemplateDiffOut(BaseModel):
-    name: str
-    old_version: int
-    new_version: int
-    added: dict[str, Any]
-    removed: dict[str, Any]
-    changed: dict[str, dict[str, Any]] = Field(description="`{old, new}` by path of the member.")
-
-    @classmethod
-    def of(cls, name: str, versions: tuple[int, int], diff: Diff) -> "TemplateDiffOut":
-        changed = {path: {"old": old, "new": new} for path, (old, new) in diff.changed.items()}
-        old, new = versions
-        return cls(
-            name=name,
-            old_version=old,
-            new_version=new,
-            added=dict(diff.added),
-            removed=dict(diff.removed),
-            changed=changed,
-        )
