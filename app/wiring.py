@@ -39,11 +39,11 @@ from app.feature import Task
 from app.flags.store.embedded import EmbeddedFlagStore
 from app.flags.store.port import FlagStore
 from app.flags.store.postgres import PostgresFlagStore
+from app.outbound.resolver import Resolve, SystemResolver
 from app.postgres.engine import FAILURES, close_engine, open_engine
 from app.postgres.failures import explain_failure
 from app.postgres.migration import migrate
 from app.production_checks import StartRefused, refuse_unsafe
-from app.registry.health.probe import Resolve, SystemResolver
 from app.registry.instances.embedded import EmbeddedInstanceStore
 from app.registry.instances.port import InstanceStore
 from app.registry.instances.postgres import PostgresInstanceStore

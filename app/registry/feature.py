@@ -8,13 +8,14 @@ from uuid import uuid4
 from app.changes.turns import in_turns
 from app.feature import Feature, Routes
 from app.foundation import Foundation
+from app.outbound.pinning import trusting_context
+from app.outbound.resolver import Resolve
 from app.production_checks import StartRefused
 from app.registry.api.fast_path import FastDiscover, FastUrl, RegistryFastPath
 from app.registry.api.problem_codes import PROBLEM_CODES
 from app.registry.api.router import REGISTRY
 from app.registry.api.router import router as registry_router
 from app.registry.api.router_discovery import router as discovery_router
-from app.registry.health.probe import Resolve, trusting_context
 from app.registry.instances.port import InstanceStore
 from app.registry.nodes.port import ServiceRegistryClient
 from app.registry.self_registration import SelfRegistration

@@ -5,11 +5,12 @@ from ipaddress import ip_network
 from ssl import SSLContext
 
 from app.audit.fingerprints import Fingerprints
+from app.outbound.addresses import AddressPolicy
+from app.outbound.resolver import Resolve
 from app.registry.balancing import Balancer
 from app.registry.eviction import EVICT_SECONDS, InstanceEvictor
-from app.registry.health.addresses import AddressPolicy
 from app.registry.health.checker import HealthChecker
-from app.registry.health.probe import Prober, Resolve
+from app.registry.health.probe import Prober
 from app.registry.heartbeats import ANSWER_SECONDS, HeartbeatRecorder
 from app.registry.instances.port import InstanceStore
 from app.registry.nodes.port import ServiceRegistryClient

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.registry.health.addresses import AddressPolicy, address_warning
+from app.outbound.addresses import AddressPolicy
+from app.registry.health.addresses import address_warning
 
 REFUSED = (
     *("127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3", "169.254.169.254", "169.254.1.1"),

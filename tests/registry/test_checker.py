@@ -11,10 +11,11 @@ from time import monotonic
 import pytest
 
 from app.background import run_background_tasks
+from app.outbound.addresses import AddressPolicy
+from app.outbound.resolver import SystemResolver
 from app.registry.errors import RegistryUnavailable
-from app.registry.health.addresses import AddressPolicy
 from app.registry.health.checker import MAX_PARALLEL_PROBES, HealthChecker
-from app.registry.health.probe import Prober, SystemResolver
+from app.registry.health.probe import Prober
 from app.registry.model import InstanceRow
 from app.registry.view import RegistryView
 from tests.registry.bench import Store, row_of, stored

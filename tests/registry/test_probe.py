@@ -14,8 +14,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from app.registry.health.addresses import Address, AddressPolicy
-from app.registry.health.probe import BODY_BYTES, Prober, Resolve, SystemResolver, trusting_context
+from app.outbound.addresses import Address, AddressPolicy
+from app.outbound.pinning import BODY_BYTES, trusting_context
+from app.outbound.resolver import Resolve, SystemResolver
+from app.registry.health.probe import Prober
 from tests.servers.process import SLACK_SECONDS
 
 HERE = "127.0.0.2"  # the only address that may be probed here

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from app.audit.fingerprints import Fingerprints
+from app.outbound.addresses import Address
 from app.registry.environments import Requester
 from app.registry.errors import (
     BadInstance,
@@ -20,7 +21,6 @@ from app.registry.errors import (
     RegistryUnavailable,
     TooManyInstances,
 )
-from app.registry.health.addresses import Address
 from app.registry.instances.embedded import EmbeddedInstanceStore
 from app.registry.nodes.embedded import EmbeddedNodes, EmbeddedServiceRegistryClient
 from app.registry.service import RegistryService

@@ -1,0 +1,1 @@
+"""Connections to addresses that callers choose: which are allowed, and how they are pinned."""
