@@ -60,7 +60,7 @@ class Edit:
     name: str
     definition: str
     action: Action
-    facts: Mapping[str, str | None] | None = None  # keyed fingerprints, for the audit
+    facts: Mapping[str, str | None] | None = None  # for the audit, with keyed fingerprints
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from app.changes.errors import IdempotencyKeyReused
 from app.changes.model import Idempotency
 from app.errors import PilothouseError
 from app.flags.cache import EnvironmentFlags, FlagCache
+from app.flags.definitions.planned_change import PlanFacts
 from app.flags.definitions.planned_edits import planned_edits
-from app.flags.definitions.plans import Plan, PlanFacts, item_key
+from app.flags.definitions.plans import Plan, item_key
 from app.flags.definitions.previews import WritePreview
 from app.flags.errors import BadEnvironment, FlagContended, FlagsUnavailable, KeyTaken, SetMoved
 from app.flags.model import Commit, Edit, Item
@@ -217,7 +218,7 @@ class FlagWriter:
         archived = environment.archived_item(edit.kind, edit.name)
         former = present or archived
         before = None if former is None else former.definition
-        facts = dict(self._fingerprints.facts(before, edit.definition or None))
+        facts = {**self._fingerprints.facts(before, edit.definition or None), **(edit.facts or {})}
         if edit.action == "deleted" and edit.definition:
             facts["state"] = "archived"
         elif archived is not None and edit.definition:

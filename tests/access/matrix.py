@@ -344,6 +344,12 @@ ASKS: tuple[Ask, ...] = (
     Ask(f"POST {_FLAGS}/{{name}}/archive", "flag:write", _flag(f"{_FLAGS}/f/archive")),
     Ask(f"POST {_FLAGS}/{{name}}/restore", "flag:write", _flag(f"{_FLAGS}/f/restore")),
     Ask(
+        f"POST {_FLAGS}/{{name}}/kill",
+        "flag:write",
+        _flag(f"{_FLAGS}/f/kill"),
+        _always({"reason": "errors"}),
+    ),
+    Ask(
         f"POST {_FLAGS}/{{name}}/rollback",
         "flag:write",
         _flag(f"{_FLAGS}/f/rollback"),

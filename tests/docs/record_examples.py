@@ -201,6 +201,7 @@ def _flags() -> Iterator[Call]:
     for action, body in (
         ("rollback", {"version": 2, "comment": "back to half of all"}),
         ("copy", {"to": "staging", "comment": "as in production"}),
+        ("kill", {"reason": "errors at the payment provider"}),
         ("archive", {"comment": "all users have it"}),
         ("restore", {"comment": "not yet for all users"}),
     ):

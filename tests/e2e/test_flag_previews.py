@@ -62,6 +62,14 @@ WRITES: dict[str, tuple[str, Write]] = {
     "archive a flag": ("first", Write("POST", f"{FLAGS}/first/archive", headers=KEY)),
     "archive an archived flag": ("old", Write("POST", f"{FLAGS}/old/archive")),
     "restore a flag": ("old", Write("POST", f"{FLAGS}/old/restore", headers=KEY)),
+    "turn a flag off": (
+        "first",
+        Write("POST", f"{FLAGS}/first/kill", {"reason": "r"}, headers=KEY),
+    ),
+    "turn a flag off that is off": (
+        "needing",
+        Write("POST", f"{FLAGS}/needing/kill", {"reason": "r"}),
+    ),
     "roll a flag back": ("kept", Write("POST", f"{FLAGS}/kept/rollback", {"version": 1})),
     "roll a deleted flag back": (
         "gone",
@@ -181,7 +189,7 @@ def test_every_write_of_flags_and_segments_takes_a_dry_run(service: Service) -> 
         if method != "get"
     }
 
-    assert len(writes) == 16
+    assert len(writes) == 17
     assert [write for write, names in writes.items() if "dry_run" not in names] == []
 
 

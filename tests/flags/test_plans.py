@@ -12,6 +12,7 @@ from app.changes.model import Action
 from app.errors import PilothouseError
 from app.flags.cache import EnvironmentFlags
 from app.flags.definitions.plan_json import plan_from_json, plan_to_json
+from app.flags.definitions.planned_change import PlanFacts
 from app.flags.definitions.planned_edits import planned_edits
 from app.flags.definitions.plans import (
     ArchiveFlag,
@@ -24,8 +25,8 @@ from app.flags.definitions.plans import (
     DeleteFlag,
     DeleteSegment,
     ImportItems,
+    KillFlag,
     Plan,
-    PlanFacts,
     ReplaceFlag,
     ReplaceSegment,
     RestoreFlag,
@@ -119,6 +120,7 @@ plans: st.SearchStrategy[Plan] = st.one_of(
     st.builds(DeleteSegment, names),
     st.builds(ArchiveFlag, names),
     st.builds(RestoreFlag, names),
+    st.builds(KillFlag, names, drawn.texts),
     st.builds(RestoreVersion, numbers, flags, st.booleans()),
     st.builds(CopyFlag, flags, st.booleans(), st.booleans()),
     st.builds(

@@ -1,4 +1,4 @@
-"""Archive and restore flags, roll them back, copy them to another environment."""
+"""Turn flags off, archive and restore them, roll them back, copy them to another environment."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -27,11 +27,12 @@ from app.flags.api.schemas import (
     FlagCopyOut,
     FlagOut,
     FlagRollbackIn,
+    KillIn,
     LifecycleIn,
     MissingReferenceOut,
     WritePreviewOut,
 )
-from app.flags.definitions.plans import ArchiveFlag, RestoreFlag
+from app.flags.definitions.plans import ArchiveFlag, KillFlag, RestoreFlag
 from app.flags.lifecycle import FlagLifecycle
 from app.web.bodies import StrictRoute
 from app.web.conditional import ExpectedVersions
@@ -112,6 +113,36 @@ async def restore_flag(
     caller.demand(Right.WRITE_FLAGS, where)
     request = write_request(caller, stated.comment, expected=expected, idempotency=idempotency)
     plan = RestoreFlag(name)
+    return await answer_plan(response, flags, where, plan, request, is_dry_run=dry_run)
+
+
+@router.post(
+    "/{name}/kill",
+    response_model=FlagOut | WritePreviewOut,
+    responses=WRITTEN_UNLESS_DRY,
+    summary="Turn a flag off",
+)
+async def kill_flag(
+    name: FlagName,
+    body: KillIn,
+    response: Response,
+    flags: Flags,
+    caller: CurrentCaller,
+    idempotency: Idempotent,
+    expected: ExpectedVersions,
+    environment: OptionalEnvironmentParameter = None,
+    *,
+    dry_run: DryRun = False,
+) -> Response:
+    """The flag serves its off variant in this environment; nothing else of it changes.
+
+    Flags that have it as a prerequisite see it as off. Turning off a flag that is off succeeds
+    without a change.
+    """
+    where = stated_environment(environment, body.environment)
+    caller.demand(Right.WRITE_FLAGS, where)
+    request = write_request(caller, body.reason, expected=expected, idempotency=idempotency)
+    plan = KillFlag(name, body.reason)
     return await answer_plan(response, flags, where, plan, request, is_dry_run=dry_run)
 
 

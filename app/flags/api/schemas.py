@@ -378,6 +378,16 @@ class LifecycleIn(RequestBody):
     comment: Comment = ""
 
 
+class KillIn(RequestBody):
+    environment: Name | None = Field(None, description="Alternative to the query parameter.")
+    reason: str = Field(
+        min_length=1,
+        max_length=1000,
+        pattern=r"\S",
+        description="Why the flag is turned off; kept in the history and in the audit.",
+    )
+
+
 class FlagRollbackIn(RequestBody):
     version: int = Field(ge=1, le=2**31 - 1, description="The version to restore.")
     environment: Name | None = Field(None, description="Alternative to the query parameter.")

@@ -15,6 +15,7 @@ from app.flags.definitions.plans import (
     DeleteFlag,
     DeleteSegment,
     ImportItems,
+    KillFlag,
     Plan,
     ReplaceFlag,
     ReplaceSegment,
@@ -95,6 +96,7 @@ _KINDS: Mapping[str, tuple[type[Plan], Mapping[str, _Member]]] = {
     "delete_segment": (DeleteSegment, _NAME),
     "archive_flag": (ArchiveFlag, _NAME),
     "restore_flag": (RestoreFlag, _NAME),
+    "kill_flag": (KillFlag, _NAME | {"reason": _Member(_is_text)}),
     "restore_version": (RestoreVersion, {"version": _Member(_is_number)} | _FLAG | _FORCE),
     "copy_flag": (CopyFlag, _FLAG | {"overwrite": _Member(_is_boolean)} | _FORCE),
     "import_items": (

@@ -3,14 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from app.flags.cache import EnvironmentFlags
-from app.flags.definitions.plans import (
+from app.flags.definitions.planned_change import (
     Definition,
-    Plan,
     PlanFacts,
     PlannedChange,
     PlannedDefinition,
-    item_key,
 )
+from app.flags.definitions.plans import Plan, item_key
 from app.flags.definitions.representations import definition_text
 from app.flags.errors import BadDefinition, FlagArchived, FlagInUse, FlagStale
 from app.flags.model import Edit, Kind
@@ -76,7 +75,8 @@ def _edit_of(
     if definition.is_archived:
         return Edit(kind, name, text, "deleted")
     action = definition.action or ("created" if present is None else "updated")
-    return Edit(kind, name, text, action)
+    facts = None if definition.reason is None else {"reason": definition.reason}
+    return Edit(kind, name, text, action, facts)
 
 
 def _check_result(environment: EnvironmentFlags, change: PlannedChange) -> None:

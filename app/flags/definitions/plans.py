@@ -6,13 +6,18 @@ is simply applied again, and a plan can be checked, shown or stored before it is
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any, Literal, TypeAlias, overload
 
-from app.changes.model import Action
 from app.flags.cache import EnvironmentFlags, ItemKey
 from app.flags.definitions.missing_references import missing_references
+from app.flags.definitions.planned_change import (
+    Definition,
+    PlanFacts,
+    PlannedChange,
+    PlannedDefinition,
+)
 from app.flags.definitions.preconditions import (
     refuse_archived,
     refuse_present,
@@ -32,31 +37,8 @@ from app.flags.model import Item, Kind
 from pilothouse_core.conditions.reading import MAX_VALUES
 from pilothouse_core.flags.model import Flag, Segment
 
-Definition = Flag | Segment
 TargetOperation = Literal["replace", "append", "remove"]
 _IN_USE = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedDefinition:
-    """A planned definition of a flag or segment that is or becomes archived or restored."""
-
-    definition: Definition
-    is_archived: bool = False
-    action: Action | None = None  # `created` or `updated` where nothing is stated
-
-
-# What becomes of an environment, by kind and name: None deletes, and a bare definition is not
-# written over one that is archived.
-PlannedChange = Mapping[ItemKey, Definition | PlannedDefinition | None]
-
-
-@dataclass(frozen=True, slots=True)
-class PlanFacts:
-    """What a plan depends on that the environment does not hold."""
-
-    now: datetime
-    last_evaluated_at: datetime | None = None  # the flag of the plan; None: never
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +212,23 @@ class RestoreFlag:
 
 
 @dataclass(frozen=True, slots=True)
+class KillFlag:
+    """Turn a flag off and leave all else; nothing changes where it is off already."""
+
+    name: str
+    reason: str
+
+    def apply(self, environment: EnvironmentFlags, _: PlanFacts) -> PlannedChange:
+        item = require_present(environment, "flag", self.name)
+        flag = environment.flag(self.name) or definition_of(item)
+        assert isinstance(flag, Flag)
+        if not flag.enabled:
+            return {}
+        off = replace(flag, enabled=False)
+        return {("flag", self.name): PlannedDefinition(off, reason=self.reason)}
+
+
+@dataclass(frozen=True, slots=True)
 class RestoreVersion:
     """Write again what `version` held: `flag`, with its buckets, also where it is deleted now.
 
@@ -321,6 +320,7 @@ _FlagPlan: TypeAlias = (
     | DeleteFlag
     | ArchiveFlag
     | RestoreFlag
+    | KillFlag
     | RestoreVersion
     | CopyFlag
 )

@@ -49,6 +49,7 @@ CONTRACTS = {
     "flags targets remove": Contract("flags targets remove checkout ann", "FlagTargetsOut"),
     "flags archive": Contract("flags archive checkout", "FlagOut"),
     "flags restore": Contract("flags restore put-away", "FlagOut"),
+    "flags kill": Contract("flags kill checkout --reason errors", "FlagOut"),
     "flags rollback": Contract("flags rollback checkout 1", "FlagOut"),
     "flags copy": Contract("flags copy checkout elsewhere --dry-run", "FlagCopyOut"),
     "flags import": Contract("flags import FLAGS --format flagd", "FlagImportOut"),
@@ -101,6 +102,7 @@ ALSO = (
             "archive checkout",
             "restore put-away",
             "rollback checkout 1",
+            "kill checkout --reason errors",
         )
     ),
     Contract("schema set NAME SCHEMA --dry-run", "SchemaWrittenOut"),

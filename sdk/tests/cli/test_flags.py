@@ -155,6 +155,18 @@ def test_a_flag_is_archived_restored_and_rolled_back(flags: Terminal) -> None:
     assert flags.ok("flags", "get", "old", "--json").json()["rollout_percentage"] == 20
 
 
+def test_a_flag_is_turned_off_with_a_reason(flags: Terminal) -> None:
+    flags.ok("flags", "create", "old", "--rollout", "100")
+
+    killed = flags.ok("flags", "kill", "old", "--reason", "errors").out
+    without = flags("flags", "kill", "old")
+
+    assert "old is off" in killed
+    assert "not enabled" in killed
+    assert flags.ok("flags", "evaluate", "old", "-u", "ann", "--json").json()["enabled"] is False
+    assert without.code == 2
+
+
 def test_a_dry_run_shows_what_a_command_would_write(flags: Terminal) -> None:
     flags.ok("flags", "create", "old", "--rollout", "20", "--owner", "web")
     before = flags.ok("flags", "get", "old", "--json").json()

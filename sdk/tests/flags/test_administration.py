@@ -41,6 +41,7 @@ async def test_a_flag_is_archived_restored_rolled_back_and_copied(service: Servi
         with pytest.raises(Conflict) as refused:
             await admin.append_targets("old", ["bob"])
         restored = await admin.restore("old", if_version=3)
+        killed = await admin.kill("old", "errors")
         rolled = await admin.rollback("old", 1)
         copied = await admin.copy("old", "admin-copy")
         exported = await admin.export()
@@ -52,7 +53,8 @@ async def test_a_flag_is_archived_restored_rolled_back_and_copied(service: Servi
     assert refused.value.code == "flag_archived"
     assert (archived["archived"], restored["archived"]) == (True, False)
     assert restored["target_users"] == ["ann"]
-    assert (rolled["version"], rolled["target_users"]) == (5, [])
+    assert (killed["version"], killed["enabled"]) == (5, False)
+    assert (rolled["version"], rolled["target_users"]) == (6, [])
     assert (copied["status"], copied["missing"]) == ("created", [])
     assert [item["status"] for item in imported["items"]] == ["created"]
     assert again == exported.replace(b"admin-async", b"admin-import")

@@ -250,6 +250,21 @@ def restore(
 
 
 @command(app)
+def kill(
+    session: Session,
+    name: Name,
+    *,
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why; kept in the history.")],
+    if_version: Version = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Turn a flag off in one environment at once; its rules stay as they are."""
+    body = {"reason": reason}
+    made = _act(session, name, "kill", if_version, body, dry_run=dry_run or None)
+    _print_flag(session, made, "is off")
+
+
+@command(app)
 def rollback(
     session: Session,
     name: Name,

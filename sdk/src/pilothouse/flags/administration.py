@@ -105,6 +105,18 @@ class AsyncFlagAdmin:
         body = {"comment": comment}
         return (await self._act(name, "restore", body, environment, if_version)).object()
 
+    async def kill(
+        self,
+        name: str,
+        reason: str,
+        *,
+        environment: str | None = None,
+        if_version: int | None = None,
+    ) -> dict[str, Any]:
+        """Turn a flag off, and return it; `reason` is kept in the history and in the audit."""
+        body = {"reason": reason}
+        return (await self._act(name, "kill", body, environment, if_version)).object()
+
     async def rollback(
         self,
         name: str,
@@ -248,6 +260,9 @@ class FlagAdmin:
 
     def restore(self, name: str, **options: Any) -> dict[str, Any]:
         return self._done(self._flags.restore(name, **options))
+
+    def kill(self, name: str, reason: str, **options: Any) -> dict[str, Any]:
+        return self._done(self._flags.kill(name, reason, **options))
 
     def rollback(self, name: str, version: int, **options: Any) -> dict[str, Any]:
         return self._done(self._flags.rollback(name, version, **options))
