@@ -5,7 +5,7 @@ from contextlib import closing
 
 import uvloop
 
-from benchmarks.access import guarded
+from benchmarks.access import access_costs
 from benchmarks.changes import spread
 from benchmarks.client import clients
 from benchmarks.configurations import (
@@ -78,7 +78,7 @@ def main() -> int:
     print()
     print(peers())
     print()
-    print(guarded())
+    print(access_costs())
     print("\n".join(starts))
     print(large_set())
     print(large)

@@ -27,12 +27,12 @@ Header = tuple[bytes, bytes]
 Call = Callable[..., Awaitable[dict[str, Any]]]
 
 
-def guarded() -> str:
+def access_costs() -> str:
     """Tell the processor time of a request with open access, and with a service's token."""
-    return asyncio.run(_measured())
+    return asyncio.run(_measure_access())
 
 
-async def _measured() -> str:
+async def _measure_access() -> str:
     async with AsyncExitStack() as stack:
         doors = {access: await _door(stack, access) for access in ("open", "required")}
         await asyncio.sleep(1)  # until the followers have seen what was written
@@ -68,22 +68,22 @@ async def _door(
     state = await stack.enter_async_context(app.router.lifespan_context(app))
 
     async def call(method: str, path: str, body: bytes, token: str, query: bytes = b"") -> Any:
-        return await _called(app, dict(state or {}), method, path, body, token, query)
+        return await _call(app, dict(state or {}), method, path, body, token, query)
 
     made = {"key": "key7", "value": "value 7", **_PLACE}
     await call("POST", "/api/v1/config", json.dumps(made).encode(), _ADMIN)
     await call("POST", "/api/v1/feature-flags", json.dumps(_FLAG).encode(), _ADMIN)
     token = ""
     if access == "required":  # where it is open nobody is given tokens
-        told = await call("POST", "/api/v1/tokens", json.dumps(_SERVICE).encode(), _ADMIN)
-        token = told["token"]
+        answer = await call("POST", "/api/v1/tokens", json.dumps(_SERVICE).encode(), _ADMIN)
+        token = answer["token"]
     return {
         "read a key": lambda: call("GET", "/api/v1/config/key7", b"", token, _QUERY),
         "evaluate one flag": lambda: call("POST", "/api/v1/feature-flags/evaluate", _ONE, token),
     }
 
 
-async def _called(  # noqa: PLR0913, PLR0917 - what a request is made of
+async def _call(  # noqa: PLR0913, PLR0917 - what a request is made of
     app: Any, state: Any, method: str, path: str, body: bytes, token: str, query: bytes
 ) -> Any:
     headers: list[Header] = [(b"host", b"localhost")]

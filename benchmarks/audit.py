@@ -30,7 +30,7 @@ _INSERT = """
 _BARE = "CREATE TABLE bare (LIKE audit INCLUDING DEFAULTS INCLUDING IDENTITY INCLUDING INDEXES)"
 
 
-async def _measured(url: str) -> str:
+async def _measure_audit(url: str) -> str:
     await migrate(url)
     connection = await asyncpg.connect(url)
     await connection.execute(_BARE)
@@ -59,7 +59,7 @@ async def _measured(url: str) -> str:
     }
     for _ in range(_ROWS // _AT_ONCE):
         await many("audit")
-    rates = [await _verified(url) for _ in range(3)]
+    rates = [await _rows_verified_per_second(url) for _ in range(3)]
     await connection.close()
     return (
         f"a row of the audit: {costs['single audit']:.0f} us, without its chain"
@@ -69,22 +69,22 @@ async def _measured(url: str) -> str:
     )
 
 
-async def _verified(url: str) -> float:
+async def _rows_verified_per_second(url: str) -> float:
     async with open_postgres_snapshot(url) as trail:
         began = perf_counter()
-        found = await verify(trail, 0, None)
-        assert found.broken is None
-        return found.rows / (perf_counter() - began)
+        result = await verify(trail, 0, None)
+        assert result.broken is None
+        return result.rows / (perf_counter() - began)
 
 
-def audited(url: str) -> str:
+def audit_costs(url: str) -> str:
     """Tell what the chain costs and how fast it is verified, in a fresh database."""
-    return asyncio.run(_measured(url))
+    return asyncio.run(_measure_audit(url))
 
 
 def _main() -> None:
     with closing(start_postgres()) as postgres:
-        print(audited(postgres.fresh_database()))
+        print(audit_costs(postgres.fresh_database()))
 
 
 if __name__ == "__main__":

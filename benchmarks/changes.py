@@ -36,7 +36,7 @@ async def spread(writer: ServiceProcess, reader: ServiceProcess) -> list[Row]:
             revision = await _write(to_writer, path, number)
             acknowledged.append(perf_counter() - started)
             visible.append(await _visible(to_reader, path, number) - started)
-            moments = await asyncio.gather(*(client.heard(revision) for client in timed))
+            moments = await asyncio.gather(*(client.time_of_arrival(revision) for client in timed))
             heard += [moment - started for moment in moments]
     finally:
         closing: list[_Client | _Deaf | Kept] = [*timed, *others, to_writer, to_reader]
@@ -154,7 +154,7 @@ class _Client:
                 self._moments[int(line[4:])] = perf_counter()
                 self._heard.set()
 
-    async def heard(self, revision: int) -> float:
+    async def time_of_arrival(self, revision: int) -> float:
         while revision not in self._moments:
             self._heard.clear()
             await self._heard.wait()

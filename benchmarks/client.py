@@ -55,12 +55,16 @@ def clients(service: ServiceProcess) -> list[Row]:
     with TemporaryDirectory() as folder:
         file = Path(folder) / "snapshot"
         with Pilothouse(service.url, _SERVICE, _ENVIRONMENT, snapshot=file) as client:
-            rows = [*_heard(service, client), _reads(client), *_evaluations(service, client)]
+            rows = [
+                *_time_to_callbacks(service, client),
+                _reads(client),
+                *_evaluations(service, client),
+            ]
             rows += _without_the_service(service, client)
         return [*rows, _cold_starts(service.url, file), *_new_processes(service.url, file)]
 
 
-def _heard(service: ServiceProcess, client: Pilothouse) -> list[Row]:
+def _time_to_callbacks(service: ServiceProcess, client: Pilothouse) -> list[Row]:
     """Write, and wait for the callback: from the request, and from its answer."""
     heard: Queue[tuple[float, ConfigChange]] = Queue()
     client.on_change("section7", lambda change: heard.put((perf_counter(), change)))
@@ -163,20 +167,23 @@ def _away(name: str, read: Callable[[int], object]) -> Row:
     began = perf_counter()
     with Path(f"/proc/self/task/{get_native_id()}/schedstat").open("rb", buffering=0) as schedule:
 
-        def waited() -> float:
+        def seconds_without_core() -> float:
             return int(pread(schedule.fileno(), 100, 0).split()[1]) / 1e9
 
         while perf_counter() - began < AWAY:
             for number in range(1000):
-                before = waited()
+                before = seconds_without_core()
                 started = perf_counter()
                 read(number)
                 seconds.append(perf_counter() - started)
-                if seconds[-1] > _BLOCKED and seconds[-1] - (waited() - before) > _BLOCKED:
+                if (
+                    seconds[-1] > _BLOCKED
+                    and seconds[-1] - (seconds_without_core() - before) > _BLOCKED
+                ):
                     blocked += 1
-    told = f"{blocked} of {len(seconds):,} blocked for 1 ms"
+    blocking = f"{blocked} of {len(seconds):,} blocked for 1 ms"
     figures = Figures(seconds, len(seconds) / sum(seconds))
-    return Row(f"client, service killed: {name} ({told})", figures, None)
+    return Row(f"client, service killed: {name} ({blocking})", figures, None)
 
 
 def _cold_starts(url: str, file: Path) -> Row:
@@ -205,8 +212,8 @@ def _new_processes(url: str, file: Path) -> list[Row]:
     environment = {**os.environ, **bytecode}  # as a package that was installed has it
 
     def ran() -> list[float]:
-        told = run(program, env=environment, check=True, capture_output=True).stdout
-        return [float(seconds) for seconds in told.split()]
+        output = run(program, env=environment, check=True, capture_output=True).stdout
+        return [float(seconds) for seconds in output.split()]
 
     ran()  # writes the bytecode
     times = [ran() for _ in range(NEW_PROCESSES)]

@@ -113,10 +113,10 @@ def bare_vault(vault: VaultServer) -> tuple[Figures, Figures]:
     def read(_: int) -> None:
         secrets.read_secret_version(path, version=WRITES, raise_on_deleted_version=True)
 
-    return _timed(write), _timed(read)
+    return _time_calls(write), _time_calls(read)
 
 
-def _timed(call: Callable[[int], None]) -> Figures:
+def _time_calls(call: Callable[[int], None]) -> Figures:
     latencies = []
     for number in range(WRITES):
         started = perf_counter()

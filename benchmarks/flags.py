@@ -112,9 +112,9 @@ def memory(service: ServiceProcess) -> str:
 
 def resident(service: ServiceProcess) -> float:
     text = service.request("GET", "/metrics").body.decode()
-    found = re.search(r"^process_resident_memory_bytes (\S+)$", text, re.MULTILINE)
-    assert found is not None
-    return float(found[1])
+    memory = re.search(r"^process_resident_memory_bytes (\S+)$", text, re.MULTILINE)
+    assert memory is not None
+    return float(memory[1])
 
 
 def fill(service: ServiceProcess) -> None:
@@ -156,8 +156,8 @@ def _headers(*lines: str) -> dict[str, str]:
 
 async def spread_flags(writer: ServiceProcess, reader: ServiceProcess) -> list[Row]:
     """Change a flag on one replica until it is evaluated so on the other."""
-    told = writer.request("POST", _FLAGS, {**definition(0), "environment": "production"})
-    assert told.status == 201, told.body
+    answer = writer.request("POST", _FLAGS, {**definition(0), "environment": "production"})
+    assert answer.status == 201, answer.body
     body = json.dumps({"flag_name": "flag0", "environment": "production"}).encode()
     to_writer, to_reader = [await Kept.connect(url) for url in (writer.url, reader.url)]
     seen: list[float] = []
@@ -167,7 +167,7 @@ async def spread_flags(writer: ServiceProcess, reader: ServiceProcess) -> list[R
             started = perf_counter()
             path = f"{_FLAGS}/flag0?environment=production"
             head, _ = await to_writer.ask("PATCH", path, change)
-            await _evaluated(to_reader, body, header(head, b"x-revision"))
+            await _wait_until_evaluated(to_reader, body, header(head, b"x-revision"))
             seen.append(perf_counter() - started)
     finally:
         to_writer.close()
@@ -176,10 +176,10 @@ async def spread_flags(writer: ServiceProcess, reader: ServiceProcess) -> list[R
     return [Row("flag changed on A to evaluated on B", Figures(seen, rate), None)]
 
 
-async def _evaluated(service: Kept, body: bytes, revision: bytes) -> None:
+async def _wait_until_evaluated(service: Kept, body: bytes, revision: bytes) -> None:
     """Return once an evaluation reflects this revision."""
     while True:
-        _, told = await service.ask("POST", f"{_FLAGS}/evaluate", body)
-        if told.endswith(b'"revision":%b}' % revision):
+        _, answer = await service.ask("POST", f"{_FLAGS}/evaluate", body)
+        if answer.endswith(b'"revision":%b}' % revision):
             return
         await asyncio.sleep(_LOOK_SECONDS)

@@ -60,7 +60,7 @@ async def _connection(
         for number in numbers:
             request = requests(number)
             started = perf_counter()
-            writer.write(_encoded(request, address.netloc))
+            writer.write(_wire_bytes(request, address.netloc))
             status = await _answer(reader)
             latencies.append(perf_counter() - started)
             if status != request.status:
@@ -70,7 +70,7 @@ async def _connection(
         await writer.wait_closed()
 
 
-def _encoded(request: Request, host: str) -> bytes:
+def _wire_bytes(request: Request, host: str) -> bytes:
     head = f"{request.method} {request.path} HTTP/1.1\r\nHost: {host}\r\n"
     if request.body:
         head += f"Content-Type: application/json\r\nContent-Length: {len(request.body)}\r\n"

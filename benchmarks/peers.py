@@ -139,10 +139,10 @@ def _round(evaluate: Evaluate) -> float:
 
 def peers() -> str:
     """Return the table."""
-    found: Mapping[str, Any] = side_by_side()
+    costs: Mapping[str, Any] = side_by_side()
     lines = ["| evaluator | us per evaluation | times ours |", "|---|---:|---:|"]
     lines += [
-        f"| {name} | {seconds * 1e6:.2f} | {seconds / found[_OURS]:.1f} |"
-        for name, seconds in found.items()
+        f"| {name} | {seconds * 1e6:.2f} | {seconds / costs[_OURS]:.1f} |"
+        for name, seconds in costs.items()
     ]
     return "\n".join(lines)

@@ -39,7 +39,7 @@ class _Longest:
         run = asyncio.events.Handle._run  # noqa: SLF001 - a loop tells nobody of its steps
         longest = self
 
-        def measured(handle: Any) -> None:
+        def run_and_measure(handle: Any) -> None:
             longest.collected = 0.0
             started, spent = perf_counter(), thread_time()
             run(handle)
@@ -62,7 +62,7 @@ class _Longest:
             longest.collector = max(longest.collector, took)
 
         gc.callbacks.append(collects)
-        setattr(asyncio.events.Handle, "_run", measured)  # noqa: B010 - not ours to type
+        setattr(asyncio.events.Handle, "_run", run_and_measure)  # noqa: B010 - not ours to type
 
 
 class _Probed:
@@ -75,7 +75,7 @@ class _Probed:
             await self._app(scope, receive, send)
             return
         longest = self._longest
-        told = {
+        figures = {
             "processor_ms": longest.processor * 1000,
             "clock_ms": longest.clock * 1000,
             "collector_ms": longest.collector * 1000,
@@ -84,7 +84,7 @@ class _Probed:
         longest.forget()
         headers = [(b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": json.dumps(told).encode()})
+        await send({"type": "http.response.body", "body": json.dumps(figures).encode()})
 
 
 def main() -> None:

@@ -95,7 +95,7 @@ async def spread_instances(first: ServiceProcess, second: ServiceProcess) -> lis
             wanted = f'"i-{number:05}"'.encode()
             started = perf_counter()
             await to_first.ask("POST", f"{_API}/register", _body("spread", number))
-            await _discovered(to_second, wanted)
+            await _wait_until_discovered(to_second, wanted)
             seen.append(perf_counter() - started)
     finally:
         to_first.close()
@@ -104,10 +104,10 @@ async def spread_instances(first: ServiceProcess, second: ServiceProcess) -> lis
     return [Row("registered on A to discovered on B", figures, None)]
 
 
-async def _discovered(service: Kept, wanted: bytes) -> None:
+async def _wait_until_discovered(service: Kept, wanted: bytes) -> None:
     while True:
-        _, told = await service.ask("GET", f"{_API}/discover/spread")
-        if wanted in told:
+        _, answer = await service.ask("GET", f"{_API}/discover/spread")
+        if wanted in answer:
             return
         await asyncio.sleep(_LOOK_SECONDS)
 

@@ -41,7 +41,7 @@ def main() -> int:
     return 0
 
 
-def _managed(*files: Path, watch: bool = False) -> ConfigManager:
+def _manager_of(*files: Path, watch: bool = False) -> ConfigManager:
     manager = ConfigManager(watch_files=watch)
     for file in files:
         manager.add_source(FileConfigSource(file))
@@ -62,7 +62,7 @@ async def _file_to_callback(folder: Path) -> Row:
         heard.put_nowait((perf_counter(), change.new_value))
 
     seconds = []
-    async with _managed(file, watch=True) as manager:
+    async with _manager_of(file, watch=True) as manager:
         manager.subscribe(callback, "number")
         for number in range(_CHANGES):
             # Not in step with the watcher's own pauses.
@@ -83,7 +83,7 @@ async def _large(folder: Path) -> Row:
     documents = folder / "large.yaml", folder / "large.json"
     seconds = []
     _write(documents, 0)
-    async with _managed(*documents) as manager:
+    async with _manager_of(*documents) as manager:
         for number in range(1, _RELOADS + 1):
             _write(documents, number)
             result = await manager.reload()
@@ -128,7 +128,7 @@ async def _small(folder: Path) -> Row:
     file = folder / "small.json"
     seconds = []
     file.write_text('{"number": -1}')
-    async with _managed(file) as manager:
+    async with _manager_of(file) as manager:
         for number in range(1000):
             file.write_text(f'{{"number": {number}}}')
             seconds.append((await manager.reload()).duration)
@@ -139,7 +139,7 @@ async def _reads(folder: Path) -> Row:
     file = folder / "read.json"
     file.write_text('{"a": {"b": {"c": 1}}}')
     seconds = []
-    async with _managed(file) as manager:
+    async with _manager_of(file) as manager:
         for _ in range(_READS):
             started = perf_counter()
             manager.get_config("a.b.c")
@@ -159,7 +159,7 @@ async def _memory(folder: Path) -> str:
         return tracemalloc.get_traced_memory()[0]
 
     file.write_text("{}")
-    async with _managed(file) as manager:
+    async with _manager_of(file) as manager:
         tracemalloc.start()
         before = await reload(manager, 200)
         grown = await reload(manager, _MANY) - before

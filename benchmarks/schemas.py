@@ -139,7 +139,7 @@ async def _in_turns(
         for turn in range(turns + 1):
             for connection, measured in zip(kept, seconds, strict=True):
                 for number in range(TURN):
-                    took = await _timed(connection, request(turn * TURN + number))
+                    took = await _time_request(connection, request(turn * TURN + number))
                     if turn:  # the first warms up
                         measured.append(took)
     finally:
@@ -148,7 +148,7 @@ async def _in_turns(
     return seconds
 
 
-async def _timed(connection: Kept, request: Request) -> float:
+async def _time_request(connection: Kept, request: Request) -> float:
     started = perf_counter()
     head, body = await connection.ask(request.method, request.path, request.body)
     seconds = perf_counter() - started
@@ -227,7 +227,7 @@ async def _fill(service: ServiceProcess) -> None:
         for environment, name, document in waiting:
             body = json.dumps({"config_data": document}).encode()
             path = f"/api/configs/{name}?environment={environment}"
-            await _timed(connection, Request("POST", path, body, 201))
+            await _time_request(connection, Request("POST", path, body, 201))
         connection.close()
 
     await asyncio.gather(*(write() for _ in range(_FILLED_AT_ONCE)))

@@ -55,8 +55,8 @@ class Share:
     what: str
 
 
-def measured(service: ServiceProcess, case: Case) -> Share:
-    found: list[tuple[float, float]] = []
+def measure_share(service: ServiceProcess, case: Case) -> Share:
+    costs: list[tuple[float, float]] = []
     status, what = 0, ""
     for turn in range(case.times):
         body = case.body(turn)
@@ -68,10 +68,10 @@ def measured(service: ServiceProcess, case: Case) -> Share:
         )
         probe = service.request("GET", "/probe").json()
         status = answer.status
-        if case.times == 1 or probe["processor_ms"] >= max((p for p, _ in found), default=0):
+        if case.times == 1 or probe["processor_ms"] >= max((p for p, _ in costs), default=0):
             what = f"(collector {probe['collector_ms']:.0f}) {probe['what']}"
-        found.append((probe["processor_ms"], probe["clock_ms"]))
-    return Share(case, status, median(p for p, _ in found), median(c for _, c in found), what)
+        costs.append((probe["processor_ms"], probe["clock_ms"]))
+    return Share(case, status, median(p for p, _ in costs), median(c for _, c in costs), what)
 
 
 def _json(body: Any) -> bytes:
@@ -93,10 +93,10 @@ def _deep(count: int, levels: int = 50) -> Mapping[str, Any]:
     """Many chains of sections inside each other."""
 
     def chain(number: int) -> dict[str, Any]:
-        found: dict[str, Any] = {"s": number}
+        schema: dict[str, Any] = {"s": number}
         for _ in range(levels - 1):
-            found = {"s": found}
-        return found
+            schema = {"s": schema}
+        return schema
 
     chains: dict[str, Any] = {f"k{number}": chain(number) for number in range(count)}
     return chains
@@ -661,7 +661,7 @@ def main(word: str = "") -> int:
             if name == "lists":
                 fill_lists(service, 1500)
             for case in cases:
-                share = measured(service, case)
+                share = measure_share(service, case)
                 print(
                     f"| {share.case.name} | {share.status} | {share.processor_ms:.1f} "
                     f"| {share.clock_ms:.1f} |",

@@ -65,9 +65,9 @@ def run(
     if not expect_errors and "Non-2xx or 3xx" in text:
         raise RuntimeError(f"{url} answered with errors:\n{text}")
     return Rate(
-        float(_found(r"Requests/sec:\s+([\d.]+)", text)),
-        _seconds(_found(r"\n\s+50%\s+(\S+)", text)),
-        _seconds(_found(r"\n\s+99%\s+(\S+)", text)),
+        float(_figure(r"Requests/sec:\s+([\d.]+)", text)),
+        _seconds(_figure(r"\n\s+50%\s+(\S+)", text)),
+        _seconds(_figure(r"\n\s+99%\s+(\S+)", text)),
     )
 
 
@@ -78,11 +78,11 @@ def _wrk(url: str, connections: int, seconds: int, options: Sequence[str]) -> st
     ).stdout
 
 
-def _found(pattern: str, text: str) -> str:
-    found = re.search(pattern, text)
-    if found is None:
+def _figure(pattern: str, text: str) -> str:
+    match = re.search(pattern, text)
+    if match is None:
         raise RuntimeError(f"wrk said something else:\n{text}")
-    return found[1]
+    return match[1]
 
 
 def _seconds(text: str) -> float:

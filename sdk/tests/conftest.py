@@ -26,7 +26,7 @@ def service() -> Iterator[ServiceProcess]:
 
 
 @pytest.fixture(scope="session")
-def guarded() -> Iterator[ServiceProcess]:
+def guarded_service() -> Iterator[ServiceProcess]:
     """The real service, asking who is there."""
     settings = {"PILOTHOUSE_ACCESS": "required", "PILOTHOUSE_ADMIN_TOKEN": ADMIN}
     with ServiceProcess(settings) as process:
@@ -34,6 +34,6 @@ def guarded() -> Iterator[ServiceProcess]:
 
 
 @pytest.fixture
-def scripted() -> Iterator[ScriptedServer]:
+def scripted_server() -> Iterator[ScriptedServer]:
     with ScriptedServer() as server:
         yield server

@@ -15,7 +15,7 @@ HTML = "<!doctype html><title>Sign in</title>"
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReceivedRequest:
     method: str
     path: str
     query: Mapping[str, str]
@@ -59,11 +59,11 @@ def flag_set(*flags: Any, segments: Sequence[Any] = (), revision: int = 1) -> Re
     return of_json(body, ETag=f'"{revision}"')
 
 
-def unless_known(reply: Reply) -> Callable[[Asked], Reply]:
+def unless_known(reply: Reply) -> Callable[[ReceivedRequest], Reply]:
     """Answer 304 to a caller that has it: as the service does, but never waiting."""
-    return lambda asked: (
+    return lambda request: (
         Reply(304, headers=reply.headers)
-        if asked.headers.get("if-none-match") == reply.headers["ETag"]
+        if request.headers.get("if-none-match") == reply.headers["ETag"]
         else reply
     )
 
@@ -84,8 +84,8 @@ class Line:
         return Reply(200, iter(self._chunks.get, None), "text/event-stream")
 
 
-def _no_flags(asked: Asked) -> Reply:
-    if asked.headers.get("if-none-match") == '"none"':
+def _no_flags(request: ReceivedRequest) -> Reply:
+    if request.headers.get("if-none-match") == '"none"':
         return Reply(304, headers={"ETag": '"none"'})
     return of_json({"revision": 0, "flags": [], "segments": []}, ETag='"none"')
 
@@ -97,8 +97,10 @@ class ScriptedServer:
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        self.answers: dict[str, Callable[[Asked], Reply]] = {"/api/v1/flag-set": _no_flags}
-        self.asked: list[Asked] = []
+        self.answers: dict[str, Callable[[ReceivedRequest], Reply]] = {
+            "/api/v1/flag-set": _no_flags
+        }
+        self.requests: list[ReceivedRequest] = []
         self._lines: list[Line] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -117,7 +119,7 @@ class ScriptedServer:
         return line
 
     def count(self, path: str) -> int:
-        return sum(asked.path == path for asked in self.asked)
+        return sum(request.path == path for request in self.requests)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         outer = self
@@ -133,10 +135,10 @@ class ScriptedServer:
                 query = {name: values[0] for name, values in parse_qs(parts.query).items()}
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                asked = Asked(self.command, parts.path, query, headers, body)
-                outer.asked.append(asked)
+                request = ReceivedRequest(self.command, parts.path, query, headers, body)
+                outer.requests.append(request)
                 answer = outer.answers.get(parts.path)
-                reply = problem(404, "no_such_route") if answer is None else answer(asked)
+                reply = problem(404, "no_such_route") if answer is None else answer(request)
                 self._send(reply)
 
             def _send(self, reply: Reply) -> None:

@@ -114,7 +114,7 @@ class Reading:
             thread.join()
 
 
-def compressed(pace: RefreshPolicy) -> RefreshPolicy:
+def compress_pace(pace: RefreshPolicy) -> RefreshPolicy:
     return replace(
         pace,
         poll_interval=pace.poll_interval / _TIMES,
@@ -132,17 +132,17 @@ def test_ten_minutes_without_the_service_change_no_answer(shop: Shop) -> None:
         """Nobody needs one here; it is asked for at each request."""
         requests.append(time.monotonic())
 
-    with Pilothouse(*shop.address, token, pace=compressed(RefreshPolicy())) as client:
+    with Pilothouse(*shop.address, token, pace=compress_pace(RefreshPolicy())) as client:
         client.on_change("a.left", changes.append)
         before = set(observations(client))
         with Reading(client) as reading:
             shop.process.kill()
             wait_until(lambda: client.last_error is not None, "it is told")
-            asked, began = len(requests), time.monotonic()
+            requests_before, began = len(requests), time.monotonic()
             wait_until(
                 lambda: time.monotonic() - began > _TEN_MINUTES / _TIMES, "ten minutes are over"
             )
-            attempts, rounds = len(requests) - asked, reading.rounds
+            attempts, rounds = len(requests) - requests_before, reading.rounds
 
             assert (reading.seen, reading.errors) == (before, [])
             assert rounds > 10
@@ -196,15 +196,15 @@ def test_two_hundred_clients_come_back_spread_however_long_it_took(seed: int, aw
 
 
 async def test_twenty_clients_that_were_cut_at_once_come_back_one_by_one(shop: Shop) -> None:
-    asked: dict[int, float] = {}
+    request_times: dict[int, float] = {}
     arrivals: dict[int, float] = {}
 
     def ask(number: int) -> None:
-        asked[number] = time.monotonic()
+        request_times[number] = time.monotonic()
 
-    def arrived(number: int, error: PilothouseError | None) -> None:
+    def record_arrival(number: int, error: PilothouseError | None) -> None:
         if error is None:
-            arrivals.setdefault(number, asked[number])
+            arrivals.setdefault(number, request_times[number])
 
     async with AsyncExitStack() as stack:
         clients = [
@@ -212,7 +212,7 @@ async def test_twenty_clients_that_were_cut_at_once_come_back_one_by_one(shop: S
             for number in range(20)
         ]
         for number, client in enumerate(clients):
-            client.flags.on_status(partial(arrived, number))
+            client.flags.on_status(partial(record_arrival, number))
         shop.set_values(2)
         await until(lambda: all(client.config.get("a.left") == 2 for client in clients))
         shop.process.kill()

@@ -43,7 +43,7 @@ class Copy:
     def _restore(self, saved: Any) -> None:
         self.held = saved
 
-    async def changed(self) -> Any:
+    async def next_value(self) -> Any:
         await asyncio.wait_for(self.news.wait(), 10)
         self.news.clear()
         return self.held
@@ -66,7 +66,7 @@ async def test_what_is_attached_late_is_held_and_told_by_the_same_stream(
     assert flags.resource.is_ready
     assert peers.resource.is_ready
     assert client.age_of(peers.resource) < 10
-    await asyncio.gather(flags.changed(), peers.changed())
+    await asyncio.gather(flags.next_value(), peers.next_value())
     await client.transport.request(
         "POST", "/api/v1/feature-flags", body={"name": "attached-flag", "enabled": True}
     )
@@ -77,9 +77,9 @@ async def test_what_is_attached_late_is_held_and_told_by_the_same_stream(
     )
 
     while "attached-flag" not in str(flags.held):
-        await flags.changed()
+        await flags.next_value()
     while not peers.held["items"]:
-        await peers.changed()
+        await peers.next_value()
 
 
 async def test_what_is_not_there_is_told_and_the_rest_goes_on(client: AsyncPilothouse) -> None:
@@ -113,17 +113,17 @@ async def test_a_loop_of_ones_own_ends_with_the_client(client: AsyncPilothouse) 
 
 
 def test_the_snapshot_holds_every_part_though_one_is_not_answered(
-    scripted: ScriptedServer, tmp_path: Path
+    scripted_server: ScriptedServer, tmp_path: Path
 ) -> None:
     file = tmp_path / "snapshot"
     more: dict[str, Any] = {"snapshot": file, "pace": QUICK, "start_timeout": 2}
-    scripted.answers["/api/v1/effective"] = lambda _: configuration({"a": 1})
-    scripted.answers["/flags"] = lambda _: of_json({"flag": True}, ETag='"1"')
-    with Pilothouse(scripted.url, "orders", **more) as first:
+    scripted_server.answers["/api/v1/effective"] = lambda _: configuration({"a": 1})
+    scripted_server.answers["/flags"] = lambda _: of_json({"flag": True}, ETag='"1"')
+    with Pilothouse(scripted_server.url, "orders", **more) as first:
         first.run(first.client.attach_and_wait(Copy("/flags").resource))
-    scripted.answers.pop("/flags")
-    scripted.answers["/api/v1/effective"] = lambda _: configuration({"a": 2})
-    with Pilothouse(scripted.url, "orders", **more) as second:
+    scripted_server.answers.pop("/flags")
+    scripted_server.answers["/api/v1/effective"] = lambda _: configuration({"a": 2})
+    with Pilothouse(scripted_server.url, "orders", **more) as second:
         wait_until(lambda: b'"a":2' in file.read_bytes(), "the configuration is written")
         copy = Copy("/flags")
         second.run(second.client.attach_and_wait(copy.resource))
@@ -133,14 +133,16 @@ def test_the_snapshot_holds_every_part_though_one_is_not_answered(
     assert b'"flag":true' in file.read_bytes()
 
 
-async def test_reads_that_wait_leave_connections_for_the_others(scripted: ScriptedServer) -> None:
+async def test_reads_that_wait_leave_connections_for_the_others(
+    scripted_server: ScriptedServer,
+) -> None:
     copies = [Copy(f"/{number}") for number in range(12)]
     for copy in copies:
-        scripted.answers[copy.resource.path] = lambda _: of_json({}, ETag='"1"')
-    scripted.answers["/api/v1/effective"] = lambda _: configuration({"a": 1})
+        scripted_server.answers[copy.resource.path] = lambda _: of_json({}, ETag='"1"')
+    scripted_server.answers["/api/v1/effective"] = lambda _: configuration({"a": 1})
     pace = RefreshPolicy("waiting", poll_interval=0.05, backoff=0.01)
 
-    async with AsyncPilothouse(scripted.url, "orders", pace=pace) as client:
+    async with AsyncPilothouse(scripted_server.url, "orders", pace=pace) as client:
         for copy in copies:
             await client.attach_and_wait(copy.resource)
         await client.refresh()

@@ -254,7 +254,7 @@ def test_a_callback_may_close_the_client_and_may_not_hold_it_up(orders: Orders) 
 
 
 @pytest.fixture
-def forked(orders: Orders) -> Iterator[tuple[int, int]]:
+def forked_reader(orders: Orders) -> Iterator[tuple[int, int]]:
     """Fork while a client runs; the child reports what it reads, whatever it was before."""
     orders.set("a", 1)
     with Pilothouse(*orders.address, pace=QUICK) as client:
@@ -285,8 +285,10 @@ def _report(client: Pilothouse, writing: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_process_reads_at_once_and_follows_on_its_own(forked: tuple[int, int]) -> None:
-    child, reading = forked
+def test_a_forked_process_reads_at_once_and_follows_on_its_own(
+    forked_reader: tuple[int, int],
+) -> None:
+    child, reading = forked_reader
 
     first, last, _ = os.read(reading, 100).split()
     assert first in {b"1", b"2"}

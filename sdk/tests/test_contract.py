@@ -28,7 +28,7 @@ def switch(name: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def served(variant: str, when: Any = None) -> list[dict[str, Any]]:
+def serving_rule(variant: str, when: Any = None) -> list[dict[str, Any]]:
     return [{"id": "rule", "when": when, "serve": {"variant": variant}}]
 
 
@@ -95,24 +95,24 @@ def test_a_flag_that_is_not_there_is_the_default_and_says_so(rig: Rig) -> None:
         assert client.flags.is_on("nowhere", default=True) is True
         assert client.flags.variant("nowhere", default="red") == "red"
         assert client.flags.value("nowhere", 7) == 7
-        found = client.flags.details("nowhere", 7, user_id="ana")
+        details = client.flags.details("nowhere", 7, user_id="ana")
 
-    assert (found.value, found.variant, found.reason) == (7, None, "ERROR")
-    assert found.error_code == "FLAG_NOT_FOUND"
+    assert (details.value, details.variant, details.reason) == (7, None, "ERROR")
+    assert details.error_code == "FLAG_NOT_FOUND"
 
 
 def test_a_flag_is_evaluated_with_its_reason(rig: Rig) -> None:
     with rig.open() as client:
         rig.define_segment({"name": "staff", "when": ANA})
-        rig.define_flag(switch("new", rules=served("on", {"segment": "staff"})))
+        rig.define_flag(switch("new", rules=serving_rule("on", {"segment": "staff"})))
         wait_until(lambda: "new" in client.flags, "the flag is there")
 
         assert client.flags.is_on("new", user_id="ana") is True
         assert client.flags.is_on("new", user_id="bob") is False
         assert client.flags.variant("new", user_id="ana") == "on"
-        found = client.flags.details("new", user_id="ana")
-        assert (found.reason, found.rule_id, found.version) == ("TARGETING_MATCH", "rule", 1)
-        assert found.revision == client.flags.revision > 0
+        details = client.flags.details("new", user_id="ana")
+        assert (details.reason, details.rule_id, details.version) == ("TARGETING_MATCH", "rule", 1)
+        assert details.revision == client.flags.revision > 0
         assert client.flags.details("new").reason == "DEFAULT"
         assert (client.flags.source, client.flags.is_stale) == ("service", False)
 
@@ -142,10 +142,10 @@ def test_a_disabled_flag_without_an_off_variant_is_the_callers_default(rig: Rig)
         rig.define_flag(switch("new", enabled=False, off_variant=None))
         wait_until(lambda: "new" in client.flags, "the flag is there")
 
-        found = client.flags.details("new", default=True)
+        details = client.flags.details("new", default=True)
 
-    assert (found.value, found.variant, found.reason) == (True, None, "DISABLED")
-    assert found.error_code is None
+    assert (details.value, details.variant, details.reason) == (True, None, "DISABLED")
+    assert details.error_code is None
 
 
 def test_a_changed_flag_is_told_with_all_that_need_it(rig: Rig) -> None:
@@ -180,7 +180,7 @@ def test_what_another_flag_needs_is_not_removed(rig: Rig) -> None:
         with pytest.raises((ValueError, AssertionError)):
             rig.remove_flag("gate")
         with pytest.raises((ValueError, AssertionError)):
-            rig.define_flag(switch("bad", rules=served("on", {"segment": "nobody"})))
+            rig.define_flag(switch("bad", rules=serving_rule("on", {"segment": "nobody"})))
         wait_until(lambda: client.flags.is_on("new"), "the flags are there")
         assert "bad" not in client.flags
 
@@ -231,7 +231,7 @@ def test_what_is_held_stays_readable_after_the_end(rig: Rig) -> None:
 )
 def test_no_context_makes_an_evaluation_fail(rig: Rig, context: dict[str, Any]) -> None:
     with rig.open() as client:
-        rig.define_flag(switch("new", rules=served("on", ANA)))
+        rig.define_flag(switch("new", rules=serving_rule("on", ANA)))
         wait_until(lambda: "new" in client.flags, "the flag is there")
 
         assert client.flags.is_on("new", **context) is False

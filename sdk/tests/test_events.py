@@ -31,7 +31,7 @@ EVENTS = st.builds(
 )
 
 
-def fed(stream: bytes, cuts: list[int]) -> tuple[list[Event], str, int | None]:
+def parse_in_pieces(stream: bytes, cuts: list[int]) -> tuple[list[Event], str, int | None]:
     parser, events, start = EventParser(), [], 0
     for cut in [*sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]:
         events += parser.feed(stream[start:cut])
@@ -41,7 +41,7 @@ def fed(stream: bytes, cuts: list[int]) -> tuple[list[Event], str, int | None]:
 
 @given(STREAMS, st.lists(st.integers(0, 300), max_size=20))
 def test_events_are_the_same_however_the_stream_is_cut(stream: bytes, cuts: list[int]) -> None:
-    assert fed(stream, cuts) == fed(stream, [])
+    assert parse_in_pieces(stream, cuts) == parse_in_pieces(stream, [])
 
 
 @given(st.lists(EVENTS, max_size=5), st.sampled_from(["\n", "\r", "\r\n"]), st.integers(1, 7))
@@ -56,7 +56,7 @@ def test_what_was_written_is_read(events: list[Event], end: str, size: int) -> N
     ]
     stream = "".join(end.join([*line, "", ""]) for line in lines).encode()
 
-    assert fed(stream, list(range(0, len(stream), size)))[0] == events
+    assert parse_in_pieces(stream, list(range(0, len(stream), size)))[0] == events
 
 
 def test_an_id_alone_is_remembered_and_a_comment_is_nothing() -> None:
@@ -68,4 +68,4 @@ def test_an_id_alone_is_remembered_and_a_comment_is_nothing() -> None:
 
 def test_an_event_without_end_is_refused() -> None:
     with pytest.raises(BadAnswer, match="1 MiB"):
-        fed(b"data: " + b"x" * 1_100_000, list(range(0, 1_100_000, 40_000)))
+        parse_in_pieces(b"data: " + b"x" * 1_100_000, list(range(0, 1_100_000, 40_000)))

@@ -31,11 +31,11 @@ OFTEN = replace(QUICK, mode="polling", poll_interval=0.02)
 EAGER = Limits(timeout=2, silence=5)
 
 
-def opened(server: ScriptedServer, pace: RefreshPolicy = QUICK, **more: Any) -> Pilothouse:
+def client_of(server: ScriptedServer, pace: RefreshPolicy = QUICK, **more: Any) -> Pilothouse:
     return Pilothouse(server.url, "orders", pace=pace, limits=EAGER, start_timeout=2, **more)
 
 
-def changed(revision: int) -> str:
+def change_event(revision: int) -> str:
     data = f'{{"kind":"config","revision":{revision},"name":"orders"}}'
     return f"id: {revision}\nevent: config.changed\ndata: {data}\n\n"
 
@@ -57,8 +57,8 @@ class Held:
 
 
 @pytest.fixture
-def held(scripted: ScriptedServer) -> Held:
-    return Held(scripted)
+def held_server(scripted_server: ScriptedServer) -> Held:
+    return Held(scripted_server)
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,11 @@ def held(scripted: ScriptedServer) -> Held:
     ids=["html", "gateway", "cut", "list", "no tree", "no revision", "text", "deep", "401", "503"],
 )
 def test_a_broken_update_is_refused_told_and_got_over(
-    held: Held, reply: Reply, error: type[Exception], caplog: pytest.LogCaptureFixture
+    held_server: Held, reply: Reply, error: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with opened(held.server) as client:
-        held.answer(reply)
-        held.line.say(changed(2))
+    with client_of(held_server.server) as client:
+        held_server.answer(reply)
+        held_server.line.say(change_event(2))
         wait_until(lambda: client.last_error is not None, "the update is refused")
 
         assert isinstance(client.last_error, error)
@@ -90,105 +90,109 @@ def test_a_broken_update_is_refused_told_and_got_over(
         assert client.config.source == "service"
         assert "could not refresh configuration" in caplog.text
 
-        held.answer(configuration({"a": 3}, 3))
+        held_server.answer(configuration({"a": 3}, 3))
         wait_until(lambda: client.config.get("a") == 3, "the next one is taken")
         wait_until(lambda: client.last_error is None, "nothing is wrong any more")
 
 
 def test_a_refused_update_is_told_once_however_often_it_comes(
-    held: Held, caplog: pytest.LogCaptureFixture
+    held_server: Held, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with opened(held.server, OFTEN) as client:
-        held.answer(html())
-        before = held.server.count(EFFECTIVE)
-        wait_until(lambda: held.server.count(EFFECTIVE) > before + 4, "it came often")
+    with client_of(held_server.server, OFTEN) as client:
+        held_server.answer(html())
+        before = held_server.server.count(EFFECTIVE)
+        wait_until(lambda: held_server.server.count(EFFECTIVE) > before + 4, "it came often")
         assert client.config.get("a") == 1
 
     assert caplog.text.count("could not refresh configuration") == 1
 
 
-def test_without_a_stream_reads_wait_and_without_waits_they_poll(scripted: ScriptedServer) -> None:
-    scripted.answers[EFFECTIVE] = unless_known(configuration({"a": 1}, 1))
+def test_without_a_stream_reads_wait_and_without_waits_they_poll(
+    scripted_server: ScriptedServer,
+) -> None:
+    scripted_server.answers[EFFECTIVE] = unless_known(configuration({"a": 1}, 1))
 
-    with opened(scripted, replace(QUICK, poll_interval=0.02)) as client:
-        wait_until(lambda: scripted.count(EFFECTIVE) > 4, "it is read again and again")
+    with client_of(scripted_server, replace(QUICK, poll_interval=0.02)) as client:
+        wait_until(lambda: scripted_server.count(EFFECTIVE) > 4, "it is read again and again")
         assert client.config.get("a") == 1
-        scripted.answers[EFFECTIVE] = unless_known(configuration({"a": 2}, 2))
+        scripted_server.answers[EFFECTIVE] = unless_known(configuration({"a": 2}, 2))
         wait_until(lambda: client.config.get("a") == 2, "the change is heard of")
 
-    reads = [asked for asked in scripted.asked if asked.path == EFFECTIVE]
+    reads = [request for request in scripted_server.requests if request.path == EFFECTIVE]
     assert "prefer" not in reads[0].headers
-    assert "wait=1" in {asked.headers.get("prefer") for asked in reads}
+    assert "wait=1" in {request.headers.get("prefer") for request in reads}
 
 
 def test_a_token_that_expires_in_mid_stream_is_told_and_a_new_one_is_used(
-    held: Held, caplog: pytest.LogCaptureFixture
+    held_server: Held, caplog: pytest.LogCaptureFixture
 ) -> None:
     tokens = ["old"]
-    held_line = held.line
+    held_line = held_server.line
 
-    with opened(held.server, token=lambda: tokens[-1]) as client:
+    with client_of(held_server.server, token=lambda: tokens[-1]) as client:
         refused = problem(401, "token_refused")
-        held.server.answers[STREAM] = lambda _: refused
-        held.answer(refused)
+        held_server.server.answers[STREAM] = lambda _: refused
+        held_server.answer(refused)
         held_line.end()
         wait_until(lambda: isinstance(client.last_error, Unauthenticated), "the token is refused")
         assert client.config.get("a") == 1
 
         tokens.append("new")
-        anew = Held(held.server)
+        anew = Held(held_server.server)
         anew.answer(configuration({"a": 2}, 2))
         wait_until(lambda: client.config.get("a") == 2, "the new token is used")
         wait_until(lambda: client.last_error is None, "nothing is wrong any more")
 
-    assert held.server.asked[-1].headers["authorization"] == "Bearer new"
+    assert held_server.server.requests[-1].headers["authorization"] == "Bearer new"
     assert "token_refused" in caplog.text
 
 
-def test_a_reset_and_an_event_that_is_not_understood_make_it_read_anew(held: Held) -> None:
-    with opened(held.server) as client:
+def test_a_reset_and_an_event_that_is_not_understood_make_it_read_anew(held_server: Held) -> None:
+    with client_of(held_server.server) as client:
         for revision, event in enumerate(
             ['event: reset\ndata: {"revision":9}\n\n', "event: config.changed\ndata: what\n\n"], 2
         ):
-            held.answer(configuration({"a": revision}, revision))
-            held.line.say(event)
+            held_server.answer(configuration({"a": revision}, revision))
+            held_server.line.say(event)
             wait_until(lambda now=revision: client.config.get("a") == now, "it is read")  # type: ignore[misc]
 
 
-def test_a_stream_that_drains_is_opened_elsewhere(held: Held) -> None:
-    with opened(held.server) as client:
-        first = held.line
-        second = Held(held.server)
+def test_a_stream_that_drains_is_opened_elsewhere(held_server: Held) -> None:
+    with client_of(held_server.server) as client:
+        first = held_server.line
+        second = Held(held_server.server)
         second.answer(configuration({"a": 2}, 2))
         first.say("retry: 1\nevent: drain\ndata: {}\n\n")
         wait_until(lambda: client.config.get("a") == 2, "what happened meanwhile is read")
         second.answer(configuration({"a": 3}, 3))
-        second.line.say(changed(3))
+        second.line.say(change_event(3))
         wait_until(lambda: client.config.get("a") == 3, "the second stream is heard")
 
     first.end()
 
 
-def test_other_kinds_and_other_users_are_not_read_for(held: Held) -> None:
-    with opened(held.server) as client:
-        wait_until(lambda: held.server.count(EFFECTIVE) >= 2, "it has read after the opening")
+def test_other_kinds_and_other_users_are_not_read_for(held_server: Held) -> None:
+    with client_of(held_server.server) as client:
+        wait_until(
+            lambda: held_server.server.count(EFFECTIVE) >= 2, "it has read after the opening"
+        )
         for kind, name in [("flag", "orders"), ("config", "orders/ana"), ("config", "other")]:
-            held.line.say(f'event: x\ndata: {{"kind":"{kind}","name":"{name}"}}\n\n')
-        held.answer(configuration({"a": 2}, 2))
-        held.line.say(changed(2))
+            held_server.line.say(f'event: x\ndata: {{"kind":"{kind}","name":"{name}"}}\n\n')
+        held_server.answer(configuration({"a": 2}, 2))
+        held_server.line.say(change_event(2))
         wait_until(lambda: client.config.get("a") == 2, "the fourth is read for")
 
-    assert held.server.count(EFFECTIVE) == 3
+    assert held_server.server.count(EFFECTIVE) == 3
 
 
-def test_a_service_that_was_set_back_is_believed_in_the_end(held: Held) -> None:
+def test_a_service_that_was_set_back_is_believed_in_the_end(held_server: Held) -> None:
     """After a restored backup revisions are lower than what the stream once told."""
-    with opened(held.server) as client:
+    with client_of(held_server.server) as client:
         reply = configuration({"a": 0}, 1)
-        held.server.answers[EFFECTIVE] = lambda asked: (
-            problem(503, "revision_not_reached") if "min_revision" in asked.query else reply
+        held_server.server.answers[EFFECTIVE] = lambda request: (
+            problem(503, "revision_not_reached") if "min_revision" in request.query else reply
         )
-        held.line.say(changed(1000))
+        held_server.line.say(change_event(1000))
         wait_until(lambda: client.config.get("a") == 0, "the lower revision is taken")
 
 
@@ -213,63 +217,65 @@ def test_a_constructor_does_not_raise_and_the_service_is_found_later(tmp_path: P
     assert time.monotonic() - began < 60
 
 
-def test_the_snapshot_is_there_while_the_service_is_not(held: Held, tmp_path: Path) -> None:
+def test_the_snapshot_is_there_while_the_service_is_not(held_server: Held, tmp_path: Path) -> None:
     file = tmp_path / "snapshot"
-    with opened(held.server, snapshot=file):
+    with client_of(held_server.server, snapshot=file):
         pass
-    held.answer(problem(503, "config_store_unavailable"))
-    held.server.answers.pop(STREAM)
+    held_server.answer(problem(503, "config_store_unavailable"))
+    held_server.server.answers.pop(STREAM)
 
-    with opened(held.server, snapshot=file) as client:
+    with client_of(held_server.server, snapshot=file) as client:
         assert (client.config.get("a"), client.config.source) == (1, "snapshot")
         assert client.config.is_stale
         assert 0 <= client.config.age < 60
-        held.answer(configuration({"a": 2}, 2))
+        held_server.answer(configuration({"a": 2}, 2))
         wait_until(lambda: client.config.get("a") == 2, "the service is back")
         assert (client.config.source, client.config.is_stale) == ("service", False)
 
 
 @pytest.mark.parametrize("damage", [lambda whole: whole[:-9], lambda whole: whole[:-3] + b"9}}"])
 def test_a_damaged_snapshot_is_refused_and_told(
-    held: Held,
+    held_server: Held,
     tmp_path: Path,
     damage: Callable[[bytes], bytes],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     file = tmp_path / "snapshot"
-    with opened(held.server, snapshot=file):
+    with client_of(held_server.server, snapshot=file):
         pass
     file.write_bytes(damage(file.read_bytes()))
-    held.answer(problem(403, "denied"))
+    held_server.answer(problem(403, "denied"))
 
-    with opened(held.server, snapshot=file, defaults={"a": 5}) as client:
+    with client_of(held_server.server, snapshot=file, defaults={"a": 5}) as client:
         assert (client.config.get("a"), client.config.source) == (5, "defaults")
         assert client.last_error is not None
-        held.answer(configuration({"a": 2}, 2))
+        held_server.answer(configuration({"a": 2}, 2))
         wait_until(lambda: client.config.get("a") == 2, "the service is there")
         wait_until(lambda: client.last_error is None, "a whole snapshot was written")
 
     assert "continuing without the snapshot" in caplog.text
-    with opened(held.server, snapshot=file) as client:
+    with client_of(held_server.server, snapshot=file) as client:
         assert not isinstance(client.last_error, SnapshotRefused)
 
 
-def test_a_snapshot_that_cannot_be_written_is_told(held: Held, tmp_path: Path) -> None:
+def test_a_snapshot_that_cannot_be_written_is_told(held_server: Held, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    with opened(held.server, snapshot=tmp_path / "file" / "below") as client:
+    with client_of(held_server.server, snapshot=tmp_path / "file" / "below") as client:
         wait_until(lambda: client.last_error is not None, "it is told")
         assert client.config.get("a") == 1
 
 
-def test_a_clock_that_jumps_changes_nothing(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
-    with opened(held.server, OFTEN) as client:
+def test_a_clock_that_jumps_changes_nothing(
+    held_server: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with client_of(held_server.server, OFTEN) as client:
         monkeypatch.setattr(time, "time", lambda: 0.0)
-        held.answer(configuration({"a": 2}, 2))
+        held_server.answer(configuration({"a": 2}, 2))
         wait_until(lambda: client.config.get("a") == 2, "reads go on")
         assert not client.config.is_stale
         monkeypatch.setattr(time, "time", lambda: 4e9)
-        held.answer(configuration({"a": 3}, 3))
+        held_server.answer(configuration({"a": 3}, 3))
         wait_until(lambda: client.config.get("a") == 3, "reads go on")
         assert client.config.age < 30
 

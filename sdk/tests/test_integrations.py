@@ -37,8 +37,8 @@ _numbers = itertools.count()
 
 
 def blocks(page: str, language: str) -> list[str]:
-    found = BLOCK.findall((PAGES / page).read_text())
-    return [text for kind, text in found if kind == language]
+    code_blocks = BLOCK.findall((PAGES / page).read_text())
+    return [text for kind, text in code_blocks if kind == language]
 
 
 class Example:
@@ -58,13 +58,15 @@ class Example:
             file.write_text(block)
             self.modules.append(name[1].removesuffix(".py").replace("/", "."))
 
-    def imported(self, name: str) -> ModuleType:
+    def import_module(self, name: str) -> ModuleType:
         assert name in self.modules
         return importlib.import_module(name)
 
     def run_tests(self, name: str) -> None:
         """Run what the page shows as tests."""
-        tests = [test for named, test in vars(self.imported(name)).items() if named[:5] == "test_"]
+        tests = [
+            test for named, test in vars(self.import_module(name)).items() if named[:5] == "test_"
+        ]
         for test in tests:
             if iscoroutinefunction(test):
                 asyncio.run(test())
@@ -116,12 +118,12 @@ class Example:
 
 
 @pytest.fixture(scope="module")
-def service(guarded: ServiceProcess) -> ServiceProcess:
+def service(guarded_service: ServiceProcess) -> ServiceProcess:
     """One that asks who is there, with the flags of these pages, off for everybody."""
     for flag in FLAGS:
         body = {"name": flag, "environment": "production", "rollout_percentage": 0}
-        ask(guarded, "POST", "feature-flags", body)
-    return guarded
+        ask(guarded_service, "POST", "feature-flags", body)
+    return guarded_service
 
 
 def ask(service: ServiceProcess, method: str, path: str, body: Any = None) -> None:
@@ -153,7 +155,7 @@ def of_page(name: str) -> pytest.MarkDecorator:
 
 
 @asynccontextmanager
-async def served(app: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def serve_app(app: Any) -> AsyncIterator[httpx.AsyncClient]:
     """Ask an application without a server, within its lifespan."""
     async with (
         app.router.lifespan_context(app),
@@ -167,11 +169,11 @@ async def test_fastapi_answers_with_what_the_service_holds(page: Example) -> Non
     page.set("orders", "shop.currency", "USD")
     page.roll_out("new-checkout", 0)
 
-    async with served(page.imported("orders").app) as client:
+    async with serve_app(page.import_module("orders").app) as client:
         answer = (await client.get("/checkout/ann")).json()
         ready = (await client.get("/ready")).json()
         page.roll_out("new-checkout", 100)
-        held = page.imported("orders").app.state.pilothouse
+        held = page.import_module("orders").app.state.pilothouse
         await until(lambda: bool(held.flags.is_on("new-checkout", user_id="ann")))
         later = (await client.get("/checkout/ann")).json()
 
@@ -189,7 +191,7 @@ def test_fastapi_is_tested_without_the_service(page: Example) -> None:
 def test_flask_answers_with_what_the_service_holds(page: Example) -> None:
     page.set("shop", "shop.currency", "USD")
     page.roll_out("new-checkout", 0)
-    app = page.imported("shop").create_app()
+    app = page.import_module("shop").create_app()
     browser = app.test_client()
 
     with app.extensions["pilothouse"] as client:
@@ -228,7 +230,7 @@ def test_celery_runs_a_task_where_it_is_called(
     page: Example, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page.set("mail", "mail.sender", "shop@example.org")
-    tasks = page.imported("tasks")
+    tasks = page.import_module("tasks")
     tasks.app.conf.task_always_eager = True
 
     with tasks.client:
@@ -408,9 +410,9 @@ async def test_in_kubernetes_files_and_tokens_change_while_the_program_runs(
             monkeypatch.setenv(name, str(pod.at(value)))
     pod.project("token", {"token": tokens[0]})
     pod.project("settings", pod.config_map["data"])
-    app = page.imported("orders").app
+    app = page.import_module("orders").app
 
-    async with served(app) as client:
+    async with serve_app(app) as client:
         for kind in ("startup", "liveness", "readiness"):
             probe = await client.get(pod.container[f"{kind}Probe"]["httpGet"]["path"])
             assert probe.json() == {"level": "info", "currency": "USD", "stale": False}

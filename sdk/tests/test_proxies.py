@@ -33,23 +33,25 @@ def proxy() -> Iterator[ScriptedServer]:
 
 @pytest.mark.parametrize("variables", ODD_ENVIRONMENTS, ids=str)
 def test_a_client_connects_directly_whatever_the_environment_says_of_proxies(
-    scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+    scripted_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    scripted.answers["/api/v1/effective"] = lambda _: configuration({"a": 1})
+    scripted_server.answers["/api/v1/effective"] = lambda _: configuration({"a": 1})
 
-    with Pilothouse(scripted.url, "orders", flags=False) as client:
+    with Pilothouse(scripted_server.url, "orders", flags=False) as client:
         assert client.config.get("a") == 1
         assert client.last_error is None
 
 
 @pytest.mark.parametrize("variables", ODD_ENVIRONMENTS, ids=str)
 def test_the_command_line_connects_directly_whatever_the_environment_says_of_proxies(
-    scripted: ScriptedServer, tmp_path: Path, variables: dict[str, str]
+    scripted_server: ScriptedServer, tmp_path: Path, variables: dict[str, str]
 ) -> None:
-    scripted.answers["/api/v1/registry/services"] = lambda _: of_json({"items": [], "next": None})
-    terminal = Terminal(tmp_path, {"PILOTHOUSE_URL": scripted.url, **variables})
+    scripted_server.answers["/api/v1/registry/services"] = lambda _: of_json(
+        {"items": [], "next": None}
+    )
+    terminal = Terminal(tmp_path, {"PILOTHOUSE_URL": scripted_server.url, **variables})
 
     done = terminal("services", "list", "--json")
 
@@ -58,12 +60,12 @@ def test_the_command_line_connects_directly_whatever_the_environment_says_of_pro
 
 @pytest.mark.parametrize("variables", ODD_ENVIRONMENTS, ids=str)
 async def test_a_remote_source_connects_directly_whatever_the_environment_says_of_proxies(
-    scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+    scripted_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    scripted.answers["/a"] = lambda _: of_json({"a": 1})
-    source = RemoteConfigSource(f"{scripted.url}/a")
+    scripted_server.answers["/a"] = lambda _: of_json({"a": 1})
+    source = RemoteConfigSource(f"{scripted_server.url}/a")
 
     assert await source.load_config() == {"a": 1}
     await source.close()
@@ -76,7 +78,7 @@ async def test_a_stated_proxy_is_sent_the_requests(proxy: ScriptedServer) -> Non
     await transport.get("/a")
     await transport.close()
 
-    assert [one.headers["host"] for one in proxy.asked] == ["pilothouse.invalid"]
+    assert [one.headers["host"] for one in proxy.requests] == ["pilothouse.invalid"]
 
 
 def test_the_command_line_takes_a_proxy(proxy: ScriptedServer, tmp_path: Path) -> None:

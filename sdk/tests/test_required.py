@@ -14,20 +14,22 @@ def test_a_required_provider_raises_while_the_service_is_away() -> None:
         RegistryConfigProvider(NOBODY, "orders", required=True)
 
 
-def test_a_required_provider_raises_what_the_service_says(scripted: ScriptedServer) -> None:
-    scripted.answers["/api/v1/effective"] = lambda _: problem(401, "token_required")
+def test_a_required_provider_raises_what_the_service_says(scripted_server: ScriptedServer) -> None:
+    scripted_server.answers["/api/v1/effective"] = lambda _: problem(401, "token_required")
 
     with pytest.raises(Unauthenticated) as caught:
-        RegistryConfigProvider(scripted.url, "orders", required=True)
+        RegistryConfigProvider(scripted_server.url, "orders", required=True)
 
     assert isinstance(caught.value, PilothouseError)
     assert caught.value.code == "token_required"
 
 
-def test_a_required_provider_holds_what_the_service_answers(scripted: ScriptedServer) -> None:
-    scripted.answers["/api/v1/effective"] = lambda _: configuration({"a": 1})
+def test_a_required_provider_holds_what_the_service_answers(
+    scripted_server: ScriptedServer,
+) -> None:
+    scripted_server.answers["/api/v1/effective"] = lambda _: configuration({"a": 1})
 
-    with RegistryConfigProvider(scripted.url, "orders", required=True) as provider:
+    with RegistryConfigProvider(scripted_server.url, "orders", required=True) as provider:
         assert provider.get_int("a") == 1
 
 

@@ -185,36 +185,36 @@ def test_a_new_schema_judges_the_present_configuration_at_once(
     ],
 )
 def test_only_clients_with_schemas_hear_their_events(
-    scripted: ScriptedServer, arguments: dict[str, Any], kinds: set[str]
+    scripted_server: ScriptedServer, arguments: dict[str, Any], kinds: set[str]
 ) -> None:
-    scripted.answers["/api/v1/effective"] = unless_known(configuration({"pool": 1}))
-    scripted.line().say("id: 1\n\n")
+    scripted_server.answers["/api/v1/effective"] = unless_known(configuration({"pool": 1}))
+    scripted_server.line().say("id: 1\n\n")
 
-    with Pilothouse(scripted.url, "orders", flags=False, **arguments):
-        wait_until(lambda: scripted.count("/api/v1/stream") > 0, "the client listens")
-    [asked, *_] = [each for each in scripted.asked if each.path == "/api/v1/stream"]
-    assert set(asked.query["kinds"].split(",")) == kinds
-    for each in scripted.asked:
+    with Pilothouse(scripted_server.url, "orders", flags=False, **arguments):
+        wait_until(lambda: scripted_server.count("/api/v1/stream") > 0, "the client listens")
+    [request, *_] = [each for each in scripted_server.requests if each.path == "/api/v1/stream"]
+    assert set(request.query["kinds"].split(",")) == kinds
+    for each in scripted_server.requests:
         if each.path == "/api/v1/effective":
             assert each.query.get("defaults") == (
                 "true" if "schema_defaults" in arguments else None
             )
 
 
-def test_the_schemas_are_at_least_as_new_as_the_event(scripted: ScriptedServer) -> None:
+def test_the_schemas_are_at_least_as_new_as_the_event(scripted_server: ScriptedServer) -> None:
     schemas = "/api/v1/schemas/for"
-    scripted.answers["/api/v1/effective"] = unless_known(configuration({"pool": 1}))
-    scripted.answers[schemas] = unless_known(of_json({"items": []}, ETag='"none"'))
-    line = scripted.line()
+    scripted_server.answers["/api/v1/effective"] = unless_known(configuration({"pool": 1}))
+    scripted_server.answers[schemas] = unless_known(of_json({"items": []}, ETag='"none"'))
+    line = scripted_server.line()
     line.say("id: 1\n\n")
 
-    with Pilothouse(scripted.url, "orders", flags=False, schemas=True, pace=EVENTS_ONLY):
+    with Pilothouse(scripted_server.url, "orders", flags=False, schemas=True, pace=EVENTS_ONLY):
         change = '{"kind": "schema", "name": "some-schema", "environment": "default"}'
         line.say(f"id: 7\nevent: schema.changed\ndata: {change}\n\n")
         wait_until(
             lambda: any(
                 each.path == schemas and each.query.get("min_revision") == "7"
-                for each in scripted.asked
+                for each in scripted_server.requests
             ),
             "the client has read the schemas of that revision",
         )

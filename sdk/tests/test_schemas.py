@@ -15,7 +15,7 @@ from pilothouse import AsyncPilothouse, ConfigChange, Pilothouse, RefreshPolicy
 from pilothouse.errors import SchemaNotMet
 from pilothouse.testing import FakePilothouse
 from sdk.tests.scripted import (
-    Asked,
+    ReceivedRequest,
     Reply,
     ScriptedServer,
     configuration,
@@ -59,8 +59,8 @@ class Service:
     def apply(self, *items: dict[str, Any]) -> None:
         tag = json.dumps([each["version"] for each in items])
 
-        def answer(asked: Asked) -> Reply:
-            if asked.headers.get("if-none-match") == f'"{tag}"':
+        def answer(request: ReceivedRequest) -> Reply:
+            if request.headers.get("if-none-match") == f'"{tag}"':
                 return Reply(304, headers={"ETag": f'"{tag}"'})
             return of_json({"items": items, "revision": 1}, ETag=f'"{tag}"')
 
@@ -80,9 +80,9 @@ def test_a_configuration_that_meets_its_schemas_is_held(service: Service) -> Non
     with service.client(schemas=True) as client:
         assert client.config.get("pool") == 10
         assert client.last_error is None
-        assert service.server.asked[0].path in {EFFECTIVE, "/api/v1/flag-set"}
-        [asked, *_] = [each for each in service.server.asked if each.path == SCHEMAS]
-        assert asked.query == {"environment": "production", "service_name": "orders"}
+        assert service.server.requests[0].path in {EFFECTIVE, "/api/v1/flag-set"}
+        [request, *_] = [each for each in service.server.requests if each.path == SCHEMAS]
+        assert request.query == {"environment": "production", "service_name": "orders"}
 
 
 def test_nobody_who_does_not_ask_judges(service: Service) -> None:
@@ -131,8 +131,8 @@ def test_a_schema_that_warns_is_logged_once(
         service.serve({"pool": 80}, 2)
         wait_until(lambda: client.config.get("pool") == 80, "the client has judged it")
 
-    told = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
-    assert told == ["a schema is not met: pool is above 50 (schema billing)"]
+    warnings = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+    assert warnings == ["a schema is not met: pool is above 50 (schema billing)"]
 
 
 def test_new_schemas_judge_the_next_configuration(service: Service) -> None:
@@ -197,8 +197,8 @@ def test_without_the_extra_rules_are_warned_of_once(
         service.serve({"max": -1}, 2)
         wait_until(lambda: client.config.get("max") == -1, "the client has judged it")
 
-    told = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
-    assert told == [
+    warnings = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+    assert warnings == [
         "rules between fields are not judged without pip install 'pilothouse-client[rules]'"
     ]
 

@@ -37,7 +37,7 @@ class Extra(Settings):
     model_config = SettingsConfigDict(extra="allow")
 
 
-def built(kind: type[Settings], **arguments: Any) -> Settings:
+def build_settings(kind: type[Settings], **arguments: Any) -> Settings:
     """Build with a source of these arguments, below the environment's variables."""
 
     class Built(kind):  # type: ignore[misc,valid-type]
@@ -68,7 +68,7 @@ def address(service: ServiceProcess) -> dict[str, str]:
 
 
 def test_fields_are_read_by_name_and_alias(address: dict[str, str]) -> None:
-    settings = built(Settings, **address)
+    settings = build_settings(Settings, **address)
 
     assert settings.database == Database(host="db1")
     assert (settings.workers, settings.debug) == (4, True)
@@ -77,14 +77,14 @@ def test_fields_are_read_by_name_and_alias(address: dict[str, str]) -> None:
 def test_a_client_that_is_there_is_used_and_may_be_a_fake() -> None:
     fake = FakePilothouse({"orders": {"workers": 3, "database": {"port": 1}}, "workers": 9})
 
-    settings = built(Settings, client=fake, section="orders")
+    settings = build_settings(Settings, client=fake, section="orders")
 
     assert (settings.workers, settings.database.port) == (3, 1)
-    assert built(Settings, client=Pilothouse.offline({"workers": 5})).workers == 5
+    assert build_settings(Settings, client=Pilothouse.offline({"workers": 5})).workers == 5
 
 
 def test_other_keys_are_kept_where_the_class_allows_them(address: dict[str, str]) -> None:
-    settings = built(Extra, **address)
+    settings = build_settings(Extra, **address)
 
     assert settings.model_extra is not None
     assert settings.model_extra["unknown"] == {"a": 1}
@@ -98,7 +98,7 @@ def test_variables_are_merged_above_and_may_say_where_the_service_is(
         monkeypatch.setenv(f"PILOTHOUSE_{name.upper()}", value)
     monkeypatch.setenv("ORDERS_DATABASE__PORT", "7")
 
-    assert built(Settings).database == Database(host="db1", port=7)
+    assert build_settings(Settings).database == Database(host="db1", port=7)
     assert Dynaconf(loaders=LOADERS).DATABASE.HOST == "db1"
 
 
@@ -106,7 +106,7 @@ def test_without_an_address_it_says_what_is_missing(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("PILOTHOUSE_URL", raising=False)
 
     with pytest.raises(ValueError, match="PILOTHOUSE_URL"):
-        built(Settings, service="orders")
+        build_settings(Settings, service="orders")
 
 
 def test_dynaconf_reads_the_same_and_the_environment_is_above(
@@ -134,13 +134,17 @@ def test_dynaconf_reads_a_section(address: dict[str, str]) -> None:
     ("reply", "error"), [(problem(503, "away"), Unavailable), (html(), BadAnswer)]
 )
 def test_both_fail_loudly_without_service_and_snapshot(
-    scripted: ScriptedServer, reply: Any, error: type[Exception]
+    scripted_server: ScriptedServer, reply: Any, error: type[Exception]
 ) -> None:
-    scripted.answers["/api/v1/effective"] = lambda _: reply
-    arguments: dict[str, Any] = {"url": scripted.url, "service": "orders", "start_timeout": 0.2}
+    scripted_server.answers["/api/v1/effective"] = lambda _: reply
+    arguments: dict[str, Any] = {
+        "url": scripted_server.url,
+        "service": "orders",
+        "start_timeout": 0.2,
+    }
 
     with pytest.raises(error):
-        built(Settings, **arguments)
+        build_settings(Settings, **arguments)
     with pytest.raises(error):
         _ = Dynaconf(loaders=LOADERS, pilothouse_for_dynaconf=arguments).WORKERS
     with pytest.raises(error):
@@ -151,11 +155,11 @@ def test_a_snapshot_is_enough(
     address: dict[str, str], service: ServiceProcess, tmp_path: Path
 ) -> None:
     arguments: dict[str, Any] = {**address, "snapshot": str(tmp_path / "file"), "start_timeout": 1}
-    built(Settings, **arguments)
+    build_settings(Settings, **arguments)
 
     service.freeze()
     try:
-        assert built(Settings, **{**arguments, "start_timeout": 0.1}).workers == 4
+        assert build_settings(Settings, **{**arguments, "start_timeout": 0.1}).workers == 4
         options = {**arguments, "start_timeout": 0.1}
         assert Dynaconf(loaders=LOADERS, pilothouse_for_dynaconf=options).WORKERS == "4"
     finally:

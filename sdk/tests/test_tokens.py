@@ -45,8 +45,8 @@ class Operator:
 
 
 @pytest.fixture
-def operator(guarded: ServiceProcess, tmp_path: Path) -> Operator:
-    return Operator(guarded, tmp_path / "token")
+def operator(guarded_service: ServiceProcess, tmp_path: Path) -> Operator:
+    return Operator(guarded_service, tmp_path / "token")
 
 
 def test_a_token_revoked_in_mid_stream_is_told_and_the_next_one_is_used(

@@ -17,13 +17,13 @@ from pilothouse.errors import (
     Unavailable,
 )
 from pilothouse.transport import Limits, Token, Transport, full_jitter
-from sdk.tests.scripted import Asked, Reply, ScriptedServer, html, of_json, problem
+from sdk.tests.scripted import ReceivedRequest, Reply, ScriptedServer, html, of_json, problem
 
 QUICK = Limits(timeout=20, backoff=0.001, longest_backoff=0.002)
 
 
 @asynccontextmanager
-async def connected(
+async def transport_to(
     server: ScriptedServer, token: Token = None, limits: Limits = QUICK
 ) -> AsyncIterator[Transport]:
     transport = Transport(server.url, token, limits)
@@ -33,7 +33,7 @@ async def connected(
         await transport.close()
 
 
-def in_turn(*replies: Reply) -> Callable[[Asked], Reply]:
+def in_turn(*replies: Reply) -> Callable[[ReceivedRequest], Reply]:
     left = list(replies)
     return lambda _: left.pop(0) if len(left) > 1 else left[0]
 
@@ -52,11 +52,11 @@ def in_turn(*replies: Reply) -> Callable[[Asked], Reply]:
     ],
 )
 async def test_a_problem_becomes_an_error_of_its_kind(
-    scripted: ScriptedServer, status: int, kind: type[PilothouseError]
+    scripted_server: ScriptedServer, status: int, kind: type[PilothouseError]
 ) -> None:
-    scripted.answers["/a"] = lambda _: problem(status, "its_own_code")
+    scripted_server.answers["/a"] = lambda _: problem(status, "its_own_code")
 
-    async with connected(scripted) as transport:
+    async with transport_to(scripted_server) as transport:
         with pytest.raises(kind, match="the detail of its_own_code") as caught:
             await transport.get("/a")
 
@@ -65,48 +65,50 @@ async def test_a_problem_becomes_an_error_of_its_kind(
 
 @pytest.mark.parametrize("reply", [html(), html(404), Reply(302, b"", headers={"Location": "/b"})])
 async def test_what_is_not_the_service_is_told_as_that(
-    scripted: ScriptedServer, reply: Reply
+    scripted_server: ScriptedServer, reply: Reply
 ) -> None:
-    scripted.answers["/a"] = lambda _: reply
+    scripted_server.answers["/a"] = lambda _: reply
 
-    async with connected(scripted) as transport:
+    async with transport_to(scripted_server) as transport:
         with pytest.raises(BadAnswer):
             (await transport.get("/a")).json()
 
-    assert scripted.count("/b") == 0
+    assert scripted_server.count("/b") == 0
 
 
-async def test_a_read_is_tried_again_and_a_write_is_not(scripted: ScriptedServer) -> None:
+async def test_a_read_is_tried_again_and_a_write_is_not(scripted_server: ScriptedServer) -> None:
     away = problem(503, "backend_unavailable", **{"Retry-After": "0"})
-    scripted.answers["/read"] = in_turn(away, away, of_json({"a": 1}))
-    scripted.answers["/write"] = in_turn(away, of_json({}))
-    scripted.answers["/keyed"] = in_turn(away, of_json({}))
+    scripted_server.answers["/read"] = in_turn(away, away, of_json({"a": 1}))
+    scripted_server.answers["/write"] = in_turn(away, of_json({}))
+    scripted_server.answers["/keyed"] = in_turn(away, of_json({}))
 
-    async with connected(scripted) as transport:
+    async with transport_to(scripted_server) as transport:
         assert (await transport.get("/read")).object() == {"a": 1}
         with pytest.raises(Unavailable):
             await transport.request("POST", "/write", body={"a": "é"})
         await transport.request("POST", "/keyed", body={}, headers={"Idempotency-Key": "k"})
 
-    assert [scripted.count(path) for path in ("/read", "/write", "/keyed")] == [3, 1, 2]
-    assert scripted.asked[3].body == '{"a": "é"}'.encode()
+    assert [scripted_server.count(path) for path in ("/read", "/write", "/keyed")] == [3, 1, 2]
+    assert scripted_server.requests[3].body == '{"a": "é"}'.encode()
 
 
-async def test_attempts_are_bounded(scripted: ScriptedServer) -> None:
-    scripted.answers["/a"] = lambda _: problem(503, "backend_unavailable")
+async def test_attempts_are_bounded(scripted_server: ScriptedServer) -> None:
+    scripted_server.answers["/a"] = lambda _: problem(503, "backend_unavailable")
 
-    async with connected(scripted) as transport:
+    async with transport_to(scripted_server) as transport:
         with pytest.raises(Unavailable):
             await transport.get("/a")
 
-    assert scripted.count("/a") == 3
+    assert scripted_server.count("/a") == 3
 
 
-async def test_a_write_whose_answer_is_lost_may_have_happened(scripted: ScriptedServer) -> None:
-    scripted.answers["/a"] = lambda _: Reply(body=b"{", headers={"Content-Length": "9"})
-    scripted.answers["/b"] = lambda _: problem(504, "write_outcome_unknown")
+async def test_a_write_whose_answer_is_lost_may_have_happened(
+    scripted_server: ScriptedServer,
+) -> None:
+    scripted_server.answers["/a"] = lambda _: Reply(body=b"{", headers={"Content-Length": "9"})
+    scripted_server.answers["/b"] = lambda _: problem(504, "write_outcome_unknown")
 
-    async with connected(scripted, limits=Limits(timeout=0.2)) as transport:
+    async with transport_to(scripted_server, limits=Limits(timeout=0.2)) as transport:
         with pytest.raises(OutcomeUnknown):
             await transport.request("POST", "/a")
         with pytest.raises(OutcomeUnknown):
@@ -126,37 +128,39 @@ async def test_nobody_there_is_unavailable() -> None:
     await transport.close()
 
 
-async def test_the_token_is_asked_for_each_time_and_never_told(scripted: ScriptedServer) -> None:
-    scripted.answers["/a"] = lambda _: of_json({})
+async def test_the_token_is_asked_for_each_time_and_never_told(
+    scripted_server: ScriptedServer,
+) -> None:
+    scripted_server.answers["/a"] = lambda _: of_json({})
     tokens = ["first", "second\n", "of two\nlines"]
 
-    async with connected(scripted, lambda: tokens.pop(0)) as transport:
+    async with transport_to(scripted_server, lambda: tokens.pop(0)) as transport:
         await transport.get("/a")
         await transport.get("/a")
         with pytest.raises(Unauthenticated, match="characters") as caught:
             await transport.get("/a")
 
-    sent = [asked.headers["authorization"] for asked in scripted.asked]
+    sent = [request.headers["authorization"] for request in scripted_server.requests]
     assert sent == ["Bearer first", "Bearer second"]
     assert "lines" not in str(caught.value)
     with pytest.raises(ValueError, match="characters"):
-        Transport(scripted.url, "of two\nlines")
+        Transport(scripted_server.url, "of two\nlines")
 
 
 async def test_a_token_that_cannot_be_had_is_told_as_that(
-    scripted: ScriptedServer, tmp_path: Path
+    scripted_server: ScriptedServer, tmp_path: Path
 ) -> None:
     def quoting() -> str:
         raise KeyError("s3cret")
 
-    for token, told in [(tmp_path.joinpath("away").read_text, "away"), (quoting, "KeyError")]:
-        async with connected(scripted, token) as transport:
-            with pytest.raises(Unauthenticated, match=told) as caught:
+    for token, message in [(tmp_path.joinpath("away").read_text, "away"), (quoting, "KeyError")]:
+        async with transport_to(scripted_server, token) as transport:
+            with pytest.raises(Unauthenticated, match=message) as caught:
                 await transport.get("/a")
 
         assert caught.value.code == "no_token"
         assert "s3cret" not in str(caught.value)
-    assert scripted.asked == []
+    assert scripted_server.requests == []
 
 
 @pytest.mark.parametrize(
@@ -199,11 +203,11 @@ def test_a_url_that_is_refused_is_told_without_what_is_secret_in_it(url: str) ->
         assert "sesame" not in str(caught.value)
 
 
-async def test_html_instead_of_a_stream_is_refused(scripted: ScriptedServer) -> None:
-    scripted.answers["/a"] = lambda _: html()
-    scripted.answers["/b"] = lambda _: problem(401, "token_refused")
+async def test_html_instead_of_a_stream_is_refused(scripted_server: ScriptedServer) -> None:
+    scripted_server.answers["/a"] = lambda _: html()
+    scripted_server.answers["/b"] = lambda _: problem(401, "token_refused")
 
-    async with connected(scripted) as transport:
+    async with transport_to(scripted_server) as transport:
         with pytest.raises(BadAnswer, match="text/html"):
             async with transport.stream("/a"):
                 pass
@@ -212,11 +216,11 @@ async def test_html_instead_of_a_stream_is_refused(scripted: ScriptedServer) -> 
                 pass
 
 
-async def test_a_stream_that_falls_silent_is_given_up(scripted: ScriptedServer) -> None:
-    line = scripted.line()
+async def test_a_stream_that_falls_silent_is_given_up(scripted_server: ScriptedServer) -> None:
+    line = scripted_server.line()
     line.say(": one\n\n")
 
-    async with connected(scripted, limits=Limits(silence=0.2)) as transport:
+    async with transport_to(scripted_server, limits=Limits(silence=0.2)) as transport:
         with pytest.raises(Unavailable, match="broke"):
             async with transport.stream("/api/v1/stream") as chunks:
                 _ = [chunk async for chunk in chunks]

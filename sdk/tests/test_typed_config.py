@@ -66,15 +66,15 @@ def test_what_is_no_configuration_is_not_valid(given: Any) -> None:
 
 
 def test_a_service_that_is_away_or_refuses_is_a_validation_error(
-    scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+    scripted_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scripted.answers["/api/v1/effective"] = lambda _: problem(401, "token_required")
+    scripted_server.answers["/api/v1/effective"] = lambda _: problem(401, "token_required")
     monkeypatch.delenv("PILOTHOUSE_URL", raising=False)
     with pytest.raises(ConfigValidationError, match="PILOTHOUSE_URL is not set"):
         load_typed_config("parsing")
     for url, reason in (
         (NOBODY, "parsing: .*cannot be reached"),
-        (scripted.url, "the detail of token_required"),
+        (scripted_server.url, "the detail of token_required"),
         ("no url", "is not the http or https URL"),
     ):
         with pytest.raises(ConfigValidationError, match=reason):
@@ -82,31 +82,31 @@ def test_a_service_that_is_away_or_refuses_is_a_validation_error(
 
 
 def test_url_environment_and_token_are_those_of_the_process(
-    scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    scripted_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    scripted.answers["/api/v1/effective"] = lambda asked: configuration(
-        {"asked": [dict(asked.query), asked.headers["authorization"]]}
+    scripted_server.answers["/api/v1/effective"] = lambda request: configuration(
+        {"asked": [dict(request.query), request.headers["authorization"]]}
     )
     (tmp_path / "token").write_text("t2\n")
-    monkeypatch.setenv("PILOTHOUSE_URL", scripted.url)
+    monkeypatch.setenv("PILOTHOUSE_URL", scripted_server.url)
     monkeypatch.setenv("PILOTHOUSE_ENVIRONMENT", "production")
     monkeypatch.setenv("PILOTHOUSE_TOKEN", "t1")
-    asked = {"environment": "production", "service_name": "parsing"}
+    query = {"environment": "production", "service_name": "parsing"}
 
-    assert load_typed_config("parsing").asked == [asked, "Bearer t1"]
+    assert load_typed_config("parsing").asked == [query, "Bearer t1"]
     monkeypatch.setenv("PILOTHOUSE_TOKEN_FILE", str(tmp_path / "token"))
-    assert load_typed_config("parsing").asked == [asked, "Bearer t2"]
+    assert load_typed_config("parsing").asked == [query, "Bearer t2"]
     assert load_typed_config("parsing", environment="dev", token="t3").asked == [
-        {**asked, "environment": "dev"},
+        {**query, "environment": "dev"},
         "Bearer t3",
     ]
 
 
 def test_a_program_falls_back_in_except(
-    scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+    scripted_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scripted.answers["/api/v1/effective"] = lambda _: configuration({"db_host": "db1"})
-    monkeypatch.setenv("PILOTHOUSE_URL", scripted.url)
+    scripted_server.answers["/api/v1/effective"] = lambda _: configuration({"db_host": "db1"})
+    monkeypatch.setenv("PILOTHOUSE_URL", scripted_server.url)
     config: Any
     try:
         config = RegistryConfigProvider(NOBODY, "my-service", "prod", required=True)
@@ -168,11 +168,11 @@ async def test_documents_are_written_on_an_event_loop(service: ServiceProcess) -
         assert (await client.documents.get("awaited")).config_data == updated.config_data
 
 
-def test_an_answer_that_is_no_document_is_told(scripted: ScriptedServer) -> None:
-    scripted.answers["/api/configs/a%2Fb"] = lambda _: of_json({"service_name": "a/b"})
-    scripted.answers["/api/v1/effective"] = lambda _: configuration({})
+def test_an_answer_that_is_no_document_is_told(scripted_server: ScriptedServer) -> None:
+    scripted_server.answers["/api/configs/a%2Fb"] = lambda _: of_json({"service_name": "a/b"})
+    scripted_server.answers["/api/v1/effective"] = lambda _: configuration({})
     with (
-        Pilothouse(scripted.url, "orders", flags=False) as client,
+        Pilothouse(scripted_server.url, "orders", flags=False) as client,
         pytest.raises(BadAnswer, match="'environment' is missing"),
     ):
         client.documents.get("a/b")
@@ -210,9 +210,9 @@ def test_a_watcher_blocks_until_it_is_stopped(service: ServiceProcess) -> None:
     assert [config["a"] for config in heard] == [2]
 
 
-def test_a_watcher_that_does_not_block_returns_at_once(scripted: ScriptedServer) -> None:
-    scripted.answers["/api/v1/effective"] = lambda _: configuration({"a": 1})
-    watcher = ConfigWatcher(scripted.url, "watched")
+def test_a_watcher_that_does_not_block_returns_at_once(scripted_server: ScriptedServer) -> None:
+    scripted_server.answers["/api/v1/effective"] = lambda _: configuration({"a": 1})
+    watcher = ConfigWatcher(scripted_server.url, "watched")
 
     watcher.start(block=False)
     watcher.start(block=False)

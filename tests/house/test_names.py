@@ -11,9 +11,11 @@ from tests.house.allowed_names import (
     SAME_NAMES,
 )
 from tests.house.vocabulary import (
+    FOLDERS,
     LONGEST_FUNCTION,
     MOST_LINES,
     MOST_METHODS,
+    TEST_FOLDERS,
     Module,
     actions_without_verb,
     classes,
@@ -27,7 +29,7 @@ from tests.house.vocabulary import (
 def test_no_function_is_named_by_a_participle_alone() -> None:
     named = {
         f"{each.path}:{each.line} {each.name}"
-        for each in functions()
+        for each in functions(FOLDERS + TEST_FOLDERS)
         if each.is_participle and each.words[0] not in PARTICIPLES
     }
 

@@ -45,7 +45,7 @@ def schema_defaults(walk: SchemaWalk, at: str = "") -> Tree:
     tree: Tree = {}
     outer = names_of(at) if at else ()
     walk.index.steps.restart()
-    for pointer, names, value in _found_defaults(walk, "", (), frozenset()):
+    for pointer, names, value in _defaults_below(walk, "", (), frozenset()):
         key = key_of(outer + names)
         if value is not None and (_has_secret(value) or walk.is_secret_at(pointer)):
             raise SecretDefault(key)
@@ -74,7 +74,7 @@ def combined_defaults(named: Iterable[tuple[str, Tree]]) -> tuple[Tree, dict[str
     return tree, {key: sources[key] for key, _ in leaves(tree)}
 
 
-def _found_defaults(
+def _defaults_below(
     walk: SchemaWalk, pointer: str, names: _Names, above: frozenset[str]
 ) -> Iterator[tuple[str, _Names, Any]]:
     """Yield (pointer of its schema, names, default), those of outer places first."""
@@ -90,7 +90,7 @@ def _found_defaults(
         properties = walk.index.members(place).get("properties")
         for name in properties if isinstance(properties, dict) else ():
             below = join_pointer(place, "properties", name)
-            for default in _found_defaults(walk, below, (*names, name), above):
+            for default in _defaults_below(walk, below, (*names, name), above):
                 if not _is_name(name):
                     raise BadSchema(below, "a default at a name that no document can have")
                 yield default

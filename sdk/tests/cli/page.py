@@ -8,7 +8,7 @@ from tests.docs.pages import absent, blocks, examples
 PAGE = "docs/client/cli.md"
 
 
-def typed(terminal: Terminal, line: str) -> Done:
+def run_line(terminal: Terminal, line: str) -> Done:
     """Run one line of the page; a shell would take longer than the command."""
     command, _, stdin = line.partition("<<<")
     name, *words = shlex.split(command)
@@ -18,16 +18,16 @@ def typed(terminal: Terminal, line: str) -> Done:
 
 def follow_commands(terminal: Terminal) -> None:
     """Run every tested example, and compare what it prints."""
-    found = [
+    page_examples = [
         example for block in blocks(PAGE) if block.is_tested for example in examples(block.text)
     ]
 
-    for example in found:
+    for example in page_examples:
         output = ""
         for line in filter(None, example.commands.splitlines()):
-            done = typed(terminal, line)
+            done = run_line(terminal, line)
             output += done.out + done.err
             assert (done.code != 0) is example.is_refused, (line, done)
         assert absent(example, output) is None, (example, output)
 
-    assert found
+    assert page_examples

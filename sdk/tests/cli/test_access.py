@@ -72,8 +72,8 @@ def test_what_is_typed_counts_over_the_environment_and_that_over_the_profile(
     nowhere.ok("login", "--url", service.url, "--token", "-", "-e", "kept", stdin=ADMIN)
 
     def environment(*words: str) -> str:
-        found = nowhere.ok(*words, "--json").json()
-        return str(found["environment"])
+        answer = nowhere.ok(*words, "--json").json()
+        return str(answer["environment"])
 
     assert environment("config", "effective") == "kept"
     nowhere.variables["PILOTHOUSE_ENVIRONMENT"] = "named"

@@ -126,7 +126,7 @@ def schemas(service: ServiceProcess) -> Any:
 
 
 @pytest.fixture
-def prepared(pilothouse: Terminal, service: ServiceProcess, tmp_path: Path) -> Terminal:
+def filled_terminal(pilothouse: Terminal, service: ServiceProcess, tmp_path: Path) -> Terminal:
     """A terminal whose service has a key, a flag and an instance."""
     name = pilothouse.variables["PILOTHOUSE_SERVICE"]
     headers = {"Authorization": f"Bearer {pilothouse.variables['PILOTHOUSE_TOKEN']}"}
@@ -173,14 +173,14 @@ def words_of(contract: Contract, terminal: Terminal, folder: Path) -> list[str]:
     "contract", [*CONTRACTS.values(), *ALSO], ids=lambda contract: contract.words
 )
 def test_every_command_prints_the_shapes_of_the_api(
-    contract: Contract, prepared: Terminal, schemas: Any, tmp_path: Path
+    contract: Contract, filled_terminal: Terminal, schemas: Any, tmp_path: Path
 ) -> None:
-    token = prepared.variables["PILOTHOUSE_TOKEN"]
-    words = words_of(contract, prepared, tmp_path)
+    token = filled_terminal.variables["PILOTHOUSE_TOKEN"]
+    words = words_of(contract, filled_terminal, tmp_path)
 
-    done = prepared.ok(*words, "--json", stdin=token)
+    done = filled_terminal.ok(*words, "--json", stdin=token)
 
-    found = done.lines() if contract.lines else [done.json()]
+    documents = done.lines() if contract.lines else [done.json()]
     schema: dict[str, Any] = {"type": "object"}
     if contract.schema:
         schema = {
@@ -188,8 +188,8 @@ def test_every_command_prints_the_shapes_of_the_api(
             "components": {"schemas": schemas},
         }
     validator = Draft202012Validator(schema)
-    assert found
-    assert [error.message for one in found for error in validator.iter_errors(one)] == []
+    assert documents
+    assert [error.message for one in documents for error in validator.iter_errors(one)] == []
     assert done.err == ""
 
 
@@ -197,8 +197,8 @@ def commands(command: Any, path: str = "") -> Iterator[str]:
     inner = getattr(command, "commands", None)
     if inner is None:
         yield path
-    for name, found in (inner or {}).items():
-        yield from commands(found, f"{path} {name}".strip())
+    for name, subcommand in (inner or {}).items():
+        yield from commands(subcommand, f"{path} {name}".strip())
 
 
 def test_every_command_has_a_contract() -> None:

@@ -31,7 +31,7 @@ class Editor:
         self.seen = folder / "seen"
         self._script = folder / "editor.py"
 
-    def opened(
+    def edit_layer(
         self,
         pilothouse: Terminal,
         text: str | None,
@@ -55,7 +55,7 @@ class Editor:
         variables["EDITOR"] = f"{sys.executable} -I -S {self._script}"
         return pilothouse("config", "edit", *words)
 
-    def kept(self) -> list[Path]:
+    def draft_files(self) -> list[Path]:
         return list(self.seen.parent.glob("pilothouse-*.yaml"))
 
 
@@ -70,7 +70,7 @@ def test_what_is_edited_becomes_one_version(pilothouse: Terminal, editor: Editor
     pilothouse.ok("config", "set", "db.password", "-", "--secret", stdin="hunter2")
     text = "db:\n  host: db2\n  port: 1\n  password: {$secret: masked}\n  new.key: 2024-05-01\n"
 
-    done = editor.opened(pilothouse, text, "-m", "by hand")
+    done = editor.edit_layer(pilothouse, text, "-m", "by hand")
 
     mode, _, seen = editor.seen.read_text().partition("\n")
     assert done.code == 0, done.err
@@ -86,11 +86,11 @@ def test_what_is_edited_becomes_one_version(pilothouse: Terminal, editor: Editor
         "db": {"host": "db2", "port": 1, "password": "hunter2", "new": {"key": "2024-05-01"}}
     }
     assert pilothouse.ok("config", "history", "--json").json()["items"][0]["comment"] == "by hand"
-    assert editor.kept() == []
+    assert editor.draft_files() == []
 
 
 def test_a_layer_that_there_is_not_is_made(pilothouse: Terminal, editor: Editor) -> None:
-    done = editor.opened(pilothouse, "theme: dark\n", "--user", "ada", "--json")
+    done = editor.edit_layer(pilothouse, "theme: dark\n", "--user", "ada", "--json")
 
     assert done.json()["version"] == 1
     assert pilothouse.ok("config", "get", "theme", "-u", "ada").out == "dark\n"
@@ -102,11 +102,11 @@ def test_an_unchanged_or_emptied_file_writes_nothing(
 ) -> None:
     pilothouse.ok("config", "set", "a", "1")
 
-    done = editor.opened(pilothouse, text)
+    done = editor.edit_layer(pilothouse, text)
 
     assert (done.code, done.out) == (0, "nothing was changed\n")
     assert len(pilothouse.ok("config", "history", "--json").json()["items"]) == 1
-    assert editor.kept() == []
+    assert editor.draft_files() == []
 
 
 def test_a_write_over_another_is_refused_and_the_text_is_kept(
@@ -115,9 +115,9 @@ def test_a_write_over_another_is_refused_and_the_text_is_kept(
     pilothouse.ok("config", "set", "db", '{"host": "db1", "port": 1}')
     theirs = {"set": {"db.host": "theirs"}, "unset": ["db.port"]}
 
-    done = editor.opened(pilothouse, "db: {host: mine, port: 1}\n", others=theirs)
+    done = editor.edit_layer(pilothouse, "db: {host: mine, port: 1}\n", others=theirs)
 
-    (kept,) = editor.kept()
+    (kept,) = editor.draft_files()
     assert done.code == 5
     assert [line.split() for line in done.out.splitlines()[1:]] == [
         ["-", "db.port", "1"],
@@ -132,17 +132,17 @@ def test_a_write_over_another_is_refused_and_the_text_is_kept(
 def test_a_program_is_told_what_the_other_has_changed(pilothouse: Terminal, editor: Editor) -> None:
     pilothouse.ok("config", "set", "a", "1")
 
-    done = editor.opened(pilothouse, "a: 3\n", "--json", others={"set": {"a": 2}})
+    done = editor.edit_layer(pilothouse, "a: 3\n", "--json", others={"set": {"a": 2}})
 
     problem = done.problem()
     assert (done.code, done.out) == (5, "")
     assert problem["code"] == "stale_version"
     assert problem["theirs"]["changed"] == {"a": {"old": 1, "new": 2}}
-    assert problem["file"] == str(editor.kept()[0])
+    assert problem["file"] == str(editor.draft_files()[0])
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("a: [1\n", "line"),
         ("a: 1\na: 2\n", "twice"),
@@ -153,25 +153,25 @@ def test_a_program_is_told_what_the_other_has_changed(pilothouse: Terminal, edit
     ],
 )
 def test_what_is_no_configuration_is_kept_and_not_written(
-    pilothouse: Terminal, editor: Editor, text: str, told: str
+    pilothouse: Terminal, editor: Editor, text: str, message: str
 ) -> None:
-    done = editor.opened(pilothouse, text)
+    done = editor.edit_layer(pilothouse, text)
 
     assert done.code == 2
-    assert told in done.err
-    assert editor.kept()[0].read_text() == text
+    assert message in done.err
+    assert editor.draft_files()[0].read_text() == text
 
 
 def test_what_the_service_refuses_is_kept(pilothouse: Terminal, editor: Editor) -> None:
-    done = editor.opened(pilothouse, "a: {$secret: masked}\n", "--json")
+    done = editor.edit_layer(pilothouse, "a: {$secret: masked}\n", "--json")
 
     assert done.code == 1
     assert done.problem()["code"] == "nothing_masked"
-    assert editor.kept()[0].read_text() == "a: {$secret: masked}\n"
+    assert editor.draft_files()[0].read_text() == "a: {$secret: masked}\n"
 
 
 def test_an_editor_that_fails_writes_nothing(pilothouse: Terminal, editor: Editor) -> None:
-    done = editor.opened(pilothouse, "a: 1\n", code=3)
+    done = editor.edit_layer(pilothouse, "a: 1\n", code=3)
     pilothouse.variables["EDITOR"] = "/no/such/editor"
     absent = pilothouse("config", "edit")
 

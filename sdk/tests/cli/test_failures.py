@@ -10,10 +10,10 @@ import pytest
 from pilothouse.cli.api import Api
 from pilothouse.cli.exit_codes import ExitCode
 from sdk.tests.cli.terminal import Terminal
-from sdk.tests.scripted import HTML, Asked, Reply, ScriptedServer
+from sdk.tests.scripted import HTML, ReceivedRequest, Reply, ScriptedServer
 
 
-def problem(status: int, code: str, **facts: object) -> Callable[[Asked], Reply]:
+def problem(status: int, code: str, **facts: object) -> Callable[[ReceivedRequest], Reply]:
     body = {"type": f"urn:pilothouse:{code}", "status": status, "detail": "so it is", "code": code}
     text = json.dumps({**body, **facts}).encode()
     return lambda _: Reply(status, text, "application/problem+json")
@@ -38,26 +38,28 @@ def problem(status: int, code: str, **facts: object) -> Callable[[Asked], Reply]
     ],
 )
 def test_the_exit_code_tells_the_kind_of_failure(
-    nowhere: Terminal, scripted: ScriptedServer, status: int, code: str, expected: ExitCode
+    nowhere: Terminal, scripted_server: ScriptedServer, status: int, code: str, expected: ExitCode
 ) -> None:
-    scripted.answers["/api/v1/config"] = problem(status, code, fact=7)
-    words = ("config", "set", "a", "1", "--url", scripted.url)
+    scripted_server.answers["/api/v1/config"] = problem(status, code, fact=7)
+    words = ("config", "set", "a", "1", "--url", scripted_server.url)
 
     said = nowhere(*words)
-    told = nowhere(*words, "--json")
+    done = nowhere(*words, "--json")
 
     assert (said.code, said.out, said.err) == (expected, "", "pilothouse: so it is\n")
-    assert (told.code, told.out) == (expected, "")
-    assert told.problem()["code"] == code
-    assert told.problem()["status"] == status
-    assert told.problem()["fact"] == 7
+    assert (done.code, done.out) == (expected, "")
+    assert done.problem()["code"] == code
+    assert done.problem()["status"] == status
+    assert done.problem()["fact"] == 7
 
 
-def test_flaws_are_told_with_their_places(nowhere: Terminal, scripted: ScriptedServer) -> None:
+def test_flaws_are_told_with_their_places(
+    nowhere: Terminal, scripted_server: ScriptedServer
+) -> None:
     flaws = [{"detail": f"is wrong {number}", "pointer": f"#/{number}"} for number in range(7)]
-    scripted.answers["/api/v1/config"] = problem(422, "invalid", errors=flaws)
+    scripted_server.answers["/api/v1/config"] = problem(422, "invalid", errors=flaws)
 
-    done = nowhere("config", "set", "a", "1", "--url", scripted.url)
+    done = nowhere("config", "set", "a", "1", "--url", scripted_server.url)
 
     assert "#/0 is wrong 0; #/1 is wrong 1" in done.err
     assert done.err.rstrip().endswith("and 2 more")
@@ -65,11 +67,11 @@ def test_flaws_are_told_with_their_places(nowhere: Terminal, scripted: ScriptedS
 
 
 def test_a_page_of_a_proxy_is_not_taken_for_the_service(
-    nowhere: Terminal, scripted: ScriptedServer
+    nowhere: Terminal, scripted_server: ScriptedServer
 ) -> None:
-    scripted.answers["/api/v1/config/a"] = lambda _: Reply(200, HTML.encode(), "text/html")
+    scripted_server.answers["/api/v1/config/a"] = lambda _: Reply(200, HTML.encode(), "text/html")
 
-    done = nowhere("config", "get", "a", "--url", scripted.url, "--json")
+    done = nowhere("config", "get", "a", "--url", scripted_server.url, "--json")
 
     assert done.code == ExitCode.FAILED
     assert done.problem()["code"] == "bad_answer"
@@ -82,11 +84,15 @@ def test_a_service_that_is_away_is_unavailable(nowhere: Terminal) -> None:
     assert "127.0.0.1:1 cannot be reached" in done.err
 
 
-def test_a_sentence_cannot_steer_a_terminal(nowhere: Terminal, scripted: ScriptedServer) -> None:
+def test_a_sentence_cannot_steer_a_terminal(
+    nowhere: Terminal, scripted_server: ScriptedServer
+) -> None:
     body = json.dumps({"code": "x", "detail": "a\x1b]0;b\x07"}).encode()
-    scripted.answers["/api/v1/config"] = lambda _: Reply(409, body, "application/problem+json")
+    scripted_server.answers["/api/v1/config"] = lambda _: Reply(
+        409, body, "application/problem+json"
+    )
 
-    assert "\x1b" not in nowhere("config", "list", "--url", scripted.url).err
+    assert "\x1b" not in nowhere("config", "list", "--url", scripted_server.url).err
 
 
 @pytest.mark.parametrize(
@@ -107,11 +113,11 @@ def test_a_mistake_in_the_words_is_told_before_anybody_is_asked(
     nowhere: Terminal, words: list[str]
 ) -> None:
     said = nowhere(*words)
-    told = nowhere(*words, "--json")
+    done = nowhere(*words, "--json")
 
     assert (said.code, said.out, said.err.count("\n")) == (ExitCode.USAGE, "", 1)
     assert said.err.startswith("pilothouse: ")
-    assert (told.code, told.problem()["code"]) == (ExitCode.USAGE, "usage")
+    assert (done.code, done.problem()["code"]) == (ExitCode.USAGE, "usage")
 
 
 def test_the_exit_codes_stay_what_they_are() -> None:
@@ -131,9 +137,9 @@ def test_the_exit_codes_stay_what_they_are() -> None:
 
 
 def test_a_change_stream_can_be_left_by_ctrl_c_at_any_moment(
-    scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+    scripted_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api = Api(scripted.url, None)
+    api = Api(scripted_server.url, None)
     changes = api.news(lambda _: None)
     with monkeypatch.context() as patch:
         # Ctrl-C between the start of a request and the handler that would cancel it.

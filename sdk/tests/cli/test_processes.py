@@ -20,7 +20,7 @@ CYAN = "\x1b[36m"
 COLOUR = re.compile(r"\x1b\[(?:3|4|9)[0-9;]*m")
 
 
-def started(terminal: Terminal, *words: str, **streams: Any) -> "subprocess.Popen[str]":
+def start_command(terminal: Terminal, *words: str, **streams: Any) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [*terminal.argv, *words], env=terminal.environment, encoding="utf-8", **streams
     )
@@ -31,10 +31,10 @@ def at_terminal(terminal: Terminal, *words: str, typing: str = "", until: str = 
     ours, theirs = pty.openpty()
     streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
     # A session of its own: else it would ask at the terminal from which the tests are run.
-    with started(terminal, *words, **streams, start_new_session=True) as process:
+    with start_command(terminal, *words, **streams, start_new_session=True) as process:
         os.close(theirs)
         output = b""
-        while chunk := _read(ours):
+        while chunk := _next_output(ours):
             output += chunk
             if typing and until.encode() in output:
                 os.write(ours, typing.encode())
@@ -45,7 +45,7 @@ def at_terminal(terminal: Terminal, *words: str, typing: str = "", until: str = 
     return output.decode()
 
 
-def _read(descriptor: int, within: float = 20) -> bytes:
+def _next_output(descriptor: int, within: float = 20) -> bytes:
     """Return what is written next, nothing where the other side has gone or says nothing."""
     if not select.select([descriptor], [], [], within)[0]:
         return b""
@@ -68,7 +68,7 @@ def test_the_script_is_installed_and_tells_its_version(nowhere: Terminal) -> Non
 def test_a_reader_that_leaves_is_no_failure_worth_a_word(pilothouse: Terminal) -> None:
     for number in range(3):
         pilothouse.ok("config", "set", f"long.{number}", "x" * 60_000)
-    with started(
+    with start_command(
         pilothouse, "config", "list", stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
@@ -88,7 +88,7 @@ def test_output_that_cannot_be_written_is_told_in_one_sentence(
     pilothouse.ok("config", "set", "a", "1")
     with (
         Path("/dev/full").open("w") as full,
-        started(pilothouse, *words, stdout=full, stderr=subprocess.PIPE) as process,
+        start_command(pilothouse, *words, stdout=full, stderr=subprocess.PIPE) as process,
     ):
         _, said = process.communicate(timeout=2 * PATIENCE_SECONDS)
 
@@ -98,7 +98,7 @@ def test_output_that_cannot_be_written_is_told_in_one_sentence(
 
 
 def test_ctrl_c_is_quiet_while_a_value_is_waited_for(nowhere: Terminal) -> None:
-    with started(
+    with start_command(
         nowhere, "config", "set", "a", "-", stdin=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stderr is not None
@@ -158,7 +158,7 @@ def test_commands_are_completed(nowhere: Terminal) -> None:
         "COMP_WORDS": "pilothouse config ro",
         "COMP_CWORD": "2",
     }
-    with started(nowhere, stdout=subprocess.PIPE) as process:
+    with start_command(nowhere, stdout=subprocess.PIPE) as process:
         out, _ = process.communicate(timeout=PATIENCE_SECONDS)
 
     assert out.split() == ["rollback"]

@@ -13,7 +13,7 @@ from pilothouse.configuration import Configuration
 from pilothouse.judging.definitions import read_definition, schema_findings
 from sdk.tests.cli.schema_models import Limits
 from sdk.tests.cli.terminal import Done, Terminal
-from sdk.tests.scripted import Asked, Reply, ScriptedServer, of_json, problem
+from sdk.tests.scripted import ReceivedRequest, Reply, ScriptedServer, of_json, problem
 
 BARE: dict[str, Any] = {"type": "object", "required": ["db"]}
 STORED: dict[str, Any] = {
@@ -96,18 +96,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def answer(asked: Asked) -> Reply:
-    if asked.method == "DELETE":
+def answer(request: ReceivedRequest) -> Reply:
+    if request.method == "DELETE":
         return Reply(204)
-    return of_json(WRITTEN if asked.method == "PUT" else ANSWERS[asked.path])
+    return of_json(WRITTEN if request.method == "PUT" else ANSWERS[request.path])
 
 
-def asked_with(terminal: Terminal, *words: str) -> tuple[Done, Asked]:
+def asked_with(terminal: Terminal, *words: str) -> tuple[Done, ReceivedRequest]:
     """Run a command against a service that gives these answers; return what was asked last."""
     with ScriptedServer() as server:
         server.answers |= dict.fromkeys(ANSWERS, answer)
         done = terminal("schema", *words, "--url", server.url)
-        return done, server.asked[-1]
+        return done, server.requests[-1]
 
 
 PRINTED = {
@@ -143,11 +143,11 @@ def test_answers_are_printed_for_people(nowhere: Terminal, folder: Path, name: s
 def test_json_is_the_answer_itself(nowhere: Terminal, folder: Path, name: str) -> None:
     words, _ = PRINTED[name]
 
-    done, asked = asked_with(nowhere, *words, "--json")
+    done, request = asked_with(nowhere, *words, "--json")
 
     deleted = {"name": "billing", "deleted": True}
-    stored = WRITTEN if asked.method == "PUT" else ANSWERS.get(asked.path)
-    assert done.json() == (deleted if asked.method == "DELETE" else stored)
+    stored = WRITTEN if request.method == "PUT" else ANSWERS.get(request.path)
+    assert done.json() == (deleted if request.method == "DELETE" else stored)
     assert done.err == ""
 
 
@@ -180,31 +180,33 @@ BODIES: dict[str, tuple[tuple[str, ...], Any]] = {
 def test_a_bare_schema_is_wrapped(nowhere: Terminal, folder: Path, name: str) -> None:
     words, body = BODIES[name]
 
-    _, asked = asked_with(nowhere, "set", "billing", "bare.json", *words)
+    _, request = asked_with(nowhere, "set", "billing", "bare.json", *words)
 
-    assert (asked.method, asked.path) == ("PUT", "/api/v1/schemas/billing")
-    assert json.loads(asked.body) == body
+    assert (request.method, request.path) == ("PUT", "/api/v1/schemas/billing")
+    assert json.loads(request.body) == body
 
 
 def test_a_body_is_sent_as_it_is(nowhere: Terminal, folder: Path) -> None:
-    _, asked = asked_with(nowhere, "set", "billing", "body.yaml", "--if-version", "2", "--dry-run")
+    _, request = asked_with(
+        nowhere, "set", "billing", "body.yaml", "--if-version", "2", "--dry-run"
+    )
     refused = nowhere("schema", "set", "billing", "body.yaml", "--mode", "enforce")
 
-    assert json.loads(asked.body) == {
+    assert json.loads(request.body) == {
         "mode": "warn",
         "schema": {"type": "object"},
         "applies_to": [{"services": ["*"]}],
     }
-    assert (asked.headers["if-match"], asked.query) == ('"2"', {"dry_run": "true"})
+    assert (request.headers["if-match"], request.query) == ('"2"', {"dry_run": "true"})
     assert refused.code == 2
     assert "--mode cannot change it" in refused.err
 
 
 def test_what_is_shown_can_be_set(nowhere: Terminal, folder: Path) -> None:
     asked_with(nowhere, "show", "billing", "--output", "shown.json")
-    _, asked = asked_with(nowhere, "set", "billing", "shown.json")
+    _, request = asked_with(nowhere, "set", "billing", "shown.json")
 
-    sent = json.loads(asked.body)
+    sent = json.loads(request.body)
     assert sent["applies_to"] == STORED["applies_to"]
     assert sent.keys() <= {"mode", "applies_to", "plain_secret", "description", "schema"}
 

@@ -9,7 +9,7 @@ import pytest
 
 from pilothouse.cli.signals import noticing_signals
 from sdk.tests.cli.terminal import Terminal
-from sdk.tests.scripted import Asked, Line, Reply, ScriptedServer, of_json
+from sdk.tests.scripted import Line, ReceivedRequest, Reply, ScriptedServer, of_json
 from tests.servers.process import PATIENCE_SECONDS, wait_until
 
 
@@ -20,12 +20,12 @@ def test_an_instance_is_registered_found_and_drained(pilothouse: Terminal) -> No
         *("services", "register", pay, "http://10.0.0.1:8080", "--id", "pay-1"),
         *("--zone", "a", "--version", "1.2", "--metadata", "team=blue", "--json"),
     ).json()
-    found = pilothouse.ok("services", "discover", pay, "--zone", "a").table()
+    rows = pilothouse.ok("services", "discover", pay, "--zone", "a").table()
     listed = pilothouse.ok("services", "list").table()
     drained = pilothouse.ok("services", "drain", pay, "pay-1", "--grace", "60").out
 
     assert made["lease"]["kind"] == "heartbeat"
-    assert found == [["pay-1", "http://10.0.0.1:8080", "up", "1.2", "a", "100"]]
+    assert rows == [["pay-1", "http://10.0.0.1:8080", "up", "1.2", "a", "100"]]
     assert [pay, "1", "1"] in listed
     assert "pay-1 is drained" in drained
     assert pilothouse.ok("services", "discover", pay, "--json").json()["items"] == []
@@ -37,11 +37,11 @@ def test_instances_of_one_environment_are_listed_where_it_is_typed(pilothouse: T
         stated = ("--id", id_, "--metadata", f"environment={environment}")
         pilothouse.ok("services", "register", "tax", f"http://{id_}.example:80", *stated)
 
-    asked = ("services", "discover", "tax")
-    found = pilothouse.ok(*asked, "--environment", "production").table()
+    command = ("services", "discover", "tax")
+    with_environment = pilothouse.ok(*command, "--environment", "production").table()
 
-    assert [row[0] for row in found] == ["tax-1"]
-    assert [row[0] for row in pilothouse.ok(*asked).table()] == ["tax-1", "tax-2"]
+    assert [row[0] for row in with_environment] == ["tax-1"]
+    assert [row[0] for row in pilothouse.ok(*command).table()] == ["tax-1", "tax-2"]
 
 
 def test_who_is_not_there_cannot_be_drained(pilothouse: Terminal) -> None:
@@ -51,7 +51,7 @@ def test_who_is_not_there_cannot_be_drained(pilothouse: Terminal) -> None:
 
 
 def test_the_silent_are_released_of_one_service_or_of_all(pilothouse: Terminal) -> None:
-    def shown() -> bool:
+    def is_hint_shown() -> bool:
         return "they are dead, run" in pilothouse("services", "discover", "lost").err
 
     def is_empty() -> bool:
@@ -60,7 +60,7 @@ def test_the_silent_are_released_of_one_service_or_of_all(pilothouse: Terminal) 
     for number in range(6):
         url = f"http://10.0.3.{number}:80"
         pilothouse.ok("services", "register", "lost", url, "--ttl", "1")
-    wait_until(shown, "they are protected")
+    wait_until(is_hint_shown, "they are protected")
 
     one = pilothouse.ok("services", "release", "lost", "--json").json()
     wait_until(is_empty, "they are gone")
@@ -99,27 +99,27 @@ def test_a_kept_instance_goes_with_the_command(
 
 
 def test_a_signal_ends_a_heartbeat_that_hangs_and_the_instance_goes(
-    nowhere: Terminal, scripted: ScriptedServer
+    nowhere: Terminal, scripted_server: ScriptedServer
 ) -> None:
-    line, left = Line(), list[Asked]()
+    line, left = Line(), list[ReceivedRequest]()
     lease = {"ttl_seconds": 1, "heartbeat_url": "/beat"}
-    found = {"service_name": "cart", "instance_id": "1", "epoch": 3, "lease": lease}
+    registration = {"service_name": "cart", "instance_id": "1", "epoch": 3, "lease": lease}
 
-    def deregister(asked: Asked) -> Reply:
-        left.append(asked)
+    def deregister(request: ReceivedRequest) -> Reply:
+        left.append(request)
         return of_json({})
 
     beaten = threading.Event()
 
-    def hang(_: Asked) -> Reply:
+    def hang(_: ReceivedRequest) -> Reply:
         beaten.set()
         return line.reply()
 
-    scripted.answers["/api/v1/registry/register"] = lambda _: of_json(found, 201)
-    scripted.answers["/beat"] = hang
-    scripted.answers["/api/v1/registry/deregister"] = deregister
+    scripted_server.answers["/api/v1/registry/register"] = lambda _: of_json(registration, 201)
+    scripted_server.answers["/beat"] = hang
+    scripted_server.answers["/api/v1/registry/deregister"] = deregister
     words = ("services", "register", "cart", "http://10.0.0.2:80", "--keep", "--json")
-    environment = {**nowhere.environment, "PILOTHOUSE_URL": scripted.url}
+    environment = {**nowhere.environment, "PILOTHOUSE_URL": scripted_server.url}
     with subprocess.Popen([*nowhere.argv, *words], env=environment, stdout=subprocess.PIPE) as kept:
         assert beaten.wait(2 * PATIENCE_SECONDS)
         kept.send_signal(signal.SIGTERM)

@@ -30,9 +30,9 @@ def name(pilothouse: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """A template of the test's own."""
     monkeypatch.chdir(tmp_path)
     Path("web.yaml").write_text(BODY)
-    found = f"web-{next(_numbers)}"
-    pilothouse.ok("template", "set", found, "web.yaml", "-m", "first")
-    return found
+    fresh = f"web-{next(_numbers)}"
+    pilothouse.ok("template", "set", fresh, "web.yaml", "-m", "first")
+    return fresh
 
 
 def service_of(terminal: Terminal) -> str:

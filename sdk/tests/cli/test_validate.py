@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from sdk.tests.cli.terminal import Done, Terminal
-from sdk.tests.scripted import Asked, Reply, ScriptedServer, of_json, problem
+from sdk.tests.scripted import ReceivedRequest, Reply, ScriptedServer, of_json, problem
 
 PLANTED = "planted-value-7f3a"
 SCHEMA: dict[str, Any] = {
@@ -52,7 +52,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def judged(terminal: Terminal, folder: Path, text: str, *words: str, name: str = "a.yaml") -> Done:
+def validate_text(
+    terminal: Terminal, folder: Path, text: str, *words: str, name: str = "a.yaml"
+) -> Done:
     (folder / name).write_text(text)
     return terminal("validate", name, "--schema", "schema.json", *words)
 
@@ -65,7 +67,7 @@ def errors(done: Done) -> list[tuple[str, str, int | None, int | None]]:
 
 
 def test_a_file_that_meets_its_schema_is_valid(nowhere: Terminal, folder: Path) -> None:
-    done = judged(nowhere, folder, json.dumps(GOOD), name="a.json")
+    done = validate_text(nowhere, folder, json.dumps(GOOD), name="a.json")
 
     assert (done.code, done.out, done.err) == (0, "", "0 errors, 0 warnings in 1 files\n")
 
@@ -98,12 +100,12 @@ EXPECTED = [
 def test_what_is_wrong_has_its_place_and_no_value(
     nowhere: Terminal, folder: Path, name: str, text: str
 ) -> None:
-    done = judged(nowhere, folder, text, "--json", name=name)
+    done = validate_text(nowhere, folder, text, "--json", name=name)
 
-    found = sorted(errors(done))
+    problems = sorted(errors(done))
     assert done.code == 8
-    assert [each[:2] for each in found] == [each[:2] for each in EXPECTED]
-    assert found[1:] == EXPECTED[1:]
+    assert [each[:2] for each in problems] == [each[:2] for each in EXPECTED]
+    assert problems[1:] == EXPECTED[1:]
     assert PLANTED not in done.out + done.err
     assert next(each for each in done.json()["errors"] if each["keyword"] == "maximum") == {
         "file": name,
@@ -123,7 +125,7 @@ def test_what_is_wrong_has_its_place_and_no_value(
 
 
 def test_people_get_a_line_for_each_error(nowhere: Terminal, folder: Path) -> None:
-    done = judged(nowhere, folder, YAML)
+    done = validate_text(nowhere, folder, YAML)
 
     assert (
         "a.yaml:3:5: error: db.pool.max is above 50 (schema schema)"
@@ -133,7 +135,7 @@ def test_people_get_a_line_for_each_error(nowhere: Terminal, folder: Path) -> No
 
 
 def test_rules_see_defaults(nowhere: Terminal, folder: Path) -> None:
-    done = judged(nowhere, folder, "db: {host: x, pool: {max: 0}}", "--json")
+    done = validate_text(nowhere, folder, "db: {host: x, pool: {max: 0}}", "--json")
 
     [error] = done.json()["errors"]
     assert (error["rule"], error["schema_pointer"]) == ("pool-order", "/x-rules/0")
@@ -148,7 +150,7 @@ def test_without_the_extra_rules_are_said_to_be_not_judged(
     monkeypatch.setitem(sys.modules, "cel_expr_python", None)
 
     (folder / "b.yaml").write_text("db: {host: x, pool: {max: 0}}")
-    done = judged(nowhere, folder, "db: {host: x, pool: {max: 0}}", "b.yaml")
+    done = validate_text(nowhere, folder, "db: {host: x, pool: {max: 0}}", "b.yaml")
 
     assert done.code == 0
     assert done.err.count("warning: rules between fields are not judged") == 1
@@ -158,10 +160,10 @@ def test_plain_values_at_secret_places_are_warned_of_or_refused(
     nowhere: Terminal, folder: Path
 ) -> None:
     text = f"db: {{host: x, password: {PLANTED}, pool: {{max: 9}}}}"
-    warned = judged(nowhere, folder, text, "--json")
+    warned = validate_text(nowhere, folder, text, "--json")
     body = {"schema": SCHEMA, "plain_secret": "refuse"}
     (folder / "schema.json").write_text(json.dumps(body))
-    refused = judged(nowhere, folder, text, "--json")
+    refused = validate_text(nowhere, folder, text, "--json")
 
     assert warned.code == 0
     assert [(each["key"], each["keyword"]) for each in warned.json()["warnings"]] == [
@@ -173,14 +175,16 @@ def test_plain_values_at_secret_places_are_warned_of_or_refused(
 
 
 def test_a_sealed_secret_is_present(nowhere: Terminal, folder: Path) -> None:
-    done = judged(nowhere, folder, "db: {host: x, password: {$secret: masked}, pool: {max: 9}}")
+    done = validate_text(
+        nowhere, folder, "db: {host: x, password: {$secret: masked}, pool: {max: 9}}"
+    )
 
     assert (done.code, done.out) == (0, "")
 
 
 def test_a_schema_that_warns_lets_pass(nowhere: Terminal, folder: Path) -> None:
     (folder / "schema.json").write_text(json.dumps({"schema": SCHEMA, "mode": "warn"}))
-    done = judged(nowhere, folder, YAML)
+    done = validate_text(nowhere, folder, YAML)
 
     assert done.code == 0
     assert done.err == "0 errors, 3 warnings in 1 files\n"
@@ -202,7 +206,7 @@ def test_a_schema_below_a_key(
 ) -> None:
     (folder / "schema.json").write_text(json.dumps(body))
 
-    done = judged(nowhere, folder, "plugins.audio.pool.max: 99\n", "--json", *words)
+    done = validate_text(nowhere, folder, "plugins.audio.pool.max: 99\n", "--json", *words)
 
     assert errors(done) == [
         ("plugins.audio.host", "required", 1, 1),
@@ -214,8 +218,8 @@ def test_properties_and_dotenv_are_read_as_they_are_imported(
     nowhere: Terminal, folder: Path
 ) -> None:
     lines = "# type: number\ndb.pool.max=70\ndb.host=x\ndb.pool.min=text\n"
-    properties = judged(nowhere, folder, lines, "--json", "--types", name="a.properties")
-    dotenv = judged(nowhere, folder, "DB_HOST=x\n", "--json", name="a.env")
+    properties = validate_text(nowhere, folder, lines, "--json", "--types", name="a.properties")
+    dotenv = validate_text(nowhere, folder, "DB_HOST=x\n", "--json", name="a.env")
 
     assert errors(properties) == [
         ("db.pool.max", "maximum", None, None),
@@ -232,8 +236,8 @@ def test_sections_for_environments_are_judged_as_each_is_read(
         "db: {host: x, pool: {max: 9}}\n---\nspring.config.activate.on-profile: prod\n"
         "db.pool.max: 99\n"
     )
-    every = judged(nowhere, folder, text, "--json")
-    other = judged(nowhere, folder, text, "-e", "test")
+    every = validate_text(nowhere, folder, text, "--json")
+    other = validate_text(nowhere, folder, text, "-e", "test")
 
     [error] = every.json()["errors"]
     assert (error["environment"], error["line"], error["column"]) == ("prod", 4, 1)
@@ -241,7 +245,7 @@ def test_sections_for_environments_are_judged_as_each_is_read(
 
 
 def test_sarif_names_rule_place_and_level(nowhere: Terminal, folder: Path) -> None:
-    done = judged(nowhere, folder, YAML, "--format", "sarif", "--output", "out.sarif")
+    done = validate_text(nowhere, folder, YAML, "--format", "sarif", "--output", "out.sarif")
 
     log = json.loads((folder / "out.sarif").read_text())
     [run] = log["runs"]
@@ -260,7 +264,9 @@ def test_sarif_names_rule_place_and_level(nowhere: Terminal, folder: Path) -> No
 def test_junit_has_a_case_for_each_file_and_schema(nowhere: Terminal, folder: Path) -> None:
     (folder / "good.yaml").write_text(json.dumps(GOOD))
     (folder / "loose.yaml").write_text("{}")
-    done = judged(nowhere, folder, YAML, "good.yaml", "--schema", "loose.yaml", "--format", "junit")
+    done = validate_text(
+        nowhere, folder, YAML, "good.yaml", "--schema", "loose.yaml", "--format", "junit"
+    )
 
     root = ET.fromstring(done.out)
     cases = {
@@ -280,7 +286,7 @@ def test_junit_has_a_case_for_each_file_and_schema(nowhere: Terminal, folder: Pa
 def test_a_file_that_cannot_be_read_is_an_error_with_its_place(
     nowhere: Terminal, folder: Path
 ) -> None:
-    done = judged(nowhere, folder, "a: 1\na: 2\n", "--json")
+    done = validate_text(nowhere, folder, "a: 1\na: 2\n", "--json")
 
     assert done.code == 8
     assert errors(done) == [("", "file", 2, 1)]
@@ -300,7 +306,7 @@ def test_a_schema_that_cannot_be_used_is_a_mistake_of_use(
 ) -> None:
     (folder / "schema.json").write_text(json.dumps(schema))
 
-    done = judged(nowhere, folder, "a: 1")
+    done = validate_text(nowhere, folder, "a: 1")
 
     assert done.code == 2
     assert words in done.err
@@ -321,7 +327,7 @@ def test_a_value_that_is_too_large_for_a_schema_is_said_to_be_not_judged(
     branch = {"properties": {"a": {"$ref": "#"}, "b": False}}
     (folder / "schema.json").write_text(json.dumps({"anyOf": [branch, branch]}))
 
-    done = judged(nowhere, folder, "{a: " * 30 + "1" + "}" * 30)
+    done = validate_text(nowhere, folder, "{a: " * 30 + "1" + "}" * 30)
 
     assert done.code == 8
     assert (
@@ -382,10 +388,10 @@ def test_without_a_schema_the_service_is_asked(nowhere: Terminal, folder: Path) 
     with ScriptedServer() as server:
         server.answers["/api/v1/validate"] = lambda _: of_json(answer)
         done = nowhere("validate", "orders.yaml", "-e", "production", "--url", server.url, "--json")
-        [asked] = server.asked
+        [request] = server.requests
 
     assert done.code == 8
-    assert json.loads(asked.body) == {
+    assert json.loads(request.body) == {
         "changes": [
             {
                 "environment": "production",
@@ -413,7 +419,7 @@ def test_what_the_caller_may_not_read_counts_as_well(nowhere: Terminal, folder: 
 def test_a_service_that_refuses_is_a_failure_as_elsewhere(nowhere: Terminal, folder: Path) -> None:
     (folder / "orders.yaml").write_text("a: 1\n")
 
-    def refuse(_: Asked) -> Reply:
+    def refuse(_: ReceivedRequest) -> Reply:
         return problem(403, "denied")
 
     with ScriptedServer() as server:

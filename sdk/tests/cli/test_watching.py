@@ -94,11 +94,11 @@ def test_a_watch_outlives_an_absence_of_the_service(
         service.restart()
         waits = line(process)
         pilothouse.ok("config", "set", "a", "2")
-        told = line(process)
+        first_line = line(process)
         code = process.wait(10)
 
     assert waits.rstrip().endswith("waiting for it")
-    assert (told.split()[1:], code) == (["~", "a", "1", "->", "2"], 0)
+    assert (first_line.split()[1:], code) == (["~", "a", "1", "->", "2"], 0)
 
 
 def test_a_watch_tells_programs_line_by_line(pilothouse: Terminal) -> None:
@@ -109,9 +109,9 @@ def test_a_watch_tells_programs_line_by_line(pilothouse: Terminal) -> None:
             pilothouse.ok("config", "set", "a", number)
             if process.poll() is not None:
                 break
-        (told,) = process.communicate(timeout=PATIENCE_SECONDS)[0].splitlines()
+        (last_line,) = process.communicate(timeout=PATIENCE_SECONDS)[0].splitlines()
 
-    change = json.loads(told)
+    change = json.loads(last_line)
     assert (change["path"], change["change_type"]) == ("a", "modified")
     assert change["new_value"] == change["old_value"] + 1
     assert change["service_name"] == pilothouse.variables["PILOTHOUSE_SERVICE"]

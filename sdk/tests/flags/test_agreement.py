@@ -49,7 +49,7 @@ class World:
     def _write(self, path: str, definition: dict[str, Any]) -> None:
         self.process.request("POST", path, {**definition, "environment": self.environment})
 
-    def told(self, user: Any, context: dict[str, Any]) -> dict[str, Any] | None:
+    def evaluations_of_service(self, user: Any, context: dict[str, Any]) -> dict[str, Any] | None:
         """Return what the service answers for every flag, None where it refuses the context."""
         body = {"environment": self.environment, "user_id": user, "context": context}
         answer = self.process.request("POST", f"{FLAGS}/evaluate/batch", body)
@@ -63,10 +63,10 @@ class World:
         answer = self.process.request(
             "POST", "/ofrep/v1/evaluate/flags", {"context": context}, headers=headers
         )
-        found: list[dict[str, Any]] | None = (
+        flags: list[dict[str, Any]] | None = (
             answer.json()["flags"] if answer.status == 200 else None
         )
-        return found
+        return flags
 
 
 @given(drawn=worlds)
@@ -75,7 +75,7 @@ def test_evaluations_are_those_of_the_service(service: ServiceProcess, drawn: An
     world = World(service, drawn)
 
     for user, context in drawn["asked"]:
-        for name, told in (world.told(user, context) or {}).items():
+        for name, of_service in (world.evaluations_of_service(user, context) or {}).items():
             # Keywords cannot be every name that JSON has.
             evaluation = world.flags.evaluate(name, user, dict(context))
             here = {
@@ -86,7 +86,7 @@ def test_evaluations_are_those_of_the_service(service: ServiceProcess, drawn: An
                 "bucket": evaluation.bucket,
                 "flag_version": evaluation.version,
             }
-            there = {member: told[member] for member in here}
+            there = {member: of_service[member] for member in here}
             assert json.dumps(here, sort_keys=True) == json.dumps(there, sort_keys=True)
 
 
@@ -105,11 +105,11 @@ def test_the_provider_answers_as_ofrep_does(service: ServiceProcess, drawn: Any)
     for user, context in drawn["asked"]:
         key = None if user is None else str(user)
         sent = context if key is None else {**context, "targetingKey": key}
-        for told in world.ofrep(sent) or []:
-            kind = world.flags.kind(told["key"])
+        for evaluation in world.ofrep(sent) or []:
+            kind = world.flags.kind(evaluation["key"])
             assert kind is not None
-            here: Any = resolve[kind](told["key"], None, EvaluationContext(key, context))  # type: ignore[operator]
-            assert here.error_code == told.get("errorCode")
-            assert here.variant == told.get("variant")
-            assert json.dumps(here.value) == json.dumps(told.get("value"))
-            assert here.reason == told.get("reason", "ERROR")
+            here: Any = resolve[kind](evaluation["key"], None, EvaluationContext(key, context))  # type: ignore[operator]
+            assert here.error_code == evaluation.get("errorCode")
+            assert here.variant == evaluation.get("variant")
+            assert json.dumps(here.value) == json.dumps(evaluation.get("value"))
+            assert here.reason == evaluation.get("reason", "ERROR")

@@ -24,13 +24,13 @@ STAFF = {
 
 
 @pytest.fixture
-def server(scripted: ScriptedServer) -> ScriptedServer:
-    scripted.answers["/api/v1/effective"] = lambda _: configuration({"a": 1})
-    scripted.answers[SET] = lambda _: flag_set(staff_only("new"), segments=[STAFF])
-    return scripted
+def server(scripted_server: ScriptedServer) -> ScriptedServer:
+    scripted_server.answers["/api/v1/effective"] = lambda _: configuration({"a": 1})
+    scripted_server.answers[SET] = lambda _: flag_set(staff_only("new"), segments=[STAFF])
+    return scripted_server
 
 
-def opened(server: ScriptedServer, **more: Any) -> Pilothouse:
+def client_of(server: ScriptedServer, **more: Any) -> Pilothouse:
     return Pilothouse(server.url, "orders", **{"pace": OFTEN, "limits": Limits(timeout=2), **more})
 
 
@@ -58,7 +58,7 @@ def test_the_last_good_set_stays_and_the_client_says_why(
     error: type[PilothouseError],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with opened(server) as client:
+    with client_of(server) as client:
         server.answers[SET] = lambda _: reply
         wait_until(lambda: client.flags.last_error is not None, "it is told")
 
@@ -75,7 +75,7 @@ def test_the_last_good_set_stays_and_the_client_says_why(
 def test_one_flag_of_a_newer_format_harms_no_other(
     server: ScriptedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with opened(server) as client:
+    with client_of(server) as client:
         newer = flag("new", 2, enabled=False, sticky={"for": "a day"})
         server.answers[SET] = lambda _: flag_set(newer, flag("b"), segments=[STAFF], revision=2)
         wait_until(lambda: client.flags.is_on("b"), "the other one is taken")
@@ -88,24 +88,24 @@ def test_one_flag_of_a_newer_format_harms_no_other(
 
 def test_a_cold_start_evaluates_from_the_snapshot(server: ScriptedServer, tmp_path: Path) -> None:
     file = tmp_path / "snapshot"
-    with opened(server, snapshot=file):
+    with client_of(server, snapshot=file):
         pass
     server.answers[SET] = server.answers["/api/v1/effective"] = lambda _: problem(503, "away")
 
-    with opened(server, snapshot=file, start_timeout=2) as client:
+    with client_of(server, snapshot=file, start_timeout=2) as client:
         assert answers(client) == (True, False)
         assert (client.flags.source, client.flags.is_stale) == ("snapshot", True)
         assert client.flags.age < 60
         assert isinstance(client.flags.last_error, Unavailable)
         assert client.config.get("a") == 1
-    with opened(server, snapshot=file, offline=True) as client:
-        asked = len(server.asked)
+    with client_of(server, snapshot=file, offline=True) as client:
+        requests_before = len(server.requests)
         assert answers(client) == (True, False)
         assert not client.ready()
         client.refresh()
         with pytest.raises(PilothouseError, match="offline"):
             client.run(client.client.refresh())
-        assert len(server.asked) == asked
+        assert len(server.requests) == requests_before
 
 
 def test_the_last_state_is_in_the_file_however_short_a_client_lived(
@@ -113,7 +113,7 @@ def test_the_last_state_is_in_the_file_however_short_a_client_lived(
 ) -> None:
     for number in range(20):
         file = tmp_path / f"snapshot-{number}"
-        with opened(server, snapshot=file):
+        with client_of(server, snapshot=file):
             pass
 
         assert b'"staff"' in file.read_bytes()
@@ -123,18 +123,18 @@ def test_a_damaged_part_of_the_snapshot_is_refused_and_told(
     server: ScriptedServer, tmp_path: Path
 ) -> None:
     file = tmp_path / "snapshot"
-    with opened(server, snapshot=file):
+    with client_of(server, snapshot=file):
         pass
     file.write_bytes(file.read_bytes()[:-20])
     server.answers[SET] = lambda _: problem(503, "away")
 
-    with opened(server, snapshot=file, start_timeout=0.2) as client:
+    with client_of(server, snapshot=file, start_timeout=0.2) as client:
         assert client.flags.value("new", "mine", user_id="ana") == "mine"
         assert client.flags.details("new").error_code == "PROVIDER_NOT_READY"
 
 
 def test_without_flags_none_are_asked_for(server: ScriptedServer) -> None:
-    with opened(server, flags=False) as client:
+    with client_of(server, flags=False) as client:
         assert client.ready()
         assert client.flags.is_on("new", default=True)
         client.refresh()
@@ -145,7 +145,7 @@ def test_without_flags_none_are_asked_for(server: ScriptedServer) -> None:
 def test_no_evaluation_is_wrong_or_waits_while_the_service_is_away(server: ScriptedServer) -> None:
     heard: Queue[PilothouseError | None] = Queue()
     seconds, wrong = [], 0
-    with opened(server) as client:
+    with client_of(server) as client:
         client.flags.on_status(heard.put)
         for reply in (problem(503, "away"), html(), problem(503, "away"), html(502)):
             server.answers[SET] = lambda _, reply=reply: reply  # type: ignore[misc]

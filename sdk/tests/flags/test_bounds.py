@@ -61,6 +61,6 @@ def test_openfeature_is_told_that_the_context_is_invalid() -> None:
     provider = PilothouseProvider(Client())
     context = EvaluationContext("u", {"a": "a" * MAX_CONTEXT_BYTES})
 
-    found = provider.resolve_boolean_details("f", default_value=True, evaluation_context=context)
+    details = provider.resolve_boolean_details("f", default_value=True, evaluation_context=context)
 
-    assert (found.value, found.error_code) == (True, ErrorCode.INVALID_CONTEXT)
+    assert (details.value, details.error_code) == (True, ErrorCode.INVALID_CONTEXT)

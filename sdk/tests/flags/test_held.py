@@ -33,7 +33,7 @@ def staff_only(name: str, version: int = 1) -> dict[str, Any]:
     return flag(name, version, default_variant="off", rules=rules)
 
 
-def told(before: FlagState, *definitions: Any, revision: int = 1) -> FlagState:
+def state_after(before: FlagState, *definitions: Any, revision: int = 1) -> FlagState:
     kinds: dict[str, list[Any]] = {"flags": [], "segments": []}
     for definition in definitions:
         is_segment = isinstance(definition, dict) and "when" in definition
@@ -42,8 +42,8 @@ def told(before: FlagState, *definitions: Any, revision: int = 1) -> FlagState:
 
 
 def answer(held: FlagState, name: str, **context: Any) -> Any:
-    found = held.flag_set().evaluate(name, context, 0.0)
-    return found.error_code or found.value
+    evaluation = held.flag_set().evaluate(name, context, 0.0)
+    return evaluation.error_code or evaluation.value
 
 
 NOTHING = FlagState()
@@ -51,9 +51,9 @@ STAFF = segment("staff", {"attribute": "user_id", "op": "in", "values": ["ana"]}
 
 
 def test_only_what_has_changed_is_compiled_again() -> None:
-    before = told(NOTHING, flag("a"), flag("b"), STAFF)
+    before = state_after(NOTHING, flag("a"), flag("b"), STAFF)
 
-    after = told(before, flag("a"), flag("b", 2, enabled=False), STAFF, revision=2)
+    after = state_after(before, flag("a"), flag("b", 2, enabled=False), STAFF, revision=2)
 
     assert after.flags.flags["a"] is before.flags.flags["a"]
     assert after.flags.segments["staff"] is before.flags.segments["staff"]
@@ -62,7 +62,7 @@ def test_only_what_has_changed_is_compiled_again() -> None:
 
 
 def test_what_is_no_longer_told_is_gone() -> None:
-    after = told(told(NOTHING, flag("a"), flag("b")), flag("a"))
+    after = state_after(state_after(NOTHING, flag("a"), flag("b")), flag("a"))
 
     assert answer(after, "b") == "FLAG_NOT_FOUND"
 
@@ -79,28 +79,28 @@ def test_what_is_no_longer_told_is_gone() -> None:
     ids=["member", "serve", "type", "variants", "nothing"],
 )
 def test_what_cannot_be_read_stays_as_it_was_and_harms_no_other(newer: Any) -> None:
-    before = told(NOTHING, flag("a"), flag("b"))
+    before = state_after(NOTHING, flag("a"), flag("b"))
 
-    after = told(before, newer, flag("b", 2, enabled=False), revision=2)
+    after = state_after(before, newer, flag("b", 2, enabled=False), revision=2)
 
     assert (answer(after, "a"), answer(after, "b")) == (True, False)
     assert after.error is not None
     assert "flag a" in str(after.error)
-    assert told(after, flag("a", 3), flag("b", 2)).error is None
+    assert state_after(after, flag("a", 3), flag("b", 2)).error is None
 
 
 @pytest.mark.parametrize(
     "nameless", [None, 7, "a", [], {}, {"name": "a"}, {"name": [], "version": 1}]
 )
 def test_what_has_no_name_is_told_and_harms_nothing(nameless: Any) -> None:
-    after = told(NOTHING, nameless, flag("b"))
+    after = state_after(NOTHING, nameless, flag("b"))
 
     assert answer(after, "b") is True
     assert "#0" in str(after.error)
 
 
 def test_what_was_never_readable_is_an_error_and_not_an_answer() -> None:
-    after = told(NOTHING, flag("a", colour="blue"))
+    after = state_after(NOTHING, flag("a", colour="blue"))
 
     assert answer(after, "a") == "PARSE_ERROR"
 
@@ -111,14 +111,16 @@ def test_whoever_needs_what_cannot_be_read_is_broken_too() -> None:
     rules = [{"id": "inner", "when": {"segment": "inner"}, "serve": {"variant": "on"}}]
     needs = flag("needs", prerequisites=[{"flag": "inner", "variants": ["on"]}])
 
-    after = told(NOTHING, unreadable, inner, flag("inner", rules=rules), needs, flag("b"))
+    after = state_after(NOTHING, unreadable, inner, flag("inner", rules=rules), needs, flag("b"))
 
     assert [answer(after, name) for name in ("inner", "needs", "b")] == [
         "PARSE_ERROR",
         "PARSE_ERROR",
         True,
     ]
-    healed = told(after, STAFF, inner, flag("inner", rules=rules), needs, flag("b"), revision=2)
+    healed = state_after(
+        after, STAFF, inner, flag("inner", rules=rules), needs, flag("b"), revision=2
+    )
     assert answer(healed, "needs") is True
     assert changed_between(after, healed) == {"inner", "needs"}
 
@@ -140,23 +142,25 @@ def test_what_is_no_flag_set_is_refused(body: Any) -> None:
 def test_a_change_of_a_segment_or_prerequisite_changes_the_flags_that_need_it() -> None:
     gate = flag("gate")
     needs = flag("needs", prerequisites=[{"flag": "gate", "variants": ["on"]}])
-    before = told(NOTHING, STAFF, staff_only("staffed"), gate, needs, flag("other"))
+    before = state_after(NOTHING, STAFF, staff_only("staffed"), gate, needs, flag("other"))
 
-    by_segment = told(before, {**STAFF, "version": 2}, staff_only("staffed"), gate, needs)
-    by_flag = told(before, STAFF, staff_only("staffed"), flag("gate", 2), needs, flag("other"))
+    by_segment = state_after(before, {**STAFF, "version": 2}, staff_only("staffed"), gate, needs)
+    by_flag = state_after(
+        before, STAFF, staff_only("staffed"), flag("gate", 2), needs, flag("other")
+    )
 
     assert changed_between(before, by_segment) == {"staffed", "other"}
     assert changed_between(before, by_flag) == {"gate", "needs"}
     assert (
         changed_between(
-            before, told(before, STAFF, staff_only("staffed"), gate, needs, flag("other"))
+            before, state_after(before, STAFF, staff_only("staffed"), gate, needs, flag("other"))
         )
         == set()
     )
 
 
 def test_what_is_saved_is_restored() -> None:
-    held = told(NOTHING, STAFF, staff_only("staffed"), flag("b"), revision=7)
+    held = state_after(NOTHING, STAFF, staff_only("staffed"), flag("b"), revision=7)
 
     again = restore_snapshot(json.loads(json.dumps(snapshot_content(held))))
 
@@ -169,20 +173,20 @@ def test_what_is_saved_is_restored() -> None:
 
 
 def test_only_changes_are_told_when_the_service_answers_after_a_cold_start() -> None:
-    held = told(NOTHING, STAFF, staff_only("staffed"), flag("b"))
+    held = state_after(NOTHING, STAFF, staff_only("staffed"), flag("b"))
     cold = restore_snapshot(json.loads(json.dumps(snapshot_content(held))))
 
-    after = told(cold, {**STAFF, "version": 2}, staff_only("staffed"), flag("b"), revision=2)
+    after = state_after(cold, {**STAFF, "version": 2}, staff_only("staffed"), flag("b"), revision=2)
 
     assert after.is_read
     assert changed_between(cold, after) == {"staffed"}
     assert (answer(after, "staffed", user_id="ana"), answer(after, "b")) == (True, True)
-    newer = told(cold, STAFF, flag("staffed", 2, colour="blue"), flag("b"), revision=2)
+    newer = state_after(cold, STAFF, flag("staffed", 2, colour="blue"), flag("b"), revision=2)
     assert answer(newer, "staffed", user_id="ana") is True
 
 
 def test_another_release_reads_everything_again() -> None:
-    held = told(
+    held = state_after(
         NOTHING, flag("a"), flag("needs", prerequisites=[{"flag": "a", "variants": ["on"]}])
     )
     content = json.loads(json.dumps(snapshot_content(held)))
@@ -197,7 +201,7 @@ def test_another_release_reads_everything_again() -> None:
 
 def test_an_override_of_what_was_restored_leaves_the_others() -> None:
     flags = Flags()
-    flags.swap(restore_snapshot(snapshot_content(told(NOTHING, flag("a"), flag("b")))))
+    flags.swap(restore_snapshot(snapshot_content(state_after(NOTHING, flag("a"), flag("b")))))
 
     flags.override("a", 7)
 

@@ -60,17 +60,17 @@ def switch(name: str, *rules: Any, **more: Any) -> dict[str, Any]:
 
 
 def test_each_type_is_answered_and_no_other(client: OpenFeatureClient) -> None:
-    asked: dict[str, Any] = {
+    evaluators: dict[str, Any] = {
         "boolean": (client.get_boolean_details, False, True),
         "string": (client.get_string_details, "", "blue"),
         "integer": (client.get_integer_details, 0, 7),
         "number": (client.get_float_details, 0.0, 0.5),
         "object": (client.get_object_details, {}, {"a": [1]}),
     }
-    for kind, (ask, _, value) in asked.items():
-        found = ask(kind, asked[kind][1])
-        assert (found.value, found.variant, found.reason) == (value, "on", Reason.STATIC)
-        for other, (ask_other, default, _) in asked.items():
+    for kind, (ask, _, value) in evaluators.items():
+        details = ask(kind, evaluators[kind][1])
+        assert (details.value, details.variant, details.reason) == (value, "on", Reason.STATIC)
+        for other, (ask_other, default, _) in evaluators.items():
             if other != kind:
                 refused = ask_other(kind, default)
                 assert refused.error_code == ErrorCode.TYPE_MISMATCH
@@ -103,15 +103,15 @@ def test_the_targeting_key_goes_by_both_names(
     fake.define_flag(switch("two", rollout("targetingKey")))
 
     for name in ("one", "two"):
-        found = client.get_boolean_details(name, default_value=True, evaluation_context=ANA)
-        told = fake.flags.details(name, user_id="ana")
-        assert found.reason == Reason.SPLIT
-        assert found.value == told.value
-        assert found.flag_metadata == {
+        details = client.get_boolean_details(name, default_value=True, evaluation_context=ANA)
+        own_details = fake.flags.details(name, user_id="ana")
+        assert details.reason == Reason.SPLIT
+        assert details.value == own_details.value
+        assert details.flag_metadata == {
             "flagVersion": 1,
             "revision": fake.flags.revision,
             "ruleId": "share",
-            "bucket": told.bucket,
+            "bucket": own_details.bucket,
         }
 
 
@@ -125,18 +125,18 @@ def test_attributes_are_seen_as_json_would_carry_them(
 
     context = EvaluationContext("ana", {"at": datetime(2027, 1, 1, tzinfo=UTC), "plans": ("gold",)})
 
-    found = client.get_boolean_details("new", default_value=False, evaluation_context=context)
-    assert (found.value, found.reason) == (True, Reason.TARGETING_MATCH)
+    details = client.get_boolean_details("new", default_value=False, evaluation_context=context)
+    assert (details.value, details.reason) == (True, Reason.TARGETING_MATCH)
     assert client.get_boolean_value("new", default_value=False, evaluation_context=ANA) is False
 
 
 def test_a_code_default_is_no_error(client: OpenFeatureClient, fake: FakePilothouse) -> None:
     fake.define_flag(switch("new", enabled=False, off_variant=None))
 
-    found = client.get_boolean_details("new", default_value=True)
+    details = client.get_boolean_details("new", default_value=True)
 
-    assert (found.value, found.variant, found.reason) == (True, None, Reason.DISABLED)
-    assert found.error_code is None
+    assert (details.value, details.variant, details.reason) == (True, None, Reason.DISABLED)
+    assert details.error_code is None
 
 
 def test_a_code_default_of_a_flag_without_rules_has_the_reason_default(
@@ -144,18 +144,18 @@ def test_a_code_default_of_a_flag_without_rules_has_the_reason_default(
 ) -> None:
     fake.define_flag(switch("new", default_variant=None))
 
-    found = client.get_boolean_details("new", default_value=True)
+    details = client.get_boolean_details("new", default_value=True)
 
-    assert (found.value, found.variant, found.reason) == (True, None, Reason.DEFAULT)
+    assert (details.value, details.variant, details.reason) == (True, None, Reason.DEFAULT)
 
 
 def test_tags_with_a_value_are_metadata(client: OpenFeatureClient, fake: FakePilothouse) -> None:
     tags = ["plain", "team=blue", "n=2", "half=0.5", "on=true", 'text="2"', "flagVersion=9", "=x"]
     fake.define_flag({**switch("new"), "tags": tags})
 
-    found = client.get_boolean_details("new", default_value=True).flag_metadata
+    metadata = client.get_boolean_details("new", default_value=True).flag_metadata
 
-    assert found == {
+    assert metadata == {
         "team": "blue",
         "n": 2,
         "half": 0.5,
@@ -206,55 +206,65 @@ def test_a_change_is_told_by_name(client: OpenFeatureClient, fake: FakePilothous
 
 
 def test_a_service_away_makes_the_provider_stale_until_it_is_back(
-    scripted: ScriptedServer,
+    scripted_server: ScriptedServer,
 ) -> None:
-    scripted.answers["/api/v1/effective"] = lambda _: configuration({})
-    scripted.answers["/api/v1/flag-set"] = lambda _: flag_set({**switch("new"), "version": 1})
+    scripted_server.answers["/api/v1/effective"] = lambda _: configuration({})
+    scripted_server.answers["/api/v1/flag-set"] = lambda _: flag_set(
+        {**switch("new"), "version": 1}
+    )
     heard: Queue[str] = Queue()
-    with Pilothouse(scripted.url, "orders", pace=QUICK) as pilothouse:
+    with Pilothouse(scripted_server.url, "orders", pace=QUICK) as pilothouse:
         api.set_provider_and_wait(PilothouseProvider(pilothouse), "real")
         client = api.get_client("real")
         client.add_handler(ProviderEvent.PROVIDER_STALE, lambda _: heard.put("stale"))
         assert client.get_provider_status() == ProviderStatus.READY
-        scripted.answers["/api/v1/flag-set"] = lambda _: problem(503, "away")
+        scripted_server.answers["/api/v1/flag-set"] = lambda _: problem(503, "away")
 
         assert heard.get(timeout=30) == "stale"
         assert client.get_provider_status() == ProviderStatus.STALE
         assert client.get_boolean_details("new", default_value=True).value is False
-        scripted.answers["/api/v1/flag-set"] = lambda _: flag_set({**switch("new"), "version": 1})
+        scripted_server.answers["/api/v1/flag-set"] = lambda _: flag_set(
+            {**switch("new"), "version": 1}
+        )
         wait_until(lambda: client.get_provider_status() == ProviderStatus.READY, "it is ready")
         api.shutdown()
     api.clear_providers()
 
 
 def test_without_any_flags_the_provider_is_not_ready_until_there_are_some(
-    scripted: ScriptedServer,
+    scripted_server: ScriptedServer,
 ) -> None:
-    scripted.answers["/api/v1/effective"] = lambda _: configuration({})
-    scripted.answers["/api/v1/flag-set"] = lambda _: problem(503, "away")
-    with Pilothouse(scripted.url, "orders", pace=QUICK, start_timeout=0.1) as pilothouse:
+    scripted_server.answers["/api/v1/effective"] = lambda _: configuration({})
+    scripted_server.answers["/api/v1/flag-set"] = lambda _: problem(503, "away")
+    with Pilothouse(scripted_server.url, "orders", pace=QUICK, start_timeout=0.1) as pilothouse:
         with pytest.raises(ProviderNotReadyError):
             api.set_provider_and_wait(PilothouseProvider(pilothouse), "late")
         client = api.get_client("late")
-        found = client.get_boolean_details("new", default_value=True)
-        assert (found.value, found.error_code) == (True, ErrorCode.PROVIDER_NOT_READY)
+        details = client.get_boolean_details("new", default_value=True)
+        assert (details.value, details.error_code) == (True, ErrorCode.PROVIDER_NOT_READY)
         assert pilothouse.flags.details("new").error_code == "PROVIDER_NOT_READY"
 
-        scripted.answers["/api/v1/flag-set"] = lambda _: flag_set({**switch("new"), "version": 1})
+        scripted_server.answers["/api/v1/flag-set"] = lambda _: flag_set(
+            {**switch("new"), "version": 1}
+        )
         wait_until(lambda: client.get_provider_status() == ProviderStatus.READY, "it is ready")
         assert client.get_boolean_details("new", default_value=True).value is False
         api.shutdown()
     api.clear_providers()
 
 
-def test_what_began_from_the_snapshot_is_stale(scripted: ScriptedServer, tmp_path: Path) -> None:
-    scripted.answers["/api/v1/effective"] = lambda _: configuration({})
-    scripted.answers["/api/v1/flag-set"] = lambda _: flag_set({**switch("new"), "version": 1})
+def test_what_began_from_the_snapshot_is_stale(
+    scripted_server: ScriptedServer, tmp_path: Path
+) -> None:
+    scripted_server.answers["/api/v1/effective"] = lambda _: configuration({})
+    scripted_server.answers["/api/v1/flag-set"] = lambda _: flag_set(
+        {**switch("new"), "version": 1}
+    )
     more: dict[str, Any] = {"snapshot": tmp_path / "snapshot", "pace": QUICK, "start_timeout": 2}
-    with Pilothouse(scripted.url, "orders", **more):
+    with Pilothouse(scripted_server.url, "orders", **more):
         pass
-    scripted.answers["/api/v1/flag-set"] = lambda _: problem(503, "away")
-    with Pilothouse(scripted.url, "orders", **more) as pilothouse:
+    scripted_server.answers["/api/v1/flag-set"] = lambda _: problem(503, "away")
+    with Pilothouse(scripted_server.url, "orders", **more) as pilothouse:
         assert pilothouse.flags.source == "snapshot"
         api.set_provider_and_wait(PilothouseProvider(pilothouse), "cold")
         client = api.get_client("cold")

@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from pilothouse import Pilothouse, RefreshPolicy
-from sdk.tests.scripted import Asked, Reply, ScriptedServer, of_json
+from sdk.tests.scripted import ReceivedRequest, Reply, ScriptedServer, of_json
 from tests.servers.service import ServiceProcess
 from tests.servers.zookeeper import ZooKeeperServer, start_zookeeper
 
@@ -33,15 +33,15 @@ def client(service: ServiceProcess) -> Iterator[Pilothouse]:
         yield client
 
 
-def echo(asked: Asked) -> Reply:
+def echo(request: ReceivedRequest) -> Reply:
     """Answer what was asked."""
     return of_json(
         {
-            "method": asked.method,
-            "query": dict(asked.query),
-            "body": asked.body.decode(),
-            "host": asked.headers["host"],
-            "kept": asked.headers.get("x-kept"),
+            "method": request.method,
+            "query": dict(request.query),
+            "body": request.body.decode(),
+            "host": request.headers["host"],
+            "kept": request.headers.get("x-kept"),
         },
         Connection="close",  # a connection that is kept would outlive its server
     )
@@ -57,7 +57,7 @@ def peers() -> Iterator[tuple[ScriptedServer, ScriptedServer]]:
 
 
 @pytest.fixture
-def registered(
+def registered_peers(
     client: Pilothouse, name: str, peers: tuple[ScriptedServer, ScriptedServer]
 ) -> Iterator[Callable[[], str]]:
     """Register both with a base path."""

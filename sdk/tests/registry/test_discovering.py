@@ -53,10 +53,14 @@ def test_instances_are_found_by_what_they_said_and_followed(
     put(service, name, 1, tags=["blue"], version="2", zone="eu", metadata={"team": "x"})
     put(service, name, 2, tags=["green"])
 
-    found = client.registry.discover(name)
-    assert [one.url for one in found] == [url(1), url(2)]
-    assert (len(found), found[0].metadata, found[0].version) == (2, {"team": "x"}, "2")
-    assert (found.is_stale, found.is_protected, found[0].is_foreign) == (False, False, False)
+    instances = client.registry.discover(name)
+    assert [one.url for one in instances] == [url(1), url(2)]
+    assert (len(instances), instances[0].metadata, instances[0].version) == (2, {"team": "x"}, "2")
+    assert (instances.is_stale, instances.is_protected, instances[0].is_foreign) == (
+        False,
+        False,
+        False,
+    )
     assert [one.instance_id for one in client.registry.discover(name, tag="green")] == ["b-2"]
     assert [one.instance_id for one in client.registry.discover(name, version="2")] == ["b-1"]
     assert [one.instance_id for one in client.registry.discover(name, zone="eu")] == ["b-1"]
@@ -90,8 +94,8 @@ def test_only_instances_of_the_environment_are_found_and_chosen(
     put(service, name, 3)
     registry = client.registry
 
-    found = registry.discover(name, environment="production")
-    assert [(one.instance_id, one.environment) for one in found] == [("b-1", "production")]
+    instances = registry.discover(name, environment="production")
+    assert [(one.instance_id, one.environment) for one in instances] == [("b-1", "production")]
     assert len(registry.discover(name)) == 3
     for strategy in ("round_robin", "random", "least_recent", "hash"):
         picked = {
@@ -166,7 +170,7 @@ def test_the_last_view_is_kept_while_the_service_is_away_and_registrations_retur
         assert registration.epoch == 1
 
 
-def test_the_first_use_waits_no_longer_than_the_start(scripted: ScriptedServer) -> None:
+def test_the_first_use_waits_no_longer_than_the_start(scripted_server: ScriptedServer) -> None:
     with Pilothouse("http://127.0.0.1:1", "orders", pace=QUICK, start_timeout=1) as client:
         began = time.monotonic()
         for _ in range(50):
@@ -189,29 +193,29 @@ def test_the_first_use_waits_no_longer_than_the_start(scripted: ScriptedServer) 
     ids=["html", "no items", "null", "metadata", "time"],
 )
 def test_a_broken_answer_is_refused_and_the_view_stays(
-    scripted: ScriptedServer, broken: Any
+    scripted_server: ScriptedServer, broken: Any
 ) -> None:
-    scripted.answers["/api/v1/effective"] = lambda _: configuration({})
-    scripted.answers[DISCOVER] = lambda _: of_json({"items": [ITEM], "stale": False})
+    scripted_server.answers["/api/v1/effective"] = lambda _: configuration({})
+    scripted_server.answers[DISCOVER] = lambda _: of_json({"items": [ITEM], "stale": False})
     often = replace(QUICK, mode="polling", poll_interval=0.05)
-    with Pilothouse(scripted.url, "orders", flags=False, pace=often) as client:
+    with Pilothouse(scripted_server.url, "orders", flags=False, pace=often) as client:
         assert client.registry.url("billing") == url(5)
 
-        scripted.answers[DISCOVER] = lambda _: broken
+        scripted_server.answers[DISCOVER] = lambda _: broken
         wait_until(lambda: client.registry.discover("billing").is_stale, "it is refused")
         assert client.registry.url("billing") == url(5)
 
 
-def test_reads_are_held_beside_the_stream(scripted: ScriptedServer) -> None:
+def test_reads_are_held_beside_the_stream(scripted_server: ScriptedServer) -> None:
     answer = of_json({"items": [ITEM], "stale": False}, ETag='"1"')
-    scripted.line().say("id: 1\n\n")
-    scripted.answers["/api/v1/effective"] = lambda _: configuration({})
-    scripted.answers[DISCOVER] = lambda _: answer
-    with Pilothouse(scripted.url, "orders", flags=False, pace=QUICK) as client:
+    scripted_server.line().say("id: 1\n\n")
+    scripted_server.answers["/api/v1/effective"] = lambda _: configuration({})
+    scripted_server.answers[DISCOVER] = lambda _: answer
+    with Pilothouse(scripted_server.url, "orders", flags=False, pace=QUICK) as client:
         client.registry.discover("billing")
 
         wait_until(
-            lambda: any("prefer" in one.headers for one in scripted.asked),
+            lambda: any("prefer" in one.headers for one in scripted_server.requests),
             "what the stream does not tell is waited for",
         )
 
@@ -237,9 +241,9 @@ def test_a_forked_process_goes_on_finding_and_leaves_the_registration_alone(
         child = os.fork()
         if child == 0:
             registration.__exit__(None, None, None)
-            found = client.registry.url(name) == url(1)
+            is_discovered = client.registry.url(name) == url(1)
             client.close()
-            os._exit(0 if found else 1)
+            os._exit(0 if is_discovered else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         answer = service.request("GET", f"/api/v1/registry/discover/{name}")
         assert [item["instance_id"] for item in answer.json()["items"]] == ["b-1"]

@@ -22,8 +22,8 @@ REGISTER = "/api/v1/registry/register"
 
 def instances(service: ServiceProcess, name: str) -> dict[str, str]:
     """Return the status of each instance, by its id."""
-    found = service.request("GET", f"/api/v1/registry/services/{name}").json()["items"]
-    return {item["instance_id"]: item["status"] for item in found}
+    items = service.request("GET", f"/api/v1/registry/services/{name}").json()["items"]
+    return {item["instance_id"]: item["status"] for item in items}
 
 
 def test_an_instance_is_registered_with_all_it_says_and_gone_when_it_is_left(
@@ -110,26 +110,28 @@ def test_what_can_never_be_registered_is_refused_at_once(
         client.registry.register("billing", **more)  # type: ignore[arg-type]
 
 
-def test_what_the_service_refuses_is_raised_when_it_is_entered(scripted: ScriptedServer) -> None:
-    scripted.answers[REGISTER] = lambda _: problem(403, "forbidden")
+def test_what_the_service_refuses_is_raised_when_it_is_entered(
+    scripted_server: ScriptedServer,
+) -> None:
+    scripted_server.answers[REGISTER] = lambda _: problem(403, "forbidden")
     with (
-        Pilothouse(scripted.url, "orders", pace=QUICK) as client,
+        Pilothouse(scripted_server.url, "orders", pace=QUICK) as client,
         pytest.raises(Refused),
         client.registry.register("billing", URL),
     ):
         pytest.fail("it was entered")
 
 
-def test_it_is_tried_on_while_the_service_is_away(scripted: ScriptedServer) -> None:
-    scripted.answers[REGISTER] = lambda _: problem(503, "registry_store_unavailable")
-    with Pilothouse(scripted.url, "orders", pace=QUICK, start_timeout=0.1) as client:
+def test_it_is_tried_on_while_the_service_is_away(scripted_server: ScriptedServer) -> None:
+    scripted_server.answers[REGISTER] = lambda _: problem(503, "registry_store_unavailable")
+    with Pilothouse(scripted_server.url, "orders", pace=QUICK, start_timeout=0.1) as client:
         registration = client.registry.register("billing", URL)
         with registration:
             wait_until(lambda: registration.last_error is not None, "it was refused once")
             assert isinstance(registration.last_error, Unavailable)
             assert not registration.is_registered
 
-            scripted.answers[REGISTER] = lambda _: of_json({"epoch": 7})
+            scripted_server.answers[REGISTER] = lambda _: of_json({"epoch": 7})
             wait_until(lambda: registration.epoch == 7, "it is registered")
             assert registration.last_error is None
 

@@ -48,28 +48,30 @@ def sender(request: pytest.FixtureRequest, client: Pilothouse) -> Iterator[Sende
 
 
 def test_a_request_arrives_as_it_was_sent(
-    sender: Sender, registered: Registered, peers: Peers
+    sender: Sender, registered_peers: Registered, peers: Peers
 ) -> None:
-    url = f"service://{registered()}/path?a=1"
+    url = f"service://{registered_peers()}/path?a=1"
     answers = [sender.send("POST", url, data={"a": "b"}, **SENT) for _ in range(4)]
 
-    told = [answer.json() for answer in answers]
+    bodies = [answer.json() for answer in answers]
     hosts = {server.url.removeprefix("http://") for server in peers}
-    assert {one.pop("host") for one in told} == hosts
-    assert told[0] == {"method": "POST", "query": {"a": "1"}, "body": "a=b", "kept": "yes"}
+    assert {one.pop("host") for one in bodies} == hosts
+    assert bodies[0] == {"method": "POST", "query": {"a": "1"}, "body": "a=b", "kept": "yes"}
     assert [server.count("/base/path") for server in peers] == [2, 2]
 
 
-def test_a_host_that_the_caller_set_stays(sender: Sender, registered: Registered) -> None:
-    answer = sender.send("GET", f"service://{registered()}/path", headers={"Host": "example.org"})
+def test_a_host_that_the_caller_set_stays(sender: Sender, registered_peers: Registered) -> None:
+    answer = sender.send(
+        "GET", f"service://{registered_peers()}/path", headers={"Host": "example.org"}
+    )
 
     assert answer.json()["host"] == "example.org"
 
 
 def test_a_stopped_instance_is_passed_over_by_what_may_be_sent_twice(
-    sender: Sender, registered: Registered, peers: Peers
+    sender: Sender, registered_peers: Registered, peers: Peers
 ) -> None:
-    url = f"service://{registered()}/path"
+    url = f"service://{registered_peers()}/path"
     peers[0].close()
 
     for method in ("GET", "PUT", "DELETE", "GET"):
@@ -96,50 +98,50 @@ def test_that_nobody_is_there_is_the_librarys_own_error(sender: Sender, name: st
 
 
 def test_an_answer_that_is_an_error_is_the_callers(
-    sender: Sender, registered: Registered, peers: Peers
+    sender: Sender, registered_peers: Registered, peers: Peers
 ) -> None:
     for server in peers:
         server.answers["/base/path"] = lambda _: Reply(503)
 
-    assert sender.send("GET", f"service://{registered()}/path").status_code == 503
+    assert sender.send("GET", f"service://{registered_peers()}/path").status_code == 503
     assert sum(server.count("/base/path") for server in peers) == 1
 
 
-def test_one_key_goes_to_one_instance(client: Pilothouse, registered: Registered) -> None:
+def test_one_key_goes_to_one_instance(client: Pilothouse, registered_peers: Registered) -> None:
     def key(request: httpx.Request) -> str:
         return request.headers["x-user"]
 
     transport = ServiceTransport(client.registry, strategy="hash", key=key)
     with httpx.Client(transport=transport) as http:
         for user in ("ann", "bob"):
-            asked = [
-                http.get(f"service://{registered()}/path", headers={"X-User": user})
+            answers = [
+                http.get(f"service://{registered_peers()}/path", headers={"X-User": user})
                 for _ in range(3)
             ]
-            assert len({answer.json()["host"] for answer in asked}) == 1
+            assert len({answer.json()["host"] for answer in answers}) == 1
 
 
 def test_requests_adds_parameters_where_it_knows_the_scheme(
-    client: Pilothouse, registered: Registered
+    client: Pilothouse, registered_peers: Registered
 ) -> None:
     sender = _requests(client)
 
-    answer = sender.send("GET", f"http+service://{registered()}/path", params={"a": "1"})
+    answer = sender.send("GET", f"http+service://{registered_peers()}/path", params={"a": "1"})
     assert answer.json()["query"] == {"a": "1"}
     sender.close()
 
 
 async def test_httpx_with_an_event_loop(
-    service: ServiceProcess, registered: Registered, peers: Peers
+    service: ServiceProcess, registered_peers: Registered, peers: Peers
 ) -> None:
     async with (
         AsyncPilothouse(service.url, "orders", flags=False, pace=QUICK) as client,
         httpx.AsyncClient(transport=AsyncServiceTransport(client.registry)) as http,
     ):
-        url = f"service://{registered()}/path"
-        told = [(await http.post(url, content=b"hello", **SENT)).json() for _ in range(2)]
-        assert [one["body"] for one in told] == ["hello", "hello"]
-        assert len({one["host"] for one in told}) == 2
+        url = f"service://{registered_peers()}/path"
+        bodies = [(await http.post(url, content=b"hello", **SENT)).json() for _ in range(2)]
+        assert [one["body"] for one in bodies] == ["hello", "hello"]
+        assert len({one["host"] for one in bodies}) == 2
 
         peers[0].close()
         for _ in range(3):

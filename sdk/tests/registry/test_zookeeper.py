@@ -36,10 +36,10 @@ def zookeeper(zookeeper_server: ZooKeeperServer) -> Iterator[Any]:
 
 @pytest.fixture
 def registration(zookeeper_server: ZooKeeperServer, base: str) -> ZooKeeperRegistration:
-    return made(zookeeper_server, base)
+    return registration_at(zookeeper_server, base)
 
 
-def made(server: ZooKeeperServer, base: str, **more: Any) -> ZooKeeperRegistration:
+def registration_at(server: ZooKeeperServer, base: str, **more: Any) -> ZooKeeperRegistration:
     return ZooKeeperRegistration(
         server.hosts, "billing", URL, "b-1", base_path=base, session_seconds=SECONDS, **more
     )
@@ -75,19 +75,19 @@ def test_a_node_stands_as_curator_and_the_service_read_it(
     zookeeper: Any, zookeeper_server: ZooKeeperServer, base: str
 ) -> None:
     said: dict[str, Any] = {"zone": "eu-1", "version": "2", "weight": 5, "tags": ["blue"]}
-    with made(zookeeper_server, base, metadata={"a": "b"}, **said) as registration:
+    with registration_at(zookeeper_server, base, metadata={"a": "b"}, **said) as registration:
         assert registration.is_registered
         data, stat = zookeeper.get(f"{base}/billing/b-1")
 
     assert stat.ephemeralOwner != 0
     curators = {"name": "billing", "id": "b-1", "address": "10.0.0.5", "port": 8080}
     assert {key: json.loads(data)[key] for key in curators} == curators
-    found = read_node("billing", "b-1", data)
-    assert found.instance is not None
-    assert (found.instance.zone, found.instance.weight) == ("eu-1", 5)
-    assert (found.instance.tags, found.metadata) == (("blue",), {"a": "b"})
-    assert found.registered_at is not None
-    assert abs(found.registered_at / 1000 - time.time()) < 60
+    node = read_node("billing", "b-1", data)
+    assert node.instance is not None
+    assert (node.instance.zone, node.instance.weight) == ("eu-1", 5)
+    assert (node.instance.tags, node.metadata) == (("blue",), {"a": "b"})
+    assert node.registered_at is not None
+    assert abs(node.registered_at / 1000 - time.time()) < 60
     assert owner_of(zookeeper, f"{base}/billing/b-1")() == 0
 
 
@@ -136,7 +136,7 @@ def test_a_node_is_created_again_when_zookeeper_returns_without_its_data(base: s
         with reading(server) as zookeeper:
             for number in range(100):  # more changes than the empty one will have at first
                 zookeeper.create(f"{base}/other/{number}", makepath=True)
-        with made(server, base) as registration:
+        with registration_at(server, base) as registration:
             assert registration.is_registered
             server.lose_data()
             wait_until(lambda: not registration.is_registered, "its end is noticed")
@@ -183,10 +183,10 @@ def test_the_node_of_a_dead_session_is_replaced_and_no_living_one_later(
     owner = owner_of(zookeeper, path)
     dead = zookeeper.client_id[0]
     zookeeper.create(path, b"of a program that was killed", ephemeral=True, makepath=True)
-    with made(zookeeper_server, base) as first:
+    with registration_at(zookeeper_server, base) as first:
         assert owner() not in {0, dead}
         assert first.is_registered
-        with made(zookeeper_server, base) as second:
+        with registration_at(zookeeper_server, base) as second:
             assert second.is_registered
             wait_until(lambda: first.last_error is not None, "the first one has noticed")
             assert "another program" in str(first.last_error)
@@ -197,7 +197,7 @@ def test_the_node_of_a_dead_session_is_replaced_and_no_living_one_later(
 def test_neither_beginning_nor_end_waits_for_a_zookeeper_that_is_away(
     zookeeper_server: ZooKeeperServer, base: str
 ) -> None:
-    late = made(zookeeper_server, base, start_timeout=0.2)
+    late = registration_at(zookeeper_server, base, start_timeout=0.2)
     with frozen(zookeeper_server):
         began = time.monotonic()
         with late:
@@ -210,13 +210,13 @@ def test_neither_beginning_nor_end_waits_for_a_zookeeper_that_is_away(
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         ({"weight": -1}, "weight"),
         ({"base_path": "services"}, "base_path|not a path"),
         ({"metadata": {"a": "x" * 20_000}}, "metadata"),
     ],
 )
-def test_what_can_never_be_registered_is_refused(more: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_what_can_never_be_registered_is_refused(more: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         ZooKeeperRegistration("127.0.0.1:1", "billing", URL, **more)

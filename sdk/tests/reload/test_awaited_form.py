@@ -59,7 +59,7 @@ class Judging(Counting):
         return (True, []) if config["n"] >= 0 else (False, ["n is negative"])
 
 
-async def managed(*sources: Any, **options: Any) -> ConfigManager:
+async def manager_of(*sources: Any, **options: Any) -> ConfigManager:
     manager = ConfigManager(**options)
     for source in sources:
         await manager.add_source(source)
@@ -67,7 +67,7 @@ async def managed(*sources: Any, **options: Any) -> ConfigManager:
 
 
 async def test_everything_is_read_without_a_path() -> None:
-    async with await managed(Counting("s")) as manager:
+    async with await manager_of(Counting("s")) as manager:
         assert await manager.get_config() == {"n": 0}
         assert await manager.get_config(None, "default") == {"n": 0}
         assert await manager.get_config("absent", 7) == 7
@@ -77,7 +77,7 @@ async def test_everything_is_read_without_a_path() -> None:
 
 async def test_a_subscriber_gets_the_list_of_all_changes_of_a_reload() -> None:
     source, heard, below = Counting("s"), list[Any](), list[Any]()
-    async with await managed(source) as manager:
+    async with await manager_of(source) as manager:
         reference = manager.subscribe(heard.append)
         manager.subscribe(below.append, path="a")
         source.content = {"a": {"b": 1}, "c": 2}
@@ -102,16 +102,16 @@ async def test_a_local_function_stays_subscribed_and_a_method_goes_with_its_obje
         def hear(self, _: list[ConfigChange]) -> None:
             Listener.heard += 1
 
-    told = []
+    batches = []
 
     def subscribe_locally(manager: ConfigManager) -> None:
         def show(changes: list[ConfigChange]) -> None:
-            told.append(len(changes))
+            batches.append(len(changes))
 
         manager.subscribe(show)
 
     source, listener = Counting("s"), Listener()
-    async with await managed(source) as manager:
+    async with await manager_of(source) as manager:
         subscribe_locally(manager)
         reference = manager.subscribe(listener.hear)
         gc.collect()
@@ -122,7 +122,7 @@ async def test_a_local_function_stays_subscribed_and_a_method_goes_with_its_obje
         source.content = {"n": 2}
         await manager.reload()
 
-    assert told == [1, 1]
+    assert batches == [1, 1]
     assert Listener.heard == 1
     assert reference() is None
 
@@ -138,7 +138,7 @@ async def test_subscribers_may_be_async_and_may_fail(caplog: pytest.LogCaptureFi
         raise ValueError(len(changes))
 
     source = Counting("s")
-    async with await managed(source) as manager:
+    async with await manager_of(source) as manager:
         manager.subscribe(fail)
         manager.subscribe(hear)
         for n in (1, 2):
@@ -151,7 +151,7 @@ async def test_subscribers_may_be_async_and_may_fail(caplog: pytest.LogCaptureFi
 
 async def test_metrics_count_the_start_and_have_naive_times() -> None:
     source = Counting("s")
-    manager = await managed(source)
+    manager = await manager_of(source)
     assert manager.get_metrics() == ConfigMetrics(config_sources_count=1)
     await asyncio.gather(manager.start(), manager.start())
     await manager.start()
@@ -175,7 +175,7 @@ async def test_metrics_count_the_start_and_have_naive_times() -> None:
 
 async def test_versions_have_naive_times_and_rollbacks_go_back() -> None:
     source = Counting("s")
-    async with await managed(source, max_config_versions=5) as manager:
+    async with await manager_of(source, max_config_versions=5) as manager:
         source.content = {"n": 1}
         await manager.reload()
         newest, oldest = manager.get_version_history()
@@ -198,7 +198,7 @@ async def test_sources_are_the_ones_that_were_added(tmp_path: Path) -> None:
         EnvironmentConfigSource(prefix="APP_", priority=3, environment={"APP_A": "2"}),
         reload.FileConfigSource(tmp_path / "a.yaml", priority=4, name="plain"),
     ]
-    async with await managed(*added) as manager:
+    async with await manager_of(*added) as manager:
         sources = manager.get_sources()
         is_modified = [await source.is_modified() for source in sources]
         (tmp_path / "a.yaml").write_text("a: 3")
@@ -211,7 +211,7 @@ async def test_sources_are_the_ones_that_were_added(tmp_path: Path) -> None:
 
 async def test_a_circuit_opens_after_failures_in_a_row() -> None:
     source = RemoteConfigSource(url=AWAY, timeout=1, failures=2)
-    async with await managed(source, Counting("s")) as manager:
+    async with await manager_of(source, Counting("s")) as manager:
         was_open = source._is_circuit_open()  # noqa: SLF001 - as programs of this form do
         await manager.reload(source.name)
         assert source._is_circuit_open()  # noqa: SLF001 - as programs of this form do
@@ -220,7 +220,7 @@ async def test_a_circuit_opens_after_failures_in_a_row() -> None:
 
 
 async def test_a_source_is_loaded_when_it_was_added_to_a_running_manager() -> None:
-    async with await managed(Counting("s")) as manager:
+    async with await manager_of(Counting("s")) as manager:
         await manager.add_source(Judging("judging", priority=2))
         manager.get_sources()[0].content = {"n": 5}
         await manager.reload("judging")
@@ -229,7 +229,7 @@ async def test_a_source_is_loaded_when_it_was_added_to_a_running_manager() -> No
 
 async def test_what_a_source_does_not_find_valid_is_not_loaded() -> None:
     source = Judging("s")
-    async with await managed(source) as manager:
+    async with await manager_of(source) as manager:
         source.content = {"n": -1}
         result = await manager.reload("s")
         value = await manager.get_config("n")
@@ -256,7 +256,7 @@ async def test_credentials_are_named_unless_they_come_from_variables(tmp_path: P
 
 
 async def test_a_primary_and_a_backup_that_are_away_stop_no_start_while_something_answers(
-    tmp_path: Path, scripted: ScriptedServer
+    tmp_path: Path, scripted_server: ScriptedServer
 ) -> None:
     def remotes() -> list[Any]:
         return [
@@ -270,24 +270,24 @@ async def test_a_primary_and_a_backup_that_are_away_stop_no_start_while_somethin
     nothing = EnvironmentConfigSource("APP", environment={})
 
     for answering in (file, variables):
-        async with await managed(*remotes(), answering) as manager:
+        async with await manager_of(*remotes(), answering) as manager:
             assert await manager.get_config("a") in {"cached", 1}
             assert not manager.inner.health().is_healthy
     for silent in ([], [nothing]):
         with pytest.raises(StartFailed, match=r"primary: .*; backup: "):
-            await (await managed(*remotes(), *silent)).start()
+            await (await manager_of(*remotes(), *silent)).start()
     strict = ConfigManager()
     await strict.add_source(remotes()[0], optional=False)
     await strict.add_source(file)
     with pytest.raises(StartFailed, match="primary"):
         await strict.start()
 
-    scripted.answers["/config"] = lambda _: of_json(None, 503)
+    scripted_server.answers["/config"] = lambda _: of_json(None, 503)
     late = RemoteConfigSource(
-        f"{scripted.url}/config", priority=30, poll_seconds=0.01, failures=1000
+        f"{scripted_server.url}/config", priority=30, poll_seconds=0.01, failures=1000
     )
-    async with await managed(late, file) as manager:
-        scripted.answers["/config"] = lambda _: of_json({"a": "served"})
+    async with await manager_of(late, file) as manager:
+        scripted_server.answers["/config"] = lambda _: of_json({"a": "served"})
         await until(lambda: manager.inner.get_config("a") == "served")
 
 
@@ -319,15 +319,15 @@ async def test_the_manager_of_the_process_is_the_same_in_both_forms() -> None:
 
 
 async def test_the_words_of_the_environment_mean_what_they_say(
-    tmp_path: Path, scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, scripted_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "database.yaml").write_text("{database: {host: db1, port: 5432}, from: file}")
-    scripted.answers["/config.json"] = lambda _: of_json({"from": "remote"})
+    scripted_server.answers["/config.json"] = lambda _: of_json({"from": "remote"})
     for name, value in {
         "CONFIG_DIR": str(tmp_path),
         "APP_CONFIG_WATCH": "true",
         "APP_CONFIG_SOURCES": "file,env,remote",
-        "APP_CONFIG_URL": f"{scripted.url}/config.json",
+        "APP_CONFIG_URL": f"{scripted_server.url}/config.json",
         "APP_DATABASE_HOST": "db2",
         "APP_DEBUG_MODE": "false",
         "APP_FROM": "variable",
@@ -335,14 +335,14 @@ async def test_the_words_of_the_environment_mean_what_they_say(
         monkeypatch.setenv(name, value)
 
     await initialize_config_manager()
-    found = await get_config()
+    config = await get_config()
     kinds = [type(source) for source in get_config_manager().get_sources()]  # type: ignore[union-attr]
     await shutdown_config_manager()
     monkeypatch.setenv("APP_CONFIG_URL", "")
     with pytest.raises(reload.BadConfig, match="APP_CONFIG_URL is not set"):
         await initialize_config_manager()
 
-    assert found == {
+    assert config == {
         "database": {"host": "db2", "port": 5432},
         "database_host": "db2",
         "debug": {"mode": False},

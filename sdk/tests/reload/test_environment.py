@@ -23,7 +23,7 @@ from pilothouse.reload import (
 )
 
 
-async def loaded(variables: dict[str, str], **options: Any) -> dict[str, Any]:
+async def load_variables(variables: dict[str, str], **options: Any) -> dict[str, Any]:
     source = EnvironmentConfigSource("APP", environment=variables, **options)
     return dict(await source.load_config())
 
@@ -41,7 +41,7 @@ async def test_underscores_nest_and_two_of_them_keep_names_whole() -> None:
         "OTHER_APP_X": "no",
     }
 
-    assert await loaded(variables) == {
+    assert await load_variables(variables) == {
         "db": {"host": "db1", "max_size": 10},
         "log_level": "info",
         "list": [1, 2],
@@ -57,7 +57,7 @@ async def test_underscores_nest_and_two_of_them_keep_names_whole() -> None:
 async def test_the_separator_may_be_chosen(
     separator: Literal["_", "__"], expected: dict[str, Any]
 ) -> None:
-    assert await loaded({"APP_A_B_C": "1"}, separator=separator) == expected
+    assert await load_variables({"APP_A_B_C": "1"}, separator=separator) == expected
 
 
 @pytest.mark.parametrize(
@@ -72,15 +72,17 @@ async def test_the_separator_may_be_chosen(
 )
 async def test_what_is_ambiguous_names_the_variable(variables: dict[str, str], named: str) -> None:
     with pytest.raises(BadConfig, match=named):
-        await loaded(variables, secret_files=True)
+        await load_variables(variables, secret_files=True)
 
 
 async def test_a_secret_may_lie_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("12345\n")
     variables = {"APP_DB_PASSWORD_FILE": str(tmp_path / "secret")}
 
-    assert await loaded(variables, secret_files=True) == {"db": {"password": "12345"}}
-    assert await loaded(variables) == {"db": {"password": {"file": str(tmp_path / "secret")}}}
+    assert await load_variables(variables, secret_files=True) == {"db": {"password": "12345"}}
+    assert await load_variables(variables) == {
+        "db": {"password": {"file": str(tmp_path / "secret")}}
+    }
 
 
 async def test_a_changed_environment_is_a_modification() -> None:

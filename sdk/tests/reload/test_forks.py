@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:Deprecati
 
 
 @contextmanager
-def forked(child: Callable[[], Any]) -> Iterator[Callable[[], Any]]:
+def run_in_fork(child: Callable[[], Any]) -> Iterator[Callable[[], Any]]:
     """Run `child` in a forked process; what is yielded waits for what it returns there."""
     reading, writing = os.pipe()
     pid = os.fork()
@@ -48,7 +48,7 @@ def forked(child: Callable[[], Any]) -> Iterator[Callable[[], Any]]:
         os.close(reading)
 
 
-def reached(manager: ConfigManager, value: int) -> bool:
+def has_reached(manager: ConfigManager, value: int) -> bool:
     deadline = time.monotonic() + SECONDS
     while manager.get_config("a") != value and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -70,7 +70,7 @@ def test_a_forked_process_follows_files_on_its_own_and_its_parent_goes_on(tmp_pa
     def child() -> dict[str, Any]:
         before = manager.get_config("a")
         go.touch()
-        said = {"before": before, "follows": reached(manager, 2)}
+        said = {"before": before, "follows": has_reached(manager, 2)}
         said["healthy"] = manager.health().is_healthy
         said["watched"] = manager.get_sources()[0].is_watched
         said["reload"] = manager.reload_sync().status.value
@@ -79,13 +79,13 @@ def test_a_forked_process_follows_files_on_its_own_and_its_parent_goes_on(tmp_pa
         return said
 
     with manager:
-        with forked(child) as answer:
+        with run_in_fork(child) as answer:
             wait_until(go.exists, "the child has read")
             file.write_text('{"a": 2}')
             said = answer()
-        assert reached(manager, 2)
+        assert has_reached(manager, 2)
         file.write_text('{"a": 3}')
-        assert reached(manager, 3)
+        assert has_reached(manager, 3)
 
     assert said == {
         "before": 1,
@@ -114,7 +114,7 @@ async def test_a_manager_of_a_loop_that_was_left_behind_can_be_started_again(
         return said
 
     async with manager:
-        with forked(child) as answer:
+        with run_in_fork(child) as answer:
             said = answer()
 
     assert said == {"a": 1, "before": False, "after": True}

@@ -37,7 +37,7 @@ EMPTY=
 """
 
 
-async def loaded(variables: dict[str, str], **options: Any) -> dict[str, Any]:
+async def load_variables(variables: dict[str, str], **options: Any) -> dict[str, Any]:
     return dict(
         await EnvironmentConfigSource("APP", environment=variables, **options).load_config()
     )
@@ -60,15 +60,15 @@ async def test_what_kubernetes_sets_for_a_service_is_no_configuration() -> None:
         "APP_LEVEL": "info",
     }
 
-    assert await loaded(variables) == {"db": {"host": "db1"}, "level": "info"}
+    assert await load_variables(variables) == {"db": {"host": "db1"}, "level": "info"}
 
 
 async def test_what_only_looks_like_a_service_is_configuration() -> None:
     variables = {"APP_PORT": "8080", "APP_SERVICE_HOST": "db1", "APP_SERVICE_PORT": "80"}
     own = {"APP_PORT": "8080", "APP_PORT_80_TCP": "tcp://10.0.0.1:80"}
 
-    assert await loaded(variables) == {"port": 8080, "service": {"host": "db1", "port": 80}}
-    assert await loaded(own) == {"port": 8080}
+    assert await load_variables(variables) == {"port": 8080, "service": {"host": "db1", "port": 80}}
+    assert await load_variables(own) == {"port": 8080}
 
 
 @pytest.mark.parametrize(
@@ -90,13 +90,13 @@ async def test_what_only_looks_like_a_service_is_configuration() -> None:
     ],
 )
 async def test_a_variable_keeps_its_digits(text: str, value: Any) -> None:
-    found = (await loaded({"APP_A": text}))["a"]
+    parsed = (await load_variables({"APP_A": text}))["a"]
 
-    assert (found, type(found)) == (value, type(value))
+    assert (parsed, type(parsed)) == (value, type(value))
 
 
 async def test_names_may_be_flat_as_well() -> None:
-    assert await loaded({"APP_DEBUG_MODE": "true"}, flat_names=True) == {
+    assert await load_variables({"APP_DEBUG_MODE": "true"}, flat_names=True) == {
         "debug": {"mode": True},
         "debug_mode": True,
     }
@@ -107,7 +107,7 @@ async def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
     os.mkfifo(pipe)
 
     with pytest.raises(BadConfig, match="APP_P_FILE names cannot be read: it is not a regular"):
-        await loaded({"APP_P_FILE": str(pipe)}, secret_files=True)
+        await load_variables({"APP_P_FILE": str(pipe)}, secret_files=True)
     with pytest.raises(Exception, match="cannot be read: it is not a regular file"):
         await FileConfigSource(pipe).load_config()
 

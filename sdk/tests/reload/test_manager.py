@@ -51,7 +51,7 @@ class Held:
         self.is_closed = True
 
 
-def managed(*sources: Held, **options: Any) -> ConfigManager:
+def manager_of(*sources: Held, **options: Any) -> ConfigManager:
     manager = ConfigManager(**options)
     for source in sources:
         manager.add_source(source)
@@ -63,7 +63,7 @@ async def test_sources_are_merged_and_read_by_path() -> None:
         Held("low", {"a": {"b": 1, "c": [1]}, "n": None}, 1),
         Held("high", {"a": {"b": 2}}, 2),
     )
-    async with managed(high, low) as manager:
+    async with manager_of(high, low) as manager:
         manager.get_config("a.c").append(2)
         manager.get_section("a")["b"] = 9
 
@@ -84,7 +84,7 @@ async def test_sources_are_merged_and_read_by_path() -> None:
 
 async def test_a_reload_tells_what_changed() -> None:
     source = Held("s", {"a": 1, "b": {"c": 1}, "same": 1})
-    async with managed(source) as manager:
+    async with manager_of(source) as manager:
         source.content = {"a": 2, "d": 1, "same": 1}
         result = await manager.reload("s")
 
@@ -103,7 +103,7 @@ async def test_a_reload_tells_what_changed() -> None:
 
 async def test_a_broken_source_keeps_its_last_good_part() -> None:
     broken, sound = Held("broken", {"a": 1}), Held("sound", {"b": 1})
-    async with managed(broken, sound) as manager:
+    async with manager_of(broken, sound) as manager:
         broken.content, sound.content = SourceUnavailable("is away"), {"b": 2}
         failed = await manager.reload()
         health = manager.health()
@@ -127,7 +127,7 @@ async def test_a_broken_source_keeps_its_last_good_part() -> None:
 async def test_a_start_without_a_needed_source_fails_and_names_it() -> None:
     away = Held("away", SourceUnavailable("is away"))
     with pytest.raises(StartFailed, match="away: is away") as failed:
-        await managed(away).start()
+        await manager_of(away).start()
     assert failed.value.errors == {"away": "is away"}
 
     manager = ConfigManager()
@@ -142,7 +142,7 @@ async def test_a_start_without_a_needed_source_fails_and_names_it() -> None:
 async def test_of_a_primary_and_its_backup_one_is_enough_to_start() -> None:
     primary, backup = Held("primary", SourceUnavailable("is away"), 2), Held("backup", {"a": 1}, 1)
     primary.is_remote = backup.is_remote = True
-    manager = managed(primary, backup)
+    manager = manager_of(primary, backup)
     async with manager:
         assert manager.get_config("a") == 1
         assert not manager.health().is_healthy
@@ -153,11 +153,11 @@ async def test_of_a_primary_and_its_backup_one_is_enough_to_start() -> None:
     broken = Held("broken", ValueError("is wrong"))
     broken.is_remote = True
     with pytest.raises(StartFailed, match="broken: ValueError: is wrong"):
-        await managed(broken, backup).start()
+        await manager_of(broken, backup).start()
 
 
 async def test_what_is_not_known_is_refused() -> None:
-    manager = managed(Held("s", {}))
+    manager = manager_of(Held("s", {}))
     for name in ("s", "runtime", "configuration"):
         with pytest.raises(ValueError, match="already"):
             manager.add_source(Held(name, {}))
@@ -174,7 +174,7 @@ async def test_what_is_not_known_is_refused() -> None:
 
 async def test_a_load_that_began_earlier_never_replaces_a_later_one() -> None:
     source = Held("s", {"a": 0})
-    async with managed(source) as manager:
+    async with manager_of(source) as manager:
         source.gate, source.content = asyncio.Event(), {"a": "old"}
         gate = source.gate
         slow = asyncio.create_task(manager.reload())
@@ -191,7 +191,7 @@ async def test_a_load_that_began_earlier_never_replaces_a_later_one() -> None:
 async def test_a_rollback_holds_until_its_source_changes() -> None:
     one, two = Held("one", {"a": 1}), Held("two", {"b": 1})
     heard = Heard()
-    async with managed(one, two) as manager:
+    async with manager_of(one, two) as manager:
         one.content = {"a": "bad"}
         await manager.reload()
         manager.subscribe(heard)
@@ -225,7 +225,7 @@ async def test_a_rollback_holds_until_its_source_changes() -> None:
 
 async def test_an_override_is_above_all_sources_until_it_is_cleared() -> None:
     source = Held("s", {"a": {"b": 1, "c": 1}}, 10**6)
-    async with managed(source) as manager:
+    async with manager_of(source) as manager:
         given = [1]
         manager.override("a.b", given)
         given.append(2)
@@ -251,11 +251,11 @@ async def test_subscribers_hear_of_their_path_only_and_errors_stay_theirs(
     source = Held("s", {"db": {"host": 1}, "dbx": 1})
     everything, section, leaf = Heard(), Heard(), Heard()
 
-    def broken(_: ConfigChange) -> None:
+    def raise_bug(_: ConfigChange) -> None:
         raise RuntimeError("a bug of the caller")
 
-    async with managed(source) as manager:
-        manager.subscribe(broken)
+    async with manager_of(source) as manager:
+        manager.subscribe(raise_bug)
         manager.subscribe(section, "db")
         manager.subscribe(leaf, path="db.host")
         reference = manager.subscribe(everything)
@@ -274,7 +274,7 @@ async def test_subscribers_hear_of_their_path_only_and_errors_stay_theirs(
 
 
 async def test_bound_methods_are_held_weakly_and_functions_strongly() -> None:
-    manager = managed(Held("s", {}))
+    manager = manager_of(Held("s", {}))
     kept, gone, seen = Heard(), Heard(), []
     manager.subscribe(kept.method)
     manager.subscribe(gone.method)
@@ -302,7 +302,7 @@ async def test_async_callbacks_hear_changes_one_after_the_other() -> None:
         if change.new_value == 2:
             raise RuntimeError("a bug of the caller")
 
-    async with managed(Held("s", {})) as manager:
+    async with manager_of(Held("s", {})) as manager:
         manager.subscribe(slowly)
         for value in (1, 2, 3):
             manager.override("a", value)
@@ -314,7 +314,7 @@ async def test_async_callbacks_hear_changes_one_after_the_other() -> None:
 
 async def test_a_callback_may_change_the_configuration_and_order_is_kept() -> None:
     first, second = Heard(), Heard()
-    async with managed(Held("s", {})) as manager:
+    async with manager_of(Held("s", {})) as manager:
 
         def follow(change: ConfigChange) -> None:
             first(change)
@@ -334,7 +334,7 @@ async def test_a_watched_source_is_reloaded_and_a_broken_watch_begins_again(
 ) -> None:
     monkeypatch.setattr("pilothouse.reload.watchers._LONGEST_PAUSE_SECONDS", 0.01)
     source, heard = Held("s", {"a": 1}), Heard()
-    async with managed(source) as manager:
+    async with manager_of(source) as manager:
         manager.subscribe(heard)
         source.stir({"a": 2})
         await heard.until(lambda: manager.get_config("a") == 2)
@@ -345,7 +345,7 @@ async def test_a_watched_source_is_reloaded_and_a_broken_watch_begins_again(
 
 async def test_a_source_may_be_added_while_the_manager_runs() -> None:
     heard = Heard()
-    async with managed(Held("s", {"a": 1})) as manager:
+    async with manager_of(Held("s", {"a": 1})) as manager:
         manager.subscribe(heard)
         late = Held("late", {"b": 1})
         manager.add_source(late)
@@ -358,7 +358,7 @@ async def test_a_source_may_be_added_while_the_manager_runs() -> None:
 async def test_reloads_are_counted() -> None:
     registry = CollectorRegistry()
     source = Held("s", {})
-    manager = managed(source, Held("t", {}), metrics_registry=registry)
+    manager = manager_of(source, Held("t", {}), metrics_registry=registry)
     before = datetime.now(UTC)
 
     def sample(name: str, **labels: str) -> float | None:
@@ -394,14 +394,14 @@ async def test_reloads_are_counted() -> None:
 
 def test_a_script_needs_no_event_loop() -> None:
     source = Held("s", {"a": 1})
-    told: list[str] = []
+    threads: list[str] = []
 
     async def later(change: ConfigChange) -> None:
-        told.append(threading.current_thread().name)
+        threads.append(threading.current_thread().name)
         heard.set()
 
     heard = threading.Event()
-    with managed(source) as manager:
+    with manager_of(source) as manager:
         manager.subscribe(later)
         source.content = {"a": 2}
         assert manager.reload_sync().version == 2
@@ -409,19 +409,19 @@ def test_a_script_needs_no_event_loop() -> None:
         assert manager.rollback_sync().status is ReloadStatus.ROLLED_BACK
         assert heard.wait(PATIENCE_SECONDS)
     assert manager.reload_sync().succeeded
-    assert told[0] == "pilothouse-config"
+    assert threads[0] == "pilothouse-config"
     assert not [one for one in threading.enumerate() if one.name == "pilothouse-config"]
 
 
 def test_a_start_that_fails_leaves_no_thread() -> None:
     with pytest.raises(StartFailed):
-        managed(Held("s", SourceUnavailable("is away"))).start_sync()
+        manager_of(Held("s", SourceUnavailable("is away"))).start_sync()
 
     assert not [one for one in threading.enumerate() if one.name == "pilothouse-config"]
 
 
 async def test_sync_methods_refuse_to_block_an_event_loop() -> None:
-    manager = managed(Held("s", {}))
+    manager = manager_of(Held("s", {}))
     with pytest.raises(RuntimeError, match="await the method without _sync"):
         manager.reload_sync()
 
@@ -434,7 +434,7 @@ def test_another_loop_asks_the_one_the_manager_lives_on() -> None:
             threads.append(threading.current_thread().name)
             return await super().load_config()
 
-    with managed(Noting("s", {"a": 1})) as manager:
+    with manager_of(Noting("s", {"a": 1})) as manager:
         result = asyncio.run(manager.reload())
 
     assert result.succeeded
@@ -456,7 +456,7 @@ def test_readers_see_whole_configurations_while_reloads_swap_them(often_switched
     torn: list[Any] = []
     reads = 0
 
-    def read() -> None:
+    def read_sections() -> None:
         nonlocal reads
         while not stop.is_set():
             everything = manager.get_section()
@@ -464,8 +464,8 @@ def test_readers_see_whole_configurations_while_reloads_swap_them(often_switched
             if everything["x"] != everything["y"]:
                 torn.append(everything)
 
-    with managed(source, max_config_versions=3) as manager:
-        readers = [threading.Thread(target=read) for _ in range(4)]
+    with manager_of(source, max_config_versions=3) as manager:
+        readers = [threading.Thread(target=read_sections) for _ in range(4)]
         for reader in readers:
             reader.start()
         for number in range(100):
@@ -481,9 +481,9 @@ def test_readers_see_whole_configurations_while_reloads_swap_them(often_switched
 
 
 def test_overrides_from_many_threads_are_all_there_and_told_in_order() -> None:
-    told: list[int] = []
-    with managed(Held("s", {})) as manager:
-        manager.subscribe(lambda change: told.append(change.new_value))
+    values: list[int] = []
+    with manager_of(Held("s", {})) as manager:
+        manager.subscribe(lambda change: values.append(change.new_value))
 
         def write(thread: int) -> None:
             for number in range(50):
@@ -498,7 +498,7 @@ def test_overrides_from_many_threads_are_all_there_and_told_in_order() -> None:
 
         assert sum(len(section) for section in manager.get_section().values()) == 200
 
-    assert len(told) == 200
+    assert len(values) == 200
     for thread_number in range(4):
-        own = [value for value in told if value // 1000 == thread_number]
+        own = [value for value in values if value // 1000 == thread_number]
         assert own == sorted(own)

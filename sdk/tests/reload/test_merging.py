@@ -34,8 +34,8 @@ WITH_OWN_VALUES = st.dictionaries(NAMES, OWN_VALUES | LEAVES, max_size=3)
 
 
 def state(max_versions: int = 50) -> tuple[ManagedState, list[ConfigChange]]:
-    told: list[ConfigChange] = []
-    return ManagedState(max_versions, lambda _: None, told.extend), told
+    changes: list[ConfigChange] = []
+    return ManagedState(max_versions, lambda _: None, changes.extend), changes
 
 
 def put(held: ManagedState, name: str, data: dict[str, Any], priority: int = 0) -> None:
@@ -133,12 +133,12 @@ def test_only_so_many_versions_are_kept() -> None:
 
 
 def test_what_changes_nothing_makes_no_version() -> None:
-    held, told = state()
+    held, changes = state()
     put(held, "h", {"a": 1}, 9)
     put(held, "l", {"a": 2}, 1)  # hidden
 
     assert held.version == 1
-    assert len(told) == 1
+    assert len(changes) == 1
 
     put(held, "h", {}, 9)
 

@@ -18,7 +18,7 @@ from pilothouse.reload import (
 )
 from sdk.tests.reload.waiting import Heard, until
 from sdk.tests.scripted import (
-    Asked,
+    ReceivedRequest,
     Reply,
     ScriptedServer,
     configuration,
@@ -39,9 +39,9 @@ def backup() -> Iterator[ScriptedServer]:
         yield server
 
 
-def tagged(value: Any, tag: str) -> Callable[[Asked], Reply]:
-    def answer(asked: Asked) -> Reply:
-        if asked.headers.get("if-none-match") == tag:
+def with_tag(value: Any, tag: str) -> Callable[[ReceivedRequest], Reply]:
+    def answer(request: ReceivedRequest) -> Reply:
+        if request.headers.get("if-none-match") == tag:
             return Reply(304)
         return of_json(value, ETag=tag)
 
@@ -54,26 +54,26 @@ def remote(*servers: ScriptedServer | str, **options: Any) -> RemoteConfigSource
 
 
 async def test_a_document_is_fetched_with_headers_and_asked_for_again_by_its_tag(
-    scripted: ScriptedServer,
+    scripted_server: ScriptedServer,
 ) -> None:
-    scripted.answers["/config"] = tagged({"a": 1}, '"1"')
-    source = remote(scripted, headers={"X-Key": "k"})
+    scripted_server.answers["/config"] = with_tag({"a": 1}, '"1"')
+    source = remote(scripted_server, headers={"X-Key": "k"})
 
     assert await source.load_config() == {"a": 1}
     assert not await source.is_modified()
-    scripted.answers["/config"] = tagged({"a": 2}, '"2"')
+    scripted_server.answers["/config"] = with_tag({"a": 2}, '"2"')
     assert await source.is_modified()
     await source.close()
 
-    assert [asked.headers["x-key"] for asked in scripted.asked] == ["k"] * 3
-    assert scripted.asked[1].headers["if-none-match"] == '"1"'
+    assert [request.headers["x-key"] for request in scripted_server.requests] == ["k"] * 3
+    assert scripted_server.requests[1].headers["if-none-match"] == '"1"'
 
 
-async def test_yaml_is_read_by_its_type(scripted: ScriptedServer) -> None:
-    scripted.answers["/config"] = lambda _: Reply(
+async def test_yaml_is_read_by_its_type(scripted_server: ScriptedServer) -> None:
+    scripted_server.answers["/config"] = lambda _: Reply(
         200, b"a: {b: 1}\n", "application/yaml; charset=utf-8"
     )
-    source = remote(scripted)
+    source = remote(scripted_server)
 
     assert await source.load_config() == {"a": {"b": 1}}
     assert not await source.is_modified()  # without a tag, by its content
@@ -92,55 +92,63 @@ async def test_yaml_is_read_by_its_type(scripted: ScriptedServer) -> None:
     ],
 )
 async def test_yaml_is_read_by_the_url_where_the_type_says_nothing(
-    scripted: ScriptedServer, kind: str, path: str
+    scripted_server: ScriptedServer, kind: str, path: str
 ) -> None:
-    scripted.answers[path] = lambda _: Reply(200, b"a: {b: 1}\n", kind)
-    source = remote(f"{scripted.url}{path}?ref=main.json")
+    scripted_server.answers[path] = lambda _: Reply(200, b"a: {b: 1}\n", kind)
+    source = remote(f"{scripted_server.url}{path}?ref=main.json")
 
     assert await source.load_config() == {"a": {"b": 1}}
     assert not await source.is_modified()
     await source.close()
 
 
-async def test_json_is_read_by_the_url_and_with_a_byte_order_mark(scripted: ScriptedServer) -> None:
-    scripted.answers["/app.json"] = lambda _: Reply(200, b'\xef\xbb\xbf{"a": 1}', "text/plain")
-    source = remote(f"{scripted.url}/app.json")
+async def test_json_is_read_by_the_url_and_with_a_byte_order_mark(
+    scripted_server: ScriptedServer,
+) -> None:
+    scripted_server.answers["/app.json"] = lambda _: Reply(
+        200, b'\xef\xbb\xbf{"a": 1}', "text/plain"
+    )
+    source = remote(f"{scripted_server.url}/app.json")
 
     assert await source.load_config() == {"a": 1}
     await source.close()
 
 
-async def test_the_last_slash_and_the_query_of_a_url_are_sent(scripted: ScriptedServer) -> None:
-    scripted.answers["/config/"] = lambda asked: of_json(dict(asked.query))
-    source = remote(f"{scripted.url}/config/?env=prod&empty=")
+async def test_the_last_slash_and_the_query_of_a_url_are_sent(
+    scripted_server: ScriptedServer,
+) -> None:
+    scripted_server.answers["/config/"] = lambda request: of_json(dict(request.query))
+    source = remote(f"{scripted_server.url}/config/?env=prod&empty=")
 
     assert await source.load_config() == {"env": "prod"}
     await source.close()
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_redirects_are_followed(scripted: ScriptedServer, status: int) -> None:
-    scripted.answers["/config"] = lambda _: Reply(status, headers={"Location": "/moved"})
-    scripted.answers["/moved"] = tagged({"a": 1}, '"1"')
-    source = remote(scripted, headers={"X-Key": "k"})
+async def test_redirects_are_followed(scripted_server: ScriptedServer, status: int) -> None:
+    scripted_server.answers["/config"] = lambda _: Reply(status, headers={"Location": "/moved"})
+    scripted_server.answers["/moved"] = with_tag({"a": 1}, '"1"')
+    source = remote(scripted_server, headers={"X-Key": "k"})
 
     assert await source.load_config() == {"a": 1}
     assert not await source.is_modified()
-    assert scripted.asked[1].headers["x-key"] == "k"
+    assert scripted_server.requests[1].headers["x-key"] == "k"
     await source.close()
 
 
 async def test_a_redirect_to_another_origin_takes_no_headers_along(
-    scripted: ScriptedServer, backup: ScriptedServer
+    scripted_server: ScriptedServer, backup: ScriptedServer
 ) -> None:
     to = {"Location": f"{backup.url}/config"}
-    scripted.answers["/config"] = lambda _: Reply(302, headers=to)
+    scripted_server.answers["/config"] = lambda _: Reply(302, headers=to)
     backup.answers["/config"] = lambda _: of_json({"a": 1})
-    source = remote(scripted, headers={"PRIVATE-TOKEN": "sesame", "Authorization": "Basic x"})
+    source = remote(
+        scripted_server, headers={"PRIVATE-TOKEN": "sesame", "Authorization": "Basic x"}
+    )
 
     assert await source.load_config() == {"a": 1}
-    assert "sesame" not in str(backup.asked)
-    assert "authorization" not in backup.asked[0].headers
+    assert "sesame" not in str(backup.requests)
+    assert "authorization" not in backup.requests[0].headers
     await source.close()
 
 
@@ -162,13 +170,13 @@ async def test_a_redirect_to_another_origin_takes_no_headers_along(
     ],
 )
 async def test_anything_but_a_mapping_keeps_the_last_good_part(
-    scripted: ScriptedServer, reply: Reply, reason: str
+    scripted_server: ScriptedServer, reply: Reply, reason: str
 ) -> None:
-    scripted.answers["/config"] = lambda _: of_json({"a": 1})
+    scripted_server.answers["/config"] = lambda _: of_json({"a": 1})
     manager = ConfigManager()
-    manager.add_source(remote(scripted, name="r"))
+    manager.add_source(remote(scripted_server, name="r"))
     async with manager:
-        scripted.answers["/config"] = lambda _: reply
+        scripted_server.answers["/config"] = lambda _: reply
         result = await manager.reload()
 
         assert not result.succeeded
@@ -177,32 +185,32 @@ async def test_anything_but_a_mapping_keeps_the_last_good_part(
 
 
 async def test_a_backup_takes_over_and_the_primary_takes_back(
-    scripted: ScriptedServer, backup: ScriptedServer
+    scripted_server: ScriptedServer, backup: ScriptedServer
 ) -> None:
-    scripted.answers["/config"] = tagged({"from": "primary"}, '"p"')
-    backup.answers["/config"] = tagged({"from": "backup"}, '"b"')
+    scripted_server.answers["/config"] = with_tag({"from": "primary"}, '"p"')
+    backup.answers["/config"] = with_tag({"from": "backup"}, '"b"')
     manager, heard = ConfigManager(), Heard()
-    manager.add_source(remote(scripted, backup, poll_seconds=0.01, pause=0.02))
+    manager.add_source(remote(scripted_server, backup, poll_seconds=0.01, pause=0.02))
     manager.subscribe(heard)
     async with manager:
-        assert backup.asked == []
-        scripted.answers["/config"] = lambda _: html(503)
+        assert backup.requests == []
+        scripted_server.answers["/config"] = lambda _: html(503)
         await heard.until(lambda: manager.get_config("from") == "backup")
         assert manager.health().is_healthy
-        scripted.answers["/config"] = tagged({"from": "primary"}, '"p"')
+        scripted_server.answers["/config"] = with_tag({"from": "primary"}, '"p"')
         await heard.until(lambda: manager.get_config("from") == "primary")
 
 
-async def test_a_breaker_spares_a_server_that_fails(scripted: ScriptedServer) -> None:
-    scripted.answers["/config"] = lambda _: html(503)
-    source = remote(scripted, failures=2, pause=60)
+async def test_a_breaker_spares_a_server_that_fails(scripted_server: ScriptedServer) -> None:
+    scripted_server.answers["/config"] = lambda _: html(503)
+    source = remote(scripted_server, failures=2, pause=60)
 
     for _ in range(5):
         with pytest.raises(SourceUnavailable) as refused:
             await source.load_config()
     await source.close()
 
-    assert len(scripted.asked) == 2
+    assert len(scripted_server.requests) == 2
     assert "not requested for now" in str(refused.value)
 
 
@@ -220,24 +228,24 @@ async def test_every_server_that_failed_is_named_without_what_is_secret_in_its_u
 
 
 async def test_a_source_that_comes_back_unchanged_is_healthy_again(
-    scripted: ScriptedServer,
+    scripted_server: ScriptedServer,
 ) -> None:
-    scripted.answers["/config"] = tagged({"a": 1}, '"1"')
+    scripted_server.answers["/config"] = with_tag({"a": 1}, '"1"')
     manager, heard = ConfigManager(), Heard()
-    manager.add_source(remote(scripted, poll_seconds=0.01, pause=0.01, name="r"))
+    manager.add_source(remote(scripted_server, poll_seconds=0.01, pause=0.01, name="r"))
     manager.subscribe(heard)
     async with manager:
-        scripted.answers["/config"] = lambda _: html(503)
+        scripted_server.answers["/config"] = lambda _: html(503)
         await until(lambda: not manager.health().is_healthy)
-        scripted.answers["/config"] = tagged({"a": 1}, '"1"')
+        scripted_server.answers["/config"] = with_tag({"a": 1}, '"1"')
         await until(lambda: manager.health().is_healthy)
     assert heard.changes == []
 
 
-async def test_connections_survive_a_change_of_loops(scripted: ScriptedServer) -> None:
-    scripted.answers["/config"] = lambda _: of_json({"a": len(scripted.asked)})
+async def test_connections_survive_a_change_of_loops(scripted_server: ScriptedServer) -> None:
+    scripted_server.answers["/config"] = lambda _: of_json({"a": len(scripted_server.requests)})
     manager = ConfigManager()
-    manager.add_source(remote(scripted, poll_seconds=None))
+    manager.add_source(remote(scripted_server, poll_seconds=None))
 
     def script() -> list[int]:
         values = []
@@ -275,42 +283,48 @@ async def test_a_service_is_followed(service: ServiceProcess) -> None:
     await new.close()
 
 
-async def test_a_service_is_followed_by_its_event_stream(scripted: ScriptedServer) -> None:
-    line = scripted.line()
+async def test_a_service_is_followed_by_its_event_stream(scripted_server: ScriptedServer) -> None:
+    line = scripted_server.line()
     line.say("id: 1\n\n")
-    scripted.answers["/api/v1/effective"] = unless_known(configuration({"a": 1}, 1))
+    scripted_server.answers["/api/v1/effective"] = unless_known(configuration({"a": 1}, 1))
     manager, heard = ConfigManager(), Heard()
-    manager.add_source(PilothouseConfigSource(scripted.url, "orders", retry_seconds=0.02))
+    manager.add_source(PilothouseConfigSource(scripted_server.url, "orders", retry_seconds=0.02))
     manager.subscribe(heard)
     async with manager:
-        await until(lambda: scripted.count("/api/v1/effective") >= 3)  # the stream is open
-        scripted.answers["/api/v1/effective"] = unless_known(configuration({"a": 2}, 2))
+        await until(lambda: scripted_server.count("/api/v1/effective") >= 3)  # the stream is open
+        scripted_server.answers["/api/v1/effective"] = unless_known(configuration({"a": 2}, 2))
         line.say('id: 2\nevent: config.changed\ndata: {"kind":"config","name":"orders"}\n\n')
         await heard.until(lambda: manager.get_config("a") == 2)
 
-    loads = [asked.query for asked in scripted.asked if "if-none-match" not in asked.headers]
+    loads = [
+        request.query
+        for request in scripted_server.requests
+        if "if-none-match" not in request.headers
+    ]
     assert loads[-1]["min_revision"] == "2"  # of the replica that answers the load
 
 
-async def test_a_load_that_fails_after_a_change_is_tried_again(scripted: ScriptedServer) -> None:
-    line = scripted.line()
+async def test_a_load_that_fails_after_a_change_is_tried_again(
+    scripted_server: ScriptedServer,
+) -> None:
+    line = scripted_server.line()
     line.say("id: 1\n\n")
-    scripted.answers["/api/v1/effective"] = unless_known(configuration({"a": 1}, 1))
+    scripted_server.answers["/api/v1/effective"] = unless_known(configuration({"a": 1}, 1))
     manager, heard = ConfigManager(), Heard()
-    manager.add_source(PilothouseConfigSource(scripted.url, "orders", retry_seconds=0.02))
+    manager.add_source(PilothouseConfigSource(scripted_server.url, "orders", retry_seconds=0.02))
     manager.subscribe(heard)
     failures = 0
 
-    def behind(asked: Asked) -> Reply:
+    def behind(request: ReceivedRequest) -> Reply:
         nonlocal failures
-        if "if-none-match" not in asked.headers and failures < 2:
+        if "if-none-match" not in request.headers and failures < 2:
             failures += 1
             return problem(503, "revision_not_reached")
-        return unless_known(configuration({"a": 2}, 2))(asked)
+        return unless_known(configuration({"a": 2}, 2))(request)
 
     async with manager:
-        await until(lambda: scripted.count("/api/v1/effective") >= 3)
-        scripted.answers["/api/v1/effective"] = behind
+        await until(lambda: scripted_server.count("/api/v1/effective") >= 3)
+        scripted_server.answers["/api/v1/effective"] = behind
         line.say('id: 2\nevent: config.changed\ndata: {"kind":"config","name":"orders"}\n\n')
         await heard.until(lambda: manager.get_config("a") == 2)
         assert manager.health().is_healthy
@@ -318,24 +332,26 @@ async def test_a_load_that_fails_after_a_change_is_tried_again(scripted: Scripte
     assert failures == 2
 
 
-async def test_a_service_that_was_unavailable_is_read_again(scripted: ScriptedServer) -> None:
-    scripted.answers["/api/v1/effective"] = unless_known(configuration({"a": 1}, 1))
+async def test_a_service_that_was_unavailable_is_read_again(
+    scripted_server: ScriptedServer,
+) -> None:
+    scripted_server.answers["/api/v1/effective"] = unless_known(configuration({"a": 1}, 1))
     manager = ConfigManager()
-    manager.add_source(PilothouseConfigSource(scripted.url, "orders", retry_seconds=0.02))
+    manager.add_source(PilothouseConfigSource(scripted_server.url, "orders", retry_seconds=0.02))
     async with manager:
-        scripted.answers["/api/v1/effective"] = lambda _: html(503)
+        scripted_server.answers["/api/v1/effective"] = lambda _: html(503)
         await until(lambda: not manager.health().is_healthy)
-        scripted.answers["/api/v1/effective"] = unless_known(configuration({"a": 1}, 1))
+        scripted_server.answers["/api/v1/effective"] = unless_known(configuration({"a": 1}, 1))
         await until(lambda: manager.health().is_healthy)
 
 
-async def test_what_is_not_the_service_is_refused(scripted: ScriptedServer) -> None:
-    source = PilothouseConfigSource(scripted.url, "s")
+async def test_what_is_not_the_service_is_refused(scripted_server: ScriptedServer) -> None:
+    source = PilothouseConfigSource(scripted_server.url, "s")
     for reply in (Reply(200, b"[]"), of_json({"data": 1}), Reply(200, b"{")):
-        scripted.answers["/api/v1/effective"] = lambda _, reply=reply: reply  # type: ignore[misc]
+        scripted_server.answers["/api/v1/effective"] = lambda _, reply=reply: reply  # type: ignore[misc]
         with pytest.raises(BadConfig):
             await source.load_config()
-    scripted.answers["/api/v1/effective"] = lambda _: html()
+    scripted_server.answers["/api/v1/effective"] = lambda _: html()
     with pytest.raises(BadConfig, match="not JSON"):
         await source.load_config()
     await source.close()
@@ -387,11 +403,11 @@ def test_only_plain_paths_lead_into_vault() -> None:
             VaultConfigSource("http://127.0.0.1:8200", path, None)
 
 
-async def test_what_is_no_engine_of_version_two_is_refused(scripted: ScriptedServer) -> None:
-    source = VaultConfigSource(scripted.url, "a", "t", namespace="n")
+async def test_what_is_no_engine_of_version_two_is_refused(scripted_server: ScriptedServer) -> None:
+    source = VaultConfigSource(scripted_server.url, "a", "t", namespace="n")
     for body in (b"[]", b'{"data": {"data": 1, "metadata": {}}}', b'{"data": {"a": 1}}', b"{"):
-        scripted.answers["/v1/secret/data/a"] = lambda _, body=body: Reply(200, body)  # type: ignore[misc]
+        scripted_server.answers["/v1/secret/data/a"] = lambda _, body=body: Reply(200, body)  # type: ignore[misc]
         with pytest.raises(BadConfig):
             await source.load_config()
     await source.close()
-    assert json.dumps(scripted.asked[0].headers).count('"n"') == 1
+    assert json.dumps(scripted_server.requests[0].headers).count('"n"') == 1

@@ -5,11 +5,11 @@ import threading
 
 import pytest
 
-from sdk.tests.reload.test_manager import Held, managed
+from sdk.tests.reload.test_manager import Held, manager_of
 
 
 def test_a_manager_may_be_started_and_stopped_on_loops_of_their_own() -> None:
-    manager = managed(Held("a", {"x": 1}))
+    manager = manager_of(Held("a", {"x": 1}))
 
     asyncio.run(manager.start())
     health = manager.health()
@@ -23,7 +23,7 @@ def test_a_manager_may_be_started_and_stopped_on_loops_of_their_own() -> None:
 
 
 def test_a_second_start_watches_where_the_first_ones_loop_has_ended() -> None:
-    manager = managed(Held("a", {"x": 1}))
+    manager = manager_of(Held("a", {"x": 1}))
     asyncio.run(manager.start())
 
     async def again() -> None:
@@ -36,7 +36,7 @@ def test_a_second_start_watches_where_the_first_ones_loop_has_ended() -> None:
 
 
 def test_start_sync_begins_again_where_the_first_ones_loop_has_ended() -> None:
-    manager = managed(Held("a", {"x": 1}))
+    manager = manager_of(Held("a", {"x": 1}))
     asyncio.run(manager.start())
 
     manager.start_sync()
@@ -46,7 +46,7 @@ def test_start_sync_begins_again_where_the_first_ones_loop_has_ended() -> None:
 
 
 def test_stop_without_sync_ends_the_thread_of_start_sync() -> None:
-    manager = managed(Held("a", {"x": 1}))
+    manager = manager_of(Held("a", {"x": 1}))
     before = set(threading.enumerate())
     manager.start_sync()
 
@@ -59,7 +59,7 @@ def test_stop_without_sync_ends_the_thread_of_start_sync() -> None:
 async def test_two_starts_at_once_are_one() -> None:
     source = Held("a", {"x": 1})
     source.gate = asyncio.Event()
-    manager = managed(source)
+    manager = manager_of(source)
 
     starting = [asyncio.create_task(manager.start()) for _ in range(2)]
     await asyncio.sleep(0)
@@ -72,7 +72,7 @@ async def test_two_starts_at_once_are_one() -> None:
 
 async def test_a_removed_source_takes_along_what_it_brought() -> None:
     low, high = Held("low", {"x": 1}, 1), Held("high", {"x": 2, "y": 2}, 2)
-    async with managed(low, high) as manager:
+    async with manager_of(low, high) as manager:
         manager.remove_source("high")
 
         assert manager.get_section() == {"x": 1}
@@ -85,7 +85,7 @@ async def test_a_removed_source_takes_along_what_it_brought() -> None:
 
 async def test_values_are_read_as_the_type_that_is_asked_for() -> None:
     content = {"port": "8080", "debug": "False", "hosts": "a, b", "rate": "1.10", "n": None}
-    async with managed(Held("a", content)) as manager:
+    async with manager_of(Held("a", content)) as manager:
         assert manager.get_int("port") == 8080
         assert manager.get_bool("debug") is False
         assert manager.get_list("hosts") == ["a", "b"]

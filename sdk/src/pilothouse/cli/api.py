@@ -49,8 +49,8 @@ class Api:
     def close(self) -> None:
         self._cancel_leftovers()
         if self._moving is not None:
-            self._done(self._moving.aclose())
-        self._done(self._transport.close())
+            self._run(self._moving.aclose())
+        self._run(self._transport.close())
         self._loop.close()
 
     def get(
@@ -68,7 +68,7 @@ class Api:
         attempts = None if wait is None else 1
         params = _params(query)
         getting = self._transport.get(path, params, sent, attempts=attempts, longer=wait or 0.0)
-        return self._done(getting)
+        return self._run(getting)
 
     def send(
         self,
@@ -83,7 +83,7 @@ class Api:
         sending = self._transport.request(
             method, path, params=_params(query), headers=headers, body=json, content=content
         )
-        return self._done(sending)
+        return self._run(sending)
 
     def items(self, path: str, **query: Any) -> Iterator[Any]:
         """Yield the items of a list, page after page."""
@@ -114,7 +114,7 @@ class Api:
         """
         self._moving = self._moves(away)
         while True:
-            self._done(self._moving.__anext__())
+            self._run(self._moving.__anext__())
             yield
 
     async def _moves(self, away: Callable[[Failure], None]) -> AsyncGenerator[None, None]:
@@ -142,7 +142,7 @@ class Api:
         if leftovers:
             self._loop.run_until_complete(asyncio.wait(leftovers))
 
-    def _done(self, pending: Awaitable[_T]) -> _T:
+    def _run(self, pending: Awaitable[_T]) -> _T:
         task = self._loop.create_task(_await(pending))
         self._pending = task
         try:

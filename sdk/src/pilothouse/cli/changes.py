@@ -50,7 +50,7 @@ def tail(
         changes = _last(session, lines, head, wanted)
     else:
         changes = list(_after(session, since, wanted))
-    _tell(session, changes)
+    _print_changes(session, changes)
     if follow:
         _follow(session, max([head, *(change["revision"] for change in changes)]), wanted)
 
@@ -60,7 +60,7 @@ def _follow(session: Session, seen: int, wanted: dict[str, Any]) -> None:
         try:
             for change in _after(session, seen, wanted):
                 seen = change["revision"]
-                _tell(session, [change], follows=True)
+                _print_changes(session, [change], follows=True)
         except Failure as away:
             if away.exit_code != ExitCode.UNAVAILABLE:
                 raise
@@ -82,7 +82,9 @@ def _last(session: Session, lines: int, head: int, wanted: dict[str, Any]) -> li
         reach *= 10
 
 
-def _tell(session: Session, changes: list[dict[str, Any]], *, follows: bool = False) -> None:
+def _print_changes(
+    session: Session, changes: list[dict[str, Any]], *, follows: bool = False
+) -> None:
     if session.output.as_json:
         for change in changes:
             session.output.line(change)

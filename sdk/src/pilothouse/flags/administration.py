@@ -247,35 +247,35 @@ class FlagAdmin:
         self._run = run
 
     def append_targets(self, name: str, users: Iterable[str | int], **options: Any) -> Targets:
-        return self._done(self._flags.append_targets(name, users, **options))
+        return self._result_of(self._flags.append_targets(name, users, **options))
 
     def replace_targets(self, name: str, users: Iterable[str | int], **options: Any) -> Targets:
-        return self._done(self._flags.replace_targets(name, users, **options))
+        return self._result_of(self._flags.replace_targets(name, users, **options))
 
     def remove_targets(self, name: str, users: Iterable[str | int], **options: Any) -> Targets:
-        return self._done(self._flags.remove_targets(name, users, **options))
+        return self._result_of(self._flags.remove_targets(name, users, **options))
 
     def archive(self, name: str, **options: Any) -> dict[str, Any]:
-        return self._done(self._flags.archive(name, **options))
+        return self._result_of(self._flags.archive(name, **options))
 
     def restore(self, name: str, **options: Any) -> dict[str, Any]:
-        return self._done(self._flags.restore(name, **options))
+        return self._result_of(self._flags.restore(name, **options))
 
     def kill(self, name: str, reason: str, **options: Any) -> dict[str, Any]:
-        return self._done(self._flags.kill(name, reason, **options))
+        return self._result_of(self._flags.kill(name, reason, **options))
 
     def rollback(self, name: str, version: int, **options: Any) -> dict[str, Any]:
-        return self._done(self._flags.rollback(name, version, **options))
+        return self._result_of(self._flags.rollback(name, version, **options))
 
     def copy(self, name: str, to: str, **options: Any) -> dict[str, Any]:
-        return self._done(self._flags.copy(name, to, **options))
+        return self._result_of(self._flags.copy(name, to, **options))
 
     def export(self, **options: Any) -> bytes:
-        return self._done(self._flags.export(**options))
+        return self._result_of(self._flags.export(**options))
 
     def import_flags(self, exported: bytes, **options: Any) -> dict[str, Any]:
-        return self._done(self._flags.import_flags(exported, **options))
+        return self._result_of(self._flags.import_flags(exported, **options))
 
-    def _done(self, call: Coroutine[Any, Any, _T]) -> _T:
+    def _result_of(self, call: Coroutine[Any, Any, _T]) -> _T:
         result: _T = self._run(call)
         return result

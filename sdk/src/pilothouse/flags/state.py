@@ -141,7 +141,7 @@ class _Update:
             self._definitions,
             self._needs,
             self._unreadable,
-            self._broken(),
+            self._broken_flags(),
         )
 
     def _version(self, name: str) -> int:
@@ -170,7 +170,7 @@ class _Update:
             self._definitions[key] = self._before.definitions[key]
             self._needs[key] = self._before.needs[key]
 
-    def _broken(self) -> frozenset[str]:
+    def _broken_flags(self) -> frozenset[str]:
         """Return the flags that were never readable, and all that need an absent definition."""
         there = self._definitions.keys()
         missing = {key for key in self._unreadable if key not in there}

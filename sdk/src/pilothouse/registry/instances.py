@@ -43,7 +43,7 @@ class DiscoveredInstance:
         """The environment that it states in its metadata, None if it states none."""
         return environment_in(self.metadata)
 
-    def is_asked(
+    def matches(
         self,
         zone: str | None,
         tag: str | None,
@@ -57,6 +57,8 @@ class DiscoveredInstance:
             and (tag is None or tag in self.tags)
             and (version is None or self.version == version)
         )
+
+    is_asked = matches  # deprecated alias
 
     def candidate(self, now: float) -> Candidate:
         """Return the candidate for balancing; `now` is in seconds since 1970."""

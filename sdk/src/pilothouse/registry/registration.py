@@ -212,8 +212,8 @@ class AsyncRegistration:
             self._decided.set()
         pace = self._client.pace
         pause = min(pace.after_failures(self._failures), self._interval)
-        asked_for = failure.retry_after if isinstance(failure, Unavailable) else None
-        return pause + min(asked_for or 0.0, pace.longest_backoff, self._interval)
+        retry_after = failure.retry_after if isinstance(failure, Unavailable) else None
+        return pause + min(retry_after or 0.0, pace.longest_backoff, self._interval)
 
     # The end
 

@@ -29,7 +29,7 @@ class ServiceView:
         self.first: asyncio.Future[None] | None = None  # when the first answer was waited for
         self._is_late = is_late
         self._held: Discovered | None = None
-        self._told: Mapping[str, Any] | None = None
+        self._body: Mapping[str, Any] | None = None
         self._balancer = Balancer()
         self.resource = Resource(
             f"services/{service}",
@@ -38,7 +38,7 @@ class ServiceView:
             self._accept,
             kinds=frozenset({"instance"}),
             concerns=self._concerns,
-            saved=lambda: self._told,
+            saved=lambda: self._body,
             restore=self._hold,
             is_held=True,  # the stream does not report foreign instances in ZooKeeper
         )
@@ -58,7 +58,7 @@ class ServiceView:
         """Return the instances that match; raises NothingKnown."""
         held = self._require_known()
         return Discovered(
-            tuple(one for one in held if one.is_asked(zone, tag, version, environment)),
+            tuple(one for one in held if one.matches(zone, tag, version, environment)),
             held.is_stale or self._is_late(self.resource),
             held.is_protected,
         )
@@ -94,4 +94,4 @@ class ServiceView:
             raise BadAnswer("a snapshot without instances")
         held = read_discovered(body)
         self._balancer.swap(held.instances)
-        self._held, self._told = held, body
+        self._held, self._body = held, body

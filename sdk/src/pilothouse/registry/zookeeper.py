@@ -203,14 +203,14 @@ class ZooKeeperRegistration:
         self._client.handler.connections = 0
         own = self._own
         try:
-            _, stat = self._done(self._client.get_async(self.path, watch=self._on_watch_event))
+            _, stat = self._result_of(self._client.get_async(self.path, watch=self._on_watch_event))
         except NoNodeError:
             self._stands.clear()
             with suppress(NodeExistsError):
                 creating = self._client.create_async(
                     self.path, self._written, ephemeral=True, makepath=True
                 )
-                self._done(creating)
+                self._result_of(creating)
             return 0.0  # to be seen, and watched
         if stat.ephemeralOwner == own:
             if not self._stands.is_set():
@@ -227,7 +227,7 @@ class ZooKeeperRegistration:
         transaction = self._client.transaction()
         transaction.delete(self.path, stat.version)
         transaction.create(self.path, self._written, ephemeral=True)
-        results = self._done(transaction.commit_async())
+        results = self._result_of(transaction.commit_async())
         if any(isinstance(result, Exception) for result in results):
             raise Interfered  # everything has to be read again
         return 0.0
@@ -256,7 +256,7 @@ class ZooKeeperRegistration:
         try:
             if not fresh.start_async().wait(_CALL) or old.state == KazooState.CONNECTED:
                 return
-            self._done(fresh.sync_async("/"))  # with it a server catches up that lags behind
+            self._result_of(fresh.sync_async("/"))  # with it a server catches up that lags behind
             if fresh.last_zxid < old.last_zxid and not self._leaving.is_set():
                 _log.warning("ZooKeeper has lost its data: %s is created again", self.path)
                 self._client, fresh = fresh, old
@@ -273,11 +273,11 @@ class ZooKeeperRegistration:
     def _remove(self) -> None:
         if self._client.state != KazooState.CONNECTED:
             return
-        _, stat = self._done(self._client.get_async(self.path))
+        _, stat = self._result_of(self._client.get_async(self.path))
         if stat.ephemeralOwner == self._own:
-            self._done(self._client.delete_async(self.path))
+            self._result_of(self._client.delete_async(self.path))
 
-    def _done(self, result: Any) -> Any:
+    def _result_of(self, result: Any) -> Any:
         return result.get(timeout=_CALL)
 
     def _record_failure(self, reason: str) -> None:
