@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.models import caches, checker, eviction, registry, validation, writes
+from tests.models import caches, checker, eviction, registry, releases, validation, writes
 from tests.servers.service import ROOT
 
 IS_WHOLE = os.environ.get("PILOTHOUSE_FAULTS") == "whole"
@@ -16,6 +16,7 @@ MODELS = {
     "registry": registry.RUNS,
     "eviction": eviction.RUNS,
     "validation": validation.RUNS,
+    "releases": releases.RUNS,
 }
 # Each of these explores for many seconds; for every protocol a passing case is left.
 LONG = {
@@ -24,6 +25,7 @@ LONG = {
     "registry": {"fixed-crashes"},
     "eviction": {"bounded-deaths"},
     "validation": {"progress-both", "progress-definer", "progress-definer-death"},
+    "releases": {"frozen"},
 }
 RUNS = {(model, case): run for model, runs in MODELS.items() for case, run in runs.items()}
 QUICK = [(model, case) for model, case in RUNS if case not in LONG[model]]
