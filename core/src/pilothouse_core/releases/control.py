@@ -96,7 +96,7 @@ def verdicts_of(
 
 def _verdict(signal: Signal, observations: Observations) -> Verdict:
     match signal:
-        case Refused():  # that nobody refuses is what it looks for
+        case Refused():  # no refusal is what it looks for
             return "bad" if observations.refusals >= signal.at_least else "good"
         case Health():
             return _health_verdict(signal, observations)

@@ -159,7 +159,7 @@ def _read_steps(raw: Any, pick: Pick) -> tuple[Step, ...]:
     steps: list[Step] = []
     for place, each in enumerate(_list(raw, "/steps", MOST_STEPS, least=1)):
         pointer = f"/steps/{place}"
-        _object(each, pointer, {pick, "hold"})
+        _check_members(each, pointer, {pick, "hold"})
         step = Step(_size(each[pick], pick, f"{pointer}/{pick}"), _seconds(each["hold"], pointer))
         if steps and step.size <= steps[-1].size:
             raise BadPlan(f"{pointer}/{pick}", "each step is larger than the one before")
@@ -182,17 +182,17 @@ def _read_signal(raw: Any, pointer: str) -> Signal:
     kind = raw.get("kind") if isinstance(raw, Mapping) else None
     match kind:
         case "refused":
-            _object(raw, pointer, {"kind", "at_least"})
+            _check_members(raw, pointer, {"kind", "at_least"})
             return Refused(_whole(raw["at_least"], f"{pointer}/at_least", _MOST_INSTANCES))
         case "health":
-            _object(raw, pointer, {"kind", "worse_by", "instances"})
+            _check_members(raw, pointer, {"kind", "worse_by", "instances"})
             worse_by = raw["worse_by"]
             if not _is_number(worse_by) or not 0 < worse_by <= 1:
                 raise BadPlan(f"{pointer}/worse_by", "a difference of shares lies above 0, up to 1")
             instances = _whole(raw["instances"], f"{pointer}/instances", _MOST_INSTANCES)
             return Health(worse_by, instances)
         case "prometheus":
-            _object(raw, pointer, {"kind", "query", "above", "for"})
+            _check_members(raw, pointer, {"kind", "query", "above", "for"})
             query, above = raw["query"], raw["above"]
             if not isinstance(query, str) or not 0 < len(query) <= _LONGEST_QUERY:
                 raise BadPlan(f"{pointer}/query", f"a query has 1 to {_LONGEST_QUERY} characters")
@@ -203,7 +203,7 @@ def _read_signal(raw: Any, pointer: str) -> Signal:
             raise BadPlan(f"{pointer}/kind", "a signal is `refused`, `health` or `prometheus`")
 
 
-def _object(raw: Any, pointer: str, members: set[str]) -> None:
+def _check_members(raw: Any, pointer: str, members: set[str]) -> None:
     if not isinstance(raw, Mapping) or raw.keys() != members:
         names = ", ".join(f"`{name}`" for name in sorted(members))
         raise BadPlan(pointer, f"this is an object with the members {names}")
