@@ -293,3 +293,72 @@ tokens = Table(
     Index("tokens_by_revision", "revision"),
     Index("tokens_by_time", "created_at", "id"),
 )
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("environment", Text, nullable=False),
+    Column("service", Text, nullable=False),  # `*` of a flag
+    Column("flag", Text, nullable=False),  # "" of a configuration
+    Column("plan", Text, nullable=False),
+    Column("keys", ARRAY(Text), nullable=False),
+    Column("base", Integer, nullable=False),
+    Column("proposal", Text),
+    Column("round", Integer),
+    Column("item", Integer),
+    Column("members", ARRAY(Text), nullable=False),  # instances, where the plan counts them
+    Column("state", Text, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("step_since", DateTime(timezone=True), nullable=False),
+    Column("started_at", DateTime(timezone=True), nullable=False),
+    Column("started_by", Text, nullable=False),
+    Column("ended_at", DateTime(timezone=True)),
+    Column("signal", Text, nullable=False),  # what aborted it
+    Column("actor", Text, nullable=False),  # of the newest change
+    Column("comment", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Index("releases_by_revision", "revision"),
+    Index("releases_by_start", "started_at", "id"),
+    # One release of each subject at a time.
+    Index(
+        "releases_active",
+        "kind",
+        "environment",
+        "service",
+        "flag",
+        unique=True,
+        postgresql_where=text("state IN ('running', 'held', 'finishing')"),
+    ),
+)
+
+readers = Table(
+    "readers",
+    metadata,
+    Column("environment", Text, primary_key=True),
+    Column("service", Text, primary_key=True),
+    Column("instance", Text, primary_key=True),
+    Column("etag", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("release", Text),
+    Column("arm", Text),
+    Column("read_at", DateTime(timezone=True)),
+    Column("outcome", Text),
+    Column("code", Text, nullable=False),
+    Column("reported_at", DateTime(timezone=True)),
+    Column("seen_at", DateTime(timezone=True), nullable=False),
+    Index("readers_by_time", "seen_at"),
+)
+
+release_reports = Table(
+    "release_reports",
+    metadata,
+    Column("release", Text, primary_key=True),
+    Column("instance", Text, primary_key=True),
+    Column("arm", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+)

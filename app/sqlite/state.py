@@ -348,6 +348,64 @@ _STEPS: Final = (
     CREATE INDEX intents_by_seq ON intents (seq);
     CREATE INDEX intents_reserved ON intents (look_after) WHERE state = 'reserved';
     """,
+    """
+    CREATE TABLE releases (
+        id TEXT PRIMARY KEY,
+        version INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        service TEXT NOT NULL,
+        flag TEXT NOT NULL,
+        plan TEXT NOT NULL,
+        keys TEXT NOT NULL,
+        base INTEGER NOT NULL,
+        proposal TEXT,
+        round INTEGER,
+        item INTEGER,
+        members TEXT NOT NULL,
+        state TEXT NOT NULL,
+        step INTEGER NOT NULL,
+        step_since TEXT NOT NULL,
+        started_at TEXT NOT NULL,
+        started_by TEXT NOT NULL,
+        ended_at TEXT,
+        signal TEXT NOT NULL,
+        actor TEXT NOT NULL,
+        comment TEXT NOT NULL,
+        revision INTEGER NOT NULL
+    );
+    CREATE INDEX releases_by_revision ON releases (revision);
+    CREATE INDEX releases_by_start ON releases (started_at, id);
+    CREATE UNIQUE INDEX releases_active ON releases (kind, environment, service, flag)
+        WHERE state IN ('running', 'held', 'finishing');
+
+    CREATE TABLE readers (
+        environment TEXT NOT NULL,
+        service TEXT NOT NULL,
+        instance TEXT NOT NULL,
+        etag TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        release TEXT,
+        arm TEXT,
+        read_at TEXT,
+        outcome TEXT,
+        code TEXT NOT NULL,
+        reported_at TEXT,
+        seen_at TEXT NOT NULL,
+        PRIMARY KEY (environment, service, instance)
+    );
+    CREATE INDEX readers_by_time ON readers (seen_at);
+
+    CREATE TABLE release_reports (
+        release TEXT NOT NULL,
+        instance TEXT NOT NULL,
+        arm TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        code TEXT NOT NULL,
+        at TEXT NOT NULL,
+        PRIMARY KEY (release, instance)
+    );
+    """,
 )
 
 

@@ -1,0 +1,1 @@
+"""Changes that are proposed, reviewed, and applied at once or step by step."""

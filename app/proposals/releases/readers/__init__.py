@@ -1,0 +1,1 @@
+"""Which instance reads which version, and what it says of it."""

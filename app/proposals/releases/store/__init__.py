@@ -1,0 +1,1 @@
+"""Stored releases: their state and how they came there."""
