@@ -132,6 +132,11 @@ SCHEMA_VERDICTS = Counter(
     ["mode", "outcome"],
     registry=REGISTRY,
 )
+POLICY_BYPASSES = Counter(
+    "pilothouse_policy_bypasses_total",
+    "Changes made past a policy that asks for a proposal.",
+    registry=REGISTRY,
+)
 SCHEMA_VIOLATIONS = Gauge(
     "pilothouse_schema_violations",
     "Effective configurations that do not meet a schema now, by its `mode`.",

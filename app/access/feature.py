@@ -1,18 +1,20 @@
 """Builds the access control of the service from its settings and the token store."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from pydantic import SecretStr
 
 from app.access.authentication import Authenticator, OpenAccess
 from app.access.caller import authenticate_request
+from app.access.identity import Lineage
 from app.access.limits import RateLimiter
 from app.access.oidc.authenticator import KeySource, OidcAuthenticator, RoleMapping
 from app.access.root_secret import TOKENS, derive_key
 from app.access.tickets import StreamTickets
 from app.access.tokens.authenticator import TokenAuthenticator
-from app.access.tokens.cache import TokenCache
+from app.access.tokens.cache import ADMIN, TokenCache
 from app.access.tokens.last_used import LastUsedRecorder
 from app.access.tokens.port import TokenStore
 from app.access.tokens.router import router
@@ -36,6 +38,7 @@ _log = structlog.get_logger(__name__)
 class Access:
     authenticator: Authenticator
     token_cache: TokenCache
+    lineage: Lineage
     feature: Feature
 
 
@@ -69,7 +72,13 @@ def build_access(
             "expire_tokens": token_cache.watch_expiry,
         },
     )
-    return Access(authenticator, token_cache, feature)
+    lineage = Lineage(partial(_maker_of, token_cache), frozenset({ADMIN}))
+    return Access(authenticator, token_cache, lineage, feature)
+
+
+def _maker_of(token_cache: TokenCache, token_id: str) -> str | None:
+    token = token_cache.tokens.get(token_id)
+    return None if token is None else token.created_by_id
 
 
 def _build_authenticator(

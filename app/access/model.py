@@ -7,11 +7,12 @@ from math import inf
 from typing import Final, Literal
 
 from app.access.errors import Denied, TokenRefused
+from app.access.identity import token_identity
 from app.actors import stored_actor
 from pilothouse_core.name_patterns import matches
 
 TokenClass = Literal["service", "client", "operator", "admin"]
-Role = Literal["viewer", "editor", "publisher", "admin", "secrets:reveal"]
+Role = Literal["viewer", "editor", "publisher", "admin", "secrets:reveal", "change:bypass"]
 
 
 class Right(StrEnum):
@@ -31,19 +32,45 @@ class Right(StrEnum):
     READ_AUDIT = "audit:read"
     MANAGE_TOKENS = "token:manage"
     WRITE_RULES = "rules:write"
+    PROPOSE_CHANGES = "change:propose"
+    APPROVE_CHANGES = "change:approve"
+    APPLY_CHANGES = "change:apply"
+    BYPASS_POLICIES = "change:bypass"
+    WRITE_POLICIES = "policy:write"
+    WRITE_WEBHOOKS = "webhook:write"
+    REPORT_RELEASES = "release:report"
 
 
 _VIEW: Final = frozenset(
     {Right.READ_CONFIGS, Right.READ_FLAGS, Right.EVALUATE, Right.DISCOVER, Right.READ_STATS}
 )
-_EDIT: Final = _VIEW | {Right.WRITE_CONFIGS, Right.WRITE_FLAGS, Right.REGISTER}
-_PUBLISH: Final = _EDIT | {Right.PUBLISH_CONFIGS, Right.PUBLISH_FLAGS, Right.WRITE_RULES}
+_EDIT: Final = _VIEW | {
+    Right.WRITE_CONFIGS,
+    Right.WRITE_FLAGS,
+    Right.REGISTER,
+    Right.PROPOSE_CHANGES,
+}
+_PUBLISH: Final = _EDIT | {
+    Right.PUBLISH_CONFIGS,
+    Right.PUBLISH_FLAGS,
+    Right.WRITE_RULES,
+    Right.APPROVE_CHANGES,
+    Right.APPLY_CHANGES,
+}
+_ADMINISTER: Final = _PUBLISH | {
+    Right.READ_AUDIT,
+    Right.MANAGE_TOKENS,
+    Right.WRITE_POLICIES,
+    Right.WRITE_WEBHOOKS,
+    Right.REPORT_RELEASES,  # or they could not give it to services
+}
 RIGHTS_OF_ROLE: Final[dict[Role, frozenset[Right]]] = {
     "viewer": _VIEW,
     "editor": _EDIT,
     "publisher": _PUBLISH,
-    "admin": _PUBLISH | {Right.READ_AUDIT, Right.MANAGE_TOKENS},
+    "admin": _ADMINISTER,
     "secrets:reveal": frozenset({Right.REVEAL}),
+    "change:bypass": frozenset({Right.BYPASS_POLICIES}),
 }
 SERVICE_RIGHTS: Final = frozenset(
     {
@@ -52,6 +79,7 @@ SERVICE_RIGHTS: Final = frozenset(
         Right.EVALUATE,
         Right.DISCOVER,
         Right.REGISTER,
+        Right.REPORT_RELEASES,
     }
 )
 CLIENT_RIGHTS: Final = frozenset({Right.EVALUATE})
@@ -63,6 +91,15 @@ _OF_ENVIRONMENTS: Final = frozenset(
     {Right.EVALUATE, Right.READ_FLAGS, Right.WRITE_FLAGS, Right.PUBLISH_FLAGS}
 )
 _OF_SERVICES: Final = frozenset({Right.REGISTER})
+# Changes may be of flags, which belong to no service: then the environment alone is tested.
+_OF_CHANGES: Final = frozenset(
+    {
+        Right.PROPOSE_CHANGES,
+        Right.APPROVE_CHANGES,
+        Right.APPLY_CHANGES,
+        Right.BYPASS_POLICIES,
+    }
+)
 # Every caller who may discover sees the addresses of all services: a client of `payments` need not
 # be allowed to read its configuration.
 _OF_NEITHER: Final = frozenset({Right.DISCOVER, Right.READ_STATS, Right.MANAGE_TOKENS})
@@ -90,7 +127,8 @@ class Grant:
             return True
         is_of_none = not environment and right in _OF_SERVICES
         is_there = is_of_none or _is_meant(self.environments, environment)
-        return is_there and (right in _OF_ENVIRONMENTS or _is_meant(self.services, service))
+        is_of_no_service = right in _OF_ENVIRONMENTS or (not service and right in _OF_CHANGES)
+        return is_there and (is_of_no_service or _is_meant(self.services, service))
 
 
 def _is_meant(patterns: Iterable[str], name: str) -> bool:
@@ -103,6 +141,7 @@ class Principal:
 
     `name` is the actor of their changes, None where access is open; `protected` are the
     environments that only a publisher changes; `expires_at` is in seconds since the epoch.
+    `issuer` and `subject` are those of a person's token, which no other person shares.
     """
 
     name: str | None
@@ -111,6 +150,8 @@ class Principal:
     token_class: TokenClass | None = None
     token_id: str | None = None
     expires_at: float = inf
+    issuer: str | None = None
+    subject: str | None = None
     _decided: dict[tuple[Right, str, str], bool] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -133,6 +174,18 @@ class Principal:
     def actor(self) -> str | None:
         """The actor in the log and the audit; tokens of one name differ by their ids."""
         return None if self.name is None else stored_actor(self.name, self.token_id)
+
+    @property
+    def identity(self) -> str | None:
+        """Return what distinguishes this principal from every other, None if that is not known.
+
+        `token:ID` of a token, `person:ISSUER#SUBJECT` of a person; see `identity.py`.
+        """
+        if self.token_id is not None:
+            return token_identity(self.token_id)
+        if self.issuer is None or self.subject is None:
+            return None
+        return f"person:{self.issuer}#{self.subject}"
 
     @property
     def only_environment(self) -> str | None:

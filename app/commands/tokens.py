@@ -12,6 +12,7 @@ from typing import Final, get_args
 import structlog
 
 from app.access.errors import BadToken, TokenNotFound
+from app.access.identity import COMMAND
 from app.access.model import Role
 from app.access.tokens.creation import TokenRequest, create_token
 from app.access.tokens.model import CLASSES, Token
@@ -20,8 +21,7 @@ from app.commands.settings import load_command_settings
 from app.errors import Unavailable
 from app.wiring import open_token_store
 
-ACTOR: Final = "command"
-_EVENT: Final = ChangeOrigin(ACTOR, "")
+_EVENT: Final = ChangeOrigin(COMMAND.name, "")
 _PAGE: Final = 1000
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,4})([mhdw])", re.ASCII)
 _UNITS: Final = {
@@ -110,7 +110,7 @@ async def _create_token(store: TokenStore, key: bytes, arguments: argparse.Names
         roles=arguments.roles or [],
         expires_at=None if arguments.expires_in is None else now + arguments.expires_in,
     )
-    token, text = create_token(wanted, key, ACTOR, now)
+    token, text = create_token(wanted, key, COMMAND, now)
     await store.create(token, _EVENT)
     print(text)
     print(f"token {token.id} is created; it is shown only once", file=sys.stderr)

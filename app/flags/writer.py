@@ -21,6 +21,7 @@ from app.flags.definitions.previews import WritePreview
 from app.flags.errors import BadEnvironment, FlagContended, FlagsUnavailable, KeyTaken, SetMoved
 from app.flags.model import Commit, Edit, Item
 from app.flags.store.port import FlagStore
+from app.rules.policies.model import NO_AUTHORITY, Authority
 from app.web.conditional import ANY_VERSION, IfMatch
 from app.workers import LARGE_TEXT, run_apart
 from pilothouse_core.names import is_name
@@ -41,6 +42,8 @@ class WriteRequest:
     expected: IfMatch = ANY_VERSION
     idempotency: Idempotency | None = None
     source: str | None = None  # the address it came from
+    authority: Authority = NO_AUTHORITY  # where a policy asks for a proposal
+    is_kill: bool = False  # it does nothing but turn a flag off, which no policy holds up
 
 
 @dataclass(slots=True)

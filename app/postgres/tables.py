@@ -290,6 +290,7 @@ tokens = Table(
     Column("revoked_at", DateTime(timezone=True)),
     Column("last_used_at", DateTime(timezone=True)),
     Column("revision", BigInteger, nullable=False),
+    Column("created_by_id", Text),  # the identity of the maker; null: not known
     Index("tokens_by_revision", "revision"),
     Index("tokens_by_time", "created_at", "id"),
 )

@@ -1,4 +1,4 @@
-"""In-memory catalog of the current schemas and templates, on every replica."""
+"""In-memory catalog of the current schemas, templates and policies, on every replica."""
 
 import asyncio
 import json
@@ -9,7 +9,9 @@ import structlog
 
 from app.rules.definitions.model import Definition, Kind
 from app.rules.definitions.port import DefinitionStore
-from app.rules.errors import DefinitionsUnavailable, RuleInvalid, SchemaInvalid
+from app.rules.errors import DefinitionsUnavailable, PolicyInvalid, RuleInvalid, SchemaInvalid
+from app.rules.policies.model import Policy
+from app.rules.policies.reading import read_policy
 from app.rules.schemas.index import Mounted, Reaching, SchemaIndex
 from app.rules.schemas.reading import Schema, read_schema
 from app.workers import LARGE_TEXT, run_in_worker
@@ -17,7 +19,7 @@ from app.workers import LARGE_TEXT, run_in_worker
 _PAGE = 200
 _FEW = 10  # are compiled on the loop: a small schema takes half a millisecond
 _MOST_PAIRS = 20_000
-KINDS = frozenset({"schema", "template"})
+KINDS = frozenset({"schema", "template", "policy"})
 _log = structlog.get_logger(__name__)
 
 Value = TypeVar("Value")
@@ -30,7 +32,8 @@ class DefinitionCatalog:
         self._store = store
         self._definitions: dict[tuple[Kind, str], Definition] = {}
         self._schemas = SchemaIndex()
-        self._unreadable: set[str] = set()
+        self._policies: dict[str, Policy] = {}
+        self._unreadable: set[tuple[Kind, str]] = set()
         self._judging: dict[tuple[str, str], tuple[Mounted, ...]] = {}
         self._reaching: dict[tuple[str, str], Reaching] = {}
         self._after = 0
@@ -52,6 +55,12 @@ class DefinitionCatalog:
         """Every current schema by its name. Raises DefinitionsUnavailable."""
         self._require_read()
         return self._schemas.by_name
+
+    @property
+    def policies(self) -> Sequence[Policy]:
+        """Every current policy. Raises DefinitionsUnavailable."""
+        self._require_read()
+        return tuple(self._policies.values())
 
     @property
     def revision(self) -> int:
@@ -121,16 +130,27 @@ class DefinitionCatalog:
             self._definitions[definition.kind, definition.name] = definition
             self._after = max(self._after, definition.revision)
         for name, schema in changed.items():
-            self._unreadable.discard(name)
+            self._note_readable("schema", name, is_readable=schema is not None)
             if schema is not None:
                 self._schemas.put(schema)
-                continue
-            self._schemas.remove(name)
-            if not self._definitions["schema", name].is_deleted:
-                self._unreadable.add(name)
+            else:
+                self._schemas.remove(name)
+        for name, policy in _read_policies(page).items():
+            self._note_readable("policy", name, is_readable=policy is not None)
+            if policy is not None:
+                self._policies[name] = policy
+            else:
+                self._policies.pop(name, None)
         if changed:
             self._judging.clear()
             self._reaching.clear()
+
+    def _note_readable(self, kind: Kind, name: str, *, is_readable: bool) -> None:
+        """Remember what exists and cannot be read; `is_readable` is false for a deletion too."""
+        if is_readable or self._definitions[kind, name].is_deleted:
+            self._unreadable.discard((kind, name))
+        else:
+            self._unreadable.add((kind, name))
 
     def _require_read(self) -> None:
         if not self._is_read:
@@ -138,9 +158,8 @@ class DefinitionCatalog:
                 "the schemas have not been read since this replica started"
             )
         if self._unreadable:  # it may be enforced: nothing passes it unseen
-            raise DefinitionsUnavailable(
-                f"this release cannot read the schema {min(self._unreadable)!r}"
-            )
+            kind, name = min(self._unreadable)
+            raise DefinitionsUnavailable(f"this release cannot read the {kind} {name!r}")
 
 
 def _remember(memory: dict[tuple[str, str], Value], pair: tuple[str, str], value: Value) -> None:
@@ -160,11 +179,30 @@ def _compile_schema(definition: Definition) -> Schema | None:
     try:
         return read_schema(definition.name, definition.version, json.loads(definition.text))
     except (SchemaInvalid, RuleInvalid, ValueError) as error:
-        # Perhaps a newer release has written it.
-        _log.error(
-            "schema_unreadable",
-            name=definition.name,
-            version=definition.version,
-            reason=getattr(error, "pointer", "not JSON"),
-        )
+        _log_unreadable(definition, error)
         return None
+
+
+def _read_policies(page: Iterable[Definition]) -> dict[str, Policy | None]:
+    """Return every policy of a page, None for one that is deleted or cannot be read."""
+    return {each.name: _read_policy(each) for each in page if each.kind == "policy"}
+
+
+def _read_policy(definition: Definition) -> Policy | None:
+    if definition.is_deleted:
+        return None
+    try:
+        return read_policy(definition.name, definition.version, json.loads(definition.text))
+    except (PolicyInvalid, ValueError) as error:
+        _log_unreadable(definition, error)
+        return None
+
+
+def _log_unreadable(definition: Definition, error: Exception) -> None:
+    """Report a definition that perhaps a newer release has written."""
+    _log.error(
+        f"{definition.kind}_unreadable",
+        name=definition.name,
+        version=definition.version,
+        reason=getattr(error, "pointer", "not JSON"),
+    )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from app.errors import Conflict, Invalid, NotFound, PreconditionFailed, Unavailable
+from app.errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Unavailable
 from pilothouse_core.names import NAME_GRAMMAR
 from pilothouse_core.suggestions import did_you_mean
 
@@ -135,6 +135,27 @@ class TemplateNotApplicable(Invalid):
 
     def __init__(self, name: str, where: str) -> None:
         super().__init__(f"the template {name!r} does not apply to {where}; see its `applies_to`")
+
+
+class PolicyInvalid(Invalid):
+    """The policy cannot be used; `pointer` is the place in its body."""
+
+    code = "bad_policy"
+
+    def __init__(self, pointer: str, reason: str) -> None:
+        super().__init__(f"the policy cannot be used: {reason}")
+        self.pointer, self.reason = pointer, reason
+        self.flaws = ({"pointer": f"#{pointer}", "detail": reason, "code": self.code},)
+
+
+class ProposalNeeded(Forbidden):
+    """A policy asks for a proposal where the change was to be made directly."""
+
+    code = "proposal_needed"
+
+    def __init__(self, policy: str) -> None:
+        super().__init__(f"the policy {policy!r} asks for a proposal here", policy=policy)
+        self.policy = policy
 
 
 class RulesUnavailable(Unavailable):

@@ -14,6 +14,7 @@ from app.rules.cel.process import RuleProcess
 from app.rules.definitions.port import DefinitionStore
 from app.rules.judging.configurations import Configurations
 from app.rules.judging.judge import Judge
+from app.rules.policies.enforcement import Policies
 from app.rules.services.schemas import SchemaService
 from app.rules.services.templates import TemplateService
 from app.rules.verifier import Verifier
@@ -39,6 +40,7 @@ class Rules:
     catalog: DefinitionCatalog
     judge: Judge
     templates: TemplateService
+    policies: Policies
     close: Task
 
 
@@ -47,7 +49,8 @@ def build_rules(base: Foundation, store: DefinitionStore) -> Rules:
     base.changes.follower.listeners.before_apply(catalog.prepare)
     process = RuleProcess(write_seconds=base.settings.write_seconds)
     templates = TemplateService(store, catalog, base.audit.fingerprints)
-    return Rules(store, catalog, Judge(catalog, process), templates, process.close)
+    policies = Policies(lambda: catalog.policies)
+    return Rules(store, catalog, Judge(catalog, process), templates, policies, process.close)
 
 
 @dataclass(frozen=True, slots=True)

@@ -406,6 +406,9 @@ _STEPS: Final = (
         PRIMARY KEY (release, instance)
     );
     """,
+    """
+    ALTER TABLE tokens ADD COLUMN created_by_id TEXT;
+    """,
 )
 
 

@@ -100,7 +100,7 @@ def test_a_digest_is_an_hmac_and_takes_any_text() -> None:
         ("operator", ("editor", "secrets:reveal"), RIGHTS_OF_ROLE["editor"] | {Right.REVEAL}),
         ("operator", ("publisher",), RIGHTS_OF_ROLE["publisher"]),
         ("admin", (), RIGHTS_OF_ROLE["admin"]),
-        ("admin", ("secrets:reveal",), EVERY_RIGHT),
+        ("admin", ("secrets:reveal", "change:bypass"), EVERY_RIGHT),
     ],
 )
 def test_a_token_allows_what_its_class_and_roles_do(

@@ -156,7 +156,13 @@ def test_examples_meet_their_schemas(document: Any) -> None:
 def test_every_operation_names_its_problem_codes(document: Any) -> None:
     kinds = {"unparsable", "unauthenticated", "forbidden", "not_found", "conflict", "gone"}
     kinds |= {"precondition_failed", "too_many", "in_doubt", "backend_unavailable"}
-    inside = {"no_such_route", "events_unavailable", "state_in_use", "outcome_unknown"}
+    inside = {
+        "bad_policy",
+        "no_such_route",
+        "events_unavailable",
+        "state_in_use",
+        "outcome_unknown",
+    }
     named = {code for _, operation in operations(document) for code in operation["x-problem-codes"]}
 
     assert named == {error.code for error in named_errors()} - kinds - inside

@@ -94,7 +94,15 @@ class OidcAuthenticator:
             raise TokenRefused
         values = _claim_values(claims, self.roles_claim)
         grants = tuple(mapping.grant for mapping in self.roles if mapping.value in values)
-        return Principal(f"user:{name}", grants, self.protected, expires_at=expires)
+        subject = claims.get("sub")
+        return Principal(
+            f"user:{name}",
+            grants,
+            self.protected,
+            expires_at=expires,
+            issuer=self.issuer,
+            subject=subject if type(subject) is str and subject else None,
+        )
 
     def _check_claims(self, claims: Mapping[str, Any]) -> float:
         """Check the claims of every token, and return when it expires; raises TokenRefused."""

@@ -180,7 +180,7 @@ def _admin_token(shown: bytes, now: float) -> Token:
         token_class="admin",  # noqa: S106 - no secret
         environments=_ALL,
         services=_ALL,
-        roles=("secrets:reveal",),
+        roles=("secrets:reveal", "change:bypass"),
         created_at=datetime.fromtimestamp(now, UTC),
         created_by="settings",
         digest=shown,

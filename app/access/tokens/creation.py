@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from app.access.errors import BadToken
+from app.access.identity import Maker
 from app.access.model import Role, TokenClass
 from app.access.tokens.model import ROLES_OF_CLASS, Token, generate_token, token_digest
 from pilothouse_core.names import NAME_GRAMMAR, is_name
@@ -30,7 +31,9 @@ class TokenRequest:
     expires_at: datetime | None = None
 
 
-def create_token(wanted: TokenRequest, key: bytes, by: str, now: datetime) -> tuple[Token, str]:
+def create_token(
+    wanted: TokenRequest, key: bytes, maker: Maker, now: datetime
+) -> tuple[Token, str]:
     """Return a new token and its text, which is not stored anywhere; raises BadToken."""
     _check_request(wanted, now)
     token_id, text = generate_token(wanted.token_class)
@@ -42,7 +45,8 @@ def create_token(wanted: TokenRequest, key: bytes, by: str, now: datetime) -> tu
         services=tuple(dict.fromkeys(wanted.services)),
         roles=tuple(dict.fromkeys(wanted.roles)),
         created_at=now.astimezone(UTC),
-        created_by=by,
+        created_by=maker.name,
+        created_by_id=maker.identity,
         digest=token_digest(key, text),
         expires_at=wanted.expires_at and wanted.expires_at.astimezone(UTC),
     )

@@ -65,7 +65,7 @@ def _insert_token(connection: sqlite3.Connection, token: Token, event: ChangeOri
     revision = _log_change(connection, token, event, "created", now, audit_facts(token))
     made = replace(token, created_at=now, revision=revision)
     connection.execute(
-        "INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, ?)",
+        "INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, ?, ?)",
         (
             made.id,
             made.name,
@@ -78,6 +78,7 @@ def _insert_token(connection: sqlite3.Connection, token: Token, event: ChangeOri
             made.created_by,
             made.expires_at and format_timestamp(made.expires_at),
             revision,
+            made.created_by_id,
         ),
     )
     return made
@@ -149,6 +150,7 @@ def _token_of_row(row: sqlite3.Row) -> Token:
         revoked_at=_optional_time(row["revoked_at"]),
         last_used_at=_optional_time(row["last_used_at"]),
         revision=row["revision"],
+        created_by_id=row["created_by_id"],
     )
 
 

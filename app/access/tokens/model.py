@@ -27,8 +27,8 @@ CLASSES: Final[tuple[TokenClass, ...]] = get_args(TokenClass)
 ROLES_OF_CLASS: Final[dict[TokenClass, frozenset[Role]]] = {
     "service": frozenset({"secrets:reveal"}),
     "client": frozenset(),
-    "operator": frozenset({"viewer", "editor", "publisher", "secrets:reveal"}),
-    "admin": frozenset({"admin", "secrets:reveal"}),
+    "operator": frozenset({"viewer", "editor", "publisher", "secrets:reveal", "change:bypass"}),
+    "admin": frozenset({"admin", "secrets:reveal", "change:bypass"}),
 }
 PREFIX: Final = "plh_"
 # Neither `_` nor `-`: a double click selects a whole token, and the parts are unambiguous.
@@ -52,7 +52,8 @@ class Token:
     """A token as it is stored: everything but its secret.
 
     `environments` and `services` are patterns; `digest` is `token_digest(key, text)` of the whole
-    text; `revision` is that of its newest change.
+    text; `revision` is that of its newest change. `created_by_id` is the identity of its maker,
+    None of tokens that an earlier release has made.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Token:
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
     revision: int = 0
+    created_by_id: str | None = None
 
     @property
     def expires(self) -> float:

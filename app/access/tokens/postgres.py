@@ -99,6 +99,7 @@ def _row_members(token: Token) -> dict[str, object]:
         "roles": token.roles,
         "digest": "\\x" + token.digest.hex(),
         "created_by": token.created_by,
+        "created_by_id": token.created_by_id,
         "expires_at": token.expires_at and token.expires_at.isoformat(),
     }
 
@@ -118,4 +119,5 @@ def _token_of_row(row: Row[Any]) -> Token:
         revoked_at=row.revoked_at,
         last_used_at=row.last_used_at,
         revision=row.revision,
+        created_by_id=row.created_by_id,
     )

@@ -25,8 +25,8 @@ _CLASS = Field(
 )
 _ENVIRONMENTS = "Names; `*` matches any characters. A token of class `service` has one name."
 _ROLES = (
-    "Of an operator: `viewer`, `editor`, `publisher`. Of all but a client: `secrets:reveal`, which "
-    "no other role includes."
+    "Of an operator: `viewer`, `editor`, `publisher`. Of all but a client: `secrets:reveal`. Of an "
+    "operator and an admin: `change:bypass`. No other role includes these two."
 )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from app.access.errors import AccessOpen, Denied, TokenNotFound
+from app.access.identity import Maker
 from app.access.model import Caller, Grant, Right
 from app.access.tokens.cache import TokenCache
 from app.access.tokens.creation import TokenRequest, create_token
@@ -30,7 +31,8 @@ class TokenService:
         """
         if not caller.is_known:
             raise AccessOpen
-        token, text = create_token(wanted, self.key, actor_name(caller.actor()), datetime.now(UTC))
+        maker = Maker(actor_name(caller.actor()), caller.principal.identity)
+        token, text = create_token(wanted, self.key, maker, datetime.now(UTC))
         _require_grants(caller, grants_of(token))
         kept = await self.store.create(token, _origin(caller))
         self.cache.update([kept])

@@ -9,7 +9,7 @@ _WRITE = (
     "nothing_masked stale_version too_many_keys write_conflict write_outcome_unknown"
 )
 _JUDGED = (
-    "definitions_unavailable related_write_open rule_undecided rules_unavailable "
+    "definitions_unavailable proposal_needed related_write_open rule_undecided rules_unavailable "
     "schema_too_costly schema_violated secret_in_plain too_many_affected"
 )
 _READ_OPTIONS = "contradictory_options placeholder_cycle placeholder_limit"

@@ -9,6 +9,7 @@ from app.configs.documents.edits import Edit
 from app.configs.errors import StaleWrite
 from app.configs.model import Body, DocumentId, Draft, Finding
 from app.rules.judging.model import Pair, Problem
+from app.rules.policies.model import NO_AUTHORITY, Authority
 from app.web.conditional import ANY_VERSION, IfMatch
 from app.workers import LARGE_TEXT, is_large_request
 
@@ -36,6 +37,7 @@ class Write:
     replaces: bool = False  # the edit needs nothing of what the current version says
     idempotency: Idempotency | None = None
     source: str | None = None  # the address it came from
+    authority: Authority = NO_AUTHORITY  # where a policy asks for a proposal
     may_read: Callable[[Pair], bool] = field(default=lambda _: False, repr=False, compare=False)
 
     def refuse_unexpected(self, version: int) -> None:

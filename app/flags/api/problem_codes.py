@@ -6,7 +6,7 @@ _WRITE = (
     "bad_flag bad_idempotency_key bad_if_match flag_archived flag_exists flag_in_use "
     "flag_set_contended "
     "flag_set_moved flag_type_in_use flag_version_mismatch idempotency_key_reused "
-    "idempotency_key_taken"
+    "idempotency_key_taken definitions_unavailable proposal_needed"
 )
 PROBLEM_CODES: CodeRules = (
     (r"\w+ /api/v1/(feature-flags|segments|flag-).*", "bad_environment flags_unavailable"),

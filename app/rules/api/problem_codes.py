@@ -5,6 +5,7 @@ from app.web.problem_codes import CodeRules
 _WRITE = "bad_if_match bad_rule bad_schema default_conflict definition_contended rules_unavailable"
 PROBLEM_CODES: CodeRules = (
     (r"\w+ /api/v1/schemas.*", "definitions_unavailable"),
+    (r"(PUT|POST|DELETE) /api/v1/(schemas|templates)/\{name\}(/rollback)?", "proposal_needed"),
     (r"GET /api/v1/(schemas|violations).*", "bad_cursor"),
     (r"GET /api/v1/(schemas/for|violations)", "bad_filter"),
     (r"\w+ /api/v1/schemas/\{name\}.*", "schema_not_found"),

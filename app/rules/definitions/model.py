@@ -1,4 +1,4 @@
-"""Stored versions of schemas and templates, which belong to the whole installation."""
+"""Stored versions of schemas, templates and policies, which belong to the whole installation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,12 +7,17 @@ from typing import Literal
 
 from app.changes.model import Action, Entity
 
-Kind = Literal["schema", "template"]
+Kind = Literal["schema", "template", "policy"]
+_PLURALS: Mapping[Kind, str] = {
+    "schema": "schemas",
+    "template": "templates",
+    "policy": "policies",
+}
 ENVIRONMENT = "default"  # of their changes in the log: they belong to no environment
 
 
 def entity(kind: Kind, name: str) -> Entity:
-    return Entity(kind, ENVIRONMENT, name, f"{kind}s/{name}")
+    return Entity(kind, ENVIRONMENT, name, f"{_PLURALS[kind]}/{name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """One version of a schema or template; `text` is JSON, "" where it was deleted."""
+    """One version of a schema, template or policy; `text` is JSON, "" where it was deleted."""
 
     kind: Kind
     name: str
@@ -51,7 +56,7 @@ class DefinitionEdit:
     """The next version of one definition.
 
     `base`: the version that it follows, 0 if there was never one. `scopes`: where writers of
-    configurations have to judge again once it is there; none for a template.
+    configurations and flags have to ask again once it is there; none for a template.
     """
 
     kind: Kind

@@ -1,0 +1,1 @@
+"""Policies: which changes need a proposal, and what of it."""
