@@ -13,7 +13,7 @@ from benchmarks.flags import resident
 from benchmarks.load import Figures, Request, measure
 from benchmarks.table import Row
 from benchmarks.wrk import Rate, run
-from tests.servers.process import frozen, wait_until
+from tests.servers.process import freeze_server, wait_until
 from tests.servers.service import ServiceProcess
 from tests.servers.zookeeper import ZooKeeperServer
 
@@ -155,7 +155,7 @@ def large_registry(service: ServiceProcess, zookeeper: ZooKeeperServer, base: st
 
     wait_until(lambda: nodes() == _LARGE, "all nodes stand", 60)
     grown = (resident(service) - before) / 2**20
-    with frozen(service):
+    with freeze_server(service):
         wait_until(lambda: nodes() == 0, "its session is lost", SESSION_SECONDS + 10)
     began = perf_counter()
     wait_until(lambda: nodes() == _LARGE, "all nodes stand again", 60)

@@ -114,7 +114,7 @@ def create(service: ServiceProcess, name: str) -> Answer:
     return service.request("POST", "/api/v1/config", body)
 
 
-def read(service: ServiceProcess, name: str) -> Answer:
+def read_key(service: ServiceProcess, name: str) -> Answer:
     return service.request("GET", f"/api/configs/{name}?environment=default")
 
 
@@ -144,8 +144,8 @@ def test_a_slow_vault_is_waited_for_as_long_as_it_is_said(environment: dict[str,
         with ServiceProcess({**way, **PROMPT}) as hasty, ServiceProcess(way) as patient:
             proxy.slow(SLOW_SECONDS)
 
-            assert read(hasty, "checkout").status == 503
-            assert read(patient, "checkout").status == 200
+            assert read_key(hasty, "checkout").status == 503
+            assert read_key(patient, "checkout").status == 200
             assert create(patient, "cart").status == 201
 
 
@@ -181,9 +181,9 @@ def test_a_slow_redis_is_waited_for_as_long_as_it_is_said(
         }
         with ServiceProcess({**way, **PROMPT}) as hasty, ServiceProcess(way) as patient:
             assert create(patient, "checkout").status == 201
-            assert read(patient, "checkout").headers["X-Cache"]
+            assert read_key(patient, "checkout").headers["X-Cache"]
             proxy.slow(0.3)
 
-            found = [read(one, "checkout").headers["X-Cache"] for one in (patient, hasty)]
+            found = [read_key(one, "checkout").headers["X-Cache"] for one in (patient, hasty)]
 
     assert found == ["hit-redis", "miss"]

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("logs_as_before")
 KNOWN = frozenset(name.upper() for name in Settings.model_fields)
 
 
-def told(name: str, value: str = "x") -> tuple[str | None, bool | None] | None:
+def warning_for(name: str, value: str = "x") -> tuple[str | None, bool | None] | None:
     """Return the nearest name, and whether it may start all the same; None if nothing is told."""
     found = find_ignored({name: value}, KNOWN)
     assert all(one.name == name.upper() for one in found)
@@ -47,12 +47,12 @@ def told(name: str, value: str = "x") -> tuple[str | None, bool | None] | None:
     ],
 )
 def test_a_misspelt_name_is_told_with_the_one_that_was_meant(name: str, meant: str) -> None:
-    assert told(name) == (meant, None)
+    assert warning_for(name) == (meant, None)
 
 
 @pytest.mark.parametrize("name", ["KAFKA_SASL_MECHANISM", "VAULT_CAPATH", "VAULT_FORMAT"])
 def test_what_has_our_prefix_is_told_though_nothing_is_near(name: str) -> None:
-    assert told(name) == (None, None)
+    assert warning_for(name) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -85,11 +85,11 @@ def test_what_has_our_prefix_is_told_though_nothing_is_near(name: str) -> None:
     ],
 )
 def test_what_others_set_is_let_be(name: str, value: str) -> None:
-    assert told(name, value) is None
+    assert warning_for(name, value) is None
 
 
 def test_a_number_where_kubernetes_would_put_an_address_is_told_and_no_reason_to_refuse() -> None:
-    assert told("PILOTHOUSE_PORT", "9000") == ("PORT", True)
+    assert warning_for("PILOTHOUSE_PORT", "9000") == ("PORT", True)
 
 
 def test_a_service_link_in_the_place_of_a_setting_is_told_and_the_default_counts(
@@ -98,7 +98,7 @@ def test_a_service_link_in_the_place_of_a_setting_is_told_and_the_default_counts
     monkeypatch.setenv("REDIS_PORT", "tcp://10.0.0.1:6379")
 
     assert Settings().redis_port == 6379
-    assert told("REDIS_PORT", "tcp://10.0.0.1:6379") == (None, True)
+    assert warning_for("REDIS_PORT", "tcp://10.0.0.1:6379") == (None, True)
 
 
 @pytest.mark.parametrize("value", ["true", "1", "TRUE", "yes"])

@@ -33,7 +33,7 @@ def claim(connection: sqlite3.Connection, task: str = "scan") -> None:
     connection.execute("INSERT INTO claims VALUES (?, 'now')", (task,))
 
 
-def claimed(connection: sqlite3.Connection) -> list[str]:
+def claimed_tasks(connection: sqlite3.Connection) -> list[str]:
     return [row["task"] for row in connection.execute("SELECT task FROM claims ORDER BY task")]
 
 
@@ -82,7 +82,7 @@ async def test_a_full_disk_is_told_once_and_is_over_with_the_next_write(
             await state.run(fill)
 
     assert state.write_failure() == "database or disk is full"
-    assert await state.read(claimed) == []
+    assert await state.read(claimed_tasks) == []
 
     await state.read(partial(limit, pages=1_000_000))
     await state.run(claim)
@@ -111,7 +111,7 @@ async def test_a_closed_folder_is_opened_again_with_all_it_had(
 
     reopened = SQLiteState(folder)
 
-    assert await reopened.read(claimed) == ["scan"]
+    assert await reopened.read(claimed_tasks) == ["scan"]
     await reopened.close()
 
 
@@ -133,7 +133,7 @@ asyncio.run(main())
 
     state = SQLiteState(folder)  # the lock of the dead is free
 
-    assert await state.read(claimed) == ["a"]
+    assert await state.read(claimed_tasks) == ["a"]
     await state.close()
 
 
@@ -145,7 +145,7 @@ async def test_work_that_fails_leaves_nothing_behind(state: SQLiteState) -> None
     with pytest.raises(LookupError):
         await state.run(fail)
 
-    assert await state.read(claimed) == []
+    assert await state.read(claimed_tasks) == []
     await state.run(claim)
 
 
@@ -167,7 +167,7 @@ async def test_works_take_turns_on_one_thread_of_their_own(state: SQLiteState) -
 
     assert len(set(threads)) == 1
     assert threading.current_thread().name not in threads
-    assert await state.read(claimed) == ["1", "2", "3", "4", "5"]
+    assert await state.read(claimed_tasks) == ["1", "2", "3", "4", "5"]
 
 
 async def test_a_closed_state_is_unavailable(state: SQLiteState) -> None:
@@ -177,7 +177,7 @@ async def test_a_closed_state_is_unavailable(state: SQLiteState) -> None:
     with pytest.raises(StateUnavailable):
         await state.run(claim)
     with pytest.raises(StateUnavailable):
-        await state.read(claimed)
+        await state.read(claimed_tasks)
 
 
 async def test_a_full_disk_is_unavailable_until_there_is_room(state: SQLiteState) -> None:
@@ -190,11 +190,11 @@ async def test_a_full_disk_is_unavailable_until_there_is_room(state: SQLiteState
 
     with pytest.raises(StateUnavailable):
         await state.run(fill)
-    assert await state.read(claimed) == []
+    assert await state.read(claimed_tasks) == []
 
     await state.read(lambda connection: setting(connection, "max_page_count = 100000"))
     await state.run(fill)
-    assert await state.read(claimed) == ["scan"]
+    assert await state.read(claimed_tasks) == ["scan"]
 
 
 def test_a_file_that_is_no_state_is_left_as_it_is(folder: Path) -> None:

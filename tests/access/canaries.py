@@ -50,7 +50,7 @@ def forms(secret: str) -> Iterator[bytes]:
         yield shifted.translate(bytes.maketrans(b"+/", b"-_"))
 
 
-def found(secrets: Iterable[str], places: Iterable[tuple[str, bytes]]) -> list[str]:
+def secrets_in(secrets: Iterable[str], places: Iterable[tuple[str, bytes]]) -> list[str]:
     """Tell which secret lies where, in which form."""
     looked = [(number, form) for number, one in enumerate(secrets) for form in set(forms(one))]
     assert all(len(form) >= _SHORTEST for _, form in looked)

@@ -15,7 +15,7 @@ def fields(number: int, name: str = "billing") -> Fields:
     return (1_700_000_000_000_000 + number, *about, number, number, f"r-{number}", None, facts)
 
 
-def chained(many: Sequence[Fields], after: ChainHead = BEGINNING) -> list[ChainRow]:
+def chain_rows(many: Sequence[Fields], after: ChainHead = BEGINNING) -> list[ChainRow]:
     """Write rows as the store does."""
     rows: list[ChainRow] = []
     seq, previous = after
@@ -27,14 +27,14 @@ def chained(many: Sequence[Fields], after: ChainHead = BEGINNING) -> list[ChainR
 
 
 def chain(rows: int) -> list[ChainRow]:
-    return chained([fields(number) for number in range(1, rows + 1)])
+    return chain_rows([fields(number) for number in range(1, rows + 1)])
 
 
 def head(rows: Sequence[ChainRow]) -> ChainHead:
     return ChainHead(rows[-1].seq, rows[-1].hash)
 
 
-def checked(
+def broken_row(
     rows: Sequence[ChainRow],
     last: ChainHead | None = None,
     signed: Sequence[ChainHead] = (),

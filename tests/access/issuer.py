@@ -70,10 +70,10 @@ class Issuer:
 
     def token(self, key: str = "rsa", algorithm: str = "RS256", **claims: Any) -> str:
         header = {"alg": algorithm, "kid": key}
-        return self.signed(header, self.claims(**claims), self.keys[key])
+        return self.sign_token(header, self.claims(**claims), self.keys[key])
 
     @staticmethod
-    def signed(header: Mapping[str, Any], claims: Mapping[str, Any], key: Key) -> str:
+    def sign_token(header: Mapping[str, Any], claims: Mapping[str, Any], key: Key) -> str:
         return jwt.encode(dict(header), dict(claims), key, algorithms=[header["alg"]])
 
     def __enter__(self) -> Self:

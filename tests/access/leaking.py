@@ -16,33 +16,33 @@ from app.feed import router, scope
 def _into_the_log() -> None:
     sealed = VersionComposer._seal_secrets  # noqa: SLF001 - where the values still are
 
-    async def told(self: Any, document: Any, data: Any, places: Any) -> Any:
+    async def seal_and_log(self: Any, document: Any, data: Any, places: Any) -> Any:
         structlog.get_logger().info("sealed", values=[leaf.value for _, _, leaf in places])
         return await sealed(self, document, data, places)
 
-    VersionComposer._seal_secrets = told  # type: ignore[method-assign]  # noqa: SLF001
+    VersionComposer._seal_secrets = seal_and_log  # type: ignore[method-assign]  # noqa: SLF001
 
 
 def _into_the_change_log() -> None:
     """Comment a change with the request that it was made by."""
     write = DocumentWriter.write
 
-    async def told(self: Any, asked: Any) -> Any:
+    async def write_with_comment(self: Any, asked: Any) -> Any:
         if asked.idempotency is not None:
             asked = replace(asked, comment=asked.idempotency.request[:900])
         return await write(self, asked)
 
-    DocumentWriter.write = told  # type: ignore[method-assign, assignment]
+    DocumentWriter.write = write_with_comment  # type: ignore[method-assign, assignment]
 
 
 def _how_much_there_is() -> None:
     """Let a page of changes end at the last one that was looked at, and count for everybody."""
     may_see = scope.may_see
 
-    def told(caller: Any, entity: Any) -> bool:
+    def may_see_more(caller: Any, entity: Any) -> bool:
         return entity.environment == "production" or may_see(caller, entity)
 
-    vars(router)["may_see"] = told
+    vars(router)["may_see"] = may_see_more
 
 
 LEAKS: dict[str, Callable[[], None]] = {

@@ -123,7 +123,7 @@ def _service(path: str) -> Callable[[str, str], str]:
     return lambda _, service: path.format(service=service)
 
 
-def _fixed(path: str) -> Callable[[str, str], str]:
+def _path(path: str) -> Callable[[str, str], str]:
     return lambda _, __: path
 
 
@@ -153,7 +153,7 @@ _SERVICE = f"{_REGISTRY}/services/{{service}}"
 _INSTANCE = f"{_SERVICE}/instances/i1"
 
 
-def _kept(rest: str) -> Callable[[str, str], str]:
+def _kept_instance(rest: str) -> Callable[[str, str], str]:
     return lambda environment, service: (
         f"{_REGISTRY}/services/{service}/instances/kept-{environment}/{rest}"
     )
@@ -175,7 +175,7 @@ _VALUE = {"value": 1}
 _MINE = {"name": "ghost", "class": "client", "environments": ["staging"], "services": ["shop"]}
 
 ASKS: tuple[Ask, ...] = (
-    Ask("GET /api/configs", "known", _fixed("/api/configs")),
+    Ask("GET /api/configs", "known", _path("/api/configs")),
     Ask("GET /api/configs/{service}", "config:read", _document()),
     Ask("POST /api/configs/{service}", "config:write", _document(), _always({"config_data": {}})),
     Ask("PUT /api/configs/{service}", "config:write", _document(), _always({"config_data": {}})),
@@ -192,14 +192,14 @@ ASKS: tuple[Ask, ...] = (
     Ask(
         "POST /api/v1/config",
         "config:write",
-        _fixed("/api/v1/config"),
+        _path("/api/v1/config"),
         _about(key="a", value=1),
     ),
     Ask("PATCH /api/v1/config", "config:write", _key("/api/v1/config"), _always({"set": {"a": 1}})),
     Ask(
         "POST /api/v1/config/bulk",
         "config:read",
-        _fixed("/api/v1/config/bulk"),
+        _path("/api/v1/config/bulk"),
         _about(keys=["a"]),
     ),
     Ask("GET /api/v1/config/{key}", "config:read", _key("/api/v1/config/a")),
@@ -218,7 +218,7 @@ ASKS: tuple[Ask, ...] = (
     Ask(
         "POST /api/v1/copy",
         "config:write",
-        _fixed("/api/v1/copy"),
+        _path("/api/v1/copy"),
         lambda environment, service: {
             "from": {"environment": environment, "service_name": service},
             "to": {"environment": environment, "service_name": service, "user": "ann"},
@@ -227,12 +227,12 @@ ASKS: tuple[Ask, ...] = (
     Ask("GET /api/v1/export", "config:read", _key("/api/v1/export")),
     Ask("GET /api/v1/export", "secrets:reveal", _key("/api/v1/export?secrets=revealed")),
     Ask("POST /api/v1/import", "config:write", _key("/api/v1/import?format=json"), _always({})),
-    Ask(f"GET {_SCHEMAS}", "config:read somewhere", _fixed(_SCHEMAS)),
-    Ask(f"GET {_SCHEMAS}/export", "config:read somewhere", _fixed(f"{_SCHEMAS}/export")),
+    Ask(f"GET {_SCHEMAS}", "config:read somewhere", _path(_SCHEMAS)),
+    Ask(f"GET {_SCHEMAS}/export", "config:read somewhere", _path(f"{_SCHEMAS}/export")),
     Ask(
         f"POST {_SCHEMAS}/import",
         "rules:write",
-        _fixed(f"{_SCHEMAS}/import"),
+        _path(f"{_SCHEMAS}/import"),
         lambda environment, service: {
             "schemas": {f"new-{environment}-{service}": _judging(environment, service)}
         },
@@ -254,18 +254,18 @@ ASKS: tuple[Ask, ...] = (
     Ask(
         "POST /api/v1/validate",
         "config:read",
-        _fixed("/api/v1/validate"),
+        _path("/api/v1/validate"),
         lambda environment, service: {
             "changes": [{"environment": environment, "service_name": service, "set": {"a": 1}}]
         },
     ),
-    Ask("GET /api/v1/changes", "known", _fixed("/api/v1/changes")),
+    Ask("GET /api/v1/changes", "known", _path("/api/v1/changes")),
     # That somebody else writes there is told to nobody: it is found by nobody.
-    Ask("GET /api/v1/writes/{intent}", "known", _fixed(f"/api/v1/writes/{'0' * 32}")),
+    Ask("GET /api/v1/writes/{intent}", "known", _path(f"/api/v1/writes/{'0' * 32}")),
     Ask("GET /api/v1/stream", "config:read", _key("/api/v1/stream?kinds=config")),
     Ask("GET /api/v1/stream", "flag:read", _key("/api/v1/stream?kinds=flag")),
-    Ask(f"GET {_TEMPLATES}", "config:read somewhere", _fixed(_TEMPLATES)),
-    Ask(f"GET {_TEMPLATES}/{{name}}", "config:read somewhere", _fixed(f"{_TEMPLATES}/kept")),
+    Ask(f"GET {_TEMPLATES}", "config:read somewhere", _path(_TEMPLATES)),
+    Ask(f"GET {_TEMPLATES}/{{name}}", "config:read somewhere", _path(f"{_TEMPLATES}/kept")),
     Ask(
         f"PUT {_TEMPLATES}/{{name}}",
         "rules:write",
@@ -278,17 +278,17 @@ ASKS: tuple[Ask, ...] = (
     Ask(
         f"GET {_TEMPLATES}/{{name}}/history",
         "config:read somewhere",
-        _fixed(f"{_TEMPLATES}/kept/history"),
+        _path(f"{_TEMPLATES}/kept/history"),
     ),
     Ask(
         f"GET {_TEMPLATES}/{{name}}/diff",
         "config:read somewhere",
-        _fixed(f"{_TEMPLATES}/kept/diff"),
+        _path(f"{_TEMPLATES}/kept/diff"),
     ),
     Ask(
         f"GET {_TEMPLATES}/{{name}}/uses",
         "config:read somewhere",
-        _fixed(f"{_TEMPLATES}/kept/uses"),
+        _path(f"{_TEMPLATES}/kept/uses"),
     ),
     Ask(
         f"POST {_TEMPLATES}/{{name}}/rollback",
@@ -299,24 +299,24 @@ ASKS: tuple[Ask, ...] = (
     Ask(
         f"POST {_TEMPLATES}/{{name}}/use",
         "config:write",
-        _fixed(f"{_TEMPLATES}/kept/use"),
+        _path(f"{_TEMPLATES}/kept/use"),
         _about(parameters={}),
     ),
     # What may be written is decided for each document: tests/e2e/test_template_rights.py.
     Ask(
         f"POST {_TEMPLATES}/{{name}}/upgrade",
         "config:read somewhere",
-        _fixed(f"{_TEMPLATES}/kept/upgrade"),
+        _path(f"{_TEMPLATES}/kept/upgrade"),
         _always({}),
     ),
     Ask(
         f"DELETE {_TEMPLATES}/{{name}}",
         "rules:write somewhere",
-        _fixed(f"{_TEMPLATES}/none"),
+        _path(f"{_TEMPLATES}/none"),
     ),
     Ask("GET /api/v1/stream", "config:read", _key("/api/v1/stream?kinds=schema,violation")),
     Ask(f"GET {_FLAGS}", "flag:read", _flag(_FLAGS)),
-    Ask(f"POST {_FLAGS}", "flag:write", _fixed(_FLAGS), _in(name="f")),
+    Ask(f"POST {_FLAGS}", "flag:write", _path(_FLAGS), _in(name="f")),
     Ask(f"GET {_FLAGS}/{{name}}", "flag:read", _flag(f"{_FLAGS}/f")),
     Ask(f"PUT {_FLAGS}/{{name}}", "flag:write", _flag(f"{_FLAGS}/f"), _always({})),
     Ask(f"PATCH {_FLAGS}/{{name}}", "flag:write", _flag(f"{_FLAGS}/f"), _always({})),
@@ -372,36 +372,36 @@ ASKS: tuple[Ask, ...] = (
     Ask(
         f"POST {_FLAGS}/evaluate",
         "flag:evaluate",
-        _fixed(f"{_FLAGS}/evaluate"),
+        _path(f"{_FLAGS}/evaluate"),
         _in(flag_name="f"),
     ),
     Ask(
         f"POST {_FLAGS}/evaluate",
         "flag:read",
-        _fixed(f"{_FLAGS}/evaluate"),
+        _path(f"{_FLAGS}/evaluate"),
         _in(flag_name="kept", explain=True),
     ),
     Ask(
         f"POST {_FLAGS}/evaluate/batch",
         "flag:evaluate",
-        _fixed(f"{_FLAGS}/evaluate/batch"),
+        _path(f"{_FLAGS}/evaluate/batch"),
         _in(flag_names=["f"]),
     ),
     Ask("GET /api/v1/flag-set", "flag:read", _flag("/api/v1/flag-set")),
     Ask(
         "POST /api/v1/flag-usage",
         "flag:evaluate",
-        _fixed("/api/v1/flag-usage"),
+        _path("/api/v1/flag-usage"),
         _in(evaluations={}),
     ),
     Ask(f"GET {_SEGMENTS}", "flag:read", _flag(_SEGMENTS)),
-    Ask(f"POST {_SEGMENTS}", "flag:write", _fixed(_SEGMENTS), _in(name="s")),
+    Ask(f"POST {_SEGMENTS}", "flag:write", _path(_SEGMENTS), _in(name="s")),
     Ask(f"GET {_SEGMENTS}/{{name}}", "flag:read", _flag(f"{_SEGMENTS}/s")),
     Ask(f"PUT {_SEGMENTS}/{{name}}", "flag:write", _flag(f"{_SEGMENTS}/s"), _always({})),
     Ask(f"PATCH {_SEGMENTS}/{{name}}", "flag:write", _flag(f"{_SEGMENTS}/s"), _always({})),
     Ask(f"DELETE {_SEGMENTS}/{{name}}", "flag:write", _flag(f"{_SEGMENTS}/s")),
     Ask(f"GET {_SEGMENTS}/{{name}}/history", "flag:read", _flag(f"{_SEGMENTS}/s/history")),
-    Ask(f"GET {_REGISTRY}/services", "registry:read", _fixed(f"{_REGISTRY}/services")),
+    Ask(f"GET {_REGISTRY}/services", "registry:read", _path(f"{_REGISTRY}/services")),
     Ask(f"GET {_SERVICE}", "registry:read", _service(_SERVICE)),
     Ask(f"GET {_SERVICE}/url", "registry:read", _service(f"{_SERVICE}/url")),
     Ask(
@@ -409,17 +409,17 @@ ASKS: tuple[Ask, ...] = (
         "registry:read",
         _service(f"{_REGISTRY}/discover/{{service}}"),
     ),
-    Ask(f"GET {_REGISTRY}/prometheus", "registry:read", _fixed(f"{_REGISTRY}/prometheus")),
+    Ask(f"GET {_REGISTRY}/prometheus", "registry:read", _path(f"{_REGISTRY}/prometheus")),
     Ask(
         f"POST {_REGISTRY}/register",
         "registry:write",
-        _fixed(f"{_REGISTRY}/register"),
+        _path(f"{_REGISTRY}/register"),
         _of(service_url="http://192.0.2.1:80", instance_id="i1"),
     ),
     Ask(
         f"POST {_REGISTRY}/deregister",
         "registry:write",
-        _fixed(f"{_REGISTRY}/deregister"),
+        _path(f"{_REGISTRY}/deregister"),
         _of(instance_id="i1"),
     ),
     Ask(
@@ -435,7 +435,7 @@ ASKS: tuple[Ask, ...] = (
     Ask(
         f"POST {_REGISTRY}/register",
         "registry:write there",
-        _fixed(f"{_REGISTRY}/register"),
+        _path(f"{_REGISTRY}/register"),
         lambda environment, service: {
             "service_name": service,
             "service_url": "http://192.0.2.1:80",
@@ -447,7 +447,7 @@ ASKS: tuple[Ask, ...] = (
     Ask(
         f"POST {_REGISTRY}/deregister",
         "registry:write there",
-        _fixed(f"{_REGISTRY}/deregister"),
+        _path(f"{_REGISTRY}/deregister"),
         lambda environment, service: {
             "service_name": service,
             "instance_id": f"kept-{environment}",
@@ -457,7 +457,7 @@ ASKS: tuple[Ask, ...] = (
     Ask(
         f"POST {_REGISTRY}/deregister",
         "registry:write there",
-        _fixed(f"{_REGISTRY}/deregister"),
+        _path(f"{_REGISTRY}/deregister"),
         lambda environment, service: {
             "service_name": service,
             "service_url": f"http://kept-{environment}.example:80",
@@ -467,12 +467,12 @@ ASKS: tuple[Ask, ...] = (
     Ask(
         f"PUT {_SERVICE}/instances/{{instance_id}}/heartbeat",
         "registry:write there",
-        _kept("heartbeat"),
+        _kept_instance("heartbeat"),
     ),
     Ask(
         f"POST {_SERVICE}/instances/{{instance_id}}/drain",
         "registry:write there",
-        _kept("drain"),
+        _kept_instance("drain"),
         _always({"epoch": 0}),
     ),
     Ask(f"POST {_SERVICE}/health", "registry:write", _service(f"{_SERVICE}/health")),
@@ -480,35 +480,35 @@ ASKS: tuple[Ask, ...] = (
     Ask(
         f"POST {_REGISTRY}/release",
         "registry:write everywhere",
-        _fixed(f"{_REGISTRY}/release"),
+        _path(f"{_REGISTRY}/release"),
     ),
     Ask(
         "POST /ofrep/v1/evaluate/flags",
         "flag:evaluate",
-        _fixed("/ofrep/v1/evaluate/flags"),
+        _path("/ofrep/v1/evaluate/flags"),
         _always({}),
         {"X-Environment": "{environment}"},
     ),
     Ask(
         "POST /ofrep/v1/evaluate/flags/{key}",
         "flag:evaluate",
-        _fixed("/ofrep/v1/evaluate/flags/f"),
+        _path("/ofrep/v1/evaluate/flags/f"),
         _always({}),
         {"X-Environment": "{environment}"},
     ),
     Ask("GET /ofrep/v1/stream", "flag:evaluate", _flag("/ofrep/v1/stream")),
-    Ask("GET /stats", "stats:read", _fixed("/stats")),
+    Ask("GET /stats", "stats:read", _path("/stats")),
     Ask(
         "GET /api/v1/audit",
         "audit:read",
         lambda environment, service: f"/api/v1/audit?environment={environment}&name={service}",
     ),
-    Ask("GET /api/v1/tokens", "token:manage", _fixed("/api/v1/tokens")),
-    Ask("POST /api/v1/tokens", "token:manage", _fixed("/api/v1/tokens"), _always(_MINE)),
-    Ask("GET /api/v1/tokens/{token_id}", "token:manage", _fixed("/api/v1/tokens/ghost")),
-    Ask("DELETE /api/v1/tokens/{token_id}", "token:manage", _fixed("/api/v1/tokens/ghost")),
-    Ask("GET /health", "anybody", _fixed("/health")),
-    Ask("GET /live", "anybody", _fixed("/live")),
-    Ask("GET /ready", "anybody", _fixed("/ready")),
-    Ask("GET /metrics", "anybody", _fixed("/metrics")),
+    Ask("GET /api/v1/tokens", "token:manage", _path("/api/v1/tokens")),
+    Ask("POST /api/v1/tokens", "token:manage", _path("/api/v1/tokens"), _always(_MINE)),
+    Ask("GET /api/v1/tokens/{token_id}", "token:manage", _path("/api/v1/tokens/ghost")),
+    Ask("DELETE /api/v1/tokens/{token_id}", "token:manage", _path("/api/v1/tokens/ghost")),
+    Ask("GET /health", "anybody", _path("/health")),
+    Ask("GET /live", "anybody", _path("/live")),
+    Ask("GET /ready", "anybody", _path("/ready")),
+    Ask("GET /metrics", "anybody", _path("/metrics")),
 )

@@ -12,7 +12,7 @@ from app.access.tokens.port import ChangeOrigin, TokenStore
 from app.background import run_background_tasks
 from app.changes.follower import Follower
 from app.changes.log.port import ChangeLog
-from tests.access.tokens import KEY, NOW, minted
+from tests.access.tokens import KEY, NOW, new_token
 from tests.servers.process import PATIENCE_SECONDS
 
 EVENT = ChangeOrigin("ana", "request-1")
@@ -38,7 +38,7 @@ class Replica:
 
     async def create(self, **members: Any) -> tuple[Token, str]:
         """Make a token here; others hear of it."""
-        token, text = minted(**members)
+        token, text = new_token(**members)
         kept = await self.store.create(token, EVENT)
         self.known.update([kept])
         return kept, text

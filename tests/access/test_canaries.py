@@ -15,7 +15,7 @@ import pytest
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 
-from tests.access.canaries import canaries, forms, found
+from tests.access.canaries import canaries, forms, secrets_in
 from tests.access.matrix import ASKS, CALLERS, PLACES
 from tests.faults.stage import RealBackend
 from tests.faults.topic import Topic
@@ -147,7 +147,7 @@ def reveal(birds: Birds) -> int:
     return sum(json.dumps(one, ensure_ascii=False)[1:-1] in text for one in birds.secrets)
 
 
-def exercised(birds: Birds) -> None:
+def exercise_service(birds: Birds) -> None:
     writer = birds.token("writer", {"class": "operator", "roles": ["editor"], **_ALL})
     store(birds, writer)
     tokens = [
@@ -163,15 +163,15 @@ def exercised(birds: Birds) -> None:
 def test_the_search_finds_every_form() -> None:
     for secret in canaries(1, 10):
         for form in forms(secret):
-            assert found([secret], [("there", b"before" + form + b"after")])
-        assert not found([secret], [("there", secret[::-1].encode())])
+            assert secrets_in([secret], [("there", b"before" + form + b"after")])
+        assert not secrets_in([secret], [("there", secret[::-1].encode())])
 
 
 def test_base64_is_found_wherever_a_secret_begins_in_it() -> None:
     [secret] = canaries(2, 1)
     for before in range(6):
         text = base64.b64encode(b"x" * before + secret.encode() + b"yz")
-        assert found([secret], [("there", text)]), before
+        assert secrets_in([secret], [("there", text)]), before
 
 
 def seed() -> int:
@@ -182,16 +182,16 @@ def test_nothing_embedded_shows_a_secret() -> None:
     drawn = seed()
     with ServiceProcess(REQUIRED) as service:
         birds = Birds(service, canaries(drawn))
-        exercised(birds)
+        exercise_service(birds)
         service.kill()
         service.restart()
         birds.ask(ADMIN, "GET", f"/api/v1/config?{PLACE}")
 
-        places = [*birds.seen, ("the log", service.log().encode()), *_embedded(service)]
-        assert found(birds.secrets, places) == [], drawn
+        places = [*birds.seen, ("the log", service.log().encode()), *_embedded_places(service)]
+        assert secrets_in(birds.secrets, places) == [], drawn
 
 
-def _embedded(service: ServiceProcess) -> Iterator[tuple[str, bytes]]:
+def _embedded_places(service: ServiceProcess) -> Iterator[tuple[str, bytes]]:
     for file in service.data_folder.iterdir():
         if file.is_file():
             yield file.name, file.read_bytes()
@@ -209,8 +209,8 @@ def test_a_seeded_leak_is_found(leak: str) -> None:
         writer = birds.token("writer", {"class": "operator", "roles": ["editor"], **_ALL})
         store(birds, writer)
 
-        places = [*birds.seen, ("the log", service.log().encode()), *_embedded(service)]
-        assert found(birds.secrets, places)
+        places = [*birds.seen, ("the log", service.log().encode()), *_embedded_places(service)]
+        assert secrets_in(birds.secrets, places)
 
 
 @pytest.mark.slow
@@ -237,7 +237,7 @@ def test_no_server_behind_the_service_shows_a_secret(
     }
     with ServiceProcess(settings) as service:
         birds = Birds(service, canaries(drawn))
-        exercised(birds)
+        exercise_service(birds)
         for server in (vault_server, postgres_server, redis_server):
             server.freeze()
             write = {"value": birds.secrets[0], "is_encrypted": True}
@@ -257,7 +257,7 @@ def test_no_server_behind_the_service_shows_a_secret(
             *(("ZooKeeper", node) for node in _nodes(zookeeper_server, folder)),
         ]
         assert {"Kafka", "Redis", "the table changes"} <= {place for place, _ in places}
-        assert found(birds.secrets, places) == [], drawn
+        assert secrets_in(birds.secrets, places) == [], drawn
 
 
 def _tables(backend: RealBackend) -> Iterator[tuple[str, bytes]]:

@@ -105,7 +105,9 @@ def sessions(service: ServiceProcess, admin: Session) -> Iterator[Mapping[str, S
         session.close()
 
 
-def _sent(ask: Ask, environment: str, service: str) -> tuple[str, str, Any, Mapping[str, str]]:
+def _request_of(
+    ask: Ask, environment: str, service: str
+) -> tuple[str, str, Any, Mapping[str, str]]:
     headers = {
         name: text.format(environment=environment) for name, text in (ask.headers or {}).items()
     }
@@ -130,7 +132,7 @@ def test_each_caller_is_let_in_exactly_where_the_table_says(
     wrong = []
     for caller, session in sessions.items():
         for place, (environment, service) in PLACES.items():
-            status, told = session.ask(*_sent(ask, environment, service))
+            status, told = session.ask(*_request_of(ask, environment, service))
             is_let_in = status not in REFUSED
             if is_let_in is not (place in MAY[ask.needs].get(caller, ())):
                 wrong.append((caller, place, status, told))

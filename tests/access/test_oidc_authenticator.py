@@ -87,47 +87,47 @@ async def test_name_and_roles_come_from_the_claims_of_the_settings(
     assert found.may(Right.READ_CONFIGS, "production", "bank")
 
 
-def _encoded(part: Any) -> bytes:
+def _base64_json(part: Any) -> bytes:
     text = part if isinstance(part, bytes) else json.dumps(part).encode()
     return base64.urlsafe_b64encode(text).rstrip(b"=")
 
 
-def _unsigned(issuer: Issuer, algorithm: str) -> str:
+def _unsigned_token(issuer: Issuer, algorithm: str) -> str:
     header = {"alg": algorithm, "kid": "rsa"}
-    return (_encoded(header) + b"." + _encoded(issuer.claims()) + b".").decode()
+    return (_base64_json(header) + b"." + _base64_json(issuer.claims()) + b".").decode()
 
 
-def _confused(issuer: Issuer) -> str:
+def _token_signed_with_public_key(issuer: Issuer) -> str:
     """Sign with the public key as if it were a shared secret."""
     key = issuer.keys["rsa"]
     assert isinstance(key, RSAKey)
     secret = key.as_pem(private=False)
-    body = _encoded({"alg": "HS256", "kid": "rsa"}) + b"." + _encoded(issuer.claims())
-    return (body + b"." + _encoded(hmac.digest(secret, body, hashlib.sha256))).decode()
+    body = _base64_json({"alg": "HS256", "kid": "rsa"}) + b"." + _base64_json(issuer.claims())
+    return (body + b"." + _base64_json(hmac.digest(secret, body, hashlib.sha256))).decode()
 
 
 def _with_key_inside(issuer: Issuer) -> str:
     own = RSAKey.generate_key(2048, {"kid": "own"})
     header = {"alg": "RS256", "kid": "own", "jwk": own.as_dict(private=False)}
-    return issuer.signed(header, issuer.claims(), own)
+    return issuer.sign_token(header, issuer.claims(), own)
 
 
 def _other_key(issuer: Issuer, kid: Any) -> str:
     own = RSAKey.generate_key(2048)
     header = {"alg": "RS256"} if kid is None else {"alg": "RS256", "kid": kid}
-    body = _encoded(header) + b"." + _encoded(issuer.claims())
-    signed = issuer.signed({"alg": "RS256"}, issuer.claims(), own).rpartition(".")[2]
+    body = _base64_json(header) + b"." + _base64_json(issuer.claims())
+    signed = issuer.sign_token({"alg": "RS256"}, issuer.claims(), own).rpartition(".")[2]
     return (body + b"." + signed.encode()).decode()
 
 
-def _altered(issuer: Issuer) -> str:
+def _token_with_other_claims(issuer: Issuer) -> str:
     header, _, signature = issuer.token().split(".")
-    return f"{header}.{_encoded(issuer.claims(groups=['everybody'])).decode()}.{signature}"
+    return f"{header}.{_base64_json(issuer.claims(groups=['everybody'])).decode()}.{signature}"
 
 
 def _critical(issuer: Issuer) -> str:
     header = {"alg": "RS256", "kid": "rsa", "crit": ["ghost"], "ghost": 1}
-    body = _encoded(header) + b"." + _encoded(issuer.claims())
+    body = _base64_json(header) + b"." + _base64_json(issuer.claims())
     return (body + b".AAAA").decode()
 
 
@@ -135,9 +135,9 @@ def _saying(issuer: Issuer, text: bytes) -> str:
     return jws.serialize_compact({"alg": "RS256", "kid": "rsa"}, text, issuer.keys["rsa"])
 
 
-def _typed(issuer: Issuer, media_type: str, **claims: Any) -> str:
+def _token_of_type(issuer: Issuer, media_type: str, **claims: Any) -> str:
     header = {"alg": "RS256", "kid": "rsa", "typ": media_type}
-    return issuer.signed(header, issuer.claims(**claims), issuer.keys["rsa"])
+    return issuer.sign_token(header, issuer.claims(**claims), issuer.keys["rsa"])
 
 
 _LOGOUT: dict[str, Any] = {"http://schemas.openid.net/event/backchannel-logout": {}}
@@ -148,10 +148,10 @@ def _late(seconds: int) -> int:
 
 
 REFUSED: dict[str, Forge] = {
-    "no signature": lambda issuer: _unsigned(issuer, "none"),
-    "no signature, in capitals": lambda issuer: _unsigned(issuer, "NONE"),
-    "an empty signature": lambda issuer: _unsigned(issuer, "RS256"),
-    "a public key as a secret": _confused,
+    "no signature": lambda issuer: _unsigned_token(issuer, "none"),
+    "no signature, in capitals": lambda issuer: _unsigned_token(issuer, "NONE"),
+    "an empty signature": lambda issuer: _unsigned_token(issuer, "RS256"),
+    "a public key as a secret": _token_signed_with_public_key,
     "a key that it brings along": _with_key_inside,
     "a key of somebody else": lambda issuer: _other_key(issuer, "rsa"),
     "no key id and a key of somebody else": lambda issuer: _other_key(issuer, None),
@@ -159,10 +159,10 @@ REFUSED: dict[str, Forge] = {
     "a key id that is an address": lambda issuer: _other_key(issuer, "http://127.0.0.1/key"),
     "a key id that is a list": lambda issuer: _other_key(issuer, ["rsa"]),
     "a key id that is a query": lambda issuer: _other_key(issuer, "' OR 1=1 --"),
-    "a shared secret": lambda issuer: issuer.signed(
+    "a shared secret": lambda issuer: issuer.sign_token(
         {"alg": "HS256"}, issuer.claims(), OctKey.generate_key(256)
     ),
-    "other claims under the signature": _altered,
+    "other claims under the signature": _token_with_other_claims,
     "expired": lambda issuer: issuer.token(exp=_late(-60)),
     "no end": lambda issuer: issuer.token(exp=None),
     "an end that is a text": lambda issuer: issuer.token(exp="tomorrow"),
@@ -186,13 +186,15 @@ REFUSED: dict[str, Forge] = {
     "two parts": lambda issuer: issuer.token().rpartition(".")[0],
     "four parts": lambda issuer: issuer.token() + ".a",
     "no base64": lambda _: "é.ü.ä",
-    "no JSON": lambda _: ".".join(_encoded(b"{").decode() for _ in range(3)),
+    "no JSON": lambda _: ".".join(_base64_json(b"{").decode() for _ in range(3)),
     "a critical extension": _critical,
     "a logout token": lambda issuer: issuer.token(events=_LOGOUT),
     "a logout token without an event": lambda issuer: issuer.token(events={}),
-    "a logout token by its header": lambda issuer: _typed(issuer, "logout+jwt"),
-    "a security event by its header": lambda issuer: _typed(issuer, "application/secevent+jwt"),
-    "a proof of possession": lambda issuer: _typed(issuer, "dpop+jwt"),
+    "a logout token by its header": lambda issuer: _token_of_type(issuer, "logout+jwt"),
+    "a security event by its header": lambda issuer: _token_of_type(
+        issuer, "application/secevent+jwt"
+    ),
+    "a proof of possession": lambda issuer: _token_of_type(issuer, "dpop+jwt"),
     "an ID token with the hash of an access token": lambda issuer: issuer.token(at_hash="x"),
     "an ID token with the hash of a code": lambda issuer: issuer.token(c_hash="x"),
     "an ID token of Keycloak": lambda issuer: issuer.token(typ="ID"),
@@ -213,11 +215,11 @@ async def test_nothing_else_is_let_in(people: OidcAuthenticator, issuer: Issuer,
 
 
 ACCESS_TOKENS: dict[str, Forge] = {
-    "RFC 9068": lambda issuer: _typed(issuer, "at+jwt", client_id="console"),
-    "RFC 9068, in full": lambda issuer: _typed(issuer, "application/AT+JWT"),
+    "RFC 9068": lambda issuer: _token_of_type(issuer, "at+jwt", client_id="console"),
+    "RFC 9068, in full": lambda issuer: _token_of_type(issuer, "application/AT+JWT"),
     "no type": lambda issuer: issuer.token(),
-    "JWT": lambda issuer: _typed(issuer, "JWT"),
-    "Keycloak": lambda issuer: _typed(issuer, "JWT", typ="Bearer", azp="console"),
+    "JWT": lambda issuer: _token_of_type(issuer, "JWT"),
+    "Keycloak": lambda issuer: _token_of_type(issuer, "JWT", typ="Bearer", azp="console"),
     "Cognito": lambda issuer: issuer.token(token_use="access"),
 }
 
@@ -274,7 +276,7 @@ async def test_a_clock_that_is_a_little_off_is_forgiven(
 async def test_a_token_that_names_no_key_is_tried_with_each(
     people: OidcAuthenticator, issuer: Issuer
 ) -> None:
-    token = issuer.signed({"alg": "ES256"}, issuer.claims(), issuer.keys["ec"])
+    token = issuer.sign_token({"alg": "ES256"}, issuer.claims(), issuer.keys["ec"])
 
     assert (await people.authenticate(token)).name == "user:ana"
 

@@ -23,7 +23,7 @@ NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 EVENT = AuditEvent(NOW, "ana", "denied", "config", "staging", "billing", "r-1", "::1")
 
 
-def named(number: int) -> AuditEvent:
+def event_of(number: int) -> AuditEvent:
     return replace(EVENT, name=f"s-{number}")
 
 
@@ -62,7 +62,7 @@ async def running(recorder: AuditRecorder) -> AsyncIterator[asyncio.Task[None]]:
             await task
 
 
-async def written(wire: Wire, many: int) -> Sequence[AuditRow]:
+async def rows_written(wire: Wire, many: int) -> Sequence[AuditRow]:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while len(rows := await wire.rows(0, 1000, AuditFilter())) < many:
             await wire.called.wait()
@@ -74,9 +74,9 @@ async def test_what_is_noted_is_written_soon(wire: Wire) -> None:
 
     async with running(recorder):
         recorder.record(EVENT)
-        (first,) = await written(wire, 1)
-        recorder.record(named(2))
-        _, second = await written(wire, 2)
+        (first,) = await rows_written(wire, 1)
+        recorder.record(event_of(2))
+        _, second = await rows_written(wire, 2)
 
     assert (first.at, first.name, first.request_id) == (NOW, "billing", "r-1")
     assert second.name == "s-2"
@@ -99,7 +99,7 @@ def test_what_differs_in_nothing_but_time_and_request_is_one() -> None:
 async def test_no_call_has_more_than_it_may(wire: Wire) -> None:
     recorder = AuditRecorder(wire, every=0.01)
     for number in range(1200):
-        recorder.record(named(number))
+        recorder.record(event_of(number))
 
     await recorder.flush()
 
@@ -110,7 +110,7 @@ async def test_no_call_has_more_than_it_may(wire: Wire) -> None:
 async def test_what_is_too_much_is_counted_and_told(wire: Wire) -> None:
     recorder = AuditRecorder(wire, most=3)
     for number in range(5):
-        recorder.record(named(number))
+        recorder.record(event_of(number))
 
     await recorder.flush()
     recorder.record(EVENT)
@@ -129,11 +129,11 @@ async def test_an_outage_loses_nothing(wire: Wire) -> None:
     async with running(recorder) as failed:
         with pytest.raises(AuditUnavailable):
             await failed
-    recorder.record(named(2))
+    recorder.record(event_of(2))
     wire.is_cut = False
 
     async with running(recorder):
-        rows = await written(wire, 2)
+        rows = await rows_written(wire, 2)
 
     assert [row.name for row in rows] == ["billing", "s-2"]
 

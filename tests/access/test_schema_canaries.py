@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.access.canaries import found
+from tests.access.canaries import secrets_in
 from tests.access.test_canaries import ADMIN, REQUIRED, Birds
 from tests.faults.stage import RealBackend
 from tests.faults.topic import Topic
@@ -176,8 +176,8 @@ def test_values_that_are_secret_by_a_schema_are_sealed_whichever_way_they_come(
         assert plant.sent >= VALUES
         assert {"Kafka", "Redis", "Vault", "the WAL"} <= {place for place, _ in places}
         assert any(_CONTROL.encode() in text for place, text in places if place == "the WAL")
-        assert found([mark], places) == []
-        assert _revealed(service).count(mark) > len(LAYERS)
+        assert secrets_in([mark], places) == []
+        assert _audit_page(service).count(mark) > len(LAYERS)
 
 
 def _stored_versions(backend: RealBackend) -> Iterator[tuple[str, bytes]]:
@@ -200,7 +200,7 @@ def _database(backend: RealBackend) -> Iterator[tuple[str, bytes]]:
         yield "the WAL", bytes(text or b"")
 
 
-def _revealed(service: ServiceProcess) -> str:
+def _audit_page(service: ServiceProcess) -> str:
     headers = {"Authorization": f"Bearer {ADMIN}"}
     way = "/api/v1/effective?environment=staging&service_name=shop&user=ana&reveal=true"
     return service.request("GET", way, headers=headers).body.decode()

@@ -19,7 +19,7 @@ from app.changes.follower import Follower
 from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.sqlite.state import SQLiteState
 from tests.access.replica import EVENT, Clock, Replica, replica, until
-from tests.access.tokens import KEY, NOW, minted
+from tests.access.tokens import KEY, NOW, new_token
 
 ADMIN_TOKEN = "the-first-token-of-an-installation"
 LATER = NOW + timedelta(minutes=1)
@@ -60,7 +60,7 @@ async def test_a_token_that_was_made_here_is_known_at_once(here: Replica) -> Non
 async def test_a_token_that_was_made_elsewhere_is_known_when_its_change_was_followed(
     here: Replica,
 ) -> None:
-    token, text = minted()
+    token, text = new_token()
 
     kept = await here.store.create(token, EVENT)
     await here.caught_up(kept.revision)
@@ -113,7 +113,7 @@ async def test_whatever_is_not_the_token_itself_is_refused(here: Replica) -> Non
 
 
 async def test_a_token_of_another_pepper_is_refused(here: Replica) -> None:
-    token, text = minted(digest=token_digest(b"another" * 5, "text"))
+    token, text = new_token(digest=token_digest(b"another" * 5, "text"))
 
     here.known.update([await here.store.create(token, EVENT)])
 

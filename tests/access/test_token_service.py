@@ -15,12 +15,12 @@ from app.access.tokens.service import TokenService
 from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.sqlite.state import SQLiteState
 from tests.access.replica import replica
-from tests.access.tokens import KEY, minted
+from tests.access.tokens import KEY, new_token
 
-ADMIN, _ = minted("admin", name="ops", environments=("staging", "test-*"), services=("*",))
+ADMIN, _ = new_token("admin", name="ops", environments=("staging", "test-*"), services=("*",))
 CALLER = Caller(principal_of(ADMIN, ()), "request-1", "10.0.0.7")
 _EVERYWHERE = {"environments": ("*",), "services": ("*",), "roles": ("secrets:reveal",)}
-OWNER = Caller(principal_of(minted("admin", name="owner", **_EVERYWHERE)[0], ()), "request-2")
+OWNER = Caller(principal_of(new_token("admin", name="owner", **_EVERYWHERE)[0], ()), "request-2")
 ANYONE = Caller(ANYBODY, "request-3")
 WANTED = TokenRequest("deploys", "operator", ["staging", "test-1"], ["*"], ["publisher"])
 

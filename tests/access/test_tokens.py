@@ -31,7 +31,7 @@ from app.access.tokens.model import (
     token_digest,
 )
 from pilothouse_core.name_patterns import matches
-from tests.access.tokens import KEY, NOW, minted
+from tests.access.tokens import KEY, NOW, new_token
 from tests.trials import trials
 
 CHARACTERS = string.ascii_letters + string.digits + "_-. \0é"
@@ -106,13 +106,13 @@ def test_a_digest_is_an_hmac_and_takes_any_text() -> None:
 def test_a_token_allows_what_its_class_and_roles_do(
     token_class: str, roles: tuple[str, ...], rights: frozenset[Right]
 ) -> None:
-    token, _ = minted(token_class, roles=roles)  # type: ignore[arg-type]
+    token, _ = new_token(token_class, roles=roles)  # type: ignore[arg-type]
 
     assert grants_of(token) == (Grant(rights, ("staging",), ("billing", "invoice-*")),)
 
 
 def test_who_shows_a_token_is_named_after_it() -> None:
-    token, _ = minted("operator", roles=("editor",), expires_at=NOW + timedelta(seconds=5))
+    token, _ = new_token("operator", roles=("editor",), expires_at=NOW + timedelta(seconds=5))
 
     principal = principal_of(token, ("default",))
 
@@ -127,14 +127,14 @@ def test_who_shows_a_token_is_named_after_it() -> None:
 def test_a_token_lives_until_it_expires_or_is_revoked() -> None:
     now = NOW.timestamp()
 
-    assert minted()[0].is_live(now)
-    assert minted(expires_at=NOW + timedelta(seconds=1))[0].is_live(now)
-    assert not minted(expires_at=NOW)[0].is_live(now)
-    assert not minted(revoked_at=NOW)[0].is_live(now)
+    assert new_token()[0].is_live(now)
+    assert new_token(expires_at=NOW + timedelta(seconds=1))[0].is_live(now)
+    assert not new_token(expires_at=NOW)[0].is_live(now)
+    assert not new_token(revoked_at=NOW)[0].is_live(now)
 
 
 def test_neither_digest_nor_secret_stand_in_what_may_be_logged() -> None:
-    token, text = minted()
+    token, text = new_token()
 
     assert "digest" not in repr(token)
     assert text.split("_")[3] not in repr(token)
@@ -153,7 +153,7 @@ STAGING = Grant(RIGHTS_OF_ROLE["admin"], ("staging", "test-*"), ALL)
 
 def test_anybody_may_give_everything_where_access_is_open() -> None:
     assert (
-        missing_grant(ANYBODY, grants_of(minted("admin", environments=ALL, services=ALL)[0]))
+        missing_grant(ANYBODY, grants_of(new_token("admin", environments=ALL, services=ALL)[0]))
         is None
     )
 
@@ -174,15 +174,15 @@ def test_nobody_gives_more_than_they_have(
     roles: tuple[str, ...],
     is_within: bool,  # noqa: FBT001 - a case of the table
 ) -> None:
-    token, _ = minted("operator", environments=environments, roles=roles)
+    token, _ = new_token("operator", environments=environments, roles=roles)
 
     assert (missing_grant(admin(STAGING), grants_of(token)) is None) is is_within
 
 
 def test_rights_of_several_grants_add_up_only_where_each_covers_everything() -> None:
     reveal = Grant(frozenset({Right.REVEAL}), ("staging",), ("billing",))
-    token, _ = minted("operator", roles=("viewer", "secrets:reveal"), services=("billing",))
-    wider, _ = minted("operator", roles=("viewer", "secrets:reveal"), services=ALL)
+    token, _ = new_token("operator", roles=("viewer", "secrets:reveal"), services=("billing",))
+    wider, _ = new_token("operator", roles=("viewer", "secrets:reveal"), services=ALL)
 
     assert missing_grant(admin(STAGING, reveal), grants_of(token)) is None
     assert missing_grant(admin(STAGING, reveal), grants_of(wider)) is not None

@@ -16,7 +16,7 @@ from tests.access.worlds import (
     SCOPED,
     SHOP,
     World,
-    hidden,
+    invisible_change,
     questions,
     two_worlds,
     visible,
@@ -36,7 +36,7 @@ def differences(worlds: tuple[World, World], seed: int, rounds: int) -> list[obj
         how_many = draw.randrange(1, 6)
         for world in worlds:
             for _ in range(how_many):
-                world.write(hidden(draw, next(numbers)))
+                world.write(invisible_change(draw, next(numbers)))
             for message in visible(number):
                 world.write(message)
         revision, other = (world.revision() for world in worlds)
@@ -68,13 +68,15 @@ def test_nobody_hears_of_what_they_may_not_read() -> None:
         since = worlds[0].revision()
         for world in worlds:
             for number in range(8):
-                world.write(hidden(draw, number + 1000 * (world is worlds[0])))
+                world.write(invisible_change(draw, number + 1000 * (world is worlds[0])))
             for message in visible(1):
                 world.write(message)
         until = worlds[0].revision()
         for caller in SCOPED:
             for query in (SHOP, "environment=production&service_name=bank", "kinds=flag", ""):
-                first, second = (world.heard(caller, query, since, until) for world in worlds)
+                first, second = (
+                    world.stream_since(caller, query, since, until) for world in worlds
+                )
                 assert first == second, (caller, query)
 
 
@@ -82,7 +84,7 @@ def test_a_change_elsewhere_does_not_end_a_wait() -> None:
     with two_worlds() as (world, _):
         token, way = world.tokens["viewer"], f"/api/v1/effective?{SHOP}"
         tag = world.call(token, "GET", way).headers["ETag"]
-        world.write(hidden(random.Random(2), 1))
+        world.write(invisible_change(random.Random(2), 1))
         began = monotonic()
         held = world.call(token, "GET", way, If_None_Match=tag, Prefer="wait=1")
 

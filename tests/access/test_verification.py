@@ -247,7 +247,7 @@ def folder(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return made
 
 
-def done(folder: Path, *statements: str) -> None:
+def run_statements(folder: Path, *statements: str) -> None:
     connection = sqlite3.connect(folder / FILE)
     triggers = connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
     for (name,) in triggers.fetchall():
@@ -272,7 +272,7 @@ def own(folder: Path) -> dict[str, Any]:
 async def test_what_is_done_to_the_file_is_found(folder: Path, what: str) -> None:
     assert await of_folder(folder) is None
     statements, seq, fault = DONE[what]
-    done(folder, *statements)
+    run_statements(folder, *statements)
 
     found = await of_folder(folder)
 
@@ -300,7 +300,7 @@ def test_the_command_says_that_all_is_well(
 def test_the_command_names_the_first_broken_row(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done(folder, "UPDATE audit SET actor = 'eve' WHERE seq IN (21, 30)")
+    run_statements(folder, "UPDATE audit SET actor = 'eve' WHERE seq IN (21, 30)")
 
     assert main(["audit", "verify", *keys(folder)]) == 1
     assert main(["audit", "verify", "--from-seq=31", *keys(folder)]) == 0

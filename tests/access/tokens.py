@@ -11,7 +11,7 @@ KEY = b"k" * 32
 NOW = datetime.now(UTC).replace(microsecond=123456)
 
 
-def minted(token_class: TokenClass = "service", **members: Any) -> tuple[Token, str]:
+def new_token(token_class: TokenClass = "service", **members: Any) -> tuple[Token, str]:
     """Return what is kept of a new token, and its text."""
     token_id, text = generate_token(token_class)
     token = Token(

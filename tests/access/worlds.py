@@ -104,7 +104,7 @@ class World:
             headers = [header for header in headers if header[0] != "content-length"]
         return found.status, headers, body
 
-    def heard(self, caller: str, query: str, after: int, until: int) -> bytes:
+    def stream_since(self, caller: str, query: str, after: int, until: int) -> bytes:
         """Return what a stream tells somebody who was away since a revision."""
         target = urlsplit(self.service.url)
         connection = HTTPConnection(target.hostname or "", target.port, timeout=20)
@@ -155,7 +155,7 @@ def visible(number: int) -> list[Message]:
     ]
 
 
-def hidden(draw: random.Random, number: int) -> Message:
+def invisible_change(draw: random.Random, number: int) -> Message:
     """Draw a change that nobody who is scoped may see; `number` makes it differ from all others."""
     service, name = draw.choice(_NAMES[:3]), draw.choice(_NAMES)
     change = {"set": {f"k{draw.randrange(3)}": number}}
@@ -183,7 +183,7 @@ def questions(draw: random.Random, revision: int) -> Iterable[Question]:
     for ask in draw.sample(known, 25):
         yield _question(ask, *draw.choice(list(PLACES.values())))
     for _ in range(25):
-        yield _listed(draw, revision)
+        yield _list_question(draw, revision)
 
 
 def _question(ask: Ask, environment: str, service: str) -> Question:
@@ -194,7 +194,7 @@ def _question(ask: Ask, environment: str, service: str) -> Question:
     return Question(ask.route.split()[0], ask.path(environment, service), body, headers)
 
 
-def _listed(draw: random.Random, revision: int) -> Question:
+def _list_question(draw: random.Random, revision: int) -> Question:
     environments = (None, "staging", "production", "default", "ghost")
     kinds = (None, "config", "flag", "segment", "instance", "token", "ghost")
     entities = (None, *_NAMES, "_shared", "bank/ana", "shop/bob", "ghost")

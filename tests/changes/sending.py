@@ -61,7 +61,7 @@ async def until(
     return monotonic() - began
 
 
-async def drained(ports: LogPorts, within: float = PATIENCE_SECONDS) -> float:
+async def wait_until_sent(ports: LogPorts, within: float = PATIENCE_SECONDS) -> float:
     async def nothing_waits() -> bool:
         return not await ports.outbox.unsent_changes(1)
 

@@ -14,7 +14,7 @@ from app.changes.log.port import LogPorts
 from app.changes.model import Guard, Intent
 from app.rules.definitions.postgres import PostgresDefinitionStore
 from tests.changes.ports import opened_ports
-from tests.contracts.changes.changing import entity, intent, keyed
+from tests.contracts.changes.changing import entity, intent, intent_with_key
 from tests.contracts.defining import EVERYWHERE, commit, edit
 from tests.contracts.rigs import PostgresBench, postgres_bench
 from tests.servers.process import PATIENCE_SECONDS
@@ -123,7 +123,7 @@ async def test_a_reservation_joins_the_intent_that_takes_its_key_at_the_same_tim
 ) -> None:
     async with AsyncExitStack() as stack:
         ports = await stack.enter_async_context(opened_ports(bench.url, 20))
-        asked = keyed("key")
+        asked = intent_with_key("key")
         await ports.intents.reserve(asked)
         holder = await asyncpg.connect(bench.url)
         stack.push_async_callback(holder.close)

@@ -54,7 +54,7 @@ async def write(ports: LogPorts, about: Entity = CHECKOUT, base: int = 0) -> Poi
     return await ports.log.advance(about, [Written(base + 1, begun.id, begun.at)])
 
 
-async def saved(ports: LogPorts, cache: RedisCache) -> Follower:
+async def save_pointers(ports: LogPorts, cache: RedisCache) -> Follower:
     """Let a replica follow the log and save what it knows."""
     follower = Follower(ports.log)
     await follower.start()
@@ -104,7 +104,7 @@ async def test_a_replica_that_starts_blind_reads_by_what_another_saved(
     ports: LogPorts, cache: RedisCache
 ) -> None:
     pointer = await write(ports)
-    await saved(ports, cache)
+    await save_pointers(ports, cache)
     follower = Follower(ports.log)
 
     await PointerSnapshots(follower, cache).adopt()
@@ -129,7 +129,7 @@ async def test_it_follows_the_log_from_there_and_those_who_listen_miss_nothing(
     ports: LogPorts, cache: RedisCache
 ) -> None:
     await write(ports)
-    await saved(ports, cache)
+    await save_pointers(ports, cache)
     follower = Follower(ports.log)
     await PointerSnapshots(follower, cache).adopt()
     heard: list[Change] = []
@@ -151,7 +151,7 @@ async def test_a_replica_behind_does_not_take_back_what_another_saved(
     behind = Follower(ports.log)
     await behind.start()
     newest = await write(ports, base=1)
-    await saved(ports, cache)
+    await save_pointers(ports, cache)
 
     await PointerSnapshots(behind, cache).save()
 
@@ -164,7 +164,7 @@ async def test_what_is_followed_is_not_replaced_by_what_was_saved(
     ports: LogPorts, cache: RedisCache
 ) -> None:
     await write(ports)
-    await saved(ports, cache)
+    await save_pointers(ports, cache)
     newest = await write(ports, base=1)
     follower = Follower(ports.log)
     await follower.start()

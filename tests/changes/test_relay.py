@@ -23,11 +23,11 @@ from app.changes.model import Written
 from app.postgres.locks import RELAY_LOCK
 from tests.changes.heard import Heard, doubles, hear, hear_revisions, inversions
 from tests.changes.ports import opened_ports
-from tests.changes.sending import drained, of_service, replica, until, write, write_many
+from tests.changes.sending import of_service, replica, until, wait_until_sent, write, write_many
 from tests.servers.deadlines import PATIENT_SECONDS
 from tests.servers.kafka import KafkaServer
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import SLACK_SECONDS, frozen, reserve_port, wait_until
+from tests.servers.process import SLACK_SECONDS, freeze_server, reserve_port, wait_until
 from tests.servers.service import ServiceProcess
 from tests.servers.vault import VaultServer
 
@@ -92,7 +92,7 @@ async def leaders(url: str) -> Sequence[int]:
     return [row["pid"] for row in rows]
 
 
-async def led(url: str) -> int:
+async def pid_of_leader(url: str) -> int:
     async def somebody_leads() -> bool:
         return len(await leaders(url)) == 1
 
@@ -166,11 +166,11 @@ async def test_what_is_heard_is_what_the_log_says(bench: Bench) -> None:
 async def test_a_change_is_heard_of_at_once(bench: Bench) -> None:
     async with replica(bench.url, bench.publisher):
         await write(bench.ports, of_service(1), 0)
-        await drained(bench.ports)  # by now it follows and leads
+        await wait_until_sent(bench.ports)  # by now it follows and leads
         waits = []
         for base in range(1, 11):
             await write(bench.ports, of_service(1), base)
-            waits.append(await drained(bench.ports))
+            waits.append(await wait_until_sent(bench.ports))
 
     assert sorted(waits)[5] < 0.5  # half of what it takes to find it without being told
 
@@ -181,7 +181,7 @@ async def test_a_backlog_larger_than_a_batch_is_drained(bench: Bench) -> None:
         await bench.ports.log.advance(of_service(number), found)
 
     async with replica(bench.url, bench.publisher):
-        await drained(bench.ports)
+        await wait_until_sent(bench.ports)
         heard = await bench.hear(range(1, 1501))
 
     assert len(heard) == 1500
@@ -248,7 +248,7 @@ async def test_a_lost_change_is_found(bench: Bench) -> None:
     lost = await write(bench.ports, of_service(1), 0)
 
     async with replica(bench.url, Forgetful(bench.publisher)):
-        await drained(bench.ports)
+        await wait_until_sent(bench.ports)
         last = await write(bench.ports, of_service(1), 1)
         heard = await hear(
             bench.kafka.bootstrap,
@@ -269,16 +269,16 @@ async def test_of_two_replicas_one_sends_and_the_other_takes_over(
     first, second = publishers
     async with replica(url, second):
         async with replica(url, first):
-            one = await led(url)
+            one = await pid_of_leader(url)
             calm = await write_many(ports)
-            await drained(ports)
+            await wait_until_sent(ports)
             assert await leaders(url) == [one]
         # The replica that leads may be either: both lose their session once.
         writing = asyncio.create_task(write_many_more(ports))
-        await end_session(url, await led(url))
+        await end_session(url, await pid_of_leader(url))
         restless = await writing
-        await drained(ports)
-        assert await led(url) != one
+        await wait_until_sent(ports)
+        assert await pid_of_leader(url) != one
         heard = await hear_revisions(kafka_server.bootstrap, topic, calm + restless)
 
     assert inversions(heard) == []
@@ -302,7 +302,7 @@ async def end_session(url: str, pid: int) -> None:
 async def test_a_replica_knows_when_it_leads_no_longer(url: str, ports: LogPorts) -> None:
     async with ports.outbox.lead() as lead:
         assert lead.is_held
-        await end_session(url, await led(url))
+        await end_session(url, await pid_of_leader(url))
 
         async def is_lost() -> bool:
             return not lead.is_held
@@ -314,7 +314,7 @@ async def test_a_relay_that_lost_its_lead_says_so(
     url: str, ports: LogPorts, publisher: KafkaPublisher
 ) -> None:
     relaying = asyncio.create_task(Relay(ports.outbox, publisher, Follower(ports.log)).run())
-    await end_session(url, await led(url))
+    await end_session(url, await pid_of_leader(url))
 
     with pytest.raises(LeadLost):
         await relaying
@@ -437,7 +437,7 @@ async def test_a_kafka_that_was_unavailable_hears_all_that_was_written_meanwhile
         await writer.wrote(50)
         writing.cancel()
         await asyncio.wait({writing})
-        await drained(bench.ports)
+        await wait_until_sent(bench.ports)
         every = [change.revision for change in await bench.ports.log.since(0, 1_000_000)]
         heard = await bench.hear(every)
 
@@ -566,13 +566,13 @@ async def test_a_frozen_replica_leads_no_longer(
         "VAULT_PREFIX": vault_server.fresh_prefix(),
     }
     with ServiceProcess({**environment, **vault}) as first:
-        frozen_leader = await led(url)
+        frozen_leader = await pid_of_leader(url)
         with ServiceProcess({**environment, **vault}) as second:
             wait_until(lambda: events_port(second)[1] == "ready", "it is ready")
-            with frozen(first):
+            with freeze_server(first):
                 revision = save(second, "port", 1)
                 (heard,) = await hear_revisions(kafka_server.bootstrap, topic, [revision])
-                assert await led(url) != frozen_leader
+                assert await pid_of_leader(url) != frozen_leader
             thawed = save(first, "host", 1)
             both = await hear_revisions(kafka_server.bootstrap, topic, [revision, thawed])
 

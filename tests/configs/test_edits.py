@@ -63,7 +63,7 @@ MASKED = {SECRET: MASK}
 SEALED = stored_secret("sealed-text", "mark")
 
 
-def sealed(data: Tree) -> Tree:
+def seal_secrets(data: Tree) -> Tree:
     """Put a ciphertext where the write path would."""
     texts = [
         stored_secret(f"sealed-{json.dumps(leaf.value)}", "mark")
@@ -94,7 +94,7 @@ class Ledger:
         draft = edit.apply(DOCUMENT, base)
         if draft.data is None:
             return None
-        data, version = sealed(draft.data), len(self.bodies) + 1
+        data, version = seal_secrets(draft.data), len(self.bodies) + 1
         facts = key_facts(
             base,
             data,
@@ -665,7 +665,7 @@ TEMPLATE_USES = st.builds(
 def valid(build: Callable[..., Edit], *members: st.SearchStrategy[Any]) -> st.SearchStrategy[Edit]:
     """Build edits, of those members that they take."""
 
-    def built(drawn: tuple[Any, ...]) -> Edit | None:
+    def build_or_none(drawn: tuple[Any, ...]) -> Edit | None:
         try:
             return build(*drawn)
         except PilothouseError:
@@ -674,7 +674,7 @@ def valid(build: Callable[..., Edit], *members: st.SearchStrategy[Any]) -> st.Se
     def is_edit(edit: Edit | None) -> TypeGuard[Edit]:
         return edit is not None
 
-    return st.tuples(*members).map(built).filter(is_edit)
+    return st.tuples(*members).map(build_or_none).filter(is_edit)
 
 
 ANY_EDITS: st.SearchStrategy[Edit] = st.one_of(

@@ -40,7 +40,7 @@ def node() -> Iterator[Program]:
         yield program
 
 
-def written(values: Sequence[object]) -> dict[str, tuple[object, str]]:
+def writable_values(values: Sequence[object]) -> dict[str, tuple[object, str]]:
     """Return each value that can be written, with the file that holds it and one more entry."""
     files = {}
     for number, value in enumerate(values):
@@ -52,7 +52,7 @@ def written(values: Sequence[object]) -> dict[str, tuple[object, str]]:
     return files
 
 
-def meant(value: object, found: Mapping[str, Any], name: str) -> bool:
+def is_read_back(value: object, found: Mapping[str, Any], name: str) -> bool:
     """Tell whether a reader has found what was written: text as it is, all else as JSON."""
     if found.keys() != {name, "LAST"} or found["LAST"] != "z":
         return False
@@ -62,13 +62,13 @@ def meant(value: object, found: Mapping[str, Any], name: str) -> bool:
 @settings(max_examples=trials(20), deadline=None)
 @given(st.lists(_VALUES | _LISTS, max_size=40))
 def test_every_reader_of_dotenv_reads_what_was_written(node: Program, values: list[object]) -> None:
-    files = written(values)
+    files = writable_values(values)
 
     by_node = node.ask("parse", files=[text for _, text in files.values()])
     for (name, (value, text)), found in zip(files.items(), by_node, strict=True):
-        assert meant(value, found, name), (text, found)
-        assert meant(value, dotenv_values(stream=io.StringIO(text)), name), text
-        assert meant(value, parse(text, "dotenv")[0].data, name), text
+        assert is_read_back(value, found, name), (text, found)
+        assert is_read_back(value, dotenv_values(stream=io.StringIO(text)), name), text
+        assert is_read_back(value, parse(text, "dotenv")[0].data, name), text
 
 
 class Wanted(BaseSettings):

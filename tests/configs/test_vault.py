@@ -37,7 +37,7 @@ from app.configs.store.vault_api import API, VaultRequest
 from app.configs.store.vault_client import CALL_SECONDS, AppRoleLogin, TokenLogin, VaultClient
 from tests.servers.answer import Answer, request
 from tests.servers.deadlines import PATIENT_SECONDS
-from tests.servers.process import SLACK_SECONDS, frozen, patiently, reserve_port, wait_until
+from tests.servers.process import SLACK_SECONDS, freeze_server, patiently, reserve_port, wait_until
 from tests.servers.proxy import LossyProxy, http_answer
 from tests.servers.vault import VaultServer
 
@@ -172,7 +172,7 @@ def role(bench: Bench) -> Role:
     return made_role(bench)
 
 
-def told(answer: bytes) -> str:
+def case_name(answer: bytes) -> str:
     """Name a case by its status and how its body begins."""
     head, _, body = answer.partition(b"\r\n\r\n")
     status = head.split(b" ", 2)[1]
@@ -192,7 +192,7 @@ def is_read(sent: bytes) -> bool:
 
 
 @contextmanager
-def sealed(server: VaultServer) -> Iterator[None]:
+def sealed_vault(server: VaultServer) -> Iterator[None]:
     server.seal()
     try:
         yield
@@ -355,7 +355,7 @@ async def test_a_refused_login_leaves_the_store_unavailable(bench: Bench, role: 
 
 
 @pytest.mark.parametrize(
-    "answer", [http_answer("502 Bad Gateway", PAGE), http_answer("200 OK")], ids=told
+    "answer", [http_answer("502 Bad Gateway", PAGE), http_answer("200 OK")], ids=case_name
 )
 async def test_a_write_whose_login_was_not_answered_was_not_sent(
     bench: Bench, role: Role, answer: bytes
@@ -395,7 +395,7 @@ def test_credentials_do_not_show() -> None:
 
 
 @asynccontextmanager
-async def kept(client: VaultClient) -> AsyncIterator[None]:
+async def renewing_token(client: VaultClient) -> AsyncIterator[None]:
     task = asyncio.create_task(client.keep_token())
     try:
         yield
@@ -412,7 +412,7 @@ async def test_a_token_is_renewed_before_it_expires(bench: Bench) -> None:
     role = made_role(bench, {"token_ttl": "2s", "token_max_ttl": "1h"})
     client = bench.client(role.login)
 
-    async with kept(client):
+    async with renewing_token(client):
         await until(role.was_renewed, "the token is renewed")
 
     assert role.logins() == 1
@@ -432,7 +432,7 @@ async def test_a_token_that_cannot_live_on_is_replaced_before_it_expires(
     role = made_role(bench, settings)
     client = bench.client(role.login)
 
-    async with kept(client):
+    async with renewing_token(client):
         await until(lambda: role.logins() == 2, "the next token is there")
         await bench.store(client).ping()
 
@@ -643,7 +643,7 @@ async def test_a_sealed_vault_refuses_at_once_and_serves_once_unsealed(
         partial(store.write, document_id("staging", "cart"), "one", base=0),
         partial(bench.cipher(bench.client(bench.root)).seal, "staging", [("", "word")]),
     )
-    with sealed(bench.server):
+    with sealed_vault(bench.server):
         async with asyncio.timeout(DEADLINE_SECONDS):
             for ask in asks:
                 with pytest.raises(StoreUnavailable):
@@ -657,7 +657,7 @@ async def test_a_sealed_vault_is_not_taken_for_a_revoked_token(bench: Bench, rol
     store = bench.store(bench.client(role.login))
     await store.ping()
 
-    with sealed(bench.server), pytest.raises(StoreUnavailable):
+    with sealed_vault(bench.server), pytest.raises(StoreUnavailable):
         await store.ping()
     await store.ping()
 
@@ -667,7 +667,7 @@ async def test_a_sealed_vault_is_not_taken_for_a_revoked_token(bench: Bench, rol
 async def test_a_frozen_vault_keeps_nobody_waiting(bench: Bench, prompt: VaultConfigStore) -> None:
     asks = (prompt.read(CHECKOUT, 1), prompt.head(CHECKOUT), prompt.documents(), prompt.ping())
     fresh = bench.store(bench.client(bench.root, CALL_SECONDS))
-    with frozen(bench.server):
+    with freeze_server(bench.server):
         async with asyncio.timeout(DEADLINE_SECONDS):
             outcomes = await asyncio.gather(
                 *asks,
@@ -683,7 +683,7 @@ async def test_a_frozen_vault_keeps_nobody_waiting(bench: Bench, prompt: VaultCo
 async def test_what_a_frozen_vault_was_sent_may_still_be_written(
     bench: Bench, prompt: VaultConfigStore
 ) -> None:
-    with frozen(bench.server):
+    with freeze_server(bench.server):
         async with asyncio.timeout(DEADLINE_SECONDS):
             with pytest.raises(WriteUnanswered):
                 await prompt.write(CHECKOUT, "two", base=1)
@@ -760,7 +760,7 @@ UNRELIABLE = [
 ]
 
 
-@pytest.mark.parametrize("answer", UNRELIABLE, ids=told)
+@pytest.mark.parametrize("answer", UNRELIABLE, ids=case_name)
 async def test_a_write_answered_by_something_in_between_is_unanswered(
     bench: Bench, store: VaultConfigStore, answer: bytes
 ) -> None:
@@ -773,7 +773,7 @@ async def test_a_write_answered_by_something_in_between_is_unanswered(
 @pytest.mark.parametrize(
     "answer",
     [*UNRELIABLE, http_answer("404 Not Found", PAGE), http_answer("200 OK", b'{"status": "up"}')],
-    ids=told,
+    ids=case_name,
 )
 async def test_a_read_answered_by_something_in_between_finds_out_nothing(
     bench: Bench, store: VaultConfigStore, answer: bytes
@@ -808,7 +808,7 @@ async def test_a_read_answered_once_by_something_in_between_succeeds(
         http_answer("413 Content Too Large", PAGE),
         http_answer("503 Service Unavailable", b'{"errors": ["Vault is sealed"]}'),
     ],
-    ids=told,
+    ids=case_name,
 )
 async def test_a_write_that_was_refused_took_no_version(
     bench: Bench, store: VaultConfigStore, answer: bytes
@@ -989,7 +989,7 @@ async def test_a_secret_sealed_by_others_that_is_no_text_does_not_open(bench: Be
         await cipher.open("staging", [("", made["data"]["ciphertext"])])
 
 
-@pytest.mark.parametrize("answer", UNRELIABLE, ids=told)
+@pytest.mark.parametrize("answer", UNRELIABLE, ids=case_name)
 async def test_a_cipher_answered_by_something_in_between_is_unavailable(
     bench: Bench, answer: bytes
 ) -> None:

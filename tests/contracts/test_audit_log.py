@@ -41,7 +41,7 @@ class Rig:
     cut: Callable[[], Awaitable[None]]
 
 
-async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
+async def embedded_rig(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
     state = embedded_bench(request, stack).state
 
     def facts(connection: sqlite3.Connection) -> list[str | None]:
@@ -77,7 +77,7 @@ async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
 
 @pytest.fixture(
     params=[
-        pytest.param(embedded, id="embedded"),
+        pytest.param(embedded_rig, id="embedded"),
         pytest.param(postgres, id="postgres", marks=pytest.mark.servers),
     ]
 )

@@ -14,14 +14,14 @@ from app.cache.redis import CALL_SECONDS, KEPT_SECONDS, RedisAddress, RedisCache
 from app.errors import Unavailable
 from app.telemetry import REGISTRY
 from tests.servers.deadlines import PATIENT_SECONDS
-from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS, frozen, reserve_port
+from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS, freeze_server, reserve_port
 from tests.servers.redis import RedisServer
 
 LATEST = "pointers"
 
 
 @asynccontextmanager
-async def opened(
+async def open_cache(
     server: RedisServer,
     prefix: str,
     *,
@@ -44,11 +44,11 @@ def prefix(redis_server: RedisServer) -> str:
 
 @pytest.fixture
 async def cache(redis_server: RedisServer, prefix: str) -> AsyncIterator[Cache]:
-    async with opened(redis_server, prefix, seconds=PATIENT_SECONDS) as opened_cache:
+    async with open_cache(redis_server, prefix, seconds=PATIENT_SECONDS) as opened_cache:
         yield opened_cache
 
 
-async def answered(cache: Cache) -> None:
+async def wait_for_answer(cache: Cache) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             with suppress(Unavailable):
@@ -56,7 +56,7 @@ async def answered(cache: Cache) -> None:
 
 
 @contextmanager
-def configured(server: RedisServer, settings: Mapping[str, str]) -> Iterator[None]:
+def with_settings(server: RedisServer, settings: Mapping[str, str]) -> Iterator[None]:
     before = {name: server.command("CONFIG", "GET", name)[1] for name in settings}
     for name, value in settings.items():
         server.command("CONFIG", "SET", name, value)
@@ -67,12 +67,12 @@ def configured(server: RedisServer, settings: Mapping[str, str]) -> Iterator[Non
             server.command("CONFIG", "SET", name, value)
 
 
-def counted(operation: str, outcome: str) -> float:
+def requests_counted(operation: str, outcome: str) -> float:
     labels = {"operation": operation, "outcome": outcome}
     return REGISTRY.get_sample_value("pilothouse_cache_requests_total", labels) or 0
 
 
-async def timed(calls: int, call: Callable[[], Awaitable[object]]) -> list[float]:
+async def seconds_of_calls(calls: int, call: Callable[[], Awaitable[object]]) -> list[float]:
     """Make the call again and again, one after the other; tell how long each took, in order."""
     taken = []
     for _ in range(calls):
@@ -83,7 +83,7 @@ async def timed(calls: int, call: Callable[[], Awaitable[object]]) -> list[float
 
 
 async def longest(calls: int, call: Callable[[], Awaitable[object]]) -> float:
-    return (await timed(calls, call))[-1]
+    return (await seconds_of_calls(calls, call))[-1]
 
 
 Call = Callable[[Cache], Awaitable[object]]
@@ -112,7 +112,7 @@ async def test_what_was_never_put_is_a_miss(cache: Cache) -> None:
 async def test_two_prefixes_share_nothing(cache: Cache, redis_server: RedisServer) -> None:
     await cache.put("config:e:s:1", b"value")
 
-    async with opened(redis_server, redis_server.fresh_prefix()) as other:
+    async with open_cache(redis_server, redis_server.fresh_prefix()) as other:
         assert await other.get("config:e:s:1") is None
 
 
@@ -190,25 +190,25 @@ async def test_whatever_a_key_holds_is_a_miss_and_replaced(
 async def test_a_frozen_server_costs_fifty_milliseconds_and_then_nothing(
     redis_server: RedisServer, prefix: str, call: Call
 ) -> None:
-    async with opened(redis_server, prefix) as cache:
+    async with open_cache(redis_server, prefix) as cache:
         await cache.put("config:e:s:2", b"value")
-        with frozen(redis_server):
+        with freeze_server(redis_server):
             assert await longest(5, lambda: call(cache)) < CALL_SECONDS + SLACK_SECONDS
-            assert (await timed(20, lambda: call(cache)))[10] < CALL_SECONDS
+            assert (await seconds_of_calls(20, lambda: call(cache)))[10] < CALL_SECONDS
             assert not cache.is_usable
             with pytest.raises(Unavailable, match="did not answer in time"):
                 await cache.ping()
 
-        await answered(cache)
+        await wait_for_answer(cache)
         assert cache.is_usable
 
 
 async def test_a_crowd_before_a_frozen_server_waits_no_longer_than_one(
     redis_server: RedisServer, prefix: str
 ) -> None:
-    async with opened(redis_server, prefix) as cache:
+    async with open_cache(redis_server, prefix) as cache:
         await cache.put("config:e:s:1", b"value")
-        with frozen(redis_server):
+        with freeze_server(redis_server):
             began = monotonic()
             found = await asyncio.gather(*(cache.get(f"config:e:s:{n}") for n in range(500)))
             assert monotonic() - began < CALL_SECONDS + SLACK_SECONDS
@@ -219,9 +219,9 @@ async def test_a_crowd_before_a_frozen_server_waits_no_longer_than_one(
 async def test_a_crowd_before_a_healthy_server_opens_no_breaker(
     redis_server: RedisServer, prefix: str
 ) -> None:
-    async with opened(redis_server, prefix) as cache:
+    async with open_cache(redis_server, prefix) as cache:
         for _ in range(20):  # a server that a busy machine keeps from running opens it as well
-            await answered(cache)
+            await wait_for_answer(cache)
             for _ in range(3):
                 await asyncio.gather(*(cache.get(f"config:e:s:{n}") for n in range(500)))
             if cache.is_usable:
@@ -236,7 +236,7 @@ async def test_a_server_that_is_gone_is_a_miss(
 ) -> None:
     with reserve_port() as nobody:
         port = nobody.getsockname()[1]
-        async with opened(redis_server, prefix, port=port, seconds=PATIENT_SECONDS) as cache:
+        async with open_cache(redis_server, prefix, port=port, seconds=PATIENT_SECONDS) as cache:
             assert await longest(10, lambda: call(cache)) < CALL_SECONDS + SLACK_SECONDS
             assert not cache.is_usable
             with pytest.raises(Unavailable, match="cannot be reached"):
@@ -247,7 +247,7 @@ async def test_a_server_that_is_gone_is_a_miss(
 async def test_a_wrong_password_is_a_miss(
     redis_server: RedisServer, prefix: str, call: Call
 ) -> None:
-    async with opened(redis_server, prefix, password="wrong", seconds=PATIENT_SECONDS) as cache:
+    async with open_cache(redis_server, prefix, password="wrong", seconds=PATIENT_SECONDS) as cache:
         assert await longest(10, lambda: call(cache)) < CALL_SECONDS + SLACK_SECONDS
         with pytest.raises(Unavailable, match="refuses") as refused:
             await cache.ping()
@@ -259,13 +259,13 @@ async def test_a_full_server_keeps_nothing_more_and_still_answers(
     cache: Cache, redis_server: RedisServer
 ) -> None:
     await cache.put("config:e:s:1", b"old")
-    with configured(redis_server, {"maxmemory": "1mb", "maxmemory-policy": "noeviction"}):
-        before = counted("put", "refused")
+    with with_settings(redis_server, {"maxmemory": "1mb", "maxmemory-policy": "noeviction"}):
+        before = requests_counted("put", "refused")
         for _ in range(10):
             await cache.put("config:e:s:2", b"new" * 1000)
             await cache.put_newest(LATEST, 1, b"new")
 
-        assert counted("put", "refused") == before + 10
+        assert requests_counted("put", "refused") == before + 10
         assert await cache.get("config:e:s:1") == b"old"
         assert await cache.get("config:e:s:2") is None
         assert await cache.get_newest(LATEST) is None
@@ -302,7 +302,7 @@ async def test_a_server_that_refuses_writes_is_told_of_and_still_read(
 ) -> None:
     begin, end, reason = REFUSALS[kind]
     await cache.put("config:e:s:1", b"old")
-    await answered(cache)
+    await wait_for_answer(cache)
     for command in begin:
         redis_server.command(*command)
     try:
@@ -314,7 +314,7 @@ async def test_a_server_that_refuses_writes_is_told_of_and_still_read(
         for command in end:
             redis_server.command(*command)
 
-    await answered(cache)
+    await wait_for_answer(cache)
 
 
 async def told_of(cache: Cache) -> None:
@@ -359,7 +359,7 @@ async def test_something_else_on_the_port_is_a_miss(redis_server: RedisServer) -
     async with impostor:
         for call in EACH.values():
             for _ in nonsense:
-                async with opened(redis_server, "p", port=port) as cache:
+                async with open_cache(redis_server, "p", port=port) as cache:
                     assert not await call(cache)
 
 

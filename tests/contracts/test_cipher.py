@@ -30,7 +30,7 @@ class Rig:
     reopen: Callable[[], Awaitable[Cipher]]
 
 
-async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
+async def embedded_rig(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
     folder: Path = request.getfixturevalue("tmp_path")
     cipher = EmbeddedCipher(folder / "secrets.key")
 
@@ -61,7 +61,7 @@ async def vault(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
 
 @pytest.fixture(
     params=[
-        pytest.param(embedded, id="embedded"),
+        pytest.param(embedded_rig, id="embedded"),
         pytest.param(vault, id="vault", marks=pytest.mark.servers),
     ]
 )
@@ -77,7 +77,7 @@ async def seal(
     return sealed
 
 
-async def opened(
+async def decrypt(
     cipher: Cipher, ciphertext: str, *, environment: str = STAGING, context: str = HERE
 ) -> str:
     (plain,) = await cipher.open(environment, [(context, ciphertext)])
@@ -88,7 +88,7 @@ def key_version(ciphertext: str) -> str:
     return ciphertext.split(":")[1]
 
 
-def flipped(ciphertext: str) -> str:
+def flip_bit(ciphertext: str) -> str:
     """Change one bit in the middle of what was encrypted."""
     head, _, encoded = ciphertext.rpartition(":")
     raw = bytearray(base64.b64decode(encoded))
@@ -107,7 +107,7 @@ def flipped(ciphertext: str) -> str:
 async def test_what_was_sealed_opens(rig: Rig, plain: str) -> None:
     sealed = await seal(rig.cipher, plain)
 
-    assert await opened(rig.cipher, sealed.ciphertext) == plain
+    assert await decrypt(rig.cipher, sealed.ciphertext) == plain
 
 
 async def test_many_open_in_the_order_they_were_sealed_in(rig: Rig) -> None:
@@ -127,7 +127,7 @@ async def test_nothing_is_sealed_and_opened_to_nothing(rig: Rig) -> None:
 async def test_what_was_sealed_opens_after_a_restart(rig: Rig) -> None:
     sealed = await seal(rig.cipher)
 
-    assert await opened(await rig.reopen(), sealed.ciphertext) == WORD
+    assert await decrypt(await rig.reopen(), sealed.ciphertext) == WORD
 
 
 async def test_nothing_sealed_shows_the_plain_text(rig: Rig) -> None:
@@ -150,7 +150,7 @@ async def test_another_context_does_not_open(rig: Rig) -> None:
     sealed = await seal(rig.cipher)
 
     with pytest.raises(SecretUnreadable):
-        await opened(rig.cipher, sealed.ciphertext, context=ELSEWHERE)
+        await decrypt(rig.cipher, sealed.ciphertext, context=ELSEWHERE)
 
 
 async def test_another_environment_does_not_open(rig: Rig) -> None:
@@ -159,7 +159,7 @@ async def test_another_environment_does_not_open(rig: Rig) -> None:
 
     for other in (PRODUCTION, "never-used"):
         with pytest.raises(SecretUnreadable):
-            await opened(rig.cipher, sealed.ciphertext, environment=other)
+            await decrypt(rig.cipher, sealed.ciphertext, environment=other)
 
 
 @pytest.mark.parametrize(
@@ -186,13 +186,13 @@ async def test_garbage_does_not_open(rig: Rig, garbage: str) -> None:
     await seal(rig.cipher)
 
     with pytest.raises(SecretUnreadable):
-        await opened(rig.cipher, garbage)
+        await decrypt(rig.cipher, garbage)
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        flipped,
+        flip_bit,
         lambda text: text[:-8],
         lambda text: text.replace(":v1:", ":v2:"),
         lambda text: "other" + text,
@@ -203,7 +203,7 @@ async def test_a_damaged_secret_does_not_open(rig: Rig, damage: Callable[[str], 
     sealed = await seal(rig.cipher)
 
     with pytest.raises(SecretUnreadable):
-        await opened(rig.cipher, damage(sealed.ciphertext))
+        await decrypt(rig.cipher, damage(sealed.ciphertext))
 
 
 async def test_one_secret_that_does_not_open_spoils_all_asked_for_with_it(rig: Rig) -> None:
@@ -224,8 +224,8 @@ async def test_a_rotated_key_seals_and_the_ones_before_still_open(rig: Rig) -> N
 
     assert [key_version(sealed.ciphertext) for sealed in (before, after)] == ["v1", "v2"]
     for cipher in (rig.cipher, await rig.reopen()):
-        assert await opened(cipher, before.ciphertext) == "before"
-        assert await opened(cipher, after.ciphertext) == "after"
+        assert await decrypt(cipher, before.ciphertext) == "before"
+        assert await decrypt(cipher, after.ciphertext) == "after"
 
 
 # Fingerprints
@@ -283,11 +283,11 @@ async def test_keys_are_counted_from_1(tmp_path: Path) -> None:
     sealed = await seal(cipher)
 
     with pytest.raises(SecretUnreadable):
-        await opened(cipher, sealed.ciphertext.replace(":v1:", ":v0:"))
+        await decrypt(cipher, sealed.ciphertext.replace(":v1:", ":v0:"))
 
 
 async def test_two_key_files_do_not_open_each_other(tmp_path: Path) -> None:
     sealed = await seal(EmbeddedCipher(tmp_path / "one.key"))
 
     with pytest.raises(SecretUnreadable):
-        await opened(EmbeddedCipher(tmp_path / "other.key"), sealed.ciphertext)
+        await decrypt(EmbeddedCipher(tmp_path / "other.key"), sealed.ciphertext)

@@ -35,7 +35,7 @@ class Rig:
     cut: Callable[[], Awaitable[None]]
 
 
-async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
+async def embedded_rig(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
     folder: Path = request.getfixturevalue("tmp_path")
     state = SQLiteState(folder)
     stack.push_async_callback(state.close)
@@ -73,7 +73,7 @@ async def vault(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
 
 @pytest.fixture(
     params=[
-        pytest.param(embedded, id="embedded"),
+        pytest.param(embedded_rig, id="embedded"),
         pytest.param(vault, id="vault", marks=pytest.mark.servers),
     ]
 )

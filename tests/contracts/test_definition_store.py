@@ -16,7 +16,7 @@ from app.rules.definitions.model import Definition, Scope, entity
 from app.rules.errors import DefinitionMoved, DefinitionsUnavailable
 from tests.contracts.changes.changing import entity as document
 from tests.contracts.changes.changing import intent, version_of, write
-from tests.contracts.changes.rig import Rig, embedded, postgres
+from tests.contracts.changes.rig import Rig, embedded_rig, postgres
 from tests.contracts.defining import EVERYWHERE, commit, deletion, edit
 from tests.servers.process import SLACK_SECONDS
 
@@ -25,7 +25,7 @@ BILLING = Scope(("staging",), ("billing",))
 
 @pytest.fixture(
     params=[
-        pytest.param(embedded, id="embedded"),
+        pytest.param(embedded_rig, id="embedded"),
         pytest.param(postgres, id="postgres", marks=pytest.mark.servers),
     ]
 )

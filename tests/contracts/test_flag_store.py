@@ -46,7 +46,7 @@ class Rig:
     audit: Callable[[], Awaitable[list[dict[str, Any]]]]
 
 
-async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
+async def embedded_rig(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
     bench = embedded_bench(request, stack)
     state = bench.state
     log = EmbeddedChangeLog(state)
@@ -107,7 +107,7 @@ async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
 
 @pytest.fixture(
     params=[
-        pytest.param(embedded, id="embedded"),
+        pytest.param(embedded_rig, id="embedded"),
         pytest.param(postgres, id="postgres", marks=pytest.mark.servers),
     ]
 )
@@ -134,7 +134,7 @@ def commit(base: int, *edits: Edit, environment: str = "staging") -> Commit:
     return Commit(environment, base, edits, actor="ana", comment="because", request_id="request-1")
 
 
-def keyed(base: int, *edits: Edit, key: str = "key", digest: str = "digest") -> Commit:
+def commit_with_key(base: int, *edits: Edit, key: str = "key", digest: str = "digest") -> Commit:
     return replace(commit(base, *edits), idempotency_key=key, digest=digest)
 
 
@@ -243,7 +243,7 @@ async def test_environments_have_their_own_items_and_bases(rig: Rig) -> None:
     ],
 )
 async def test_a_definition_is_kept_to_the_character(rig: Rig, definition: str) -> None:
-    written = await rig.store.commit(keyed(0, edit(definition=definition)))
+    written = await rig.store.commit(commit_with_key(0, edit(definition=definition)))
 
     repeated = await rig.store.commit_by_idempotency_key("key")
 
@@ -325,7 +325,7 @@ async def test_a_refused_commit_leaves_nothing_behind(rig: Rig) -> None:
     snapshot, audited = await rig.log.snapshot(), await rig.audit()
 
     with pytest.raises(SetMoved):
-        await rig.store.commit(keyed(0, edit("one"), edit("two"), deletion("one")))
+        await rig.store.commit(commit_with_key(0, edit("one"), edit("two"), deletion("one")))
 
     assert await everything(rig.store) == items
     assert await rig.store.history("flag", "staging", "two", limit=10) == []
@@ -471,7 +471,9 @@ async def test_history_goes_back_from_a_version(rig: Rig) -> None:
 
 
 async def test_what_was_written_under_a_key_is_found_by_it(rig: Rig) -> None:
-    items = await rig.store.commit(keyed(0, edit("b"), deletion("a"), edit("b"), digest="one"))
+    items = await rig.store.commit(
+        commit_with_key(0, edit("b"), deletion("a"), edit("b"), digest="one")
+    )
     await write(rig.store, edit("b"), base=items[-1].revision)
 
     repeated = await rig.elsewhere.commit_by_idempotency_key("key")
@@ -488,7 +490,7 @@ async def test_a_key_never_used_has_written_nothing(rig: Rig) -> None:
 
 
 async def test_a_commit_of_no_edits_is_remembered_too(rig: Rig) -> None:
-    await rig.store.commit(keyed(0, digest="one"))
+    await rig.store.commit(commit_with_key(0, digest="one"))
 
     repeated = await rig.store.commit_by_idempotency_key("key")
 
@@ -497,12 +499,14 @@ async def test_a_commit_of_no_edits_is_remembered_too(rig: Rig) -> None:
 
 
 async def test_a_key_is_used_once(rig: Rig) -> None:
-    base = (await rig.store.commit(keyed(0, edit())))[-1].revision
+    base = (await rig.store.commit(commit_with_key(0, edit())))[-1].revision
     changes = await rig.log.since(0, 10)
 
     for stale_or_not in (0, base):
         with pytest.raises(KeyTaken):
-            await rig.elsewhere.commit(keyed(stale_or_not, edit(), edit("more"), digest="two"))
+            await rig.elsewhere.commit(
+                commit_with_key(stale_or_not, edit(), edit("more"), digest="two")
+            )
 
     assert await rig.log.since(0, 10) == changes
     assert len(await everything(rig.store)) == 1
@@ -514,7 +518,7 @@ async def test_a_key_is_used_once(rig: Rig) -> None:
 async def test_a_key_is_used_once_over_all_environments(rig: Rig) -> None:
     stores = (rig.store, rig.elsewhere) * 4
     racing = [
-        store.commit(replace(keyed(0, edit()), environment=f"e{number}"))
+        store.commit(replace(commit_with_key(0, edit()), environment=f"e{number}"))
         for number, store in enumerate(stores)
     ]
 
@@ -529,20 +533,20 @@ async def test_a_key_is_used_once_over_all_environments(rig: Rig) -> None:
 
 
 async def test_a_key_is_remembered_for_a_day(rig: Rig) -> None:
-    base = (await rig.store.commit(keyed(0, edit())))[-1].revision
+    base = (await rig.store.commit(commit_with_key(0, edit())))[-1].revision
     await rig.age(DAY - 60)
 
     assert await rig.store.commit_by_idempotency_key("key") is not None
     with pytest.raises(KeyTaken):
-        await rig.store.commit(keyed(base, edit()))
+        await rig.store.commit(commit_with_key(base, edit()))
 
 
 async def test_a_key_is_free_after_a_day(rig: Rig) -> None:
-    base = (await rig.store.commit(keyed(0, edit(), digest="one")))[-1].revision
+    base = (await rig.store.commit(commit_with_key(0, edit(), digest="one")))[-1].revision
     await rig.age(DAY + 60)
     assert await rig.store.commit_by_idempotency_key("key") is None
 
-    again = await rig.store.commit(keyed(base, edit("new"), digest="two"))
+    again = await rig.store.commit(commit_with_key(base, edit("new"), digest="two"))
 
     repeated = await rig.store.commit_by_idempotency_key("key")
     assert repeated is not None
@@ -552,9 +556,11 @@ async def test_a_key_is_free_after_a_day(rig: Rig) -> None:
 async def test_keys_that_have_outlived_their_day_are_forgotten(rig: Rig) -> None:
     base = 0
     for number in range(3):
-        base = (await rig.store.commit(keyed(base, edit(), key=f"old-{number}")))[-1].revision
+        base = (await rig.store.commit(commit_with_key(base, edit(), key=f"old-{number}")))[
+            -1
+        ].revision
     await rig.age(DAY + 60)
-    items = await rig.store.commit(keyed(base, edit(), key="old-2"))
+    items = await rig.store.commit(commit_with_key(base, edit(), key="old-2"))
 
     assert await rig.store.delete_expired_keys() == 2
     assert await rig.elsewhere.delete_expired_keys() == 0
@@ -565,7 +571,7 @@ async def test_keys_that_have_outlived_their_day_are_forgotten(rig: Rig) -> None
 
 
 async def test_a_key_is_not_forgotten_within_its_day(rig: Rig) -> None:
-    await rig.store.commit(keyed(0, edit()))
+    await rig.store.commit(commit_with_key(0, edit()))
     await rig.age(DAY - 60)
 
     assert await rig.store.delete_expired_keys() == 0
@@ -575,7 +581,7 @@ async def test_a_key_is_not_forgotten_within_its_day(rig: Rig) -> None:
 @pytest.mark.slow
 async def test_a_thousand_keys_are_forgotten_at_a_time(rig: Rig) -> None:
     for number in range(1001):  # each without an edit, which is remembered too
-        await rig.store.commit(keyed(0, key=str(number)))
+        await rig.store.commit(commit_with_key(0, key=str(number)))
     await rig.age(DAY + 60)
 
     assert [await rig.store.delete_expired_keys() for _ in range(3)] == [1000, 1, 0]
@@ -620,7 +626,7 @@ async def test_a_snapshot_holds_the_pointers_of_flags(rig: Rig) -> None:
 
     snapshot = await rig.log.snapshot()
 
-    def told(about: Entity) -> tuple[int, int, bool]:
+    def pointer_facts(about: Entity) -> tuple[int, int, bool]:
         pointer = snapshot.pointers[about.key]
         assert pointer.entity == about
         assert pointer.actor == "ana"
@@ -628,9 +634,9 @@ async def test_a_snapshot_holds_the_pointers_of_flags(rig: Rig) -> None:
 
     assert snapshot.revision == items[-1].revision
     assert len(snapshot.pointers) == 3
-    assert told(entity("flag", "staging", "a")) == (3, items[1].revision, True)
-    assert told(entity("flag", "staging", "b")) == (1, items[2].revision, False)
-    assert told(entity("segment", "staging", "s")) == (1, base, False)
+    assert pointer_facts(entity("flag", "staging", "a")) == (3, items[1].revision, True)
+    assert pointer_facts(entity("flag", "staging", "b")) == (1, items[2].revision, False)
+    assert pointer_facts(entity("segment", "staging", "s")) == (1, base, False)
 
 
 async def test_a_commit_is_audited(rig: Rig) -> None:
@@ -733,7 +739,7 @@ async def test_many_who_count_at_once_lose_nothing(rig: Rig) -> None:
 
 def every_call(store: FlagStore) -> Sequence[Coroutine[Any, Any, object]]:
     return (
-        store.commit(keyed(0, edit())),
+        store.commit(commit_with_key(0, edit())),
         store.commit_by_idempotency_key("key"),
         store.delete_expired_keys(),
         store.items_after(0, 10),

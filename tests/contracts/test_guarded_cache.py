@@ -24,7 +24,7 @@ class Bench:
         self.ours = GuardedCache(cache, KEY)
         self.others = GuardedCache(cache, OTHER_KEY)
 
-    def stored(self, name: str) -> bytes:
+    def stored_bytes(self, name: str) -> bytes:
         return bytes(self.server.command("GET", f"{self.prefix}:{name}"))
 
     def store(self, name: str, entry: bytes) -> None:
@@ -94,7 +94,7 @@ FORGERIES: dict[str, Callable[[bytes], bytes]] = {
 async def test_what_was_forged_is_missing(bench: Bench, what: str) -> None:
     await bench.ours.put(NAME, VALUE)
 
-    bench.store(NAME, FORGERIES[what](bench.stored(NAME)))
+    bench.store(NAME, FORGERIES[what](bench.stored_bytes(NAME)))
 
     assert await bench.ours.get(NAME) is None
 
@@ -102,7 +102,7 @@ async def test_what_was_forged_is_missing(bench: Bench, what: str) -> None:
 async def test_an_entry_is_good_under_its_own_name_alone(bench: Bench) -> None:
     await bench.ours.put(NAME, VALUE)
 
-    bench.store(OTHER_NAME, bench.stored(NAME))
+    bench.store(OTHER_NAME, bench.stored_bytes(NAME))
 
     assert await bench.ours.get(OTHER_NAME) is None
     assert await bench.ours.get(NAME) == VALUE

@@ -74,7 +74,7 @@ class Rig:
 TIMES = ("registered_at", "heartbeat_at", "claimed_at", "draining_until", "moved_at", "released_at")
 
 
-async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
+async def embedded_rig(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
     bench = embedded_bench(request, stack)
     state = bench.state
     log = EmbeddedChangeLog(state)
@@ -143,7 +143,7 @@ async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
 
 @pytest.fixture(
     params=[
-        pytest.param(embedded, id="embedded"),
+        pytest.param(embedded_rig, id="embedded"),
         pytest.param(postgres, id="postgres", marks=pytest.mark.servers),
     ]
 )
@@ -178,7 +178,7 @@ async def register(rig: Rig, instance_id: str = "one", service: str = "billing")
     return (await rig.rows.register(registration(instance_id, service))).row
 
 
-async def probed(rig: Rig, instance_id: str = "one") -> InstanceRow:
+async def register_probed(rig: Rig, instance_id: str = "one") -> InstanceRow:
     return (await rig.rows.register(registration(instance_id, lease="probe"))).row
 
 
@@ -192,17 +192,17 @@ async def drain(rows: InstanceStore, epoch: int | None = None, grace: float = 30
     return await rows.drain("billing", "one", epoch, grace, "bob", "request-2")
 
 
-async def kept(rows: InstanceStore, instance_id: str = "one") -> InstanceRow:
+async def current_row(rows: InstanceStore, instance_id: str = "one") -> InstanceRow:
     row = await rows.row("billing", instance_id)
     assert row is not None
     return row
 
 
-async def logged(rig: Rig) -> list[Change]:
+async def logged_changes(rig: Rig) -> list[Change]:
     return list(await rig.log.since(0, 100_000))
 
 
-def won(outcomes: Sequence[Sequence[InstanceRow]]) -> list[InstanceRow]:
+def winning_rows(outcomes: Sequence[Sequence[InstanceRow]]) -> list[InstanceRow]:
     return [row for outcome in outcomes for row in outcome]
 
 
@@ -239,13 +239,13 @@ async def test_a_registration_is_a_row(rig: Rig) -> None:
 
 
 async def test_a_probed_instance_starts(rig: Rig) -> None:
-    row = await probed(rig)
+    row = await register_probed(rig)
 
     assert (row.lease, row.health) == ("probe", "starting")
 
 
 async def test_a_registration_replaces_the_one_before_whole(rig: Rig) -> None:
-    before = await probed(rig)
+    before = await register_probed(rig)
     await rig.rows.claim([before.token], "replica-2", 0)
     await drain(rig.rows)
     anew = replace(registration(), definition='{"b":1, "a":2}', ttl_seconds=0.5, owner="replica-3")
@@ -258,7 +258,7 @@ async def test_a_registration_replaces_the_one_before_whole(rig: Rig) -> None:
     assert (row.definition, row.ttl_seconds, row.owner) == ('{"b":1, "a":2}', 0.5, "replica-3")
     assert (row.lease, row.health, row.draining_until) == ("heartbeat", "up", None)
     assert row.registered_at > before.registered_at
-    assert await kept(rig.rows) == row
+    assert await current_row(rig.rows) == row
 
 
 async def test_only_the_epoch_that_may_be_replaced_is_replaced(rig: Rig) -> None:
@@ -267,7 +267,7 @@ async def test_only_the_epoch_that_may_be_replaced_is_replaced(rig: Rig) -> None
         with pytest.raises(OldEpoch) as raised:
             await rig.elsewhere.register(registration(replaces=wrong))
         assert raised.value.epoch == first.row.epoch
-    assert await kept(rig.rows) == first.row
+    assert await current_row(rig.rows) == first.row
 
     second = await rig.elsewhere.register(registration(replaces=first.row.epoch))
     assert (second.created, second.row.epoch) == (False, first.row.epoch + 1)
@@ -292,7 +292,7 @@ async def test_of_many_who_may_replace_one_epoch_one_does(rig: Rig) -> None:
     won = [one for one in outcomes if isinstance(one, RegistrationResult)]
     assert sorted(one.row.instance_id for one in won) == ["one", "other"]
     assert sum(isinstance(one, OldEpoch) for one in outcomes) == len(stores) - 1
-    assert (await kept(rig.rows)).epoch == row.epoch + 1
+    assert (await current_row(rig.rows)).epoch == row.epoch + 1
 
 
 async def test_who_was_deregistered_registers_with_the_next_epoch(rig: Rig) -> None:
@@ -318,7 +318,7 @@ async def test_texts_are_kept_to_the_character(rig: Rig) -> None:
 
     assert made.row.definition == told.definition
     assert beaten["billing", told.instance_id].definition == told.definition
-    assert (await kept(rig.rows, told.instance_id)).definition == told.definition
+    assert (await current_row(rig.rows, told.instance_id)).definition == told.definition
 
 
 async def test_a_service_has_so_many_instances_at_most(rig: Rig) -> None:
@@ -361,7 +361,7 @@ async def test_many_who_register_one_instance_get_epochs_of_their_own(rig: Rig) 
 
     assert sorted(outcome.row.epoch for outcome in made) == list(range(1, 11))
     assert sum(outcome.created for outcome in made) == 1
-    assert [change.version for change in await logged(rig)] == list(range(1, 11))
+    assert [change.version for change in await logged_changes(rig)] == list(range(1, 11))
 
 
 async def test_who_registers_with_others_holds_up_nobody_and_is_held_up_by_none(rig: Rig) -> None:
@@ -412,7 +412,7 @@ async def test_a_deregistered_row_stays_and_its_term_moves(rig: Rig) -> None:
 
     assert gone == replace(row, state="deregistered", term=2, version=2, revision=gone.revision)
     assert gone.revision > row.revision
-    assert await kept(rig.rows) == gone
+    assert await current_row(rig.rows) == gone
     assert await rig.rows.rows_of_owner("replica-1") == []
 
 
@@ -435,8 +435,8 @@ async def test_what_is_not_registered_is_not_found(
     with pytest.raises(InstanceNotFound):
         await leave(rig.rows)
 
-    assert await kept(rig.rows) == gone
-    assert len(await logged(rig)) == 2
+    assert await current_row(rig.rows) == gone
+    assert len(await logged_changes(rig)) == 2
 
 
 @pytest.mark.parametrize("epoch", [1, 3])
@@ -449,8 +449,8 @@ async def test_another_epoch_changes_nothing(rig: Rig, epoch: int) -> None:
             await leaving
         assert told.value.facts == {"current_epoch": 2}
 
-    assert await kept(rig.rows) == row
-    assert len(await logged(rig)) == 2
+    assert await current_row(rig.rows) == row
+    assert len(await logged_changes(rig)) == 2
 
 
 # Draining
@@ -479,7 +479,7 @@ async def test_who_has_drained_is_deregistered(rig: Rig) -> None:
     assert (gone.instance_id, gone.state, gone.epoch, gone.term) == ("one", "deregistered", 1, 2)
     assert gone.version == draining.version + 1
     assert await rig.rows.finish_drains() == []
-    assert (await kept(rig.rows, "two")).state == "registered"
+    assert (await current_row(rig.rows, "two")).state == "registered"
 
 
 async def test_of_many_who_look_each_drained_instance_is_told_to_one(rig: Rig) -> None:
@@ -489,7 +489,7 @@ async def test_of_many_who_look_each_drained_instance_is_told_to_one(rig: Rig) -
 
     told = await asyncio.gather(*(store.finish_drains() for store in (rig.rows, rig.elsewhere) * 4))
 
-    assert sorted(row.instance_id for row in won(told)) == ["0", "1", "2", "3", "4"]
+    assert sorted(row.instance_id for row in winning_rows(told)) == ["0", "1", "2", "3", "4"]
 
 
 # Claiming
@@ -503,11 +503,11 @@ async def test_a_claim_moves_owner_and_term_and_is_not_logged(rig: Rig) -> None:
 
     assert (claimed.owner, claimed.epoch, claimed.term) == ("replica-2", 1, 2)
     assert (claimed.version, claimed.revision) == (row.version, row.revision)
-    assert await kept(rig.rows) == claimed
+    assert await current_row(rig.rows) == claimed
     assert await rig.rows.rows_of_owner("replica-1") == []
     assert await rig.rows.rows_of_owner("replica-2") == [claimed]
     assert await rig.rows.rows_after(row.revision, 10) == []
-    assert len(await logged(rig)) == 1
+    assert len(await logged_changes(rig)) == 1
 
 
 async def test_nothing_is_claimed_at_another_tag(rig: Rig) -> None:
@@ -517,7 +517,7 @@ async def test_nothing_is_claimed_at_another_tag(rig: Rig) -> None:
 
     assert await rig.rows.claim(others, "replica-2", 0) == []
 
-    assert await kept(rig.rows) == row
+    assert await current_row(rig.rows) == row
     gone = await deregister(rig.rows)
     assert await rig.rows.claim([row.token, gone.token], "replica-2", 0) == []
 
@@ -552,8 +552,10 @@ async def test_of_many_who_claim_one_wins(rig: Rig) -> None:
 
     outcomes = await asyncio.gather(*racing)
 
-    assert sorted(row.instance_id for row in won(outcomes)) == [tag.instance_id for tag in tags]
-    assert {row.term for row in won(outcomes)} == {2}
+    assert sorted(row.instance_id for row in winning_rows(outcomes)) == [
+        tag.instance_id for tag in tags
+    ]
+    assert {row.term for row in winning_rows(outcomes)} == {2}
     for number, outcome in enumerate(outcomes):
         owned = await rig.rows.rows_of_owner(f"racer-{number}")
         assert sorted(owned, key=lambda row: row.key) == sorted(outcome, key=lambda row: row.key)
@@ -568,7 +570,7 @@ async def test_a_claim_and_a_deregistration_do_not_both_win_unseen(rig: Rig) -> 
         )
 
         assert (gone.state, gone.term) == ("deregistered", 3 if claimed else 2)
-        assert await kept(rig.rows) == gone
+        assert await current_row(rig.rows) == gone
 
 
 # Heartbeats
@@ -585,8 +587,8 @@ async def test_a_heartbeat_is_noted_and_not_logged(rig: Rig) -> None:
     assert noted.heartbeat_at >= row.heartbeat_at
     assert noted.heartbeat_at - noted.registered_at > timedelta(seconds=19)
     assert noted == replace(row, heartbeat_at=noted.heartbeat_at, registered_at=noted.registered_at)
-    assert await kept(rig.rows) == noted
-    assert len(await logged(rig)) == 1
+    assert await current_row(rig.rows) == noted
+    assert len(await logged_changes(rig)) == 1
 
 
 async def test_heartbeats_of_another_epoch_or_nobody_are_not_noted(rig: Rig) -> None:
@@ -595,7 +597,7 @@ async def test_heartbeats_of_another_epoch_or_nobody_are_not_noted(rig: Rig) -> 
     await register(rig, "gone")
     await deregister(rig.rows, "gone")
     await rig.age(20)
-    before = [await kept(rig.rows, name) for name in ("one", "gone")]
+    before = [await current_row(rig.rows, name) for name in ("one", "gone")]
 
     beats = [
         Heartbeat("billing", "one", 1),
@@ -605,7 +607,7 @@ async def test_heartbeats_of_another_epoch_or_nobody_are_not_noted(rig: Rig) -> 
     ]
     assert await rig.rows.record_heartbeats(beats) == {}
 
-    assert [await kept(rig.rows, name) for name in ("one", "gone")] == before
+    assert [await current_row(rig.rows, name) for name in ("one", "gone")] == before
 
 
 async def test_heartbeats_of_one_instance_may_come_together(rig: Rig) -> None:
@@ -630,7 +632,7 @@ async def test_a_suspect_that_is_heard_is_up(rig: Rig) -> None:
     await register(rig)
     await rig.age(31)
     await rig.rows.mark_suspects()
-    suspect = await kept(rig.rows)
+    suspect = await current_row(rig.rows)
 
     row = (await rig.rows.record_heartbeats([Heartbeat("billing", "one", 1)]))["billing", "one"]
 
@@ -657,14 +659,14 @@ async def test_heartbeats_of_many_replicas_do_not_wait_for_each_other(rig: Rig) 
 
         assert [len(answer) for answer in answers] == [12] * 8
         assert {row.health for answer in answers for row in answer.values()} == {"up"}
-    assert len(await logged(rig)) == 12 + 3 * 24
+    assert len(await logged_changes(rig)) == 12 + 3 * 24
 
 
 # Probes
 
 
 async def test_a_probe_changes_the_health_and_is_logged_once(rig: Rig) -> None:
-    row = await probed(rig)
+    row = await register_probed(rig)
 
     (up,) = await rig.rows.set_health({row.token: "up"})
     assert await rig.rows.set_health({row.token: "up"}) == []
@@ -672,19 +674,19 @@ async def test_a_probe_changes_the_health_and_is_logged_once(rig: Rig) -> None:
 
     assert up == replace(row, health="up", version=2, revision=up.revision)
     assert down == replace(row, health="down", version=3, revision=down.revision)
-    assert await kept(rig.rows) == down
-    assert len(await logged(rig)) == 3
+    assert await current_row(rig.rows) == down
+    assert len(await logged_changes(rig)) == 3
 
 
 async def test_a_probe_of_another_tag_changes_nothing(rig: Rig) -> None:
-    row = await probed(rig)
+    row = await register_probed(rig)
     (claimed,) = await rig.rows.claim([row.token], "replica-2", 0)
-    gone = await probed(rig, "gone")
+    gone = await register_probed(rig, "gone")
     gone = await deregister(rig.rows, "gone")
 
     assert await rig.rows.set_health({row.token: "up", gone.token: "up"}) == []
 
-    assert await kept(rig.rows) == claimed
+    assert await current_row(rig.rows) == claimed
     assert await rig.rows.set_health({}) == []
 
 
@@ -693,21 +695,21 @@ async def test_a_probe_of_another_tag_changes_nothing(rig: Rig) -> None:
 
 async def test_who_is_silent_for_one_ttl_is_suspect_and_not_due(rig: Rig) -> None:
     row = await register(rig)
-    await probed(rig, "probed")
+    await register_probed(rig, "probed")
     await rig.age(29)
     assert (await rig.rows.mark_suspects()).counts == {"billing": ServiceCounts(2, 0, 0)}
-    assert (await kept(rig.rows)).health == "up"
+    assert (await current_row(rig.rows)).health == "up"
     await rig.age(2)
 
     overdue = await rig.elsewhere.mark_suspects()
 
-    suspect = await kept(rig.rows)
+    suspect = await current_row(rig.rows)
     assert (suspect.health, suspect.version, suspect.term) == ("suspect", row.version + 1, 1)
     assert overdue.due == []
     assert overdue.counts == {"billing": ServiceCounts(registered=2, overdue=1, evicted=0)}
-    assert (await kept(rig.rows, "probed")).health == "starting"
+    assert (await current_row(rig.rows, "probed")).health == "starting"
     assert await rig.rows.mark_suspects() == overdue
-    assert len(await logged(rig)) == 3
+    assert len(await logged_changes(rig)) == 3
 
 
 async def test_who_is_silent_for_two_ttl_is_due_the_longest_first(rig: Rig) -> None:
@@ -717,13 +719,16 @@ async def test_who_is_silent_for_two_ttl_is_due_the_longest_first(rig: Rig) -> N
     await rig.age(61)
     await register(rig, "lively")
     await rig.rows.register(registration("patient", ttl_seconds=300))
-    await probed(rig, "probed")
+    await register_probed(rig, "probed")
 
     overdue = await rig.rows.mark_suspects()
 
     assert [row.instance_id for row in overdue.due] == ["older", "newer"]
     assert {row.health for row in overdue.due} == {"suspect"}
-    assert overdue.due == [await kept(rig.rows, "older"), await kept(rig.rows, "newer")]
+    assert overdue.due == [
+        await current_row(rig.rows, "older"),
+        await current_row(rig.rows, "newer"),
+    ]
     assert overdue.counts == {"billing": ServiceCounts(5, overdue=2, evicted=0, newcomers=2)}
     assert overdue.released == frozenset()
     older, newer = (
@@ -760,8 +765,8 @@ async def test_newcomers_are_alive_new_and_registered_after_somebody_fell_silent
     await rig.age(31)
     await register(rig, "new")
     await register(rig, "returned")  # was expected anyway
-    await probed(rig, "starting")
-    (healthy,) = await rig.rows.set_health({(await probed(rig, "healthy")).token: "up"})
+    await register_probed(rig, "starting")
+    (healthy,) = await rig.rows.set_health({(await register_probed(rig, "healthy")).token: "up"})
     await register(rig, "elsewhere", "shipping")
 
     counts = (await rig.rows.mark_suspects()).counts
@@ -850,14 +855,14 @@ async def test_all_services_are_released_at_once_and_whoever_is_heard_is_not(rig
     await register(rig, "one", "shipping")
     await rig.age(31)
     await register(rig, "lively")
-    await probed(rig, "probed")
+    await register_probed(rig, "probed")
 
     released = await rig.rows.release(None, "bob", "request-2")
 
     assert released == [("billing", "one"), ("shipping", "one")]
-    changes = len(await logged(rig))
+    changes = len(await logged_changes(rig))
     assert await rig.rows.release("nobody", "bob", "request-3") == []
-    assert len(await logged(rig)) == changes == 4  # the registrations
+    assert len(await logged_changes(rig)) == changes == 4  # the registrations
 
 
 async def test_a_release_is_one_row_of_the_audit_also_if_it_concerns_nobody(rig: Rig) -> None:
@@ -890,7 +895,7 @@ async def test_the_suspicion_of_many_replicas_is_logged_once(rig: Rig) -> None:
 
     await asyncio.gather(*(store.mark_suspects() for store in (rig.rows, rig.elsewhere) * 4))
 
-    assert len(await logged(rig)) == 10
+    assert len(await logged_changes(rig)) == 10
 
 
 # Evicting
@@ -904,7 +909,7 @@ async def test_who_is_evicted_is_so_with_the_next_term(rig: Rig) -> None:
     (gone,) = await rig.elsewhere.evict([due.token, due.token])
 
     assert gone == replace(due, state="evicted", term=2, version=3, revision=gone.revision)
-    assert await kept(rig.rows) == gone
+    assert await current_row(rig.rows) == gone
     assert await rig.rows.evict([due.token, gone.token]) == []
     assert await rig.rows.record_heartbeats([Heartbeat("billing", "one")]) == {}
     assert (await rig.rows.register(registration())).row.epoch == 2
@@ -912,7 +917,7 @@ async def test_who_is_evicted_is_so_with_the_next_term(rig: Rig) -> None:
 
 async def test_only_who_is_due_is_evicted(rig: Rig) -> None:
     early = await register(rig, "early")
-    checked = await probed(rig, "probed")
+    checked = await register_probed(rig, "probed")
     await rig.age(59)
     assert await rig.rows.evict([early.token]) == []
     await rig.age(2)
@@ -924,7 +929,9 @@ async def test_only_who_is_due_is_evicted(rig: Rig) -> None:
     tags = [checked.token, claimed.token, anew.token, RowToken("billing", "ghost", 1, 1)]
     assert await rig.rows.evict(tags) == []
 
-    assert {(await kept(rig.rows, tag.instance_id)).state for tag in tags[:3]} == {"registered"}
+    assert {(await current_row(rig.rows, tag.instance_id)).state for tag in tags[:3]} == {
+        "registered"
+    }
     assert await rig.rows.evict([]) == []
 
 
@@ -936,7 +943,7 @@ async def test_a_heartbeat_that_was_acknowledged_prevents_the_eviction(rig: Rig)
 
     assert await rig.rows.evict([due.token]) == []
 
-    assert await kept(rig.rows) == beaten
+    assert await current_row(rig.rows) == beaten
 
 
 async def test_of_a_heartbeat_and_an_eviction_at_once_one_wins(rig: Rig) -> None:
@@ -956,7 +963,7 @@ async def test_of_a_heartbeat_and_an_eviction_at_once_one_wins(rig: Rig) -> None
             evicted, beaten = await asyncio.gather(rig.rows.evict([tag]), beat())
 
         assert bool(beaten) != bool(evicted)
-        outcomes.add((await kept(rig.rows)).state == ("registered" if beaten else "evicted"))
+        outcomes.add((await current_row(rig.rows)).state == ("registered" if beaten else "evicted"))
     assert outcomes == {True}
 
 
@@ -968,7 +975,9 @@ async def test_each_due_instance_is_evicted_by_one(rig: Rig) -> None:
         *(store.evict(random.sample(tags, len(tags))) for store in (rig.rows, rig.elsewhere) * 4)
     )
 
-    assert sorted(row.token for row in won(outcomes)) == [tag._replace(term=2) for tag in tags]
+    assert sorted(row.token for row in winning_rows(outcomes)) == [
+        tag._replace(term=2) for tag in tags
+    ]
 
 
 # Reading
@@ -1045,7 +1054,7 @@ async def test_an_epoch_never_comes_again(rig: Rig) -> None:
 
     assert made.term == 1
     assert [*epochs, made.epoch] == sorted({*epochs, made.epoch})
-    changes = await logged(rig)
+    changes = await logged_changes(rig)
     assert [change.version for change in changes] == list(range(1, 11))
     assert made.version == 10
 
@@ -1059,7 +1068,7 @@ async def test_a_registration_while_its_row_is_reaped_is_kept(rig: Rig) -> None:
         made, _ = await asyncio.gather(rig.rows.register(registration()), rig.elsewhere.reap(-60))
 
         assert made.row.epoch > last
-        assert await kept(rig.rows) == made.row
+        assert await current_row(rig.rows) == made.row
         last = made.row.epoch
 
 
@@ -1079,9 +1088,9 @@ async def test_each_transition_is_one_change_in_order(rig: Rig) -> None:
     await deregister(rig.rows)
     await register(rig)
     await rig.age(61)
-    (gone,) = await rig.rows.evict([(await kept(rig.rows)).token])
+    (gone,) = await rig.rows.evict([(await current_row(rig.rows)).token])
 
-    changes = await logged(rig)
+    changes = await logged_changes(rig)
 
     assert [(change.action, change.actor) for change in changes] == [
         ("created", "ana"),
@@ -1190,7 +1199,7 @@ async def test_all_kinds_of_calls_at_once_end_in_one_order(rig: Rig) -> None:
         mixed = [*calls(rig.rows), *calls(rig.elsewhere)]
         await asyncio.gather(*(unless_gone(call) for call in random.sample(mixed, len(mixed))))
 
-    changes = await logged(rig)
+    changes = await logged_changes(rig)
     for name in names:
         versions = [change.version for change in changes if change.entity.name == f"billing/{name}"]
         assert versions == list(range(1, len(versions) + 1))

@@ -38,7 +38,7 @@ class Rig:
     take: Callable[[str], Awaitable[None]]  # somebody else deletes a service with all it holds
 
 
-async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
+async def embedded_rig(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
     nodes = EmbeddedNodes()
     here, there = EmbeddedServiceRegistryClient(nodes), EmbeddedServiceRegistryClient(nodes)
 
@@ -111,13 +111,13 @@ async def until(holds: Callable[[], bool], within: float = PATIENCE_SECONDS) -> 
         await asyncio.sleep(0.01)
 
 
-@pytest.fixture(params=[embedded, pytest.param(zookeeper, marks=pytest.mark.servers)])
+@pytest.fixture(params=[embedded_rig, pytest.param(zookeeper, marks=pytest.mark.servers)])
 async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     async with AsyncExitStack() as stack:
         yield await request.param(request, stack)
 
 
-def wanted(
+def node_spec(
     epoch: int = 1, term: int = 1, data: bytes = b"one", of: tuple[str, str] = BILLING
 ) -> NodeSpec:
     return NodeSpec(*of, FencingToken(epoch, term), data)
@@ -128,7 +128,7 @@ async def data_of(client: ServiceRegistryClient, of: tuple[str, str] = BILLING) 
     return None if node is None else node.data
 
 
-def seen(client: ServiceRegistryClient) -> dict[str, dict[str, bytes]]:
+def node_data(client: ServiceRegistryClient) -> dict[str, dict[str, bytes]]:
     return {
         service: {name: node.data for name, node in nodes.items()}
         for service, nodes in client.nodes.items()
@@ -139,7 +139,7 @@ def seen(client: ServiceRegistryClient) -> dict[str, dict[str, bytes]]:
 
 
 async def test_what_was_put_is_there_and_belongs_to_the_session(rig: Rig) -> None:
-    await rig.here.put(wanted())
+    await rig.here.put(node_spec())
 
     assert await rig.there.node(*BILLING) == Node(*BILLING, b"one", rig.here.session.id)
     assert await rig.there.fence(*BILLING) == FencingToken(1, 1)
@@ -152,22 +152,22 @@ async def test_what_was_never_put_is_not_there(rig: Rig) -> None:
 
 
 async def test_the_very_same_may_be_put_again(rig: Rig) -> None:
-    await rig.here.put(wanted())
-    await rig.here.put(wanted())
+    await rig.here.put(node_spec())
+    await rig.here.put(node_spec())
 
     assert await data_of(rig.there) == b"one"
 
 
 async def test_data_may_change_under_the_same_tag(rig: Rig) -> None:
-    await rig.here.put(wanted())
-    await rig.here.put(wanted(data=b"two"))
+    await rig.here.put(node_spec())
+    await rig.here.put(node_spec(data=b"two"))
 
     assert await data_of(rig.there) == b"two"
 
 
 @pytest.mark.parametrize("tag", [FencingToken(1, 2), FencingToken(2, 1)])
 async def test_a_newer_one_replaces_that_of_another_session(rig: Rig, tag: FencingToken) -> None:
-    await rig.here.put(wanted(1, 1))
+    await rig.here.put(node_spec(1, 1))
     await rig.there.put(NodeSpec(*BILLING, tag, b"two"))
 
     assert await rig.here.node(*BILLING) == Node(*BILLING, b"two", rig.there.session.id)
@@ -176,15 +176,15 @@ async def test_a_newer_one_replaces_that_of_another_session(rig: Rig, tag: Fenci
 
 async def test_a_node_of_our_own_former_session_is_replaced(rig: Rig) -> None:
     """The same tag and the same data, and yet it would vanish with the session it belongs to."""
-    await rig.there.put(wanted())
-    await rig.here.put(wanted())
+    await rig.there.put(node_spec())
+    await rig.here.put(node_spec())
 
     assert await rig.here.node(*BILLING) == Node(*BILLING, b"one", rig.here.session.id)
 
 
 @pytest.mark.parametrize("late", [FencingToken(2, 1), FencingToken(1, 9)])
 async def test_an_older_one_changes_nothing(rig: Rig, late: FencingToken) -> None:
-    await rig.there.put(wanted(2, 2))
+    await rig.there.put(node_spec(2, 2))
 
     with pytest.raises(Superseded) as refused:
         await rig.here.put(NodeSpec(*BILLING, late, b"late"))
@@ -197,11 +197,11 @@ async def test_an_older_one_changes_nothing(rig: Rig, late: FencingToken) -> Non
 
 
 async def test_what_was_removed_stays_away_from_late_ones(rig: Rig) -> None:
-    await rig.here.put(wanted(1, 1))
+    await rig.here.put(node_spec(1, 1))
     await rig.there.remove(*BILLING, FencingToken(1, 2))
 
     with pytest.raises(Superseded):
-        await rig.here.put(wanted(1, 1))
+        await rig.here.put(node_spec(1, 1))
 
     assert await rig.here.node(*BILLING) is None
     assert await rig.here.fence(*BILLING) == FencingToken(1, 2)
@@ -212,19 +212,19 @@ async def test_what_was_never_there_is_removed_for_those_who_come_late(rig: Rig)
     await rig.here.remove(*BILLING, FencingToken(3, 2))
 
     with pytest.raises(Superseded):
-        await rig.there.put(wanted(3, 1))
+        await rig.there.put(node_spec(3, 1))
 
 
 async def test_a_node_of_somebody_without_a_fence_is_replaced(rig: Rig) -> None:
     await rig.place(*BILLING, b"foreign")
 
-    await rig.here.put(wanted())
+    await rig.here.put(node_spec())
 
     assert await data_of(rig.there) == b"one"
 
 
 async def test_only_a_node_of_our_session_is_dropped_and_the_fence_stays(rig: Rig) -> None:
-    await rig.here.put(wanted(4, 2))
+    await rig.here.put(node_spec(4, 2))
 
     assert not await rig.there.drop(*BILLING)
     assert await data_of(rig.there) == b"one"
@@ -253,8 +253,8 @@ async def test_of_many_who_put_at_once_the_newest_stays(rig: Rig) -> None:
 
 async def test_of_two_who_put_many_at_once_the_newer_stays_everywhere(rig: Rig) -> None:
     names = [("billing", f"i-{number}") for number in range(120)]
-    older = [wanted(1, 1, b"older", name) for name in names]
-    newer = [wanted(1, 2, b"newer", name) for name in names]
+    older = [node_spec(1, 1, b"older", name) for name in names]
+    newer = [node_spec(1, 2, b"newer", name) for name in names]
 
     await asyncio.gather(
         rig.here.put_all(older),
@@ -269,7 +269,7 @@ async def test_of_two_who_put_many_at_once_the_newer_stays_everywhere(rig: Rig) 
 async def test_who_puts_and_who_removes_at_once_agree(rig: Rig) -> None:
     for round_ in range(1, 11):
         await asyncio.gather(
-            rig.here.put(wanted(round_, 1)),
+            rig.here.put(node_spec(round_, 1)),
             rig.there.remove(*BILLING, FencingToken(round_, 2)),
             return_exceptions=True,
         )
@@ -280,7 +280,7 @@ async def test_who_puts_and_who_removes_at_once_agree(rig: Rig) -> None:
 
 async def test_the_fence_of_one_that_is_gone_is_reaped(rig: Rig) -> None:
     assert await rig.here.reap(*BILLING, FencingToken(1, 1))
-    await rig.here.put(wanted(1, 1))
+    await rig.here.put(node_spec(1, 1))
     assert not await rig.here.reap(*BILLING, FencingToken(1, 1))
     await rig.here.remove(*BILLING, FencingToken(1, 2))
 
@@ -292,15 +292,15 @@ async def test_the_fence_of_one_that_is_gone_is_reaped(rig: Rig) -> None:
 
 async def test_what_is_too_large_is_refused_before_it_costs_the_connection(rig: Rig) -> None:
     with pytest.raises(ValueError, match="too large"):
-        await rig.here.put(wanted(data=b"x" * MAX_NODE_BYTES))
-    await rig.here.put(wanted(data=b"x" * (MAX_NODE_BYTES - 1)))
+        await rig.here.put(node_spec(data=b"x" * MAX_NODE_BYTES))
+    await rig.here.put(node_spec(data=b"x" * (MAX_NODE_BYTES - 1)))
 
     assert await data_of(rig.there) == b"x" * (MAX_NODE_BYTES - 1)
 
 
 async def test_many_are_put_and_those_too_late_are_told(rig: Rig) -> None:
-    many = [wanted(2, 1, b"%d" % n, ("billing", f"i-{n}")) for n in range(120)]
-    await rig.there.put(wanted(2, 2, b"newer", ("billing", "i-7")))
+    many = [node_spec(2, 1, b"%d" % n, ("billing", f"i-{n}")) for n in range(120)]
+    await rig.there.put(node_spec(2, 2, b"newer", ("billing", "i-7")))
 
     late = await rig.here.put_all(many)
 
@@ -308,7 +308,7 @@ async def test_many_are_put_and_those_too_late_are_told(rig: Rig) -> None:
         ("i-7", FencingToken(2, 2))
     ]
     await until(lambda: len(rig.there.nodes.get("billing", {})) == 120)
-    assert seen(rig.there)["billing"] == {
+    assert node_data(rig.there)["billing"] == {
         f"i-{n}": b"newer" if n == 7 else b"%d" % n for n in range(120)
     }
 
@@ -325,18 +325,18 @@ async def test_a_session_is_connected(rig: Rig) -> None:
 
 
 async def test_nodes_end_with_a_session_that_is_closed_and_fences_do_not(rig: Rig) -> None:
-    await rig.here.put(wanted())
-    await rig.there.put(wanted(of=("billing", "i-2")))
+    await rig.here.put(node_spec())
+    await rig.there.put(node_spec(of=("billing", "i-2")))
 
     await rig.end()
 
-    await until(lambda: seen(rig.there) == {"billing": {"i-2": b"one"}})
+    await until(lambda: node_data(rig.there) == {"billing": {"i-2": b"one"}})
     assert await rig.there.node(*BILLING) is None
     assert await rig.there.fence(*BILLING) == FencingToken(1, 1)
 
 
 async def test_nodes_end_with_a_session_that_is_lost_and_can_be_put_again(rig: Rig) -> None:
-    await rig.here.put(wanted())
+    await rig.here.put(node_spec())
     before = rig.here.session
 
     await rig.lose_session()
@@ -345,17 +345,17 @@ async def test_nodes_end_with_a_session_that_is_lost_and_can_be_put_again(rig: R
     after = rig.here.session
     assert (after.state, after.number) == ("connected", before.number + 1)
     assert after.id != before.id
-    await rig.here.put(wanted())
+    await rig.here.put(node_spec())
     assert await rig.there.node(*BILLING) == Node(*BILLING, b"one", after.id)
-    await until(lambda: seen(rig.here) == seen(rig.there) == {"billing": {"i-1": b"one"}})
+    await until(lambda: node_data(rig.here) == node_data(rig.there) == {"billing": {"i-1": b"one"}})
 
 
 async def test_who_lost_the_session_does_not_come_back_before_another(rig: Rig) -> None:
-    await rig.here.put(wanted(1, 1))
+    await rig.here.put(node_spec(1, 1))
     await rig.lose_session()
-    await rig.there.put(wanted(1, 2, b"adopted"))
+    await rig.there.put(node_spec(1, 2, b"adopted"))
 
-    late = await rig.here.put_all([wanted(1, 1)])
+    late = await rig.here.put_all([node_spec(1, 1)])
 
     assert len(late) == 1
     assert await data_of(rig.here) == b"adopted"
@@ -365,15 +365,17 @@ async def test_who_lost_the_session_does_not_come_back_before_another(rig: Rig) 
 
 
 async def test_everybody_sees_what_comes_changes_and_goes(rig: Rig) -> None:
-    await rig.here.put(wanted(1, 1))
-    await until(lambda: seen(rig.here) == seen(rig.there) == {"billing": {"i-1": b"one"}})
-    await rig.here.put(wanted(1, 1, b"two"))
-    await until(lambda: seen(rig.here) == seen(rig.there) == {"billing": {"i-1": b"two"}})
-    await rig.there.put(wanted(1, 2, b"three"))
-    await until(lambda: seen(rig.here) == seen(rig.there) == {"billing": {"i-1": b"three"}})
+    await rig.here.put(node_spec(1, 1))
+    await until(lambda: node_data(rig.here) == node_data(rig.there) == {"billing": {"i-1": b"one"}})
+    await rig.here.put(node_spec(1, 1, b"two"))
+    await until(lambda: node_data(rig.here) == node_data(rig.there) == {"billing": {"i-1": b"two"}})
+    await rig.there.put(node_spec(1, 2, b"three"))
+    await until(
+        lambda: node_data(rig.here) == node_data(rig.there) == {"billing": {"i-1": b"three"}}
+    )
     assert rig.here.nodes["billing"]["i-1"].session == rig.there.session.id
     await rig.here.remove(*BILLING, FencingToken(1, 3))
-    await until(lambda: seen(rig.here) == seen(rig.there) == {})
+    await until(lambda: node_data(rig.here) == node_data(rig.there) == {})
 
     assert rig.here.is_current
     assert rig.there.is_current
@@ -383,7 +385,7 @@ async def test_who_puts_a_node_sees_it_when_it_is_done(rig: Rig) -> None:
     for epoch in range(1, 11):
         for of in BILLING, ("billing", "i-2"), ("orders", "o-1"):
             data = b"%d" % epoch
-            await rig.here.put(wanted(epoch, 1, data, of))
+            await rig.here.put(node_spec(epoch, 1, data, of))
 
             service, name = of
             assert rig.here.nodes[service][name] == Node(*of, data, rig.here.session.id)
@@ -391,11 +393,13 @@ async def test_who_puts_a_node_sees_it_when_it_is_done(rig: Rig) -> None:
 
 async def test_those_who_listen_hear_of_the_service_after_it_was_seen(rig: Rig) -> None:
     heard: list[tuple[str, dict[str, bytes]]] = []
-    rig.there.on_change(lambda service: heard.append((service, seen(rig.there).get(service, {}))))
+    rig.there.on_change(
+        lambda service: heard.append((service, node_data(rig.there).get(service, {})))
+    )
 
-    await rig.here.put(wanted())
+    await rig.here.put(node_spec())
     await until(lambda: heard == [("billing", {"i-1": b"one"})])
-    await rig.here.put(wanted(of=("orders", "o-1")))
+    await rig.here.put(node_spec(of=("orders", "o-1")))
     await until(lambda: heard[1:] == [("orders", {"o-1": b"one"})])
     await rig.here.drop(*BILLING)
     await until(lambda: heard[2:] == [("billing", {})])
@@ -403,33 +407,33 @@ async def test_those_who_listen_hear_of_the_service_after_it_was_seen(rig: Rig) 
 
 async def test_what_others_place_and_take_is_seen(rig: Rig) -> None:
     await rig.place("legacy", "l-1", b"foreign")
-    await until(lambda: seen(rig.here) == {"legacy": {"l-1": b"foreign"}})
+    await until(lambda: node_data(rig.here) == {"legacy": {"l-1": b"foreign"}})
 
     await rig.take("legacy")
-    await until(lambda: seen(rig.here) == {})
+    await until(lambda: node_data(rig.here) == {})
     await rig.place("legacy", "l-2", b"again")
-    await until(lambda: seen(rig.here) == {"legacy": {"l-2": b"again"}})
-    await rig.here.put(wanted(of=("legacy", "l-3")))
-    await until(lambda: seen(rig.there) == {"legacy": {"l-2": b"again", "l-3": b"one"}})
+    await until(lambda: node_data(rig.here) == {"legacy": {"l-2": b"again"}})
+    await rig.here.put(node_spec(of=("legacy", "l-3")))
+    await until(lambda: node_data(rig.there) == {"legacy": {"l-2": b"again", "l-3": b"one"}})
 
 
 async def test_after_a_refresh_everything_is_seen_without_waiting(rig: Rig) -> None:
-    await rig.there.put(wanted())
-    await rig.there.put(wanted(of=("orders", "o-1")))
+    await rig.there.put(node_spec())
+    await rig.there.put(node_spec(of=("orders", "o-1")))
 
     await rig.here.refresh()
 
-    assert seen(rig.here) == {"billing": {"i-1": b"one"}, "orders": {"o-1": b"one"}}
+    assert node_data(rig.here) == {"billing": {"i-1": b"one"}, "orders": {"o-1": b"one"}}
 
 
 async def test_a_storm_of_changes_is_seen_as_it_ends(rig: Rig) -> None:
     async def churn(client: ServiceRegistryClient, name: str) -> None:
         for epoch in range(1, 11):
-            await client.put(wanted(epoch, 1, b"%d" % epoch, ("billing", name)))
+            await client.put(node_spec(epoch, 1, b"%d" % epoch, ("billing", name)))
             if epoch % 3 == 0:
                 await client.remove("billing", name, FencingToken(epoch, 2))
 
     await asyncio.gather(*(churn([rig.here, rig.there][n % 2], f"i-{n}") for n in range(20)))
 
     expected = {"billing": {f"i-{n}": b"10" for n in range(20)}}
-    await until(lambda: seen(rig.here) == seen(rig.there) == expected)
+    await until(lambda: node_data(rig.here) == node_data(rig.there) == expected)

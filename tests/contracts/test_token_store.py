@@ -20,7 +20,7 @@ from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.changes.log.port import ChangeLog
 from app.changes.log.postgres.log import PostgresChangeLog
 from app.changes.model import Change, Entity
-from tests.access.tokens import NOW, minted
+from tests.access.tokens import NOW, new_token
 from tests.contracts.rigs import embedded_bench, postgres_bench
 from tests.servers.process import SLACK_SECONDS
 
@@ -40,7 +40,7 @@ class Rig:
     audit: Callable[[], Awaitable[list[dict[str, Any]]]]
 
 
-async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
+async def embedded_rig(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
     bench = embedded_bench(request, stack)
     state = bench.state
     log = EmbeddedChangeLog(state)
@@ -83,7 +83,7 @@ async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
 
 @pytest.fixture(
     params=[
-        pytest.param(embedded, id="embedded"),
+        pytest.param(embedded_rig, id="embedded"),
         pytest.param(postgres, id="postgres", marks=pytest.mark.servers),
     ]
 )
@@ -93,14 +93,14 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
 
 
 def new(**members: Any) -> Token:
-    return minted("operator", **members)[0]
+    return new_token("operator", **members)[0]
 
 
 async def create(rig: Rig, **members: Any) -> Token:
     return await rig.store.create(new(**members), EVENT)
 
 
-async def logged(rig: Rig) -> list[Change]:
+async def token_changes(rig: Rig) -> list[Change]:
     return [change for change in await rig.log.since(0, 100) if change.entity.kind == "token"]
 
 
@@ -122,7 +122,7 @@ async def test_a_token_is_read_back_as_it_was_created(rig: Rig) -> None:
 async def test_a_creation_is_logged_and_audited_without_any_secret(rig: Rig) -> None:
     made = await create(rig, expires_at=NOW)
 
-    [change] = await logged(rig)
+    [change] = await token_changes(rig)
     assert change.entity == Entity("token", "default", made.id, f"tokens/{made.id}")
     assert (change.version, change.action, change.actor) == (1, "created", "ana")
     assert change.revision == made.revision
@@ -166,7 +166,7 @@ async def test_a_revocation_is_logged_and_audited(rig: Rig) -> None:
 
     revoked = await rig.store.revoke(made.id, ChangeOrigin("bob", "request-2", "10.0.0.8"))
 
-    _, change = await logged(rig)
+    _, change = await token_changes(rig)
     assert (change.version, change.action, change.actor) == (2, "deleted", "bob")
     assert change.deleted
     assert change.revision == revoked.revision
@@ -184,7 +184,7 @@ async def test_a_token_is_revoked_once_however_often_it_is_asked(rig: Rig) -> No
     )
 
     assert both[0] == both[1] == await rig.store.revoke(made.id, EVENT)
-    assert len(await logged(rig)) == len(await rig.audit()) == 2
+    assert len(await token_changes(rig)) == len(await rig.audit()) == 2
 
 
 async def test_what_was_never_created_cannot_be_revoked_or_read(rig: Rig) -> None:
@@ -241,7 +241,7 @@ async def test_a_use_is_no_change(rig: Rig) -> None:
     await rig.store.record_uses({made.id: NOW})
     await rig.store.record_uses({})
 
-    assert len(await logged(rig)) == len(await rig.audit()) == 1
+    assert len(await token_changes(rig)) == len(await rig.audit()) == 1
     assert (await rig.store.get(made.id)).revision == made.revision
 
 

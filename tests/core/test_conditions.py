@@ -43,12 +43,14 @@ def compare(attribute: str, op: str, *values: Json, **members: Json) -> Json:
 # The reference.
 
 
-def meant(condition: Json, context: Mapping[str, Json], segments: Mapping[str, Json]) -> bool:
+def expected_result(
+    condition: Json, context: Mapping[str, Json], segments: Mapping[str, Json]
+) -> bool:
     def holding(inner: Json) -> bool:
-        return meant(inner, context, segments)
+        return expected_result(inner, context, segments)
 
     if "op" in condition:
-        return compared(condition, context)
+        return comparison_holds(condition, context)
     ((kind, inner),) = condition.items()
     match kind:
         case "all" | "any":
@@ -59,14 +61,14 @@ def meant(condition: Json, context: Mapping[str, Json], segments: Mapping[str, J
         case "segment":
             return segments[inner] is None or holding(segments[inner])
         case _:
-            return shared(inner, context)
+            return is_in_share(inner, context)
 
 
-def shared(share: Json, context: Mapping[str, Json]) -> bool:
+def is_in_share(share: Json, context: Mapping[str, Json]) -> bool:
     limit: int = round(share["percent"] * 1000)
     if limit == 100_000:  # everybody, also who has no subject
         return True
-    subject = found(context, share.get("by", "user_id"))
+    subject = value_at(context, share.get("by", "user_id"))
     if is_integer(subject) and abs(subject) < 10**4300:
         subject = str(subject)
     if not isinstance(subject, str):
@@ -77,10 +79,10 @@ def shared(share: Json, context: Mapping[str, Json]) -> bool:
 NEGATED = {"not_in": "in", "neq": "eq"}
 
 
-def compared(condition: Json, context: Mapping[str, Json]) -> bool:
+def comparison_holds(condition: Json, context: Mapping[str, Json]) -> bool:
     if condition["op"] in NEGATED:
-        return not compared({**condition, "op": NEGATED[condition["op"]]}, context)
-    value = found(context, condition["attribute"])
+        return not comparison_holds({**condition, "op": NEGATED[condition["op"]]}, context)
+    value = value_at(context, condition["attribute"])
     if value is NOTHING or value is None:
         return False
     folds = condition.get("case_insensitive", False)
@@ -88,7 +90,7 @@ def compared(condition: Json, context: Mapping[str, Json]) -> bool:
     return any(says(value, wanted, folds) for wanted in condition.get("values", [None]))
 
 
-def found(context: Mapping[str, Json], path: str) -> Json:
+def value_at(context: Mapping[str, Json], path: str) -> Json:
     value: Json = context
     for name in path.split("."):
         if not isinstance(value, dict) or name not in value:
@@ -199,7 +201,7 @@ def test_a_condition_holds_as_the_reference_says(
 
     answer = holds(condition, context, flags)
 
-    assert answer is meant(condition, context, {"beta": beta, "staff": staff})
+    assert answer is expected_result(condition, context, {"beta": beta, "staff": staff})
 
 
 @quick

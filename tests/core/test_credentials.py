@@ -24,7 +24,7 @@ TEXTS = st.text() | st.text(alphabet="ab1=:@/.-_'\"{}$<>%(),; \n")
 def test_of_what_is_found_and_of_what_is_there_95_percent_are_the_same(
     name: str, seed: int
 ) -> None:
-    precision, recall = measured(list(lines(name, seed)))
+    precision, recall = precision_and_recall(list(lines(name, seed)))
 
     assert precision >= 0.95
     assert recall >= 0.95
@@ -39,7 +39,7 @@ def test_the_corpus_is_large_and_has_no_line_twice() -> None:
 @pytest.mark.parametrize("name", CORPUS)
 def test_the_guide_tells_the_numbers_as_they_are(name: str) -> None:
     corpus = list(lines(name))
-    precision, recall = measured(corpus)
+    precision, recall = precision_and_recall(corpus)
 
     row = f"| `{name}` | {len(corpus)} | {precision:.3f} | {recall:.3f} |"
 
@@ -61,7 +61,7 @@ def test_of_a_real_configuration_only_its_password_is_found() -> None:
     assert found == ["spring.datasource.password"]
 
 
-def measured(corpus: list[Line]) -> tuple[float, float]:
+def precision_and_recall(corpus: list[Line]) -> tuple[float, float]:
     found = [line for line in corpus if find_credential(line.key, line.value) is not None]
     right = sum(line.is_credential for line in found)
     return right / len(found), right / sum(line.is_credential for line in corpus)

@@ -56,7 +56,7 @@ def data(**changed: Any) -> bytes:
     return json.dumps({**SPRING, **changed}).encode()
 
 
-def written(**members: Any) -> dict[str, Any]:
+def node_members(**members: Any) -> dict[str, Any]:
     registration = {"service_name": "billing", "service_url": "http://10.0.0.7:8080", **members}
     found: dict[str, Any] = json.loads(
         node_data(read_registration(registration), FencingToken(3, 2), NOW, "up")
@@ -65,7 +65,7 @@ def written(**members: Any) -> dict[str, Any]:
 
 
 def test_an_instance_is_written_as_curator_writes_it() -> None:
-    found = written(instance_id="one")
+    found = node_members(instance_id="one")
 
     assert {name: found[name] for name in SPRING} == {**SPRING, "id": "one", "payload": None}
     assert "enabled" not in found
@@ -96,7 +96,7 @@ def test_an_instance_is_written_as_curator_writes_it() -> None:
 def test_curator_can_build_the_url_again(
     url: str, address: str, ports: tuple[int, int | None], uri: str
 ) -> None:
-    found = written(service_url=url)
+    found = node_members(service_url=url)
     parts = found["uriSpec"]["parts"]
 
     assert found["address"] == address
@@ -137,7 +137,7 @@ def test_somebody_who_reads_as_curator_does_finds_the_same_url(
 
 
 def test_the_largest_registration_fits_into_a_node() -> None:
-    whole = written(
+    whole = node_members(
         instance_id="x" * 63,
         metadata={"a": "é" * 8188},
         tags=["😀" * 100] * 32,
@@ -308,11 +308,11 @@ def test_no_bytes_do_anything_but_be_refused(node: bytes) -> None:
 
 @quick
 @given(
-    st.sampled_from(sorted(written(zone="a", version="1", health_check_url="http://a"))),
+    st.sampled_from(sorted(node_members(zone="a", version="1", health_check_url="http://a"))),
     json_values,
 )
 def test_a_node_with_any_flaw_is_read_or_refused(member: str, value: Any) -> None:
-    node = json.dumps({**written(), member: value}).encode()
+    node = json.dumps({**node_members(), member: value}).encode()
 
     found, unreadable = read_nodes("billing", {"node": node})
 

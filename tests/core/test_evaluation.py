@@ -56,7 +56,7 @@ def segment(name: str, when: Json) -> Segment:
     return read_segment({"name": name, "when": when})
 
 
-def evaluated(definition: Json, context: Mapping[str, Json], now: float = T0) -> Evaluation:
+def evaluate(definition: Json, context: Mapping[str, Json], now: float = T0) -> Evaluation:
     return flag_set(definition).evaluate(definition["name"], context, now)
 
 
@@ -75,7 +75,7 @@ def moving(first: float, last: float, **members: Json) -> Json:
 
 
 def test_a_flag_without_rules_is_static() -> None:
-    answer = evaluated(boolean(default_variant="on"), {})
+    answer = evaluate(boolean(default_variant="on"), {})
 
     assert answer == Evaluation("new-checkout", 1, "on", True, STATIC)  # noqa: FBT003
 
@@ -83,14 +83,14 @@ def test_a_flag_without_rules_is_static() -> None:
 def test_a_flag_that_is_not_enabled_serves_its_off_variant() -> None:
     definition = boolean(ON, enabled=False, default_variant="on", off_variant="off")
 
-    assert evaluated(definition, {}) == Evaluation("new-checkout", 1, "off", False, DISABLED)  # noqa: FBT003
+    assert evaluate(definition, {}) == Evaluation("new-checkout", 1, "off", False, DISABLED)  # noqa: FBT003
 
 
 @pytest.mark.parametrize("enabled", [True, False])
 def test_where_there_is_no_variant_the_callers_default_holds(*, enabled: bool) -> None:
     definition = boolean(enabled=enabled, default_variant=None, off_variant=None)
 
-    answer = evaluated(definition, {})
+    answer = evaluate(definition, {})
 
     assert (answer.variant, answer.value) == (None, None)
     assert answer.reason == (DEFAULT if enabled else DISABLED)
@@ -111,7 +111,7 @@ def test_the_first_rule_that_matches_answers() -> None:
         {"id": "three", "serve": {"variant": "on"}},
     )
 
-    staff, other = (evaluated(definition, {"plan": plan}) for plan in ("staff", "free"))
+    staff, other = (evaluate(definition, {"plan": plan}) for plan in ("staff", "free"))
 
     assert (staff.variant, staff.reason, staff.rule_id) == ("off", TARGETING_MATCH, "two")
     assert (other.variant, other.reason, other.rule_id) == ("on", TARGETING_MATCH, "three")
@@ -119,14 +119,14 @@ def test_the_first_rule_that_matches_answers() -> None:
 
 @pytest.mark.parametrize("others", [[], [{"when": {"any": []}, **ON}]])
 def test_where_no_rule_matches_the_default_is_served(others: list[Json]) -> None:
-    answer = evaluated(boolean({"when": STAFF, **ON}, *others), {"plan": "free"})
+    answer = evaluate(boolean({"when": STAFF, **ON}, *others), {"plan": "free"})
 
     assert (answer.variant, answer.reason, answer.rule_id) == ("off", DEFAULT, None)
     assert answer.skipped == ()
 
 
 def test_a_rollout_splits_and_tells_the_bucket() -> None:
-    answer = evaluated(boolean(rollout(50)), {"user_id": "u1"})
+    answer = evaluate(boolean(rollout(50)), {"user_id": "u1"})
 
     assert (answer.reason, answer.rule_id, answer.bucket) == (SPLIT, "share", 91507)
     assert answer.value is False
@@ -141,9 +141,9 @@ NO_SUBJECTS: tuple[Json, ...] = (None, True, 1.0, [], {}, ["u1"], 10**5000, -(10
 def test_a_rollout_without_its_subject_does_not_match(subject: Json, share: Json) -> None:
     context = {"user_id": subject}
 
-    alone = evaluated(boolean(share), context)
-    first = evaluated(boolean(share, ON), context)
-    last = evaluated(boolean({"when": STAFF, **ON}, share), context)
+    alone = evaluate(boolean(share), context)
+    first = evaluate(boolean(share, ON), context)
+    last = evaluate(boolean({"when": STAFF, **ON}, share), context)
 
     assert alone.skipped == first.skipped == last.skipped == (("share", "user_id"),)
     assert (alone.variant, alone.reason) == (last.variant, last.reason) == ("off", DEFAULT)
@@ -162,18 +162,18 @@ def test_a_variant_that_owns_all_buckets_is_served_without_a_subject(
 
     for share in (rollout(percent), moving(percent, percent)):
         for rules in ([share], [{"when": STAFF, **ON}, share]):
-            answer = evaluated(boolean(*rules), {"user_id": subject})
+            answer = evaluate(boolean(*rules), {"user_id": subject})
 
             assert (answer.variant, answer.reason, answer.bucket, answer.skipped) == expected
     condition = {"rollout": {"by": "user_id", "salt": "s", "percent": percent}}
-    matched = evaluated(boolean({"when": condition, **ON}), {"user_id": subject})
+    matched = evaluate(boolean({"when": condition, **ON}), {"user_id": subject})
     assert matched.variant == variant
 
 
 def test_a_moving_share_needs_a_subject_only_on_its_way() -> None:
     flag = boolean(moving(0, 100))
 
-    found = [evaluated(flag, {}, now) for now in (T0, T0 + DAY, T0 + 2 * DAY)]
+    found = [evaluate(flag, {}, now) for now in (T0, T0 + DAY, T0 + 2 * DAY)]
 
     assert [answer.variant for answer in found] == ["off", "off", "on"]
     assert [answer.lacks_targeting_key for answer in found] == [False, True, False]
@@ -182,8 +182,8 @@ def test_a_moving_share_needs_a_subject_only_on_its_way() -> None:
 def test_every_rule_that_was_skipped_is_told() -> None:
     by_org = {**rollout(50, by="org.id"), "id": "org"}
 
-    answer = evaluated(boolean(by_org, rollout(50)), {"org": {"id": None}})
-    served = evaluated(boolean(by_org, rollout(50)), {"user_id": "u1"})
+    answer = evaluate(boolean(by_org, rollout(50)), {"org": {"id": None}})
+    served = evaluate(boolean(by_org, rollout(50)), {"user_id": "u1"})
 
     assert answer.skipped == (("org", "org.id"), ("share", "user_id"))
     assert (served.skipped, served.reason) == ((("org", "org.id"),), SPLIT)
@@ -193,7 +193,7 @@ def test_an_integer_is_a_subject_by_its_decimals() -> None:
     definition = boolean(rollout(50))
 
     for number in (0, -7, 123, 2**70):
-        assert evaluated(definition, {"user_id": number}) == evaluated(
+        assert evaluate(definition, {"user_id": number}) == evaluate(
             definition, {"user_id": str(number)}
         )
 
@@ -211,7 +211,7 @@ def test_a_subject_is_found_by_both_of_its_names() -> None:
 def test_the_type_of_an_answer_is_that_of_the_flag(kind: str, value: Json, expected: type) -> None:
     members = {"type": kind, "variants": {"v": value}, "default_variant": "v", "off_variant": None}
 
-    assert type(evaluated(boolean(**members), {}).value) is expected
+    assert type(evaluate(boolean(**members), {}).value) is expected
 
 
 # Prerequisites.
@@ -431,7 +431,7 @@ def test_odd_values_get_an_answer_everywhere(value: Json) -> None:
         {"serve": {"rollout": {"by": "a", "salt": "\udfff", "weights": {"on": 100}}}},
     ]
 
-    answer = evaluated(boolean(*rules), {"a": value, "": value})
+    answer = evaluate(boolean(*rules), {"a": value, "": value})
 
     assert answer.reason in {SPLIT, DEFAULT}
 
@@ -443,9 +443,9 @@ def test_a_context_may_be_as_deep_as_it_likes() -> None:
         {"when": found, "serve": {"rollout": {"by": path, "weights": {"on": 99.999, "off": 0.001}}}}
     )
 
-    assert evaluated(definition, deep(500)).value is True
+    assert evaluate(definition, deep(500)).value is True
     for context in (deep(499), deep(20_000), {"a": [deep(500)]}, {}):
-        assert evaluated(definition, context).reason == DEFAULT
+        assert evaluate(definition, context).reason == DEFAULT
 
 
 # Sets that change.

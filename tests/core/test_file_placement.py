@@ -5,7 +5,7 @@ import pytest
 from pilothouse_core.file_placement import place_files
 
 
-def placed(*names: str, **known: list[str]) -> dict[str, tuple[str, str | None]]:
+def places_of(*names: str, **known: list[str]) -> dict[str, tuple[str, str | None]]:
     files = place_files(names, **known).files
     return {file.name: (file.service, file.environment) for file in files}
 
@@ -29,14 +29,14 @@ def placed(*names: str, **known: list[str]) -> dict[str, tuple[str, str | None]]
 def test_a_file_is_placed_by_its_name(
     name: str, others: tuple[str, ...], expected: tuple[str, str | None]
 ) -> None:
-    assert placed(name, *others)[name] == expected
+    assert places_of(name, *others)[name] == expected
 
 
 def test_what_the_service_knows_decides_where_the_folder_does_not() -> None:
     names = ("orders-eu-prod.yml", "cart-api.yml", "shop-test.json")
     known = {"environments": ["prod", "eu-prod", "api"], "services": ["cart-api", "shop"]}
 
-    assert placed(*names, **known) == {
+    assert places_of(*names, **known) == {
         "orders-eu-prod.yml": ("orders", "eu-prod"),
         "cart-api.yml": ("cart-api", None),
         "shop-test.json": ("shop", "test"),

@@ -49,7 +49,7 @@ def rolling(**members: Json) -> Json:
     return serve({"rollout": {"weights": HALVES, **members}})
 
 
-def weighted(**weights: Json) -> Json:
+def weighted_rollout(**weights: Json) -> Json:
     return serve({"rollout": {"weights": weights}})
 
 
@@ -68,7 +68,7 @@ def of_type(kind: str, value: Json) -> Json:
     return boolean(type=kind, variants={"v": value}, default_variant="v", off_variant=None)
 
 
-def nested(levels: int) -> Json:
+def nested_condition(levels: int) -> Json:
     condition: Json = {"all": []}
     for _ in range(levels):
         condition = {"not": condition}
@@ -185,18 +185,18 @@ BAD: list[tuple[Json, str, str]] = [
     (rolling(salt="x" * 1001), f"{ROLLOUT}/salt", "too_long"),
     (rolling(hash="md5"), f"{ROLLOUT}/hash", "unknown"),
     (rolling(weights=[50, 50]), WEIGHTS, "wrong_type"),
-    (weighted(), WEIGHTS, "bad_weight"),
-    (weighted(on=50, off=49.999), WEIGHTS, "bad_weight"),
-    (weighted(on=50, off=50.001), WEIGHTS, "bad_weight"),
-    (weighted(on=50, third=50), f"{WEIGHTS}/third", "unknown_variant"),
-    (weighted(on=33.3333, off=66.6667), f"{WEIGHTS}/on", "bad_weight"),
-    (weighted(on=101, off=-1), f"{WEIGHTS}/on", "bad_weight"),
-    (weighted(on=HUGE), f"{WEIGHTS}/on", "wrong_type"),
-    (weighted(on=NAN), f"{WEIGHTS}/on", "wrong_type"),
-    (weighted(on=INFINITE), f"{WEIGHTS}/on", "wrong_type"),
-    (weighted(on="100"), f"{WEIGHTS}/on", "wrong_type"),
-    (weighted(on=True, off=99), f"{WEIGHTS}/on", "wrong_type"),
-    (weighted(on=None), f"{WEIGHTS}/on", "wrong_type"),
+    (weighted_rollout(), WEIGHTS, "bad_weight"),
+    (weighted_rollout(on=50, off=49.999), WEIGHTS, "bad_weight"),
+    (weighted_rollout(on=50, off=50.001), WEIGHTS, "bad_weight"),
+    (weighted_rollout(on=50, third=50), f"{WEIGHTS}/third", "unknown_variant"),
+    (weighted_rollout(on=33.3333, off=66.6667), f"{WEIGHTS}/on", "bad_weight"),
+    (weighted_rollout(on=101, off=-1), f"{WEIGHTS}/on", "bad_weight"),
+    (weighted_rollout(on=HUGE), f"{WEIGHTS}/on", "wrong_type"),
+    (weighted_rollout(on=NAN), f"{WEIGHTS}/on", "wrong_type"),
+    (weighted_rollout(on=INFINITE), f"{WEIGHTS}/on", "wrong_type"),
+    (weighted_rollout(on="100"), f"{WEIGHTS}/on", "wrong_type"),
+    (weighted_rollout(on=True, off=99), f"{WEIGHTS}/on", "wrong_type"),
+    (weighted_rollout(on=None), f"{WEIGHTS}/on", "wrong_type"),
     (rolling(hash="unleash-1", weights={"on": 0.5, "off": 99.5}), f"{WEIGHTS}/on", "bad_weight"),
     (rolling(hash="flagd-2", weights={"on": 0.5, "off": 1}), WEIGHTS, "bad_weight"),
     (rolling(hash="flagd-2", weights={"on": -1, "off": 2}), WEIGHTS, "bad_weight"),
@@ -237,8 +237,8 @@ BAD: list[tuple[Json, str, str]] = [
     (when({"not": None}), f"{WHEN}/not", "wrong_type"),
     (when({"segment": "a b"}), f"{WHEN}/segment", "bad_name"),
     (when({"segment": None}), f"{WHEN}/segment", "wrong_type"),
-    (when(nested(MAX_DEPTH + 1)), WHEN + "/not" * (MAX_DEPTH + 1), "too_deep"),
-    (when(nested(20_000)), WHEN + "/not" * (MAX_DEPTH + 1), "too_deep"),
+    (when(nested_condition(MAX_DEPTH + 1)), WHEN + "/not" * (MAX_DEPTH + 1), "too_deep"),
+    (when(nested_condition(20_000)), WHEN + "/not" * (MAX_DEPTH + 1), "too_deep"),
     (when({"rollout": {"percent": 1}}), f"{WHEN}/rollout/salt", "missing"),
     (when({"rollout": {"salt": "s"}}), f"{WHEN}/rollout/percent", "missing"),
     (

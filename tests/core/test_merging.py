@@ -29,16 +29,16 @@ SECTIONS = st.recursive(
 )
 
 
-def _bracketed(value: Any) -> Any:
+def _with_brackets(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return {
-        f"[{name}]" if "." in name else name: _bracketed(inner) for name, inner in value.items()
+        f"[{name}]" if "." in name else name: _with_brackets(inner) for name, inner in value.items()
     }
 
 
 # As documents hold names: in brackets where they would read as paths.
-TREES = SECTIONS.map(_bracketed)
+TREES = SECTIONS.map(_with_brackets)
 
 
 def flat(tree: Tree) -> dict[str, Any]:

@@ -186,7 +186,7 @@ def test_only_the_secrets_in_a_value_are_told() -> None:
     assert resolve_placeholders(data, key="d").secrets == {"e"}
 
 
-def _doubled(count: int, last: Any) -> dict[str, Any]:
+def _doubling_texts(count: int, last: Any) -> dict[str, Any]:
     texts: dict[str, Any] = {f"k{n}": f"${{k{n + 1}}}${{k{n + 1}}}" for n in range(count)}
     return {**texts, f"k{count}": last}
 
@@ -199,7 +199,7 @@ def _lists(count: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "data",
     [
-        _doubled(40, "x"),
+        _doubling_texts(40, "x"),
         _lists(40),
         {f"k{n}": f"${{k{n + 1}}}" for n in range(MAX_CHAIN + 1)} | {f"k{MAX_CHAIN + 1}": 1},
         {"a": "${" * 20 + "b" + "}" * 20},

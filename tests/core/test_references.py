@@ -61,7 +61,7 @@ def flag_set(flags: Mapping[str, Flag], segments: Mapping[str, Segment] | None =
     )
 
 
-def broken(
+def broken_reference(
     flags: Mapping[str, Flag], segments: Mapping[str, Segment] | None = None
 ) -> tuple[str, str, str]:
     with pytest.raises(BrokenReference) as refusal:
@@ -79,18 +79,22 @@ def test_a_set_in_which_everything_is_there_is_accepted() -> None:
 def test_a_missing_flag_segment_or_variant_is_named_with_its_place() -> None:
     some = by_name(segment("s"))
 
-    assert broken(by_name(flag("a", "b"))) == ("a", "/prerequisites/0/flag", "unknown_flag")
-    assert broken(by_name(flag("a", "b", variants=["off", "third"]), flag("b"))) == (
+    assert broken_reference(by_name(flag("a", "b"))) == (
+        "a",
+        "/prerequisites/0/flag",
+        "unknown_flag",
+    )
+    assert broken_reference(by_name(flag("a", "b", variants=["off", "third"]), flag("b"))) == (
         "a",
         "/prerequisites/0/variants/1",
         "unknown_variant",
     )
-    assert broken(by_name(flag("a", uses=["s", "t"])), some) == (
+    assert broken_reference(by_name(flag("a", uses=["s", "t"])), some) == (
         "a",
         "/rules/1/when",
         "unknown_segment",
     )
-    assert broken({}, by_name(segment("s", "t"))) == ("s", "/when", "unknown_segment")
+    assert broken_reference({}, by_name(segment("s", "t"))) == ("s", "/when", "unknown_segment")
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 60, 5000])
@@ -100,9 +104,9 @@ def test_a_cycle_is_refused_whatever_its_length(length: int) -> None:
     flags = by_name(*(flag(name, need) for name, need in zip(names, after, strict=True)))
     segments = by_name(*(segment(name, used) for name, used in zip(names, after, strict=True)))
 
-    of, pointer, code = broken(flags)
+    of, pointer, code = broken_reference(flags)
     assert (of in names, pointer, code) == (True, "/prerequisites", "cycle")
-    of, pointer, code = broken({}, segments)
+    of, pointer, code = broken_reference({}, segments)
     assert (of in names, pointer, code) == (True, "/when", "cycle")
 
 
@@ -128,7 +132,7 @@ def chained_segments(length: int, below: int = 0) -> dict[str, Segment]:
 def test_a_chain_of_prerequisites_has_an_end() -> None:
     check(chain(MAX_CHAIN))
 
-    of, pointer, code = broken(chain(MAX_CHAIN + 1))
+    of, pointer, code = broken_reference(chain(MAX_CHAIN + 1))
 
     assert (of in chain(MAX_CHAIN + 1), pointer, code) == (True, "/prerequisites", "too_deep")
 
@@ -136,7 +140,7 @@ def test_a_chain_of_prerequisites_has_an_end() -> None:
 def test_a_chain_of_segments_has_an_end() -> None:
     check({}, chained_segments(MAX_CHAIN))
 
-    of, pointer, code = broken({}, chained_segments(MAX_CHAIN + 1))
+    of, pointer, code = broken_reference({}, chained_segments(MAX_CHAIN + 1))
 
     assert (of[0], pointer, code) == ("s", "/when", "too_deep")
 
@@ -156,7 +160,7 @@ def test_segments_in_a_row_may_nest_only_so_deep_in_all() -> None:
     many = MAX_NESTING // (each + 2)
 
     check({}, chained_segments(many, below=each))
-    _, pointer, code = broken({}, chained_segments(many + 2, below=each))
+    _, pointer, code = broken_reference({}, chained_segments(many + 2, below=each))
 
     assert (pointer, code) == ("/when", "too_deep")
 
@@ -186,8 +190,8 @@ def test_a_chain_of_diamonds_is_refused_before_it_doubles_too_often() -> None:
     )
     segments = by_name(*(segment(f"s{n}", *[f"s{n + 1}"] * 2) for n in range(30)), segment("s30"))
 
-    assert broken(flags)[1:] == ("/prerequisites", "too_many")
-    assert broken({}, segments)[1:] == ("/when", "too_many")
+    assert broken_reference(flags)[1:] == ("/prerequisites", "too_many")
+    assert broken_reference({}, segments)[1:] == ("/when", "too_many")
 
 
 def test_many_may_need_the_same() -> None:
@@ -253,7 +257,7 @@ def test_what_is_accepted_has_no_gap_and_no_cycle(needs: dict[str, list[str]]) -
         name in reachable(name, needs) for name in needs
     )
 
-    assert accepted(flags, {}) is accepted({}, segments) is sound
+    assert is_accepted(flags, {}) is is_accepted({}, segments) is sound
 
 
 def reachable(name: str, needs: Mapping[str, Sequence[str]]) -> set[str]:
@@ -267,7 +271,7 @@ def reachable(name: str, needs: Mapping[str, Sequence[str]]) -> set[str]:
     return found
 
 
-def accepted(flags: Mapping[str, Flag], segments: Mapping[str, Segment]) -> bool:
+def is_accepted(flags: Mapping[str, Flag], segments: Mapping[str, Segment]) -> bool:
     try:
         check(flags, segments)
     except BrokenReference:

@@ -25,7 +25,7 @@ values = st.recursive(
 )
 
 
-def nested(levels: int) -> str:
+def nested_array(levels: int) -> str:
     return "[" * levels + "]" * levels
 
 
@@ -84,7 +84,7 @@ def test_what_json_refuses_is_refused(text: str) -> None:
         ('"\\ud800"', "half of a surrogate pair in a string at line 1, column 1"),
         ('"\\ude00\\ud83d"', "half of a surrogate pair in a string at line 1, column 1"),
         ('"\ud800"', "half of a surrogate pair at line 1, column 2"),
-        (nested(65), "nested more than 64 levels deep at line 1, column 65"),
+        (nested_array(65), "nested more than 64 levels deep at line 1, column 65"),
         ("[" * 100_000, "nested more than 64 levels deep at line 1, column 65"),
         ('{"a":' * 100_000, "nested more than 64 levels deep at line 1, column 321"),
         (b'["\xff"]', "not UTF-8 at byte 2"),
@@ -166,7 +166,7 @@ def test_minus_zero_with_a_fraction_keeps_its_sign() -> None:
 
 
 def test_the_depth_is_the_callers_to_choose() -> None:
-    assert loads(nested(64)) == json.loads(nested(64))
+    assert loads(nested_array(64)) == json.loads(nested_array(64))
     assert loads("[1, {}]", max_depth=2) == [1, {}]
     assert loads("1", max_depth=0) == 1
     with pytest.raises(BadJson):

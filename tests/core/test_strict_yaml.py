@@ -244,12 +244,12 @@ def test_yaml_beyond_all_measure_is_refused(text: str) -> None:
 def test_a_bomb_is_refused_before_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     built = 0
 
-    def copied(value: object) -> object:
+    def deep_copy(value: object) -> object:
         nonlocal built
         built += 1
         return value
 
-    monkeypatch.setattr("pilothouse_core.strict_yaml.composer._deep_copy", copied)
+    monkeypatch.setattr("pilothouse_core.strict_yaml.composer._deep_copy", deep_copy)
     with pytest.raises(YamlTooLarge):
         loads(BOMB)
 

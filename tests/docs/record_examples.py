@@ -297,23 +297,23 @@ def calls() -> Iterator[Call]:
         yield from part()
 
 
-def recorded() -> dict[str, Any]:
+def record_examples() -> dict[str, Any]:
     """Return the request and the answer of every call, by operation."""
     found: dict[str, Any] = {}
     access = {"PILOTHOUSE_ACCESS": "required", "PILOTHOUSE_ADMIN_TOKEN": ADMIN}
     with ServiceProcess(access) as service:
         for call in calls():
             method = call.operation.partition(" ")[0]
-            answer = _sent(service, method, call)
+            answer = _send(service, method, call)
             assert answer.status < 300, (call, answer.status, answer.body)
             found[call.operation] = {
-                **({} if call.body is None else {"request": _parsed(call.body)}),
-                **_answered(answer),
+                **({} if call.body is None else {"request": _parse_text(call.body)}),
+                **_answer_members(answer),
             }
     return found
 
 
-def _sent(service: ServiceProcess, method: str, call: Call) -> Answer:
+def _send(service: ServiceProcess, method: str, call: Call) -> Answer:
     headers = {"Authorization": f"Bearer {ADMIN}", **call.headers}
     if isinstance(call.body, str):
         data = call.body.encode()
@@ -321,16 +321,16 @@ def _sent(service: ServiceProcess, method: str, call: Call) -> Answer:
     return service.request(method, call.target, call.body, headers=headers)
 
 
-def _answered(answer: Answer) -> dict[str, Any]:
+def _answer_members(answer: Answer) -> dict[str, Any]:
     if not answer.body:
         return {"status": answer.status}
     text = answer.body.decode()
     for pattern, steady in _VOLATILE.items():
         text = re.sub(pattern, steady, text)
-    return {"status": answer.status, "response": _parsed(text)}
+    return {"status": answer.status, "response": _parse_text(text)}
 
 
-def _parsed(body: Any) -> Any:
+def _parse_text(body: Any) -> Any:
     """Read JSON and YAML, in whose place OpenAPI wants what they stand for."""
     return yaml.safe_load(body) if isinstance(body, str) else body
 
@@ -345,7 +345,9 @@ def shape(value: Any) -> Any:
 
 
 def write() -> None:
-    FILE.write_text(json.dumps(recorded(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    FILE.write_text(
+        json.dumps(record_examples(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from app.feed.scope import KINDS
 from app.postgres.engine import close_engine, open_engine
 from tests.changes.heard import Heard, doubles, hear, hear_revisions
 from tests.changes.ports import opened_ports
-from tests.changes.sending import drained, of_service, replica, write
+from tests.changes.sending import of_service, replica, wait_until_sent, write
 from tests.servers.deadlines import PATIENT_SECONDS
 from tests.servers.kafka import KafkaServer
 from tests.servers.process import PATIENCE_SECONDS
@@ -277,12 +277,12 @@ async def test_the_consumer_of_the_example_handles_every_change_once(
     for base in range(3):
         await write(ports, of_service(1), base)
     async with replica(url, publisher):
-        await drained(ports)
+        await wait_until_sent(ports)
         with consumer(kafka_server, topic, tmp_path) as first:
             earliest = await lines(first, 3)
 
         await send_again(url)
-        await drained(ports)
+        await wait_until_sent(ports)
         await hear(kafka_server.bootstrap, topic, comes_twice)
         await write(ports, of_service(1), 3)
         with consumer(kafka_server, topic, tmp_path) as second:

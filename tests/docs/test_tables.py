@@ -74,7 +74,7 @@ def test_the_table_of_tables_has_every_table() -> None:
 
 
 @pytest.fixture
-async def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, set[str]]:
+async def names_at_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, set[str]]:
     """The background tasks and the files of a service that has everything."""
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
@@ -100,17 +100,17 @@ async def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[st
 
 @pytest.mark.anyio
 async def test_the_table_of_background_tasks_has_every_task(
-    started: Mapping[str, set[str]],
+    names_at_start: Mapping[str, set[str]],
 ) -> None:
     page = "docs/operations.md"
 
-    assert_same(page, first_names(section(page, "## Background tasks")), started["tasks"])
+    assert_same(page, first_names(section(page, "## Background tasks")), names_at_start["tasks"])
 
 
 @pytest.mark.anyio
-async def test_the_table_of_files_has_every_file(started: Mapping[str, set[str]]) -> None:
+async def test_the_table_of_files_has_every_file(names_at_start: Mapping[str, set[str]]) -> None:
     page = "docs/operations.md"
-    files = {name for name in started["files"] if not name.endswith(("-wal", "-shm"))}
+    files = {name for name in names_at_start["files"] if not name.endswith(("-wal", "-shm"))}
 
     assert_same(page, first_names(section(page, "## Embedded backends")), files)
 

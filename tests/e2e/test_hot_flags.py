@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.core.drawn import contexts
 from tests.e2e.client import told
 from tests.servers.answer import Answer
-from tests.servers.process import PATIENCE_SECONDS, frozen, wait_until
+from tests.servers.process import PATIENCE_SECONDS, freeze_server, wait_until
 from tests.servers.service import ServiceProcess
 from tests.servers.vault import VaultServer
 from tests.trials import trials
@@ -418,7 +418,7 @@ def test_both_doors_say_how_old_an_answer_may_be(vault_server: VaultServer) -> N
         doors = Doors(process)
         body = {"name": "ramp", "environment": "production", **FLAGS["ramp"]}
         told(process.request("POST", "/api/v1/feature-flags", body), 201)
-        with frozen(vault_server):
+        with freeze_server(vault_server):
             wires = [doors.wire(path, written(GOOD[path]), {}) for path in PATHS]
             wait_until(lambda: "X-Stale" in doors.sent(wires[0]).headers, "it notices")
             hot = [doors.sent(wire) for wire in wires]

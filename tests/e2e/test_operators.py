@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.client import Layer, Service, fresh_secret, told
-from tests.servers.process import frozen, wait_until
+from tests.servers.process import freeze_server, wait_until
 from tests.servers.vault import VaultServer
 
 
@@ -174,7 +174,7 @@ def test_what_is_answered_from_the_last_known_state_says_how_old_that_is(
     tags = [layer.get("a").headers["ETag"], layer.document().headers["ETag"]]
     known = [{"If-None-Match": tag} for tag in tags]
 
-    with frozen(vault_server):
+    with freeze_server(vault_server):
         wait_until(lambda: "X-Stale" in layer.get("a").headers, "it notices")
         answers = [
             layer.get("a"),

@@ -23,7 +23,7 @@ from tests.servers.process import (
     wait_until,
 )
 from tests.servers.service import ROOT, SERVE, ServiceProcess
-from tests.servers.warm import inherited
+from tests.servers.warm import inherited_variables
 
 pytestmark = pytest.mark.slow
 STOPPED, FAILED, REFUSED = 0, 1, 2
@@ -33,7 +33,7 @@ def ended(*words: str, **settings: str) -> tuple[int, str]:
     """Run a command of the service that ends by itself; return its exit code and what it said."""
     berth = Berth("serving")
     environment = {
-        **inherited(),
+        **inherited_variables(),
         "PORT": str(berth.port),
         "PILOTHOUSE_DATA_DIR": str(berth.folder / "data"),
         **settings,
@@ -59,7 +59,7 @@ def send(service: ServiceProcess, number: signal.Signals) -> None:
 def test_arguments_win_over_the_environment() -> None:
     berth = Berth("serving")
     environment = {
-        **inherited(),
+        **inherited_variables(),
         "HOST": "192.0.2.1",
         "PORT": "1",
         "PILOTHOUSE_DATA_DIR": str(berth.folder / "data"),

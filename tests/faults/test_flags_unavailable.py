@@ -15,7 +15,7 @@ from app.flags.store.postgres import PostgresFlagStore
 from app.postgres.engine import close_engine, open_engine
 from tests.faults.refusals import seconds_until_raised
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import SLACK_SECONDS, frozen, patiently
+from tests.servers.process import SLACK_SECONDS, freeze_server, patiently
 
 pytestmark = pytest.mark.faults
 seconds_until_refused = partial(seconds_until_raised, FlagsUnavailable)
@@ -56,7 +56,7 @@ async def test_a_frozen_server_is_named_in_time_to_all_callers_at_once(
 ) -> None:
     await patiently(lambda: asyncio.gather(*(store.ping() for _ in CALLS)), FlagsUnavailable)
 
-    with frozen(postgres_server):
+    with freeze_server(postgres_server):
         refused = await asyncio.gather(
             *(seconds_until_refused(call(store)) for call, _ in CALLS.values())
         )

@@ -14,7 +14,7 @@ from tests.faults.stage import Stage
 from tests.servers.answer import Answer
 from tests.servers.deadlines import PATIENT
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import SLACK_SECONDS, frozen, wait_until
+from tests.servers.process import SLACK_SECONDS, freeze_server, wait_until
 from tests.servers.proxy import LossyProxy, http_answer
 from tests.servers.service import ServiceProcess
 from tests.servers.vault import VaultServer
@@ -157,7 +157,7 @@ Outage = Callable[[Scene], AbstractContextManager[None]]
 VAULT_OUTAGES: Mapping[str, Outage] = {
     "sealed": sealed,
     "killed": killed,
-    "frozen": lambda scene: frozen(scene.vault),
+    "frozen": lambda scene: freeze_server(scene.vault),
     "token-revoked": token_revoked,
     "rate-limited": rate_limited,
 }
@@ -305,7 +305,7 @@ def log_killed(scene: Scene) -> Iterator[None]:
 
 
 LOG_OUTAGES: Mapping[str, Outage] = {
-    "frozen": lambda scene: frozen(scene.postgres),
+    "frozen": lambda scene: freeze_server(scene.postgres),
     "killed": log_killed,
 }
 
@@ -358,7 +358,7 @@ def test_with_both_unavailable_a_service_lives_starts_and_heals(scene: Scene) ->
 
 
 def test_with_both_frozen_a_service_lives_and_heals(scene: Scene) -> None:
-    with frozen(scene.vault), frozen(scene.postgres):
+    with freeze_server(scene.vault), freeze_server(scene.postgres):
         answered = rounds(scene, 0)
 
     for one in answered:

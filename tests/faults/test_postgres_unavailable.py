@@ -23,7 +23,7 @@ from tests.changes.ports import opened_ports
 from tests.faults.refusals import seconds_until_raised
 from tests.servers.deadlines import PATIENT_SECONDS
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS, frozen, patiently
+from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS, freeze_server, patiently
 from tests.servers.proxy import LossyProxy
 
 pytestmark = pytest.mark.faults
@@ -96,7 +96,7 @@ async def test_a_frozen_server_is_named_in_time_and_forgotten_when_it_thaws(
     call = CALLS[name]
     await call(ports)
 
-    with frozen(postgres_server):
+    with freeze_server(postgres_server):
         assert await seconds_until_refused(call(ports)) < 2 + SLACK_SECONDS
 
     await patiently(lambda: call(ports), LogUnavailable)
@@ -108,7 +108,7 @@ async def test_a_frozen_server_is_named_in_time_to_all_callers_at_once(
 ) -> None:
     await open_patiently(ports)
 
-    with frozen(postgres_server):
+    with freeze_server(postgres_server):
         for _ in range(3):
             refused = await asyncio.gather(
                 *(seconds_until_refused(call(ports)) for call in CALLS.values())
@@ -122,7 +122,7 @@ async def test_a_frozen_server_is_named_in_time_to_all_callers_at_once(
 async def test_a_server_frozen_before_the_first_call_is_named_in_time(
     ports: LogPorts, postgres_server: PostgresServer
 ) -> None:
-    with frozen(postgres_server):
+    with freeze_server(postgres_server):
         assert await seconds_until_refused(ports.log.ping()) < 1 + SLACK_SECONDS
 
     await patiently(ports.log.ping, LogUnavailable)
@@ -131,7 +131,7 @@ async def test_a_server_frozen_before_the_first_call_is_named_in_time(
 async def test_waiting_for_changes_lasts_no_longer_while_the_server_is_frozen(
     ports: LogPorts, postgres_server: PostgresServer
 ) -> None:
-    with frozen(postgres_server):
+    with freeze_server(postgres_server):
         for _ in range(3):
             began = monotonic()
             await ports.log.wait_for_change(within=0.25)
@@ -146,7 +146,7 @@ async def test_closing_does_not_wait_for_a_frozen_server(
     await open_patiently(ports)
     await ports.log.wait_for_change(within=1)
 
-    with frozen(postgres_server):
+    with freeze_server(postgres_server):
         await seconds_until_refused(ports.log.ping())
         began = monotonic()
         await connection.close()

@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 from tests.servers.answer import Answer
 from tests.servers.deadlines import PROMPT
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS, frozen, wait_until
+from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS, freeze_server, wait_until
 from tests.servers.redis import RedisServer
 from tests.servers.service import ServiceProcess
 from tests.servers.vault import VaultServer
@@ -203,7 +203,7 @@ def percentile(seconds: list[float], part: float) -> float:
 
 
 def stays_frozen(installation: Installation) -> AbstractContextManager[None]:
-    return frozen(installation.redis)
+    return freeze_server(installation.redis)
 
 
 @contextmanager
@@ -393,7 +393,7 @@ def test_redis_unavailable_is_told_and_the_replica_stays_ready(
         return {**port, "ready": ready["status"]}
 
     wait_until_ready(remembering)
-    with frozen(installation.redis):
+    with freeze_server(installation.redis):
         wait_until(lambda: cache()["status"] == "down", "it is told")
         assert cache()["ready"] == "degraded"
         assert cache()["adapter"] == "redis"
@@ -470,7 +470,7 @@ async def test_misses_of_all_clients_at_once_read_vault_once_a_replica(
         redis.flush()
     before = sum(metric(replica, READS) for replica in replicas)
 
-    with frozen(redis) if redis_is == "frozen" else ExitStack():
+    with freeze_server(redis) if redis_is == "frozen" else ExitStack():
         found = await asked_at_once(replicas, path, 2000 if is_whole else 900)
     after = sum(metric(replica, READS) for replica in replicas)
     for replica in replicas:

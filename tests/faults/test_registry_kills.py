@@ -12,7 +12,7 @@ from tests.faults.fleet import INTERVAL_SECONDS, SESSION_SECONDS, Fleet, Registe
 from tests.faults.watching import Callers, Health, Heartbeats
 from tests.servers.process import Berth, ChildProcess, Command, wait_until
 from tests.servers.service import ROOT
-from tests.servers.warm import inherited
+from tests.servers.warm import inherited_variables
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -30,7 +30,7 @@ def direct(fleet: Fleet, service: str, count: int) -> Iterator[ChildProcess]:
     """Instances on ZooKeeper itself, by a process of their own."""
     words = (fleet.zookeeper.hosts, f"{fleet.base}/{service}", count, SESSION_SECONDS)
     argv = (sys.executable, "-m", "tests.faults.direct", *map(str, words))
-    command = Command(argv, inherited(), ROOT)
+    command = Command(argv, inherited_variables(), ROOT)
     process = ChildProcess(command, Berth("direct"), partial(_stand, fleet, service, count))
     try:
         yield process

@@ -16,7 +16,7 @@ from tests.faults.fleet import API, SESSION_SECONDS, Fleet, Registered
 from tests.faults.watching import Callers, Health, Heartbeats
 from tests.servers.answer import Answer
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import SLACK_SECONDS, frozen, wait_until
+from tests.servers.process import SLACK_SECONDS, freeze_server, wait_until
 from tests.servers.proxy import LossyProxy
 from tests.servers.service import ServiceProcess
 from tests.servers.zookeeper import ZooKeeperServer
@@ -109,7 +109,7 @@ def killed(scene: Scene) -> Iterator[None]:
 
 
 OUTAGES: dict[str, Outage] = {
-    "frozen": lambda scene: frozen(scene.fleet.zookeeper),
+    "frozen": lambda scene: freeze_server(scene.fleet.zookeeper),
     "held": lambda scene: held(scene, 0, 1, 2),
     "cut": cut,
     "held-from-one": lambda scene: held(scene, 0),

@@ -16,7 +16,7 @@ from app.registry.model import Heartbeat, Registration, RowToken
 from app.registry.view import RegistryView
 from tests.faults.refusals import seconds_until_raised
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import SLACK_SECONDS, frozen, patiently
+from tests.servers.process import SLACK_SECONDS, freeze_server, patiently
 
 pytestmark = pytest.mark.faults
 seconds_until_refused = partial(seconds_until_raised, RegistryUnavailable)
@@ -62,7 +62,7 @@ async def test_a_frozen_server_is_named_in_time_to_all_callers_at_once(
 ) -> None:
     await patiently(lambda: asyncio.gather(*(rows.ping() for _ in CALLS)), RegistryUnavailable)
 
-    with frozen(postgres_server):
+    with freeze_server(postgres_server):
         refused = await asyncio.gather(
             *(seconds_until_refused(call(rows)) for call, _ in CALLS.values())
         )
@@ -80,7 +80,7 @@ async def test_a_heartbeat_that_waits_for_those_before_it_is_refused_in_time(
     await rows.register(INSTANCE)
     heartbeats = HeartbeatRecorder(rows, RegistryView())
 
-    with frozen(postgres_server):
+    with freeze_server(postgres_server):
         first = asyncio.create_task(
             seconds_until_refused(heartbeats.record(Heartbeat("billing", "one")))
         )

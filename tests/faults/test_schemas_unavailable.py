@@ -14,7 +14,7 @@ from tests.faults.schema_stage import PRESENT, Ground
 from tests.faults.stage import Stage
 from tests.servers.leash import children_of
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS, frozen, wait_until
+from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS, freeze_server, wait_until
 from tests.servers.redis import RedisServer
 from tests.servers.service import ServiceProcess
 
@@ -76,7 +76,7 @@ def stopped(server: PostgresServer) -> Iterator[None]:
         server.restart()
 
 
-FAULTS = {"frozen": frozen, "gone": stopped}
+FAULTS = {"frozen": freeze_server, "gone": stopped}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -14,9 +14,9 @@ from app.changes.log.postgres.connection import LogConnection
 from app.changes.log.postgres.log import PostgresChangeLog
 from app.postgres.engine import open_engine
 from tests.access.replica import EVENT, Replica, replica, until
-from tests.access.tokens import minted
+from tests.access.tokens import new_token
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import SLACK_SECONDS, frozen
+from tests.servers.process import SLACK_SECONDS, freeze_server
 
 pytestmark = pytest.mark.faults
 
@@ -71,13 +71,13 @@ async def test_while_postgres_is_frozen_known_tokens_go_on_and_unknown_ones_are_
     token, text = await here.create()
     await there.caught_up(token.revision)
 
-    with frozen(postgres_server):
+    with freeze_server(postgres_server):
         await until(lambda: there.follower.silence > 1)
         assert there.known.authenticate(text) == token
         with pytest.raises(TokensUnavailable):
             there.known.authenticate(generate_token("service")[1])
         refused = await asyncio.gather(
-            here.store.create(minted()[0], EVENT),
+            here.store.create(new_token()[0], EVENT),
             here.store.revoke(token.id, EVENT),
             here.store.record_uses({token.id: token.created_at}),
             return_exceptions=True,

@@ -19,7 +19,7 @@ def flag_set(imported: ImportedFlags) -> FlagSet:
     )
 
 
-def evaluated(
+def evaluate_imported(
     imported: ImportedFlags, name: str, context: Mapping[str, Any], now: float = 0.0
 ) -> Evaluation:
     return flag_set(imported).evaluate(name, context, now)

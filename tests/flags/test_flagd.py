@@ -23,7 +23,7 @@ from tests.flags.drawn_flagd import (
     documents,
     targeting_keys,
 )
-from tests.flags.imported import evaluated
+from tests.flags.imported import evaluate_imported
 from tests.flags.judges import flagd_core_1
 from tests.servers.program import INTEROP, Program
 from tests.trials import trials
@@ -43,7 +43,7 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def judged(
+def serve_by_flagd(
     document: Json, key: str | None, context: Json, version: FlagdHash = "v2"
 ) -> tuple[str | None, Json]:
     """Return the variant and the value that flagd serves, by its core of that hash."""
@@ -56,11 +56,11 @@ def judged(
 
 
 def ours(imported: ImportedFlags, key: str | None, context: Json) -> tuple[str | None, Json]:
-    found = evaluated(imported, "flag", {**context, "targetingKey": key})
+    found = evaluate_imported(imported, "flag", {**context, "targetingKey": key})
     return found.variant, found.value
 
 
-def undisputed(asked: Json, version: FlagdHash) -> Json:
+def without_disputed_texts(asked: Json, version: FlagdHash) -> Json:
     """Leave out empty texts by which the cores of version 2 disagree.
 
     flagd's Python core 1.0 takes an empty text for none, and serves the default variant. Its
@@ -86,9 +86,9 @@ def test_a_flag_serves_everybody_what_flagd_serves_them(
 ) -> None:
     imported = read_flagd(document, version)
 
-    for key, context in undisputed(asked, version):
+    for key, context in without_disputed_texts(asked, version):
         if imported.flags:
-            assert ours(imported, key, context) == judged(document, key, context, version)
+            assert ours(imported, key, context) == serve_by_flagd(document, key, context, version)
 
 
 @pytest.mark.parametrize("version", ["v2", "v3"])
@@ -100,9 +100,9 @@ def test_a_flag_is_imported_whole_or_reported_and_left_out(
     imported = read_flagd(document, version)
 
     assert bool(imported.flags) is not bool(imported.report)
-    for key, context in undisputed(asked, version):
+    for key, context in without_disputed_texts(asked, version):
         if imported.flags:
-            assert ours(imported, key, context) == judged(document, key, context, version)
+            assert ours(imported, key, context) == serve_by_flagd(document, key, context, version)
 
 
 @pytest.mark.parametrize("version", ["v2", "v3"])
@@ -119,11 +119,11 @@ def test_a_flag_that_goes_to_flagd_and_comes_back_evaluates_the_same(
     back = read_flagd(written, version)
 
     assert report == back.report == ()
-    for key, context in undisputed(asked, version):
+    for key, context in without_disputed_texts(asked, version):
         # true and false count as numbers in flagd, here only where it says so
         if flags and not isinstance(context.get("beta"), bool):
             assert ours(back, key, context) == ours(there, key, context)
-            assert judged(written, key, context, version) == ours(there, key, context)
+            assert serve_by_flagd(written, key, context, version) == ours(there, key, context)
 
 
 VAR = {"var": "x"}
@@ -267,8 +267,8 @@ def test_an_evaluator_becomes_a_segment_and_metadata_a_description() -> None:
     assert (flag.description, flag.owner) == ("What for", "team")
     assert flag.tags == ("x", "y", "n=7", "beta=true")
     assert [found["name"] for found in imported.segments] == ["staff"]
-    assert evaluated(imported, "flag", {"x": "yes"}).variant == "b"
-    assert evaluated(imported, "flag", {"x": "no"}).variant == "a"
+    assert evaluate_imported(imported, "flag", {"x": "yes"}).variant == "b"
+    assert evaluate_imported(imported, "flag", {"x": "no"}).variant == "a"
 
 
 @pytest.mark.parametrize("version", ["v2", "v3"])
@@ -278,9 +278,9 @@ def test_who_has_no_targeting_key_gets_the_default_variant_without_an_error(
 ) -> None:
     document = one_flag({"fractional": [["b", 1]]})
 
-    found = evaluated(read_flagd(document, version), "flag", {"targetingKey": key})
+    found = evaluate_imported(read_flagd(document, version), "flag", {"targetingKey": key})
 
-    assert judged(document, key, {}, version)[0] == found.variant == "a"
+    assert serve_by_flagd(document, key, {}, version)[0] == found.variant == "a"
     assert (found.reason, found.lacks_targeting_key) == ("DEFAULT", False)
 
 
@@ -294,7 +294,7 @@ def test_a_cohort_of_one_hash_is_another_one_by_the_other(by: Json) -> None:
     for version in ("v2", "v3"):
         imported = read_flagd(document, version)
         served[version] = [ours(imported, *one)[0] for one in asked]
-        assert served[version] == [judged(document, *one, version)[0] for one in asked]
+        assert served[version] == [serve_by_flagd(document, *one, version)[0] for one in asked]
     lost = [was == "b" != now for was, now in zip(served["v2"], served["v3"], strict=True)]
     assert sum(lost) > 25
 
@@ -313,7 +313,7 @@ def test_the_core_for_javascript_serves_the_cohorts_of_the_older_hash(by: Json) 
         program.close()
 
     imported = read_flagd(document, "v2")
-    assert [evaluated(imported, "flag", one).variant for one in contexts] == served
+    assert [evaluate_imported(imported, "flag", one).variant for one in contexts] == served
 
 
 @pytest.mark.parametrize(("hash_name", "version"), [("flagd-1", "v3"), ("flagd-2", "v2")])
@@ -341,7 +341,7 @@ def test_a_rollout_by_the_older_hash_goes_to_flagd_with_any_salt(salt: str, by: 
     assert (report, back.report) == ((), ())
     for number in range(100):
         context = {"org": f"org {number}"}
-        found = judged(written, f"u{number}", context)
+        found = serve_by_flagd(written, f"u{number}", context)
         assert found == ours(there, f"u{number}", context) == ours(back, f"u{number}", context)
 
 
@@ -349,9 +349,9 @@ def test_who_is_bucketed_by_a_fraction_gets_what_those_get_who_have_nothing() ->
     document = one_flag({"fractional": [{"cat": ["salt-", VAR]}, ["b", 1], ["a", 1]]})
     imported = read_flagd(document)
 
-    nothing = judged(document, None, {})
+    nothing = serve_by_flagd(document, None, {})
     assert ours(imported, None, {"x": 1.5}) == ours(imported, None, {}) == nothing
-    assert judged(document, None, {"x": 1.5}) != nothing
+    assert serve_by_flagd(document, None, {"x": 1.5}) != nothing
 
 
 EVERYTHING = {"by": "targetingKey", "salt": "flag", "hash": "flagd-1", "weights": {"a": 1, "b": 1}}
@@ -404,8 +404,8 @@ def test_a_disabled_flag_serves_in_flagd_what_it_serves_here() -> None:
     off = read_flag(own_flag(enabled=False, off_variant="b", **rule({"variant": "a"})))
     nothing = read_flag(own_flag(enabled=False))
 
-    assert judged(write_flagd([off], [])[0], "u", {}) == ("b", "B")
-    assert judged(write_flagd([nothing], [])[0], "u", {}) == (None, None)
+    assert serve_by_flagd(write_flagd([off], [])[0], "u", {}) == ("b", "B")
+    assert serve_by_flagd(write_flagd([nothing], [])[0], "u", {}) == (None, None)
 
 
 def test_segments_in_segments_are_written_in_the_order_in_which_flagd_replaces_them() -> None:
@@ -416,8 +416,8 @@ def test_segments_in_segments_are_written_in_the_order_in_which_flagd_replaces_t
     written, report = write_flagd([flag], [read_segment(inner), read_segment(outer)])
 
     assert (report, list(written["$evaluators"])) == ((), ["outer", "a-inner"])
-    assert judged(written, "u", {"x": "y"})[0] == "a"
-    assert judged(written, "u", {"x": "z"})[0] == "b"
+    assert serve_by_flagd(written, "u", {"x": "y"})[0] == "a"
+    assert serve_by_flagd(written, "u", {"x": "z"})[0] == "b"
 
 
 SHARES = (0.0, 100.0, 25.0, 12.5, 0.001)
@@ -439,16 +439,19 @@ def test_percentages_go_to_flagd_where_it_computes_nothing_and_elsewhere_if_they
         [] if is_exact else ["/rules/1/serve/rollout/hash"]
     )
     assert (list(exact["flags"]), nothing) == (["flag"] if is_exact else [], ())
-    served = [judged(redrawn, f"user-{number}", {}, version)[1] for number in range(2000)]
+    served = [serve_by_flagd(redrawn, f"user-{number}", {}, version)[1] for number in range(2000)]
     if is_exact:
         assert exact == redrawn
         assert set(served) == {percentage == 100.0}
-        assert judged(exact, None, {}, version)[1] is (percentage == 100.0)
+        assert serve_by_flagd(exact, None, {}, version)[1] is (percentage == 100.0)
     else:
         # By five standard deviations.
         share, deviation = percentage / 100, (percentage / 100 * (1 - percentage / 100)) ** 0.5
         assert abs(served.count(True) / 2000 - share) <= 5 * deviation / 2000**0.5
-    assert [judged(redrawn, user, {}, version)[1] for user in ("ann", "bob")] == [True, True]
+    assert [serve_by_flagd(redrawn, user, {}, version)[1] for user in ("ann", "bob")] == [
+        True,
+        True,
+    ]
 
 
 @pytest.mark.parametrize("version", ["v2", "v3"])
@@ -466,9 +469,11 @@ def test_a_redrawn_rollout_keeps_its_attribute_and_its_weights(version: FlagdHas
         ["a", 2469],
         ["b", 17531],
     ]
-    served = [judged(written, "u", {"org": f"org-{n}"}, version)[0] for n in range(1000)]
+    served = [serve_by_flagd(written, "u", {"org": f"org-{n}"}, version)[0] for n in range(1000)]
     assert 70 < served.count("a") < 190
-    assert judged(written, "u", {}, version)[0] == "a"  # the default: there is no such attribute
+    assert (
+        serve_by_flagd(written, "u", {}, version)[0] == "a"
+    )  # the default: there is no such attribute
 
 
 FRACTIONS: list[tuple[Json, Json]] = [
@@ -501,7 +506,7 @@ def test_a_fractional_is_a_condition_for_whom_it_yields_something_truthy(
         imported = read_flagd(document, version)
         assert imported.report == ()
         for key, context in asked:
-            assert ours(imported, key, context) == judged(document, key, context, version)
+            assert ours(imported, key, context) == serve_by_flagd(document, key, context, version)
 
 
 @pytest.mark.parametrize(
@@ -532,7 +537,9 @@ def test_a_version_may_be_a_number(version: FlagdHash, sign: str, limit: str) ->
     imported = read_flagd(document, version)
 
     for value in NUMERIC:
-        assert ours(imported, "u", {"x": value}) == judged(document, "u", {"x": value}, version)
+        assert ours(imported, "u", {"x": value}) == serve_by_flagd(
+            document, "u", {"x": value}, version
+        )
 
 
 def test_the_old_fraction_says_that_its_cohorts_cannot_be_kept() -> None:
@@ -553,7 +560,7 @@ def test_evaluators_may_be_in_another_document() -> None:
     assert alone.flags == ()
     assert [found["name"] for found in imported.flags] == ["flag", "other"]
     assert [found["name"] for found in imported.segments] == ["staff"]
-    assert evaluated(imported, "flag", {"x": "yes"}).variant == "b"
+    assert evaluate_imported(imported, "flag", {"x": "yes"}).variant == "b"
     assert [read_flag(found).tags for found in imported.flags] == [(), ("set=more",)]
 
 
@@ -603,6 +610,6 @@ def test_metadata_that_is_no_tag_is_reported(metadata: Json) -> None:
 def test_a_default_of_the_code_has_the_reason_default() -> None:
     for members in ({"defaultVariant": None}, {"targeting": {"if": [VAR, "b"]}}):
         document = one_flag(**{"targeting": {}, "defaultVariant": None, **members})
-        found = evaluated(read_flagd(document), "flag", {"targetingKey": "u"})
+        found = evaluate_imported(read_flagd(document), "flag", {"targetingKey": "u"})
         assert (found.variant, found.reason, found.error_code) == (None, "DEFAULT", None)
-    assert evaluated(read_flagd(one_flag({})), "flag", {}).reason == "STATIC"
+    assert evaluate_imported(read_flagd(one_flag({})), "flag", {}).reason == "STATIC"

@@ -28,12 +28,12 @@ async def test_all_keys_that_are_older_than_a_day_are_forgotten_in_one_go(tmp_pa
         rows = [*((f"old-{number}", old) for number in range(2500)), ("young", young)]
         connection.executemany("INSERT INTO flag_requests VALUES (?, '', ?, 'staging', 0, 0)", rows)
 
-    def left(connection: sqlite3.Connection) -> list[str]:
+    def remaining_keys(connection: sqlite3.Connection) -> list[str]:
         return [row[0] for row in connection.execute("SELECT idempotency_key FROM flag_requests")]
 
     await state.run(fill)
 
     await writer.delete_expired_keys()
 
-    assert await state.read(left) == ["young"]
+    assert await state.read(remaining_keys) == ["young"]
     await state.close()

@@ -56,7 +56,7 @@ def service_of(replica: Replica) -> FlagService:
     return FlagService(replica.store, replica.sets, replica.writer, counter)
 
 
-async def previewed(flags: FlagService, name: str, plan: Plan, expected: IfMatch) -> Outcome:
+async def preview_plan(flags: FlagService, name: str, plan: Plan, expected: IfMatch) -> Outcome:
     try:
         preview = await flags.writer.preview(name, plan, expected)
     except PilothouseError as error:
@@ -65,7 +65,7 @@ async def previewed(flags: FlagService, name: str, plan: Plan, expected: IfMatch
     return {(one.kind, one.name): (one.version, one.definition, one.diff()) for one in items}
 
 
-async def written(flags: FlagService, name: str, plan: Plan, expected: IfMatch) -> Outcome:
+async def write_plan(flags: FlagService, name: str, plan: Plan, expected: IfMatch) -> Outcome:
     """Write, and return what the history shows; the version is the one that was replaced."""
     known = flags.environment(name)
     request = WriteRequest("ann", "", "request", expected)
@@ -97,10 +97,10 @@ def test_a_preview_shows_what_the_history_shows_after_the_write(
         for plan, expected in steps:
             before = writing.environment(name).revision
 
-            shown = await previewed(asked, name, plan, expected)
+            shown = await preview_plan(asked, name, plan, expected)
             await writing.sets.refresh()
 
             assert writing.environment(name).revision == before
-            assert await written(writing, name, plan, expected) == shown
+            assert await write_plan(writing, name, plan, expected) == shown
 
     asyncio.run(run())

@@ -13,8 +13,8 @@ import pytest
 
 from app.importers.flagd import read_flagd
 from app.importers.model import FlagdHash
-from tests.flags.imported import evaluated
-from tests.flags.test_flagd import judged
+from tests.flags.imported import evaluate_imported
+from tests.flags.test_flagd import serve_by_flagd
 from tests.servers.program import INTEROP, Program
 
 Json = Any
@@ -138,7 +138,7 @@ def document_of(targeting: Json, **members: Json) -> Json:
 
 def served_by_python(document: Json, context: Json, hash_version: FlagdHash) -> str | None:
     try:
-        return judged(document, context.get("targetingKey"), context, hash_version)[0]
+        return serve_by_flagd(document, context.get("targetingKey"), context, hash_version)[0]
     except Exception:  # noqa: BLE001 - whatever the core raises
         return ERROR
 
@@ -165,7 +165,7 @@ def test_the_report_is_not_empty_where_an_answer_differs(name: str, javascript: 
         imported = read_flagd(document, hash_version)
         assert bool(imported.flags) is not bool(imported.report)
         if imported.flags:
-            ours = [evaluated(imported, "flag", one).variant for one in CONTEXTS]
+            ours = [evaluate_imported(imported, "flag", one).variant for one in CONTEXTS]
             assert ours == served, core
 
 

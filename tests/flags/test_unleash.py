@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from app.importers.model import ImportedFlags
 from app.importers.unleash import read_unleash, unleash_answer
 from tests.flags.drawn_unleash import contexts, documents
-from tests.flags.imported import evaluated, flag_set
+from tests.flags.imported import evaluate_imported, flag_set
 from tests.flags.judges import unleash
 from tests.trials import trials
 
@@ -35,7 +35,7 @@ def ours(imported: ImportedFlags, name: str, context: Mapping[str, str]) -> tupl
     """Return what isEnabled and getVariant would answer, and the value here."""
     (kind,) = [found["type"] for found in imported.flags if found["name"] == name]
     renamed = {"user_id" if key == "userId" else key: value for key, value in context.items()}
-    found = evaluated(imported, name, renamed, time.time())
+    found = evaluate_imported(imported, name, renamed, time.time())
     return *unleash_answer(kind, found.variant), found.value
 
 
@@ -101,15 +101,15 @@ def strategy(name: str = "default", **members: Json) -> Json:
     return feature(strategies=[{"name": name, **members}])
 
 
-def constrained(name: str, operator: str, **members: Json) -> Json:
+def strategy_with_constraint(name: str, operator: str, **members: Json) -> Json:
     return strategy(constraints=[{"contextName": name, "operator": operator, **members}])
 
 
-def rolled(**parameters: Json) -> Json:
+def rollout_strategy(**parameters: Json) -> Json:
     return strategy("flexibleRollout", parameters={"rollout": "50", "groupId": "g", **parameters})
 
 
-def varied(*variants: Json) -> Json:
+def feature_with_variants(*variants: Json) -> Json:
     return feature(variants=[{"name": "red", "weight": 1, **variant} for variant in variants])
 
 
@@ -121,23 +121,29 @@ IN_CONSTRAINT = f"{IN_STRATEGY}/constraints/0"
     ("found", "pointer"),
     [
         (strategy("ours"), f"{IN_STRATEGY}/name"),
-        (constrained("x", "LIKE", value="a"), f"{IN_CONSTRAINT}/operator"),
-        (constrained("a.b", "IN", values=["a"]), f"{IN_CONSTRAINT}/contextName"),
-        (constrained("user_id", "IN", values=["a"]), f"{IN_CONSTRAINT}/contextName"),
-        (constrained("x", "NUM_EQ", value="five"), f"{IN_CONSTRAINT}/value"),
-        (constrained("x", "DATE_AFTER", value="today"), f"{IN_CONSTRAINT}/value"),
-        (constrained("x", "SEMVER_EQ", value="1"), f"{IN_CONSTRAINT}/value"),
-        (constrained("x", "STR_CONTAINS", values=[]), f"{IN_CONSTRAINT}/values"),
-        (constrained("x", "REGEX", value="(?=a)"), f"{IN_CONSTRAINT}/value"),
-        (constrained("x", "IN_CIDR", values=["10.0.0.0/255.0.0.0"]), f"{IN_CONSTRAINT}/values/0"),
-        (constrained("currentTime", "IN", values=["a"]), f"{IN_CONSTRAINT}/operator"),
-        (rolled(stickiness="random"), f"{IN_STRATEGY}/parameters/stickiness"),
-        (rolled(rollout="12.5"), f"{IN_STRATEGY}/parameters/rollout"),
+        (strategy_with_constraint("x", "LIKE", value="a"), f"{IN_CONSTRAINT}/operator"),
+        (strategy_with_constraint("a.b", "IN", values=["a"]), f"{IN_CONSTRAINT}/contextName"),
+        (strategy_with_constraint("user_id", "IN", values=["a"]), f"{IN_CONSTRAINT}/contextName"),
+        (strategy_with_constraint("x", "NUM_EQ", value="five"), f"{IN_CONSTRAINT}/value"),
+        (strategy_with_constraint("x", "DATE_AFTER", value="today"), f"{IN_CONSTRAINT}/value"),
+        (strategy_with_constraint("x", "SEMVER_EQ", value="1"), f"{IN_CONSTRAINT}/value"),
+        (strategy_with_constraint("x", "STR_CONTAINS", values=[]), f"{IN_CONSTRAINT}/values"),
+        (strategy_with_constraint("x", "REGEX", value="(?=a)"), f"{IN_CONSTRAINT}/value"),
+        (
+            strategy_with_constraint("x", "IN_CIDR", values=["10.0.0.0/255.0.0.0"]),
+            f"{IN_CONSTRAINT}/values/0",
+        ),
+        (strategy_with_constraint("currentTime", "IN", values=["a"]), f"{IN_CONSTRAINT}/operator"),
+        (rollout_strategy(stickiness="random"), f"{IN_STRATEGY}/parameters/stickiness"),
+        (rollout_strategy(rollout="12.5"), f"{IN_STRATEGY}/parameters/rollout"),
         (strategy(segments=[7]), f"{IN_STRATEGY}/segments/0"),
-        (varied({"name": "enabled"}), "/variants/0/name"),
-        (varied({"name": "red~2"}), "/variants/0/name"),
-        (varied({"weight": 0}), "/variants/0/weight"),
-        (varied({"stickiness": "random"}, {"name": "blue"}), "/variants/0/stickiness"),
+        (feature_with_variants({"name": "enabled"}), "/variants/0/name"),
+        (feature_with_variants({"name": "red~2"}), "/variants/0/name"),
+        (feature_with_variants({"weight": 0}), "/variants/0/weight"),
+        (
+            feature_with_variants({"stickiness": "random"}, {"name": "blue"}),
+            "/variants/0/stickiness",
+        ),
         (feature("with space"), ""),
         (feature(dependencies=[{"feature": "nobody"}]), "/dependencies/0/feature"),
         (feature(dependencies=[{"feature": "flag"}]), "/dependencies/0/feature"),
@@ -181,7 +187,7 @@ def test_a_feature_that_is_there_twice_is_reported() -> None:
 
 
 def test_a_parent_whose_cohort_depends_on_who_asks_is_no_prerequisite() -> None:
-    parent = {**rolled(groupId=None), "name": "parent"}
+    parent = {**rollout_strategy(groupId=None), "name": "parent"}
     child = feature("child", dependencies=[{"feature": "parent"}])
 
     imported = read_unleash({"features": [child, parent]})
@@ -190,7 +196,7 @@ def test_a_parent_whose_cohort_depends_on_who_asks_is_no_prerequisite() -> None:
     assert [note.pointer for note in imported.report] == ["/features/0/dependencies/0/feature"]
 
 
-def exported(**members: Json) -> Json:
+def exported_feature(**members: Json) -> Json:
     """Build what administrators export: a feature `flag` that is on in `production`."""
     return {
         "features": [{"name": "flag", "description": "What for"}],
@@ -207,7 +213,7 @@ def exported(**members: Json) -> Json:
 
 
 def test_an_export_becomes_flags_with_their_descriptions_and_tags() -> None:
-    imported = read_unleash(exported(), "production")
+    imported = read_unleash(exported_feature(), "production")
 
     (found,) = imported.flags
     assert (found["description"], found["tags"]) == ("What for", ["simple:web"])
@@ -220,7 +226,7 @@ def test_an_export_of_several_environments_asks_for_one() -> None:
         {"featureName": "flag", "environment": name, "enabled": name == "dev"}
         for name in ("dev", "production")
     ]
-    document = exported(featureEnvironments=states, featureStrategies=[])
+    document = exported_feature(featureEnvironments=states, featureStrategies=[])
 
     assert [note.pointer for note in read_unleash(document).report] == ["/featureEnvironments"]
     assert [note.pointer for note in read_unleash(document, "qa").report] == [
@@ -235,7 +241,7 @@ def test_strategies_of_several_environments_must_say_whose_they_are() -> None:
         {"featureName": "flag", "environment": name, "enabled": True} for name in ("dev", "live")
     ]
 
-    imported = read_unleash(exported(featureEnvironments=states), "dev")
+    imported = read_unleash(exported_feature(featureEnvironments=states), "dev")
 
     assert imported.flags == ()
     assert [note.pointer for note in imported.report] == ["/featureStrategies/0/environment"]
@@ -243,17 +249,17 @@ def test_strategies_of_several_environments_must_say_whose_they_are() -> None:
 
 def test_a_segment_of_an_export_comes_without_its_constraints_and_is_reported() -> None:
     strategies = [{"name": "default", "featureName": "flag", "segments": [1]}]
-    document = exported(featureStrategies=strategies, segments=[{"id": 1, "name": "Staff"}])
+    document = exported_feature(featureStrategies=strategies, segments=[{"id": 1, "name": "Staff"}])
 
     assert [note.pointer for note in read_unleash(document).report] == ["/segments/0"]
 
 
 def test_disabled_strategies_of_an_export_are_passed_over_unless_none_is_left() -> None:
     disabled = {"name": "default", "featureName": "flag", "disabled": True}
-    (other,) = exported()["featureStrategies"]
+    (other,) = exported_feature()["featureStrategies"]
 
-    mixed = read_unleash(exported(featureStrategies=[disabled, other]))
-    alone = read_unleash(exported(featureStrategies=[disabled]))
+    mixed = read_unleash(exported_feature(featureStrategies=[disabled, other]))
+    alone = read_unleash(exported_feature(featureStrategies=[disabled]))
 
     assert ours(mixed, "flag", {"userId": "u2"})[0] is False
     assert (alone.flags, len(alone.report)) == ((), 1)
@@ -265,16 +271,16 @@ anything = st.recursive(
 )
 
 
-def spoiled(document: Json, path: list[int], value: Json) -> Json:
+def spoil_document(document: Json, path: list[int], value: Json) -> Json:
     """Put anything at a place in a document."""
     if not path or not isinstance(document, (dict, list)) or not document:
         return value
     number = path[0] % len(document)
     if isinstance(document, list):
-        inner = spoiled(document[number], path[1:], value)
+        inner = spoil_document(document[number], path[1:], value)
         return [*document[:number], inner, *document[number + 1 :]]
     name = list(document)[number]
-    return {**document, name: spoiled(document[name], path[1:], value)}
+    return {**document, name: spoil_document(document[name], path[1:], value)}
 
 
 paths = st.lists(st.integers(0, 11), min_size=1, max_size=8)
@@ -282,18 +288,18 @@ ways = st.sampled_from([None, "production"])
 
 
 @many
-@given(documents | st.builds(exported), paths, anything, ways)
+@given(documents | st.builds(exported_feature), paths, anything, ways)
 def test_whatever_a_document_holds_it_is_read_or_reported(
     document: Json, path: list[int], value: Json, environment: str | None
 ) -> None:
-    for found in (value, spoiled(document, path, value)):
+    for found in (value, spoil_document(document, path, value)):
         imported = read_unleash(found, environment)
 
         flag_set(imported)
         assert not {one["name"] for one in imported.flags} & {one.flag for one in imported.report}
 
 
-def nested(depth: int) -> Json:
+def nested_document(depth: int) -> Json:
     found: Json = []
     for _ in range(depth):
         found = [found]
@@ -303,7 +309,7 @@ def nested(depth: int) -> Json:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["name", "description", "strategies", "variants", "dependencies"])
 def test_a_deep_document_is_reported(name: str) -> None:
-    deep = nested(100_000)
+    deep = nested_document(100_000)
 
     for value in (deep, [deep], [{"name": deep}], [{"name": "red", "weight": 1, "payload": deep}]):
         imported = read_unleash({"features": [{**feature(), name: value}]})
@@ -314,7 +320,7 @@ def test_a_deep_document_is_reported(name: str) -> None:
 def test_a_payload_that_is_nested_too_deep_is_taken_as_text() -> None:
     payload = {"type": "json", "value": "[" * 100_000}
 
-    (found,) = read_unleash({"features": [varied({"payload": payload})]}).flags
+    (found,) = read_unleash({"features": [feature_with_variants({"payload": payload})]}).flags
 
     assert found["variants"]["red"] == payload
 
@@ -323,7 +329,7 @@ def test_a_large_document_is_read_in_time_that_grows_with_its_size() -> None:
     values = [f"u{number}" for number in range(2_000)]
     constraint = {"contextName": "userId", "operator": "IN", "values": values}
     names = [f"flag-{number}" for number in range(2_000)]
-    document = exported(
+    document = exported_feature(
         features=[{"name": name} for name in names],
         featureEnvironments=[{"name": name, "enabled": True} for name in names],
         featureStrategies=[
@@ -351,7 +357,7 @@ def using(count: int, *constraints: Json) -> Json:
     return {"features": features, "segments": [{"id": 1, "constraints": list(constraints)}]}
 
 
-def timed(gates: int, count: int) -> Json:
+def timed_gates(gates: int, count: int) -> Json:
     strategies = [{"name": "default", "constraints": [MOMENT]}] * gates
     override = {"contextName": "x", "values": ["a"]}
     variants = [{"name": str(n), "weight": 1, "overrides": [override]} for n in range(count)]
@@ -371,7 +377,7 @@ def children(count: int, variants: int) -> Json:
     [
         using(1_000, *[MOMENT] * 5_000),
         using(1_000, *[FLAWED] * 5_000),
-        timed(3_000, 3_000),
+        timed_gates(3_000, 3_000),
         children(300, 900),
         {"features": [strategy(constraints=[FLAWED] * 20_000)]},
     ],
@@ -391,7 +397,7 @@ def test_an_export_of_unleash_4_is_read_with_its_segments_and_variants() -> None
     variants = [{"name": "red", "weight": 1000, "stickiness": "default"}]
 
     imported = read_unleash(
-        exported(
+        exported_feature(
             version=4,
             features=[{"name": "flag", "variants": variants}],
             featureStrategies=[strategy | {"environment": "production"}],

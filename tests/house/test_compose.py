@@ -29,7 +29,7 @@ DATA = "/var/lib/pilothouse"  # as the Dockerfile has it
 VARIABLE = re.compile(r"\$(?:\{(\w+)(?::-([^}]*))?\}|(\$))")
 
 
-def substituted(text: str, given: Mapping[str, str]) -> str:
+def put_variables(text: str, given: Mapping[str, str]) -> str:
     """Put variables in, as Compose does; a dollar stands for itself when doubled."""
 
     def value(found: re.Match[str]) -> str:
@@ -44,7 +44,7 @@ def services(given: Mapping[str, str] = {}) -> dict[str, Any]:
     def put_in(part: Any) -> Any:
         match part:
             case str():
-                return substituted(part, given)
+                return put_variables(part, given)
             case list():
                 return [put_in(one) for one in part]
             case dict():
@@ -58,7 +58,7 @@ def environment_of(name: str, given: Mapping[str, str] = {}) -> dict[str, str]:
     return {key: str(value) for key, value in services(given)[name]["environment"].items()}
 
 
-def mounted(service: Mapping[str, Any]) -> set[str]:
+def mount_points(service: Mapping[str, Any]) -> set[str]:
     volumes = {volume.split(":")[1] for volume in service.get("volumes", ())}
     return volumes | set(service.get("tmpfs", ()))
 
@@ -67,7 +67,7 @@ def test_the_service_has_a_place_for_its_keys_though_its_root_is_read_only() -> 
     service = services()["pilothouse"]
 
     assert service["read_only"] is True
-    assert mounted(service) == {DATA, "/tmp"}
+    assert mount_points(service) == {DATA, "/tmp"}
     assert f"PILOTHOUSE_DATA_DIR={DATA}" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 

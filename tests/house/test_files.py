@@ -27,7 +27,7 @@ OF_OTHERS = "app/web/assets/swagger-ui/"  # as they have published it
 NOT_OURS = {".venv", ".git", "__pycache__", "dist", "node_modules"}
 
 
-def _listed() -> Iterator[Path]:
+def _list_files() -> Iterator[Path]:
     """Yield every file git knows or would add; without git, every file that looks like ours."""
     asked = ("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
     try:
@@ -44,7 +44,7 @@ def _listed() -> Iterator[Path]:
 def texts() -> dict[str, str]:
     """Every file of the project that is text, by its path."""
     found = {}
-    for path in _listed():
+    for path in _list_files():
         if path.is_file() and not path.is_symlink():
             content = path.read_bytes()
             if b"\0" not in content:

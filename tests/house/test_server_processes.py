@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.process import StartFailed, frozen, wait_until
+from tests.servers.process import StartFailed, freeze_server, wait_until
 from tests.servers.service import ServiceProcess
 
 ECHO = """
@@ -102,7 +102,7 @@ def test_a_stopped_service_ends_by_the_signal_it_was_sent(service: ServiceProces
 
 
 def test_a_frozen_service_is_silent_until_thawed(service: ServiceProcess) -> None:
-    with frozen(service), pytest.raises(TimeoutError):
+    with freeze_server(service), pytest.raises(TimeoutError):
         service.request("GET", "/live", timeout=0.2)
 
     assert service.request("GET", "/live").status == 200

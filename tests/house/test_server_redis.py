@@ -7,7 +7,7 @@ from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import TimeoutError as NoAnswer
 
 from tests.servers.choice import NotOurs, ServerMissing
-from tests.servers.process import frozen
+from tests.servers.process import freeze_server
 from tests.servers.redis import RedisServer, start_redis
 
 
@@ -37,7 +37,7 @@ def test_it_holds_nothing_after_a_flush(redis_server: RedisServer, greeting: str
 
 
 def test_a_frozen_one_is_silent_until_thawed(redis_server: RedisServer, greeting: str) -> None:
-    with frozen(redis_server), pytest.raises(NoAnswer):
+    with freeze_server(redis_server), pytest.raises(NoAnswer):
         redis_server.command("GET", greeting, within=0.2)
 
     assert redis_server.command("GET", greeting) == b"ahoy"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.process import StartFailed, frozen
+from tests.servers.process import StartFailed, freeze_server
 from tests.servers.service import SERVE, ServiceProcess
 from tests.servers.warm import is_warm
 
@@ -23,7 +23,7 @@ def test_it_ends_and_returns_as_it_is_told(warm: ServiceProcess) -> None:
     killed = warm.exit_code
     warm.restart()
     running = warm.exit_code
-    with frozen(warm), pytest.raises(TimeoutError):
+    with freeze_server(warm), pytest.raises(TimeoutError):
         warm.request("GET", "/live", timeout=0.2)
     warm.stop()
 

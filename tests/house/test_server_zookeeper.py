@@ -11,7 +11,7 @@ from kazoo.client import KazooClient
 from kazoo.handlers.threading import KazooTimeoutError
 
 from tests.servers.choice import NotOurs, ServerMissing
-from tests.servers.process import PATIENCE_SECONDS, frozen, wait_until
+from tests.servers.process import PATIENCE_SECONDS, freeze_server, wait_until
 from tests.servers.zookeeper import ZooKeeperServer, start_zookeeper
 
 
@@ -77,7 +77,7 @@ def test_a_frozen_one_is_silent_until_thawed(
     zookeeper_server: ZooKeeperServer, greeting: str
 ) -> None:
     with session(zookeeper_server) as client:
-        with frozen(zookeeper_server):
+        with freeze_server(zookeeper_server):
             answer = client.get_async(greeting)
             with pytest.raises(KazooTimeoutError):
                 answer.get(timeout=0.3)

@@ -11,7 +11,7 @@ import pytest
 from tests.servers.choice import ForeignServer, NotOurs, ServerMissing
 from tests.servers.kafka import start_kafka
 from tests.servers.postgres import PostgresServer, start_postgres
-from tests.servers.process import frozen
+from tests.servers.process import freeze_server
 from tests.servers.proxy import LossyProxy
 from tests.servers.vault import VaultServer, start_vault
 
@@ -44,7 +44,7 @@ def test_vault_keeps_a_secret_through_a_kill(vault_server: VaultServer, secret: 
 
 
 def test_a_frozen_vault_is_silent_until_thawed(vault_server: VaultServer, secret: str) -> None:
-    with frozen(vault_server), pytest.raises(TimeoutError):
+    with freeze_server(vault_server), pytest.raises(TimeoutError):
         word(vault_server, secret)
 
     assert word(vault_server, secret) == "ahoy"
@@ -100,7 +100,7 @@ async def test_postgres_keeps_a_row_through_a_kill(postgres_server: PostgresServ
 async def test_a_frozen_postgres_freezes_open_sessions(postgres_server: PostgresServer) -> None:
     session = await asyncpg.connect(postgres_server.fresh_database())
     try:
-        with frozen(postgres_server), pytest.raises(TimeoutError):
+        with freeze_server(postgres_server), pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
                 await asyncio.shield(
                     question := asyncio.ensure_future(session.fetchval("SELECT 1"))
@@ -112,7 +112,7 @@ async def test_a_frozen_postgres_freezes_open_sessions(postgres_server: Postgres
 
 
 async def test_a_frozen_postgres_takes_nobody_in(postgres_server: PostgresServer) -> None:
-    with frozen(postgres_server), pytest.raises(TimeoutError):
+    with freeze_server(postgres_server), pytest.raises(TimeoutError):
         await asyncpg.connect(postgres_server.url, timeout=0.3)
 
     assert await ask(postgres_server.url, "SELECT 1") == 1

@@ -90,7 +90,7 @@ class Eviction:
     def always(self, state: State) -> str | None:
         return state.bad
 
-    def settled(self, state: State) -> str | None:
+    def settled_flaw(self, state: State) -> str | None:
         # Heartbeats may be divided so that each replica receives one in every other lease only.
         is_dead_kept = any(
             kept and not alive for kept, alive in zip(state.kept, state.alive, strict=True)

@@ -49,14 +49,14 @@ class Guards:
     def value(self, s, d):
         return s.vault[d][s.logged[d] - 1][0] if s.logged[d] else None
 
-    def related(self, w, draft):
+    def is_related(self, w, draft):
         return True if self.symmetric else draft[2]   # else: only documents that were known when it was judged
 
     def free(self, s, w, draft):
         """What `begin` asks, in one transaction."""
         _, guard, _ = draft
         other = 1 - w
-        if self.related(w, draft):
+        if self.is_related(w, draft):
             if self.moved and s.changed[other] > guard:
                 return False
             if self.opened and s.intents[other] and s.intents[other][0] == "open":
@@ -118,7 +118,7 @@ class Guards:
         if s.rule and all(self.value(s, d) == 1 for d in (0, 1)) and not any(s.late):
             return "the pair breaks the rule, and no write was late"
 
-    def settled(self, s):
+    def settled_flaw(self, s):
         return None
 
 
@@ -188,7 +188,7 @@ class Progress:
     def blocks(self, it):
         return self.is_active(it) and (it[3] or self.respected)
 
-    def moved(self, s, w, guard):
+    def entries_after(self, s, w, guard):
         """What sends a writer back: the entries after its guard that concern it."""
         mine = {1 - w, "rule"} if self.applies else {1 - w, "rule", "other"}
         return [entry for entry in s.log[guard:] if entry in mine]
@@ -254,7 +254,7 @@ class Progress:
         elif pc == "drafted":
             if self.blocks(other) and other[0] == "doubt":
                 end("answers 503: a related intent is in doubt")
-            elif self.moved(s, w, guard) or self.blocks(other):
+            elif self.entries_after(s, w, guard) or self.blocks(other):
                 bad = None
                 if refusals >= FEW:
                     bad = f"writer {w} starves"
@@ -306,7 +306,7 @@ class Progress:
         if s.rule and all(self.value(s, d, len(s.log)) == 1 for d in (0, 1)) and not s.late:
             return "the pair breaks the rule, and no write was late"
 
-    def settled(self, s):
+    def settled_flaw(self, s):
         for w, it in enumerate(s.intents):
             if it and it[0] in ACTIVE:
                 return f"intent {w} blocks what is related for ever"
@@ -387,7 +387,7 @@ class Judging:
         if s.again > len(PAIRS) + changes:
             return "pairs were judged again that had not changed"
 
-    def settled(self, s):
+    def settled_flaw(self, s):
         return None if s.definer == "done" else "the definer waits for ever"
 
 

@@ -114,7 +114,7 @@ class Store:
 
 
 @asynccontextmanager
-async def stored(folder: Path) -> AsyncIterator[Store]:
+async def embedded_store(folder: Path) -> AsyncIterator[Store]:
     state = SQLiteState(folder)
     log = EmbeddedChangeLog(state)
     try:

@@ -29,7 +29,7 @@ DISGUISES = (
 )
 
 
-def disguised(disguise: str, address: str) -> str:
+def disguise_address(disguise: str, address: str) -> str:
     number = int(ip_address(address))
     return disguise.format(address, f"{number >> 16:x}:{number & 0xFFFF:x}")
 
@@ -47,7 +47,7 @@ def test_where_services_live_is_permitted(address: str) -> None:
 @pytest.mark.parametrize("address", REFUSED)
 @pytest.mark.parametrize("disguise", DISGUISES)
 def test_a_disguise_helps_nobody(disguise: str, address: str) -> None:
-    assert not AddressPolicy().permits(ip_address(disguised(disguise, address)))
+    assert not AddressPolicy().permits(ip_address(disguise_address(disguise, address)))
 
 
 def test_the_client_inside_a_teredo_address_is_looked_at() -> None:
@@ -77,7 +77,7 @@ def test_an_ipv4_address_is_judged_alike_in_every_spelling(address: object) -> N
     plain = AddressPolicy().permits(ip_address(str(address)))
 
     for disguise in DISGUISES[:4]:
-        spelled = ip_address(disguised(disguise, str(address)))
+        spelled = ip_address(disguise_address(disguise, str(address)))
         if int(spelled) > 1:
             assert AddressPolicy().permits(spelled) == plain
 

@@ -16,7 +16,7 @@ def service_of(**health: Any) -> ServiceView:
     return view_of(*rows).service(SERVICE)
 
 
-def chosen(
+def choose_ids(
     balancer: Balancer,
     service: ServiceView,
     times: int,
@@ -37,15 +37,15 @@ def test_of_nobody_nobody_is_chosen(strategy: Strategy) -> None:
         a={"definition_of": {"weight": 0}}, b={"draining_until": MOMENT, "health": "up"}
     )
 
-    assert chosen(Balancer(), nobody, 3, strategy, key="k") == []
-    assert chosen(Balancer(), kept_out, 3, strategy, key="k") == []
+    assert choose_ids(Balancer(), nobody, 3, strategy, key="k") == []
+    assert choose_ids(Balancer(), kept_out, 3, strategy, key="k") == []
 
 
 def test_turns_go_on_when_the_view_moves() -> None:
     balancer = Balancer()
-    first = chosen(balancer, service_of(a={}, b={}, c={}), 4)
+    first = choose_ids(balancer, service_of(a={}, b={}, c={}), 4)
 
-    rest = chosen(balancer, service_of(a={"epoch": 2}, b={}, c={}), 5)
+    rest = choose_ids(balancer, service_of(a={"epoch": 2}, b={}, c={}), 5)
 
     assert Counter(first + rest) == {"a": 3, "b": 3, "c": 3}
 
@@ -59,7 +59,7 @@ def test_every_zone_has_turns_of_its_own() -> None:
     )
     balancer = Balancer()
 
-    mixed = [chosen(balancer, service, 1, zone=zone)[0] for zone in "xyxyxyxy"]
+    mixed = [choose_ids(balancer, service, 1, zone=zone)[0] for zone in "xyxyxyxy"]
 
     assert mixed == ["a", "c", "b", "d"] * 2
 
@@ -68,23 +68,23 @@ def test_suspects_take_part_and_those_down_only_in_panic() -> None:
     calm = service_of(a={}, b={"health": "suspect"}, c={"health": "down"})
     panicked = service_of(a={}, b={"health": "down"}, c={"health": "starting"})
 
-    assert set(chosen(Balancer(), calm, 6)) == {"a", "b"}
+    assert set(choose_ids(Balancer(), calm, 6)) == {"a", "b"}
     assert not candidate_pool(calm, None).panicked
-    assert set(chosen(Balancer(), panicked, 6)) == {"a", "b", "c"}
+    assert set(choose_ids(Balancer(), panicked, 6)) == {"a", "b", "c"}
     assert candidate_pool(panicked, None).panicked
 
 
 def test_those_that_drain_take_no_part_even_in_panic() -> None:
     service = service_of(a={"health": "down"}, b={"draining_until": MOMENT})
 
-    assert chosen(Balancer(), service, 4) == ["a"] * 4
+    assert choose_ids(Balancer(), service, 4) == ["a"] * 4
 
 
 def test_foreign_instances_take_part_as_any_other() -> None:
     view = view_of(row_of("a"))
     view.set_nodes(SERVICE, {"a": node_of(row_of("a")), "n": foreign("n", "f/1")})
 
-    assert Counter(chosen(Balancer(), view.service(SERVICE), 6)) == {"a": 3, "f/1": 3}
+    assert Counter(choose_ids(Balancer(), view.service(SERVICE), 6)) == {"a": 3, "f/1": 3}
 
 
 def test_who_registered_just_now_is_warmed_up_and_who_did_long_ago_is_warm() -> None:
@@ -94,7 +94,7 @@ def test_who_registered_just_now_is_warmed_up_and_who_did_long_ago_is_warm() -> 
         new={"definition_of": warming, "registered_at": datetime.now(UTC)},
     )
 
-    assert chosen(Balancer(), service, 20) == ["old"] * 20
+    assert choose_ids(Balancer(), service, 20) == ["old"] * 20
 
 
 def test_a_key_stays_where_it_is_when_others_come() -> None:
@@ -104,8 +104,8 @@ def test_a_key_stays_where_it_is_when_others_come() -> None:
     moved = [
         (before, after)
         for key in keys
-        for before in chosen(Balancer(), few, 1, "hash", key=key)
-        for after in chosen(Balancer(), more, 1, "hash", key=key)
+        for before in choose_ids(Balancer(), few, 1, "hash", key=key)
+        for after in choose_ids(Balancer(), more, 1, "hash", key=key)
         if before != after
     ]
 
@@ -120,7 +120,9 @@ def test_of_services_without_end_the_oldest_turns_begin_anew(strategy: Strategy)
     def turns(at_most: int) -> list[str]:
         balancer = Balancer(at_most)
         order = ["first", *(f"s{number}" for number in range(50)), "first"]
-        return [chosen(balancer, ServiceView(name, instances), 1, strategy)[0] for name in order]
+        return [
+            choose_ids(balancer, ServiceView(name, instances), 1, strategy)[0] for name in order
+        ]
 
     assert turns(at_most=50) == ["a"] * 52
     assert turns(at_most=51) == ["a"] * 51 + ["b"]
@@ -129,7 +131,7 @@ def test_of_services_without_end_the_oldest_turns_begin_anew(strategy: Strategy)
 def test_zones_without_end_are_balanced_to_all_alike() -> None:
     service, balancer = service_of(a={}, b={}), Balancer()
 
-    found = [chosen(balancer, service, 1, zone=f"z{number}")[0] for number in range(200)]
+    found = [choose_ids(balancer, service, 1, zone=f"z{number}")[0] for number in range(200)]
 
     assert Counter(found) == {"a": 100, "b": 100}
     assert len(service.pools) == 100

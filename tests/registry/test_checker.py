@@ -18,7 +18,7 @@ from app.registry.health.checker import MAX_PARALLEL_PROBES, HealthChecker
 from app.registry.health.probe import Prober
 from app.registry.model import InstanceRow
 from app.registry.view import RegistryView
-from tests.registry.bench import Store, row_of, stored
+from tests.registry.bench import Store, embedded_store, row_of
 from tests.servers.process import PATIENCE_SECONDS
 
 
@@ -84,7 +84,7 @@ async def desk_of(folder: Path, interval: float = 3600) -> AsyncIterator[Desk]:
     server = await asyncio.start_server(instances.handle, "127.0.0.1", 0)
     instances.port = server.sockets[0].getsockname()[1]
     try:
-        async with stored(folder) as store, server:
+        async with embedded_store(folder) as store, server:
             yield Desk(
                 store, view, instances, HealthChecker(store.rows, view, prober, "here", interval)
             )

@@ -21,7 +21,7 @@ from app.registry.instances.embedded import EmbeddedInstanceStore
 from app.registry.model import InstanceRow, Registration, RegistrationResult
 from app.registry.service import RegistryService
 from app.registry.view import RegistryView
-from tests.registry.bench import SERVICE, Store, stored
+from tests.registry.bench import SERVICE, Store, embedded_store
 from tests.registry.test_service import body, registry_of
 from tests.trials import trials
 
@@ -40,7 +40,7 @@ def stating(environment: str | None, **members: Any) -> Any:
 
 
 async def test_who_may_not_write_there_changes_nothing(tmp_path: Path) -> None:
-    async with stored(tmp_path) as store, registry_of(store) as registry:
+    async with embedded_store(tmp_path) as store, registry_of(store) as registry:
         row = (await registry.register(stating("production"), PRODUCTION)).row
 
         for environment in ("production", "staging", None):
@@ -64,7 +64,7 @@ async def test_who_may_not_write_there_changes_nothing(tmp_path: Path) -> None:
 
 
 async def test_instances_that_state_none_are_open_to_all(tmp_path: Path) -> None:
-    async with stored(tmp_path) as store, registry_of(store) as registry:
+    async with embedded_store(tmp_path) as store, registry_of(store) as registry:
         await registry.register(stating(None), PRODUCTION)
         row = (await registry.register(stating(None), STAGING)).row
 
@@ -75,7 +75,7 @@ async def test_instances_that_state_none_are_open_to_all(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("environment", ["", "a b", "*", "-a", "a..b", "x" * 64])
 async def test_what_names_no_environment_is_refused(tmp_path: Path, environment: str) -> None:
-    async with stored(tmp_path) as store, registry_of(store) as registry:
+    async with embedded_store(tmp_path) as store, registry_of(store) as registry:
         with pytest.raises(BadInstance) as refused:
             await registry.register(stating(environment), EVERYWHERE)
 
@@ -101,23 +101,27 @@ class Racing:
 
 
 async def test_what_was_replaced_meanwhile_is_tested_again(tmp_path: Path) -> None:
-    async with stored(tmp_path) as store, registry_of(store) as registry:
+    async with embedded_store(tmp_path) as store, registry_of(store) as registry:
 
-        def wanted(environment: str) -> Registration:
+        def registration_in(environment: str) -> Registration:
             text = f'{{"metadata": {{"environment": "{environment}"}}}}'
             return Registration(SERVICE, "i-1", text, "heartbeat", 30, "here", "ada", "request-1")
 
         async def by(environment: str) -> RegistrationResult:
-            return await store.rows.register(wanted(environment))
+            return await store.rows.register(registration_in(environment))
 
         await registry.register(stating("staging"), STAGING)
         racing: Any = Racing(store.rows, lambda: by("staging"), 3)
-        done = await EnvironmentGuard(racing, RegistryView()).register(wanted("staging"), STAGING)
+        done = await EnvironmentGuard(racing, RegistryView()).register(
+            registration_in("staging"), STAGING
+        )
         assert done.row.epoch == 5
 
         racing = Racing(store.rows, lambda: by("production"), 1)
         with pytest.raises(Denied):
-            await EnvironmentGuard(racing, RegistryView()).register(wanted("staging"), STAGING)
+            await EnvironmentGuard(racing, RegistryView()).register(
+                registration_in("staging"), STAGING
+            )
         row = await store.rows.row(SERVICE, "i-1")
         assert row is not None
         assert EnvironmentGuard(store.rows, RegistryView()).environment(row) == "production"
@@ -170,7 +174,7 @@ def test_a_token_of_staging_never_changes_what_production_answers(
     async def run() -> None:
         with tempfile.TemporaryDirectory() as folder:
             async with (
-                stored(Path(folder)) as store,
+                embedded_store(Path(folder)) as store,
                 registry_of(store) as one,
                 registry_of(store) as other,  # which has not followed what `one` did
             ):

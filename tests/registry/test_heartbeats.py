@@ -12,12 +12,12 @@ from app.registry.heartbeats import HeartbeatRecorder
 from app.registry.instances.embedded import EmbeddedInstanceStore
 from app.registry.model import Heartbeat, InstanceRow
 from app.registry.view import RegistryView
-from tests.registry.bench import SERVICE, Store, stored
+from tests.registry.bench import SERVICE, Store, embedded_store
 
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with stored(tmp_path) as made:
+    async with embedded_store(tmp_path) as made:
         yield made
 
 

@@ -19,7 +19,7 @@ from app.registry.self_preservation import Protection
 from app.registry.view import RegistryView, fencing_token
 from pilothouse_core.curator import node_data, read_node
 from pilothouse_core.instances import FencingToken, read_registration
-from tests.registry.bench import SERVICE, Clock, Store, stored
+from tests.registry.bench import SERVICE, Clock, Store, embedded_store
 
 NAMES = [f"i-{number:02}" for number in range(30)]
 STEP = 2.5  # seconds: a replica that looks less often takes itself for frozen
@@ -110,14 +110,14 @@ class Bench:
 
 
 @asynccontextmanager
-async def benched(folder: Path) -> AsyncIterator[Bench]:
-    async with stored(folder) as store:
+async def open_bench(folder: Path) -> AsyncIterator[Bench]:
+    async with embedded_store(folder) as store:
         yield Bench(store)
 
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with benched(tmp_path) as made:
+    async with open_bench(tmp_path) as made:
         yield made
 
 

@@ -8,12 +8,12 @@ import pytest
 from app.registry.errors import RegistryUnavailable
 from app.registry.row_follower import RowFollower
 from app.registry.view import RegistryView
-from tests.registry.bench import SERVICE, Store, stored
+from tests.registry.bench import SERVICE, Store, embedded_store
 
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with stored(tmp_path) as made:
+    async with embedded_store(tmp_path) as made:
         yield made
 
 

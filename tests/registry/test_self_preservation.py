@@ -60,13 +60,13 @@ def test_a_service_is_protected_alone() -> None:
     assert not found.covers("b")
 
 
-def vanished(ago: float, missing: int = 1, registered: int = 2) -> ServiceCounts:
+def counts_after_loss(ago: float, missing: int = 1, registered: int = 2) -> ServiceCounts:
     """Return the counts of a service whose instances were heard last so many seconds ago."""
     return ServiceCounts(registered, missing, 0, first_seconds=ago, last_seconds=ago - 30)
 
 
 def test_many_small_services_are_protected_together() -> None:
-    silent = {f"s{number}": vanished(100 - number) for number in range(5)}
+    silent = {f"s{number}": counts_after_loss(100 - number) for number in range(5)}
 
     found = protection({**silent, "well": ServiceCounts(10, 0, 0)})
 
@@ -75,13 +75,13 @@ def test_many_small_services_are_protected_together() -> None:
 
 
 def test_too_small_a_share_of_all_is_not_protected_together() -> None:
-    silent = {f"s{number}": vanished(100) for number in range(5)}
+    silent = {f"s{number}": counts_after_loss(100) for number in range(5)}
 
     assert protection({**silent, "well": ServiceCounts(100, 0, 0)}) == Protection()
 
 
 def test_those_that_vanished_at_other_times_are_looked_at_apart() -> None:
-    silent = {f"s{number}": vanished(100 * number + 100) for number in range(20)}
+    silent = {f"s{number}": counts_after_loss(100 * number + 100) for number in range(20)}
 
     assert protection(silent) == Protection()
 
@@ -89,8 +89,8 @@ def test_those_that_vanished_at_other_times_are_looked_at_apart() -> None:
 def test_forty_silent_instances_of_one_service_stop_no_eviction_in_another() -> None:
     found = protection(
         {
-            "silent": vanished(250, missing=40, registered=40),
-            "other": vanished(100, registered=3),
+            "silent": counts_after_loss(250, missing=40, registered=40),
+            "other": counts_after_loss(100, registered=3),
             "well": ServiceCounts(100, 0, 0),
         }
     )
@@ -99,7 +99,9 @@ def test_forty_silent_instances_of_one_service_stop_no_eviction_in_another() -> 
 
 
 def test_a_small_service_that_vanished_with_a_large_one_is_protected_with_it() -> None:
-    found = protection({"large": vanished(100, 40, 40), "small": vanished(90, 2, 2)})
+    found = protection(
+        {"large": counts_after_loss(100, 40, 40), "small": counts_after_loss(90, 2, 2)}
+    )
 
     assert found.services == {"large", "small"}
 

@@ -26,7 +26,7 @@ from app.registry.nodes.embedded import EmbeddedNodes, EmbeddedServiceRegistryCl
 from app.registry.service import RegistryService
 from app.registry.wiring import build_service
 from pilothouse_core.curator import read_node
-from tests.registry.bench import SERVICE, Store, stored
+from tests.registry.bench import SERVICE, Store, embedded_store
 
 US = Requester("ada", "request-1")
 NAMES = {
@@ -69,7 +69,7 @@ async def registry_of(store: Store, *allowed: str) -> AsyncIterator[RegistryServ
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with stored(tmp_path) as made:
+    async with embedded_store(tmp_path) as made:
         yield made
 
 

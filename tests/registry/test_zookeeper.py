@@ -19,7 +19,7 @@ from app.registry.nodes.zookeeper.session import CALL_SECONDS
 from pilothouse_core.curator import MAX_NODE_BYTES
 from pilothouse_core.instances import FencingToken
 from tests.servers.deadlines import PATIENT_SECONDS
-from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS, frozen, reserve_port
+from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS, freeze_server, reserve_port
 from tests.servers.proxy import LossyProxy
 from tests.servers.zookeeper import ZooKeeperServer, start_zookeeper
 
@@ -61,7 +61,7 @@ def base(zookeeper_server: ZooKeeperServer) -> str:
 
 
 @asynccontextmanager
-async def opened(
+async def open_client(
     hosts: str,
     base: str,
     *,
@@ -84,7 +84,7 @@ async def opened(
 
 
 @asynccontextmanager
-async def connected(
+async def connected_client(
     hosts: str,
     base: str,
     *,
@@ -92,7 +92,7 @@ async def connected(
     follows: bool = False,
     call_seconds: float = PATIENT_SECONDS,
 ) -> AsyncIterator[ZooKeeperServiceRegistryClient]:
-    async with opened(
+    async with open_client(
         hosts, base, seconds=seconds, follows=follows, call_seconds=call_seconds
     ) as client:
         await until(lambda: client.session.state == "connected")
@@ -105,7 +105,7 @@ async def connected(
 async def client(
     zookeeper_server: ZooKeeperServer, base: str
 ) -> AsyncIterator[ZooKeeperServiceRegistryClient]:
-    async with connected(zookeeper_server.hosts, base, follows=True) as made:
+    async with connected_client(zookeeper_server.hosts, base, follows=True) as made:
         yield made
 
 
@@ -126,8 +126,8 @@ async def test_a_frozen_server_costs_no_more_than_the_deadline(
     zookeeper_server: ZooKeeperServer, base: str, call: Call
 ) -> None:
     hosts = zookeeper_server.hosts
-    async with connected(hosts, base, seconds=20, call_seconds=CALL_SECONDS) as client:
-        with frozen(zookeeper_server):
+    async with connected_client(hosts, base, seconds=20, call_seconds=CALL_SECONDS) as client:
+        with freeze_server(zookeeper_server):
             began = monotonic()
             with pytest.raises(NodesUnavailable):
                 await call(client)
@@ -139,7 +139,7 @@ async def test_a_frozen_server_costs_no_more_than_the_deadline(
 @each
 async def test_without_a_connection_every_call_fails_at_once(base: str, call: Call) -> None:
     with reserve_port() as nobody:
-        async with opened(f"127.0.0.1:{nobody.getsockname()[1]}", base) as client:
+        async with open_client(f"127.0.0.1:{nobody.getsockname()[1]}", base) as client:
             began = monotonic()
             with pytest.raises(NodesUnavailable, match="not connected"):
                 await call(client)
@@ -153,8 +153,8 @@ async def test_many_calls_at_a_frozen_server_do_not_stop_the_loop(
     zookeeper_server: ZooKeeperServer, base: str
 ) -> None:
     hosts = zookeeper_server.hosts
-    async with connected(hosts, base, seconds=20, call_seconds=CALL_SECONDS) as client:
-        with frozen(zookeeper_server):
+    async with connected_client(hosts, base, seconds=20, call_seconds=CALL_SECONDS) as client:
+        with freeze_server(zookeeper_server):
             calls = [asyncio.ensure_future(client.node("billing", f"i-{n}")) for n in range(500)]
             longest = 0.0
             while not all(call.done() for call in calls):
@@ -171,8 +171,8 @@ async def test_what_was_asked_before_a_freeze_does_not_happen_twice(
 ) -> None:
     hosts = zookeeper_server.hosts
     await client.put(WANTED)
-    async with connected(hosts, base, seconds=20, call_seconds=CALL_SECONDS) as other:
-        with frozen(zookeeper_server), pytest.raises(NodesUnavailable):
+    async with connected_client(hosts, base, seconds=20, call_seconds=CALL_SECONDS) as other:
+        with freeze_server(zookeeper_server), pytest.raises(NodesUnavailable):
             await other.remove(*BILLING, FencingToken(1, 2))
 
         await until(lambda: client.is_current)
@@ -183,7 +183,7 @@ async def test_what_was_asked_before_a_freeze_does_not_happen_twice(
 
 async def test_a_session_outlives_a_kill_of_the_server(base: str) -> None:
     with closing(await asyncio.to_thread(start_zookeeper)) as server:
-        async with connected(server.hosts, base, seconds=10, follows=True) as client:
+        async with connected_client(server.hosts, base, seconds=10, follows=True) as client:
             await client.put(WANTED)
             await until(lambda: "billing" in client.nodes)
             before = client.session
@@ -202,7 +202,7 @@ async def test_a_session_outlives_a_kill_of_the_server(base: str) -> None:
 
 async def test_a_session_in_doubt_is_lost_by_our_own_clock(base: str) -> None:
     with closing(await asyncio.to_thread(start_zookeeper)) as server:
-        async with connected(server.hosts, base, seconds=4) as client:
+        async with connected_client(server.hosts, base, seconds=4) as client:
             states = []
             await asyncio.to_thread(server.kill)
             await until(lambda: client.session.state == "suspended")
@@ -217,7 +217,7 @@ async def test_a_session_in_doubt_is_lost_by_our_own_clock(base: str) -> None:
 
 async def test_all_is_put_again_when_zookeeper_returns_without_its_data(base: str) -> None:
     with closing(await asyncio.to_thread(start_zookeeper)) as server:
-        async with connected(server.hosts, base, seconds=60, follows=True) as client:
+        async with connected_client(server.hosts, base, seconds=60, follows=True) as client:
             many = [
                 NodeSpec("billing", f"i-{number}", FencingToken(3, 1), b"")
                 for number in range(2, 302)
@@ -249,7 +249,7 @@ async def test_a_server_that_refuses_for_a_time_costs_no_session(
 ) -> None:
     with LossyProxy(zookeeper_server.host, zookeeper_server.port) as proxy:
         hosts = f"127.0.0.1:{proxy.port}"
-        async with connected(hosts, base, seconds=60, follows=True) as client:
+        async with connected_client(hosts, base, seconds=60, follows=True) as client:
             await client.put(WANTED)
             before = client.session
             proxy.refuse(refused)
@@ -267,7 +267,7 @@ async def test_silence_is_noticed_within_the_session(
 ) -> None:
     with LossyProxy(zookeeper_server.host, zookeeper_server.port) as proxy:
         hosts = f"127.0.0.1:{proxy.port}"
-        async with connected(hosts, base, seconds=6, follows=True) as client:
+        async with connected_client(hosts, base, seconds=6, follows=True) as client:
             proxy.refuse()  # or it is connected again before anybody looks
             proxy.lose()
             began = monotonic()
@@ -284,7 +284,7 @@ async def test_a_server_that_says_nothing_to_a_new_connection_does_not_cost_the_
 ) -> None:
     with LossyProxy(zookeeper_server.host, zookeeper_server.port) as proxy:
         hosts = f"127.0.0.1:{proxy.port}"
-        async with connected(hosts, base, seconds=6, follows=True) as client:
+        async with connected_client(hosts, base, seconds=6, follows=True) as client:
             before = client.session
             proxy.drop_next_response(hang=True)
             proxy.cut()
@@ -297,7 +297,7 @@ async def test_a_server_that_says_nothing_to_a_new_connection_does_not_cost_the_
 async def test_it_connects_when_the_server_comes(base: str) -> None:
     with closing(await asyncio.to_thread(start_zookeeper)) as server:
         await asyncio.to_thread(server.kill)
-        async with opened(server.hosts, base, follows=True) as client:
+        async with open_client(server.hosts, base, follows=True) as client:
             with pytest.raises(NodesUnavailable):
                 await client.put(WANTED)
             await asyncio.to_thread(server.restart)
@@ -310,8 +310,8 @@ async def test_closing_is_quick_though_the_server_is_frozen(
     zookeeper_server: ZooKeeperServer, base: str
 ) -> None:
     hosts = zookeeper_server.hosts
-    async with connected(hosts, base, seconds=20, call_seconds=CALL_SECONDS) as client:
-        with frozen(zookeeper_server):
+    async with connected_client(hosts, base, seconds=20, call_seconds=CALL_SECONDS) as client:
+        with freeze_server(zookeeper_server):
             began = monotonic()
             await client.close()
             assert monotonic() - began < 3 + SLACK_SECONDS
@@ -321,7 +321,7 @@ async def test_nothing_is_left_of_a_client_that_was_closed(
     zookeeper_server: ZooKeeperServer, base: str
 ) -> None:
     before = set(threading.enumerate())
-    async with connected(zookeeper_server.hosts, base, follows=True) as client:
+    async with connected_client(zookeeper_server.hosts, base, follows=True) as client:
         await client.put(WANTED)
 
     await until(lambda: set(threading.enumerate()) <= before)
@@ -387,7 +387,7 @@ async def test_what_is_rewritten_in_place_is_seen_at_once_and_after_any_reconnec
 ) -> None:
     path = f"{base}/services/billing/i-1"
     with LossyProxy(zookeeper_server.host, zookeeper_server.port) as proxy:
-        async with connected(f"127.0.0.1:{proxy.port}", base, follows=True) as client:
+        async with connected_client(f"127.0.0.1:{proxy.port}", base, follows=True) as client:
             await asyncio.to_thread(tool.create, path, b"", makepath=True, ephemeral=True)
             for number in range(20):
                 data = b"%d" % number
@@ -412,20 +412,20 @@ async def test_a_service_whose_name_is_a_path_is_found_whatever_was_there_first(
         await client.refresh()
     await asyncio.to_thread(tool.create, f"{folder}/i-1", b"one", makepath=True, ephemeral=True)
 
-    def shown() -> dict[str, dict[str, bytes]]:
+    def node_data() -> dict[str, dict[str, bytes]]:
         return {
             name: {node: one.data for node, one in nodes.items()}
             for name, nodes in client.nodes.items()
         }
 
     ours = {"team": {"i-1": b"ours"}}
-    await until(lambda: shown() == {**ours, "team/orders/eu": {"i-1": b"one"}})
+    await until(lambda: node_data() == {**ours, "team/orders/eu": {"i-1": b"one"}})
     await asyncio.to_thread(tool.set, f"{folder}/i-1", b"two")
-    await until(lambda: shown() == {**ours, "team/orders/eu": {"i-1": b"two"}})
+    await until(lambda: node_data() == {**ours, "team/orders/eu": {"i-1": b"two"}})
     await asyncio.to_thread(tool.delete, f"{below}/orders", recursive=True)
-    await until(lambda: shown() == ours)
+    await until(lambda: node_data() == ours)
     await asyncio.to_thread(tool.create, f"{folder}/i-2", b"", makepath=True, ephemeral=True)
-    await until(lambda: shown() == {**ours, "team/orders/eu": {"i-2": b""}})
+    await until(lambda: node_data() == {**ours, "team/orders/eu": {"i-2": b""}})
 
 
 async def test_what_is_rewritten_in_place_is_seen_by_a_refresh(
@@ -457,7 +457,7 @@ async def test_a_fence_that_holds_something_else_is_written_over(
 async def test_a_change_is_told_to_others_at_once(
     zookeeper_server: ZooKeeperServer, base: str, client: ZooKeeperServiceRegistryClient
 ) -> None:
-    async with connected(zookeeper_server.hosts, base) as other:
+    async with connected_client(zookeeper_server.hosts, base) as other:
         taken = []
         for number in range(20):
             began = monotonic()
@@ -476,8 +476,8 @@ async def test_thousands_of_nodes_are_put_again_and_seen(
 ) -> None:
     many = [NodeSpec(f"s-{n % 50}", f"i-{n}", FencingToken(1, 1), b"x" * 300) for n in range(5000)]
     patience = 4 * PATIENCE_SECONDS
-    async with connected(zookeeper_server.hosts, base, seconds=60, follows=True) as client:
-        async with connected(zookeeper_server.hosts, base, seconds=60) as other:
+    async with connected_client(zookeeper_server.hosts, base, seconds=60, follows=True) as client:
+        async with connected_client(zookeeper_server.hosts, base, seconds=60) as other:
             began = monotonic()
             assert not await other.put_all(many)
             first = monotonic() - began
@@ -498,8 +498,8 @@ async def test_the_largest_nodes_do_not_cost_the_connection_together(
     data = b"x" * (MAX_NODE_BYTES - 1)
     many = [NodeSpec("billing", f"i-{number}", FencingToken(1, 1), data) for number in range(120)]
     async with (
-        connected(zookeeper_server.hosts, base, seconds=10, follows=True) as client,
-        connected(zookeeper_server.hosts, base, seconds=10, follows=True) as other,
+        connected_client(zookeeper_server.hosts, base, seconds=10, follows=True) as client,
+        connected_client(zookeeper_server.hosts, base, seconds=10, follows=True) as other,
     ):
         before = client.session
         assert not await client.put_all(many)
@@ -516,7 +516,7 @@ async def test_one_does_not_wait_until_many_are_put(
         NodeSpec("many", f"i-{number}", FencingToken(1, 1), b"one of many")
         for number in range(3000)
     ]
-    async with connected(zookeeper_server.hosts, base, seconds=20, follows=True) as client:
+    async with connected_client(zookeeper_server.hosts, base, seconds=20, follows=True) as client:
         putting = asyncio.create_task(client.put_all(many))
         for number in range(3):
             await client.put(NodeSpec("billing", f"i-{number}", FencingToken(1, 1), b"one"))
@@ -543,7 +543,7 @@ async def test_hosts_may_name_what_all_paths_lie_below(
     zookeeper_server: ZooKeeperServer, base: str, tool: KazooClient
 ) -> None:
     await asyncio.to_thread(tool.create, base)
-    async with connected(f"{zookeeper_server.hosts}{base}", "", follows=True) as client:
+    async with connected_client(f"{zookeeper_server.hosts}{base}", "", follows=True) as client:
         await client.put(WANTED)
         assert not await client.put_all([NodeSpec("billing", "i-2", FencingToken(2, 1), b"two")])
 
@@ -555,7 +555,7 @@ async def test_hosts_may_name_what_all_paths_lie_below(
 async def test_many_put_the_first_nodes_of_a_service_at_once(
     zookeeper_server: ZooKeeperServer, base: str
 ) -> None:
-    async with connected(zookeeper_server.hosts, base, seconds=20, follows=True) as client:
+    async with connected_client(zookeeper_server.hosts, base, seconds=20, follows=True) as client:
         for service in "abcde":  # a busy machine may not put them in time, but hardly each time
             many = [
                 NodeSpec(service, f"i-{number}", FencingToken(1, 1), b"one")
@@ -590,8 +590,8 @@ async def test_what_was_not_seen_yet_is_found_all_the_same(
     zookeeper_server: ZooKeeperServer, base: str, epoch: int
 ) -> None:
     async with (
-        connected(zookeeper_server.hosts, base, follows=True) as client,
-        connected(zookeeper_server.hosts, base) as other,
+        connected_client(zookeeper_server.hosts, base, follows=True) as client,
+        connected_client(zookeeper_server.hosts, base) as other,
     ):
         wanted = [
             NodeSpec("billing", f"i-{number}", FencingToken(epoch, 1), b"mine")

@@ -77,10 +77,10 @@ class Bench:
 
 @pytest.fixture
 async def bench(zookeeper_server: ZooKeeperServer, base: str) -> AsyncIterator[Bench]:
-    def moved() -> None:
+    def change_connection() -> None:
         made.view.on_connection_change()
 
-    session = ZooKeeperSession(zookeeper_server.hosts, moved, seconds=SESSION_SECONDS)
+    session = ZooKeeperSession(zookeeper_server.hosts, change_connection, seconds=SESSION_SECONDS)
     made = Bench(session, ZooKeeperView(session, base))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(session.close)

@@ -27,12 +27,12 @@ async def rules() -> AsyncIterator[RuleProcess]:
     await process.close()
 
 
-async def judged(rules: RuleProcess, config: Any, *expressions: str) -> list[Verdict]:
+async def judge_rules(rules: RuleProcess, config: Any, *expressions: str) -> list[Verdict]:
     [verdicts] = await rules.judge([Question(expressions, config)])
     return verdicts
 
 
-def killed(reason: str) -> float:
+def kills_counted(reason: str) -> float:
     return REGISTRY.get_sample_value("pilothouse_rules_killed_total", {"reason": reason}) or 0
 
 
@@ -118,39 +118,41 @@ async def with_heartbeats(work: Awaitable[T]) -> tuple[T, int]:
 
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_a_hostile_rule_costs_its_own_write_only(rules: RuleProcess, name: str) -> None:
-    work = judged(rules, LARGE, "config.s.size() > 0", HOSTILE[name], "true")
+    work = judge_rules(rules, LARGE, "config.s.size() > 0", HOSTILE[name], "true")
     verdicts, beats = await with_heartbeats(work)
 
     assert verdicts[:2] == [MET, UNDECIDED]
     # A rule that is evaluated in this process, by any thread of it, leaves one or two turns.
     assert beats > 10
-    assert await judged(rules, {"a": 1}, "config.a == 1") == [MET]
+    assert await judge_rules(rules, {"a": 1}, "config.a == 1") == [MET]
 
 
 async def test_a_pattern_that_backtracks_elsewhere_is_matched_in_linear_time(
     rules: RuleProcess,
 ) -> None:
-    assert await judged(rules, {"s": "x" * 100_000}, "config.s.matches('(x+x+)+y')") == [BROKEN]
+    assert await judge_rules(rules, {"s": "x" * 100_000}, "config.s.matches('(x+x+)+y')") == [
+        BROKEN
+    ]
 
 
 async def test_time_beyond_the_limit_is_counted_and_the_next_write_is_answered(
     rules: RuleProcess,
 ) -> None:
-    before = killed("cpu")
+    before = kills_counted("cpu")
 
-    assert await judged(rules, LARGE, HOSTILE["many patterns"], "true") == [UNDECIDED] * 2
-    assert killed("cpu") == before + 1
-    assert await judged(rules, {}, "true") == [MET]
+    assert await judge_rules(rules, LARGE, HOSTILE["many patterns"], "true") == [UNDECIDED] * 2
+    assert kills_counted("cpu") == before + 1
+    assert await judge_rules(rules, {}, "true") == [MET]
 
 
 async def test_memory_beyond_the_limit_is_counted_as_such() -> None:
     rules = RuleProcess(
         (sys.executable, "-c", CHILD.format("bytes_over_the_limit()")), write_seconds=WRITE_SECONDS
     )
-    before = killed("memory")
+    before = kills_counted("memory")
 
-    assert await judged(rules, {}, "true") == [UNDECIDED]
-    assert killed("memory") == before + 1
+    assert await judge_rules(rules, {}, "true") == [UNDECIDED]
+    assert kills_counted("memory") == before + 1
     await rules.close()
 
 
@@ -168,15 +170,15 @@ for line in sys.stdin:
 
 
 async def test_a_child_that_was_killed_is_asked_again(rules: RuleProcess) -> None:
-    assert await judged(rules, {}, "true") == [MET]
-    before = killed("ended")
+    assert await judge_rules(rules, {}, "true") == [MET]
+    before = kills_counted("ended")
 
     process = rules._process  # noqa: SLF001 - what an operator sees by `ps`
     assert process is not None
     process.kill()
 
-    assert await judged(rules, {}, "true") == [MET]
-    assert killed("ended") == before + 1
+    assert await judge_rules(rules, {}, "true") == [MET]
+    assert kills_counted("ended") == before + 1
 
 
 @pytest.mark.parametrize(
@@ -190,12 +192,12 @@ async def test_a_child_that_does_not_answer_twice_makes_rules_unavailable(
     does: str, reason: str, times: int
 ) -> None:
     rules = RuleProcess((sys.executable, "-c", CHILD.format(does)), write_seconds=4.0)
-    before = killed(reason)
+    before = kills_counted(reason)
 
     with pytest.raises(RulesUnavailable):
-        await judged(rules, {}, "true")
+        await judge_rules(rules, {}, "true")
 
-    assert killed(reason) == before + times
+    assert kills_counted(reason) == before + times
     await rules.close()
 
 
@@ -203,7 +205,7 @@ async def test_a_child_that_cannot_be_started_makes_rules_unavailable() -> None:
     rules = RuleProcess(("/nonexistent",), write_seconds=WRITE_SECONDS)
 
     with pytest.raises(RulesUnavailable):
-        await judged(rules, {}, "true")
+        await judge_rules(rules, {}, "true")
     await rules.close()
 
 
@@ -214,7 +216,7 @@ async def test_a_child_that_starts_slowly_is_not_started_again_by_every_write() 
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             try:
-                assert await judged(rules, {}, "true") == [MET]
+                assert await judge_rules(rules, {}, "true") == [MET]
             except RulesUnavailable:
                 continue
             break
@@ -225,24 +227,24 @@ async def test_closing_ends_a_child_that_is_still_starting() -> None:
     rules = RuleProcess((sys.executable, "-c", "import time; time.sleep(60)"), write_seconds=0.5)
 
     with pytest.raises(RulesUnavailable):
-        await judged(rules, {}, "true")
+        await judge_rules(rules, {}, "true")
 
     async with asyncio.timeout(PATIENCE_SECONDS):
         await rules.close()
 
 
 async def test_a_write_that_is_given_up_leaves_no_answer_to_the_next(rules: RuleProcess) -> None:
-    slow = asyncio.create_task(judged(rules, LARGE, HOSTILE["sums of lists"]))
+    slow = asyncio.create_task(judge_rules(rules, LARGE, HOSTILE["sums of lists"]))
     await asyncio.sleep(0)
     slow.cancel()
     await asyncio.gather(slow, return_exceptions=True)
 
-    assert await judged(rules, {"a": 1}, "config.a == 1", "config.a == 2") == [MET, BROKEN]
+    assert await judge_rules(rules, {"a": 1}, "config.a == 1", "config.a == 2") == [MET, BROKEN]
 
 
 async def test_writes_wait_for_each_other_and_too_many_are_refused(rules: RuleProcess) -> None:
     answers = await asyncio.gather(
-        *(judged(rules, {"a": number}, "config.a >= 0") for number in range(150)),
+        *(judge_rules(rules, {"a": number}, "config.a >= 0") for number in range(150)),
         return_exceptions=True,
     )
 
@@ -258,5 +260,5 @@ async def test_the_child_is_given_no_setting_of_the_service(
     tells = "print('\"undecided\"' if 'VAULT_TOKEN' in os.environ else '\"met\"', flush=True)"
     rules = RuleProcess((sys.executable, "-c", CHILD.format(tells)), write_seconds=WRITE_SECONDS)
 
-    assert await judged(rules, {}, "true") == [MET]
+    assert await judge_rules(rules, {}, "true") == [MET]
     await rules.close()

@@ -34,7 +34,7 @@ REFUSED = {
 NOT_ASKED = {"is only an annotation by default": ASSERTS}
 
 
-def compiled(draft: str, schema: Any) -> CompiledSchema:
+def compile_schema(draft: str, schema: Any) -> CompiledSchema:
     if draft == "draft7" and isinstance(schema, dict):
         schema = {"$schema": DRAFT_07, **schema}
     return CompiledSchema(schema)
@@ -50,7 +50,7 @@ def test_the_suite_finds_what_it_expects(draft: str, name: str) -> None:
     for case in FILES[draft, name]:
         if is_refused(name, case):
             continue
-        schema = compiled(draft, case["schema"])
+        schema = compile_schema(draft, case["schema"])
         for test in case["tests"]:
             if not any(reason in test["description"] for reason in NOT_ASKED):
                 is_valid = not any(True for _ in schema.iter_errors(test["data"]))
@@ -71,14 +71,14 @@ def test_what_is_left_out_of_the_suite_is_refused_when_the_schema_is_made() -> N
     assert len(left_out) == 33
     for draft, schema in left_out:
         with pytest.raises(SchemaInvalid):
-            compiled(draft, schema)
+            compile_schema(draft, schema)
 
 
 def test_no_case_of_the_suite_describes_a_violation_with_a_value() -> None:
     for (draft, name), cases in FILES.items():
         for case in cases:
             if not is_refused(name, case):
-                schema = compiled(draft, case["schema"])
+                schema = compile_schema(draft, case["schema"])
                 for test in case["tests"]:
                     for violation in violations(schema, test["data"]):
                         assert violation.schema_pointer or case["schema"] is False

@@ -19,12 +19,12 @@ SEALED = {"$secret": {"ciphertext": "vault:v1:abc"}}
 DRAFT_07 = "http://json-schema.org/draft-07/schema#"
 
 
-def judged(schema: Json, tree: Json, at: str = "") -> list[Violation]:
+def violations_of(schema: Json, tree: Json, at: str = "") -> list[Violation]:
     return list(violations(CompiledSchema(schema), tree, at))
 
 
 def keywords(schema: Json, tree: Json) -> list[tuple[str, str]]:
-    return [(found.key, found.keyword) for found in judged(schema, tree)]
+    return [(found.key, found.keyword) for found in violations_of(schema, tree)]
 
 
 POOL = {"properties": {"db": {"properties": {"pool": {"type": "integer", "maximum": 50}}}}}
@@ -111,13 +111,13 @@ EXPECTED: dict[str, tuple[Json, Json, Violation]] = {
 def test_a_violation_says_the_place_and_what_is_expected(name: str) -> None:
     schema, tree, expected = EXPECTED[name]
 
-    assert judged(schema, tree) == [expected]
+    assert violations_of(schema, tree) == [expected]
 
 
 def test_a_schema_below_a_key_names_the_whole_key() -> None:
     tree = {"plugins": {"[a.b]": {"volume": 12}}}
 
-    found = judged({"properties": {"volume": {"maximum": 11}}}, tree, "plugins[a.b]")
+    found = violations_of({"properties": {"volume": {"maximum": 11}}}, tree, "plugins[a.b]")
 
     assert [(each.key, each.pointer) for each in found] == [
         ("plugins[a.b].volume", "/plugins/[a.b]/volume")
@@ -125,7 +125,7 @@ def test_a_schema_below_a_key_names_the_whole_key() -> None:
 
 
 def test_a_key_that_is_absent_is_not_judged() -> None:
-    assert judged(NEVER, {"plugins": {}}, "plugins.audio") == []
+    assert violations_of(NEVER, {"plugins": {}}, "plugins.audio") == []
 
 
 def test_draft_07_is_read_as_such() -> None:
@@ -150,7 +150,7 @@ def test_members_are_judged_as_a_reader_sees_them() -> None:
 def test_what_is_found_is_bounded() -> None:
     tree = {f"key-{number}": "x" for number in range(3 * MOST_VIOLATIONS)}
 
-    assert len(judged({"additionalProperties": {"type": "null"}}, tree)) == MOST_VIOLATIONS
+    assert len(violations_of({"additionalProperties": {"type": "null"}}, tree)) == MOST_VIOLATIONS
 
 
 PASSWORD = {"type": "string", "minLength": 12, "secret": True}
@@ -189,7 +189,7 @@ UNDECIDED: dict[str, tuple[Json, Json]] = {
 def test_what_a_sealed_secret_might_meet_is_left_out(name: str) -> None:
     schema, tree = UNDECIDED[name]
 
-    assert judged(schema, tree) == []
+    assert violations_of(schema, tree) == []
 
 
 def test_a_sealed_secret_counts_as_present() -> None:
@@ -205,7 +205,7 @@ def test_beside_a_sealed_secret_the_rest_is_judged() -> None:
 
 
 def test_a_new_secret_is_judged_in_the_clear_and_not_shown() -> None:
-    found = judged({"properties": {"a": PASSWORD}}, {"a": "hunter2"})
+    found = violations_of({"properties": {"a": PASSWORD}}, {"a": "hunter2"})
 
     assert [each.keyword for each in found] == ["minLength"]
     assert "hunter2" not in repr(found)
@@ -214,7 +214,7 @@ def test_a_new_secret_is_judged_in_the_clear_and_not_shown() -> None:
 def test_items_that_are_not_expected_are_not_shown() -> None:
     schema = {"properties": {"keys": {"prefixItems": [True], "unevaluatedItems": False}}}
 
-    [found] = judged(schema, {"keys": [1, "hunter2", {"pin": "hunter2"}]})
+    [found] = violations_of(schema, {"keys": [1, "hunter2", {"pin": "hunter2"}]})
 
     assert (found.key, found.keyword, found.expected) == ("keys", "unevaluatedItems", None)
 
@@ -230,7 +230,7 @@ def test_items_that_are_not_expected_are_not_shown() -> None:
     ],
 )
 def test_what_is_expected_is_shortened(schema: Json, expected: Json) -> None:
-    [found] = judged({"properties": {"a": schema}}, {"a": "no"})
+    [found] = violations_of({"properties": {"a": schema}}, {"a": "no"})
 
     assert found.expected == expected
 
@@ -388,7 +388,7 @@ schemas = st.recursive(
 @settings(max_examples=trials(100))
 @given(schemas, trees)
 def test_no_violation_has_a_value_of_the_configuration(schema: Json, tree: Json) -> None:
-    found = judged(schema, tree)
+    found = violations_of(schema, tree)
 
     told = json.dumps([repr(each) for each in found])
     assert PLANTED not in told

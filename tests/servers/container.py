@@ -52,7 +52,7 @@ def require_engine() -> None:
         raise NotProvided(complaint)
 
 
-def _started(image: Image) -> "DockerContainer":
+def _start_container(image: Image) -> "DockerContainer":
     from docker.errors import DockerException  # noqa: PLC0415
     from testcontainers.core.container import DockerContainer  # noqa: PLC0415
 
@@ -75,7 +75,7 @@ class RunningContainer:
 
     def __init__(self, image: Image) -> None:
         require_engine()
-        self._container = _started(image)
+        self._container = _start_container(image)
         self._ready: Callable[[], bool] = lambda: True
         self.host = self._container.get_container_host_ip()
         self.port = self._container.get_exposed_port(image.port)

@@ -17,13 +17,13 @@ def start_curator(environment: Mapping[str, str] = os.environ) -> Program:
         "Curator",
         {
             "install a JDK and Maven, which fetches the jars of tests/interop/curator": (
-                lambda: _fetched(environment)
+                lambda: _fetch_curator(environment)
             )
         },
     )
 
 
-def _fetched(environment: Mapping[str, str]) -> Program:
+def _fetch_curator(environment: Mapping[str, str]) -> Program:
     words = (java(environment), "-Xmx128m", *QUICK, LOG)
     packages = jars("curator", SOURCE.with_name("pom.xml"), environment)
     return Program((*words, "-cp", f"{packages}/*", SOURCE))

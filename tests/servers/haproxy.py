@@ -72,7 +72,9 @@ def start_haproxy(
 ) -> HAProxyServer:
     """Raise ServerMissing, naming what is missing, when there is no way to get one."""
     # In a container it would not reach the replicas.
-    program = first_provided("HAProxy", {"install haproxy": lambda: _installed(environment)})
+    program = first_provided(
+        "HAProxy", {"install haproxy": lambda: _installed_program(environment)}
+    )
     return HAProxyServer(program, urls, inter_ms)
 
 
@@ -83,7 +85,7 @@ def _is_ready(url: str) -> bool:
         return False
 
 
-def _installed(environment: Mapping[str, str]) -> Path:
+def _installed_program(environment: Mapping[str, str]) -> Path:
     path = f"{environment.get('PATH', '')}:/usr/sbin"
     found = shutil.which("haproxy", path=path)
     if found is None:

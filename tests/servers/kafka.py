@@ -93,16 +93,16 @@ def start_kafka(environment: Mapping[str, str] = os.environ) -> KafkaServer:
     return first_provided(
         "Kafka",
         {
-            "set TEST_KAFKA_BOOTSTRAP to host:port": lambda: _named(environment),
-            "start a Docker engine": _contained,
+            "set TEST_KAFKA_BOOTSTRAP to host:port": lambda: _foreign_kafka(environment),
+            "start a Docker engine": _kafka_in_container,
             "install Java and Maven, which fetches the jars of tests/servers/kafkad": (
-                lambda: _fetched(environment)
+                lambda: _kafka_from_download(environment)
             ),
         },
     )
 
 
-def _named(environment: Mapping[str, str]) -> KafkaServer:
+def _foreign_kafka(environment: Mapping[str, str]) -> KafkaServer:
     bootstrap = environment.get("TEST_KAFKA_BOOTSTRAP")
     if not bootstrap:
         raise NotProvided("TEST_KAFKA_BOOTSTRAP is not set")
@@ -127,7 +127,7 @@ async def _has_brokers(bootstrap: str) -> bool:
         await admin.close()
 
 
-def _contained() -> KafkaServer:
+def _kafka_in_container() -> KafkaServer:
     listeners = {
         "listeners": "PLAINTEXT://:9092,CONTROLLER://:9093",
         "advertised.listeners": f"PLAINTEXT://{HOST}:{PORT}",
@@ -148,7 +148,7 @@ def _contained() -> KafkaServer:
     return KafkaServer(bootstrap, container)
 
 
-def _fetched(environment: Mapping[str, str]) -> KafkaServer:
+def _kafka_from_download(environment: Mapping[str, str]) -> KafkaServer:
     program = (java(environment), *SMALL, "-cp", f"{jars('kafka', POM, environment)}/*")
     berth, holder = Berth("kafka"), reserve_port()
     bootstrap, controller = f"127.0.0.1:{berth.port}", f"127.0.0.1:{holder.getsockname()[1]}"

@@ -95,10 +95,10 @@ def start_postgres(
         "PostgreSQL",
         {
             "set TEST_DATABASE_URL to a database next to which tests may create others": (
-                lambda: _named(environment)
+                lambda: _foreign_postgres(environment)
             ),
-            "start a Docker engine": _contained,
-            "install PostgreSQL": lambda: _installed(environment, debian),
+            "start a Docker engine": _postgres_in_container,
+            "install PostgreSQL": lambda: _installed_postgres(environment, debian),
         },
     )
 
@@ -131,7 +131,7 @@ def _is_serving(url: str) -> bool:
     return True
 
 
-def _named(environment: Mapping[str, str]) -> PostgresServer:
+def _foreign_postgres(environment: Mapping[str, str]) -> PostgresServer:
     url = environment.get("TEST_DATABASE_URL")
     if not url:
         raise NotProvided("TEST_DATABASE_URL is not set")
@@ -139,7 +139,7 @@ def _named(environment: Mapping[str, str]) -> PostgresServer:
     return PostgresServer(plain, ForeignServer("TEST_DATABASE_URL"))
 
 
-def _contained() -> PostgresServer:
+def _postgres_in_container() -> PostgresServer:
     password = secrets.token_hex(16)
     image = Image(
         name="postgres:15",
@@ -153,7 +153,7 @@ def _contained() -> PostgresServer:
     return PostgresServer(url, container)
 
 
-def _installed(environment: Mapping[str, str], debian: Path) -> PostgresServer:
+def _installed_postgres(environment: Mapping[str, str], debian: Path) -> PostgresServer:
     programs = _programs(environment, debian)
     user = _account()
     berth = Berth("postgres", owner=user)

@@ -44,7 +44,7 @@ class Running(Freezable, Protocol):
 
 
 @contextmanager
-def frozen(server: Freezable) -> Iterator[None]:
+def freeze_server(server: Freezable) -> Iterator[None]:
     server.freeze()
     try:
         yield
@@ -128,14 +128,14 @@ class ChildProcess:
 
     def _start(self) -> None:
         with self._log.open("ab") as log:
-            self._leash = self._leashed(log)
+            self._leash = self._start_on_leash(log)
         try:
             wait_until(self._is_ready, "it is ready", self._within)
         except TimeoutError as late:
             self.kill()
             raise self._failure(str(late)) from late
 
-    def _leashed(self, log: IO[bytes]) -> subprocess.Popen[bytes] | Forked:
+    def _start_on_leash(self, log: IO[bytes]) -> subprocess.Popen[bytes] | Forked:
         argv = self.command.argv
         if is_warm(argv):
             with suppress(ConnectionError):  # what cannot be imported, it tells better itself

@@ -65,7 +65,9 @@ def start_prometheus(
 ) -> PrometheusServer:
     """Raise ServerMissing, naming what is missing, when there is no way to get one."""
     # In a container it would reach neither the service nor what is registered there.
-    program = first_provided("Prometheus", {"install prometheus": lambda: _installed(environment)})
+    program = first_provided(
+        "Prometheus", {"install prometheus": lambda: _installed_program(environment)}
+    )
     return PrometheusServer(program, discovery, relabelling)
 
 
@@ -76,7 +78,7 @@ def _is_ready(url: str) -> bool:
         return False
 
 
-def _installed(environment: Mapping[str, str]) -> Path:
+def _installed_program(environment: Mapping[str, str]) -> Path:
     path = environment.get("PATH", "")
     found = shutil.which("prometheus", path=path)
     if found is None:

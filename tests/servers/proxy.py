@@ -258,7 +258,7 @@ class LossyProxy:
         if self._scripts and wire.unsent == wire.request:
             if not is_whole(bytes(wire.request)):
                 return  # the rest comes; only a whole request can be answered
-            if (answer := self._scripted(bytes(wire.request))) is not None:
+            if (answer := self._scripted_reply(bytes(wire.request))) is not None:
                 wire.unsent.clear()
                 wire.answered = True
                 wire.client.write(answer)
@@ -300,7 +300,7 @@ class LossyProxy:
                 return drop
         return None
 
-    def _scripted(self, request: bytes) -> bytes | None:
+    def _scripted_reply(self, request: bytes) -> bytes | None:
         for script in self._scripts:
             if script.when(request):
                 script.times -= 1

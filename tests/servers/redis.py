@@ -119,14 +119,14 @@ def start_redis(environment: Mapping[str, str] = os.environ) -> RedisServer:
     return first_provided(
         "Redis",
         {
-            "set TEST_REDIS_URL": lambda: _named(environment),
-            "start a Docker engine": _contained,
-            "install redis-server": lambda: _installed(environment),
+            "set TEST_REDIS_URL": lambda: _foreign_redis(environment),
+            "start a Docker engine": _redis_in_container,
+            "install redis-server": lambda: _installed_redis(environment),
         },
     )
 
 
-def _named(environment: Mapping[str, str]) -> RedisServer:
+def _foreign_redis(environment: Mapping[str, str]) -> RedisServer:
     url = environment.get("TEST_REDIS_URL")
     if not url:
         raise NotProvided("TEST_REDIS_URL is not set")
@@ -150,7 +150,7 @@ def _options(password: str) -> tuple[str, ...]:
     return ("--requirepass", password, "--save", "", "--appendonly", "no")
 
 
-def _contained() -> RedisServer:
+def _redis_in_container() -> RedisServer:
     password = secrets.token_hex(16)
     words = f"redis-server --requirepass {password} --save '' --appendonly no"
     container = RunningContainer(Image(name="redis:7.4", port=DEFAULT_PORT, command=words))
@@ -159,7 +159,7 @@ def _contained() -> RedisServer:
     return RedisServer(container.host, port, password, container)
 
 
-def _installed(environment: Mapping[str, str]) -> RedisServer:
+def _installed_redis(environment: Mapping[str, str]) -> RedisServer:
     program = _program(environment)
     password = secrets.token_hex(16)
     berth = Berth("redis")

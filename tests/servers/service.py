@@ -11,7 +11,7 @@ from typing import Any, Self
 from tests.servers.answer import Answer, request
 from tests.servers.deadlines import PATIENT
 from tests.servers.process import PATIENCE_SECONDS, Berth, ChildProcess, Command
-from tests.servers.warm import inherited
+from tests.servers.warm import inherited_variables
 
 ROOT = Path(__file__).parents[2]
 SERVE = (sys.executable, "-m", "app", "serve")
@@ -31,7 +31,7 @@ class ServiceProcess:
             "PILOTHOUSE_DATA_DIR": str(self.data_folder),
         }
         patient = PATIENT if "PYTEST_VERSION" in os.environ else {}  # not where it is measured
-        command = Command(argv, {**inherited(), **own, **patient, **environment}, ROOT)
+        command = Command(argv, {**inherited_variables(), **own, **patient, **environment}, ROOT)
         self._child = ChildProcess(command, berth, self._is_live)
 
     def _is_live(self) -> bool:

@@ -120,14 +120,16 @@ def start_vault(environment: Mapping[str, str] = os.environ) -> VaultServer:
     return first_provided(
         "Vault",
         {
-            "set TEST_VAULT_ADDR and TEST_VAULT_TOKEN": lambda: _named(environment),
-            "start a Docker engine": _contained,
-            "install Go, which builds tests/servers/vaultd": lambda: _built(environment),
+            "set TEST_VAULT_ADDR and TEST_VAULT_TOKEN": lambda: _foreign_vault(environment),
+            "start a Docker engine": _vault_in_container,
+            "install Go, which builds tests/servers/vaultd": lambda: _vault_from_source(
+                environment
+            ),
         },
     )
 
 
-def _named(environment: Mapping[str, str]) -> VaultServer:
+def _foreign_vault(environment: Mapping[str, str]) -> VaultServer:
     address = environment.get("TEST_VAULT_ADDR")
     if not address:
         raise NotProvided("TEST_VAULT_ADDR is not set")
@@ -144,7 +146,7 @@ def _is_serving(address: str) -> bool:
         return False
 
 
-def _contained() -> VaultServer:
+def _vault_in_container() -> VaultServer:
     container = RunningContainer(IMAGE)
     address = f"http://{container.host}:{container.port}"
     container.wait_until_ready(partial(is_listening, address))
@@ -170,7 +172,7 @@ def _is_unsealed(address: str, key: str) -> bool:
     return _is_serving(address)
 
 
-def _built(environment: Mapping[str, str]) -> VaultServer:
+def _vault_from_source(environment: Mapping[str, str]) -> VaultServer:
     program = vaultd(environment)
     berth = Berth("vault")
     data, token = berth.folder / "data", secrets.token_hex(16)

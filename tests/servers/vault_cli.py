@@ -32,33 +32,37 @@ def main(words: Sequence[str]) -> int:
             return 0 if call("GET", "sys/init").json()["initialized"] else 2
         case ["operator", "init"]:
             shares = {"secret_shares": 1, "secret_threshold": 1}
-            made = _done(call("PUT", "sys/init", shares)).json()
+            made = _require_success(call("PUT", "sys/init", shares)).json()
             _die_if_told("operator init unheard")
             print(f"Unseal Key 1: {made['keys_base64'][0]}\n")
             print(f"Initial Root Token: {made['root_token']}", flush=True)
         case ["operator", "unseal", key]:
-            _done(call("PUT", "sys/unseal", {"key": key}))
+            _require_success(call("PUT", "sys/unseal", {"key": key}))
         case ["secrets", "list"]:
-            for mount in _done(call("GET", "sys/mounts")).json()["data"]:
+            for mount in _require_success(call("GET", "sys/mounts")).json()["data"]:
                 print(f"{mount}    kind")
         case ["secrets", "enable", kind]:
             version = {"version": options["version"]} if "version" in options else {}
             where = options.get("path", kind)
-            _done(call("POST", f"sys/mounts/{where}", {"type": kind, "options": version}))
+            _require_success(
+                call("POST", f"sys/mounts/{where}", {"type": kind, "options": version})
+            )
         case ["policy", "write", name, file]:
             policy = Path(file).read_text(encoding="utf-8")
-            _done(call("PUT", f"sys/policies/acl/{name}", {"policy": policy}))
+            _require_success(call("PUT", f"sys/policies/acl/{name}", {"policy": policy}))
         case ["token", "lookup", token]:
             return 0 if call("POST", "auth/token/lookup", {"token": token}).status == 200 else 2
         case ["token", "create", "-orphan"]:
             facts = {"id": options["id"], "policies": [options["policy"]], "no_parent": True}
-            _done(call("POST", "auth/token/create", {**facts, "period": options["period"]}))
+            _require_success(
+                call("POST", "auth/token/create", {**facts, "period": options["period"]})
+            )
         case other:
             raise SystemExit(f"there is no {other} here")
     return 0
 
 
-def _done(answer: Answer) -> Answer:
+def _require_success(answer: Answer) -> Answer:
     if answer.status >= 300:
         raise SystemExit(json.dumps({"status": answer.status, "body": answer.body.decode()}))
     return answer

@@ -37,7 +37,7 @@ INHERITED: Final = ("PATH", "HOME", "PYTHONPATH", "VIRTUAL_ENV", "LANG")
 _LARGEST = 100_000  # bytes of a request
 
 
-def inherited() -> dict[str, str]:
+def inherited_variables() -> dict[str, str]:
     """Return what a service has of the environment of whoever runs the tests.
 
     A setting that leaked in would decide their outcome.
@@ -102,7 +102,7 @@ class Origin:
         let_go, stdin = os.pipe()
         report, reported = os.pipe()
         try:
-            pid = self._forked(request, let_go, log.fileno(), reported)
+            pid = self._fork_service(request, let_go, log.fileno(), reported)
         except ConnectionError:
             os.close(stdin)
             os.close(report)
@@ -112,7 +112,7 @@ class Origin:
             os.close(reported)
         return Forked(pid, stdin, report)
 
-    def _forked(self, request: bytes, *files: int) -> int:
+    def _fork_service(self, request: bytes, *files: int) -> int:
         with self._lock:
             socket.send_fds(self._line, [request], files)
             if pid := self._line.recv(_LARGEST):
@@ -132,7 +132,7 @@ def origin() -> Origin:
     """Return the one of this run."""
     with _starting:
         if not _origins:
-            _origins.append(Origin(inherited()))
+            _origins.append(Origin(inherited_variables()))
         return _origins[0]
 
 

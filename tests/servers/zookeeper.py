@@ -78,16 +78,16 @@ def start_zookeeper(environment: Mapping[str, str] = os.environ) -> ZooKeeperSer
     return first_provided(
         "ZooKeeper",
         {
-            "set TEST_ZOOKEEPER_HOSTS to host:port": lambda: _named(environment),
-            "start a Docker engine": _contained,
+            "set TEST_ZOOKEEPER_HOSTS to host:port": lambda: _foreign_zookeeper(environment),
+            "start a Docker engine": _zookeeper_in_container,
             "install Java and Maven, which fetches the jars of tests/servers/zookeeperd": (
-                lambda: _fetched(environment)
+                lambda: _zookeeper_from_download(environment)
             ),
         },
     )
 
 
-def _named(environment: Mapping[str, str]) -> ZooKeeperServer:
+def _foreign_zookeeper(environment: Mapping[str, str]) -> ZooKeeperServer:
     address = environment.get("TEST_ZOOKEEPER_HOSTS")
     if not address:
         raise NotProvided("TEST_ZOOKEEPER_HOSTS is not set")
@@ -105,7 +105,7 @@ def _is_serving(host: str, port: int) -> bool:
         return False
 
 
-def _contained() -> ZooKeeperServer:
+def _zookeeper_in_container() -> ZooKeeperServer:
     environment = {"ZOO_TICK_TIME": str(TICK_MILLISECONDS), "ZOO_MAX_CLIENT_CNXNS": "0"}
     image = Image(IMAGE, CLIENT_PORT, "zkServer.sh start-foreground", environment=environment)
     container = RunningContainer(image)
@@ -115,7 +115,7 @@ def _contained() -> ZooKeeperServer:
     return ZooKeeperServer(container.host, port, container, erase)
 
 
-def _fetched(environment: Mapping[str, str]) -> ZooKeeperServer:
+def _zookeeper_from_download(environment: Mapping[str, str]) -> ZooKeeperServer:
     program = (java(environment), *FLAGS, "-cp", f"{jars('zookeeper', POM, environment)}/*")
     berth = Berth("zookeeper")
     settings = {

@@ -418,7 +418,7 @@ async def test_a_request_is_logged_and_counted_by_its_route(
     client: httpx.AsyncClient, method: str, path: str, route: str, status: int
 ) -> None:
     labels = {"method": "OTHER" if method == "BREW" else method, "route": route}
-    before = _counted(labels, status)
+    before = _requests_counted(labels, status)
 
     with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
         answer = await client.request(method, path)
@@ -430,7 +430,7 @@ async def test_a_request_is_logged_and_counted_by_its_route(
     assert line["status"] == status == answer.status_code
     assert line["duration_ms"] >= 0
     assert "hunter2" not in str(line)
-    assert _counted(labels, status) == before + 1
+    assert _requests_counted(labels, status) == before + 1
     assert REGISTRY.get_sample_value("pilothouse_http_requests_in_progress") == 0
 
 
@@ -441,7 +441,7 @@ async def test_the_log_line_of_a_refusal_names_its_code(client: httpx.AsyncClien
     assert lines[0]["problem"] == "no_such_route"
 
 
-def _counted(labels: dict[str, str], status: int) -> float:
+def _requests_counted(labels: dict[str, str], status: int) -> float:
     series = {**labels, "status": str(status)}
     return REGISTRY.get_sample_value("pilothouse_http_requests_total", series) or 0
 

@@ -56,7 +56,7 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     listening.close()
 
 
-async def answered(port: int, *pieces: bytes) -> bytes:
+async def answer_to(port: int, *pieces: bytes) -> bytes:
     """Send the pieces one by one, and return all that comes until the connection ends."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
@@ -81,17 +81,17 @@ async def answered(port: int, *pieces: bytes) -> bytes:
     ids=["half a line", "half a head", "half a body"],
 )
 async def test_half_a_request_is_refused_in_time(port: int, pieces: tuple[bytes, ...]) -> None:
-    assert (await answered(port, *pieces)).startswith(b"HTTP/1.1 408 ")
+    assert (await answer_to(port, *pieces)).startswith(b"HTTP/1.1 408 ")
 
 
 async def test_who_says_nothing_is_let_go(port: int) -> None:
-    assert await answered(port) == b""
+    assert await answer_to(port) == b""
 
 
 async def test_a_second_request_has_its_own_time(port: int) -> None:
     whole = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
 
-    told = await answered(port, whole, whole, b"GET /")
+    told = await answer_to(port, whole, whole, b"GET /")
 
     assert told.count(b"HTTP/1.1 200 OK") == 2
     assert b"HTTP/1.1 408 " in told
@@ -100,8 +100,8 @@ async def test_a_second_request_has_its_own_time(port: int) -> None:
 async def test_who_sends_only_empty_lines_is_let_go(port: int) -> None:
     whole = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
-    assert (await answered(port, b"\r\n\r\n")) == b""
-    assert (await answered(port, whole, b"\r\n")).count(b"HTTP/1.1 200 OK") == 1
+    assert (await answer_to(port, b"\r\n\r\n")) == b""
+    assert (await answer_to(port, whole, b"\r\n")).count(b"HTTP/1.1 200 OK") == 1
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ async def test_who_sends_only_empty_lines_is_let_go(port: int) -> None:
 async def test_fields_after_the_body_are_refused(
     port: int, head: bytes, fields: tuple[bytes, ...]
 ) -> None:
-    told = await answered(port, head + b"2\r\n{}\r\n0\r\n" + fields[0], *fields[1:])
+    told = await answer_to(port, head + b"2\r\n{}\r\n0\r\n" + fields[0], *fields[1:])
 
     # What is answered before its body has come may be answered before it is refused.
     assert told.startswith(b"HTTP/1.1 400 ") or b"/at-once 0 " in told
@@ -134,7 +134,7 @@ async def test_fields_after_the_body_are_refused(
 async def test_a_refusal_is_a_problem_and_ends_the_connection(port: int) -> None:
     whole = CHUNKED + b"0\r\nX-A: b\r\n\r\n"
 
-    head, _, body = (await answered(port, whole, whole)).partition(b"\r\n\r\n")
+    head, _, body = (await answer_to(port, whole, whole)).partition(b"\r\n\r\n")
 
     assert b"content-type: application/problem+json" in head
     assert b"connection: close" in head
@@ -151,14 +151,14 @@ async def test_a_refusal_is_a_problem_and_ends_the_connection(port: int) -> None
     ids=["an endless extension", "an endless size", "more frame than body"],
 )
 async def test_what_frames_a_body_is_bounded(port: int, pieces: tuple[bytes, ...]) -> None:
-    told = await answered(port, CHUNKED, *pieces)
+    told = await answer_to(port, CHUNKED, *pieces)
 
     assert told.startswith(b"HTTP/1.1 400 ")
     assert b"bad_http" in told
 
 
 async def test_a_body_in_tiny_chunks_arrives(port: int) -> None:
-    told = await answered(port, CHUNKED + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n", LAST)
+    told = await answer_to(port, CHUNKED + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n", LAST)
 
     assert b"/a 100000 " in told
     assert b"/last 0 " in told
@@ -167,7 +167,7 @@ async def test_a_body_in_tiny_chunks_arrives(port: int) -> None:
 async def test_a_large_body_arrives(port: int) -> None:
     head = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % MIB
 
-    told = await answered(port, head + b"x" * MIB + LAST)
+    told = await answer_to(port, head + b"x" * MIB + LAST)
 
     assert b"/a %d " % MIB in told
     assert b"/last 0 " in told
@@ -184,7 +184,7 @@ async def test_a_large_body_arrives(port: int) -> None:
     ids=["a long value", "many fields", "a long query", "a long name"],
 )
 async def test_a_head_without_end_is_refused(port: int, pieces: tuple[bytes, ...]) -> None:
-    assert (await answered(port, *pieces)).startswith(b"HTTP/1.1 431 ")
+    assert (await answer_to(port, *pieces)).startswith(b"HTTP/1.1 431 ")
 
 
 @pytest.mark.parametrize("protocol", ["websocket", "h2c", "TLS/1.0, HTTP/2"])
@@ -204,7 +204,7 @@ async def test_who_wants_another_protocol_is_answered_in_this_one(
     sent = b"PUT /a HTTP/1.1\r\n" + wish.encode() + rest
     sent += b"GET /b HTTP/1.1\r\n" + wish.encode() + b"Sec-WebSocket-Key: a\r\n\r\n" + LAST
 
-    told = await answered(port, *[sent[at : at + step] for at in range(0, len(sent), step)])
+    told = await answer_to(port, *[sent[at : at + step] for at in range(0, len(sent), step)])
 
     assert told.count(b"HTTP/1.1 200 OK") == 3
     assert told.index(b"/a 5 ") < told.index(b"/b 0 ") < told.index(b"/last 0 ")
@@ -214,17 +214,17 @@ async def test_who_wants_another_protocol_is_answered_in_this_one(
 async def test_many_who_want_another_protocol_are_answered(port: int) -> None:
     wish = b"GET /a HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n"
 
-    assert (await answered(port, wish * 2_000 + LAST)).count(b"HTTP/1.1 200 OK") == 2_001
+    assert (await answer_to(port, wish * 2_000 + LAST)).count(b"HTTP/1.1 200 OK") == 2_001
 
 
 async def test_who_closes_and_wants_another_protocol_is_closed(port: int) -> None:
     wish = b"GET /a HTTP/1.1\r\nConnection: close, upgrade\r\nUpgrade: websocket\r\n\r\n"
 
-    assert (await answered(port, wish)).count(b"connection: close") == 1
+    assert (await answer_to(port, wish)).count(b"connection: close") == 1
 
 
 async def test_this_is_no_proxy(port: int) -> None:
-    told = await answered(port, b"CONNECT example.com:443 HTTP/1.1\r\nHost: a\r\n\r\n")
+    told = await answer_to(port, b"CONNECT example.com:443 HTTP/1.1\r\nHost: a\r\n\r\n")
 
     assert told.startswith(b"HTTP/1.1 400 ")
 
@@ -232,7 +232,7 @@ async def test_this_is_no_proxy(port: int) -> None:
 async def test_requests_sent_ahead_are_answered_in_their_order(port: int) -> None:
     ahead = [b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(3_000)]
 
-    told = await answered(port, b"".join(ahead) + LAST)
+    told = await answer_to(port, b"".join(ahead) + LAST)
 
     numbers = [int(found) for found in re.findall(rb"\r\n\r\n/(\d+) 0 ", told)]
     assert numbers == list(range(3_000))
@@ -254,7 +254,7 @@ async def test_what_was_asked_before_is_answered_before_a_refusal(
 ) -> None:
     ahead = [b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(100)]
 
-    told = await answered(port, b"".join(ahead) + bad)
+    told = await answer_to(port, b"".join(ahead) + bad)
 
     statuses = [int(found) for found in re.findall(rb"HTTP/1.1 (\d+) ", told)]
     assert statuses == [200] * 100 + [status]

@@ -15,7 +15,7 @@ from tests.trials import trials
 quick = settings(max_examples=trials(100))
 
 
-def judged(body: bytes) -> None:
+def check_both_agree(body: bytes) -> None:
     """Check that both read the same, to the type, or refuse with the same words."""
     assert read_by(quick_json.loads, body) == read_by(strict_json.loads, body)
 
@@ -32,20 +32,22 @@ def read_by(loads: Callable[[bytes], object], body: bytes) -> str:
 def test_a_request_is_read_alike(*, context: object, ascii_only: bool) -> None:
     text = json.dumps({"context": context, "user_id": "u"}, ensure_ascii=ascii_only)
 
-    judged(text.encode("utf-8", "surrogatepass"))
+    check_both_agree(text.encode("utf-8", "surrogatepass"))
 
 
 @quick
 @given(st.text(st.sampled_from('{}[]:,"ab01-.eE \\tn\n\x00é'), max_size=24))
 def test_whatever_is_sent_is_judged_alike(text: str) -> None:
-    judged(b'{"a":' + text.encode() + b',"b":{"c":"d"}}')
-    judged(text.encode())
+    check_both_agree(b'{"a":' + text.encode() + b',"b":{"c":"d"}}')
+    check_both_agree(text.encode())
 
 
 @quick
 @given(st.floats(allow_nan=False, allow_infinity=False), st.integers())
 def test_numbers_are_read_to_the_last_digit(number: float, integer: int) -> None:
-    judged(b'{"a":%b,"b":[%d],"c":%b}' % (repr(number).encode(), integer, b"%.30e" % number))
+    check_both_agree(
+        b'{"a":%b,"b":[%d],"c":%b}' % (repr(number).encode(), integer, b"%.30e" % number)
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,4 +79,4 @@ def test_numbers_are_read_to_the_last_digit(number: float, integer: int) -> None
     ],
 )
 def test_what_parsers_differ_about_is_judged_alike(text: str) -> None:
-    judged(text.encode())
+    check_both_agree(text.encode())

@@ -191,15 +191,15 @@ async def test_a_ticket_that_runs_out_is_renewed_even_where_no_flag_changes(
     clock.now = BEGIN.timestamp()
     tickets, evaluator = StreamTickets(bytes(32), clock), FlagEvaluator(sets, clock=clock)
 
-    def asked(known: str | None) -> OfrepResponse:
+    def evaluate_flags(known: str | None) -> OfrepResponse:
         ticket = tickets.issue(Principal("ann", ()), "default")
         stream = stream_address("https", "flags.example.org", "default", ticket)
         return evaluate_every(evaluator, "default", b"{}", known, stream)
 
-    first = asked(None)
-    same = asked(first.tag)
+    first = evaluate_flags(None)
+    same = evaluate_flags(first.tag)
     clock.now += TICKET_SECONDS
-    renewed = asked(first.tag)
+    renewed = evaluate_flags(first.tag)
 
     assert (first.status, same.status, renewed.status) == (200, 304, 200)
     (stream,) = json.loads(renewed.body)["eventStreams"]

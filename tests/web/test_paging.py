@@ -50,7 +50,7 @@ def test_a_cursor_needs_no_quoting_in_a_url(parts: list[str | int]) -> None:
     assert encode_cursor(*parts).replace("-", "").replace("_", "").isalnum()
 
 
-def _encoded(text: str) -> str:
+def _encode_text(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
@@ -62,18 +62,18 @@ def _encoded(text: str) -> str:
         "ä",
         "a",
         "abc def",
-        _encoded("nonsense"),
-        _encoded('{"a": 1}'),
-        _encoded("[]"),
-        _encoded('["a", 1]'),
-        _encoded('[1, "a"]'),
-        _encoded("[true, 1]"),
-        _encoded("[1, 2, 3]"),
-        _encoded("[1, 2.5]"),
-        _encoded("[[1], 2]"),
-        _encoded("[1, NaN]"),
-        _encoded("[1, -1]"),
-        _encoded(f"[1, {2**63}]"),
+        _encode_text("nonsense"),
+        _encode_text('{"a": 1}'),
+        _encode_text("[]"),
+        _encode_text('["a", 1]'),
+        _encode_text('[1, "a"]'),
+        _encode_text("[true, 1]"),
+        _encode_text("[1, 2, 3]"),
+        _encode_text("[1, 2.5]"),
+        _encode_text("[[1], 2]"),
+        _encode_text("[1, NaN]"),
+        _encode_text("[1, -1]"),
+        _encode_text(f"[1, {2**63}]"),
         base64.urlsafe_b64encode(b"[1, \xff]").decode(),
     ],
 )
@@ -107,7 +107,7 @@ async def test_a_limit_out_of_bounds_is_refused(client: httpx.AsyncClient, limit
 async def test_a_made_up_cursor_is_a_problem_that_does_not_quote_it(
     client: httpx.AsyncClient,
 ) -> None:
-    answer = await client.get("/numbers", params={"cursor": _encoded(json.dumps(["hunter2"]))})
+    answer = await client.get("/numbers", params={"cursor": _encode_text(json.dumps(["hunter2"]))})
 
     assert answer.status_code == 400
     assert answer.json()["code"] == "bad_cursor"

@@ -14,12 +14,12 @@ pytestmark = pytest.mark.anyio
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
-def _revised(min_revision: int = 0) -> int:
+def _revision_parameter(min_revision: int = 0) -> int:
     return min_revision
 
 
-async def _addressed(
-    environment: str = "default", revision: Annotated[int, Depends(_revised)] = 0
+async def _address_parameters(
+    environment: str = "default", revision: Annotated[int, Depends(_revision_parameter)] = 0
 ) -> str:
     return f"{environment}@{revision}"
 
@@ -30,7 +30,7 @@ def app() -> FastAPI:
 
     async def thing(
         name: str,
-        where: Annotated[str, Depends(_addressed)],
+        where: Annotated[str, Depends(_address_parameters)],
         form: Annotated[str, Query(alias="format")] = "json",
         keys: Annotated[list[str] | None, Query(alias="keys[]")] = None,
     ) -> str:

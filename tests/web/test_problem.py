@@ -115,7 +115,7 @@ def app() -> FastAPI:
         return len(body)
 
     @router.get("/broken")
-    async def broken() -> int:
+    async def raise_secret() -> int:
         raise RuntimeError(SECRET)
 
     @router.get("/misshapen", response_model=Cat)
@@ -146,17 +146,17 @@ def _import_every_module() -> None:
             import_module(name)
 
 
-def _named(kind: type[PilothouseError]) -> Iterator[type[PilothouseError]]:
+def _error_types(kind: type[PilothouseError]) -> Iterator[type[PilothouseError]]:
     if hasattr(kind, "code"):
         yield kind
     for below in kind.__subclasses__():
-        yield from _named(below)
+        yield from _error_types(below)
 
 
 def test_every_named_error_has_a_status_and_a_code_of_its_form() -> None:
     _import_every_module()
 
-    for error in _named(PilothouseError):
+    for error in _error_types(PilothouseError):
         assert problem.status_of(error) in problem.STATUS.values()
         assert error.code.replace("_", "").isalnum()
         assert error.code == error.code.lower()
@@ -357,7 +357,7 @@ async def test_a_crash_is_logged_and_says_nothing(client: httpx.AsyncClient, pat
 async def test_a_crash_outside_the_middleware_is_a_problem_too() -> None:
     bare = FastAPI()
     problem.install(bare)
-    bare.add_api_route("/broken", _broken)
+    bare.add_api_route("/broken", _raise_secret)
     transport = httpx.ASGITransport(bare, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         answer = await client.get("/broken")
@@ -366,7 +366,7 @@ async def test_a_crash_outside_the_middleware_is_a_problem_too() -> None:
     assert answer.json()["code"] == "internal_error"
 
 
-async def _broken() -> None:
+async def _raise_secret() -> None:
     raise RuntimeError(SECRET)
 
 

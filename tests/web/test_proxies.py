@@ -10,7 +10,7 @@ from app.web.proxies import TrustedProxies
 PROXIES = TrustedProxies(["10.0.0.0/8", "127.0.0.1", "2001:db8::/32"])
 
 
-def resolved(peer: str, *forwarded: str, proto: Sequence[str] = ()) -> tuple[str, str]:
+def resolve_client(peer: str, *forwarded: str, proto: Sequence[str] = ()) -> tuple[str, str]:
     headers = [(b"x-forwarded-for", text.encode("latin-1")) for text in forwarded]
     headers += [(b"x-forwarded-proto", text.encode("latin-1")) for text in proto]
     scope: Scope = {"client": (peer, 5), "scheme": "http", "headers": headers}
@@ -45,12 +45,12 @@ def resolved(peer: str, *forwarded: str, proto: Sequence[str] = ()) -> tuple[str
 def test_the_nearest_address_that_is_no_proxys_is_the_source(
     forwarded: list[str], client: str
 ) -> None:
-    assert resolved("10.0.0.1", *forwarded) == (client, "http")
+    assert resolve_client("10.0.0.1", *forwarded) == (client, "http")
 
 
 @pytest.mark.parametrize("peer", ["192.0.2.1", "127.0.0.2", "::1", "", "unix:/run/a"])
 def test_nobody_else_is_believed(peer: str) -> None:
-    assert resolved(peer, "198.51.100.9", proto=["https"]) == (peer, "http")
+    assert resolve_client(peer, "198.51.100.9", proto=["https"]) == (peer, "http")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_nobody_else_is_believed(peer: str) -> None:
     ],
 )
 def test_the_scheme_is_the_one_the_last_proxy_tells(proto: list[str], scheme: str) -> None:
-    assert resolved("10.0.0.1", "192.0.2.7", proto=proto) == ("192.0.2.7", scheme)
+    assert resolve_client("10.0.0.1", "192.0.2.7", proto=proto) == ("192.0.2.7", scheme)
 
 
 def test_a_request_without_an_address_stays_as_it_is() -> None:

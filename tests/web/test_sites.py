@@ -180,14 +180,14 @@ def test_a_host_is_stated_once_and_as_one(policy: SitePolicy) -> None:
 def test_who_listens_everywhere_is_called_by_any_address_of_its_own() -> None:
     policy = SitePolicy.of_open_access("0.0.0.0", [], [])
 
-    def refused(host: str, server: str = "10.0.0.7") -> type[PilothouseError] | None:
+    def refusal_type(host: str, server: str = "10.0.0.7") -> type[PilothouseError] | None:
         return refusal(("Host", host), policy=policy, server=(server, 8082))
 
-    assert refused("10.0.0.7:8082") is None
-    assert refused("0.0.0.0:8082") is None
-    assert refused("10.0.0.8:8082") is ForeignHost
-    assert refused("[fd00::7]:8082", "fd00:0::7") is None
-    assert refused("evil.example") is ForeignHost
+    assert refusal_type("10.0.0.7:8082") is None
+    assert refusal_type("0.0.0.0:8082") is None
+    assert refusal_type("10.0.0.8:8082") is ForeignHost
+    assert refusal_type("[fd00::7]:8082", "fd00:0::7") is None
+    assert refusal_type("evil.example") is ForeignHost
     assert refusal(("Host", "10.0.0.7"), server=("10.0.0.7", 8082)) is ForeignHost
 
 

@@ -13,7 +13,7 @@ from pilothouse.errors import Refused, Unavailable
 from pilothouse.transport import Limits
 from sdk.tests.registry.conftest import QUICK
 from sdk.tests.scripted import ScriptedServer, of_json, problem
-from tests.servers.process import SLACK_SECONDS, frozen, wait_until
+from tests.servers.process import SLACK_SECONDS, freeze_server, wait_until
 from tests.servers.service import ServiceProcess
 
 URL = "http://10.0.0.5:8080"
@@ -139,7 +139,7 @@ def test_it_is_tried_on_while_the_service_is_away(scripted_server: ScriptedServe
 def test_a_frozen_service_does_not_hold_up_the_end(name: str) -> None:
     with ServiceProcess({}) as own:
         client = Pilothouse(own.url, "orders", pace=QUICK, limits=Limits(timeout=5))
-        with client.registry.register(name, URL), frozen(own):
+        with client.registry.register(name, URL), freeze_server(own):
             began = time.monotonic()
             client.close()
             assert time.monotonic() - began < 4 + SLACK_SECONDS

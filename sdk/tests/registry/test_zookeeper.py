@@ -12,7 +12,7 @@ from kazoo.exceptions import NoNodeError
 
 from pilothouse.registry.zookeeper import ZooKeeperRegistration
 from pilothouse_core.curator import read_node
-from tests.servers.process import SLACK_SECONDS, frozen, wait_until
+from tests.servers.process import SLACK_SECONDS, freeze_server, wait_until
 from tests.servers.proxy import LossyProxy
 from tests.servers.zookeeper import ZooKeeperServer, start_zookeeper
 
@@ -198,7 +198,7 @@ def test_neither_beginning_nor_end_waits_for_a_zookeeper_that_is_away(
     zookeeper_server: ZooKeeperServer, base: str
 ) -> None:
     late = registration_at(zookeeper_server, base, start_timeout=0.2)
-    with frozen(zookeeper_server):
+    with freeze_server(zookeeper_server):
         began = time.monotonic()
         with late:
             assert not late.is_registered

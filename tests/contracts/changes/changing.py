@@ -31,7 +31,7 @@ def intent(about: Entity = CHECKOUT, base: int = 0, *, action: Action = "updated
     )
 
 
-def keyed(key: str, digest: str = "digest") -> Intent:
+def intent_with_key(key: str, digest: str = "digest") -> Intent:
     return replace(intent(), idempotency_key=key, digest=digest)
 
 

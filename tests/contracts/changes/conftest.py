@@ -5,12 +5,12 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.contracts.changes.rig import Rig, embedded, postgres
+from tests.contracts.changes.rig import Rig, embedded_rig, postgres
 
 
 @pytest.fixture(
     params=[
-        pytest.param(embedded, id="embedded"),
+        pytest.param(embedded_rig, id="embedded"),
         pytest.param(postgres, id="postgres", marks=pytest.mark.servers),
     ]
 )

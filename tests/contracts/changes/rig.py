@@ -63,7 +63,7 @@ class Rig:
         return self.here.maintenance
 
 
-async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
+async def embedded_rig(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
     bench = embedded_bench(request, stack)
     state = bench.state
     log = EmbeddedChangeLog(state)

@@ -305,15 +305,19 @@ async def test_the_log_is_filtered_by_what_a_change_is_about(rig: Rig) -> None:
     for about in entities:
         await write(rig, about)
 
-    async def found(**filters: str) -> list[Entity]:
+    async def filtered_entities(**filters: str) -> list[Entity]:
         return [change.entity for change in await rig.log.since(0, 100, **filters)]
 
-    assert await found() == list(entities)
-    assert await found(environment="production") == [entities[1], entities[2], entities[3]]
-    assert await found(name="checkout", kind="config") == [entities[0], entities[1]]
-    assert await found(kind="flag") == [entities[3]]
-    assert await found(environment="production", name="payments") == [entities[2]]
-    assert await found(environment="nowhere") == []
+    assert await filtered_entities() == list(entities)
+    assert await filtered_entities(environment="production") == [
+        entities[1],
+        entities[2],
+        entities[3],
+    ]
+    assert await filtered_entities(name="checkout", kind="config") == [entities[0], entities[1]]
+    assert await filtered_entities(kind="flag") == [entities[3]]
+    assert await filtered_entities(environment="production", name="payments") == [entities[2]]
+    assert await filtered_entities(environment="nowhere") == []
 
 
 async def test_history_goes_back_from_a_version(rig: Rig) -> None:

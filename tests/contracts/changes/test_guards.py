@@ -14,7 +14,7 @@ from tests.contracts.changes.changing import (
     DAY,
     entity,
     intent,
-    keyed,
+    intent_with_key,
     version_of,
     write,
 )
@@ -243,7 +243,7 @@ async def test_the_change_that_stays_when_the_log_is_trimmed_still_sends_back(ri
 
 async def test_a_refused_intent_leaves_nothing_behind(rig: Rig) -> None:
     await write(rig.here)
-    refused = keyed("key")
+    refused = intent_with_key("key")
 
     with pytest.raises(GuardMoved):
         await rig.intents.begin(refused, ALL)
@@ -258,26 +258,26 @@ async def test_a_refused_intent_leaves_nothing_behind(rig: Rig) -> None:
 
 @pytest.mark.parametrize("guard", [SCHEMAS_ONLY, ALL])
 async def test_an_earlier_intent_is_joined_whatever_the_guard_says(rig: Rig, guard: Guard) -> None:
-    first = await rig.intents.begin(keyed("key", digest="one"), guard)
+    first = await rig.intents.begin(intent_with_key("key", digest="one"), guard)
     await rig.definitions.commit(commit(edit()))
 
-    assert await rig.intents.begin(keyed("key", digest="two"), guard) == first
+    assert await rig.intents.begin(intent_with_key("key", digest="two"), guard) == first
     assert await rig.intents.begin(first, guard) == first
     assert await rig.intents.begin(first) == first
 
     await rig.log.advance(CHECKOUT, [version_of(first)])
-    assert (await rig.intents.begin(keyed("key"), guard)).state == "applied"
+    assert (await rig.intents.begin(intent_with_key("key"), guard)).state == "applied"
 
 
 @pytest.mark.parametrize("guard", [SCHEMAS_ONLY, ALL])
 async def test_a_key_is_free_after_a_day(rig: Rig, guard: Guard) -> None:
-    first = await rig.intents.begin(keyed("key"))
+    first = await rig.intents.begin(intent_with_key("key"))
     await rig.intents.expire(first.id)
     await rig.age(DAY - 3600)  # the intent is as old as this module
-    assert (await rig.intents.begin(keyed("key"), guard)).id == first.id
+    assert (await rig.intents.begin(intent_with_key("key"), guard)).id == first.id
 
     await rig.age(7200)
-    second = keyed("key")
+    second = intent_with_key("key")
 
     assert await rig.intents.begin(second, guard) == second
     assert await rig.intents.intent_by_idempotency_key("key") == second
@@ -287,7 +287,7 @@ async def test_a_key_is_free_after_a_day(rig: Rig, guard: Guard) -> None:
 @pytest.mark.parametrize("guard", [SCHEMAS_ONLY, ALL])
 async def test_requests_that_race_under_one_key_share_one_intent(rig: Rig, guard: Guard) -> None:
     racing = [
-        (rig.here, rig.elsewhere)[number % 2].intents.begin(keyed("key"), guard)
+        (rig.here, rig.elsewhere)[number % 2].intents.begin(intent_with_key("key"), guard)
         for number in range(20)
     ]
 

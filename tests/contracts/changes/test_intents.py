@@ -7,7 +7,15 @@ from datetime import timedelta
 import pytest
 
 from app.changes.errors import IntentNotFound
-from tests.contracts.changes.changing import CHECKOUT, DAY, NOW, intent, keyed, version_of, write
+from tests.contracts.changes.changing import (
+    CHECKOUT,
+    DAY,
+    NOW,
+    intent,
+    intent_with_key,
+    version_of,
+    write,
+)
 from tests.contracts.changes.rig import Rig
 
 
@@ -34,16 +42,16 @@ async def test_an_intent_begun_twice_is_begun_once(rig: Rig) -> None:
 
 
 async def test_a_retry_under_the_same_key_joins_the_first_intent(rig: Rig) -> None:
-    first = await rig.intents.begin(keyed("key"))
+    first = await rig.intents.begin(intent_with_key("key"))
 
-    assert await rig.intents.begin(keyed("key")) == first
+    assert await rig.intents.begin(intent_with_key("key")) == first
     assert await rig.intents.intent_by_idempotency_key("key") == first
 
 
 async def test_an_intent_of_another_request_under_the_key_is_told_by_its_digest(rig: Rig) -> None:
-    await rig.intents.begin(keyed("key", digest="one"))
+    await rig.intents.begin(intent_with_key("key", digest="one"))
 
-    assert (await rig.intents.begin(keyed("key", digest="two"))).digest == "one"
+    assert (await rig.intents.begin(intent_with_key("key", digest="two"))).digest == "one"
 
 
 async def test_nobody_joins_a_key_never_used(rig: Rig) -> None:
@@ -60,21 +68,21 @@ async def test_intents_without_a_key_stay_apart(rig: Rig) -> None:
 
 
 async def test_a_key_is_remembered_for_a_day(rig: Rig) -> None:
-    first = await rig.intents.begin(keyed("key"))
+    first = await rig.intents.begin(intent_with_key("key"))
     await rig.age(DAY - 3600)  # the intent is as old as this module
 
-    assert (await rig.intents.begin(keyed("key"))).id == first.id
+    assert (await rig.intents.begin(intent_with_key("key"))).id == first.id
     joined = await rig.intents.intent_by_idempotency_key("key")
     assert joined is not None
     assert joined.id == first.id
 
 
 async def test_a_key_is_free_after_a_day(rig: Rig) -> None:
-    first = await rig.intents.begin(keyed("key"))
+    first = await rig.intents.begin(intent_with_key("key"))
     await rig.age(DAY + 60)
     assert await rig.intents.intent_by_idempotency_key("key") is None
 
-    second = keyed("key")
+    second = intent_with_key("key")
 
     assert await rig.intents.begin(second) == second
     assert await rig.intents.intent_by_idempotency_key("key") == second
@@ -83,18 +91,20 @@ async def test_a_key_is_free_after_a_day(rig: Rig) -> None:
 
 async def test_requests_that_race_under_one_key_share_one_intent(rig: Rig) -> None:
     racing = [
-        (rig.here, rig.elsewhere)[number % 2].intents.begin(keyed("key")) for number in range(10)
+        (rig.here, rig.elsewhere)[number % 2].intents.begin(intent_with_key("key"))
+        for number in range(10)
     ]
 
     assert len({begun.id for begun in await asyncio.gather(*racing)}) == 1
 
 
 async def test_requests_that_race_for_a_key_just_freed_share_one_intent(rig: Rig) -> None:
-    first = await rig.intents.begin(keyed("key"))
+    first = await rig.intents.begin(intent_with_key("key"))
     await rig.age(DAY + 60)
 
     racing = [
-        (rig.here, rig.elsewhere)[number % 2].intents.begin(keyed("key")) for number in range(10)
+        (rig.here, rig.elsewhere)[number % 2].intents.begin(intent_with_key("key"))
+        for number in range(10)
     ]
 
     ids = {begun.id for begun in await asyncio.gather(*racing)}

@@ -15,7 +15,7 @@ from tests.contracts.changes.changing import (
     changes_of,
     entity,
     intent,
-    keyed,
+    intent_with_key,
     version_of,
     write,
 )
@@ -46,7 +46,7 @@ async def test_of_many_who_claim_at_once_one_is_told_yes(rig: Rig) -> None:
 # Trimming
 
 
-async def trimmed(rig: Rig, *, keep: int = 1, relayed: bool = True) -> int:
+async def trim_log(rig: Rig, *, keep: int = 1, relayed: bool = True) -> int:
     deleted = 0
     while some := await rig.maintenance.trim(60, keep, relayed=relayed):
         deleted += some
@@ -60,7 +60,7 @@ async def versions_of(rig: Rig, about: Entity = CHECKOUT) -> list[int]:
 async def test_a_log_never_trimmed_has_no_horizon(rig: Rig) -> None:
     await write(rig)
 
-    assert await trimmed(rig) == 0
+    assert await trim_log(rig) == 0
     assert await rig.log.horizon() == 0
 
 
@@ -69,7 +69,7 @@ async def test_what_was_sent_and_is_old_is_trimmed(rig: Rig) -> None:
     await rig.outbox.mark_sent(revisions)
     await rig.age(61)
 
-    assert await trimmed(rig, keep=2) == 2
+    assert await trim_log(rig, keep=2) == 2
 
     assert await versions_of(rig) == [3, 4]
     assert await rig.elsewhere.log.horizon() == revisions[1]
@@ -81,7 +81,7 @@ async def test_what_is_young_is_not_trimmed(rig: Rig) -> None:
     await rig.outbox.mark_sent(revisions)
     await rig.age(59)
 
-    assert await trimmed(rig) == 0
+    assert await trim_log(rig) == 0
 
 
 async def test_what_was_not_sent_is_not_trimmed(rig: Rig) -> None:
@@ -89,7 +89,7 @@ async def test_what_was_not_sent_is_not_trimmed(rig: Rig) -> None:
     await rig.outbox.mark_sent([revisions[1]])
     await rig.age(DAY)
 
-    assert await trimmed(rig) == 1
+    assert await trim_log(rig) == 1
 
     assert await versions_of(rig) == [1, 3, 4]
     assert await rig.log.horizon() == revisions[1]
@@ -100,7 +100,7 @@ async def test_where_nothing_is_sent_nothing_waits_to_be_sent(rig: Rig) -> None:
         await write(rig, base=base)
     await rig.age(61)
 
-    assert await trimmed(rig, relayed=False) == 3
+    assert await trim_log(rig, relayed=False) == 3
     assert await versions_of(rig) == [4]
 
 
@@ -112,8 +112,8 @@ async def test_of_each_entity_the_last_versions_stay(rig: Rig) -> None:
         await write(rig, payments, base=base)
     await rig.age(61)
 
-    assert await trimmed(rig, keep=3, relayed=False) == 2
-    assert await trimmed(rig, keep=3, relayed=False) == 0
+    assert await trim_log(rig, keep=3, relayed=False) == 2
+    assert await trim_log(rig, keep=3, relayed=False) == 0
 
     assert await versions_of(rig) == [3, 4, 5]
     assert await versions_of(rig, payments) == [1, 2]
@@ -135,7 +135,7 @@ async def test_a_trimmed_log_goes_on_as_before(rig: Rig) -> None:
     for base in range(3):
         last = await write(rig, base=base)
     await rig.age(61)
-    await trimmed(rig, relayed=False)
+    await trim_log(rig, relayed=False)
 
     assert (await rig.log.snapshot()).revision == last.revision
     assert await rig.log.pointer(CHECKOUT.key) == (await rig.log.snapshot()).pointers[CHECKOUT.key]
@@ -158,7 +158,7 @@ async def test_intents_that_are_decided_and_old_are_forgotten(rig: Rig) -> None:
 
 
 async def test_an_intent_that_is_young_or_undecided_is_not_forgotten(rig: Rig) -> None:
-    young = await rig.intents.begin(keyed("key"))
+    young = await rig.intents.begin(intent_with_key("key"))
     await rig.log.advance(CHECKOUT, [version_of(young)])
     undecided = [replace(intent(base=1), at=NOW - timedelta(days=2)) for _ in range(2)]
     for one in undecided:

@@ -8,7 +8,7 @@ import pytest
 
 from app.changes.model import Disclosure, Guard, Written
 from app.errors import Unavailable
-from tests.contracts.changes.changing import CHECKOUT, intent, keyed
+from tests.contracts.changes.changing import CHECKOUT, intent, intent_with_key
 from tests.contracts.changes.rig import Rig
 from tests.servers.process import SLACK_SECONDS
 
@@ -16,7 +16,7 @@ from tests.servers.process import SLACK_SECONDS
 def every_call(rig: Rig) -> Sequence[Coroutine[Any, Any, object]]:
     return (
         rig.intents.begin(intent()),
-        rig.intents.begin(keyed("key")),
+        rig.intents.begin(intent_with_key("key")),
         rig.intents.begin(intent(), Guard(0, covers_related=True)),
         rig.intents.reserve(intent()),
         rig.intents.earlier_related("ghost"),

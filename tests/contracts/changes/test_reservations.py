@@ -14,7 +14,7 @@ from tests.contracts.changes.changing import (
     DAY,
     entity,
     intent,
-    keyed,
+    intent_with_key,
     version_of,
     write,
 )
@@ -31,7 +31,7 @@ async def earlier(rig: Rig, reserved: Intent) -> int:
 
 
 async def test_a_reserved_intent_is_stored_without_its_key(rig: Rig) -> None:
-    asked = keyed("key")
+    asked = intent_with_key("key")
 
     reserved = await rig.intents.reserve(asked)
 
@@ -148,7 +148,7 @@ async def test_every_reservation_that_races_has_another_place(rig: Rig) -> None:
 
 
 async def test_a_confirmed_intent_is_open_with_all_it_says_now(rig: Rig) -> None:
-    reserved = await rig.intents.reserve(keyed("key"))
+    reserved = await rig.intents.reserve(intent_with_key("key"))
     judged = replace(
         reserved,
         base=7,
@@ -188,8 +188,8 @@ async def test_a_confirmed_intent_is_looked_at_and_decided_as_any(rig: Rig) -> N
 
 
 async def test_a_reservation_gives_way_to_an_earlier_intent_of_its_key(rig: Rig) -> None:
-    reserved = await rig.intents.reserve(keyed("key", digest="two"))
-    first = await rig.intents.begin(keyed("key", digest="one"))
+    reserved = await rig.intents.reserve(intent_with_key("key", digest="two"))
+    first = await rig.intents.begin(intent_with_key("key", digest="one"))
 
     joined = await rig.intents.confirm(replace(reserved, idempotency_key="key"))
 
@@ -199,9 +199,9 @@ async def test_a_reservation_gives_way_to_an_earlier_intent_of_its_key(rig: Rig)
 
 
 async def test_a_key_is_free_for_a_reservation_after_a_day(rig: Rig) -> None:
-    first = await rig.intents.begin(keyed("key"))
+    first = await rig.intents.begin(intent_with_key("key"))
     await rig.age(DAY + 60)
-    asked = keyed("key")
+    asked = intent_with_key("key")
     await rig.intents.reserve(asked)
 
     assert await rig.intents.confirm(asked) == asked
@@ -209,12 +209,12 @@ async def test_a_key_is_free_for_a_reservation_after_a_day(rig: Rig) -> None:
 
 
 async def test_reservations_that_race_under_one_key_share_one_intent(rig: Rig) -> None:
-    asked = [keyed("key") for _ in range(10)]
+    asked = [intent_with_key("key") for _ in range(10)]
     for each in asked:
         await rig.intents.reserve(each)
     racing = [
         *(rig.intents.confirm(each) for each in asked),
-        *(rig.elsewhere.intents.begin(keyed("key")) for _ in range(5)),
+        *(rig.elsewhere.intents.begin(intent_with_key("key")) for _ in range(5)),
     ]
 
     assert len({each.id for each in await asyncio.gather(*racing)}) == 1
@@ -232,7 +232,7 @@ async def test_a_reservation_that_has_lapsed_is_lost(rig: Rig) -> None:
 
 async def test_what_was_never_reserved_is_lost(rig: Rig) -> None:
     with pytest.raises(ReservationLost):
-        await rig.intents.confirm(keyed("key"))
+        await rig.intents.confirm(intent_with_key("key"))
 
     assert await rig.intents.intent_by_idempotency_key("key") is None
 
