@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from tests.e2e.bad_requests import MANY, MIB, VALUE, BadRequest, encoded, sending
+from tests.e2e.bad_requests import MANY, MIB, VALUE, BadRequest, json_bytes, sending
 
 CONFIG, KEY, BULK = "/api/v1/config", "/api/v1/config/database.host", "/api/v1/config/bulk"
 DOCUMENT = "/api/configs/orders"
@@ -145,7 +145,7 @@ def cases() -> Iterator[BadRequest]:
     yield from _other_fields()
     yield from _too_large()
     yield from _too_many()
-    yield from _reserved()
+    yield from _reserved_members()
     yield from _conflicting()
     yield from _rollbacks()
     yield from _other_media_types()
@@ -194,7 +194,7 @@ def _other_fields() -> Iterator[BadRequest]:
 
 
 def _too_large() -> Iterator[BadRequest]:
-    large = encoded({"key": "new", "value": "x" * MIB})[: MIB - 1] + b'"}'
+    large = json_bytes({"key": "new", "value": "x" * MIB})[: MIB - 1] + b'"}'
     for method, target in (("POST", CONFIG), ("PUT", DOCUMENT), ("POST", "/api/v1/import")):
         to = f"to {method} {target}"
         yield sending(f"1 MiB + 1 {to}", 413, "too_large", method, target, large)
@@ -235,7 +235,7 @@ def _too_many() -> Iterator[BadRequest]:
         yield sending(f"1,001 {member}", 422, "invalid", "POST", BULK, {member: value})
 
 
-def _reserved() -> Iterator[BadRequest]:
+def _reserved_members() -> Iterator[BadRequest]:
     for what, value in RESERVED.items():
         code = "bad_member"
         yield sending(what, 422, code, "POST", CONFIG, {"key": "new", "value": value})
@@ -297,7 +297,7 @@ def _rollbacks() -> Iterator[BadRequest]:
 
 
 def _other_media_types() -> Iterator[BadRequest]:
-    body = encoded({"key": "new", "value": VALUE})
+    body = json_bytes({"key": "new", "value": VALUE})
     code = "unsupported_media_type"
     for media in (
         "text/plain",

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.e2e.bad_bodies import INEXACT, NO_JSON, NO_OBJECT, OF_TYPE
 from tests.e2e.bad_names import NAMES, NOT_IN_PATHS
-from tests.e2e.bad_requests import JSON, MIB, VALUE, BadRequest, encoded, in_url, sending
+from tests.e2e.bad_requests import JSON, MIB, VALUE, BadRequest, in_url, json_bytes, sending
 from tests.e2e.flags import EVALUATE, FLAGS, OFREP, SEGMENTS
 
 HERE = "environment=E"
@@ -115,7 +115,7 @@ def _no_json() -> Iterator[BadRequest]:
             yield sending(f"{what} {to}", 422, code, method, target, body)
         yield sending(f"no body {to}", 422, "invalid", method, target, b"")
         for media in ("text/plain", "application/xml", "multipart/form-data; boundary=x"):
-            sent, headers = encoded(good), {"Content-Type": media}
+            sent, headers = json_bytes(good), {"Content-Type": media}
             code = "unsupported_media_type"
             yield BadRequest(f"{media} {to}", 415, code, method, target, sent, headers)
 
@@ -247,7 +247,7 @@ def _tags() -> Iterator[BadRequest]:
             stale = {"If-Match": tag}
             for method in ("PUT", "PATCH", "DELETE"):
                 title = f"If-Match {tag} to {method} {target}"
-                sent = encoded({"description": "x"}) if method != "DELETE" else b""
+                sent = json_bytes({"description": "x"}) if method != "DELETE" else b""
                 code = "flag_version_mismatch"
                 yield BadRequest(title, 412, code, method, target, sent, {**JSON, **stale})
         for tag in TAGS:
@@ -270,7 +270,7 @@ def _too_large() -> Iterator[BadRequest]:
     for (method, target), good in BODIES.items():
         if target.startswith(IMPORT):  # has a bound of its own
             continue
-        large = encoded({**good, "description": "x" * MIB})
+        large = json_bytes({**good, "description": "x" * MIB})
         title = f"1 MiB to {method} {target}"
         yield sending(title, 413, "too_large", method, target, large)
         chunked = sending(f"{title} in chunks", 413, "too_large", method, target, large)

@@ -55,7 +55,7 @@ def compare(operator: str, *values: Any, **more: Any) -> dict[str, Any]:
     return {"attribute": "a", "op": operator, "values": list(values), **more}
 
 
-def negated(times: int) -> Any:
+def nested_negations(times: int) -> Any:
     condition: Any = compare("eq", "x")
     for _ in range(times):
         condition = {"not": condition}
@@ -147,7 +147,7 @@ BAD_CONDITIONS: dict[str, tuple[Any, str]] = {
         {"rollout": {"salt": "s", "percent": 0.0001}},
         "/rollout/percent",
     ),
-    "34 nots": (negated(34), "/not" * 33),
+    "34 nots": (nested_negations(34), "/not" * 33),
 }
 BAD_SEGMENTS: Flaws = {
     **{what: ({"when": when}, f"/when{at}") for what, (when, at) in BAD_CONDITIONS.items()},

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tests.e2e.bad_requests import VALUE, BadRequest, encoded, in_url, sending
+from tests.e2e.bad_requests import VALUE, BadRequest, in_url, json_bytes, sending
 
 NAMES = {
     "empty": "",
@@ -62,11 +62,11 @@ NOT_IN_PATHS = {
 
 def cases() -> Iterator[BadRequest]:
     for what, name in NAMES.items():
-        yield from _named(what, name)
+        yield from _bad_names(what, name)
         yield from _named_in_query(what, name)
         yield from _named_in_path(what, name)
     for what, key in KEYS.items():
-        yield from _keyed(what, key)
+        yield from _bad_keys(what, key)
         yield from _keyed_in_query(what, key)
         yield from _keyed_in_path(what, key)
     for what, member in KEYS.items():
@@ -74,7 +74,7 @@ def cases() -> Iterator[BadRequest]:
             yield from _members(what, member)
 
 
-def _named(what: str, name: str) -> Iterator[BadRequest]:
+def _bad_names(what: str, name: str) -> Iterator[BadRequest]:
     status, code = (400, "bad_json") if what == "a NUL" else (422, "bad_name")
     for field in ("environment", "service_name", "user"):
         title = f"{what} as {field}"
@@ -103,7 +103,7 @@ def _named_in_query(what: str, name: str) -> Iterator[BadRequest]:
             ("GET", "/api/v1/export", None),
             ("POST", "/api/v1/import", {"a": VALUE}),
         )[: None if what in ASKED_EVERYWHERE else 2]:
-            sent = b"" if body is None else encoded(body)
+            sent = b"" if body is None else json_bytes(body)
             where = f"{title} of {method} {target}"
             file = {"Content_Type": "application/yaml"} if "import" in target else {}
             yield sending(where, status, code, method, f"{target}?{asked}", sent, **file)
@@ -128,7 +128,7 @@ def _named_in_path(what: str, name: str) -> Iterator[BadRequest]:
     yield sending(f"{what} as a document's environment", status, code, "PUT", target, data)
 
 
-def _keyed(what: str, key: str) -> Iterator[BadRequest]:
+def _bad_keys(what: str, key: str) -> Iterator[BadRequest]:
     status, code = (400, "bad_json") if what == "a NUL" else (422, "bad_key")
     config, bulk = "/api/v1/config", "/api/v1/config/bulk"
     new = {"key": key, "value": VALUE}

@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import Iterator
 
-from tests.e2e.bad_requests import VALUE, BadRequest, encoded, in_url, sending
+from tests.e2e.bad_requests import VALUE, BadRequest, in_url, json_bytes, sending
 
 CONFIG, KEY, DOCUMENT = "/api/v1/config", "/api/v1/config/database.host", "/api/configs/orders"
 CHANGES, EFFECTIVE = "/api/v1/changes", "/api/v1/effective"
@@ -118,7 +118,9 @@ def _methods() -> Iterator[BadRequest]:
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"):
             if method not in methods:
                 title = f"{method} {target}"
-                body = b"" if method in {"GET", "OPTIONS", "TRACE"} else encoded({"value": VALUE})
+                body = (
+                    b"" if method in {"GET", "OPTIONS", "TRACE"} else json_bytes({"value": VALUE})
+                )
                 yield sending(title, 405, "method_not_allowed", method, target, body)
 
 
@@ -210,7 +212,7 @@ def _preconditions() -> Iterator[BadRequest]:
         ("POST", f"{DOCUMENT}/rollback", {"version": 1}),
     ]
     for method, target, body in writes:
-        sent = b"" if body is None else encoded(body)
+        sent = b"" if body is None else json_bytes(body)
         for what, header in IF_MATCH.items():
             title = f"If-Match of {what}: {method} {target}"
             yield sending(title, 400, "bad_if_match", method, target, sent, If_Match=header)
@@ -268,7 +270,7 @@ def _writes() -> Iterator[BadRequest]:
 
 def _heads() -> Iterator[BadRequest]:
     for method, target in (("GET", CONFIG), ("POST", CONFIG)):
-        body = b"" if method == "GET" else encoded({"key": "new", "value": VALUE})
+        body = b"" if method == "GET" else json_bytes({"key": "new", "value": VALUE})
         many = {f"X-{number}": VALUE for number in range(10_000)}
         code = "headers_too_large"
         yield sending(

@@ -29,14 +29,14 @@ class BadRequest:
     def wire(self) -> bytes:
         headers = {"Host": "pilothouse", **self._framing(), **self.headers}
         lines = [f"{self.method} {self.target} HTTP/1.1", *map(": ".join, headers.items()), "", ""]
-        return "\r\n".join(lines).encode("latin-1") + self._framed()
+        return "\r\n".join(lines).encode("latin-1") + self._chunked_body()
 
     def _framing(self) -> dict[str, str]:
         if self.chunked:
             return {"Transfer-Encoding": "chunked"}
         return {"Content-Length": str(len(self.body))}
 
-    def _framed(self) -> bytes:
+    def _chunked_body(self) -> bytes:
         if not self.chunked:
             return self.body
         chunks = (self.body[at : at + 65536] for at in range(0, len(self.body), 65536))
@@ -47,12 +47,12 @@ def sending(
     title: str, status: int, code: str, method: str, target: str, body: Any, **headers: str
 ) -> BadRequest:
     """Send `body` as JSON, or as it is when it is bytes."""
-    sent = body if isinstance(body, bytes) else encoded(body)
+    sent = body if isinstance(body, bytes) else json_bytes(body)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return BadRequest(title, status, code, method, target, sent, {**JSON, **named})
 
 
-def encoded(body: Any) -> bytes:
+def json_bytes(body: Any) -> bytes:
     return json.dumps(body, ensure_ascii=False).encode()
 
 

@@ -24,7 +24,7 @@ def fresh_secret() -> str:
     return f"hush-{secrets.token_hex(12)}"
 
 
-def told(answer: Answer, status: int = 200) -> Any:
+def body_of(answer: Answer, status: int = 200) -> Any:
     """Return what an answer says, which has to have this status."""
     assert answer.status == status, (answer.status, answer.body)
     return answer.json()
@@ -43,7 +43,7 @@ def query_of(query: Mapping[str, Any]) -> str:
 class Backend(Protocol):
     """What lies below a service, for tests that look behind its back."""
 
-    def stored(self) -> bytes:
+    def stored_bytes(self) -> bytes:
         """Return all that is kept anywhere."""
         ...
 
@@ -191,5 +191,5 @@ class Layer:
         """Return what the log says of this layer."""
         name = self.service if self.user is None else f"{self.service}/{self.user}"
         answer = self.of.get("/api/v1/changes", environment=self.environment, entity=name, **query)
-        found: list[Any] = told(answer)["items"]
+        found: list[Any] = body_of(answer)["items"]
         return found

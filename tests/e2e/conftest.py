@@ -35,7 +35,7 @@ class EmbeddedBackend:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def stored(self) -> bytes:
+    def stored_bytes(self) -> bytes:
         return b"\n".join(file.read_bytes() for file in self._folder.iterdir() if file.is_file())
 
     def audit(self, request_id: str) -> Sequence[Mapping[str, Any]]:
@@ -54,7 +54,7 @@ class RealBackend:
         self.prefix = prefix
         self._url = database_url
 
-    def stored(self) -> bytes:
+    def stored_bytes(self) -> bytes:
         rows = [str(row[0]) for table in TABLES for row in self._select(f"t::text FROM {table} t")]
         texts = [self._texts(path) for path in self._paths("")]
         return "\n".join([*rows, *texts]).encode()
@@ -119,10 +119,11 @@ def real_service(
 
 
 SERVERS = pytest.mark.servers
+EITHER = [pytest.param("service_embedded", id="embedded"), pytest.param("real", marks=SERVERS)]
 
 
 @pytest.fixture(scope="session")
-def embedded() -> Iterator[Service]:
+def service_embedded() -> Iterator[Service]:
     with embedded_service(SETTINGS) as service:
         yield service
 
@@ -135,7 +136,7 @@ def real(
         yield service
 
 
-@pytest.fixture(params=["embedded", pytest.param("real", marks=SERVERS)])
+@pytest.fixture(params=EITHER)
 def service(request: pytest.FixtureRequest) -> Service:
     """The service, shared by all tests: each uses names of its own."""
     found: Service = request.getfixturevalue(request.param)

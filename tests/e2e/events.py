@@ -51,7 +51,7 @@ class Events:
                 return found
         raise AssertionError(f"the stream ended after {found}")
 
-    def opened(self) -> int:
+    def first_revision(self) -> int:
         """Read what a stream begins with: the revision it goes on from."""
         return self.until(lambda event: event.id is not None)[-1].id or 0
 

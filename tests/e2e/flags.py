@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.e2e.client import Service, fresh_name, told
+from tests.e2e.client import Service, body_of, fresh_name
 from tests.servers.answer import Answer
 
 FLAGS, SEGMENTS = "/api/v1/feature-flags", "/api/v1/segments"
@@ -33,7 +33,7 @@ class Flags:
 
     def evaluate(self, name: str, user: Any = None, **more: Any) -> Any:
         body = {"flag_name": name, "environment": self.environment, "user_id": user, **more}
-        return told(self.of.call("POST", EVALUATE, body))
+        return body_of(self.of.call("POST", EVALUATE, body))
 
     def ofrep(self, path: str = "", headers: dict[str, str] | None = None, **body: Any) -> Answer:
         stated = {"X-Environment": self.environment, **(headers or {})}

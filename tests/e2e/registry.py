@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
-from tests.e2e.client import Headers, Service, fresh_name, told
+from tests.e2e.client import Headers, Service, body_of, fresh_name
 from tests.servers.answer import Answer
 from tests.servers.process import PATIENCE_SECONDS, wait_until
 
@@ -46,42 +46,42 @@ class Registered:
         path = f"{REGISTRY}/discover/{self.name}"
         return self.of.call("GET", path, headers=headers, timeout=timeout, **query)
 
-    def discovered(self, **query: Any) -> list[str]:
-        return [item["instance_id"] for item in told(self.discover(**query))["items"]]
+    def discovered_ids(self, **query: Any) -> list[str]:
+        return [item["instance_id"] for item in body_of(self.discover(**query))["items"]]
 
-    def shown(self) -> dict[str, Any]:
+    def instances_by_id(self) -> dict[str, Any]:
         """Return all instances by id, discovered or not."""
-        return {item["instance_id"]: item for item in told(self.of.get(self.path))["items"]}
+        return {item["instance_id"]: item for item in body_of(self.of.get(self.path))["items"]}
 
     def statuses(self) -> dict[str, str]:
-        return {id_: item["status"] for id_, item in self.shown().items()}
+        return {id_: item["status"] for id_, item in self.instances_by_id().items()}
 
     def wait_for(self, within: float = PATIENCE_SECONDS, /, **statuses: str) -> None:
         """Wait until these and no others are registered, with these statuses."""
         wait_until(lambda: self.statuses() == statuses, f"{self.name} is {statuses}", within)
 
     def check(self) -> list[Any]:
-        found: list[Any] = told(self.of.call("POST", f"{self.path}/health"))["results"]
+        found: list[Any] = body_of(self.of.call("POST", f"{self.path}/health"))["results"]
         return found
 
 
-def quieted(service: Service) -> Service:
+def release_silent(service: Service) -> Service:
     """Let all go that other tests have registered: many silent ones at once stop every eviction."""
     cursor: str | None = None
     names: list[str] = []
     while True:
-        page = told(service.get(f"{REGISTRY}/services", limit=1000, cursor=cursor))
+        page = body_of(service.get(f"{REGISTRY}/services", limit=1000, cursor=cursor))
         names += [item["service_name"] for item in page["items"]]
         cursor = page["next"]
         if cursor is None:
             break
     for name in names:
-        for item in told(service.get(f"{REGISTRY}/services/{name}"))["items"]:
+        for item in body_of(service.get(f"{REGISTRY}/services/{name}"))["items"]:
             if not item["foreign"]:
                 body = {"service_name": name, "instance_id": item["instance_id"]}
                 service.call("POST", f"{REGISTRY}/deregister", body)
     nobody = f"{REGISTRY}/discover/{fresh_name()}"
-    wait_until(lambda: not told(service.get(nobody))["protected"], "evictions go on", 90)
+    wait_until(lambda: not body_of(service.get(nobody))["protected"], "evictions go on", 90)
     return service
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import told
+from tests.e2e.client import body_of
 from tests.e2e.events import listening
 from tests.servers.answer import Answer
 from tests.servers.process import SLACK_SECONDS, wait_until
@@ -37,10 +37,10 @@ def service() -> Iterator[ServiceProcess]:
     with ServiceProcess(settings) as service:
         headers = bearer(ADMIN)
         flag = {"name": "new-checkout", "environment": "staging"}
-        told(service.request("POST", "/api/v1/feature-flags", flag, headers=headers), 201)
+        body_of(service.request("POST", "/api/v1/feature-flags", flag, headers=headers), 201)
         document = {"config_data": {"host": "db1"}}
         way = "/api/configs/shop?environment=staging"
-        told(service.request("POST", way, document, headers=headers), 201)
+        body_of(service.request("POST", way, document, headers=headers), 201)
         yield service
 
 
@@ -48,11 +48,11 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def made(service: ServiceProcess, name: str, **members: Any) -> Mapping[str, Any]:
+def create_token(service: ServiceProcess, name: str, **members: Any) -> Mapping[str, Any]:
     """Return a new token for `staging` and `shop`."""
     body = {"name": name, "environments": ["staging"], "services": ["shop"], **members}
     answer = service.request("POST", "/api/v1/tokens", body, headers=bearer(ADMIN))
-    found: Mapping[str, Any] = told(answer, 201)
+    found: Mapping[str, Any] = body_of(answer, 201)
     return found
 
 
@@ -62,7 +62,7 @@ def status(service: ServiceProcess, path: str = _SHOP, **headers: str) -> int:
 
 
 def test_a_token_is_taken_from_either_header(service: ServiceProcess) -> None:
-    token = made(service, "either", **{"class": "service"})["token"]
+    token = create_token(service, "either", **{"class": "service"})["token"]
 
     assert status(service, Authorization=f"Bearer {token}") == 200
     assert status(service, Authorization=f"bearer  {token} ") == 200
@@ -71,7 +71,7 @@ def test_a_token_is_taken_from_either_header(service: ServiceProcess) -> None:
 
 
 def test_a_token_is_taken_from_nowhere_else(service: ServiceProcess) -> None:
-    token = made(service, "nowhere", **{"class": "service"})["token"]
+    token = create_token(service, "nowhere", **{"class": "service"})["token"]
 
     for way in ("token", "access_token", "api_key", "ticket", "X-API-Key"):
         assert status(service, f"{_SHOP}&{way}={token}") == 401
@@ -81,7 +81,7 @@ def test_a_token_is_taken_from_nowhere_else(service: ServiceProcess) -> None:
 
 
 def test_two_tokens_that_differ_are_refused(service: ServiceProcess) -> None:
-    token = made(service, "two", **{"class": "service"})["token"]
+    token = create_token(service, "two", **{"class": "service"})["token"]
 
     answer = service.request("GET", _SHOP, headers={**bearer(token), "X-API-Key": ADMIN})
 
@@ -112,7 +112,7 @@ def test_who_is_not_known_is_told_before_a_body_is_judged(service: ServiceProces
 
 
 def test_a_changed_secret_is_refused(service: ServiceProcess) -> None:
-    found = made(service, "changed", **{"class": "service"})
+    found = create_token(service, "changed", **{"class": "service"})
     one, two, three, secret, checksum = found["token"].split("_")
 
     for changed in (secret[::-1], secret[:-1] + ("A" if secret[-1] != "A" else "B")):
@@ -121,7 +121,7 @@ def test_a_changed_secret_is_refused(service: ServiceProcess) -> None:
 
 
 def test_who_is_denied_is_told_which_right_is_missing(service: ServiceProcess) -> None:
-    token = made(service, "denied", **{"class": "client"})["token"]
+    token = create_token(service, "denied", **{"class": "client"})["token"]
 
     answer = service.request("GET", _SHOP, headers=bearer(token))
 
@@ -132,7 +132,7 @@ def test_who_is_denied_is_told_which_right_is_missing(service: ServiceProcess) -
 def test_the_caller_stands_in_the_log_and_whom_they_name_in_the_comment(
     service: ServiceProcess,
 ) -> None:
-    token = made(service, "pipeline", **{"class": "operator", "roles": ["editor"]})["token"]
+    token = create_token(service, "pipeline", **{"class": "operator", "roles": ["editor"]})["token"]
     body = {"config_data": {"host": "db2"}, "created_by": "ana", "comment": "move"}
 
     put = service.request(
@@ -141,13 +141,13 @@ def test_the_caller_stands_in_the_log_and_whom_they_name_in_the_comment(
 
     assert put.status == 200
     way = "/api/configs/shop/history?environment=staging"
-    newest = told(service.request("GET", way, headers=bearer(ADMIN)))["items"][0]
+    newest = body_of(service.request("GET", way, headers=bearer(ADMIN)))["items"][0]
     assert (newest["actor"], newest["comment"]) == ("token:pipeline", "move (by ana)")
 
 
 def test_idempotency_keys_of_two_callers_do_not_meet(service: ServiceProcess) -> None:
     members = {"class": "operator", "roles": ["editor"]}
-    tokens = [made(service, name, **members)["token"] for name in ("first", "second")]
+    tokens = [create_token(service, name, **members)["token"] for name in ("first", "second")]
     body = {"key": "once.only", "value": 1, "environment": "staging", "service_name": "shop"}
 
     answers = [
@@ -161,7 +161,7 @@ def test_idempotency_keys_of_two_callers_do_not_meet(service: ServiceProcess) ->
 
 
 def test_a_revoked_token_ends_at_once_and_so_does_its_stream(service: ServiceProcess) -> None:
-    found = made(service, "revoked", **{"class": "service"})
+    found = create_token(service, "revoked", **{"class": "service"})
     token = found["token"]
     headers = bearer(token)
     assert status(service, **headers) == 200
@@ -185,7 +185,7 @@ def in_progress(service: ServiceProcess) -> int:
 
 
 def test_a_stream_that_waited_while_its_token_was_revoked_ends(service: ServiceProcess) -> None:
-    found = made(service, "waiting", **{"class": "service"})
+    found = create_token(service, "waiting", **{"class": "service"})
     wait_until(lambda: in_progress(service) == 0, "the streams of other tests have ended")
     revision = service.request("GET", _SHOP, headers=bearer(found["token"])).headers["X-Revision"]
     # The next change is the revocation itself.
@@ -193,13 +193,13 @@ def test_a_stream_that_waited_while_its_token_was_revoked_ends(service: ServiceP
 
     with ThreadPoolExecutor(1) as thread:
 
-        def heard() -> tuple[int, list[str | None]]:
+        def event_names() -> tuple[int, list[str | None]]:
             with listening(service.url, way, token=found["token"]) as events:
                 if events.status != 200:
                     return events.status, []
                 return 200, [event.name for event in events if event.name]
 
-        opened = thread.submit(heard)
+        opened = thread.submit(event_names)
         wait_until(lambda: in_progress(service) == 1 or opened.done(), "the stream is asked for")
         service.request("DELETE", f"/api/v1/tokens/{found['id']}", headers=bearer(ADMIN))
         assert opened.result() == (200, ["drain"])
@@ -208,7 +208,7 @@ def test_a_stream_that_waited_while_its_token_was_revoked_ends(service: ServiceP
 def test_a_read_that_waited_while_its_token_was_revoked_tells_nothing(
     service: ServiceProcess,
 ) -> None:
-    found = made(service, "reading", **{"class": "service"})
+    found = create_token(service, "reading", **{"class": "service"})
     wait_until(lambda: in_progress(service) == 0, "the streams of other tests have ended")
     headers = bearer(found["token"])
     tag = service.request("GET", _SHOP, headers=headers).headers["ETag"]
@@ -224,7 +224,7 @@ def test_a_read_that_waited_while_its_token_was_revoked_tells_nothing(
 
 def test_an_expired_token_ends_and_so_does_its_stream(service: ServiceProcess) -> None:
     until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 2))
-    found = made(service, "short", **{"class": "service", "expires_at": until})
+    found = create_token(service, "short", **{"class": "service", "expires_at": until})
     token = found["token"]
     headers = bearer(token)
     assert status(service, **headers) == 200
@@ -237,7 +237,7 @@ def test_an_expired_token_ends_and_so_does_its_stream(service: ServiceProcess) -
 
 
 def test_a_caller_has_so_many_streams_and_no_more(service: ServiceProcess) -> None:
-    token = made(service, "streams", **{"class": "service"})["token"]
+    token = create_token(service, "streams", **{"class": "service"})["token"]
     headers = bearer(token)
     way = "?environment=staging&service_name=shop"
 
@@ -294,9 +294,9 @@ def test_a_caller_sends_so_many_requests_and_no_more(narrow: ServiceProcess, que
 
 
 def test_a_client_hears_of_flags_by_the_address_that_it_was_given(service: ServiceProcess) -> None:
-    token = made(service, "browser", **{"class": "client"})["token"]
+    token = create_token(service, "browser", **{"class": "client"})["token"]
 
-    answer = told(service.request("POST", _EVALUATE, {}, headers=bearer(token)))
+    answer = body_of(service.request("POST", _EVALUATE, {}, headers=bearer(token)))
 
     [stream] = answer["eventStreams"]
     assert [flag["key"] for flag in answer["flags"]] == ["new-checkout"]
@@ -306,12 +306,12 @@ def test_a_client_hears_of_flags_by_the_address_that_it_was_given(service: Servi
     with listening(stream["url"].partition("/ofrep")[0], "", path=path) as events:
         change = {"description": "changed"}
         way = "/api/v1/feature-flags/new-checkout?environment=staging"
-        told(service.request("PATCH", way, change, headers=bearer(ADMIN)))
+        body_of(service.request("PATCH", way, change, headers=bearer(ADMIN)))
         assert any(event.data["type"] == "refetchEvaluation" for event in events if event.data)
 
 
 def test_a_client_does_not_hear_who_has_changed_a_flag(service: ServiceProcess) -> None:
-    headers = bearer(made(service, "page", **{"class": "client"})["token"])
+    headers = bearer(create_token(service, "page", **{"class": "client"})["token"])
     way = "/api/v1/stream?environment=staging&service_name=shop"
 
     for kinds in ("", "&kinds=flag", "&kinds=segment,flag"):
@@ -320,8 +320,8 @@ def test_a_client_does_not_hear_who_has_changed_a_flag(service: ServiceProcess) 
 
 
 def test_a_ticket_opens_nothing_else(service: ServiceProcess) -> None:
-    token = made(service, "ticket", **{"class": "client"})
-    answer = told(service.request("POST", _EVALUATE, {}, headers=bearer(token["token"])))
+    token = create_token(service, "ticket", **{"class": "client"})
+    answer = body_of(service.request("POST", _EVALUATE, {}, headers=bearer(token["token"])))
     ticket = answer["eventStreams"][0]["url"].rpartition("=")[2]
     other = "/ofrep/v1/stream?environment=production&ticket="
 
@@ -352,16 +352,16 @@ def test_pages_of_named_sites_may_call_and_no_others(service: ServiceProcess) ->
 
 
 def test_denials_stand_in_the_audit(service: ServiceProcess) -> None:
-    token = made(service, "curious", **{"class": "client"})
+    token = create_token(service, "curious", **{"class": "client"})
     headers = {**bearer(token["token"]), "X-Request-Id": "curious-1"}
     service.request("GET", _SHOP, headers=headers)
 
-    def found() -> dict[str, Mapping[str, Any]]:
+    def audit_rows() -> dict[str, Mapping[str, Any]]:
         answer = service.request("GET", "/api/v1/audit?kind=access", headers=bearer(ADMIN))
-        return {row["request_id"]: row for row in told(answer)["items"]}
+        return {row["request_id"]: row for row in body_of(answer)["items"]}
 
-    wait_until(lambda: "curious-1" in found(), "it is written")
-    denied = found()["curious-1"]
+    wait_until(lambda: "curious-1" in audit_rows(), "it is written")
+    denied = audit_rows()["curious-1"]
     assert (denied["actor"], denied["action"]) == ("token:curious", "denied")
     assert denied["actor_id"] == token["id"]
     assert (denied["environment"], denied["name"]) == ("staging", "shop")
@@ -397,7 +397,7 @@ def test_wrong_tokens_are_one_row_and_slowed_down_and_nobody_else_is() -> None:
     assert limited.json()["code"] == "too_many_refusals"
     assert int(limited.headers["Retry-After"]) >= 1
     assert (nobody.status, known.status) == (429, 200)
-    rows = told(answer)["items"]
+    rows = body_of(answer)["items"]
     # The clock may have come to the next minute in between.
     assert len(rows) in {1, 2, 3}
     assert sum(row["facts"]["count"] for row in rows) == 400
@@ -417,7 +417,7 @@ def test_who_has_read_the_audit_stands_in_it() -> None:
         service.restart()
         answer = service.request("GET", "/api/v1/audit?action=read", headers=bearer(ADMIN))
 
-    rows = told(answer)["items"]
+    rows = body_of(answer)["items"]
     counts = Counter[str]()
     for row in rows:
         assert (row["actor"], row["actor_id"], row["kind"]) == ("token:admin", "admin", "audit")
@@ -429,18 +429,18 @@ def test_who_has_read_the_audit_stands_in_it() -> None:
 
 def test_a_token_is_told_from_another_of_its_name_in_every_row(service: ServiceProcess) -> None:
     members = {"class": "operator", "roles": ["editor"]}
-    first, second = (made(service, "twin", **members) for _ in range(2))
+    first, second = (create_token(service, "twin", **members) for _ in range(2))
     for number, token in enumerate((first, second)):
         flag = {"name": f"twin-{number}", "environment": "staging"}
-        told(
+        body_of(
             service.request("POST", "/api/v1/feature-flags", flag, headers=bearer(token["token"])),
             201,
         )
         key = {"key": f"twin{number}", "value": 1, "environment": "staging", "service_name": "shop"}
-        told(service.request("POST", "/api/v1/config", key, headers=bearer(token["token"])), 201)
+        body_of(service.request("POST", "/api/v1/config", key, headers=bearer(token["token"])), 201)
         instance = {"service_name": "shop", "service_url": f"http://192.0.2.1:{80 + number}"}
         way = "/api/v1/registry/register"
-        told(service.request("POST", way, instance, headers=bearer(token["token"])), 201)
+        body_of(service.request("POST", way, instance, headers=bearer(token["token"])), 201)
 
     asked = {
         "audit": "/api/v1/audit?actor=token:twin&limit=1000",
@@ -450,7 +450,7 @@ def test_a_token_is_told_from_another_of_its_name_in_every_row(service: ServiceP
     found = {
         what: [
             row
-            for row in told(service.request("GET", way, headers=bearer(ADMIN)))["items"]
+            for row in body_of(service.request("GET", way, headers=bearer(ADMIN)))["items"]
             if row["actor"] == "token:twin"
         ]
         for what, way in asked.items()
@@ -469,11 +469,12 @@ def test_a_token_is_told_from_another_of_its_name_in_every_row(service: ServiceP
 
 def test_the_hash_of_a_row_is_for_those_who_read_all_rows(service: ServiceProcess) -> None:
     """Between two rows that one sees, it would let one test guesses of what one does not."""
-    part = made(service, "of-a-part", **{"class": "admin"})["token"]
+    part = create_token(service, "of-a-part", **{"class": "admin"})["token"]
     way = "/api/v1/audit?environment=staging&name=shop&kind=config"
 
     seen, whole = (
-        told(service.request("GET", way, headers=bearer(token)))["items"] for token in (part, ADMIN)
+        body_of(service.request("GET", way, headers=bearer(token)))["items"]
+        for token in (part, ADMIN)
     )
 
     assert seen
@@ -487,7 +488,7 @@ def test_guesses_find_no_secret_in_the_audit() -> None:
     with ServiceProcess(REQUIRED) as service:
         everything = {"environments": ["*"], "services": ["*"]}
         admin, revealer = (
-            made(service, name, **{"class": "admin", "roles": roles, **everything})["token"]
+            create_token(service, name, **{"class": "admin", "roles": roles, **everything})["token"]
             for name, roles in (("auditor", []), ("revealer", ["secrets:reveal"]))
         )
         way = f"/api/v1/config/pin?{SHOP}"
@@ -495,11 +496,11 @@ def test_guesses_find_no_secret_in_the_audit() -> None:
         def put(value: str, service_name: str = "shop", **more: Any) -> None:
             address = way.replace("service_name=shop", f"service_name={service_name}")
             body = {"value": value, **more}
-            told(service.request("PUT", address, body, headers=bearer(admin)))
+            body_of(service.request("PUT", address, body, headers=bearer(admin)))
 
         for place in ("shop", "scratch"):
             body = {"key": "pin", "value": "0000", "environment": "staging", "service_name": place}
-            told(service.request("POST", "/api/v1/config", body, headers=bearer(admin)), 201)
+            body_of(service.request("POST", "/api/v1/config", body, headers=bearer(admin)), 201)
         put("4711")  # plain, once
         put("1234", is_encrypted=True)
         for guess in ("1233", "1234", "4711"):
@@ -509,7 +510,7 @@ def test_guesses_find_no_secret_in_the_audit() -> None:
             put("1234", is_encrypted=True)
 
         seen = {
-            caller: told(
+            caller: body_of(
                 service.request("GET", "/api/v1/audit?kind=config", headers=bearer(caller))
             )["items"]
             for caller in (admin, revealer)
@@ -528,20 +529,20 @@ def test_a_reveal_names_the_layers_of_what_was_inherited(service: ServiceProcess
     for environment, name in layers.items():
         body = {"set": {f"of.{environment}": "x"}, "encrypt": [f"of.{environment}"]}
         way = f"/api/v1/config?environment={environment}&service_name={name}"
-        told(service.request("PATCH", way, body, headers=bearer(ADMIN)))
+        body_of(service.request("PATCH", way, body, headers=bearer(ADMIN)))
     own = {"set": {"of.own": "x"}, "encrypt": ["of.own"]}
     place = "environment=staging&service_name=heir"
-    told(service.request("PATCH", f"/api/v1/config?{place}", own, headers=bearer(ADMIN)))
+    body_of(service.request("PATCH", f"/api/v1/config?{place}", own, headers=bearer(ADMIN)))
 
     for way in (
         f"/api/v1/effective?{place}&reveal=true",
         f"/api/v1/config/of.default?{place}&reveal=true",
         f"/api/v1/config/of.own?{place}&reveal=true",
     ):
-        told(service.request("GET", way, headers=bearer(ADMIN)))
+        body_of(service.request("GET", way, headers=bearer(ADMIN)))
 
     way = "/api/v1/audit?action=revealed&environment=staging&name=heir"
-    rows = told(service.request("GET", way, headers=bearer(ADMIN)))["items"]
+    rows = body_of(service.request("GET", way, headers=bearer(ADMIN)))["items"]
     inherited = {"default/_shared": ["of.default"], "staging/_shared": ["of.staging"]}
     assert [set(row["facts"].pop("keys")) for row in rows] == [
         {"of.default", "of.own", "of.staging"},
@@ -558,14 +559,14 @@ def test_a_reveal_names_the_layers_of_what_was_inherited(service: ServiceProcess
 def test_a_folder_is_imported_with_a_token(service: ServiceProcess, tmp_path: Path) -> None:
     (tmp_path / "orders.yml").write_text("port: 8080\n")
     members = {"class": "operator", "roles": ["publisher"], "environments": ["*"]}
-    token = made(service, "importer", **{**members, "services": ["orders"]})["token"]
+    token = create_token(service, "importer", **{**members, "services": ["orders"]})["token"]
     program = str(Path(sys.executable).with_name("pilothouse"))
     argv = (program, "config", "import", str(tmp_path), "--url", service.url)
 
-    def imported(**variables: str) -> int:
+    def import_exit_code(**variables: str) -> int:
         environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **variables}
         return subprocess.run(argv, cwd=ROOT, env=environment, check=False).returncode
 
-    assert imported() == 4
-    assert imported(PILOTHOUSE_TOKEN=token) == 0
+    assert import_exit_code() == 4
+    assert import_exit_code(PILOTHOUSE_TOKEN=token) == 0
     assert status(service, "/api/configs/orders", Authorization=f"Bearer {token}") == 200

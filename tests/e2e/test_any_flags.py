@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.core.drawn import contexts, definitions
-from tests.e2e.bad_flags import compare, negated
+from tests.e2e.bad_flags import compare, nested_negations
 from tests.e2e.flags import EVALUATE, FLAGS, OFREP, SEGMENTS
 from tests.servers.service import ServiceProcess
 from tests.trials import trials
@@ -89,7 +89,7 @@ def service() -> Iterator[ServiceProcess]:
         yield service
 
 
-def sent(service: ServiceProcess, method: str, path: str, body: Any, **headers: str) -> Any:
+def send_body(service: ServiceProcess, method: str, path: str, body: Any, **headers: str) -> Any:
     # Beyond what JSON can say, NaN among it: such bodies are to be refused, not to be feared.
     data = json.dumps(body).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -103,7 +103,7 @@ def test_any_json_is_answered(service: ServiceProcess, method: str, path: str) -
     @example([[]] * 1000)
     @example({"name": {"$ref": "#"}, "rules": [[]], "variants": {"\ud800": "\0"}})
     def asks(body: Any) -> None:
-        answer = sent(service, method, path, body)
+        answer = send_body(service, method, path, body)
 
         assert answer.status < 500, (body, answer.body)
 
@@ -121,12 +121,12 @@ def test_any_json_is_answered(service: ServiceProcess, method: str, path: str) -
 def test_any_context_is_evaluated_or_refused(service: ServiceProcess, context: Any) -> None:
     where = {"environment": "kept", "context": context}
 
-    one = sent(service, "POST", EVALUATE, {"flag_name": "every", **where})
-    traced = sent(service, "POST", EVALUATE, {"flag_name": "every", "explain": True, **where})
-    batch = sent(service, "POST", BATCH, where)
+    one = send_body(service, "POST", EVALUATE, {"flag_name": "every", **where})
+    traced = send_body(service, "POST", EVALUATE, {"flag_name": "every", "explain": True, **where})
+    batch = send_body(service, "POST", BATCH, where)
     asked = {"context": context}
-    ofrep = sent(service, "POST", f"{OFREP}/every", asked, X_Environment="kept")
-    bulk = sent(service, "POST", OFREP, asked, X_Environment="kept")
+    ofrep = send_body(service, "POST", f"{OFREP}/every", asked, X_Environment="kept")
+    bulk = send_body(service, "POST", OFREP, asked, X_Environment="kept")
 
     statuses = {answer.status for answer in (one, traced, batch)}
     # 400: it is no JSON that can be accepted; 413: it is longer than 64 KiB
@@ -168,7 +168,7 @@ ALLOWED: dict[str, dict[str, Any]] = {
             }
         ]
     },
-    "32 nots": {"rules": [{"when": negated(32), "serve": ON}]},
+    "32 nots": {"rules": [{"when": nested_negations(32), "serve": ON}]},
     "hostile patterns": {
         "rules": [
             {

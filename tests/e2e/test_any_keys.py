@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.e2e.client import Layer, Service, told
+from tests.e2e.client import Layer, Service, body_of
 
 CONFIG = "/api/v1/config"
 KEYS = {
@@ -41,25 +41,27 @@ def test_a_key_in_brackets_is_created_read_changed_and_removed(
 ) -> None:
     created = service.call("POST", CONFIG, {"key": key, "value": 1, **where(layer)})
 
-    assert told(created, 201)["key"] == key
-    assert told(service.get(created.headers["Location"]))["value"] == 1
+    assert body_of(created, 201)["key"] == key
+    assert body_of(service.get(created.headers["Location"]))["value"] == 1
     address = f"{CONFIG}/-"
     query = {"key": key, **where(layer)}
-    assert told(service.call("PUT", address, {"value": 2}, **query))["value"] == 2
-    assert [item["version"] for item in told(service.get(f"{address}/history", **query))["items"]]
+    assert body_of(service.call("PUT", address, {"value": 2}, **query))["value"] == 2
+    assert [
+        item["version"] for item in body_of(service.get(f"{address}/history", **query))["items"]
+    ]
     back = service.call("POST", f"{address}/rollback", {"version": 1}, **query)
-    assert told(back)["value"] == 1
-    assert [item["key"] for item in told(service.get(CONFIG, **query))["items"]] == [key]
+    assert body_of(back)["value"] == 1
+    assert [item["key"] for item in body_of(service.get(CONFIG, **query))["items"]] == [key]
     assert service.call("DELETE", address, **query).status == 204
     assert service.get(address, **query).status == 404
 
 
 def test_a_key_without_a_slash_is_addressed_in_the_path(service: Service, layer: Layer) -> None:
-    told(service.call("POST", CONFIG, {"key": "My Team", "value": 1, **where(layer)}), 201)
+    body_of(service.call("POST", CONFIG, {"key": "My Team", "value": 1, **where(layer)}), 201)
 
     for spelling in ("[My Team]", "My Team"):
         answer = service.get(f"{CONFIG}/{quote(spelling)}", **where(layer))
-        assert told(answer)["key"] == "[My Team]"
+        assert body_of(answer)["key"] == "[My Team]"
 
 
 def test_a_document_of_any_members_comes_back_as_it_was_sent(
@@ -68,13 +70,13 @@ def test_a_document_of_any_members_comes_back_as_it_was_sent(
     address = f"/api/configs/{layer.service}"
     environment: dict[str, Any] = {"environment": layer.environment}
     created = service.call("POST", address, {"config_data": DOCUMENT}, **environment)
-    assert told(created, 201)["config_data"] == DOCUMENT
+    assert body_of(created, 201)["config_data"] == DOCUMENT
 
-    shown = told(service.get(address, **environment))["config_data"]
+    shown = body_of(service.get(address, **environment))["config_data"]
     replaced = service.call("PUT", address, {"config_data": shown}, **environment)
 
-    assert told(replaced)["config_data"] == DOCUMENT
-    listed = told(service.get(CONFIG, **where(layer)))["items"]
+    assert body_of(replaced)["config_data"] == DOCUMENT
+    listed = body_of(service.get(CONFIG, **where(layer)))["items"]
     assert {item["key"] for item in listed} == {
         "nodeSelector[kubernetes.io/os]",
         "my.map[/api/**]",
@@ -94,7 +96,7 @@ def test_an_exported_file_is_imported_as_the_same_keys(
     address = f"/api/configs/{layer.service}"
     data = {"nodeSelector": {"kubernetes.io/os": "linux"}, "loggers": {"[com.acme]": "INFO"}}
     environment: dict[str, Any] = {"environment": layer.environment}
-    told(service.call("POST", address, {"config_data": data}, **environment), 201)
+    body_of(service.call("POST", address, {"config_data": data}, **environment), 201)
 
     exported = service.get("/api/v1/export", format=form, **where(layer))
     other: dict[str, Any] = {"environment": f"{layer.environment}2", "service_name": layer.service}
@@ -106,8 +108,8 @@ def test_an_exported_file_is_imported_as_the_same_keys(
         headers={"Content-Type": exported.headers["Content-Type"].partition(";")[0]},
     )
 
-    assert told(imported)["documents"][0]["status"] == "created"
-    assert told(service.get("/api/v1/effective", **other))["data"] == data
+    assert body_of(imported)["documents"][0]["status"] == "created"
+    assert body_of(service.get("/api/v1/effective", **other))["data"] == data
 
 
 @pytest.mark.parametrize(
@@ -142,15 +144,15 @@ def test_ordinary_files_are_imported(
         headers={"Content-Type": media_type},
     )
 
-    assert told(imported)["documents"][0]["status"] == "created"
-    items = told(service.get(CONFIG, **where(layer)))["items"]
+    assert body_of(imported)["documents"][0]["status"] == "created"
+    items = body_of(service.get(CONFIG, **where(layer)))["items"]
     assert {item["key"]: item["value"] for item in items} == expected
 
 
 def test_one_key_with_two_values_is_refused(service: Service, layer: Layer) -> None:
     for body in ({"a.b": 1, "a": {"b": 2}}, {"a": {"b": 1}, "a[b]": 2}):
         answer = service.call("PATCH", CONFIG, {"set": body}, **where(layer))
-        assert told(answer, 422)["code"] == "key_twice"
+        assert body_of(answer, 422)["code"] == "key_twice"
     query = f"format=yaml&environment={layer.environment}&service_name={layer.service}"
     for text in ("a.b: 1\na:\n  b: 2\n", json.dumps({"a": {"b": 1}, "a.b": 2})):
         answer = service.process.request(
@@ -159,7 +161,7 @@ def test_one_key_with_two_values_is_refused(service: Service, layer: Layer) -> N
             data=text.encode(),
             headers={"Content-Type": "application/yaml"},
         )
-        assert told(answer, 422)["code"] == "bad_file"
+        assert body_of(answer, 422)["code"] == "bad_file"
 
 
 @pytest.mark.parametrize("key", ["", "a\x00b", "a\nb", "y z" * 100])
@@ -173,10 +175,10 @@ def test_what_no_document_can_hold_is_refused_with_the_grammar(
 
 def test_a_secret_may_have_any_name(service: Service, layer: Layer) -> None:
     body = {"key": "auth[https://npm.example/]", "value": "s3cret", "is_encrypted": True}
-    assert told(service.call("POST", CONFIG, {**body, **where(layer)}), 201)["is_encrypted"]
+    assert body_of(service.call("POST", CONFIG, {**body, **where(layer)}), 201)["is_encrypted"]
 
     query = {"key": "auth[https://npm.example/]", **where(layer)}
-    assert told(service.get(f"{CONFIG}/-", **query))["value"] == {"$secret": "masked"}
-    assert told(service.get(f"{CONFIG}/-", reveal=True, **query))["value"] == "s3cret"
-    effective = told(service.get("/api/v1/effective", reveal=True, **where(layer)))
+    assert body_of(service.get(f"{CONFIG}/-", **query))["value"] == {"$secret": "masked"}
+    assert body_of(service.get(f"{CONFIG}/-", reveal=True, **query))["value"] == "s3cret"
+    effective = body_of(service.get("/api/v1/effective", reveal=True, **where(layer)))
     assert effective["data"] == {"auth": {"https://npm.example/": "s3cret"}}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import Layer, Service, told
+from tests.e2e.client import Layer, Service, body_of
 
 INTEGERS = [2**53 + 1, 2**63 - 1, 2**63, 2**64 + 1, -(2**63) - 1, 10**40 + 1]
 DECIMALS = ["0.1", "1.10", "1e3", "0.1234567890123456", "1e23", "5e-324", "-0.0"]
@@ -13,7 +13,7 @@ CHANGED = ["1e-400", "1e400", "0.1234567890123456789", "9007199254740993.0"]
 PLACE = {"code": "inexact_number", "pointer": "#/config_data/a/list/1"}
 
 
-def _sent(layer: Layer, method: str, number: str) -> Any:
+def _send_number(layer: Layer, method: str, number: str) -> Any:
     body = f'{{"config_data": {{"a": {{"list": [1, {number}]}}}}}}'
     path = f"/api/configs/{layer.service}?environment={layer.environment}"
     headers = {"Content-Type": "application/json"}
@@ -21,33 +21,33 @@ def _sent(layer: Layer, method: str, number: str) -> Any:
 
 
 def test_integers_of_any_size_are_kept_through_every_door(layer: Layer) -> None:
-    told(layer.create_document({"all": INTEGERS, "largest": INTEGERS[-1]}), 201)
+    body_of(layer.create_document({"all": INTEGERS, "largest": INTEGERS[-1]}), 201)
 
-    assert told(layer.document())["config_data"]["all"] == INTEGERS
+    assert body_of(layer.document())["config_data"]["all"] == INTEGERS
     for _ in range(2):  # merged, and then from memory
-        assert told(layer.effective())["data"]["all"] == INTEGERS
-        assert told(layer.get("largest"))["value"] == INTEGERS[-1]
-    assert told(layer.keys())["items"][0]["value"] == INTEGERS
+        assert body_of(layer.effective())["data"]["all"] == INTEGERS
+        assert body_of(layer.get("largest"))["value"] == INTEGERS[-1]
+    assert body_of(layer.keys())["items"][0]["value"] == INTEGERS
     assert json.loads(layer.export("json").body)["all"] == INTEGERS
     for form in ("yaml", "json"):
         other = layer.at(environment=f"{layer.environment}-{form}")
         exported = layer.export(form)
         kind = exported.headers["Content-Type"].partition(";")[0]
-        told(other.load(exported.body, format=form, headers={"Content-Type": kind}))
-        assert told(other.document())["config_data"]["all"] == INTEGERS
+        body_of(other.load(exported.body, format=form, headers={"Content-Type": kind}))
+        assert body_of(other.document())["config_data"]["all"] == INTEGERS
 
 
 def test_decimals_that_a_double_holds_are_kept(layer: Layer) -> None:
-    told(_sent(layer, "POST", ", ".join(DECIMALS)), 201)
+    body_of(_send_number(layer, "POST", ", ".join(DECIMALS)), 201)
 
-    assert told(layer.document())["config_data"]["a"]["list"][1:] == [*map(float, DECIMALS)]
+    assert body_of(layer.document())["config_data"]["a"]["list"][1:] == [*map(float, DECIMALS)]
 
 
 @pytest.mark.parametrize("number", CHANGED)
 def test_a_number_that_would_be_changed_is_refused_with_its_place(
     layer: Layer, number: str
 ) -> None:
-    problem = told(_sent(layer, "POST", number), 400)
+    problem = body_of(_send_number(layer, "POST", number), 400)
 
     assert problem["code"] == "bad_json"
     assert {**PLACE, "detail": problem["errors"][0]["detail"]} == problem["errors"][0]
@@ -62,7 +62,7 @@ def test_a_file_with_such_a_number_is_refused_with_its_line(
     layer: Layer, form: str, text: str, number: str
 ) -> None:
     headers = {"Content-Type": f"application/{form}"}
-    problem = told(layer.load(text.format(number), format=form, headers=headers), 422)
+    problem = body_of(layer.load(text.format(number), format=form, headers=headers), 422)
 
     assert problem["code"] == "bad_file"
     assert "line 2" in problem["detail"]
@@ -73,9 +73,9 @@ def test_a_file_with_such_a_number_is_refused_with_its_line(
 def test_formats_that_know_only_text_keep_every_digit(layer: Layer, form: str) -> None:
     text = "".join(f"a{place}={number}\n" for place, number in enumerate(CHANGED))
     kind = {"properties": "text/x-java-properties", "dotenv": "text/x-dotenv"}[form]
-    told(layer.load(text, format=form, headers={"Content-Type": kind}))
+    body_of(layer.load(text, format=form, headers={"Content-Type": kind}))
 
-    assert [*told(layer.document())["config_data"].values()] == CHANGED
+    assert [*body_of(layer.document())["config_data"].values()] == CHANGED
 
 
 def test_the_values_of_flags_are_not_changed_either(service: Service, layer: Layer) -> None:
@@ -87,12 +87,12 @@ def test_the_values_of_flags_are_not_changed_either(service: Service, layer: Lay
     flags = "/api/v1/feature-flags"
     answer = service.process.request("POST", flags, data=body.encode(), headers=headers)
 
-    assert told(answer, 400)["errors"][0]["pointer"] == "#/variants/a"
+    assert body_of(answer, 400)["errors"][0]["pointer"] == "#/variants/a"
 
 
 def test_the_context_of_an_evaluation_may_hold_any_number(service: Service, layer: Layer) -> None:
     where = {"environment": layer.environment}
-    told(service.call("POST", "/api/v1/feature-flags", {"name": "n", **where}), 201)
+    body_of(service.call("POST", "/api/v1/feature-flags", {"name": "n", **where}), 201)
     body = json.dumps({"flag_name": "n", "user_id": "u", **where})[:-1]
     text = f'{body}, "context": {{"score": 0.1234567890123456789}}}}'
     headers = {"Content-Type": "application/json"}

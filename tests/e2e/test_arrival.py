@@ -22,13 +22,13 @@ LIVE = b"GET /live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[Service]:
+def guarded_service() -> Iterator[Service]:
     settings = {"PILOTHOUSE_ACCESS": "required", "PILOTHOUSE_ADMIN_TOKEN": ADMIN}
     with embedded_service(settings) as service:
         yield service
 
 
-def answered(service: Service, sent: bytes) -> bytes:
+def answer_to(service: Service, sent: bytes) -> bytes:
     """Send this, and return all that comes until the connection ends."""
     port = int(service.process.url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS) as wire:
@@ -64,39 +64,39 @@ def answered(service: Service, sent: bytes) -> bytes:
     ],
 )
 def test_what_has_no_end_is_refused_before_it_costs(
-    guarded: Service, attack: bytes, status: bytes
+    guarded_service: Service, attack: bytes, status: bytes
 ) -> None:
-    before = guarded.metric("process_cpu_seconds_total")
+    before = guarded_service.metric("process_cpu_seconds_total")
 
-    told = answered(guarded, attack)
+    told = answer_to(guarded_service, attack)
 
     assert told.startswith(b"HTTP/1.1 " + status)
     # A field of 48 MiB took five seconds.
-    spent = guarded.metric("process_cpu_seconds_total") - before
+    spent = guarded_service.metric("process_cpu_seconds_total") - before
     assert spent < 0.5 + SLACK_SECONDS / 4
 
 
-def test_a_token_after_the_body_lets_nobody_in(guarded: Service) -> None:
+def test_a_token_after_the_body_lets_nobody_in(guarded_service: Service) -> None:
     late = b"0\r\nAuthorization: Bearer " + ADMIN.encode() + b"\r\n\r\n"
 
-    told = answered(guarded, ASK + late)
+    told = answer_to(guarded_service, ASK + late)
 
     # A GET is looked at before its body has come: then as one without a token.
     assert told.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 401 "))
     assert b'"items"' not in told
 
 
-def test_nothing_after_the_body_is_taken_for_a_header(guarded: Service) -> None:
+def test_nothing_after_the_body_is_taken_for_a_header(guarded_service: Service) -> None:
     head = ASK.replace(b"Host", b"Authorization: Bearer " + ADMIN.encode() + b"\r\nHost", 1)
 
-    told = answered(guarded, head + b"0\r\nX-Request-Id: from-behind\r\n\r\n")
+    told = answer_to(guarded_service, head + b"0\r\nX-Request-Id: from-behind\r\n\r\n")
 
     assert b"from-behind" not in told
 
 
 @pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
 def test_who_wants_another_protocol_is_answered_and_let_go(
-    guarded: Service, protocol: bytes
+    guarded_service: Service, protocol: bytes
 ) -> None:
     body = b'{"key": "a.b", "value": 1}'
     head = (
@@ -106,7 +106,7 @@ def test_who_wants_another_protocol_is_answered_and_let_go(
         b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     ) % (protocol, ADMIN.encode(), len(body))
 
-    told = answered(guarded, head + body + LIVE)
+    told = answer_to(guarded_service, head + body + LIVE)
 
     assert told.startswith((b"HTTP/1.1 201 ", b"HTTP/1.1 409 "))
     assert told.count(b"HTTP/1.1 200 ") == 1

@@ -6,14 +6,14 @@ import subprocess
 import sys
 from typing import Any
 
-from tests.e2e.client import Layer, Service, fresh_name, fresh_secret, told
+from tests.e2e.client import Layer, Service, body_of, fresh_name, fresh_secret
 from tests.servers.service import ROOT
 
 AUDIT = "/api/v1/audit"
 
 
 def rows_of(service: Service, **filters: Any) -> list[Any]:
-    return list(told(service.get(AUDIT, limit=1000, **filters))["items"])
+    return list(body_of(service.get(AUDIT, limit=1000, **filters))["items"])
 
 
 def of_layer(layer: Layer) -> list[Any]:
@@ -38,7 +38,7 @@ def flag(service: Service, name: str, environment: str) -> None:
         "enabled": True,
         "rules": [],
     }
-    told(service.call("POST", "/api/v1/feature-flags", body), 201)
+    body_of(service.call("POST", "/api/v1/feature-flags", body), 201)
 
 
 def test_each_change_says_what_it_changed_without_saying_it(layer: Layer) -> None:
@@ -87,11 +87,11 @@ def test_flags_and_instances_are_told_alike(service: Service) -> None:
     path = f"/api/v1/feature-flags/{name}?environment={environment}"
     assert service.call("DELETE", path).status == 204
     body = {"service_name": name, "service_url": "http://10.0.0.7", "instance_id": "one"}
-    told(service.call("POST", "/api/v1/registry/register", body), 201)
+    body_of(service.call("POST", "/api/v1/registry/register", body), 201)
     again = {**body, "version": "2"}
-    told(service.call("POST", "/api/v1/registry/register", again), 200)
+    body_of(service.call("POST", "/api/v1/registry/register", again), 200)
     gone = {"service_name": name, "instance_id": "one"}
-    told(service.call("POST", "/api/v1/registry/deregister", gone), 200)
+    body_of(service.call("POST", "/api/v1/registry/deregister", gone), 200)
 
     flags = rows_of(service, since_seq=since, kind="flag", name=name)
     instances = rows_of(service, since_seq=since, name=f"{name}/one")
@@ -123,7 +123,7 @@ def test_pages_follow_each_other(layer: Layer) -> None:
     found: list[Any] = []
     cursor = None
     while True:
-        page = told(layer.of.get(AUDIT, limit=2, cursor=cursor, **asked))
+        page = body_of(layer.of.get(AUDIT, limit=2, cursor=cursor, **asked))
         assert len(page["items"]) <= 2
         found += page["items"]
         cursor = page["next"]
@@ -166,8 +166,8 @@ def test_all_of_it_is_exported_a_line_a_row(layer: Layer) -> None:
 def test_what_is_asked_badly_is_refused(service: Service) -> None:
     badly: list[dict[str, Any]] = [{"from": "yesterday"}, {"to": "2026-13-01T00:00:00Z"}]
     for question in badly:
-        assert told(service.get(AUDIT, **question), 400)["code"] == "bad_moment"
-    assert told(service.get(AUDIT, cursor="x"), 400)["code"] == "bad_cursor"
+        assert body_of(service.get(AUDIT, **question), 400)["code"] == "bad_moment"
+    assert body_of(service.get(AUDIT, cursor="x"), 400)["code"] == "bad_cursor"
 
 
 def test_what_a_running_service_has_written_is_verified(service: Service) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.bad_flag_requests import OFREP_CONTEXTS, OFREP_PATHS, cases
 from tests.e2e.bad_flags import BAD_CONDITIONS, BAD_FLAGS, BAD_SEGMENTS, SIMPLE_FLAWS, Members
 from tests.e2e.bad_requests import VALUE, BadRequest, sending
-from tests.e2e.client import Service, fresh_name, told
+from tests.e2e.client import Service, body_of, fresh_name
 from tests.e2e.flags import FLAGS, OFREP, SEGMENTS, Flags
 from tests.servers.answer import Answer
 from tests.servers.process import PATIENCE_SECONDS
@@ -46,7 +46,7 @@ class Stand:
     def flag_set(self) -> bytes:
         return self.flags.of.get(f"/api/v1/flag-set{self.query}").body
 
-    def sent(self, request: BadRequest) -> Answer:
+    def send_request(self, request: BadRequest) -> Answer:
         """Send the very bytes on a connection of their own."""
         port = urlsplit(self.flags.of.process.url).port or 0
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
@@ -56,9 +56,9 @@ class Stand:
             response.begin()
             return Answer(response.status, response.headers, response.read())
 
-    def refused(self, request: BadRequest) -> Any:
+    def require_refusal(self, request: BadRequest) -> Any:
         """Send what has to be refused, and return the problem; nothing has changed then."""
-        answer = self.sent(request)
+        answer = self.send_request(request)
         assert answer.status == request.status, answer.body[:300]
         problem = answer.json()
         assert problem["code"] == request.code, problem
@@ -67,7 +67,7 @@ class Stand:
         return problem
 
     def refuses_at(self, pointer: str, method: str, target: str, body: Members) -> None:
-        answer = self.sent(sending("", 422, "", method, target, dict(body)))
+        answer = self.send_request(sending("", 422, "", method, target, dict(body)))
         problem = answer.json()
         assert answer.status == 422, answer.body[:300]
         assert problem["code"] in {"bad_flag", "invalid"}
@@ -75,12 +75,12 @@ class Stand:
         assert self.flag_set() == self.seeded
 
 
-def seeded(service: Service) -> Stand:
+def seed_flags(service: Service) -> Stand:
     flags = Flags(service)
     for path, members in SEEDS:
         body = {**members, "environment": flags.environment}
         made = service.call("POST", path, body)
-        told(made, 201)
+        body_of(made, 201)
     revision = made.headers["X-Revision"]
     there = service.get("/api/v1/flag-set", environment=flags.environment, min_revision=revision)
     return Stand(flags, there.body)
@@ -94,7 +94,7 @@ def stands() -> dict[int, Stand]:
 @pytest.fixture
 def stand(service: Service, stands: dict[int, Stand]) -> Stand:
     if id(service) not in stands:
-        stands[id(service)] = seeded(service)
+        stands[id(service)] = seed_flags(service)
     return stands[id(service)]
 
 
@@ -138,7 +138,7 @@ def test_a_flaw_of_a_segment_is_told_by_its_place(stand: Stand, what: str) -> No
     stand.refuses_at(pointer, "PATCH", f"{SEGMENTS}/staff{stand.query}", members)
 
 
-def placed(request: BadRequest, environment: str) -> BadRequest:
+def with_environment(request: BadRequest, environment: str) -> BadRequest:
     """Put the environment's name where the table has E."""
     target = request.target.replace("environment=E", f"environment={environment}")
     body = request.body.replace(b'"environment": "E"', f'"environment": "{environment}"'.encode())
@@ -147,7 +147,7 @@ def placed(request: BadRequest, environment: str) -> BadRequest:
 
 @pytest.mark.parametrize("bad", CORPUS, ids=[bad.title for bad in CORPUS])
 def test_a_bad_request_is_refused_and_changes_nothing(stand: Stand, bad: BadRequest) -> None:
-    problem = stand.refused(placed(bad, stand.flags.environment))
+    problem = stand.require_refusal(with_environment(bad, stand.flags.environment))
 
     assert VALUE not in str(problem)
 
@@ -160,7 +160,7 @@ def test_a_bad_request_of_openfeature_is_refused_in_its_form(
     body, code = OFREP_CONTEXTS[what]
     headers = {"X-Environment": stand.flags.environment, "Content-Type": "application/json"}
 
-    answer = stand.sent(BadRequest("", 400, code, "POST", path, body, headers))
+    answer = stand.send_request(BadRequest("", 400, code, "POST", path, body, headers))
 
     refusal = answer.json()
     assert (answer.status, refusal["errorCode"]) == (400, code)
@@ -175,24 +175,24 @@ def test_openfeature_is_told_of_a_bad_environment_in_its_form(
 ) -> None:
     headers = {"X-Environment": name, "Content-Type": "application/json"}
 
-    answer = stand.sent(BadRequest("", 400, "GENERAL", "POST", path, b"{}", headers))
+    answer = stand.send_request(BadRequest("", 400, "GENERAL", "POST", path, b"{}", headers))
 
     assert (answer.status, answer.json()["errorCode"]) == (400, "GENERAL")
 
 
 def test_an_idempotency_key_stands_for_one_write(service: Service) -> None:
-    stand = seeded(service)
+    stand = seed_flags(service)
     key = {"Idempotency-Key": fresh_name("k")}
     body = {"name": "once", "environment": stand.flags.environment}
     made = stand.flags.of.call("POST", FLAGS, body, headers=key)
 
     for other in ({**body, "name": "twice"}, {**body, "enabled": False}):
         again = stand.flags.of.call("POST", FLAGS, other, headers=key)
-        assert told(again, 422)["code"] == "idempotency_key_reused"
+        assert body_of(again, 422)["code"] == "idempotency_key_reused"
 
     same = stand.flags.of.call("POST", FLAGS, body, headers=key)
-    assert (told(made, 201), made.headers["X-Revision"]) == (
-        told(same, 201),
+    assert (body_of(made, 201), made.headers["X-Revision"]) == (
+        body_of(same, 201),
         same.headers["X-Revision"],
     )
-    assert told(stand.flags.get("once/history"))["items"][0]["version"] == 1
+    assert body_of(stand.flags.get("once/history"))["items"][0]["version"] == 1

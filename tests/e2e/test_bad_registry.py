@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.core.drawn import json_values
 from tests.core.drawn_instances import registrations
 from tests.e2e.bad_registry import BODIES, FLAWS, GOOD, HERE, SERVICE, cases
-from tests.e2e.bad_requests import VALUE, BadRequest, encoded
+from tests.e2e.bad_requests import VALUE, BadRequest, json_bytes
 from tests.e2e.registry import REGISTRY
 from tests.servers.answer import Answer
 from tests.servers.process import PATIENCE_SECONDS
@@ -36,16 +36,16 @@ class Stand:
         self.process = process
         body = {"service_name": SERVICE, "service_url": "http://10.0.0.7", "instance_id": "i-1"}
         assert self.register({**body, "ttl_seconds": 86_400}).status == 201
-        self.seeded = self.known()
+        self.seeded = self.registry_state()
 
     def register(self, body: Any) -> Answer:
         return self.process.request("POST", f"{REGISTRY}/register", body)
 
-    def known(self) -> tuple[bytes, ...]:
+    def registry_state(self) -> tuple[bytes, ...]:
         paths = ("/api/v1/changes?kind=instance", f"{REGISTRY}/services", HERE)
         return tuple(self.process.request("GET", path).body for path in paths)
 
-    def sent(self, request: BadRequest) -> Answer:
+    def send_request(self, request: BadRequest) -> Answer:
         """Send the very bytes on a connection of their own."""
         address = ("127.0.0.1", urlsplit(self.process.url).port or 0)
         with socket.create_connection(address, timeout=PATIENCE_SECONDS) as connection:
@@ -64,13 +64,13 @@ def stand() -> Iterator[Stand]:
 
 @pytest.mark.parametrize("bad", CORPUS, ids=[bad.title for bad in CORPUS])
 def test_a_bad_request_is_refused_and_changes_nothing(stand: Stand, bad: BadRequest) -> None:
-    answer = stand.sent(bad)
+    answer = stand.send_request(bad)
 
     problem = answer.json()
     assert (answer.status, problem["code"]) == (bad.status, bad.code), problem
     assert answer.headers.get_content_type() == "application/problem+json"
     assert VALUE not in answer.body.decode()
-    assert stand.known() == stand.seeded
+    assert stand.registry_state() == stand.seeded
 
 
 @pytest.mark.parametrize(("member", "what"), PLACES, ids=map(" ".join, PLACES))
@@ -85,7 +85,7 @@ def test_a_flaw_of_a_registration_is_told_by_its_place(
     assert (answer.status, problem["code"]) == (422, "bad_instance"), problem
     assert [flaw["pointer"] for flaw in problem["errors"]] == [f"#{pointer}"]
     assert VALUE not in answer.body.decode()
-    assert stand.known() == stand.seeded
+    assert stand.registry_state() == stand.seeded
 
 
 def test_an_answer_names_what_is_forbidden(stand: Stand) -> None:
@@ -108,7 +108,7 @@ def test_json_of_any_kind_is_refused(stand: Stand, method: str, target: str, bod
     answer = stand.process.request(method, target, data=encoded_loosely(body), headers=AS_JSON)
 
     assert answer.status in {400, 422}, answer.body
-    assert stand.known() == stand.seeded
+    assert stand.registry_state() == stand.seeded
 
 
 @many
@@ -134,8 +134,8 @@ def test_a_registration_is_refused_at_its_place_or_stands_as_it_was_sent(
                 assert own[name] == drawn[name]
         ended = {"service_name": made["service_name"], "instance_id": made["instance_id"]}
         assert stand.process.request("POST", f"{REGISTRY}/deregister", ended).status == 200
-        stand.seeded = stand.known()
-    assert stand.known() == stand.seeded
+        stand.seeded = stand.registry_state()
+    assert stand.registry_state() == stand.seeded
 
 
 AS_JSON = {"Content-Type": "application/json"}
@@ -144,6 +144,6 @@ AS_JSON = {"Content-Type": "application/json"}
 def encoded_loosely(body: Any) -> bytes:
     """Write what Hypothesis draws, halves of surrogate pairs as escapes."""
     try:
-        return encoded(body)
+        return json_bytes(body)
     except UnicodeEncodeError:
         return json.dumps(body).encode()

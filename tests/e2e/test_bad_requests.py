@@ -15,7 +15,7 @@ import pytest
 
 from tests.docs.generate import openapi
 from tests.e2e import bad_bodies, bad_files, bad_names, bad_questions, bad_schemas
-from tests.e2e.bad_requests import VALUE, BadRequest, encoded, sending
+from tests.e2e.bad_requests import VALUE, BadRequest, json_bytes, sending
 from tests.servers.answer import Answer
 from tests.servers.process import PATIENCE_SECONDS, SLACK_SECONDS
 from tests.servers.service import ServiceProcess
@@ -69,15 +69,15 @@ class Watched:
         revision = answer.headers["X-Revision"]
         self._connection.request("GET", f"/api/v1/effective?min_revision={revision}")
         self._connection.getresponse().read()
-        self.seeded = self.written()
+        self.seeded = self.log_and_revision()
         return answer
 
-    def written(self) -> tuple[bytes, str | None]:
+    def log_and_revision(self) -> tuple[bytes, str | None]:
         self._connection.request("GET", "/api/v1/changes")
         log = self._connection.getresponse()
         return log.read(), log.headers["X-Revision"]
 
-    def sent(self, wire: bytes, method: str = "GET") -> Answer:
+    def send_bytes(self, wire: bytes, method: str = "GET") -> Answer:
         """Send these bytes on a connection of their own and read one answer."""
         with socket.create_connection(self.address, timeout=PATIENCE_SECONDS) as connection:
             with suppress(ConnectionError):  # a refusal may come before all is sent
@@ -110,7 +110,7 @@ def operations() -> list[tuple[str, str, frozenset[str]]]:
     ]
 
 
-def documented(bad: BadRequest) -> frozenset[str]:
+def documented_codes(bad: BadRequest) -> frozenset[str]:
     """Return the codes that the operation asked for names; of no operation, any."""
     path = bad.target.partition("?")[0]
     found = [
@@ -121,30 +121,30 @@ def documented(bad: BadRequest) -> frozenset[str]:
     return frozenset().union(*found) if found else frozenset({bad.code})
 
 
-def refused(service: Watched, bad: BadRequest) -> Answer:
+def check_refusal(service: Watched, bad: BadRequest) -> Answer:
     """Send a request and check everything that holds for each that is refused."""
-    answer = service.sent(bad.wire(), bad.method)
+    answer = service.send_bytes(bad.wire(), bad.method)
     problem = json.loads(answer.body)
     assert (answer.status, problem.get("code")) == (bad.status, bad.code)
     assert problem["status"] == bad.status
     assert answer.headers.get_content_type() == "application/problem+json"
     assert problem["request_id"] == answer.headers["X-Request-Id"]
-    assert bad.code in documented(bad) | {"no_such_route"}
+    assert bad.code in documented_codes(bad) | {"no_such_route"}
     assert VALUE not in f"{answer.headers}{answer.body!r}"
-    assert service.written() == service.seeded
+    assert service.log_and_revision() == service.seeded
     return answer
 
 
 @pytest.mark.parametrize("bad", CORPUS, ids=[bad.title for bad in CORPUS])
 def test_a_bad_request_is_refused_and_changes_nothing(service: Watched, bad: BadRequest) -> None:
-    refused(service, bad)
+    check_refusal(service, bad)
 
 
 def test_a_revision_to_come_is_waited_for_and_then_refused(service: Watched) -> None:
     started = time.monotonic()
 
     future = f"/api/v1/effective?min_revision={2**63 - 1}"
-    answer = refused(service, BadRequest("", 503, "revision_not_reached", "GET", future))
+    answer = check_refusal(service, BadRequest("", 503, "revision_not_reached", "GET", future))
 
     assert 1.9 < time.monotonic() - started < 2 + SLACK_SECONDS
     assert int(answer.headers["Retry-After"]) > 0
@@ -154,19 +154,19 @@ def test_a_revision_to_come_is_waited_for_and_then_refused(service: Watched) -> 
 def test_a_method_that_is_not_allowed_is_told_which_are(service: Watched, method: str) -> None:
     target = "/api/v1/config/bulk/history" if method == "PUT" else "/api/v1/import"
 
-    answer = refused(service, BadRequest("", 405, "method_not_allowed", method, target))
+    answer = check_refusal(service, BadRequest("", 405, "method_not_allowed", method, target))
 
     assert answer.headers["Allow"] == ("GET, HEAD" if method == "PUT" else "POST")
 
 
 @pytest.mark.parametrize("what", NO_HTTP)
 def test_what_is_no_http_is_answered_without_an_echo(service: Watched, what: str) -> None:
-    answer = service.sent(NO_HTTP[what])
+    answer = service.send_bytes(NO_HTTP[what])
 
     assert answer.status == 400
     assert VALUE not in f"{answer.headers}{answer.body!r}"
     assert answer.headers["Connection"] == "close"
-    assert service.written() == service.seeded
+    assert service.log_and_revision() == service.seeded
 
 
 @pytest.mark.parametrize("part", [b"x" * 65_536, b"x: y\r\n" * 10_000])
@@ -189,7 +189,7 @@ def test_tags_that_mean_nothing_get_the_full_answer(service: Watched, header: st
     headers = {"If-None-Match": header}
     question = BadRequest("", 200, "", "GET", "/api/v1/config/database.host", b"", headers)
 
-    assert service.sent(question.wire()).status == 200
+    assert service.send_bytes(question.wire()).status == 200
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_a_wish_that_cannot_be_read_is_no_reason_to_wait(service: Watched, wish:
     headers = {"If-None-Match": tag, "Prefer": wish}
     started = time.monotonic()
 
-    answer = service.sent(BadRequest("", 304, "", "GET", target, b"", headers).wire())
+    answer = service.send_bytes(BadRequest("", 304, "", "GET", target, b"", headers).wire())
 
     assert answer.status == 304
     assert time.monotonic() - started < SLACK_SECONDS
@@ -231,17 +231,17 @@ def test_an_idempotency_key_stands_for_one_request(service: Watched) -> None:
         "", 422, "idempotency_key_reused", "POST", "/api/configs/once", {"config_data": {}}
     )
     other = replace(bad, headers={**bad.headers, **once})
-    refused(service, other)
-    refused(service, replace(other, target="/api/configs/once?environment=default"))
-    refused(service, replace(other, body=encoded({**body, "comment": "another"})))
+    check_refusal(service, other)
+    check_refusal(service, replace(other, target="/api/configs/once?environment=default"))
+    check_refusal(service, replace(other, body=json_bytes({**body, "comment": "another"})))
 
 
 def test_nothing_that_was_sent_stands_in_the_log(service: Watched) -> None:
     bad = sending(
         "", 422, "bad_member", "PUT", "/api/v1/config/database.host", {"value": {"$value": 1}}
     )
-    secret = replace(bad, body=encoded({"value": [{"$value": VALUE}]}))
-    refused(service, secret)
+    secret = replace(bad, body=json_bytes({"value": [{"$value": VALUE}]}))
+    check_refusal(service, secret)
 
     log = service.process.log()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import told
+from tests.e2e.client import body_of
 from tests.servers.answer import Answer
 from tests.servers.service import ServiceProcess
 
@@ -39,7 +39,7 @@ class Callers:
     def __init__(self, process: ServiceProcess) -> None:
         self.process = process
         self.tokens = {
-            name: told(self.send("admin", "POST", "/api/v1/tokens", body), 201)["token"]
+            name: body_of(self.send("admin", "POST", "/api/v1/tokens", body), 201)["token"]
             for name, members in _CLASSES.items()
             for body in [{"name": "one", **_SCOPE, **members}]
         }
@@ -71,11 +71,11 @@ def callers() -> Iterator[Callers]:
     with ServiceProcess(settings, ARGV) as process:
         found = Callers(process)
         data = {"db": {"host": "db1", "pin": {"$secret": {"value": "1234"}}}}
-        told(found.send("admin", "POST", DOCUMENT, {"config_data": data}), 201)
+        body_of(found.send("admin", "POST", DOCUMENT, {"config_data": data}), 201)
         flag = {"name": "beta", "environment": "staging"}
-        told(found.send("admin", "POST", "/api/v1/feature-flags", flag), 201)
+        body_of(found.send("admin", "POST", "/api/v1/feature-flags", flag), 201)
         instance = {"service_name": "shop", "service_url": "http://10.0.0.7:1", "ttl_seconds": 600}
-        told(found.send("admin", "POST", "/api/v1/registry/register", instance), 201)
+        body_of(found.send("admin", "POST", "/api/v1/registry/register", instance), 201)
         yield found
 
 
@@ -131,15 +131,15 @@ def test_whatever_a_known_caller_is_answered_is_for_them_alone(
 def test_both_doors_tell_caches_the_same(
     callers: Callers, method: str, path: str, body: Any
 ) -> None:
-    def sent(path: str, tag: str | None = None) -> Answer:
+    def answer_to(path: str, tag: str | None = None) -> Answer:
         headers = {} if tag is None else {"If-None-Match": tag}
         return callers.send("reader", method, path, body, headers)
 
-    sent(path)  # the first read is never hot: it fills the memory
+    answer_to(path)  # the first read is never hot: it fills the memory
     door = f"{path}{'&' if '?' in path else '?'}min_revision=0"
-    ahead, behind = sent(path), sent(door)
+    ahead, behind = answer_to(path), answer_to(door)
     tag = ahead.headers["ETag"]
-    unchanged = [] if tag is None else [sent(path, tag), sent(door, tag)]
+    unchanged = [] if tag is None else [answer_to(path, tag), answer_to(door, tag)]
 
     assert (is_hot(ahead), is_hot(behind)) == (True, False)
     for answer in (ahead, behind, *unchanged):
@@ -159,7 +159,7 @@ def test_what_a_revealed_or_new_secret_was_told_with_is_kept_nowhere(callers: Ca
 
 def test_where_nobody_is_known_an_answer_is_for_all() -> None:
     with ServiceProcess({}, ARGV) as service:
-        told(service.request("POST", "/api/v1/config", {"key": "a", "value": 1}), 201)
+        body_of(service.request("POST", "/api/v1/config", {"key": "a", "value": 1}), 201)
         for _ in range(2):  # behind the hot door, and at it
             answer = service.request("GET", "/api/v1/config/a", headers={"X-API-Key": "x"})
 
@@ -206,7 +206,7 @@ def test_a_tag_with_fingerprints_guards_a_write_and_is_waited_with(callers: Call
     where = "environment=staging&service_name=guarded"
     body = {"class": "admin", "name": "all", "roles": ["secrets:reveal"]}
     scope = {"environments": ["*"], "services": ["*"]}
-    made = told(callers.send("admin", "POST", "/api/v1/tokens", {**body, **scope}), 201)
+    made = body_of(callers.send("admin", "POST", "/api/v1/tokens", {**body, **scope}), 201)
     callers.tokens["owner"] = made["token"]
     key = {"key": "pin", "value": "1", "is_encrypted": True}
     names = {"environment": "staging", "service_name": "guarded"}

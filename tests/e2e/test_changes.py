@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import Layer, Service, fresh_name, told
+from tests.e2e.client import Layer, Service, body_of, fresh_name
 
 
 def test_every_write_is_one_change(layer: Layer) -> None:
@@ -85,7 +85,7 @@ def test_the_log_is_followed_from_a_revision_on(service: Service, layer: Layer) 
     pages, cursor = [], None
 
     while True:
-        page = told(service.get("/api/v1/changes", since=since, limit=2, cursor=cursor))
+        page = body_of(service.get("/api/v1/changes", since=since, limit=2, cursor=cursor))
         pages.append([each["version"] for each in page["items"]])
         cursor = page["next"]
         if cursor is None:
@@ -93,7 +93,7 @@ def test_the_log_is_followed_from_a_revision_on(service: Service, layer: Layer) 
 
     assert [version for page in pages for version in page] == [2, 3, 4, 5, 6]
     assert max(map(len, pages)) == 2
-    assert told(service.get("/api/v1/changes", since=since + 5))["items"] == []
+    assert body_of(service.get("/api/v1/changes", since=since + 5))["items"] == []
 
 
 def test_the_log_can_be_narrowed(service: Service, layer: Layer) -> None:
@@ -103,17 +103,17 @@ def test_the_log_can_be_narrowed(service: Service, layer: Layer) -> None:
     other.create("a", 0)
     elsewhere.create("a", 0)
 
-    def narrowed(**query: Any) -> list[tuple[str, str]]:
-        page = told(service.get("/api/v1/changes", since=since, **query))
+    def changed_names(**query: Any) -> list[tuple[str, str]]:
+        page = body_of(service.get("/api/v1/changes", since=since, **query))
         return [(each["environment"], each["name"]) for each in page["items"]]
 
     mine, others, away = ((each.environment, each.service) for each in (layer, other, elsewhere))
-    assert narrowed() == [mine, others, away]
-    assert narrowed(environment=layer.environment) == [mine, others]
-    assert narrowed(entity=layer.service) == [mine, away]
-    assert narrowed(environment=layer.environment, entity=other.service) == [others]
-    assert narrowed(kind="config") == [mine, others, away]
-    assert narrowed(kind="flag") == []
+    assert changed_names() == [mine, others, away]
+    assert changed_names(environment=layer.environment) == [mine, others]
+    assert changed_names(entity=layer.service) == [mine, away]
+    assert changed_names(environment=layer.environment, entity=other.service) == [others]
+    assert changed_names(kind="config") == [mine, others, away]
+    assert changed_names(kind="flag") == []
 
 
 def test_the_change_of_a_users_layer_names_the_user(layer: Layer) -> None:
@@ -133,7 +133,7 @@ def test_the_outcome_of_a_write_can_be_asked_for(service: Service, layer: Layer)
     answer = service.get(f"/api/v1/writes/{change['id']}", min_revision=revision)
 
     assert int(answer.headers["X-Revision"]) >= revision
-    assert told(answer) == {
+    assert body_of(answer) == {
         "id": change["id"],
         "state": "applied",
         "environment": layer.environment,
@@ -144,7 +144,7 @@ def test_the_outcome_of_a_write_can_be_asked_for(service: Service, layer: Layer)
 
 
 def test_a_write_nobody_asked_for_is_not_found(service: Service) -> None:
-    assert told(service.get(f"/api/v1/writes/{'0' * 32}"), 404)["code"] == "write_not_found"
+    assert body_of(service.get(f"/api/v1/writes/{'0' * 32}"), 404)["code"] == "write_not_found"
 
 
 @pytest.mark.parametrize("intent", ["1", "x" * 32, "0" * 33])

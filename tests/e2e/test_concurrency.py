@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import pytest
 
-from tests.e2e.client import Layer, Service, told
+from tests.e2e.client import Layer, Service, body_of
 from tests.servers.answer import Answer
 from tests.servers.service import ServiceProcess
 
@@ -45,7 +45,7 @@ def twice(real: Service, replica: Service) -> list[Layer]:
 
 @pytest.fixture(
     params=[
-        "embedded",
+        pytest.param("service_embedded", id="embedded"),
         *(pytest.param(name, marks=pytest.mark.servers) for name in ("real", "twice")),
     ]
 )
@@ -68,14 +68,14 @@ def test_fifty_writers_of_one_document_lose_nothing(layers: list[Layer]) -> None
 
     answers = at_once(layers, lambda each, n: until_written(lambda: each.patch(set={f"k{n}": n})))
 
-    written = [told(answer) for answer in answers]
+    written = [body_of(answer) for answer in answers]
     assert all(each["changed"] for each in written)
     assert sorted(each["version"] for each in written) == list(range(2, WRITERS + 2))
     revisions = {
         each["version"]: int(answer.headers["X-Revision"])
         for each, answer in zip(written, answers, strict=True)
     }
-    found = told(layer.document(min_revision=max(revisions.values())))
+    found = body_of(layer.document(min_revision=max(revisions.values())))
     assert found["version"] == WRITERS + 1
     assert found["config_data"] == {"start": 0} | {f"k{n}": n for n in range(WRITERS)}
     changes = layer.changes()
@@ -93,10 +93,10 @@ def test_each_version_holds_exactly_what_its_writer_was_told(layers: list[Layer]
     )
 
     newest = max(int(answer.headers["X-Revision"]) for answer in answers)
-    told(layer.document(min_revision=newest))
+    body_of(layer.document(min_revision=newest))
     for n, answer in enumerate(answers):
-        version = told(answer)["version"]
-        assert told(layer.diff(version - 1, version))["added"] == {f"k{n}": n}
+        version = body_of(answer)["version"]
+        assert body_of(layer.diff(version - 1, version))["added"] == {f"k{n}": n}
 
 
 def test_of_fifty_writers_with_the_same_tag_one_wins(layers: list[Layer]) -> None:
@@ -110,7 +110,7 @@ def test_of_fifty_writers_with_the_same_tag_one_wins(layers: list[Layer]) -> Non
     assert set(statuses) <= {200, 404, 412, 503}
     winner = statuses.index(200)
     revision = answers[winner].headers["X-Revision"]
-    assert told(layer.get("a", min_revision=revision))["value"] == winner
+    assert body_of(layer.get("a", min_revision=revision))["value"] == winner
     assert len(layer.changes()) == 2
 
 
@@ -123,7 +123,7 @@ def test_of_fifty_creators_of_one_key_one_wins(layers: list[Layer]) -> None:
     assert statuses.count(201) == 1
     assert set(statuses) <= {201, 409, 503}
     assert len(layer.changes()) == 1
-    assert told(layer.get("a"))["value"] == statuses.index(201)
+    assert body_of(layer.get("a"))["value"] == statuses.index(201)
 
 
 def test_a_counter_that_everybody_reads_and_writes_loses_no_count(layers: list[Layer]) -> None:
@@ -138,7 +138,7 @@ def test_a_counter_that_everybody_reads_and_writes_loses_no_count(layers: list[L
                 if seen.status != 200:  # this replica has not heard of it yet
                     continue
                 tag = {"If-Match": seen.headers["ETag"]}
-                answer = layer.put("count", told(seen)["value"] + 1, headers=tag)
+                answer = layer.put("count", body_of(seen)["value"] + 1, headers=tag)
                 assert answer.status in {200, 412, 503}
                 if answer.status == 200:
                     revision = int(answer.headers["X-Revision"])
@@ -147,7 +147,7 @@ def test_a_counter_that_everybody_reads_and_writes_loses_no_count(layers: list[L
 
     newest = max(at_once(layers, count, 8))
 
-    assert told(layers[0].get("count", min_revision=newest))["value"] == 40
+    assert body_of(layers[0].get("count", min_revision=newest))["value"] == 40
 
 
 def test_a_reader_never_sees_half_a_write_nor_goes_back(layers: list[Layer]) -> None:
@@ -157,9 +157,9 @@ def test_a_reader_never_sees_half_a_write_nor_goes_back(layers: list[Layer]) -> 
     def act(each: Layer, number: int) -> list[tuple[int, int]]:
         if number == 0:
             for value in range(1, 31):
-                told(each.patch(set={"a": value, "b.c": value}))
+                body_of(each.patch(set={"a": value, "b.c": value}))
             return []
-        found = [told(layer.effective())["data"] for _ in range(30)]
+        found = [body_of(layer.effective())["data"] for _ in range(30)]
         return [(data["a"], data["b"]["c"]) for data in found]
 
     readers = at_once([layer], act, 6)
@@ -174,7 +174,7 @@ def test_documents_do_not_wait_for_each_other(service: Service) -> None:
     answers = at_once(layers, lambda each, n: each.create("a", n))
 
     assert {answer.status for answer in answers} == {201}
-    assert [told(layer.get("a"))["value"] for layer in layers] == list(range(WRITERS))
+    assert [body_of(layer.get("a"))["value"] for layer in layers] == list(range(WRITERS))
 
 
 def test_what_one_replica_wrote_the_other_reads_when_asked_to(twice: list[Layer]) -> None:
@@ -183,7 +183,7 @@ def test_what_one_replica_wrote_the_other_reads_when_asked_to(twice: list[Layer]
     for value in range(10):
         revision = here.patch(set={"a": value}).headers["X-Revision"]
         found = there.get("a", min_revision=revision)
-        assert told(found)["value"] == value
+        assert body_of(found)["value"] == value
         assert int(found.headers["X-Revision"]) >= int(revision)
 
 
@@ -198,7 +198,7 @@ def test_a_wait_at_one_replica_ends_with_a_write_at_the_other(twice: list[Layer]
         here.put("a", 2)
         answer = waiting.result(9)
 
-    assert told(answer)["data"]["a"] == 2
+    assert body_of(answer)["data"]["a"] == 2
 
 
 def test_one_idempotency_key_at_two_replicas_is_one_write(twice: list[Layer]) -> None:
@@ -217,4 +217,4 @@ def test_a_secret_written_at_one_replica_is_revealed_at_the_other(twice: list[La
 
     found = there.get("a", reveal=True, min_revision=revision)
 
-    assert told(found)["value"] == "secret"
+    assert body_of(found)["value"] == "secret"

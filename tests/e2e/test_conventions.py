@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import Layer, Service, told
+from tests.e2e.client import Layer, Service, body_of
 from tests.servers.answer import Answer
 from tests.servers.process import SLACK_SECONDS, wait_until
 
@@ -56,10 +56,10 @@ def test_a_write_over_another_version_than_was_read_is_refused(
     tag = read(layer).headers["ETag"]
     layer.create("b", 1)
 
-    problem = told(write(layer, {"If-Match": tag}), 412)
+    problem = body_of(write(layer, {"If-Match": tag}), 412)
 
     assert (problem["code"], problem["current_version"]) == ("stale_version", 2)
-    assert told(layer.document())["config_data"] == {"a": 1, "b": 1}
+    assert body_of(layer.document())["config_data"] == {"a": 1, "b": 1}
 
 
 def test_only_the_addressed_layer_is_compared(layer: Layer, write: Write) -> None:
@@ -90,7 +90,7 @@ def test_one_of_several_tags_is_enough(layer: Layer) -> None:
 
     answer = layer.put("a", 2, headers={"If-Match": '"7-abc", "1"'})
 
-    assert told(answer)["version"] == 2
+    assert body_of(answer)["version"] == 2
 
 
 @pytest.mark.parametrize("tag", ['W/"1"', '"x"', '"0"'])
@@ -103,7 +103,7 @@ def test_weak_and_foreign_tags_match_no_version(layer: Layer, tag: str) -> None:
 def test_a_malformed_tag_is_refused(layer: Layer) -> None:
     layer.create("a", 1)
 
-    assert told(layer.put("a", 2, headers={"If-Match": "1"}), 400)["code"] == "bad_if_match"
+    assert body_of(layer.put("a", 2, headers={"If-Match": "1"}), 400)["code"] == "bad_if_match"
 
 
 def test_the_tag_of_a_layer_that_holds_nothing_guards_its_first_write(layer: Layer) -> None:
@@ -124,7 +124,7 @@ def test_the_tag_of_a_deleted_layer_guards_its_next_write(layer: Layer) -> None:
 
     answer = layer.patch(set={"a": 3}, headers={"If-Match": tag})
 
-    assert told(answer)["version"] == 3
+    assert body_of(answer)["version"] == 3
 
 
 def test_a_rollback_can_be_guarded_too(layer: Layer) -> None:
@@ -144,21 +144,21 @@ TAGGED: dict[str, Callable[..., Answer]] = {
 
 
 @pytest.fixture(params=TAGGED.values(), ids=list(TAGGED))
-def tagged(request: pytest.FixtureRequest) -> Callable[..., Answer]:
+def read_with_tag(request: pytest.FixtureRequest) -> Callable[..., Answer]:
     found: Callable[..., Answer] = request.param
     return found
 
 
 def test_what_the_client_knows_is_not_sent_again(
-    layer: Layer, tagged: Callable[..., Answer]
+    layer: Layer, read_with_tag: Callable[..., Answer]
 ) -> None:
     layer.create("a", 1)
-    tag = tagged(layer).headers["ETag"]
+    tag = read_with_tag(layer).headers["ETag"]
 
-    known = tagged(layer, headers={"If-None-Match": tag})
-    weakly = tagged(layer, headers={"If-None-Match": f'"x", W/{tag}'})
+    known = read_with_tag(layer, headers={"If-None-Match": tag})
+    weakly = read_with_tag(layer, headers={"If-None-Match": f'"x", W/{tag}'})
     layer.create("b", 2)
-    changed = tagged(layer, headers={"If-None-Match": tag})
+    changed = read_with_tag(layer, headers={"If-None-Match": tag})
 
     assert (known.status, known.body, known.headers["ETag"]) == (304, b"", tag)
     assert int(known.headers["X-Revision"]) > 0
@@ -206,28 +206,28 @@ def test_rather_than_something_older_nothing_is_answered(service: Service) -> No
 
     answer = service.get("/api/v1/effective", min_revision=2**40)
 
-    problem = told(answer, 503)
+    problem = body_of(answer, 503)
     assert problem["code"] == "revision_not_reached"
     assert problem["wanted"] == 2**40
     assert int(answer.headers["Retry-After"]) >= 1
     assert 1.5 < monotonic() - started < 2 + SLACK_SECONDS
 
 
-def held(service: Service) -> bool:
+def is_request_held(service: Service) -> bool:
     """Tell whether another request than the one that asks is being answered."""
     return service.metric("pilothouse_http_requests_in_progress") >= 2
 
 
 def test_a_waiting_read_is_answered_soon_after_the_change(
-    layer: Layer, tagged: Callable[..., Answer]
+    layer: Layer, read_with_tag: Callable[..., Answer]
 ) -> None:
     layer.create("a", 1)
-    tag = tagged(layer).headers["ETag"]
+    tag = read_with_tag(layer).headers["ETag"]
     headers = {"If-None-Match": tag, "Prefer": "wait=9"}
 
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(tagged, layer, headers=headers)
-        wait_until(lambda: held(layer.of), "the read is held")
+        waiting = pool.submit(read_with_tag, layer, headers=headers)
+        wait_until(lambda: is_request_held(layer.of), "the read is held")
         written = layer.put("a", 2)
         started = monotonic()
         answer = waiting.result(9)
@@ -245,23 +245,23 @@ def test_a_change_of_a_lower_layer_ends_the_wait_too(layer: Layer) -> None:
 
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(layer.effective, headers=headers)
-        wait_until(lambda: held(layer.of), "the read is held")
+        wait_until(lambda: is_request_held(layer.of), "the read is held")
         layer.of.layer().create("elsewhere", 1)
         layer.at(environment="default").create("b", 2)
 
-        found = told(waiting.result(9))
+        found = body_of(waiting.result(9))
 
     assert (found["data"]["a"], found["data"]["b"]) == (1, 2)
 
 
 def test_a_wait_in_vain_ends_with_what_the_client_knows(
-    layer: Layer, tagged: Callable[..., Answer]
+    layer: Layer, read_with_tag: Callable[..., Answer]
 ) -> None:
     layer.create("a", 1)
-    tag = tagged(layer).headers["ETag"]
+    tag = read_with_tag(layer).headers["ETag"]
     started = monotonic()
 
-    answer = tagged(layer, headers={"If-None-Match": tag, "Prefer": "wait=1"})
+    answer = read_with_tag(layer, headers={"If-None-Match": tag, "Prefer": "wait=1"})
 
     assert (answer.status, answer.headers["ETag"]) == (304, tag)
     assert 0.9 < monotonic() - started < 1 + SLACK_SECONDS
@@ -274,7 +274,7 @@ def test_a_wait_for_what_has_changed_already_is_none(layer: Layer) -> None:
 
     answer = layer.get("a", headers={"If-None-Match": tag, "Prefer": "wait=9"})
 
-    assert told(answer)["value"] == 2
+    assert body_of(answer)["value"] == 2
 
 
 REPEATABLE: dict[str, Callable[[Layer, Any, dict[str, str]], Answer]] = {
@@ -341,7 +341,7 @@ def test_the_same_key_with_another_body_is_refused(
     repeatable(1, key)
     before = len(layer.changes())
 
-    problem = told(repeatable(2, key), 422)
+    problem = body_of(repeatable(2, key), 422)
 
     assert problem["code"] == "idempotency_key_reused"
     assert len(layer.changes()) == before
@@ -351,7 +351,7 @@ def test_another_key_is_another_request(layer: Layer) -> None:
     layer.create_document({})
 
     versions = [
-        told(layer.rollback_document(1, headers={"Idempotency-Key": f"{layer.service}{number}"}))
+        body_of(layer.rollback_document(1, headers={"Idempotency-Key": f"{layer.service}{number}"}))
         for number in range(3)
     ]
 
@@ -380,7 +380,7 @@ def test_requests_at_once_under_one_key_are_one_write(layer: Layer) -> None:
 
 @pytest.mark.parametrize("key", ["", "x" * 201, "a\tb"])
 def test_what_is_no_idempotency_key_is_refused(layer: Layer, key: str) -> None:
-    problem = told(layer.create("a", 1, headers={"Idempotency-Key": key}), 400)
+    problem = body_of(layer.create("a", 1, headers={"Idempotency-Key": key}), 400)
 
     assert problem["code"] == "bad_idempotency_key"
     assert layer.changes() == []
@@ -391,7 +391,7 @@ def test_a_list_is_followed_by_its_cursor(layer: Layer) -> None:
     found, cursor = [], None
 
     while True:
-        page = told(layer.keys(limit=10, cursor=cursor, resolve=False))
+        page = body_of(layer.keys(limit=10, cursor=cursor, resolve=False))
         assert set(page) == {"items", "next"}
         found.append([item["value"] for item in page["items"]])
         cursor = page["next"]
@@ -413,14 +413,14 @@ LISTS = [
 @pytest.mark.parametrize("path", LISTS)
 @pytest.mark.parametrize("limit", ["0", "1001", "-1", "x", "1.5"])
 def test_a_page_of_another_size_is_refused(service: Service, path: str, limit: str) -> None:
-    problem = told(service.get(path, limit=limit), 422)
+    problem = body_of(service.get(path, limit=limit), 422)
 
     assert problem["errors"][0]["parameter"] == "limit"
 
 
 @pytest.mark.parametrize("path", LISTS)
 def test_a_cursor_nobody_gave_out_is_refused(service: Service, path: str) -> None:
-    assert told(service.get(path, cursor="abc"), 400)["code"] == "bad_cursor"
+    assert body_of(service.get(path, cursor="abc"), 400)["code"] == "bad_cursor"
 
 
 def test_a_slash_at_the_end_changes_nothing(service: Service, layer: Layer) -> None:
@@ -432,7 +432,7 @@ def test_a_slash_at_the_end_changes_nothing(service: Service, layer: Layer) -> N
     document = service.get(f"/api/configs/{layer.service}/", environment=layer.environment)
 
     assert (created.status, patched.status, read.status, document.status) == (201, 200, 200, 200)
-    assert told(read)["value"] == 2
+    assert body_of(read)["value"] == 2
 
 
 def test_every_answer_has_a_request_id(service: Service) -> None:
@@ -474,7 +474,7 @@ def test_every_failure_is_a_problem_document(
 ) -> None:
     answer = service.call(method, path, {} if method == "POST" else None)
 
-    problem = told(answer, status)
+    problem = body_of(answer, status)
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert problem["status"] == status
     assert {"type", "title", "detail", "code", "request_id"} <= set(problem)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from kazoo.client import KazooClient
 
-from tests.e2e.client import fresh_name, told
+from tests.e2e.client import body_of, fresh_name
 from tests.servers.curator import start_curator
 from tests.servers.process import PATIENCE_SECONDS, wait_until
 from tests.servers.program import Program, ProgramFailed
@@ -28,18 +28,18 @@ class Registry:
 
     def register(self, service: str, url: str, **more: Any) -> Any:
         body = {"service_name": service, "service_url": url, **more}
-        return told(self.process.request("POST", f"{REGISTRY}/register", body), 201)
+        return body_of(self.process.request("POST", f"{REGISTRY}/register", body), 201)
 
     def deregister(self, service: str, instance: str) -> None:
         body = {"service_name": service, "instance_id": instance}
-        told(self.process.request("POST", f"{REGISTRY}/deregister", body))
+        body_of(self.process.request("POST", f"{REGISTRY}/deregister", body))
 
-    def discovered(self, service: str) -> dict[str, Any]:
-        items = told(self.process.request("GET", f"{REGISTRY}/discover/{service}"))["items"]
+    def discovered_instances(self, service: str) -> dict[str, Any]:
+        items = body_of(self.process.request("GET", f"{REGISTRY}/discover/{service}"))["items"]
         return {item["instance_id"]: item for item in items}
 
     def url_of(self, service: str, instance: str) -> str:
-        return str(self.discovered(service).get(instance, {}).get("service_url"))
+        return str(self.discovered_instances(service).get(instance, {}).get("service_url"))
 
     def curators(self, service: str) -> dict[str, Any]:
         return {found["id"]: found for found in self.curator.ask("list", service=service)}
@@ -122,21 +122,21 @@ def hear(registry: Registry, ids: set[str]) -> None:
 
 def test_we_discover_what_curator_registered_as_foreign(registry: Registry, name: str) -> None:
     registry.curator_registers(name, "theirs", 8080)
-    wait_until(lambda: "theirs" in registry.discovered(name), "it is discovered")
+    wait_until(lambda: "theirs" in registry.discovered_instances(name), "it is discovered")
 
-    found = registry.discovered(name)["theirs"]
-    chosen = told(registry.process.request("GET", f"{REGISTRY}/services/{name}/url"))
+    found = registry.discovered_instances(name)["theirs"]
+    chosen = body_of(registry.process.request("GET", f"{REGISTRY}/services/{name}/url"))
 
     assert (found["service_url"], found["status"]) == ("http://10.2.3.4:8080", "up")
     assert (found["foreign"], found["epoch"], found["metadata"]) == (True, None, {"team": "red"})
     assert chosen["url"] == "http://10.2.3.4:8080"
     registry.curator.ask("unregister", instance="theirs")
-    wait_until(lambda: not registry.discovered(name), "it is gone")
+    wait_until(lambda: not registry.discovered_instances(name), "it is gone")
 
 
 def test_what_curator_changes_in_place_is_seen_at_once(registry: Registry, name: str) -> None:
     registry.curator_registers(name, "theirs", 8080)
-    wait_until(lambda: "theirs" in registry.discovered(name), "it is discovered")
+    wait_until(lambda: "theirs" in registry.discovered_instances(name), "it is discovered")
 
     for port in (8081, 8082):
         facts: dict[str, Any] = {"address": "10.2.3.4", "port": port, "payload": PAYLOAD}
@@ -149,7 +149,7 @@ def test_what_curator_changes_in_place_is_seen_at_once(registry: Registry, name:
     registry.curator.ask(
         "update", service=name, instance="theirs", address="10.2.3.4", port=1, payload=out
     )
-    wait_until(lambda: not registry.discovered(name), "it is out of service")
+    wait_until(lambda: not registry.discovered_instances(name), "it is out of service")
     registry.curator.ask("unregister", instance="theirs")
 
 
@@ -159,26 +159,26 @@ def test_a_name_with_a_slash_is_a_service_for_curator_and_for_us(
     nested = f"{name}/orders"
     registry.curator_registers(nested, "host:app:8080", 8080)
 
-    wait_until(lambda: "host:app:8080" in registry.discovered(nested), "it is discovered")
+    wait_until(lambda: "host:app:8080" in registry.discovered_instances(nested), "it is discovered")
 
-    found = registry.discovered(nested)["host:app:8080"]
+    found = registry.discovered_instances(nested)["host:app:8080"]
     assert (found["service_name"], found["service_url"]) == (nested, "http://10.2.3.4:8080")
     assert list(registry.curators(nested)) == ["host:app:8080"]
     assert name in registry.curator.ask("names")
     request = registry.process.request
     assert (
-        told(request("GET", f"{REGISTRY}/services/{nested}/url"))["instance_id"]
+        body_of(request("GET", f"{REGISTRY}/services/{nested}/url"))["instance_id"]
         == found["instance_id"]
     )
-    (shown,) = told(request("GET", f"{REGISTRY}/services/{nested}"))["items"]
+    (shown,) = body_of(request("GET", f"{REGISTRY}/services/{nested}"))["items"]
     assert shown["service_url"] == "http://10.2.3.4:8080"
-    names = told(request("GET", f"{REGISTRY}/services?limit=1000"))["items"]
+    names = body_of(request("GET", f"{REGISTRY}/services?limit=1000"))["items"]
     assert nested in [one["service_name"] for one in names]
     assert name not in [one["service_name"] for one in names]
     assert request("POST", f"{REGISTRY}/services/{nested}/health").status == 200
     assert request("GET", f"{REGISTRY}/services/{nested}/health").status == 405
     registry.curator.ask("unregister", instance="host:app:8080")
-    wait_until(lambda: not registry.discovered(nested), "it is gone")
+    wait_until(lambda: not registry.discovered_instances(nested), "it is gone")
 
 
 def test_two_nodes_with_one_id_are_both_discovered(
@@ -188,8 +188,10 @@ def test_two_nodes_with_one_id_are_both_discovered(
         data = f'{{"name":"{name}","id":"same","address":"10.0.0.9","port":"{port}"}}'.encode()
         zookeeper.create(f"{registry.base}/{name}/{node}", data, ephemeral=True, makepath=True)
 
-    wait_until(lambda: set(registry.discovered(name)) == {"n-1", "n-2"}, "both are discovered")
-    urls = {one["service_url"] for one in registry.discovered(name).values()}
+    wait_until(
+        lambda: set(registry.discovered_instances(name)) == {"n-1", "n-2"}, "both are discovered"
+    )
+    urls = {one["service_url"] for one in registry.discovered_instances(name).values()}
     assert urls == {"http://10.0.0.9:8080", "http://10.0.0.9:8081"}
 
 
@@ -200,7 +202,9 @@ def test_we_skip_and_report_garbage_that_hides_all_others_from_curator(
     zookeeper.create(f"{registry.base}/{name}/garbage", b"\x00 no instance", ephemeral=True)
     registry.curator_registers(name, "theirs", 8081)
 
-    wait_until(lambda: {"ours", "theirs"} == set(registry.discovered(name)), "both are there")
+    wait_until(
+        lambda: {"ours", "theirs"} == set(registry.discovered_instances(name)), "both are there"
+    )
     reported = [line for line in registry.process.log().splitlines() if name in line]
 
     assert any('"node_unreadable"' in line and '"garbage"' in line for line in reported)
@@ -210,9 +214,9 @@ def test_we_skip_and_report_garbage_that_hides_all_others_from_curator(
 
 def test_who_registers_here_takes_the_id_over(registry: Registry, name: str) -> None:
     registry.curator_registers(name, "same", 8080)
-    wait_until(lambda: "same" in registry.discovered(name), "it is discovered")
+    wait_until(lambda: "same" in registry.discovered_instances(name), "it is discovered")
 
     registry.register(name, "http://10.1.2.3:9090", instance_id="same")
 
-    assert registry.discovered(name)["same"]["service_url"] == "http://10.1.2.3:9090"
+    assert registry.discovered_instances(name)["same"]["service_url"] == "http://10.1.2.3:9090"
     assert registry.curators(name)["same"]["url"] == "http://10.1.2.3:9090"

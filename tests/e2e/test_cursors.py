@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.e2e.administered import REQUIRED, Administered
-from tests.e2e.client import Service, fresh_name, told
-from tests.e2e.conftest import SERVERS, embedded_service, real_service
+from tests.e2e.client import Service, body_of, fresh_name
+from tests.e2e.conftest import EITHER, embedded_service, real_service
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import wait_until
 from tests.servers.vault import VaultServer
@@ -60,23 +60,23 @@ _NUMBERS = st.integers() | st.sampled_from(_EDGES)
 _PARTS = _TEXTS | _NUMBERS | st.none() | st.booleans() | st.floats() | st.lists(st.text())
 
 
-def encoded(parts: Any) -> str:
+def encode_cursor(parts: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")[:2048]
 
 
 CURSORS = (
-    st.lists(_PARTS, max_size=3).map(encoded)
+    st.lists(_PARTS, max_size=3).map(encode_cursor)
     # Most lists want one of these, so that most draws get further than the check of types.
-    | st.tuples(_NUMBERS).map(encoded)
-    | st.tuples(_TEXTS).map(encoded)
-    | st.tuples(_TEXTS, _TEXTS).map(encoded)
-    | st.tuples(_MOMENTS.map(datetime.isoformat), _TEXTS).map(encoded)
+    | st.tuples(_NUMBERS).map(encode_cursor)
+    | st.tuples(_TEXTS).map(encode_cursor)
+    | st.tuples(_TEXTS, _TEXTS).map(encode_cursor)
+    | st.tuples(_MOMENTS.map(datetime.isoformat), _TEXTS).map(encode_cursor)
     | st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S"]), max_size=50)
 )
 
 
 @pytest.fixture(scope="module")
-def embedded() -> Iterator[Service]:
+def service_embedded() -> Iterator[Service]:
     with embedded_service(REQUIRED) as found:
         yield Administered(found.process, found.backend, found.settings)
 
@@ -89,8 +89,8 @@ def real(
         yield Administered(found.process, found.backend, found.settings)
 
 
-@pytest.fixture(scope="module", params=["embedded", pytest.param("real", marks=SERVERS)])
-def filled(request: pytest.FixtureRequest) -> Service:
+@pytest.fixture(scope="module", params=EITHER)
+def filled_service(request: pytest.FixtureRequest) -> Service:
     """Return a service each list of which has something to list."""
     service: Service = request.getfixturevalue(request.param)
     service.wait_until_ready()
@@ -132,32 +132,32 @@ def test_every_list_with_a_cursor_stands_in_the_table() -> None:
 @pytest.mark.parametrize("path", LISTS)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cursor=CURSORS)
-@example(cursor=encoded([FIRST, "0" * 16]))
-@example(cursor=encoded([LAST, "0" * 16]))
-@example(cursor=encoded(["2026-01-01T00:00:00+00:00", "\ud800"]))
-@example(cursor=encoded(["2026-01-01T00:00:00+00:00", "\0"]))
-@example(cursor=encoded(["\ud800"]))
-@example(cursor=encoded(["\0", "\ud800"]))
-@example(cursor=encoded([0]))
-@example(cursor=encoded([1]))
-@example(cursor=encoded([2**31]))
-@example(cursor=encoded([2**63 - 1]))
-@example(cursor=encoded([2**63]))
+@example(cursor=encode_cursor([FIRST, "0" * 16]))
+@example(cursor=encode_cursor([LAST, "0" * 16]))
+@example(cursor=encode_cursor(["2026-01-01T00:00:00+00:00", "\ud800"]))
+@example(cursor=encode_cursor(["2026-01-01T00:00:00+00:00", "\0"]))
+@example(cursor=encode_cursor(["\ud800"]))
+@example(cursor=encode_cursor(["\0", "\ud800"]))
+@example(cursor=encode_cursor([0]))
+@example(cursor=encode_cursor([1]))
+@example(cursor=encode_cursor([2**31]))
+@example(cursor=encode_cursor([2**63 - 1]))
+@example(cursor=encode_cursor([2**63]))
 def test_a_made_up_cursor_is_a_place_in_the_list_or_a_bad_request(
-    filled: Service, path: str, cursor: str
+    filled_service: Service, path: str, cursor: str
 ) -> None:
-    answer = filled.get(path, cursor=cursor, limit="1", **LISTS[path])
+    answer = filled_service.get(path, cursor=cursor, limit="1", **LISTS[path])
 
     if answer.status != 200:
-        assert told(answer, 400)["code"] in {"bad_cursor", "bad_query"}
+        assert body_of(answer, 400)["code"] in {"bad_cursor", "bad_query"}
     else:
         assert len(answer.json()["items"]) <= 1
 
 
 @pytest.mark.parametrize("path", LISTS)
-def test_the_pages_of_a_list_are_the_list(filled: Service, path: str) -> None:
+def test_the_pages_of_a_list_are_the_list(filled_service: Service, path: str) -> None:
     def page(cursor: str | None, limit: int) -> Any:
-        return told(filled.get(path, limit=str(limit), cursor=cursor, **LISTS[path]))
+        return body_of(filled_service.get(path, limit=str(limit), cursor=cursor, **LISTS[path]))
 
     pages, cursor = [page(None, 3)], None
     while (cursor := pages[-1]["next"]) is not None and len(pages) < 4:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import Service, fresh_name, told
+from tests.e2e.client import Service, body_of, fresh_name
 from tests.e2e.events import listening
-from tests.e2e.registry import REGISTRY, Registered, quieted, running_instance
+from tests.e2e.registry import REGISTRY, Registered, release_silent, running_instance
 from tests.servers.answer import Answer
 from tests.servers.process import PATIENCE_SECONDS, wait_until
 from tests.servers.service import ServiceProcess
@@ -19,36 +19,40 @@ UP = {"i-1": "up", "i-2": "up"}
 
 
 @pytest.fixture
-def registered(service: Service) -> Registered:
-    return Registered(quieted(service))
+def registered_service(service: Service) -> Registered:
+    return Registered(release_silent(service))
 
 
-def test_discovery_is_filtered_by_zone_tag_and_version(registered: Registered) -> None:
-    registered.register("i-1", zone="a", tags=["blue", "new"], version="1")
-    registered.register("i-2", zone="a", tags=["blue"], version="2")
-    registered.register("i-3")
+def test_discovery_is_filtered_by_zone_tag_and_version(registered_service: Registered) -> None:
+    registered_service.register("i-1", zone="a", tags=["blue", "new"], version="1")
+    registered_service.register("i-2", zone="a", tags=["blue"], version="2")
+    registered_service.register("i-3")
 
-    assert registered.discovered(zone="a") == ["i-1", "i-2"]
-    assert registered.discovered(tag="new") == ["i-1"]
-    assert registered.discovered(zone="a", tag="blue", version="2") == ["i-2"]
-    assert registered.discovered(zone="A") == registered.discovered(tag="") == []
-    assert registered.discovered() == ["i-1", "i-2", "i-3"]
+    assert registered_service.discovered_ids(zone="a") == ["i-1", "i-2"]
+    assert registered_service.discovered_ids(tag="new") == ["i-1"]
+    assert registered_service.discovered_ids(zone="a", tag="blue", version="2") == ["i-2"]
+    assert (
+        registered_service.discovered_ids(zone="A")
+        == registered_service.discovered_ids(tag="")
+        == []
+    )
+    assert registered_service.discovered_ids() == ["i-1", "i-2", "i-3"]
 
 
 def test_discovery_has_a_tag_that_moves_with_it_and_not_with_heartbeats(
-    registered: Registered,
+    registered_service: Registered,
 ) -> None:
-    registered.register("i-1", zone="a")
-    registered.wait_for(**{"i-1": "up"})
-    before = registered.discover()
+    registered_service.register("i-1", zone="a")
+    registered_service.wait_for(**{"i-1": "up"})
+    before = registered_service.discover()
     known = {"If-None-Match": before.headers["ETag"]}
 
-    registered.heartbeat("i-1")
-    same = registered.discover(headers=known)
-    registered.register("i-2", zone="b")
-    registered.wait_for(**UP)
-    other = registered.discover(headers=known)
-    filtered = registered.discover(zone="a")
+    registered_service.heartbeat("i-1")
+    same = registered_service.discover(headers=known)
+    registered_service.register("i-2", zone="b")
+    registered_service.wait_for(**UP)
+    other = registered_service.discover(headers=known)
+    filtered = registered_service.discover(zone="a")
 
     assert (same.status, same.body, same.headers["ETag"]) == (304, b"", before.headers["ETag"])
     assert other.status == 200
@@ -67,48 +71,48 @@ def waiting(registered: Registered, **query: Any) -> Iterator["Future[Answer]"]:
 
 
 def test_a_waiting_read_is_woken_by_a_registration_and_by_nobody_else(
-    registered: Registered,
+    registered_service: Registered,
 ) -> None:
-    registered.register("i-1")
-    registered.wait_for(**{"i-1": "up"})
+    registered_service.register("i-1")
+    registered_service.wait_for(**{"i-1": "up"})
 
-    with waiting(registered) as held:
-        other = Registered(registered.of)
+    with waiting(registered_service) as held:
+        other = Registered(registered_service.of)
         other.register("i-9")
         other.wait_for(**{"i-9": "up"})
-        registered.heartbeat("i-1")
+        registered_service.heartbeat("i-1")
         assert not held.done()
-        registered.register("i-2")
+        registered_service.register("i-2")
         answer = held.result()
 
-    assert [item["instance_id"] for item in told(answer)["items"]] == ["i-1", "i-2"]
+    assert [item["instance_id"] for item in body_of(answer)["items"]] == ["i-1", "i-2"]
 
 
 @pytest.mark.parametrize("end", ["drain", "deregister", "evict"])
-def test_a_waiting_read_is_woken_by_an_end(registered: Registered, end: str) -> None:
-    registered.register("i-1")
-    registered.register("i-2", ttl_seconds=1 if end == "evict" else 30)
-    registered.wait_for(**UP)
+def test_a_waiting_read_is_woken_by_an_end(registered_service: Registered, end: str) -> None:
+    registered_service.register("i-1")
+    registered_service.register("i-2", ttl_seconds=1 if end == "evict" else 30)
+    registered_service.wait_for(**UP)
     if end == "evict":
-        registered.wait_for(**{"i-1": "up", "i-2": "suspect"})
+        registered_service.wait_for(**{"i-1": "up", "i-2": "suspect"})
 
-    with waiting(registered) as held:
+    with waiting(registered_service) as held:
         if end == "drain":
-            registered.drain("i-2")
+            registered_service.drain("i-2")
         if end == "deregister":
-            registered.deregister(instance_id="i-2")
+            registered_service.deregister(instance_id="i-2")
         answer = held.result()
 
-    assert [item["instance_id"] for item in told(answer)["items"]] == ["i-1"]
+    assert [item["instance_id"] for item in body_of(answer)["items"]] == ["i-1"]
 
 
-def test_round_robin_follows_the_weights(registered: Registered) -> None:
-    registered.register("i-1", "http://10.0.0.1", weight=300)
-    registered.register("i-2", "http://10.0.0.2", weight=100)
-    registered.register("i-3", "http://10.0.0.3", weight=0)
-    registered.wait_for(**UP, **{"i-3": "up"})
+def test_round_robin_follows_the_weights(registered_service: Registered) -> None:
+    registered_service.register("i-1", "http://10.0.0.1", weight=300)
+    registered_service.register("i-2", "http://10.0.0.2", weight=100)
+    registered_service.register("i-3", "http://10.0.0.3", weight=0)
+    registered_service.wait_for(**UP, **{"i-3": "up"})
 
-    answers = [told(registered.url()) for _ in range(8)]
+    answers = [body_of(registered_service.url()) for _ in range(8)]
 
     assert Counter(answer["url"] for answer in answers) == {
         "http://10.0.0.1": 6,
@@ -122,29 +126,29 @@ def test_round_robin_follows_the_weights(registered: Registered) -> None:
     }
 
 
-def test_each_strategy_has_its_way(registered: Registered) -> None:
+def test_each_strategy_has_its_way(registered_service: Registered) -> None:
     for number in range(4):
-        registered.register(f"i-{number}")
+        registered_service.register(f"i-{number}")
 
-    def chosen(times: int, **query: Any) -> list[str]:
-        return [told(registered.url(**query))["instance_id"] for _ in range(times)]
+    def choose_ids(times: int, **query: Any) -> list[str]:
+        return [body_of(registered_service.url(**query))["instance_id"] for _ in range(times)]
 
-    recent = chosen(8, strategy="least_recent")
+    recent = choose_ids(8, strategy="least_recent")
     assert sorted(recent[:4]) == ["i-0", "i-1", "i-2", "i-3"]
     assert recent[4:] == recent[:4]
-    assert len({*chosen(60, strategy="random")}) == 4
+    assert len({*choose_ids(60, strategy="random")}) == 4
     keys = [f"key{number}" for number in range(40)]
-    owners = [chosen(1, strategy="hash", key=key)[0] for key in keys]
-    assert [chosen(1, strategy="hash", key=key)[0] for key in keys] == owners
+    owners = [choose_ids(1, strategy="hash", key=key)[0] for key in keys]
+    assert [choose_ids(1, strategy="hash", key=key)[0] for key in keys] == owners
     assert len({*owners}) == 4
 
 
-def test_a_zone_comes_first_while_it_holds_enough(registered: Registered) -> None:
-    registered.register("i-1", zone="a")
-    registered.register("i-2", zone="b")
+def test_a_zone_comes_first_while_it_holds_enough(registered_service: Registered) -> None:
+    registered_service.register("i-1", zone="a")
+    registered_service.register("i-2", zone="b")
 
-    local = [told(registered.url(zone="b")) for _ in range(3)]
-    elsewhere = [told(registered.url(zone="nowhere")) for _ in range(4)]
+    local = [body_of(registered_service.url(zone="b")) for _ in range(3)]
+    elsewhere = [body_of(registered_service.url(zone="nowhere")) for _ in range(4)]
 
     assert [(one["instance_id"], one["zone_local"]) for one in local] == [("i-2", True)] * 3
     assert {one["instance_id"] for one in elsewhere} == {"i-1", "i-2"}
@@ -152,61 +156,64 @@ def test_a_zone_comes_first_while_it_holds_enough(registered: Registered) -> Non
 
 
 def test_below_the_panic_threshold_all_are_used_and_the_answer_says_so(
-    registered: Registered,
+    registered_service: Registered,
 ) -> None:
-    registered.register("i-1")
+    registered_service.register("i-1")
     for id_ in ("i-2", "i-3"):
-        registered.register(id_, health_check_url="http://127.0.0.1:1/health")
-    registered.wait_for(**{"i-1": "up", "i-2": "starting", "i-3": "starting"})
+        registered_service.register(id_, health_check_url="http://127.0.0.1:1/health")
+    registered_service.wait_for(**{"i-1": "up", "i-2": "starting", "i-3": "starting"})
 
-    answers = [told(registered.url()) for _ in range(3)]
+    answers = [body_of(registered_service.url()) for _ in range(3)]
 
     assert all(answer["panicked"] for answer in answers)
     assert {answer["instance_id"] for answer in answers} == {"i-1", "i-2", "i-3"}
-    assert registered.discovered() == ["i-1"]
+    assert registered_service.discovered_ids() == ["i-1"]
 
 
-def test_a_new_instance_warms_up(registered: Registered) -> None:
-    registered.register("i-1")
-    registered.register("i-2", warmup_seconds=86_400)
+def test_a_new_instance_warms_up(registered_service: Registered) -> None:
+    registered_service.register("i-1")
+    registered_service.register("i-2", warmup_seconds=86_400)
 
-    assert {told(registered.url())["instance_id"] for _ in range(20)} == {"i-1"}
+    assert {body_of(registered_service.url())["instance_id"] for _ in range(20)} == {"i-1"}
 
 
-def test_health_checks_follow_a_real_server(registered: Registered) -> None:
+def test_health_checks_follow_a_real_server(registered_service: Registered) -> None:
     healthy = 'pilothouse_instance_probes_total{outcome="healthy"}'
-    before = registered.of.metric(healthy)
+    before = registered_service.of.metric(healthy)
     with running_instance() as instance:
-        made = told(
-            registered.register("i-1", instance.url, health_check_url=f"{instance.url}/ok"), 201
+        made = body_of(
+            registered_service.register("i-1", instance.url, health_check_url=f"{instance.url}/ok"),
+            201,
         )
-        registered.wait_for(**{"i-1": "up"})
+        registered_service.wait_for(**{"i-1": "up"})
         instance.status = 503
-        registered.wait_for(**{"i-1": "down"})
-        checked = registered.shown()["i-1"]["last_check"]
-        assert registered.discovered() == []
+        registered_service.wait_for(**{"i-1": "down"})
+        checked = registered_service.instances_by_id()["i-1"]["last_check"]
+        assert registered_service.discovered_ids() == []
         instance.status = 204
-        registered.wait_for(**{"i-1": "up"})
-    registered.wait_for(**{"i-1": "down"})
+        registered_service.wait_for(**{"i-1": "up"})
+    registered_service.wait_for(**{"i-1": "down"})
     with running_instance(instance.port):
-        registered.wait_for(**{"i-1": "up"})
+        registered_service.wait_for(**{"i-1": "up"})
 
     assert made["lease"] == {"kind": "probe", "ttl_seconds": None, "heartbeat_url": None}
     assert (checked["healthy"], checked["reason"]) == (False, "answered 503")
-    assert registered.shown()["i-1"]["last_heartbeat"] is None
-    assert registered.of.metric(healthy) >= before + 3
-    assert registered.deregister(instance_id="i-1").status == 200
+    assert registered_service.instances_by_id()["i-1"]["last_heartbeat"] is None
+    assert registered_service.of.metric(healthy) >= before + 3
+    assert registered_service.deregister(instance_id="i-1").status == 200
 
 
-def test_all_instances_are_checked_on_request(registered: Registered) -> None:
-    registered.register("i-1")
-    registered.wait_for(**{"i-1": "up"})
-    registered.register("i-2", health_check_url="http://127.0.0.1:1/")
-    registered.register("i-3", "grpc://10.0.0.1:1", health_check_url="http://no-such-host.invalid")
+def test_all_instances_are_checked_on_request(registered_service: Registered) -> None:
+    registered_service.register("i-1")
+    registered_service.wait_for(**{"i-1": "up"})
+    registered_service.register("i-2", health_check_url="http://127.0.0.1:1/")
+    registered_service.register(
+        "i-3", "grpc://10.0.0.1:1", health_check_url="http://no-such-host.invalid"
+    )
     with running_instance() as instance:
-        registered.register("i-4", instance.url, health_check_url=instance.url)
-        wait_until(lambda: registered.statuses()["i-4"] == "up", "it was checked once")
-        results = {result.pop("instance_id"): result for result in registered.check()}
+        registered_service.register("i-4", instance.url, health_check_url=instance.url)
+        wait_until(lambda: registered_service.statuses()["i-4"] == "up", "it was checked once")
+        results = {result.pop("instance_id"): result for result in registered_service.check()}
 
     assert {id_: result["healthy"] for id_, result in results.items()} == {
         "i-1": True,
@@ -220,24 +227,26 @@ def test_all_instances_are_checked_on_request(registered: Registered) -> None:
     assert results["i-3"]["reason"] == "does not resolve"
     assert 0 < results["i-4"]["milliseconds"] < 1000 * PATIENCE_SECONDS
     for id_ in results:
-        registered.deregister(instance_id=id_)
+        registered_service.deregister(instance_id=id_)
 
 
-def test_prometheus_gets_all_targets_as_texts_in_a_stable_order(registered: Registered) -> None:
-    registered.register("b", "http://[2001:db8::7]:81", metadata={"team-a": "ä", "x": "1"})
-    registered.register("a", "https://a.example", zone="eu", tags=["t1", "t2"], version="3")
-    registered.wait_for(a="up", b="up")
+def test_prometheus_gets_all_targets_as_texts_in_a_stable_order(
+    registered_service: Registered,
+) -> None:
+    registered_service.register("b", "http://[2001:db8::7]:81", metadata={"team-a": "ä", "x": "1"})
+    registered_service.register("a", "https://a.example", zone="eu", tags=["t1", "t2"], version="3")
+    registered_service.wait_for(a="up", b="up")
 
-    answer = registered.of.get(f"{REGISTRY}/prometheus")
-    again = registered.of.get(f"{REGISTRY}/prometheus")
+    answer = registered_service.of.get(f"{REGISTRY}/prometheus")
+    again = registered_service.of.get(f"{REGISTRY}/prometheus")
 
-    own = [one for one in told(answer) if one["labels"]["service"] == registered.name]
+    own = [one for one in body_of(answer) if one["labels"]["service"] == registered_service.name]
     assert [one["targets"] for one in own] == [["a.example:443"], ["[2001:db8::7]:81"]]
     meta = "__meta_pilothouse_"
     assert own[0]["labels"] == {
         "__scheme__": "https",
-        "service": registered.name,
-        f"{meta}service": registered.name,
+        "service": registered_service.name,
+        f"{meta}service": registered_service.name,
         f"{meta}instance_id": "a",
         f"{meta}status": "up",
         f"{meta}foreign": "false",
@@ -251,14 +260,14 @@ def test_prometheus_gets_all_targets_as_texts_in_a_stable_order(registered: Regi
     assert order == sorted(order)
 
 
-def test_the_stream_tells_of_instances(registered: Registered) -> None:
-    with listening(registered.of.process.url, "?kinds=instance") as events:
-        events.opened()
-        registered.register("i-1")
-        revision = int(registered.register("i-1").headers["X-Revision"])
-        registered.heartbeat("i-1")
-        registered.deregister(instance_id="i-1")
-        name = f"{registered.name}/i-1"
+def test_the_stream_tells_of_instances(registered_service: Registered) -> None:
+    with listening(registered_service.of.process.url, "?kinds=instance") as events:
+        events.first_revision()
+        registered_service.register("i-1")
+        revision = int(registered_service.register("i-1").headers["X-Revision"])
+        registered_service.heartbeat("i-1")
+        registered_service.deregister(instance_id="i-1")
+        name = f"{registered_service.name}/i-1"
         heard = events.until(
             lambda event: (
                 bool(event.data) and (event.data["name"], event.data["action"]) == (name, "deleted")
@@ -273,27 +282,30 @@ def test_the_stream_tells_of_instances(registered: Registered) -> None:
     assert own[-1].data["kind"] == "instance"
 
 
-def test_every_change_of_an_instance_is_in_the_log(registered: Registered) -> None:
-    registered.register("i-1")
-    registered.register("i-1")
-    revision = int(registered.drain("i-1", {"grace_seconds": 0}).headers["X-Revision"])
-    wait_until(lambda: not registered.shown(), "its grace is over")
+def test_every_change_of_an_instance_is_in_the_log(registered_service: Registered) -> None:
+    registered_service.register("i-1")
+    registered_service.register("i-1")
+    revision = int(registered_service.drain("i-1", {"grace_seconds": 0}).headers["X-Revision"])
+    wait_until(lambda: not registered_service.instances_by_id(), "its grace is over")
 
-    log = registered.of.get(
-        "/api/v1/changes", kind="instance", entity=f"{registered.name}/i-1", min_revision=revision
+    log = registered_service.of.get(
+        "/api/v1/changes",
+        kind="instance",
+        entity=f"{registered_service.name}/i-1",
+        min_revision=revision,
     )
 
-    items = told(log)["items"]
+    items = body_of(log)["items"]
     assert [item["action"] for item in items] == ["created", "updated", "updated", "deleted"]
     assert [item["actor"] for item in items] == ["anonymous"] * 3 + ["registry"]
     assert [item["version"] for item in items] == [1, 2, 3, 4]
 
 
-def test_a_revision_that_a_write_was_given_can_be_read(registered: Registered) -> None:
-    revision = int(registered.register("i-1").headers["X-Revision"])
+def test_a_revision_that_a_write_was_given_can_be_read(registered_service: Registered) -> None:
+    revision = int(registered_service.register("i-1").headers["X-Revision"])
 
-    for path in (registered.path, f"{registered.path}/url", f"{REGISTRY}/services"):
-        answer = registered.of.get(path, min_revision=revision)
+    for path in (registered_service.path, f"{registered_service.path}/url", f"{REGISTRY}/services"):
+        answer = registered_service.of.get(path, min_revision=revision)
         assert answer.status == 200
         assert int(answer.headers["X-Revision"]) >= revision
 
@@ -305,27 +317,27 @@ def test_a_replica_registers_itself_and_leaves_at_its_end(service: Service) -> N
         own = Registered(Service(process, service.backend, settings))
         own.name, own.path = "pilothouse", f"{REGISTRY}/services/pilothouse"
         wait_until(lambda: own.statuses().get(id_) == "up", "it has registered itself")
-        shown = own.shown()[id_]
+        shown = own.instances_by_id()[id_]
         own.of.process.stop()
         process.restart({"SERVICE_REGISTRY_ENABLED": "false"})
         own.of.wait_until_ready()
-        assert id_ not in own.shown()
-        log = told(own.of.get("/api/v1/changes", kind="instance", entity=f"pilothouse/{id_}"))
+        assert id_ not in own.instances_by_id()
+        log = body_of(own.of.get("/api/v1/changes", kind="instance", entity=f"pilothouse/{id_}"))
 
     assert shown["service_url"] == process.url
     assert shown["version"]
     assert [item["action"] for item in log["items"]] == ["created", "deleted"]
 
 
-def test_the_registry_is_among_the_ports_and_the_numbers(registered: Registered) -> None:
-    before = told(registered.of.get("/stats"))["instances"]
-    registered.register("i-1")
-    registered.register("i-2", ttl_seconds=86_400)
-    registered.drain("i-2")
+def test_the_registry_is_among_the_ports_and_the_numbers(registered_service: Registered) -> None:
+    before = body_of(registered_service.of.get("/stats"))["instances"]
+    registered_service.register("i-1")
+    registered_service.register("i-2", ttl_seconds=86_400)
+    registered_service.drain("i-2")
 
-    ports = {port["name"]: port for port in told(registered.of.get("/health"))["ports"]}
+    ports = {port["name"]: port for port in body_of(registered_service.of.get("/health"))["ports"]}
 
-    real = "ZOOKEEPER_HOSTS" in registered.of.settings
+    real = "ZOOKEEPER_HOSTS" in registered_service.of.settings
     assert ports["registry"]["adapter"] == ("zookeeper" if real else "embedded")
     assert ports["registry"]["status"] == "up"
-    assert told(registered.of.get("/stats"))["instances"] == before + 2
+    assert body_of(registered_service.of.get("/stats"))["instances"] == before + 2

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import Service, told
+from tests.e2e.client import Service, body_of
 from tests.e2e.flags import FLAGS, SEGMENTS, Flags
 from tests.e2e.test_flag_lifecycle import act
 from tests.servers.answer import Answer
@@ -59,12 +59,12 @@ def fill(flags: Flags) -> None:
         ("unused", None),
     ):
         segment = {"name": name, "description": f"über {name}", "when": when, **where}
-        told(flags.of.call("POST", SEGMENTS, segment), 201)
-    told(
+        body_of(flags.of.call("POST", SEGMENTS, segment), 201)
+    body_of(
         flags.create("simple", rollout_percentage=33.333, target_users=["ann", 101, "\u2028"]), 201
     )
-    told(flags.edit("PATCH", "simple", rollout_percentage=71.5))
-    told(flags.create("off-by-name"), 201)
+    body_of(flags.edit("PATCH", "simple", rollout_percentage=71.5))
+    body_of(flags.create("off-by-name"), 201)
     objects = {"b": {"z": 1, "a": [1.0, None, "é"]}, "a": {}, "c": []}
     rules: list[dict[str, Any]] = [
         {"id": "w", "active": {"from": "2026-01-01T00:00:00Z"}, "when": {"segment": "a-outer"}},
@@ -76,7 +76,7 @@ def fill(flags: Flags) -> None:
     ends["to"] = {"at": "2036-01-01T00:00:00Z", "percent": 100}
     rules[1]["serve"] = {"progressive": {"variant": "b", "otherwise": "a", **ends}}
     need = [{"flag": "simple", "variants": ["on"]}]
-    told(
+    body_of(
         flags.create(
             "objects",
             type="object",
@@ -90,14 +90,14 @@ def fill(flags: Flags) -> None:
         201,
     )
     numbers = {"type": "number", "variants": {"one": 1, "tiny": 1e-7}, "default_variant": None}
-    told(flags.create("numbers", enabled=False, **numbers), 201)
+    body_of(flags.create("numbers", enabled=False, **numbers), 201)
     split = {"fractional": [["red", 30], ["blue", 70]]}
     colour = {"variants": {"red": "#f00", "blue": "#00f"}, "defaultVariant": "red"}
     flagd = {"flags": {"colour": {"state": "ENABLED", **colour, "targeting": split}}}
-    told(load(flags, flagd, format="flagd"))
-    told(flags.create("old", rollout_percentage=5, target_users=["bob"]), 201)
-    told(act(flags, "old", "archive"))
-    told(flags.create("gone"), 201)
+    body_of(load(flags, flagd, format="flagd"))
+    body_of(flags.create("old", rollout_percentage=5, target_users=["bob"]), 201)
+    body_of(act(flags, "old", "archive"))
+    body_of(flags.create("gone"), 201)
     assert flags.edit("DELETE", "gone").status == 204
 
 
@@ -106,9 +106,9 @@ def test_what_is_exported_comes_back_exactly(flags: Flags, service: Service) -> 
     fill(flags)
     first = export(flags)
 
-    dry = told(load(there, json.loads(first), dry_run=True))
-    assert told(there.get())["items"] == []
-    made = told(load(there, json.loads(first)))
+    dry = body_of(load(there, json.loads(first), dry_run=True))
+    assert body_of(there.get())["items"] == []
+    made = body_of(load(there, json.loads(first)))
 
     assert {**made, "dry_run": True} == dry
     assert made["report"] == []
@@ -122,9 +122,9 @@ def test_what_is_exported_comes_back_exactly(flags: Flags, service: Service) -> 
             answers = [f.evaluate(name, user, context=context) for f in (flags, there)]
             kept = ("value", "variant", "bucket", "reason", "rule_id")
             assert [answers[0][k] for k in kept] == [answers[1][k] for k in kept]
-    again = told(load(there, json.loads(first)))
+    again = body_of(load(there, json.loads(first)))
     assert {item["status"] for item in again["items"]} == {"unchanged"}
-    assert told(act(there, "old", "restore"))["target_users"] == ["bob"]
+    assert body_of(act(there, "old", "restore"))["target_users"] == ["bob"]
 
 
 def test_the_same_flags_make_the_same_file_line_by_line(flags: Flags) -> None:
@@ -145,23 +145,23 @@ def test_the_same_flags_make_the_same_file_line_by_line(flags: Flags) -> None:
 
 
 def test_an_import_replaces_what_it_names_and_leaves_the_rest(flags: Flags) -> None:
-    told(flags.create("a", rollout_percentage=10), 201)
-    told(flags.create("b", rollout_percentage=10), 201)
-    told(act(flags, "b", "archive"))
+    body_of(flags.create("a", rollout_percentage=10), 201)
+    body_of(flags.create("b", rollout_percentage=10), 201)
+    body_of(act(flags, "b", "archive"))
     document = json.loads(export(flags))
-    told(flags.edit("PATCH", "a", rollout_percentage=90))
-    told(act(flags, "a", "archive"))
-    told(act(flags, "b", "restore"))
-    told(flags.create("c"), 201)
+    body_of(flags.edit("PATCH", "a", rollout_percentage=90))
+    body_of(act(flags, "a", "archive"))
+    body_of(act(flags, "b", "restore"))
+    body_of(flags.create("c"), 201)
 
-    made = told(load(flags, document))
+    made = body_of(load(flags, document))
 
     assert {item["name"]: item["status"] for item in made["items"]} == {
         "a": "created",
         "b": "archived",
     }
-    assert [flag["name"] for flag in told(flags.get())["items"]] == ["a", "c"]
-    assert told(flags.get("a"))["rollout_percentage"] == 10
+    assert [flag["name"] for flag in body_of(flags.get())["items"]] == ["a", "c"]
+    assert body_of(flags.get("a"))["rollout_percentage"] == 10
 
 
 FLAG = {"name": "a", "type": "boolean", "variants": {"on": True}, "default_variant": "on"}
@@ -201,23 +201,23 @@ def test_a_file_with_a_flaw_is_refused_whole_and_the_place_is_named(
     document = {**GOOD, "flags": [{**FLAG, "name": "sound", "enabled": True}], **changes}
 
     for query in ({"dry_run": True}, {"leave_out": True}, {}):
-        refused = told(load(flags, document, **query), 422)
+        refused = body_of(load(flags, document, **query), 422)
         assert refused["code"] == "bad_flag"
         assert refused["errors"][0]["pointer"] == f"#{pointer}"
-    assert told(flags.get())["items"] == []
+    assert body_of(flags.get())["items"] == []
 
 
 def test_a_missing_member_is_named(flags: Flags) -> None:
     for name in ("format", "version", "flags", "segments"):
         document = {key: value for key, value in GOOD.items() if key != name}
-        refused = told(load(flags, document), 422)
+        refused = body_of(load(flags, document), 422)
         assert refused["errors"][0]["pointer"] == f"#/{name}"
 
 
 def test_a_large_environment_comes_back(flags: Flags, service: Service) -> None:
     users = [f"{number:08}-{'x' * 28}" for number in range(20_000)]
     for name in ("a", "b", "c"):
-        told(flags.create(name, rollout_percentage=5, target_users=users), 201)
+        body_of(flags.create(name, rollout_percentage=5, target_users=users), 201)
     there = Flags(service)
     first = export(flags)
     assert len(first) > 2 * MIB
@@ -236,13 +236,13 @@ ADMIN = "backup-admin-token-of-32-characters-or-more"
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[ServiceProcess]:
+def guarded_service() -> Iterator[ServiceProcess]:
     environment = {"PILOTHOUSE_ACCESS": "required", "PILOTHOUSE_ADMIN_TOKEN": ADMIN}
     with ServiceProcess(environment) as service:
         yield service
 
 
-def test_only_who_is_known_may_send_much(guarded: ServiceProcess) -> None:
+def test_only_who_is_known_may_send_much(guarded_service: ServiceProcess) -> None:
     body = json.dumps({**GOOD, "padding": "x" * 2 * MIB}).encode()
     path = f"{FLAGS}/import?format=pilothouse&environment=staging"
 
@@ -251,7 +251,7 @@ def test_only_who_is_known_may_send_much(guarded: ServiceProcess) -> None:
         ({"Authorization": "Bearer plh_wrong"}, "token_refused"),
         ({"Authorization": f"Bearer {ADMIN}"}, "bad_flag"),
     ):
-        answer = guarded.request("POST", path, data=body, headers={**JSON, **headers})
+        answer = guarded_service.request("POST", path, data=body, headers={**JSON, **headers})
         assert answer.json()["code"] == code
         assert (answer.headers["Connection"] == "close") is (code != "bad_flag")
 
@@ -259,5 +259,5 @@ def test_only_who_is_known_may_send_much(guarded: ServiceProcess) -> None:
     for larger in (path, f"{FLAGS}?environment=staging"):
         limit = 32 * MIB if "import" in larger else MIB
         headers = {**known, "Content-Length": str(limit + 1)}
-        answer = guarded.request("POST", larger, data=b"{" * 10, headers=headers)
+        answer = guarded_service.request("POST", larger, data=b"{" * 10, headers=headers)
         assert (answer.status, answer.json()["limit_bytes"]) == (413, limit)

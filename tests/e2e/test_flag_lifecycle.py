@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import Service, fresh_name, told
+from tests.e2e.client import Service, body_of, fresh_name
 from tests.e2e.flags import EVALUATE, FLAGS, SEGMENTS, Flags
 from tests.servers.answer import Answer
 from tests.servers.service import ServiceProcess
@@ -32,41 +32,41 @@ def cohort(flags: Flags, name: str) -> set[str]:
 
 
 def names(flags: Flags, **query: Any) -> list[str]:
-    return [flag["name"] for flag in told(flags.get(**query))["items"]]
+    return [flag["name"] for flag in body_of(flags.get(**query))["items"]]
 
 
 def newest_action(flags: Flags, name: str) -> str:
-    found: str = told(flags.get(f"{name}/history"))["items"][0]["action"]
+    found: str = body_of(flags.get(f"{name}/history"))["items"][0]["action"]
     return found
 
 
 def test_an_archived_flag_is_served_to_nobody_and_restored_as_it_was(flags: Flags) -> None:
-    told(flags.create("a", rollout_percentage=40, tags=["web"], owner="payments"), 201)
-    before, users = told(flags.get("a")), cohort(flags, "a")
+    body_of(flags.create("a", rollout_percentage=40, tags=["web"], owner="payments"), 201)
+    before, users = body_of(flags.get("a")), cohort(flags, "a")
 
     archived = act(flags, "a", "archive", comment="over")
 
-    assert told(archived)["archived"] is True
+    assert body_of(archived)["archived"] is True
     assert archived.headers["ETag"] == '"2"'
     asked = {"flag_name": "a", "environment": flags.environment, "user_id": "ann"}
-    assert told(flags.of.call("POST", EVALUATE, asked), 404)["code"] == "flag_not_found"
-    assert told(flags.ofrep("/a", context={"targetingKey": "ann"}), 404)["errorCode"] == (
+    assert body_of(flags.of.call("POST", EVALUATE, asked), 404)["code"] == "flag_not_found"
+    assert body_of(flags.ofrep("/a", context={"targetingKey": "ann"}), 404)["errorCode"] == (
         "FLAG_NOT_FOUND"
     )
-    assert told(flags.ofrep(context={"targetingKey": "ann"}))["flags"] == []
-    local = told(flags.of.get("/api/v1/flag-set", environment=flags.environment))
+    assert body_of(flags.ofrep(context={"targetingKey": "ann"}))["flags"] == []
+    local = body_of(flags.of.get("/api/v1/flag-set", environment=flags.environment))
     assert local["flags"] == []
     assert (names(flags), names(flags, archived=True)) == ([], ["a"])
     assert names(flags, archived=True, tag="web", enabled=True) == ["a"]
     assert newest_action(flags, "a") == "archived"
-    shown = told(flags.get("a"))
+    shown = body_of(flags.get("a"))
     assert {**shown, **dict.fromkeys(MOVING, 0)} == {
         **before,
         **dict.fromkeys(MOVING, 0),
         "archived": True,
     }
 
-    restored = told(act(flags, "a", "restore"))
+    restored = body_of(act(flags, "a", "restore"))
 
     assert (restored["version"], restored["archived"]) == (3, False)
     assert restored["rules"] == before["rules"]
@@ -79,22 +79,22 @@ MOVING = ("version", "updated_at", "updated_by", "last_evaluated_at")
 
 
 def test_archiving_twice_changes_nothing_and_restoring_twice_is_refused(flags: Flags) -> None:
-    told(flags.create("a"), 201)
+    body_of(flags.create("a"), 201)
     first = act(flags, "a", "archive")
     again = act(flags, "a", "archive")
-    assert (told(first)["version"], told(again)["version"]) == (2, 2)
+    assert (body_of(first)["version"], body_of(again)["version"]) == (2, 2)
 
-    told(act(flags, "a", "restore"))
-    refused = told(act(flags, "a", "restore"), 409)
+    body_of(act(flags, "a", "restore"))
+    refused = body_of(act(flags, "a", "restore"), 409)
 
     assert refused["code"] == "flag_not_archived"
     for action in ("archive", "restore", "rollback"):
         body = {"version": 1} if action == "rollback" else {}
-        assert told(act(flags, "ghost", action, **body), 404)["code"] == "flag_not_found"
+        assert body_of(act(flags, "ghost", action, **body), 404)["code"] == "flag_not_found"
 
 
 def test_if_match_and_idempotency_keys_hold_for_archiving(flags: Flags) -> None:
-    told(flags.create("a"), 201)
+    body_of(flags.create("a"), 201)
     path, query = f"{FLAGS}/a/archive", _where(flags)
 
     stale = flags.of.call("POST", path, headers={"If-Match": '"7"'}, **query)
@@ -102,9 +102,9 @@ def test_if_match_and_idempotency_keys_hold_for_archiving(flags: Flags) -> None:
     first = flags.of.call("POST", path, headers=key, **query)
     again = flags.of.call("POST", path, headers=key, **query)
 
-    assert told(stale, 412)["current_version"] == 1
-    assert told(first)["version"] == told(again)["version"] == 2
-    assert told(act(flags, "a", "archive", environment="elsewhere"), 422)["code"] == "bad_flag"
+    assert body_of(stale, 412)["current_version"] == 1
+    assert body_of(first)["version"] == body_of(again)["version"] == 2
+    assert body_of(act(flags, "a", "archive", environment="elsewhere"), 422)["code"] == "bad_flag"
 
 
 @pytest.mark.parametrize(
@@ -112,61 +112,61 @@ def test_if_match_and_idempotency_keys_hold_for_archiving(flags: Flags) -> None:
     [("PUT", {"enabled": True}), ("PATCH", {"enabled": True}), ("PUT", {"variants": {}})],
 )
 def test_an_archived_flag_is_not_written(flags: Flags, method: str, body: Any) -> None:
-    told(flags.create("a"), 201)
-    told(act(flags, "a", "archive"))
+    body_of(flags.create("a"), 201)
+    body_of(act(flags, "a", "archive"))
 
     refused = flags.edit(method, "a", **body)
 
     expected = "flag_archived" if "enabled" in body else "bad_flag"
     assert refused.status in {409, 422}
-    assert told(refused, refused.status)["code"] in {expected, "flag_archived"}
-    assert told(flags.create("a"), 409)["code"] == "flag_archived"
-    assert told(act(flags, "a", "rollback", version=1), 409)["code"] == "flag_archived"
+    assert body_of(refused, refused.status)["code"] in {expected, "flag_archived"}
+    assert body_of(flags.create("a"), 409)["code"] == "flag_archived"
+    assert body_of(act(flags, "a", "rollback", version=1), 409)["code"] == "flag_archived"
     document = {"flags": {"a": {"state": "ENABLED", "variants": {"on": True}}}}
     imported = flags.of.call(
         "POST", f"{FLAGS}/import", document, format="flagd", environment=flags.environment
     )
-    assert told(imported, 409)["code"] == "flag_archived"
+    assert body_of(imported, 409)["code"] == "flag_archived"
 
 
 def test_an_archived_flag_is_deleted_for_good(flags: Flags) -> None:
-    told(flags.create("a"), 201)
-    told(act(flags, "a", "archive"))
+    body_of(flags.create("a"), 201)
+    body_of(act(flags, "a", "archive"))
 
     assert flags.edit("DELETE", "a").status == 204
 
-    assert told(flags.get("a"), 404)["code"] == "flag_not_found"
-    assert told(act(flags, "a", "restore"), 404)["code"] == "flag_not_found"
-    assert told(flags.create("a"), 201)["version"] == 4
+    assert body_of(flags.get("a"), 404)["code"] == "flag_not_found"
+    assert body_of(act(flags, "a", "restore"), 404)["code"] == "flag_not_found"
+    assert body_of(flags.create("a"), 201)["version"] == 4
 
 
 def test_a_flag_that_others_need_is_not_archived_and_an_archived_one_is_not_needed(
     flags: Flags,
 ) -> None:
-    told(flags.create("base", enabled=True), 201)
+    body_of(flags.create("base", enabled=True), 201)
     need = [{"flag": "base", "variants": ["on"]}]
-    told(flags.create("top", enabled=True, prerequisites=need), 201)
+    body_of(flags.create("top", enabled=True, prerequisites=need), 201)
 
-    refused = told(act(flags, "base", "archive"), 409)
+    refused = body_of(act(flags, "base", "archive"), 409)
     assert (refused["code"], refused["users"]) == ("flag_in_use", ["flag top"])
 
-    told(act(flags, "top", "archive"))
-    told(act(flags, "base", "archive"))
-    lost = told(act(flags, "top", "restore"), 422)
+    body_of(act(flags, "top", "archive"))
+    body_of(act(flags, "base", "archive"))
+    lost = body_of(act(flags, "top", "restore"), 422)
     assert "archived" in lost["errors"][0]["detail"]
     assert lost["errors"][0]["pointer"] == "#/prerequisites/0/flag"
-    created = told(flags.create("other", enabled=True, prerequisites=need), 422)
+    created = body_of(flags.create("other", enabled=True, prerequisites=need), 422)
     assert (created["code"], created["errors"][0]["code"]) == ("bad_flag", "archived_flag")
 
 
 def test_the_audit_and_the_log_tell_of_archiving(flags: Flags) -> None:
-    told(flags.create("a"), 201)
+    body_of(flags.create("a"), 201)
     answers = [act(flags, "a", "archive"), act(flags, "a", "restore")]
 
     rows = [
         flags.of.backend.audit(answer.headers["X-Request-Id"])[0]["facts"] for answer in answers
     ]
-    changes = told(flags.of.get("/api/v1/changes", environment=flags.environment, kind="flag"))[
+    changes = body_of(flags.of.get("/api/v1/changes", environment=flags.environment, kind="flag"))[
         "items"
     ]
 
@@ -176,60 +176,60 @@ def test_the_audit_and_the_log_tell_of_archiving(flags: Flags) -> None:
 
 
 def test_a_rollback_brings_back_the_buckets_of_its_version(flags: Flags) -> None:
-    told(flags.create("a", rollout_percentage=30, description="first"), 201)
+    body_of(flags.create("a", rollout_percentage=30, description="first"), 201)
     users = cohort(flags, "a")
-    told(flags.edit("PATCH", "a", rollout_percentage=90, description="second"))
-    told(flags.edit("PATCH", "a", rollout_percentage=10))
+    body_of(flags.edit("PATCH", "a", rollout_percentage=90, description="second"))
+    body_of(flags.edit("PATCH", "a", rollout_percentage=10))
 
     rolled = act(flags, "a", "rollback", version=1, comment="back")
 
-    assert told(rolled)["version"] == 4
-    assert told(rolled)["description"] == "first"
+    assert body_of(rolled)["version"] == 4
+    assert body_of(rolled)["description"] == "first"
     assert cohort(flags, "a") == users
-    newest = told(flags.get("a/history"))["items"][0]
+    newest = body_of(flags.get("a/history"))["items"][0]
     assert (newest["action"], newest["comment"]) == ("rolled_back", "back")
-    assert told(act(flags, "a", "rollback", version=1))["version"] == 4
+    assert body_of(act(flags, "a", "rollback", version=1))["version"] == 4
 
 
 def test_a_rollback_brings_back_a_deleted_flag_but_no_deletion(flags: Flags) -> None:
-    told(flags.create("a", rollout_percentage=30), 201)
+    body_of(flags.create("a", rollout_percentage=30), 201)
     assert flags.edit("DELETE", "a").status == 204
 
-    deletion = told(act(flags, "a", "rollback", version=2), 409)
-    missing = told(act(flags, "a", "rollback", version=3), 404)
-    back = told(act(flags, "a", "rollback", version=1))
+    deletion = body_of(act(flags, "a", "rollback", version=2), 409)
+    missing = body_of(act(flags, "a", "rollback", version=3), 404)
+    back = body_of(act(flags, "a", "rollback", version=1))
 
     assert (deletion["code"], deletion["version"]) == ("flag_version_is_deletion", 2)
     assert (missing["code"], missing["version"]) == ("flag_version_not_found", 3)
     assert (back["version"], back["rollout_percentage"]) == (3, 30)
-    assert told(act(flags, "a", "rollback", version=0), 422)["code"] == "invalid"
-    assert told(act(flags, "a", "rollback", version=True), 422)["code"] == "invalid"
+    assert body_of(act(flags, "a", "rollback", version=0), 422)["code"] == "invalid"
+    assert body_of(act(flags, "a", "rollback", version=True), 422)["code"] == "invalid"
 
 
 def test_a_rollback_needs_what_its_version_needs(flags: Flags) -> None:
     segment = {"name": "staff", "environment": flags.environment, "when": None}
-    told(flags.of.call("POST", SEGMENTS, segment), 201)
+    body_of(flags.of.call("POST", SEGMENTS, segment), 201)
     rule = {"id": "staff", "when": {"segment": "staff"}, "serve": {"variant": "on"}}
-    told(flags.create("a", rules=[rule]), 201)
-    told(flags.edit("PATCH", "a", rules=[]))
+    body_of(flags.create("a", rules=[rule]), 201)
+    body_of(flags.edit("PATCH", "a", rules=[]))
     query = _where(flags)
     assert flags.of.call("DELETE", f"{SEGMENTS}/staff", **query).status == 204
 
-    refused = told(act(flags, "a", "rollback", version=1), 422)
+    refused = body_of(act(flags, "a", "rollback", version=1), 422)
 
     assert refused["errors"][0]["code"] == "unknown_segment"
 
 
 def test_a_rollback_to_another_type_of_a_flag_in_use_is_forced(flags: Flags) -> None:
-    told(flags.create("a", enabled=True), 201)
+    body_of(flags.create("a", enabled=True), 201)
     number = {"type": "integer", "variants": {"one": 1}, "default_variant": "one"}
-    told(flags.edit("PUT", "a", enabled=True, off_variant=None, **number))
+    body_of(flags.edit("PUT", "a", enabled=True, off_variant=None, **number))
     flags.evaluate("a", "ann")
 
-    refused = told(act(flags, "a", "rollback", version=1), 409)
+    refused = body_of(act(flags, "a", "rollback", version=1), 409)
     path = f"{FLAGS}/a/rollback"
     query = {**_where(flags), "force": True}
-    forced = told(flags.of.call("POST", path, {"version": 1}, **query))
+    forced = body_of(flags.of.call("POST", path, {"version": 1}, **query))
 
     assert refused["code"] == "flag_type_in_use"
     assert forced["type"] == "boolean"
@@ -237,39 +237,39 @@ def test_a_rollback_to_another_type_of_a_flag_in_use_is_forced(flags: Flags) -> 
 
 def test_a_copy_keeps_everybodys_bucket(flags: Flags, service: Service) -> None:
     there = Flags(service)
-    told(flags.create("a", rollout_percentage=30, target_users=["ann"], tags=["web"]), 201)
-    told(flags.edit("PATCH", "a", rollout_percentage=60))
+    body_of(flags.create("a", rollout_percentage=30, target_users=["ann"], tags=["web"]), 201)
+    body_of(flags.edit("PATCH", "a", rollout_percentage=60))
 
-    dry = told(act(flags, "a", "copy", to=there.environment, dry_run=True))
+    dry = body_of(act(flags, "a", "copy", to=there.environment, dry_run=True))
     assert names(there) == []
     copied = act(flags, "a", "copy", to=there.environment)
-    again = told(act(flags, "a", "copy", to=there.environment))
+    again = body_of(act(flags, "a", "copy", to=there.environment))
 
-    assert {**told(copied), "dry_run": True} == dry
+    assert {**body_of(copied), "dry_run": True} == dry
     assert (dry["status"], dry["version"], dry["missing"]) == ("created", 1, [])
     assert int(copied.headers["X-Revision"]) > 0
     assert (again["status"], again["version"]) == ("unchanged", 1)
     assert cohort(there, "a") == cohort(flags, "a")
-    assert told(there.get("a"))["rules"] == told(flags.get("a"))["rules"]
+    assert body_of(there.get("a"))["rules"] == body_of(flags.get("a"))["rules"]
 
 
 def test_a_copy_replaces_nothing_unless_it_is_told_to(flags: Flags, service: Service) -> None:
     there = Flags(service)
-    told(flags.create("a", rollout_percentage=30), 201)
-    told(there.create("a", rollout_percentage=10), 201)
+    body_of(flags.create("a", rollout_percentage=30), 201)
+    body_of(there.create("a", rollout_percentage=10), 201)
     to = there.environment
 
     for dry_run in (True, False):
-        refused = told(act(flags, "a", "copy", to=to, dry_run=dry_run), 409)
+        refused = body_of(act(flags, "a", "copy", to=to, dry_run=dry_run), 409)
         assert refused["code"] == "flag_exists"
-    told(act(there, "a", "archive"))
-    archived = told(act(flags, "a", "copy", to=to), 409)
-    replaced = told(act(flags, "a", "copy", to=to, overwrite=True))
+    body_of(act(there, "a", "archive"))
+    archived = body_of(act(flags, "a", "copy", to=to), 409)
+    replaced = body_of(act(flags, "a", "copy", to=to, overwrite=True))
 
     assert archived["code"] == "flag_archived"
     assert (replaced["status"], replaced["version"]) == ("created", 3)
-    told(flags.edit("PATCH", "a", rollout_percentage=70))
-    replaced = told(act(flags, "a", "copy", to=to, overwrite=True))
+    body_of(flags.edit("PATCH", "a", rollout_percentage=70))
+    replaced = body_of(act(flags, "a", "copy", to=to, overwrite=True))
     assert (replaced["status"], replaced["version"]) == ("updated", 4)
 
 
@@ -277,20 +277,20 @@ def test_a_copy_names_all_that_is_missing_there(flags: Flags, service: Service) 
     there = Flags(service)
     for name in ("s1", "s2"):
         segment = {"name": name, "environment": flags.environment, "when": None}
-        told(service.call("POST", SEGMENTS, segment), 201)
+        body_of(service.call("POST", SEGMENTS, segment), 201)
     for name in ("p1", "p2"):
-        told(flags.create(name, enabled=True), 201)
-    told(there.create("p2", enabled=True), 201)
-    told(act(there, "p2", "archive"))
+        body_of(flags.create(name, enabled=True), 201)
+    body_of(there.create("p2", enabled=True), 201)
+    body_of(act(there, "p2", "archive"))
     rules = [
         {"id": name, "when": {"segment": name}, "serve": {"variant": "on"}} for name in ("s1", "s2")
     ]
     needs = [{"flag": name, "variants": ["on"]} for name in ("p1", "p2")]
-    told(flags.create("a", rules=rules, prerequisites=needs), 201)
+    body_of(flags.create("a", rules=rules, prerequisites=needs), 201)
     to = there.environment
 
-    refused = told(act(flags, "a", "copy", to=to), 422)
-    dry = told(act(flags, "a", "copy", to=to, dry_run=True))
+    refused = body_of(act(flags, "a", "copy", to=to), 422)
+    dry = body_of(act(flags, "a", "copy", to=to, dry_run=True))
 
     assert refused["code"] == "flag_references_missing"
     assert [flaw["pointer"] for flaw in refused["errors"]] == [
@@ -309,19 +309,19 @@ def test_a_copy_names_all_that_is_missing_there(flags: Flags, service: Service) 
 
 
 def test_what_cannot_be_copied_is_refused(flags: Flags) -> None:
-    told(flags.create("a"), 201)
-    told(flags.create("b"), 201)
-    told(act(flags, "b", "archive"))
+    body_of(flags.create("a"), 201)
+    body_of(flags.create("b"), 201)
+    body_of(act(flags, "b", "archive"))
     other = fresh_name("e")
 
-    assert told(act(flags, "a", "copy", to=flags.environment), 422)["code"] == "bad_flag"
-    assert told(act(flags, "a", "copy", to="no name"), 422)["code"] == "bad_environment"
-    assert told(act(flags, "ghost", "copy", to=other), 404)["code"] == "flag_not_found"
-    assert told(act(flags, "b", "copy", to=other), 409)["code"] == "flag_archived"
+    assert body_of(act(flags, "a", "copy", to=flags.environment), 422)["code"] == "bad_flag"
+    assert body_of(act(flags, "a", "copy", to="no name"), 422)["code"] == "bad_environment"
+    assert body_of(act(flags, "ghost", "copy", to=other), 404)["code"] == "flag_not_found"
+    assert body_of(act(flags, "b", "copy", to=other), 409)["code"] == "flag_archived"
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[ServiceProcess]:
+def guarded_service() -> Iterator[ServiceProcess]:
     environment = {"PILOTHOUSE_ACCESS": "required", "PILOTHOUSE_ADMIN_TOKEN": ADMIN}
     with ServiceProcess(environment) as service:
         yield service
@@ -330,18 +330,20 @@ def guarded() -> Iterator[ServiceProcess]:
 ADMIN = "lifecycle-admin-token-of-32-characters-or-more"
 
 
-def test_a_copy_needs_to_read_here_and_to_write_there(guarded: ServiceProcess) -> None:
+def test_a_copy_needs_to_read_here_and_to_write_there(guarded_service: ServiceProcess) -> None:
     def ask(token: str, path: str, **body: Any) -> Answer:
-        return guarded.request("POST", path, body, headers={"Authorization": f"Bearer {token}"})
+        return guarded_service.request(
+            "POST", path, body, headers={"Authorization": f"Bearer {token}"}
+        )
 
     def token(name: str, role: str, *environments: str) -> str:
         wanted = {"name": name, "class": "operator", "roles": [role], "services": ["*"]}
         made = ask(ADMIN, "/api/v1/tokens", **wanted, environments=list(environments))
-        found: str = told(made, 201)["token"]
+        found: str = body_of(made, 201)["token"]
         return found
 
     for environment in ("staging", "production"):
-        told(ask(ADMIN, FLAGS, name=f"of-{environment}", environment=environment), 201)
+        body_of(ask(ADMIN, FLAGS, name=f"of-{environment}", environment=environment), 201)
     up = f"{FLAGS}/of-staging/copy?environment=staging", "production"
     down = f"{FLAGS}/of-production/copy?environment=production", "staging"
     may = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import Service, fresh_name, told
+from tests.e2e.client import Service, body_of, fresh_name
 from tests.e2e.flags import EVALUATE, FLAGS, SEGMENTS, Flags
 from tests.servers.answer import Answer
 from tests.servers.service import ServiceProcess
@@ -95,16 +95,16 @@ def flags(service: Service) -> Flags:
     """An environment with flags and segments in every state."""
     flags = Flags(service)
     when = {"name": "staff", "environment": flags.environment, "when": PLAN}
-    told(service.call("POST", SEGMENTS, when), 201)
-    told(service.call("POST", SEGMENTS, {**when, "name": "beta"}), 201)
-    told(flags.create("first", rollout_percentage=20), 201)
+    body_of(service.call("POST", SEGMENTS, when), 201)
+    body_of(service.call("POST", SEGMENTS, {**when, "name": "beta"}), 201)
+    body_of(flags.create("first", rollout_percentage=20), 201)
     rule = {"when": {"segment": "staff"}, "serve": {"variant": "on"}}
-    told(flags.create("kept", target_users=["ann"]), 201)
-    told(flags.edit("PATCH", "kept", rollout_percentage=50, owner="web"))
-    told(flags.create("needing", prerequisites=[{"flag": "kept", "variants": ["on"]}]), 201)
-    told(flags.create("using", rules=[rule]), 201)
+    body_of(flags.create("kept", target_users=["ann"]), 201)
+    body_of(flags.edit("PATCH", "kept", rollout_percentage=50, owner="web"))
+    body_of(flags.create("needing", prerequisites=[{"flag": "kept", "variants": ["on"]}]), 201)
+    body_of(flags.create("using", rules=[rule]), 201)
     for name, method, path in (("old", "POST", "old/archive"), ("gone", "DELETE", "gone")):
-        told(flags.create(name, owner="web"), 201)
+        body_of(flags.create(name, owner="web"), 201)
         answer = service.call(method, f"{FLAGS}/{path}", environment=flags.environment)
         assert answer.status in {200, 204}
     return flags
@@ -115,22 +115,22 @@ def traces(flags: Flags) -> Any:
     of = flags.of
     where: dict[str, Any] = {"environment": flags.environment}
     items = [
-        (answer.status, answer.headers.get("ETag"), _known(answer.json()))
+        (answer.status, answer.headers.get("ETag"), _without_request_id(answer.json()))
         for path, names in ITEMS.items()
         for name in names
         for answer in (of.get(f"{path}/{name}", **where), of.get(f"{path}/{name}/history", **where))
     ]
     there: dict[str, Any] = {"environment": f"{flags.environment}-b"}
-    return items, [told(of.get("/api/v1/changes", **one))["items"] for one in (where, there)]
+    return items, [body_of(of.get("/api/v1/changes", **one))["items"] for one in (where, there)]
 
 
-def _known(body: Any) -> Any:
+def _without_request_id(body: Any) -> Any:
     return {name: value for name, value in body.items() if name != "request_id"}
 
 
 def newest(flags: Flags, path: str, name: str) -> Any:
     history = flags.of.get(f"{path}/{name}/history", environment=flags.environment, limit=1)
-    return told(history)["items"][0] if history.status == 200 else {"version": 0}
+    return body_of(history)["items"][0] if history.status == 200 else {"version": 0}
 
 
 @pytest.mark.parametrize(("name", "write"), WRITES.values(), ids=WRITES)
@@ -139,12 +139,12 @@ def test_a_preview_is_what_the_write_then_does(flags: Flags, name: str, write: W
     before, former = traces(flags), newest(flags, path, name)
 
     dry = write.send(flags, dry_run=True)
-    shown = told(dry)
+    shown = body_of(dry)
 
     assert traces(flags) == before
     assert flags.of.backend.audit(dry.headers["X-Request-Id"]) == []
     assert "X-Revision" not in dry.headers
-    assert told(write.send(flags, dry_run=True)) == shown
+    assert body_of(write.send(flags, dry_run=True)) == shown
     made = write.send(flags)
     assert made.status in {200, 201, 204}
     entry = newest(flags, path, name)
@@ -170,15 +170,15 @@ def test_what_has_an_answer_of_its_own_has_it_in_a_dry_run(flags: Flags, write: 
 
     dry = write.send(flags, dry_run=True)
 
-    assert told(dry)["dry_run"] is True
+    assert body_of(dry)["dry_run"] is True
     assert traces(flags) == before
     assert flags.of.backend.audit(dry.headers["X-Request-Id"]) == []
-    assert {**told(write.send(flags)), "dry_run": True} == told(dry)
+    assert {**body_of(write.send(flags)), "dry_run": True} == body_of(dry)
     assert traces(flags) != before
 
 
 def test_every_write_of_flags_and_segments_takes_a_dry_run(service: Service) -> None:
-    paths = told(service.get("/openapi.json"))["paths"]
+    paths = body_of(service.get("/openapi.json"))["paths"]
     reading = {EVALUATE, f"{EVALUATE}/batch"}
 
     writes = {
@@ -225,41 +225,43 @@ REFUSED: dict[str, tuple[int, Write]] = {
 def test_a_dry_run_is_refused_as_the_write_is(flags: Flags, status: int, write: Write) -> None:
     dry, made = write.send(flags, dry_run=True), write.send(flags)
 
-    assert _known(told(dry, status)) == _known(told(made, status))
+    assert _without_request_id(body_of(dry, status)) == _without_request_id(body_of(made, status))
 
 
 def test_another_type_of_a_flag_in_use_is_refused_unless_it_is_forced(flags: Flags) -> None:
     flags.evaluate("first", "ann")
     write = Write("PUT", f"{FLAGS}/first", FULL)
 
-    assert told(write.send(flags, dry_run=True), 409)["code"] == "flag_type_in_use"
-    assert told(write.send(flags, dry_run=True, force=True))["changed"] is True
-    assert told(flags.get("first"))["version"] == 1
+    assert body_of(write.send(flags, dry_run=True), 409)["code"] == "flag_type_in_use"
+    assert body_of(write.send(flags, dry_run=True, force=True))["changed"] is True
+    assert body_of(flags.get("first"))["version"] == 1
 
 
 ADMIN = "preview-admin-token-of-32-characters-or-more"
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[ServiceProcess]:
+def guarded_service() -> Iterator[ServiceProcess]:
     settings = {"PILOTHOUSE_ACCESS": "required", "PILOTHOUSE_ADMIN_TOKEN": ADMIN}
     with ServiceProcess(settings) as service:
         yield service
 
 
-def test_a_dry_run_needs_the_right_of_the_write(guarded: ServiceProcess) -> None:
+def test_a_dry_run_needs_the_right_of_the_write(guarded_service: ServiceProcess) -> None:
     def ask(token: str, method: str, path: str, body: Any = None) -> Answer:
-        return guarded.request(method, path, body, headers={"Authorization": f"Bearer {token}"})
+        return guarded_service.request(
+            method, path, body, headers={"Authorization": f"Bearer {token}"}
+        )
 
     def token(role: str, environment: str) -> str:
         wanted = {"name": fresh_name("t"), "class": "operator", "roles": [role], "services": ["*"]}
         made = ask(ADMIN, "POST", "/api/v1/tokens", {**wanted, "environments": [environment]})
-        found: str = told(made, 201)["token"]
+        found: str = body_of(made, 201)["token"]
         return found
 
     holders = {token("viewer", "staging"): 403, token("editor", "staging"): 200}
     holders[token("editor", "other")] = 403
-    told(ask(ADMIN, "POST", FLAGS, {"name": "a", "environment": "staging"}), 201)
+    body_of(ask(ADMIN, "POST", FLAGS, {"name": "a", "environment": "staging"}), 201)
     query = "environment=staging&dry_run=true"
 
     for holder, status in holders.items():
@@ -269,4 +271,4 @@ def test_a_dry_run_needs_the_right_of_the_write(guarded: ServiceProcess) -> None
             ("DELETE", f"{FLAGS}/a?{query}", None),
             ("POST", f"{FLAGS}/a/archive?{query}", None),
         ):
-            told(ask(holder, method, path, body), status)
+            body_of(ask(holder, method, path, body), status)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from openfeature.contrib.tools.flagd.core.targeting.custom_ops import fractional
 
-from tests.e2e.client import Service, fresh_name, told
+from tests.e2e.client import Service, body_of, fresh_name
 from tests.flags.judges import flagd_core_1
 from tests.servers.answer import Answer
 
@@ -76,10 +76,10 @@ class Environment:
             "user_id": user,
             "context": context,
         }
-        return told(self._service.call("POST", f"{FLAGS}/evaluate", body))["value"]
+        return body_of(self._service.call("POST", f"{FLAGS}/evaluate", body))["value"]
 
     def names(self) -> list[str]:
-        return [flag["name"] for flag in told(self.get())["items"]]
+        return [flag["name"] for flag in body_of(self.get())["items"]]
 
 
 @pytest.fixture
@@ -95,8 +95,8 @@ def test_flags_of_flagd_keep_every_users_cohort(
 ) -> None:
     splits = fractional if used == "v3" else flagd_core_1().fractional
     made = environment.imports(FLAGD, **stated)
-    assert told(made)["hash"] == used
-    assert [(item["kind"], item["name"], item["status"]) for item in told(made)["items"]] == [
+    assert body_of(made)["hash"] == used
+    assert [(item["kind"], item["name"], item["status"]) for item in body_of(made)["items"]] == [
         ("flag", "colour", "created"),
         ("flag", "panel", "created"),
         ("segment", "staff", "created"),
@@ -112,7 +112,7 @@ def test_flags_of_flagd_keep_every_users_cohort(
     assert environment.value("panel", "bob", email="bob@example.com") is False
     exported = environment.get("/export", format="flagd", **stated)
     assert exported.headers["X-Flagd-Hash"] == used
-    assert told(exported)["flags"]["colour"]["targeting"]["if"][1] == SPLIT["targeting"]
+    assert body_of(exported)["flags"]["colour"]["targeting"]["if"][1] == SPLIT["targeting"]
     other = "v2" if used == "v3" else "v3"
     assert environment.get("/export", format="flagd", hash=other).status == 422
 
@@ -120,7 +120,7 @@ def test_flags_of_flagd_keep_every_users_cohort(
 def test_a_dry_run_tells_all_and_changes_nothing(environment: Environment) -> None:
     document = {**FLAGD, "flags": {**FLAGD["flags"], "odd": UNSAYABLE}}
 
-    found = told(environment.imports(document, dry_run=True))
+    found = body_of(environment.imports(document, dry_run=True))
 
     assert {item["name"]: item["version"] for item in found["items"]} == {
         "colour": 1,
@@ -143,7 +143,7 @@ def test_what_cannot_be_said_refuses_all_unless_it_may_be_left_out(
     assert refused.json()["errors"][0]["pointer"].startswith("#/flags/odd/")
     assert environment.names() == []
 
-    assert told(environment.imports(document, leave_out=True))["report"][0]["flag"] == "odd"
+    assert body_of(environment.imports(document, leave_out=True))["report"][0]["flag"] == "odd"
     assert environment.names() == ["colour"]
 
 
@@ -152,12 +152,12 @@ def test_an_import_again_changes_nothing_and_a_new_file_only_what_differs(
 ) -> None:
     environment.imports(FLAGD)
     again = environment.imports(FLAGD)
-    assert {item["status"] for item in told(again)["items"]} == {"unchanged"}
+    assert {item["status"] for item in body_of(again)["items"]} == {"unchanged"}
     assert "X-Revision" not in again.headers
 
     switched = {"flags": {"panel": {**STAFF, "state": "DISABLED"}}, "$evaluators": {}}
     switched["flags"]["panel"].pop("targeting")
-    found = told(environment.imports(switched))
+    found = body_of(environment.imports(switched))
 
     assert [(item["name"], item["status"], item["version"]) for item in found["items"]] == [
         ("panel", "updated", 2)
@@ -210,7 +210,7 @@ def test_what_is_no_file_of_flags_is_refused_by_its_place(
 
 
 def test_flags_of_unleash_are_imported(environment: Environment) -> None:
-    assert told(environment.imports(UNLEASH, "unleash"))["items"][0]["status"] == "created"
+    assert body_of(environment.imports(UNLEASH, "unleash"))["items"][0]["status"] == "created"
 
     served = [environment.value("panel", f"user-{number}") for number in range(100)]
     assert 20 < served.count(True) < 60
@@ -219,11 +219,11 @@ def test_flags_of_unleash_are_imported(environment: Environment) -> None:
 def test_an_export_is_what_was_imported(environment: Environment, service: Service) -> None:
     environment.imports(FLAGD)
 
-    exported = told(environment.get("/export", format="flagd"))
+    exported = body_of(environment.get("/export", format="flagd"))
     other = Environment(service)
-    told(other.imports(exported))
+    body_of(other.imports(exported))
 
-    assert told(other.get("/export", format="flagd")) == exported
+    assert body_of(other.get("/export", format="flagd")) == exported
     for number in range(20):
         user = f"user-{number}"
         assert other.value("colour", user) == environment.value("colour", user)
@@ -240,7 +240,7 @@ def test_what_flagd_cannot_say_is_told_by_an_export(
     assert (refused.status, refused.json()["code"]) == (422, "flags_not_expressed")
     assert "ours" in refused.json()["errors"][0]["detail"]
 
-    partly = told(environment.get("/export", format="flagd", leave_out=True))
+    partly = body_of(environment.get("/export", format="flagd", leave_out=True))
     assert list(partly["flags"]) == ["colour"]
 
 
@@ -266,19 +266,19 @@ def test_a_document_may_be_yaml_and_several_are_read_as_one(
 ) -> None:
     made = environment.imports_text(FLAGD_YAML, kind)
 
-    assert {(one["kind"], one["name"]) for one in told(made)["items"]} == {
+    assert {(one["kind"], one["name"]) for one in body_of(made)["items"]} == {
         ("flag", "panel"),
         ("segment", "staff"),
     }
     assert environment.value("panel", "ann", email="ann@example.org") is True
-    metadata = told(environment.ofrep("panel", targetingKey="ann"))["metadata"]
+    metadata = body_of(environment.ofrep("panel", targetingKey="ann"))["metadata"]
     assert {name: metadata[name] for name in ("team", "ticket", "since")} == {
         "team": "blue",
         "ticket": 42,
         "since": "2026-01-01",
     }
     assert metadata["flagVersion"] == 1
-    exported = told(environment.get("/export", format="flagd"))["flags"]["panel"]["metadata"]
+    exported = body_of(environment.get("/export", format="flagd"))["flags"]["panel"]["metadata"]
     assert exported == {"team": "blue", "ticket": 42, "since": "2026-01-01"}
 
 
@@ -307,13 +307,13 @@ def test_what_unleash_edge_saved_is_imported_of_one_environment(environment: Env
     made = environment.imports(backup, "unleash", source_environment="production")
 
     assert refused.status == 422
-    assert [one["name"] for one in told(made)["items"]] == ["panel"]
+    assert [one["name"] for one in body_of(made)["items"]] == ["panel"]
 
 
 def test_a_default_of_the_code_has_the_reason_default(environment: Environment) -> None:
     flag = {**STAFF, "defaultVariant": None, "targeting": {}}
-    told(environment.imports({"flags": {"panel": flag}}))
+    body_of(environment.imports({"flags": {"panel": flag}}))
 
-    answered = told(environment.ofrep("panel", targetingKey="ann"))
+    answered = body_of(environment.ofrep("panel", targetingKey="ann"))
 
     assert (answered["reason"], "value" in answered) == ("DEFAULT", False)

@@ -10,7 +10,7 @@ import pytest
 
 from app.registry.model import MAX_INSTANCES
 from app.sqlite.state import FILE
-from tests.e2e.client import Service, told
+from tests.e2e.client import Service, body_of
 from tests.e2e.registry import Registered
 from tests.servers.process import PATIENCE_SECONDS
 
@@ -25,7 +25,7 @@ COPIES = MAX_INSTANCES - 1
 
 
 @contextmanager
-def filled(service: Service, name: str) -> Iterator[None]:
+def fill_service(service: Service, name: str) -> Iterator[None]:
     """Have copies of the one instance of a service until it is full."""
     url = service.settings.get("DATABASE_URL")
     if url is not None:
@@ -62,15 +62,15 @@ async def _execute(url: str, statement: str, *values: object) -> None:
 @pytest.mark.slow
 def test_a_full_service_refuses_one_more_and_takes_those_it_has(service: Service) -> None:
     full = Registered(service)
-    told(full.register("one", ttl_seconds=86_400), 201)
-    with filled(service, full.name):
+    body_of(full.register("one", ttl_seconds=86_400), 201)
+    with fill_service(service, full.name):
         refused = full.register("one-more")
         again = full.register("one", ttl_seconds=86_400)
-        told(full.deregister(instance_id="one"))
+        body_of(full.deregister(instance_id="one"))
         in_its_place = full.register("one-more")
 
     assert (refused.status, refused.json()["code"]) == (409, "too_many_instances")
     assert refused.json()["service_name"] == full.name
-    assert told(again)["epoch"] == 2
+    assert body_of(again)["epoch"] == 2
     assert in_its_place.status == 201
-    assert list(full.shown()) == ["one-more"]
+    assert list(full.instances_by_id()) == ["one-more"]

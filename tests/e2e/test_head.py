@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.client import Layer, Service, told
+from tests.e2e.client import Layer, Service, body_of
 from tests.servers.process import PATIENCE_SECONDS
 
 # `date`, ids and ages differ from one request to the next.
@@ -30,7 +30,7 @@ SAME = ("content-type", "content-length", "etag", "cache-control", "vary", "allo
     ],
 )
 def test_what_get_answers_is_answered_without_its_body(layer: Layer, path: str) -> None:
-    told(layer.create("a", 1), 201)
+    body_of(layer.create("a", 1), 201)
     query: dict[str, Any] = {"environment": layer.environment, "service_name": layer.service}
     got = [layer.of.call("GET", path, **query) for _ in range(2)][-1]  # the first fills the memory
 
@@ -52,7 +52,7 @@ def test_who_only_looks_whether_it_is_there_is_answered(service: Service, path: 
 
 
 def test_a_head_knows_what_the_client_knows(layer: Layer) -> None:
-    told(layer.create("a", 1), 201)
+    body_of(layer.create("a", 1), 201)
     query: dict[str, Any] = {"environment": layer.environment, "service_name": layer.service}
     tag = layer.of.call("HEAD", "/api/v1/config/a", **query).headers["ETag"]
 
@@ -80,7 +80,7 @@ def test_a_stream_has_a_head_that_ends_and_leaves_the_connection_clean(
         status = lines.readline()
         while lines.readline().strip():
             pass
-        told(layer.create("a", 1), 201)  # of which nobody who listens here must be told
+        body_of(layer.create("a", 1), 201)  # of which nobody who listens here must be told
         connection.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
 
         assert b" 200 " in status

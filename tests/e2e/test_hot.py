@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import Layer, told
+from tests.e2e.client import Layer, body_of
 from tests.servers.answer import Answer
 
 SAME = ("etag", "content-type", "vary", "x-content-type-options")
@@ -25,9 +25,9 @@ def both(
 @pytest.mark.parametrize("path", ["/api/v1/config/a.b", "/api/v1/config/a", "/api/v1/effective"])
 def test_both_doors_give_the_same_answer(layer: Layer, path: str) -> None:
     value = {"b": 1.0, "c": [None, True, "ü", 10**20], "d": {}}
-    told(layer.create("a", value), 201)
-    told(layer.create("a.secret", "hush", is_encrypted=True), 201)
-    told(layer.at(service="_shared").create("a.b", "shared"), 201)
+    body_of(layer.create("a", value), 201)
+    body_of(layer.create("a.secret", "hush", is_encrypted=True), 201)
+    body_of(layer.at(service="_shared").create("a.b", "shared"), 201)
 
     hot, other = both(layer, path)
 
@@ -40,7 +40,7 @@ def test_both_doors_give_the_same_answer(layer: Layer, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/api/v1/config/a", "/api/v1/effective"])
 def test_both_doors_know_what_the_client_knows(layer: Layer, path: str) -> None:
-    told(layer.create("a", 1), 201)
+    body_of(layer.create("a", 1), 201)
     tag = both(layer, path)[0].headers["ETag"]
 
     hot, other = both(layer, path, {"If-None-Match": f'"x", W/{tag}'})
@@ -59,7 +59,7 @@ def test_what_is_wrong_is_answered_the_same(layer: Layer) -> None:
 
 
 def test_the_hot_door_sees_a_write_at_once(layer: Layer) -> None:
-    told(layer.create("a", 0), 201)
+    body_of(layer.create("a", 0), 201)
 
     for number in range(1, 20):
         revision = layer.put("a", number).headers["X-Revision"]
@@ -70,8 +70,8 @@ def test_the_hot_door_sees_a_write_at_once(layer: Layer) -> None:
 
 
 def test_a_removed_key_and_a_deleted_document_are_gone_at_the_hot_door(layer: Layer) -> None:
-    told(layer.create("a", 1), 201)
-    told(layer.create("b", 1), 201)
+    body_of(layer.create("a", 1), 201)
+    body_of(layer.create("b", 1), 201)
     both(layer, "/api/v1/config/a")
 
     layer.delete("a")
@@ -83,7 +83,7 @@ def test_a_removed_key_and_a_deleted_document_are_gone_at_the_hot_door(layer: La
 
 
 def test_the_hot_door_carries_the_request_id(layer: Layer) -> None:
-    told(layer.create("a", 1), 201)
+    body_of(layer.create("a", 1), 201)
 
     hot, _ = both(layer, "/api/v1/config/a", {"X-Request-Id": "mine-1"})
 

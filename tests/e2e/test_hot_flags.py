@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.core.drawn import contexts
-from tests.e2e.client import told
+from tests.e2e.client import body_of
 from tests.servers.answer import Answer
 from tests.servers.process import PATIENCE_SECONDS, freeze_server, wait_until
 from tests.servers.service import ServiceProcess
@@ -66,7 +66,7 @@ class Doors:
         lines = [f"{name}: {value}\r\n" for name, value in stated.items() if value]
         return f"POST {path} HTTP/1.1\r\n{''.join(lines)}\r\n".encode("latin-1") + body
 
-    def sent(self, *pieces: bytes) -> Answer:
+    def send_pieces(self, *pieces: bytes) -> Answer:
         """Send pieces of a request, each once the one before has arrived."""
         with socket.create_connection(self.address, timeout=PATIENCE_SECONDS) as connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -82,19 +82,19 @@ class Doors:
         self, path: str, body: bytes, headers: Mapping[str, str] | None = None
     ) -> tuple[bool, Answer]:
         """Send it to both doors, compare, and tell whether the first answer was the hot one's."""
-        hot = self.sent(self.wire(path, body, headers or {}))
-        cold = self.sent(self.wire(f"{path}?door=fastapi", body, headers or {}))
+        hot = self.send_pieces(self.wire(path, body, headers or {}))
+        cold = self.send_pieces(self.wire(f"{path}?door=fastapi", body, headers or {}))
         assert cold.headers["X-Door"] == "fastapi"
         assert (hot.status, hot.body) == (cold.status, cold.body)
-        assert shown(hot) == shown(cold)
+        assert compared_headers(hot) == compared_headers(cold)
         return "X-Door" not in hot.headers, hot
 
 
-def shown(answer: Answer) -> list[tuple[str, str]]:
+def compared_headers(answer: Answer) -> list[tuple[str, str]]:
     return [pair for pair in answer.headers.items() if pair[0] not in {"x-door", "date"}]
 
 
-def written(body: object) -> bytes:
+def json_bytes(body: object) -> bytes:
     return json.dumps(body).encode()
 
 
@@ -107,7 +107,7 @@ def doors() -> Iterator[Doors]:
         for name, members in FLAGS.items():
             body = {"name": name, "environment": "production", **members}
             made = process.request("POST", "/api/v1/feature-flags", body)
-            told(made, 201)
+            body_of(made, 201)
         process.request("GET", f"/api/v1/effective?min_revision={made.headers['X-Revision']}")
         yield Doors(process)
 
@@ -133,7 +133,7 @@ def doors() -> Iterator[Doors]:
     ],
 )
 def test_the_hot_door_answers_as_fastapi_does(doors: Doors, path: str, body: object) -> None:
-    is_hot, answer = doors.both(path, written(body))
+    is_hot, answer = doors.both(path, json_bytes(body))
 
     assert is_hot
     assert answer.status in {200, 400}
@@ -194,7 +194,7 @@ def test_what_is_no_good_body_is_answered_the_same(doors: Doors, path: str, body
     ],
 )
 def test_what_is_unusual_is_left_to_fastapi(doors: Doors, path: str, more: dict[str, Any]) -> None:
-    is_hot, _ = doors.both(path, written({**GOOD[path], **more}))
+    is_hot, _ = doors.both(path, json_bytes({**GOOD[path], **more}))
 
     assert not is_hot
 
@@ -223,7 +223,7 @@ def test_what_is_unusual_is_left_to_fastapi(doors: Doors, path: str, more: dict[
     ids=str,
 )
 def test_headers_mean_the_same(doors: Doors, path: str, headers: dict[str, str]) -> None:
-    body = written(GOOD[path])
+    body = json_bytes(GOOD[path])
     chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
 
     doors.both(path, chunked if "Transfer-Encoding" in headers else body, headers)
@@ -249,13 +249,13 @@ def test_headers_mean_the_same(doors: Doors, path: str, headers: dict[str, str])
 def test_paths_mean_the_same(doors: Doors, path: str) -> None:
     body = GOOD[ALL] if "ofrep" in path else GOOD[BATCH] if "batch" in path else GOOD[ONE]
 
-    is_hot, _ = doors.both(path, written(body))
+    is_hot, _ = doors.both(path, json_bytes(body))
 
     assert not is_hot
 
 
 def test_what_the_client_knows_is_not_sent_again(doors: Doors) -> None:
-    body = written(GOOD[ALL])
+    body = json_bytes(GOOD[ALL])
     tag = doors.both(ALL, body)[1].headers["ETag"] or ""
 
     for known in (tag, f"W/{tag}", f'"x", {tag}', "*"):
@@ -263,7 +263,7 @@ def test_what_the_client_knows_is_not_sent_again(doors: Doors) -> None:
 
         assert (is_hot, answer.status, answer.body) == (True, 304, b"")
         assert answer.headers["ETag"] == tag
-    other = written({"context": {"targetingKey": "ann", "plan": "pro"}})
+    other = json_bytes({"context": {"targetingKey": "ann", "plan": "pro"}})
     assert doors.both(ALL, other, {"If-None-Match": tag})[1].status == 200
 
 
@@ -281,18 +281,18 @@ def test_any_context_is_answered_the_same(
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_body_may_come_in_pieces(doors: Doors, path: str) -> None:
-    body = written({**GOOD[path], "context": {"targetingKey": "ann", "text": "x" * 30_000}})
+    body = json_bytes({**GOOD[path], "context": {"targetingKey": "ann", "text": "x" * 30_000}})
     whole = doors.wire(path, body, {})
     chunks = doors.wire(path, b"", {"Transfer-Encoding": "chunked"})
 
-    at_once = doors.sent(whole)
-    split = doors.sent(whole[:40], whole[40:300], whole[300:9000], whole[9000:])
-    chunked = doors.sent(
+    at_once = doors.send_pieces(whole)
+    split = doors.send_pieces(whole[:40], whole[40:300], whole[300:9000], whole[9000:])
+    chunked = doors.send_pieces(
         chunks,
         b"%x\r\n%b\r\n" % (100, body[:100]),
         b"%x\r\n%b\r\n0\r\n\r\n" % (len(body) - 100, body[100:]),
     )
-    cold = doors.sent(whole.replace(path.encode(), path.encode() + b"?door=fastapi", 1))
+    cold = doors.send_pieces(whole.replace(path.encode(), path.encode() + b"?door=fastapi", 1))
 
     assert at_once.status == 200
     for answer in (split, chunked):
@@ -302,18 +302,18 @@ def test_a_body_may_come_in_pieces(doors: Doors, path: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_body_that_is_too_long_by_pieces_is_read_by_fastapi(doors: Doors, path: str) -> None:
-    body = written(GOOD[path]) + b" " * 100_000
+    body = json_bytes(GOOD[path]) + b" " * 100_000
     head = doors.wire(path, b"", {"Transfer-Encoding": "chunked"})
     chunks = [body[:60_000], body[60_000:], b""]
 
-    answer = doors.sent(head, *(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks))
+    answer = doors.send_pieces(head, *(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks))
 
     assert (answer.status, answer.headers["X-Door"]) == (200, "fastapi")
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_client_may_ask_before_it_sends(doors: Doors, path: str) -> None:
-    body = written(GOOD[path])
+    body = json_bytes(GOOD[path])
     wire = doors.wire(path, body, {"Expect": "100-continue"})
     with socket.create_connection(doors.address, timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(wire[: -len(body)])
@@ -328,12 +328,12 @@ def test_a_client_may_ask_before_it_sends(doors: Doors, path: str) -> None:
 
 def test_requests_that_follow_each_other_are_answered_in_order(doors: Doors) -> None:
     wires = [
-        doors.wire(path, written(GOOD[path]), {"X-Request-Id": f"r{number}"})
+        doors.wire(path, json_bytes(GOOD[path]), {"X-Request-Id": f"r{number}"})
         for number, path in enumerate(PATHS)
     ]
     odd = [doors.wire(ONE, b"{", {}), doors.wire(f"{ALL}?door=fastapi", b"", {})]
     sent = [wires[0], odd[0], *wires[1:3], odd[1], wires[3]]
-    alone = [doors.sent(wire) for wire in sent]
+    alone = [doors.send_pieces(wire) for wire in sent]
 
     with (
         socket.create_connection(doors.address, timeout=PATIENCE_SECONDS) as connection,
@@ -353,7 +353,7 @@ def test_a_client_that_leaves_within_its_body_is_counted(doors: Doors, path: str
     before = _metric(doors, left)
 
     with socket.create_connection(doors.address, timeout=PATIENCE_SECONDS) as connection:
-        connection.sendall(doors.wire(path, written(GOOD[path]), {})[:-3])
+        connection.sendall(doors.wire(path, json_bytes(GOOD[path]), {})[:-3])
 
     wait_until(lambda: _metric(doors, left) == before + 1, "the request was given up")
     running = _metric(doors, "pilothouse_http_requests_in_progress")
@@ -372,9 +372,9 @@ def test_both_doors_count_the_same(doors: Doors, path: str) -> None:
     )
     grown = []
     for question in ("", "?door=fastapi"):
-        before = _counted(doors, names)
-        doors.sent(doors.wire(path + question, written(GOOD[path]), {}))
-        after = _counted(doors, names)
+        before = _metrics(doors, names)
+        doors.send_pieces(doors.wire(path + question, json_bytes(GOOD[path]), {}))
+        after = _metrics(doors, names)
         grown.append([new - old for new, old in zip(after, before, strict=True)])
 
     assert grown[0] == grown[1]
@@ -382,9 +382,9 @@ def test_both_doors_count_the_same(doors: Doors, path: str) -> None:
     assert grown[0][-1] == 1
 
 
-def _counted(doors: Doors, names: tuple[str, ...]) -> list[float]:
+def _metrics(doors: Doors, names: tuple[str, ...]) -> list[float]:
     # Evaluations are collected for whoever asks when a flag was used last.
-    told(doors.process.request("GET", "/api/v1/feature-flags/ramp/usage?environment=production"))
+    body_of(doors.process.request("GET", "/api/v1/feature-flags/ramp/usage?environment=production"))
     return [_metric(doors, name) for name in names]
 
 
@@ -398,8 +398,8 @@ def test_the_hot_door_sees_a_write_at_once(doors: Doors) -> None:
         written_flag = doors.process.request(
             "PATCH", "/api/v1/feature-flags/number?environment=production", {"enabled": enabled}
         )
-        told(written_flag)
-        body = written({**GOOD[ONE], "flag_name": "number"})
+        body_of(written_flag)
+        body = json_bytes({**GOOD[ONE], "flag_name": "number"})
         _, answer = doors.both(ONE, body)
 
         assert json.loads(answer.body)["enabled"] is enabled
@@ -417,15 +417,20 @@ def test_both_doors_say_how_old_an_answer_may_be(vault_server: VaultServer) -> N
     with ServiceProcess(settings, ARGV) as process:
         doors = Doors(process)
         body = {"name": "ramp", "environment": "production", **FLAGS["ramp"]}
-        told(process.request("POST", "/api/v1/feature-flags", body), 201)
+        body_of(process.request("POST", "/api/v1/feature-flags", body), 201)
         with freeze_server(vault_server):
-            wires = [doors.wire(path, written(GOOD[path]), {}) for path in PATHS]
-            wait_until(lambda: "X-Stale" in doors.sent(wires[0]).headers, "it notices")
-            hot = [doors.sent(wire) for wire in wires]
-            cold = [doors.sent(wire.replace(b" HTTP", b"?door=fastapi HTTP", 1)) for wire in wires]
+            wires = [doors.wire(path, json_bytes(GOOD[path]), {}) for path in PATHS]
+            wait_until(lambda: "X-Stale" in doors.send_pieces(wires[0]).headers, "it notices")
+            hot = [doors.send_pieces(wire) for wire in wires]
+            cold = [
+                doors.send_pieces(wire.replace(b" HTTP", b"?door=fastapi HTTP", 1))
+                for wire in wires
+            ]
 
     for ours, theirs in zip(hot, cold, strict=True):
         assert (ours.status, ours.body) == (theirs.status, theirs.body)
-        assert [name for name, _ in shown(ours)] == [name for name, _ in shown(theirs)]
-        assert "x-stale" in dict(shown(ours))
+        assert [name for name, _ in compared_headers(ours)] == [
+            name for name, _ in compared_headers(theirs)
+        ]
+        assert "x-stale" in dict(compared_headers(ours))
         assert ("X-Door" in ours.headers, "X-Door" in theirs.headers) == (False, True)

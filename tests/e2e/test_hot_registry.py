@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import Service, fresh_name, told
+from tests.e2e.client import Service, body_of, fresh_name
 from tests.servers.answer import Answer
 from tests.servers.process import wait_until
 from tests.servers.service import ServiceProcess
@@ -31,11 +31,11 @@ class Fleet:
                 "ttl_seconds": 600,
                 "metadata": {"environment": "production" if number else "staging"},
             }
-            told(service.call("POST", f"{REGISTRY}/register", body), 201)
+            body_of(service.call("POST", f"{REGISTRY}/register", body), 201)
         wait_until(self._are_up, "the nodes of all three are seen")
 
     def _are_up(self) -> bool:
-        items = told(self.of.get(f"{REGISTRY}/discover/{self.name}"))["items"]
+        items = body_of(self.of.get(f"{REGISTRY}/discover/{self.name}"))["items"]
         return all(item["status"] == "up" for item in items)
 
     def both(
@@ -87,19 +87,19 @@ def test_both_doors_send_a_key_to_the_same_instance(fleet: Fleet, key: str) -> N
 def test_both_doors_send_only_to_instances_of_the_environment(fleet: Fleet) -> None:
     path = f"/services/{fleet.name}/url"
     picked = [
-        told(answer)["instance_id"]
+        body_of(answer)["instance_id"]
         for _ in range(3)
         for answer in fleet.both(path, environment="production")
     ]
     hashed = fleet.both(path, strategy="hash", key="ann", environment="staging")
 
     assert sorted(picked) == ["i1"] * 3 + ["i2"] * 3
-    assert [told(answer)["instance_id"] for answer in hashed] == ["i0", "i0"]
+    assert [body_of(answer)["instance_id"] for answer in hashed] == ["i0", "i0"]
 
 
 def test_both_doors_take_turns_together(fleet: Fleet) -> None:
     path = f"/services/{fleet.name}/url"
-    picked = [told(answer)["instance_id"] for _ in range(3) for answer in fleet.both(path)]
+    picked = [body_of(answer)["instance_id"] for _ in range(3) for answer in fleet.both(path)]
 
     assert sorted(picked) == ["i0", "i0", "i1", "i1", "i2", "i2"]
 
@@ -136,7 +136,7 @@ def test_what_is_wrong_is_answered_the_same(fleet: Fleet, path: str, query: dict
 def test_a_name_of_several_parts_that_nobody_has_is_an_empty_service(fleet: Fleet) -> None:
     hot, other = fleet.both("/discover/team/orders")
 
-    assert told(hot) == told(other) == {"items": [], "stale": False, "protected": False}
+    assert body_of(hot) == body_of(other) == {"items": [], "stale": False, "protected": False}
 
 
 def test_the_hot_door_sees_who_comes_and_goes(fleet: Fleet) -> None:
@@ -144,8 +144,8 @@ def test_the_hot_door_sees_who_comes_and_goes(fleet: Fleet) -> None:
     gone = {"service_name": fleet.name, "instance_id": "i0"}
     left = fleet.of.call("POST", f"{REGISTRY}/deregister", gone)
 
-    seen = told(fleet.of.get(path, min_revision=left.headers["X-Revision"]))
-    hot = told(fleet.of.get(path))
+    seen = body_of(fleet.of.get(path, min_revision=left.headers["X-Revision"]))
+    hot = body_of(fleet.of.get(path))
 
     assert [item["instance_id"] for item in hot["items"]] == ["i1", "i2"]
     assert hot == seen
@@ -158,7 +158,7 @@ def test_the_hot_door_is_taken() -> None:
         revision = registered.headers["X-Revision"]
         paths = [f"{REGISTRY}/discover/shop?tag=web", f"{REGISTRY}/services/shop/url?zone=a"]
         for path in paths:
-            told(marked.request("GET", f"{path}&min_revision={revision}"))
+            body_of(marked.request("GET", f"{path}&min_revision={revision}"))
 
         doors = [marked.request("GET", path).headers.get("X-Door") for path in paths]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.client import MASK, Layer, Service, fresh_name, fresh_secret, told
+from tests.e2e.client import MASK, Layer, Service, body_of, fresh_name, fresh_secret
 from tests.servers.service import ROOT
 
 PETCLINIC = Path(__file__).parents[1] / "data" / "petclinic"
@@ -21,7 +21,7 @@ PROFILE = "spring.config.activate.on-profile"
 def test_a_file_goes_into_the_layer_it_is_sent_to(layer: Layer) -> None:
     answer = layer.load("database:\n  host: db1\n  ports: [1, 2]\non: yes\n", comment="moved in")
 
-    report = told(answer)
+    report = body_of(answer)
     assert report["dry_run"] is False
     (document,) = report["documents"]
     assert document == {
@@ -38,7 +38,7 @@ def test_a_file_goes_into_the_layer_it_is_sent_to(layer: Layer) -> None:
         "warnings": [],
     }
     assert int(answer.headers["X-Revision"]) > 0
-    found = told(layer.document())
+    found = body_of(layer.document())
     assert found["config_data"] == {"database": {"host": "db1", "ports": [1, 2]}, "on": True}
     assert found["comment"] == "moved in"
 
@@ -58,10 +58,10 @@ spring.config.activate: {{on-profile: default}}
 c: base
 """
 
-    report = told(layer.load(text))
+    report = body_of(layer.load(text))
 
     layers = [layer.at(environment=name) for name in (layer.environment, one, two)]
-    assert [told(each.document())["config_data"] for each in layers] == [
+    assert [body_of(each.document())["config_data"] for each in layers] == [
         {"a": "plain"},
         {"a": "one", "spring": {"name": "x"}, "b": "both"},
         {"spring": {"name": "x"}, "b": "both"},
@@ -76,9 +76,9 @@ c: base
 def test_dotted_and_nested_spellings_in_one_file_merge(layer: Layer) -> None:
     text = "a.b: 1\na:\n  c.d: 2\na.c:\n  e: 3\n---\na: {b: 4}\n"
 
-    told(layer.load(text))
+    body_of(layer.load(text))
 
-    assert told(layer.document())["config_data"] == {"a": {"b": 4, "c": {"d": 2, "e": 3}}}
+    assert body_of(layer.document())["config_data"] == {"a": {"b": 4, "c": {"d": 2, "e": 3}}}
 
 
 FORMATS = {
@@ -93,9 +93,9 @@ FORMATS = {
 def test_every_format_is_understood_and_dates_stay_text(layer: Layer, form: str) -> None:
     text, one = FORMATS[form]
 
-    told(layer.load(text, format=form))
+    body_of(layer.load(text, format=form))
 
-    assert told(layer.document())["config_data"] == {
+    assert body_of(layer.document())["config_data"] == {
         "a": {"b": one},
         "day": "2024-01-31",
         "time": "12:30",
@@ -104,38 +104,38 @@ def test_every_format_is_understood_and_dates_stay_text(layer: Layer, form: str)
 
 
 def test_a_file_in_utf8_with_a_mark_is_read(layer: Layer) -> None:
-    told(layer.load("\ufeffa: ü\n".encode()))
+    body_of(layer.load("\ufeffa: ü\n".encode()))
 
-    assert told(layer.get("a"))["value"] == "ü"
+    assert body_of(layer.get("a"))["value"] == "ü"
 
 
 def test_a_file_of_a_thousand_keys_is_one_version(layer: Layer) -> None:
     keys = {f"section{number % 10}.key{number}": number for number in range(1000)}
 
-    report = told(layer.load(json.dumps(keys), format="json"))
+    report = body_of(layer.load(json.dumps(keys), format="json"))
 
     assert report["documents"][0]["version"] == 1
     assert len(report["documents"][0]["changes"]["added"]) == 1000
     assert len(layer.changes()) == 1
-    assert told(layer.get("section9.key999"))["value"] == 999
+    assert body_of(layer.get("section9.key999"))["value"] == 999
 
 
 def test_a_file_leaves_alone_what_it_does_not_name(layer: Layer) -> None:
     layer.create_document({"a": {"b": 1, "c": 2}, "d": 3})
 
-    report = told(layer.load("a.b: 10\n"))
+    report = body_of(layer.load("a.b: 10\n"))
 
     assert report["documents"][0]["changes"]["changed"] == {"a.b": {"old": 1, "new": 10}}
-    assert told(layer.document())["config_data"] == {"a": {"b": 10, "c": 2}, "d": 3}
+    assert body_of(layer.document())["config_data"] == {"a": {"b": 10, "c": 2}, "d": 3}
 
 
 def test_a_user_can_have_a_file_too(layer: Layer) -> None:
     mine = layer.at(user="ann")
 
-    report = told(mine.load("a: 1\n"))
+    report = body_of(mine.load("a: 1\n"))
 
     assert report["documents"][0]["user"] == "ann"
-    assert told(mine.get("a", resolve=False))["value"] == 1
+    assert body_of(mine.get("a", resolve=False))["value"] == 1
 
 
 def test_a_dry_run_shows_what_an_import_would_do_and_does_nothing(layer: Layer) -> None:
@@ -143,7 +143,7 @@ def test_a_dry_run_shows_what_an_import_would_do_and_does_nothing(layer: Layer) 
     layer.create_document({"a": 1, "same": [1]})
     text = f"a: 2\nsame: [1]\nnew: true\n---\n{PROFILE}: {other.environment}\nb: 1\n"
 
-    planned = told(layer.load(text, dry_run=True))
+    planned = body_of(layer.load(text, dry_run=True))
 
     assert [each["status"] for each in planned["documents"]] == ["updated", "created"]
     assert planned["documents"][0]["changes"] == {
@@ -151,29 +151,29 @@ def test_a_dry_run_shows_what_an_import_would_do_and_does_nothing(layer: Layer) 
         "removed": {},
         "changed": {"a": {"old": 1, "new": 2}},
     }
-    assert told(layer.document())["version"] == 1
+    assert body_of(layer.document())["version"] == 1
     assert other.document().status == 404
-    done = told(layer.load(text))
+    done = body_of(layer.load(text))
     assert done == {**planned, "dry_run": False}
 
 
 def test_a_dry_run_that_fills_an_empty_object_does_nothing(layer: Layer) -> None:
     layer.create_document({"a": {}})
 
-    told(layer.load("a.b: 1\n", dry_run=True))
+    body_of(layer.load("a.b: 1\n", dry_run=True))
 
-    assert told(layer.document())["config_data"] == {"a": {}}
-    assert told(layer.load("a.b: 1\n"))["documents"][0]["changes"]["added"] == {"a.b": 1}
+    assert body_of(layer.document())["config_data"] == {"a": {}}
+    assert body_of(layer.load("a.b: 1\n"))["documents"][0]["changes"]["added"] == {"a.b": 1}
 
 
 def test_a_section_for_two_environments_is_written_apart_in_each(layer: Layer) -> None:
     one, two = (layer.at(environment=fresh_name("e")) for _ in range(2))
     both = f"{PROFILE}: [{one.environment}, {two.environment}]\na: {{}}\n"
 
-    told(layer.load(f"{both}---\n{PROFILE}: {one.environment}\na.b: 1\n"))
+    body_of(layer.load(f"{both}---\n{PROFILE}: {one.environment}\na.b: 1\n"))
 
-    assert told(one.document())["config_data"] == {"a": {"b": 1}}
-    assert told(two.document())["config_data"] == {"a": {}}
+    assert body_of(one.document())["config_data"] == {"a": {"b": 1}}
+    assert body_of(two.document())["config_data"] == {"a": {}}
 
 
 def test_a_file_imported_again_writes_nothing(layer: Layer) -> None:
@@ -181,7 +181,7 @@ def test_a_file_imported_again_writes_nothing(layer: Layer) -> None:
     text = f"a: {{b: 1}}\n---\n{PROFILE}: {other.environment}\nc: [1, 2.5, null]\n"
     layer.load(text)
 
-    again = told(layer.load(text))
+    again = body_of(layer.load(text))
 
     assert [(each["status"], each["version"]) for each in again["documents"]] == [
         ("unchanged", 1),
@@ -220,14 +220,14 @@ BAD_FILES = {
 def test_a_bad_file_writes_nothing(
     layer: Layer, form: str, text: str, status: int, code: str, *, dry_run: bool
 ) -> None:
-    problem = told(layer.load(text, format=form, dry_run=dry_run), status)
+    problem = body_of(layer.load(text, format=form, dry_run=dry_run), status)
 
     assert problem["code"] == code
     assert layer.changes() == []
 
 
 def test_a_file_that_is_not_utf8_is_refused(layer: Layer) -> None:
-    assert told(layer.load(b"a: \xff\n"), 400)["code"] == "bad_text"
+    assert body_of(layer.load(b"a: \xff\n"), 400)["code"] == "bad_text"
 
 
 def test_a_file_that_cannot_be_merged_into_one_layer_is_written_to_none(layer: Layer) -> None:
@@ -235,14 +235,14 @@ def test_a_file_that_cannot_be_merged_into_one_layer_is_written_to_none(layer: L
     other.create("a.b", 1)
     mask = "a: {$secret: masked}"
 
-    problem = told(layer.load(f"a: 1\n---\n{PROFILE}: {other.environment}\n{mask}\n"), 422)
+    problem = body_of(layer.load(f"a: 1\n---\n{PROFILE}: {other.environment}\n{mask}\n"), 422)
 
     assert problem["code"] == "nothing_masked"
     assert layer.document().status == 404
 
 
 def test_a_file_none_of_which_can_be_kept_fails(layer: Layer) -> None:
-    problem = told(layer.load(f"a: {'x' * 800_000}\n"), 413)
+    problem = body_of(layer.load(f"a: {'x' * 800_000}\n"), 413)
 
     assert problem["code"] == "document_too_large"
     assert layer.changes() == []
@@ -252,12 +252,12 @@ def test_a_file_part_of_which_cannot_be_kept_is_reported_part_by_part(layer: Lay
     other = layer.at(environment=fresh_name("e"))
     text = f"a: {'x' * 800_000}\n---\n{PROFILE}: {other.environment}\nb: 1\n"
 
-    large, small = told(layer.load(text))["documents"]
+    large, small = body_of(layer.load(text))["documents"]
 
     assert (large["status"], large["error"]["code"]) == ("failed", "document_too_large")
     assert (small["status"], small["version"]) == ("created", 1)
     assert layer.document().status == 404
-    assert told(other.document())["config_data"] == {"b": 1}
+    assert body_of(other.document())["config_data"] == {"b": 1}
 
 
 DATA: dict[str, Any] = {
@@ -278,12 +278,12 @@ def test_what_is_exported_can_be_imported(layer: Layer, form: str) -> None:
     twin = layer.of.layer()
 
     exported = layer.export(form)
-    told(twin.load(exported.body, format=form))
+    body_of(twin.load(exported.body, format=form))
 
     assert exported.status == 200
     assert exported.headers["Content-Type"].startswith(f"application/{form}")
     assert exported.headers["ETag"] == '"1"'
-    assert told(twin.document())["config_data"] == DATA
+    assert body_of(twin.document())["config_data"] == DATA
 
 
 @pytest.mark.parametrize("form", ["yaml", "json"])
@@ -291,13 +291,13 @@ def test_an_exported_secret_is_masked_and_kept_when_it_comes_back(layer: Layer, 
     layer.patch(set={"a": "secret", "b": 1}, encrypt=["a"])
 
     exported = layer.export(form)
-    again = told(layer.load(exported.body, format=form))
+    again = body_of(layer.load(exported.body, format=form))
 
     assert b"secret" not in exported.body.replace(b"$secret", b"")
     assert again["documents"][0]["status"] == "unchanged"
-    assert told(layer.get("a", reveal=True))["value"] == "secret"
+    assert body_of(layer.get("a", reveal=True))["value"] == "secret"
     elsewhere = layer.of.layer()
-    assert told(elsewhere.load(exported.body, format=form), 422)["code"] == "nothing_masked"
+    assert body_of(elsewhere.load(exported.body, format=form), 422)["code"] == "nothing_masked"
 
 
 @pytest.mark.parametrize(
@@ -341,19 +341,19 @@ def test_a_layer_moves_by_a_file_with_its_types_and_secrets(layer: Layer, form: 
         "s": {"t": {"$secret": {"value": [1]}}},
         "users": [{"name": "ann", "password": {"$secret": {"value": 7}}}],
     }
-    told(layer.create_document({**ANYTHING, **secrets}), 201)
+    body_of(layer.create_document({**ANYTHING, **secrets}), 201)
 
     exported = layer.export(form, secrets="revealed", types=True)
     elsewhere = layer.of.layer()
-    told(elsewhere.load(exported.body, format=form, types=True))
+    body_of(elsewhere.load(exported.body, format=form, types=True))
 
     assert exported.headers["Cache-Control"] == "no-store"
     assert "ETag" not in exported.headers
-    assert told(elsewhere.document())["config_data"] == told(layer.document())["config_data"]
-    revealed = told(elsewhere.effective(reveal=True))["data"]
+    assert body_of(elsewhere.document())["config_data"] == body_of(layer.document())["config_data"]
+    revealed = body_of(elsewhere.effective(reveal=True))["data"]
     users = [{"name": "ann", "password": 7}]
     assert revealed == {**ANYTHING, "token": secret, "s": {"t": [1]}, "users": users}
-    again = told(layer.load(layer.export(form, types=True).body, format=form, types=True))
+    again = body_of(layer.load(layer.export(form, types=True).body, format=form, types=True))
     assert [document["status"] for document in again["documents"]] == ["unchanged"]
 
 
@@ -366,7 +366,7 @@ def test_a_revealed_export_is_audited(layer: Layer, form: str) -> None:
     (row,) = layer.of.backend.audit(exported.headers["X-Request-Id"])
     assert (row["action"], row["facts"]["keys"]) == ("revealed", ["a"])
     plain = layer.of.layer()
-    told(plain.create("a", 1), 201)
+    body_of(plain.create("a", 1), 201)
     answer = plain.export(form, secrets="revealed")
     assert plain.of.backend.audit(answer.headers["X-Request-Id"]) == []
 
@@ -381,25 +381,25 @@ def test_an_export_leaves_secrets_out(layer: Layer, form: str) -> None:
 
     assert b"secret" not in exported.body
     elsewhere = layer.of.layer()
-    told(elsewhere.load(exported.body, format=form, types=True))
-    assert len(told(elsewhere.keys())["items"]) == 1
+    body_of(elsewhere.load(exported.body, format=form, types=True))
+    assert len(body_of(elsewhere.keys())["items"]) == 1
 
 
 def test_a_value_that_readers_of_dotenv_disagree_about_is_named(layer: Layer) -> None:
     layer.create_document({"a": {"b": "${HOME}"}, "c": 1})
 
     for answer in (layer.export("dotenv"), layer.effective(headers={"Accept": "text/x-dotenv"})):
-        problem = told(answer, 409)
+        problem = body_of(answer, 409)
         assert (problem["code"], problem["keys"]) == ("not_expressible", ["a.b"])
 
 
 def test_only_what_exists_is_exported(layer: Layer) -> None:
-    assert told(layer.export(), 404)["code"] == "document_not_found"
+    assert body_of(layer.export(), 404)["code"] == "document_not_found"
     layer.create("a", 1)
     assert layer.export("xml").status == 422
     assert layer.export(secrets="plain").status == 422
     nobody = layer.of.layer()
-    assert told(nobody.export(secrets="revealed"), 404)["code"] == "document_not_found"
+    assert body_of(nobody.export(secrets="revealed"), 404)["code"] == "document_not_found"
 
 
 def test_an_export_is_of_one_layer_and_not_merged(layer: Layer) -> None:
@@ -409,7 +409,7 @@ def test_an_export_is_of_one_layer_and_not_merged(layer: Layer) -> None:
     assert yaml.safe_load(layer.export().body) == {"b": MASK}
 
 
-def imported(url: str, *words: str | Path) -> "subprocess.CompletedProcess[str]":
+def run_import(url: str, *words: str | Path) -> "subprocess.CompletedProcess[str]":
     """Run the documented command against a running service."""
     program = Path(sys.executable).with_name("pilothouse")
     return subprocess.run(
@@ -439,11 +439,11 @@ class Moved:
 
 
 @pytest.fixture(scope="module")
-def moved(fresh: Service) -> Moved:
+def imported_folder(fresh: Service) -> Moved:
     before = fresh.metric('pilothouse_config_writes_total{outcome="written"}')
-    planned = imported(fresh.process.url, PETCLINIC, "--dry-run")
+    planned = run_import(fresh.process.url, PETCLINIC, "--dry-run")
     after = fresh.metric('pilothouse_config_writes_total{outcome="written"}')
-    return Moved(fresh, planned, int(after - before), imported(fresh.process.url, PETCLINIC))
+    return Moved(fresh, planned, int(after - before), run_import(fresh.process.url, PETCLINIC))
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -467,7 +467,7 @@ def section(name: str, environment: str) -> dict[str, Any]:
     return {key: value for part in mine for key, value in part.items() if key != PROFILE}
 
 
-def expected(name: str, environment: str) -> dict[str, Any]:
+def expected_data(name: str, environment: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for each in ("default", environment):
         found |= section("application", each)
@@ -482,39 +482,43 @@ NAMES = sorted(file.stem for file in PETCLINIC.glob("*.yml") if file.stem != "ap
 @pytest.mark.parametrize("environment", ["default", "docker", "mysql"])
 @pytest.mark.parametrize("name", NAMES)
 def test_an_imported_service_sees_what_its_files_say(
-    moved: Moved, name: str, environment: str
+    imported_folder: Moved, name: str, environment: str
 ) -> None:
-    layer = Layer(moved.service, environment, name)
+    layer = Layer(imported_folder.service, environment, name)
 
-    found = flat(told(layer.effective())["data"])
+    found = flat(body_of(layer.effective())["data"])
 
-    assert found == expected(name, environment)
+    assert found == expected_data(name, environment)
 
 
-def test_the_command_tells_what_became_of_each_file(moved: Moved) -> None:
-    assert moved.done.returncode == 0
-    assert "README.md: not imported: its extension is not one of " in moved.done.stderr
-    assert {row[-1] for row in rows(moved.done)} == {file.name for file in PETCLINIC.glob("*.yml")}
-    assert ["docker/_shared", "created", "1", "1", "0", "application.yml"] in rows(moved.done)
-    assert [[row[0], *row[-4:]] for row in rows(moved.planned)] == [
-        [row[0], *row[-4:]] for row in rows(moved.done)
+def test_the_command_tells_what_became_of_each_file(imported_folder: Moved) -> None:
+    assert imported_folder.done.returncode == 0
+    assert "README.md: not imported: its extension is not one of " in imported_folder.done.stderr
+    assert {row[-1] for row in rows(imported_folder.done)} == {
+        file.name for file in PETCLINIC.glob("*.yml")
+    }
+    assert ["docker/_shared", "created", "1", "1", "0", "application.yml"] in rows(
+        imported_folder.done
+    )
+    assert [[row[0], *row[-4:]] for row in rows(imported_folder.planned)] == [
+        [row[0], *row[-4:]] for row in rows(imported_folder.done)
     ]
 
 
-def test_the_commands_dry_run_wrote_nothing(moved: Moved) -> None:
-    assert moved.planned.returncode == 0
-    assert moved.changes_after_plan == 0
+def test_the_commands_dry_run_wrote_nothing(imported_folder: Moved) -> None:
+    assert imported_folder.planned.returncode == 0
+    assert imported_folder.changes_after_plan == 0
 
 
-def test_the_command_repeated_changes_nothing(moved: Moved) -> None:
-    again = imported(moved.service.process.url, PETCLINIC)
+def test_the_command_repeated_changes_nothing(imported_folder: Moved) -> None:
+    again = run_import(imported_folder.service.process.url, PETCLINIC)
 
     assert again.returncode == 0
     assert {row[1] for row in rows(again)} == {"unchanged"}
 
 
-def test_no_profile_is_left_in_what_was_imported(moved: Moved) -> None:
-    text = moved.service.get("/api/v1/effective", service_name=NAMES[0]).body
+def test_no_profile_is_left_in_what_was_imported(imported_folder: Moved) -> None:
+    text = imported_folder.service.get("/api/v1/effective", service_name=NAMES[0]).body
 
     assert b"on-profile" not in text
 
@@ -527,13 +531,13 @@ def test_a_folder_with_a_bad_file_imports_the_others_and_says_so(
     (tmp_path / f"{bad}.yml").write_text("a: [")
     (tmp_path / "notes.txt").write_text("not a configuration")
 
-    done = imported(service.process.url, tmp_path)
+    done = run_import(service.process.url, tmp_path)
 
     assert done.returncode == 1
     assert rows(done) == [[f"default/{good}", "created", "1", "1", "0", f"{good}.json"]]
     assert f"{bad}.yml: line" in done.stderr
     assert "notes.txt: not imported: its extension is not one of" in done.stderr
-    assert told(service.get(f"/api/configs/{good}"))["config_data"] == {"a": 1}
+    assert body_of(service.get(f"/api/configs/{good}"))["config_data"] == {"a": 1}
 
 
 def test_a_folder_of_spring_is_imported_as_spring_reads_it(
@@ -554,17 +558,17 @@ def test_a_folder_of_spring_is_imported_as_spring_reads_it(
         (tmp_path / name).write_bytes(text.encode("iso-8859-1"))
     (tmp_path / "sub").mkdir()
 
-    lines = imported(service.process.url, tmp_path).stderr.splitlines()
+    lines = run_import(service.process.url, tmp_path).stderr.splitlines()
 
-    assert told(service.get("/api/v1/effective", service_name=orders))["data"].items() >= {
+    assert body_of(service.get("/api/v1/effective", service_name=orders))["data"].items() >= {
         ("a", "2"),
         ("b", 1),
     }
     there: dict[str, Any] = {"service_name": orders, "environment": profile}
-    assert told(service.get("/api/v1/config/b", **there))["value"] == 3
+    assert body_of(service.get("/api/v1/config/b", **there))["value"] == 3
     there["service_name"] = other
-    assert told(service.get("/api/v1/config/city", **there))["value"] == "Köln"
-    assert told(service.get(f"/api/configs/{other}-unknown"))["config_data"] == {"x": 1}
+    assert body_of(service.get("/api/v1/config/city", **there))["value"] == "Köln"
+    assert body_of(service.get(f"/api/configs/{other}-unknown"))["config_data"] == {"x": 1}
     told_of = {Path(line.partition(":")[0]).name for line in lines if "not imported" in line}
     assert told_of == {f"{orders}-default.yml", ".env.example", "logo.svg", "sub"}
     assert f"{other}-unknown.json: taken for the service {other}-unknown" in "\n".join(lines)
@@ -574,7 +578,7 @@ def test_a_folder_of_spring_is_imported_as_spring_reads_it(
 def test_a_file_called_env_alone_is_for_all_services(service: Service, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("A=1\n")
 
-    done = imported(service.process.url, tmp_path, "--dry-run")
+    done = run_import(service.process.url, tmp_path, "--dry-run")
 
     assert [[row[0], row[-1]] for row in rows(done)] == [["default/_shared", ".env"]]
 
@@ -594,44 +598,46 @@ a: 3
 spring.config.activate.on-profile: '{env} & !other'
 c: 4
 """
-    answer = told(base.load(text))
+    answer = body_of(base.load(text))
 
     assert [item["environment"] for item in answer["documents"]] == ["default", env]
     assert [note.partition(":")[0] for note in answer["notes"]] == ["section 2", "section 3"]
-    assert told(layer.effective())["data"] == {"a": 1, "c": 4}
+    assert body_of(layer.effective())["data"] == {"a": 1, "c": 4}
 
 
 def test_a_plain_section_wins_over_those_for_profiles_before_it(layer: Layer) -> None:
     base = layer.at(environment="default")
     head = f"---\nspring.config.activate.on-profile: {layer.environment}\n"
 
-    told(base.load(f"a: 1\nb: 1\n{head}a: 2\nb: 2\n---\na: 3\n"))
+    body_of(base.load(f"a: 1\nb: 1\n{head}a: 2\nb: 2\n---\na: 3\n"))
 
-    assert told(layer.effective())["data"] == {"a": 3, "b": 2}
-    assert told(base.effective())["data"] == {"a": 3, "b": 1}
+    assert body_of(layer.effective())["data"] == {"a": 3, "b": 2}
+    assert body_of(base.effective())["data"] == {"a": 3, "b": 1}
 
 
 def test_properties_may_be_written_as_java_does(layer: Layer) -> None:
     text = "greeting=café\n".encode("iso-8859-1")
 
-    assert told(layer.load(text, format="properties"))["documents"][0]["changes"]["added"] == {
+    assert body_of(layer.load(text, format="properties"))["documents"][0]["changes"]["added"] == {
         "greeting": "café"
     }
-    assert told(layer.load(text, format="properties", charset="utf-8"), 400)["code"] == "bad_text"
-    assert told(layer.load("a: café".encode("iso-8859-1"), charset="iso-8859-1"))["documents"][0][
-        "changes"
-    ]["added"] == {"a": "café"}
+    assert (
+        body_of(layer.load(text, format="properties", charset="utf-8"), 400)["code"] == "bad_text"
+    )
+    assert body_of(layer.load("a: café".encode("iso-8859-1"), charset="iso-8859-1"))["documents"][
+        0
+    ]["changes"]["added"] == {"a": "café"}
     assert layer.load(text, format="properties", charset="ebcdic").status == 422
 
 
 @pytest.mark.parametrize("name", ["missing", "empty", "notes.txt"])
 def test_a_folder_there_is_nothing_to_import_from_is_named(
-    embedded: Service, tmp_path: Path, name: str
+    service_embedded: Service, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("a: 1")
 
-    done = imported(embedded.process.url, tmp_path / name)
+    done = run_import(service_embedded.process.url, tmp_path / name)
 
     assert done.returncode != 0
     assert str(tmp_path / name) in done.stderr
@@ -641,7 +647,7 @@ def test_a_folder_there_is_nothing_to_import_from_is_named(
 def test_a_service_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.yml").write_text("a: 1")
 
-    done = imported("http://127.0.0.1:9", tmp_path)
+    done = run_import("http://127.0.0.1:9", tmp_path)
 
     assert done.returncode == 6
     assert "http://127.0.0.1:9" in done.stderr

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import Layer, Service, fresh_name, told
+from tests.e2e.client import Layer, Service, body_of, fresh_name
 
 VALUES = [
     "text",
@@ -30,7 +30,7 @@ def source_of(item: dict[str, Any]) -> dict[str, str]:
 def test_a_created_key_is_answered_with_all_its_facts(layer: Layer) -> None:
     answer = layer.create("database.host", "db1", comment="first")
 
-    created = told(answer, 201)
+    created = body_of(answer, 201)
     assert created["key"] == "database.host"
     assert created["value"] == "db1"
     assert created["environment"] == layer.environment
@@ -50,7 +50,7 @@ def test_the_location_of_a_created_key_leads_to_it(service: Service, layer: Laye
     mine = layer.at(user="ann+tag@example.org")
     location = mine.create("greeting", "hello").headers["Location"]
 
-    found = told(service.get(location))
+    found = body_of(service.get(location))
 
     assert (found["key"], found["value"]) == ("greeting", "hello")
     assert source_of(found) == mine.names
@@ -58,9 +58,9 @@ def test_the_location_of_a_created_key_leads_to_it(service: Service, layer: Laye
 
 def test_without_names_a_key_is_read_from_the_layer_all_share(service: Service) -> None:
     key = fresh_name("k")
-    told(service.call("POST", "/api/v1/config", {"key": key, "value": 1}), 201)
+    body_of(service.call("POST", "/api/v1/config", {"key": key, "value": 1}), 201)
 
-    found = told(service.get(f"/api/v1/config/{key}"))
+    found = body_of(service.get(f"/api/v1/config/{key}"))
 
     assert (found["environment"], found["service_name"]) == ("default", "_shared")
     assert source_of(found) == {"environment": "default", "service_name": "_shared"}
@@ -71,7 +71,7 @@ def test_without_names_a_key_is_read_from_the_layer_all_share(service: Service) 
 def test_every_json_value_comes_back_as_it_was_sent(layer: Layer, value: object) -> None:
     layer.create("a.b", value)
 
-    found = told(layer.get("a.b"))["value"]
+    found = body_of(layer.get("a.b"))["value"]
 
     assert (type(found), found) == (type(value), value)
 
@@ -79,8 +79,8 @@ def test_every_json_value_comes_back_as_it_was_sent(layer: Layer, value: object)
 def test_an_object_is_a_section_of_further_keys(layer: Layer) -> None:
     layer.create("database", {"host": "db1", "pool.size": 5})
 
-    assert told(layer.get("database.pool.size"))["value"] == 5
-    assert told(layer.get("database"))["value"] == {"host": "db1", "pool": {"size": 5}}
+    assert body_of(layer.get("database.pool.size"))["value"] == 5
+    assert body_of(layer.get("database"))["value"] == {"host": "db1", "pool": {"size": 5}}
 
 
 def test_a_key_is_created_once(layer: Layer) -> None:
@@ -88,9 +88,9 @@ def test_a_key_is_created_once(layer: Layer) -> None:
 
     answer = layer.create("a", 2)
 
-    problem = told(answer, 409)
+    problem = body_of(answer, 409)
     assert (problem["code"], problem["key"]) == ("key_exists", "a")
-    assert told(layer.get("a"))["value"] == 1
+    assert body_of(layer.get("a"))["value"] == 1
 
 
 @pytest.mark.parametrize(
@@ -109,10 +109,10 @@ def test_a_value_and_a_section_of_one_name_conflict(
 ) -> None:
     layer.create(*first)
 
-    problem = told(layer.create(*second), 409)
+    problem = body_of(layer.create(*second), 409)
 
     assert problem["code"] in {"key_conflict", "key_exists"}
-    assert told(layer.document())["version"] == 1
+    assert body_of(layer.document())["version"] == 1
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_value_and_a_section_of_one_name_conflict(
 def test_a_conflict_names_both_keys(layer: Layer, first: str, second: str, keys: list[str]) -> None:
     layer.create(first, 1)
 
-    problem = told(layer.create(second, 2), 409)
+    problem = body_of(layer.create(second, 2), 409)
 
     assert problem["code"] == "key_conflict"
     assert problem["keys"] == keys
@@ -130,7 +130,7 @@ def test_a_conflict_names_both_keys(layer: Layer, first: str, second: str, keys:
 
 
 def test_a_patch_that_conflicts_with_itself_names_both_keys(layer: Layer) -> None:
-    problem = told(layer.patch(set={"x": 0, "a": 1, "a.b": 2}), 409)
+    problem = body_of(layer.patch(set={"x": 0, "a": 1, "a.b": 2}), 409)
 
     assert problem["keys"] == ["a", "a.b"]
     assert layer.document().status == 404
@@ -139,18 +139,18 @@ def test_a_patch_that_conflicts_with_itself_names_both_keys(layer: Layer) -> Non
 def test_a_patch_that_conflicts_with_the_layer_changes_nothing(layer: Layer) -> None:
     layer.create("a.b", 1)
 
-    problem = told(layer.patch(set={"x": 0, "a": 1}, unset=["y"]), 409)
+    problem = body_of(layer.patch(set={"x": 0, "a": 1}, unset=["y"]), 409)
 
     assert problem["keys"] == ["a", "a.b"]
-    assert told(layer.document())["config_data"] == {"a": {"b": 1}}
+    assert body_of(layer.document())["config_data"] == {"a": {"b": 1}}
 
 
 def test_a_key_can_take_the_place_of_its_section_in_one_patch(layer: Layer) -> None:
     layer.create("a.b", 1)
 
-    told(layer.patch(unset=["a.b"], set={"a": 2}))
+    body_of(layer.patch(unset=["a.b"], set={"a": 2}))
 
-    assert told(layer.get("a"))["value"] == 2
+    assert body_of(layer.get("a"))["value"] == 2
 
 
 def test_a_patch_is_one_version_whatever_it_changes(layer: Layer) -> None:
@@ -158,10 +158,10 @@ def test_a_patch_is_one_version_whatever_it_changes(layer: Layer) -> None:
 
     answer = layer.patch(set={"a": 10, "e": 5}, unset=["b"], comment="go on")
 
-    patched = told(answer)
+    patched = body_of(answer)
     assert (patched["version"], patched["changed"]) == (2, True)
     assert answer.headers["ETag"] == '"2"'
-    document = told(layer.document())
+    document = body_of(layer.document())
     assert document["config_data"] == {"a": 10, "c": {"d": 3}, "e": 5}
     assert document["comment"] == "go on"
 
@@ -169,7 +169,7 @@ def test_a_patch_is_one_version_whatever_it_changes(layer: Layer) -> None:
 def test_unsetting_what_is_absent_is_ignored(layer: Layer) -> None:
     layer.create("a", 1)
 
-    answer = told(layer.patch(unset=["b", "a.c", "x.y.z"]))
+    answer = body_of(layer.patch(unset=["b", "a.c", "x.y.z"]))
 
     assert (answer["version"], answer["changed"]) == (1, False)
 
@@ -179,13 +179,13 @@ def test_unsetting_a_section_removes_all_that_is_in_it(layer: Layer) -> None:
 
     layer.patch(unset=["a"])
 
-    assert told(layer.document())["config_data"] == {"e": 3}
+    assert body_of(layer.document())["config_data"] == {"e": 3}
 
 
 def test_setting_what_is_set_already_writes_nothing(layer: Layer) -> None:
     layer.patch(set={"a": 1, "b": {"c": [1, 2]}})
 
-    answer = told(layer.patch(set={"b.c": [1, 2], "a": 1}))
+    answer = body_of(layer.patch(set={"b.c": [1, 2], "a": 1}))
 
     assert (answer["version"], answer["changed"]) == (1, False)
 
@@ -193,7 +193,7 @@ def test_setting_what_is_set_already_writes_nothing(layer: Layer) -> None:
 def test_a_number_is_not_the_text_or_the_truth_that_equals_it(layer: Layer) -> None:
     layer.patch(set={"a": 1})
 
-    versions = [told(layer.patch(set={"a": value}))["version"] for value in (True, "1", 1)]
+    versions = [body_of(layer.patch(set={"a": value}))["version"] for value in (True, "1", 1)]
 
     assert versions == [2, 3, 4]
 
@@ -203,17 +203,17 @@ def test_a_replaced_key_is_a_new_version(layer: Layer) -> None:
 
     answer = layer.put("a", 2, comment="more")
 
-    replaced = told(answer)
+    replaced = body_of(answer)
     assert (replaced["value"], replaced["version"]) == (2, 2)
     assert answer.headers["ETag"].startswith('"2-')
-    assert told(layer.get("a"))["value"] == 2
+    assert body_of(layer.get("a"))["value"] == 2
 
 
 def test_only_what_its_own_layer_has_can_be_replaced_or_removed(layer: Layer) -> None:
     layer.at(environment="default").create("a", 1)
 
-    assert told(layer.put("a", 2), 404)["code"] == "key_not_found"
-    assert told(layer.delete("a"), 404)["code"] == "key_not_found"
+    assert body_of(layer.put("a", 2), 404)["code"] == "key_not_found"
+    assert body_of(layer.delete("a"), 404)["code"] == "key_not_found"
 
 
 def test_a_replaced_section_keeps_nothing_of_what_it_was(layer: Layer) -> None:
@@ -221,7 +221,7 @@ def test_a_replaced_section_keeps_nothing_of_what_it_was(layer: Layer) -> None:
 
     layer.put("a", {"c": 3})
 
-    assert told(layer.get("a"))["value"] == {"c": 3}
+    assert body_of(layer.get("a"))["value"] == {"c": 3}
 
 
 def test_what_shines_through_a_removed_key_is_the_layer_below(layer: Layer) -> None:
@@ -232,7 +232,7 @@ def test_what_shines_through_a_removed_key_is_the_layer_below(layer: Layer) -> N
 
     assert (removed.status, removed.body) == (204, b"")
     assert int(removed.headers["X-Revision"]) > 0
-    assert told(layer.get("a"))["value"] == "below"
+    assert body_of(layer.get("a"))["value"] == "below"
     assert layer.get("a", resolve=False).status == 404
 
 
@@ -240,16 +240,16 @@ def test_a_key_of_the_addressed_layer_alone_can_be_read(layer: Layer) -> None:
     layer.at(environment="default").create("a", "below")
     layer.create("b", "mine")
 
-    assert told(layer.get("a"))["value"] == "below"
-    assert told(layer.get("a", resolve=False), 404)["code"] == "key_not_found"
-    assert told(layer.get("b", resolve=False))["value"] == "mine"
+    assert body_of(layer.get("a"))["value"] == "below"
+    assert body_of(layer.get("a", resolve=False), 404)["code"] == "key_not_found"
+    assert body_of(layer.get("b", resolve=False))["value"] == "mine"
 
 
 def test_null_is_a_value_and_hides_what_lies_below(layer: Layer) -> None:
     layer.at(environment="default").create("a", "below")
     layer.create("a", None)
 
-    found = told(layer.get("a"))
+    found = body_of(layer.get("a"))
 
     assert found["value"] is None
     assert source_of(found) == layer.names
@@ -258,7 +258,7 @@ def test_null_is_a_value_and_hides_what_lies_below(layer: Layer) -> None:
 def test_a_missing_key_is_not_found(layer: Layer) -> None:
     layer.create("a", 1)
 
-    problem = told(layer.get("b"), 404)
+    problem = body_of(layer.get("b"), 404)
 
     assert (problem["code"], problem["key"]) == ("key_not_found", "b")
     assert layer.get("a.b").status == 404
@@ -271,7 +271,7 @@ def test_the_history_of_a_key_tells_each_change_newest_first(layer: Layer) -> No
     layer.delete("a")
     layer.patch(set={"a": 3}, comment="three")
 
-    items = told(layer.history("a"))["items"]
+    items = body_of(layer.history("a"))["items"]
 
     assert [(item["version"], item["value"], item["removed"]) for item in items] == [
         (5, 3, False),
@@ -288,9 +288,9 @@ def test_the_history_of_a_key_comes_in_pages(layer: Layer) -> None:
     for value in range(5):
         layer.patch(set={"a": value, "other": -value})
 
-    first = told(layer.history("a", limit=2))
-    second = told(layer.history("a", limit=2, cursor=first["next"]))
-    third = told(layer.history("a", limit=2, cursor=second["next"]))
+    first = body_of(layer.history("a", limit=2))
+    second = body_of(layer.history("a", limit=2, cursor=first["next"]))
+    third = body_of(layer.history("a", limit=2, cursor=second["next"]))
 
     pages = [[item["value"] for item in page["items"]] for page in (first, second, third)]
     assert pages == [[4, 3], [2, 1], [0]]
@@ -302,7 +302,7 @@ def test_the_history_of_a_section_tells_of_everything_in_it(layer: Layer) -> Non
     layer.patch(set={"c": 2})
     layer.patch(set={"a.d": 3})
 
-    items = told(layer.history("a"))["items"]
+    items = body_of(layer.history("a"))["items"]
 
     assert [(item["version"], item["value"]) for item in items] == [
         (3, {"b": 1, "d": 3}),
@@ -314,7 +314,7 @@ def test_the_history_of_a_key_outlives_its_document(layer: Layer) -> None:
     layer.create("a", 1)
     layer.delete_document()
 
-    items = told(layer.history("a"))["items"]
+    items = body_of(layer.history("a"))["items"]
 
     assert [(item["version"], item["removed"]) for item in items] == [(2, True), (1, False)]
     assert items[0]["action"] == "deleted"
@@ -323,7 +323,7 @@ def test_the_history_of_a_key_outlives_its_document(layer: Layer) -> None:
 def test_a_key_that_never_was_has_no_history(layer: Layer) -> None:
     assert layer.history("a").status == 404
     layer.create("a", 1)
-    assert told(layer.history("b"), 404)["code"] == "key_not_found"
+    assert body_of(layer.history("b"), 404)["code"] == "key_not_found"
 
 
 def test_a_key_rolled_back_is_a_new_version_and_leaves_the_others_alone(layer: Layer) -> None:
@@ -332,10 +332,10 @@ def test_a_key_rolled_back_is_a_new_version_and_leaves_the_others_alone(layer: L
 
     answer = layer.rollback("a", 1, comment="oh no")
 
-    back = told(answer)
+    back = body_of(answer)
     assert (back["value"], back["version"]) == (1, 3)
-    assert told(layer.document())["config_data"] == {"a": 1, "b": 2}
-    newest = told(layer.history("a"))["items"][0]
+    assert body_of(layer.document())["config_data"] == {"a": 1, "b": 2}
+    newest = body_of(layer.history("a"))["items"][0]
     assert (newest["action"], newest["comment"]) == ("rolled_back", "oh no")
 
 
@@ -343,27 +343,27 @@ def test_a_removed_key_can_be_brought_back(layer: Layer) -> None:
     layer.create("a", {"b": 1})
     layer.delete("a")
 
-    told(layer.rollback("a", 1))
+    body_of(layer.rollback("a", 1))
 
-    assert told(layer.get("a.b"))["value"] == 1
+    assert body_of(layer.get("a.b"))["value"] == 1
 
 
 def test_what_an_earlier_version_did_not_have_cannot_be_rolled_back_to(layer: Layer) -> None:
     layer.create("a", 1)
     layer.create("b", 1)
 
-    assert told(layer.rollback("b", 1), 404)["code"] == "key_not_found"
-    assert told(layer.rollback("a", 9), 404)["code"] == "version_not_found"
+    assert body_of(layer.rollback("b", 1), 404)["code"] == "key_not_found"
+    assert body_of(layer.rollback("a", 9), 404)["code"] == "version_not_found"
 
 
 def test_a_key_can_be_read_as_it_was(layer: Layer) -> None:
     layer.create("a", "old")
     layer.put("a", "new")
 
-    then = told(layer.get("a", version=1))
+    then = body_of(layer.get("a", version=1))
 
     assert (then["value"], then["version"]) == ("old", 1)
-    assert told(layer.get("a", version=3), 404)["code"] == "version_not_found"
+    assert body_of(layer.get("a", version=3), 404)["code"] == "version_not_found"
 
 
 def test_a_list_names_the_layer_each_value_comes_from(layer: Layer) -> None:
@@ -371,7 +371,7 @@ def test_a_list_names_the_layer_each_value_comes_from(layer: Layer) -> None:
     base.patch(set={"a": 1, "b.c": 1})
     layer.patch(set={"b.c": 2, "d": 3})
 
-    page = told(layer.keys())
+    page = body_of(layer.keys())
 
     found = [(item["key"], item["value"], source_of(item)) for item in page["items"]]
     mine = [item for item in found if item[2]["service_name"] == layer.service]
@@ -387,7 +387,7 @@ def test_a_list_names_the_layer_each_value_comes_from(layer: Layer) -> None:
 def test_a_list_can_name_its_keys(layer: Layer, name: str) -> None:
     layer.patch(set={"a": 1, "b.c": 2, "b.d": 3, "e": 4})
 
-    items = told(layer.keys(**{name: ["e", "b", "missing"]}))["items"]
+    items = body_of(layer.keys(**{name: ["e", "b", "missing"]}))["items"]
 
     assert {item["key"]: item["value"] for item in items} == {"b": {"c": 2, "d": 3}, "e": 4}
 
@@ -395,7 +395,7 @@ def test_a_list_can_name_its_keys(layer: Layer, name: str) -> None:
 def test_a_list_can_be_bound_to_a_section(layer: Layer) -> None:
     layer.patch(set={"db.host": 1, "db.pool.size": 2, "dbx": 3})
 
-    items = told(layer.keys(prefix="db"))["items"]
+    items = body_of(layer.keys(prefix="db"))["items"]
 
     assert [item["key"] for item in items] == ["db.host", "db.pool.size"]
 
@@ -404,7 +404,7 @@ def test_a_list_of_one_layer_leaves_the_layers_below_out(layer: Layer) -> None:
     layer.at(environment="default").create("a", 1)
     layer.create("b", 2)
 
-    items = told(layer.keys(resolve=False))["items"]
+    items = body_of(layer.keys(resolve=False))["items"]
 
     assert [item["key"] for item in items] == ["b"]
 
@@ -413,7 +413,7 @@ def test_many_keys_of_one_layer_are_read_at_once(service: Service, layer: Layer)
     layer.patch(set={"a": 1, "b.c": 2})
     body = {**layer.names, "keys": ["b.c", "a", "nope"]}
 
-    found = told(service.call("POST", "/api/v1/config/bulk", body))
+    found = body_of(service.call("POST", "/api/v1/config/bulk", body))
 
     assert [(item["key"], item["value"]) for item in found["items"]] == [("b.c", 2), ("a", 1)]
     assert [item["key"] for item in found["missing"]] == ["nope"]
@@ -426,7 +426,7 @@ def test_keys_of_many_layers_are_read_at_once(service: Service, layer: Layer) ->
     other.create("a", 2)
     items = [{"key": key, **one.names} for one in (layer, other) for key in ("a", "b")]
 
-    found = told(service.call("POST", "/api/v1/config/bulk", {"items": items}))
+    found = body_of(service.call("POST", "/api/v1/config/bulk", {"items": items}))
 
     assert [(item["service_name"], item["value"]) for item in found["items"]] == [
         (layer.service, 1),
@@ -442,23 +442,23 @@ def test_keys_of_many_layers_are_read_at_once(service: Service, layer: Layer) ->
 def test_no_key_is_shadowed_by_an_address(layer: Layer, key: str) -> None:
     layer.create(key, "mine")
 
-    assert told(layer.get(key))["value"] == "mine"
-    assert told(layer.put(key, "still"))["value"] == "still"
-    assert told(layer.history(key))["items"][0]["value"] == "still"
+    assert body_of(layer.get(key))["value"] == "mine"
+    assert body_of(layer.put(key, "still"))["value"] == "still"
+    assert body_of(layer.history(key))["items"][0]["value"] == "still"
 
 
 @pytest.mark.parametrize("key", ["", "a\n", "a\tb", "x y" * 100, "a." * 600 + "a"])
 def test_what_is_no_key_is_refused_before_anything_is_written(layer: Layer, key: str) -> None:
-    assert told(layer.create(key, 1), 422)["code"] == "bad_key"
-    assert told(layer.patch(set={key: 1}), 422)["code"] == "bad_key"
+    assert body_of(layer.create(key, 1), 422)["code"] == "bad_key"
+    assert body_of(layer.patch(set={key: 1}), 422)["code"] == "bad_key"
     assert layer.document().status == 404
 
 
 @pytest.mark.parametrize("name", ["", "a..b", "-a", "a/b", "a b", "x" * 64, "a."])
 def test_what_is_no_name_is_refused_before_anything_is_written(layer: Layer, name: str) -> None:
-    assert told(layer.at(service=name).create("a", 1), 422)["code"] == "bad_name"
-    assert told(layer.at(environment=name).create("a", 1), 422)["code"] == "bad_name"
-    assert told(layer.at(user=f"{name}/").create("a", 1), 422)["code"] == "bad_name"
+    assert body_of(layer.at(service=name).create("a", 1), 422)["code"] == "bad_name"
+    assert body_of(layer.at(environment=name).create("a", 1), 422)["code"] == "bad_name"
+    assert body_of(layer.at(user=f"{name}/").create("a", 1), 422)["code"] == "bad_name"
 
 
 @pytest.mark.parametrize(
@@ -475,6 +475,6 @@ def test_what_is_no_name_is_refused_before_anything_is_written(layer: Layer, nam
     ids=str,
 )
 def test_a_body_of_another_shape_is_refused(service: Service, body: object) -> None:
-    problem = told(service.call("POST", "/api/v1/config", body), 422)
+    problem = body_of(service.call("POST", "/api/v1/config", body), 422)
 
     assert problem["errors"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.client import Layer, Service, fresh_name, told
+from tests.e2e.client import Layer, Service, body_of, fresh_name
 
 
 def layers_of(layer: Layer, user: str) -> list[Layer]:
@@ -30,8 +30,8 @@ def test_each_layer_goes_before_all_that_lie_below_it(layer: Layer) -> None:
     seen = []
 
     for each in layers_of(layer, "ann"):
-        told(each.create(key, each.names), 201)
-        seen.append(told(mine.get(key)))
+        body_of(each.create(key, each.names), 201)
+        seen.append(body_of(mine.get(key)))
 
     assert [item["value"] for item in seen] == [each.names for each in layers_of(layer, "ann")]
     assert [without_null(item["source"]) for item in seen] == [item["value"] for item in seen]
@@ -46,7 +46,7 @@ def test_objects_merge_deeply_while_lists_and_scalars_replace(layer: Layer) -> N
         set={"a": {"c": {"e": 3}}, "list": [3], "was_section": "flat", "was_value": {"y": 2}}
     )
 
-    found = told(layer.effective())["data"]
+    found = body_of(layer.effective())["data"]
 
     assert found["a"] == {"b": 1, "c": {"d": 2, "e": 3}}
     assert found["list"] == [3]
@@ -60,7 +60,7 @@ def test_the_effective_configuration_names_the_layer_of_each_value(layer: Layer)
     layer.patch(set={"b": 2, "c": 2})
     last = mine.patch(set={"c": 3})
 
-    found = told(mine.effective())
+    found = body_of(mine.effective())
 
     assert {key: found["data"][key] for key in "abc"} == {"a": 1, "b": 2, "c": 3}
     sources = {key: without_null(found["sources"][key]) for key in "abc"}
@@ -79,7 +79,7 @@ def test_the_revision_is_that_of_the_newest_contributing_change(
 
     answer = layer.effective()
 
-    assert told(answer)["revision"] == int(mine.headers["X-Revision"])
+    assert body_of(answer)["revision"] == int(mine.headers["X-Revision"])
     assert int(answer.headers["X-Revision"]) >= int(other.headers["X-Revision"]) - 1
 
 
@@ -87,10 +87,10 @@ def test_one_users_layer_is_nobody_elses(layer: Layer) -> None:
     layer.create("a", "all")
     layer.at(user="ann").create("a", "hers")
 
-    assert told(layer.at(user="ann").get("a"))["value"] == "hers"
-    assert told(layer.at(user="bob").get("a"))["value"] == "all"
-    assert told(layer.get("a"))["value"] == "all"
-    assert told(layer.at(environment="default", user="ann").get("a"), 404)
+    assert body_of(layer.at(user="ann").get("a"))["value"] == "hers"
+    assert body_of(layer.at(user="bob").get("a"))["value"] == "all"
+    assert body_of(layer.get("a"))["value"] == "all"
+    assert body_of(layer.at(environment="default", user="ann").get("a"), 404)
 
 
 def test_a_users_layer_has_a_history_and_can_be_rolled_back(layer: Layer) -> None:
@@ -98,9 +98,9 @@ def test_a_users_layer_has_a_history_and_can_be_rolled_back(layer: Layer) -> Non
     mine.create("a", 1)
     mine.put("a", 2)
 
-    told(mine.rollback("a", 1))
+    body_of(mine.rollback("a", 1))
 
-    values = [item["value"] for item in told(mine.history("a"))["items"]]
+    values = [item["value"] for item in body_of(mine.history("a"))["items"]]
     assert values == [1, 2, 1]
     assert layer.document().status == 404
 
@@ -108,11 +108,11 @@ def test_a_users_layer_has_a_history_and_can_be_rolled_back(layer: Layer) -> Non
 def test_a_deleted_document_takes_its_layer_away(layer: Layer) -> None:
     layer.at(environment="default").create("a", "below")
     layer.create("a", "above")
-    before = told(layer.effective())
+    before = body_of(layer.effective())
 
     deleted = layer.delete_document()
 
-    after = told(layer.effective())
+    after = body_of(layer.effective())
     assert (before["data"]["a"], after["data"]["a"]) == ("above", "below")
     assert len(after["layers"]) == len(before["layers"]) - 1
     assert after["revision"] == int(deleted.headers["X-Revision"])
@@ -121,7 +121,7 @@ def test_a_deleted_document_takes_its_layer_away(layer: Layer) -> None:
 def test_a_service_without_any_configuration_sees_what_all_share(layer: Layer) -> None:
     layer.at(service="_shared").create("a", 1)
 
-    found = told(layer.effective())
+    found = body_of(layer.effective())
 
     assert found["data"]["a"] == 1
     assert without_null(found["sources"]["a"]) == layer.at(service="_shared").names
@@ -131,7 +131,7 @@ def test_an_effective_null_hides_the_layers_below(layer: Layer) -> None:
     layer.at(environment="default").patch(set={"a": {"b": 1}, "c": 1})
     layer.patch(set={"a": None})
 
-    found = told(layer.effective())
+    found = body_of(layer.effective())
 
     assert found["data"]["a"] is None
     assert "a.b" not in found["sources"]
@@ -159,7 +159,7 @@ def test_the_effective_configuration_is_json_unless_another_form_is_preferred(
     answer = layer.effective(headers={"Accept": accept})
 
     assert answer.headers["Content-Type"] == "application/json"
-    data = told(answer)["data"]
+    data = body_of(answer)["data"]
     assert {name: data[name] for name in DATA} == DATA
 
 
@@ -205,14 +205,14 @@ def test_each_form_has_an_entity_tag_of_its_own(layer: Layer) -> None:
 def test_a_form_nobody_can_give_is_not_acceptable(layer: Layer, accept: str) -> None:
     answer = layer.effective(headers={"Accept": accept})
 
-    assert told(answer, 406)["status"] == 406
+    assert body_of(answer, 406)["status"] == 406
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
 def test_two_keys_of_one_dotenv_name_are_named(layer: Layer) -> None:
     layer.create_document({"a": {"b": 1}, "a_b": 2})
 
-    problem = told(layer.effective(headers={"Accept": "text/x-dotenv"}), 409)
+    problem = body_of(layer.effective(headers={"Accept": "text/x-dotenv"}), 409)
 
     assert sorted(problem["keys"]) == ["a.b", "a_b"]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import Service, fresh_name, told
+from tests.e2e.client import Service, body_of, fresh_name
 
 FLAGS = "/api/v1/feature-flags"
 CONFIG = "/api/v1/config"
@@ -41,7 +41,7 @@ def details(problem: Any) -> str:
 def test_an_unknown_member_is_answered_with_the_one_that_was_meant(
     service: Service, path: str, body: object, meant: str
 ) -> None:
-    problem = told(service.call("POST", path, body), 422)
+    problem = body_of(service.call("POST", path, body), 422)
 
     assert f"did you mean {meant!r}?" in details(problem)
 
@@ -60,14 +60,14 @@ def test_an_unknown_member_is_answered_with_the_one_that_was_meant(
 def test_an_unknown_word_in_the_query_is_answered_with_the_one_that_was_meant(
     service: Service, method: str, path: str, body: object, meant: str
 ) -> None:
-    problem = told(service.call(method, path, body), 422)
+    problem = body_of(service.call(method, path, body), 422)
 
     assert f"did you mean {meant!r}?" in details(problem)
 
 
 def test_a_flag_that_is_not_there_is_answered_with_the_nearest_one(service: Service) -> None:
     environment = fresh_name("e")
-    told(service.call("POST", FLAGS, {"name": "new-checkout", "environment": environment}), 201)
+    body_of(service.call("POST", FLAGS, {"name": "new-checkout", "environment": environment}), 201)
 
     for answer in (
         service.get(f"{FLAGS}/new-chekcout", environment=environment),
@@ -77,7 +77,7 @@ def test_a_flag_that_is_not_there_is_answered_with_the_nearest_one(service: Serv
             {"flag_name": "new-chekcout", "environment": environment},
         ),
     ):
-        assert told(answer, 404)["detail"].endswith("; did you mean 'new-checkout'?")
+        assert body_of(answer, 404)["detail"].endswith("; did you mean 'new-checkout'?")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_flag_that_is_not_there_is_answered_with_the_nearest_one(service: Serv
 def test_a_refused_name_comes_with_the_grammar(
     service: Service, method: str, path: str, body: object, grammar: str
 ) -> None:
-    problem = told(service.call(method, path, body), 422)
+    problem = body_of(service.call(method, path, body), 422)
 
     assert grammar in details(problem)
 
@@ -123,7 +123,7 @@ def test_a_refused_name_comes_with_the_grammar(
 def test_a_wrong_address_is_answered_with_the_nearest_one(
     service: Service, path: str, meant: str
 ) -> None:
-    problem = told(service.get(path), 404)
+    problem = body_of(service.get(path), 404)
 
     assert problem["code"] == "no_such_route"
     assert problem["suggestion"] == meant
@@ -131,7 +131,7 @@ def test_a_wrong_address_is_answered_with_the_nearest_one(
 
 
 def test_an_address_that_is_near_to_nothing_gets_no_suggestion(service: Service) -> None:
-    problem = told(service.get("/colours/of/the/sea"), 404)
+    problem = body_of(service.get("/colours/of/the/sea"), 404)
 
     assert problem["detail"] == "no such route"
     assert "suggestion" not in problem
@@ -140,14 +140,14 @@ def test_an_address_that_is_near_to_nothing_gets_no_suggestion(service: Service)
 def test_a_wrong_method_is_answered_with_the_right_ones(service: Service) -> None:
     answer = service.call("PATCH", f"{CONFIG}/database.host", {"value": 1})
 
-    problem = told(answer, 405)
+    problem = body_of(answer, 405)
     assert problem["detail"] == "allowed here: DELETE, GET, HEAD, PUT"
     assert problem["allowed"] == ["DELETE", "GET", "HEAD", "PUT"]
     assert answer.headers["Allow"] == "DELETE, GET, HEAD, PUT"
 
 
 def test_a_missing_body_is_called_missing(service: Service) -> None:
-    problem = told(service.call("POST", CONFIG), 422)
+    problem = body_of(service.call("POST", CONFIG), 422)
 
     assert problem["errors"] == [
         {"pointer": "#", "detail": "The request has no body: send JSON", "code": "missing"}
@@ -163,7 +163,7 @@ def test_broken_json_is_400(service: Service, media_type: str, text: str) -> Non
         "POST", CONFIG, data=text.encode(), headers={"Content-Type": media_type}
     )
 
-    assert told(answer, 400)["code"] == "bad_json"
+    assert body_of(answer, 400)["code"] == "bad_json"
 
 
 def test_a_form_is_not_taken_for_broken_json(service: Service) -> None:
@@ -174,4 +174,4 @@ def test_a_form_is_not_taken_for_broken_json(service: Service) -> None:
         headers={"Content-Type": "application/x-www-form-urlencoded"},
     )
 
-    assert told(answer, 415)["code"] == "unsupported_media_type"
+    assert body_of(answer, 415)["code"] == "unsupported_media_type"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import Service, told
+from tests.e2e.client import Service, body_of
 from tests.e2e.flags import OFREP, Flags
 from tests.servers.answer import Answer
 
@@ -57,8 +57,8 @@ def bulk(flags: Flags, known: str | None = None, **context: Any) -> Answer:
 
 
 def test_one_and_all_are_told_alike(every_way: Flags) -> None:
-    told_of = told(bulk(every_way, **ANN))["flags"]
-    alone = [told(every_way.ofrep(f"/{flag['key']}", context=ANN)) for flag in told_of]
+    told_of = body_of(bulk(every_way, **ANN))["flags"]
+    alone = [body_of(every_way.ofrep(f"/{flag['key']}", context=ANN)) for flag in told_of]
     for flag in alone:
         del flag["metadata"]["revision"]
 
@@ -67,7 +67,7 @@ def test_one_and_all_are_told_alike(every_way: Flags) -> None:
 
 
 def test_every_answer_has_a_variant_and_a_reason_that_clients_know(every_way: Flags) -> None:
-    found = {flag["key"]: flag for flag in told(bulk(every_way, **ANN))["flags"]}
+    found = {flag["key"]: flag for flag in body_of(bulk(every_way, **ANN))["flags"]}
 
     assert {flag["reason"] for flag in found.values()} <= REASONS
     assert all("variant" in flag for flag in found.values())
@@ -83,7 +83,7 @@ def test_numbers_stay_numbers_with_a_point(every_way: Flags) -> None:
 
 
 def test_metadata_are_scalars(every_way: Flags) -> None:
-    answer = told(bulk(every_way, **ANN))
+    answer = body_of(bulk(every_way, **ANN))
 
     values = [value for flag in answer["flags"] for value in flag["metadata"].values()]
     assert {type(value) for value in [*values, *answer["metadata"].values()]} <= {str, int}
@@ -96,7 +96,7 @@ def test_a_context_may_be_left_out(every_way: Flags, path: str, body: bytes) -> 
 
     answer = every_way.of.process.request("POST", OFREP + path, headers=headers, data=body)
 
-    assert "errorCode" not in told(answer)
+    assert "errorCode" not in body_of(answer)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_refusal_names_the_flag_and_says_why(
 
     refused = every_way.of.process.request("POST", OFREP + path, headers=headers, data=body)
 
-    members = told(refused, status)
+    members = body_of(refused, status)
     assert members["errorCode"] == code
     assert members["errorDetails"]
     assert members.get("key") == (path[1:].replace("%2F", "/") or None)
@@ -130,11 +130,11 @@ def test_a_refusal_names_the_flag_and_says_why(
 def test_an_environment_that_cannot_be_is_refused_in_the_words_of_ofrep(flags: Flags) -> None:
     refused = flags.ofrep("/a", headers={"X-Environment": "no such/one"})
 
-    assert (told(refused, 400)["key"], refused.json()["errorCode"]) == ("a", "GENERAL")
+    assert (body_of(refused, 400)["key"], refused.json()["errorCode"]) == ("a", "GENERAL")
 
 
 def test_one_flag_that_cannot_be_evaluated_is_told_in_its_place(every_way: Flags) -> None:
-    found = {flag["key"]: flag for flag in told(bulk(every_way))["flags"]}
+    found = {flag["key"]: flag for flag in body_of(bulk(every_way))["flags"]}
 
     refused = {key: flag["errorCode"] for key, flag in found.items() if "errorCode" in flag}
     assert refused == {"split": "TARGETING_KEY_MISSING"}
@@ -178,14 +178,14 @@ def test_a_change_makes_a_tag_and_a_change_elsewhere_does_not(every_way: Flags) 
 
     Flags(every_way.of).create("static", enabled=True)
     elsewhere = bulk(every_way, **ANN).headers["ETag"]
-    told(every_way.edit("PATCH", "static", enabled=False))
+    body_of(every_way.edit("PATCH", "static", enabled=False))
     here = bulk(every_way, **ANN).headers["ETag"]
 
     assert elsewhere == tag != here
 
 
 def test_all_flags_say_where_changes_are_told(flags: Flags) -> None:
-    (stream,) = told(bulk(flags))["eventStreams"]
+    (stream,) = body_of(bulk(flags))["eventStreams"]
 
     url = f"{flags.of.process.url}/ofrep/v1/stream?environment={flags.environment}"
     assert stream == {"type": "sse", "url": url}
@@ -195,5 +195,5 @@ def test_all_flags_say_where_changes_are_told(flags: Flags) -> None:
 def test_the_stream_is_named_as_the_client_has_named_the_service(flags: Flags) -> None:
     proxied = flags.ofrep(headers={"Host": "flags.example.org", "X-Forwarded-Proto": "https"})
 
-    (stream,) = told(proxied)["eventStreams"]
+    (stream,) = body_of(proxied)["eventStreams"]
     assert stream["url"].startswith("https://flags.example.org/ofrep/v1/stream?")

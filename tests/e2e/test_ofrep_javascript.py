@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import Service, told
+from tests.e2e.client import Service, body_of
 from tests.e2e.conftest import embedded_service
 from tests.e2e.events import listening
 from tests.e2e.flags import OFREP, Flags
@@ -37,7 +37,7 @@ def web() -> Iterator["Web"]:
         yield Web(program)
 
 
-def started(provider: Program, flags: Flags) -> Callable[..., Any]:
+def start_provider(provider: Program, flags: Flags) -> Callable[..., Any]:
     """Point the provider at these flags; returns how to evaluate one."""
     provider.ask("start", url=flags.of.process.url, headers={"X-Environment": flags.environment})
 
@@ -97,7 +97,7 @@ def test_values_of_every_type_arrive(flags: Flags, server_provider: Program) -> 
     for kind, (_, value, _) in kinds.items():
         made = flags.create(kind, type=kind, variants={"one": value}, default_variant="one")
         assert made.status == 201, made.body
-    evaluate = started(server_provider, flags)
+    evaluate = start_provider(server_provider, flags)
 
     switch = evaluate("Boolean", "boolean", otherwise=False)
     found = {kind: evaluate(method, kind, other) for kind, (method, _, other) in kinds.items()}
@@ -113,7 +113,7 @@ def test_values_of_every_type_arrive(flags: Flags, server_provider: Program) -> 
 def test_why_there_is_no_value_arrives(flags: Flags, server_provider: Program) -> None:
     flags.create("text", type="string", variants={"a": "b"}, default_variant="a")
     flags.create("ramp", rollout_percentage=50)
-    evaluate = started(server_provider, flags)
+    evaluate = start_provider(server_provider, flags)
 
     unknown = evaluate("Boolean", "team/no such", otherwise=True, targetingKey="ann")
     mismatch = evaluate("Boolean", "text", otherwise=True, targetingKey="ann")
@@ -129,7 +129,7 @@ def test_what_is_disabled_says_so_and_may_leave_the_value_to_the_caller(
 ) -> None:
     flags.create("off", enabled=False)
     flags.create("mute", enabled=False, off_variant=None)
-    evaluate = started(server_provider, flags)
+    evaluate = start_provider(server_provider, flags)
 
     off = evaluate("Boolean", "off", otherwise=True, targetingKey="ann")
     mute = evaluate("Boolean", "mute", otherwise=True, targetingKey="ann")
@@ -142,7 +142,7 @@ def test_the_context_of_each_evaluation_decides(flags: Flags, server_provider: P
     when = {"attribute": "account.plan", "op": "eq", "values": ["pro"]}
     rules = [{"id": "pro", "when": when, "serve": {"variant": "on"}}]
     flags.create("a", rules=rules, default_variant="off")
-    evaluate = started(server_provider, flags)
+    evaluate = start_provider(server_provider, flags)
 
     had, had_not = (
         evaluate("Boolean", "a", otherwise=False, targetingKey="ann", account={"plan": plan})
@@ -186,7 +186,7 @@ def test_polling_costs_no_evaluation_until_something_changes(flags: Flags, web: 
     first = web.requests(OFREP)
     again = web.requests(OFREP)
 
-    told(flags.edit("PATCH", "a", enabled=False))
+    body_of(flags.edit("PATCH", "a", enabled=False))
     changed = web.hears(CHANGED)
 
     assert (again["status"], again["ifNoneMatch"]) == (304, first["etag"])
@@ -254,7 +254,7 @@ def test_a_change_on_one_replica_reaches_a_browser_at_another(real: Service, web
         web.start(there, **RARELY)
         web.requests(OFREP, status=304)
         for enabled in (True, False, True):
-            told(here.edit("PATCH", "a", enabled=enabled))
+            body_of(here.edit("PATCH", "a", enabled=enabled))
             web.hears(CHANGED)
 
             assert web.boolean("a")["value"] is enabled
@@ -265,11 +265,11 @@ def test_where_no_stream_is_left_a_browser_polls(web: Web) -> None:
         flags = Flags(service)
         flags.create("a", enabled=True)
         with listening(service.process.url, path=STREAM) as only:
-            only.opened()
+            only.first_revision()
             web.start(flags, pollInterval=50)
             web.requests(STREAM, status=503)
             web.requests(OFREP, status=304)
-            told(flags.edit("PATCH", "a", enabled=False))
+            body_of(flags.edit("PATCH", "a", enabled=False))
             web.hears(CHANGED)
 
             assert web.boolean("a")["value"] is False
@@ -288,7 +288,7 @@ def test_a_browser_outlives_the_service_and_catches_up(web: Web) -> None:
         during = (web.status(), web.boolean("a")["value"])
         service.process.restart()
         # Before the stream is back, so that only what it missed can tell of this.
-        told(flags.edit("PATCH", "a", enabled=False))
+        body_of(flags.edit("PATCH", "a", enabled=False))
         resumed = web.requests(STREAM, status=200)
         web.hears(CHANGED)
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.client import told
+from tests.e2e.client import body_of
 from tests.servers.answer import Answer
 from tests.servers.service import ServiceProcess
 
@@ -40,7 +40,7 @@ def service() -> Iterator[ServiceProcess]:
     settings = {"ALLOWED_HOSTS": "pilothouse.example", "CORS_ORIGINS": "https://console.example"}
     with ServiceProcess(settings, ARGV) as service:
         body = {"key": "host", "value": "db1", "service_name": "shop"}
-        told(service.request("POST", "/api/v1/config", body), 201)
+        body_of(service.request("POST", "/api/v1/config", body), 201)
         service.request("GET", SHOP)  # the first read is never hot: it fills the memory
         yield service
 
@@ -168,7 +168,7 @@ def test_no_token_is_made_while_nobody_is_known(service: ServiceProcess) -> None
     answer = service.request("POST", "/api/v1/tokens", body)
 
     assert (answer.status, code(answer)) == (403, "access_open")
-    assert told(service.request("GET", "/api/v1/tokens"))["items"] == []
+    assert body_of(service.request("GET", "/api/v1/tokens"))["items"] == []
 
 
 @pytest.mark.parametrize(
@@ -213,9 +213,9 @@ def test_the_usual_read_is_answered_at_the_hot_door(service: ServiceProcess) -> 
 
 
 @pytest.fixture(scope="module")
-def registered(service: ServiceProcess) -> ServiceProcess:
+def service_with_instance(service: ServiceProcess) -> ServiceProcess:
     body = {"service_name": "billing", "service_url": "http://10.0.0.7:8080", "ttl_seconds": 600}
-    told(service.request("POST", "/api/v1/registry/register", body), 201)
+    body_of(service.request("POST", "/api/v1/registry/register", body), 201)
     return service
 
 
@@ -254,12 +254,12 @@ def registered(service: ServiceProcess) -> ServiceProcess:
     ],
 )
 def test_an_odd_spelling_gets_the_same_answer_at_both_doors(
-    registered: ServiceProcess, path: str, status: int
+    service_with_instance: ServiceProcess, path: str, status: int
 ) -> None:
     mark = "&" if "?" in path else "?"
 
-    ahead = on_the_wire(registered, path, "Host: localhost")
-    behind = on_the_wire(registered, f"{path}{mark}min_revision=0", "Host: localhost")
+    ahead = on_the_wire(service_with_instance, path, "Host: localhost")
+    behind = on_the_wire(service_with_instance, f"{path}{mark}min_revision=0", "Host: localhost")
 
     assert is_hot(behind) is False
     assert (ahead.status, code(ahead)) == (behind.status, code(behind))

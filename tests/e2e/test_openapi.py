@@ -71,7 +71,7 @@ examples = settings(
 )
 
 
-def loaded(known: dict[str, list[Any]]) -> BaseSchema:
+def load_schema(known: dict[str, list[Any]]) -> BaseSchema:
     """Read the committed document; parameters of `known` are restricted to these values."""
     document = json.loads(DOCUMENT.read_text(encoding="utf-8"))
     for path in document["paths"].values():
@@ -90,7 +90,7 @@ def loaded(known: dict[str, list[Any]]) -> BaseSchema:
     )
 
 
-anything, known = loaded({}), loaded(KNOWN)
+anything, known = load_schema({}), load_schema(KNOWN)
 
 
 @pytest.fixture(scope="module")

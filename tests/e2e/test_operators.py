@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.client import Layer, Service, fresh_secret, told
+from tests.e2e.client import Layer, Service, body_of, fresh_secret
 from tests.servers.process import freeze_server, wait_until
 from tests.servers.vault import VaultServer
 
@@ -18,12 +18,12 @@ def lines_of(service: Service) -> list[dict[str, Any]]:
 def test_it_lives(service: Service) -> None:
     answer = service.get("/live")
 
-    assert told(answer) == {"status": "alive"}
+    assert body_of(answer) == {"status": "alive"}
     assert answer.headers["Cache-Control"] == "no-store"
 
 
 def test_it_is_ready_and_names_the_adapter_of_each_port(service: Service) -> None:
-    found = told(service.get("/ready"))
+    found = body_of(service.get("/ready"))
 
     assert found["status"] == "ready"
     ports = {port["name"]: port for port in found["ports"]}
@@ -36,9 +36,9 @@ def test_it_is_ready_and_names_the_adapter_of_each_port(service: Service) -> Non
 
 def test_its_health_tells_version_and_revision(service: Service, layer: Layer) -> None:
     revision = int(layer.create("a", 1).headers["X-Revision"])
-    told(layer.get("a", min_revision=revision))
+    body_of(layer.get("a", min_revision=revision))
 
-    found = told(service.get("/health"))
+    found = body_of(service.get("/health"))
 
     assert (found["status"], found["live"]) == ("ready", "alive")
     assert found["version"]
@@ -98,13 +98,13 @@ def test_writes_are_counted_by_what_became_of_them(
 
 
 def test_the_numbers_for_people_count_what_there_is(service: Service) -> None:
-    before = told(service.get("/stats"))
+    before = body_of(service.get("/stats"))
     layer, other = service.layer(), service.layer()
     for each in (layer, layer.at(environment=other.environment), other):
         each.create("a", 1)
     other.delete_document()
 
-    after = told(service.get("/stats"))
+    after = body_of(service.get("/stats"))
 
     assert after["documents"] == before["documents"] + 2
     assert after["environments"] == before["environments"] + 2
@@ -125,12 +125,12 @@ def test_each_request_is_one_line_with_its_id(layer: Layer) -> None:
     right = layer.create("a", 1)
     ids = [answer.headers["X-Request-Id"] for answer in (wrong, right)]
 
-    def logged() -> list[dict[str, Any]]:
+    def logged_requests() -> list[dict[str, Any]]:
         found = [line for line in lines_of(layer.of) if line.get("request_id") in ids]
         return [line for line in found if line["event"] == "request"]
 
-    wait_until(lambda: len(logged()) >= 2, "both requests are logged")
-    first, second = logged()
+    wait_until(lambda: len(logged_requests()) >= 2, "both requests are logged")
+    first, second = logged_requests()
     assert (first["method"], first["route"], first["status"]) == (
         "GET",
         "/api/v1/config/{key}",
@@ -156,8 +156,8 @@ def test_nothing_went_wrong_behind_the_scenes(service: Service) -> None:
     assert [line for line in lines_of(service) if "exception" in line] == []
 
 
-def test_an_embedded_service_warns_that_it_is_one(embedded: Service, real: Service) -> None:
-    warnings = [line for line in lines_of(embedded) if line["event"] == "embedded_adapters"]
+def test_an_embedded_service_warns_that_it_is_one(service_embedded: Service, real: Service) -> None:
+    warnings = [line for line in lines_of(service_embedded) if line["event"] == "embedded_adapters"]
 
     assert [(line["level"], line["ports"]) for line in warnings] == [
         ("warning", ["configs", "flags", "changes", "registry"])
@@ -196,7 +196,7 @@ def test_what_is_answered_from_the_last_known_state_says_how_old_that_is(
     statuses = [answer.status for answer in answers]
     assert statuses == [200, 304, 200, 304, 200, 200, 200, 304, 200, 200, 304, 200, 304]
     assert [answer.headers["X-Stale"] is None for answer in answers] == [False] * len(answers)
-    assert told(ready)["status"] == "degraded"
+    assert body_of(ready)["status"] == "degraded"
     real.wait_until_ready()
     assert "X-Stale" not in layer.get("a").headers
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import MASK, Layer, fresh_name, fresh_secret, told
+from tests.e2e.client import MASK, Layer, body_of, fresh_name, fresh_secret
 
 LEVELS = "logging.level.com.acme=INFO\nlogging.level.com.acme.billing=DEBUG\n"
 LOG4J = """\
@@ -16,13 +16,13 @@ log4j.appender.file.layout.ConversionPattern=%d %m%n
 
 
 def test_log_levels_are_imported_read_and_exported(layer: Layer) -> None:
-    told(layer.load(LEVELS, format="properties"))
+    body_of(layer.load(LEVELS, format="properties"))
 
-    own = told(layer.get("logging.level.com.acme"))
+    own = body_of(layer.get("logging.level.com.acme"))
     assert (own["value"], own["children"]) == ("INFO", True)
-    below = told(layer.get("logging.level.com.acme.billing"))
+    below = body_of(layer.get("logging.level.com.acme.billing"))
     assert (below["value"], below["children"]) == ("DEBUG", False)
-    section = told(layer.get("logging.level.com"))
+    section = body_of(layer.get("logging.level.com"))
     assert section["value"] == {"acme": {"$value": "INFO", "billing": "DEBUG"}}
     assert layer.export("properties").body.decode() == LEVELS
     assert layer.export("dotenv").body.decode() == (
@@ -34,33 +34,33 @@ def test_log_levels_are_imported_read_and_exported(layer: Layer) -> None:
 def test_a_file_of_log4j_comes_back_line_for_line(layer: Layer, order: int) -> None:
     lines = LOG4J.splitlines(keepends=True)[::order]
 
-    told(layer.load("".join(lines), format="properties"))
+    body_of(layer.load("".join(lines), format="properties"))
 
     exported = layer.export("properties").body.decode().splitlines(keepends=True)
     assert sorted(exported) == sorted(lines)
-    assert told(layer.load("".join(lines), format="properties"))["documents"][0]["status"] == (
+    assert body_of(layer.load("".join(lines), format="properties"))["documents"][0]["status"] == (
         "unchanged"
     )
 
 
 @pytest.mark.parametrize("form", ["yaml", "json"])
 def test_an_export_brings_both_to_another_layer(layer: Layer, form: str) -> None:
-    told(layer.load("a: 1\na.b: 2\nc: {$value: x, d: null}\n"))
+    body_of(layer.load("a: 1\na.b: 2\nc: {$value: x, d: null}\n"))
     other = layer.at(service=fresh_name())
 
-    told(other.load(layer.export(form).body, format=form))
+    body_of(other.load(layer.export(form).body, format=form))
 
     expected = {"a": {"$value": 1, "b": 2}, "c": {"$value": "x", "d": None}}
-    assert told(layer.document())["config_data"] == expected
-    assert told(other.document())["config_data"] == expected
+    assert body_of(layer.document())["config_data"] == expected
+    assert body_of(other.document())["config_data"] == expected
 
 
 def test_an_import_adds_the_other_half(layer: Layer) -> None:
     layer.create_document({"a": {"b": 1}, "c": 1})
 
-    told(layer.load("a=0\nc.d=2\n", format="properties"))
+    body_of(layer.load("a=0\nc.d=2\n", format="properties"))
 
-    assert told(layer.document())["config_data"] == {
+    assert body_of(layer.document())["config_data"] == {
         "a": {"$value": "0", "b": 1},
         "c": {"$value": 1, "d": "2"},
     }
@@ -78,43 +78,43 @@ def test_no_write_makes_both_unless_it_says_so(layer: Layer) -> None:
         layer.put("c", {"d": 2}),
         layer.put_document({"a": 1, "a.b": 2}),
     ):
-        assert told(answer, 409)["code"] == "key_conflict"
-    assert told(layer.document())["version"] == 1
+        assert body_of(answer, 409)["code"] == "key_conflict"
+    assert body_of(layer.document())["version"] == 1
 
 
 def test_what_says_so_sets_the_value_and_leaves_the_rest(layer: Layer) -> None:
     layer.create_document({"a": {"b": 1}, "c": 1, "d": {"e": 1}})
 
-    told(layer.create("a", {"$value": 2}), 201)
-    told(layer.patch(set={"c": {"$value": 2, "x": 3}}))
-    told(layer.put("d", {"$value": 4}))
+    body_of(layer.create("a", {"$value": 2}), 201)
+    body_of(layer.patch(set={"c": {"$value": 2, "x": 3}}))
+    body_of(layer.put("d", {"$value": 4}))
 
-    assert told(layer.document())["config_data"] == {
+    assert body_of(layer.document())["config_data"] == {
         "a": {"b": 1, "$value": 2},
         "c": {"$value": 2, "x": 3},
         "d": {"e": 1, "$value": 4},
     }
-    assert told(layer.create("a", {"$value": 2}), 409)["code"] == "key_exists"
-    assert told(layer.create("a", 2), 409)["code"] == "key_exists"
+    assert body_of(layer.create("a", {"$value": 2}), 409)["code"] == "key_exists"
+    assert body_of(layer.create("a", 2), 409)["code"] == "key_exists"
 
 
 def test_once_there_are_both_each_is_written_alone(layer: Layer) -> None:
     layer.create_document({"a": {"$value": 1, "b": 2}})
 
-    assert told(layer.put("a", 5))["value"] == 5
-    told(layer.patch(set={"a.b": 3}))
-    assert told(layer.document())["config_data"] == {"a": {"$value": 5, "b": 3}}
+    assert body_of(layer.put("a", 5))["value"] == 5
+    body_of(layer.patch(set={"a.b": 3}))
+    assert body_of(layer.document())["config_data"] == {"a": {"$value": 5, "b": 3}}
 
-    told(layer.put("a", {"c": 4}))
-    assert told(layer.document())["config_data"] == {"a": {"$value": 5, "c": 4}}
+    body_of(layer.put("a", {"c": 4}))
+    assert body_of(layer.document())["config_data"] == {"a": {"$value": 5, "c": 4}}
 
     assert layer.delete("a[$value]").status == 204
-    assert told(layer.document())["config_data"] == {"a": {"c": 4}}
+    assert body_of(layer.document())["config_data"] == {"a": {"c": 4}}
     assert layer.delete("a[$value]").status == 404
 
-    told(layer.patch(set={"a": {"$value": 7}}))
-    told(layer.patch(unset=["a"]))
-    assert told(layer.document())["config_data"] == {}
+    body_of(layer.patch(set={"a": {"$value": 7}}))
+    body_of(layer.patch(unset=["a"]))
+    assert body_of(layer.document())["config_data"] == {}
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_once_there_are_both_each_is_written_alone(layer: Layer) -> None:
 def test_a_value_of_another_shape_is_refused(layer: Layer, data: Any) -> None:
     answers = [layer.create_document(data), layer.patch(set=data)]
 
-    assert {told(answer, 422)["code"] for answer in answers} == {"bad_member"}
+    assert {body_of(answer, 422)["code"] for answer in answers} == {"bad_member"}
     assert layer.get("a[$value]").status == 422
 
 
@@ -132,7 +132,7 @@ def test_layers_keep_both_where_one_says_so(layer: Layer) -> None:
     base.create_document({"log": {"$value": "INFO", "billing": "DEBUG"}, "x": {"y": 1}, "z": 1})
     layer.create_document({"log": "WARN", "x": {"$value": 0}, "z": {"$value": 2, "deep": 3}})
 
-    merged = told(layer.effective())
+    merged = body_of(layer.effective())
     assert merged["data"] == {
         "log": {"$value": "WARN", "billing": "DEBUG"},
         "x": {"y": 1, "$value": 0},
@@ -140,10 +140,10 @@ def test_layers_keep_both_where_one_says_so(layer: Layer) -> None:
     }
     assert merged["sources"]["log"]["environment"] == layer.environment
     assert merged["sources"]["log.billing"]["environment"] == "default"
-    assert told(layer.get("log"))["children"] is True
+    assert body_of(layer.get("log"))["children"] is True
 
-    told(layer.put("log", None))
-    assert told(layer.effective())["data"]["log"] is None
+    body_of(layer.put("log", None))
+    assert body_of(layer.effective())["data"]["log"] is None
 
 
 def test_profiles_of_one_file_keep_both_as_spring_does(layer: Layer) -> None:
@@ -151,9 +151,9 @@ def test_profiles_of_one_file_keep_both_as_spring_does(layer: Layer) -> None:
     text = "log.acme: INFO\nlog.io.x: 1\n---\nspring.config.activate.on-profile: E\n"
     text += "log.acme.billing: DEBUG\nlog.io: WARN\n"
 
-    told(base.load(text.replace("E\n", f"{layer.environment}\n", 1)))
+    body_of(base.load(text.replace("E\n", f"{layer.environment}\n", 1)))
 
-    assert told(layer.effective())["data"]["log"] == {
+    assert body_of(layer.effective())["data"]["log"] == {
         "acme": {"$value": "INFO", "billing": "DEBUG"},
         "io": {"x": 1, "$value": "WARN"},
     }
@@ -161,53 +161,55 @@ def test_profiles_of_one_file_keep_both_as_spring_does(layer: Layer) -> None:
 
 def test_history_and_rollback_of_the_value_leave_the_rest_alone(layer: Layer) -> None:
     layer.create_document({"a": {"$value": 1, "b": 1}})
-    told(layer.put("a.b", 2))
-    told(layer.put("a", 2))
+    body_of(layer.put("a.b", 2))
+    body_of(layer.put("a", 2))
 
-    values = [(item["version"], item["value"]) for item in told(layer.history("a"))["items"]]
+    values = [(item["version"], item["value"]) for item in body_of(layer.history("a"))["items"]]
     assert values == [(3, 2), (1, 1)]
-    assert told(layer.diff())["changed"] == {"a": {"old": 1, "new": 2}}
-    assert told(layer.get("a", version=1))["value"] == 1
-    assert told(layer.rollback("a", 1))["value"] == 1
-    assert told(layer.document())["config_data"] == {"a": {"$value": 1, "b": 2}}
+    assert body_of(layer.diff())["changed"] == {"a": {"old": 1, "new": 2}}
+    assert body_of(layer.get("a", version=1))["value"] == 1
+    assert body_of(layer.rollback("a", 1))["value"] == 1
+    assert body_of(layer.document())["config_data"] == {"a": {"$value": 1, "b": 2}}
 
 
 def test_what_was_removed_as_a_whole_comes_back_as_a_whole(layer: Layer) -> None:
     layer.create_document({"a": {"$value": 1, "b": 1}, "c": 1})
     layer.delete("a")
 
-    told(layer.rollback("a", 1))
+    body_of(layer.rollback("a", 1))
 
-    assert told(layer.document())["config_data"]["a"] == {"$value": 1, "b": 1}
+    assert body_of(layer.document())["config_data"]["a"] == {"$value": 1, "b": 1}
 
 
 def test_a_value_beside_others_may_be_a_secret(layer: Layer) -> None:
     secret = fresh_secret()
     layer.create_document({"a": {"$value": {"$secret": {"value": secret}}, "b": "plain"}})
-    told(layer.put("a.b", "plain too"))
+    body_of(layer.put("a.b", "plain too"))
 
-    assert secret.encode() not in layer.of.backend.stored()
-    assert told(layer.get("a"))["value"] == MASK
-    assert told(layer.effective())["data"] == {"a": {"$value": MASK, "b": "plain too"}}
-    assert told(layer.get("a", reveal=True))["value"] == secret
-    assert told(layer.effective(reveal=True))["data"] == {"a": {"$value": secret, "b": "plain too"}}
+    assert secret.encode() not in layer.of.backend.stored_bytes()
+    assert body_of(layer.get("a"))["value"] == MASK
+    assert body_of(layer.effective())["data"] == {"a": {"$value": MASK, "b": "plain too"}}
+    assert body_of(layer.get("a", reveal=True))["value"] == secret
+    assert body_of(layer.effective(reveal=True))["data"] == {
+        "a": {"$value": secret, "b": "plain too"}
+    }
     # What lies beside it was never in it, and stays readable.
-    assert told(layer.get("a.b", version=1))["value"] == "plain"
-    told(layer.put_document(told(layer.document())["config_data"]))
-    told(layer.rollback_document(1))
-    assert told(layer.document())["config_data"] == {"a": {"$value": MASK, "b": "plain"}}
-    assert told(layer.put("a", "other"))["value"] == MASK
+    assert body_of(layer.get("a.b", version=1))["value"] == "plain"
+    body_of(layer.put_document(body_of(layer.document())["config_data"]))
+    body_of(layer.rollback_document(1))
+    assert body_of(layer.document())["config_data"] == {"a": {"$value": MASK, "b": "plain"}}
+    assert body_of(layer.put("a", "other"))["value"] == MASK
 
 
 def test_lists_of_keys_name_both(layer: Layer) -> None:
     layer.create_document({"a": {"$value": 1, "b": 2}})
 
-    listed = told(layer.keys())["items"]
+    listed = body_of(layer.keys())["items"]
     assert [(item["key"], item["value"], item["children"]) for item in listed] == [
         ("a", 1, True),
         ("a.b", 2, False),
     ]
-    assert [item["value"] for item in told(layer.keys(key="a"))["items"]] == [1]
+    assert [item["value"] for item in body_of(layer.keys(key="a"))["items"]] == [1]
 
 
 def test_both_doors_answer_the_same(layer: Layer) -> None:
@@ -215,6 +217,6 @@ def test_both_doors_answer_the_same(layer: Layer) -> None:
     layer.effective()
 
     for key, named in (("a", "a"), ("l.0.p", "l[0].p")):
-        hot = told(layer.get(key))
-        slow = told(layer.of.get("/api/v1/config/-", key=named, **layer.names))
+        hot = body_of(layer.get(key))
+        slow = body_of(layer.of.get("/api/v1/config/-", key=named, **layer.names))
         assert hot == slow

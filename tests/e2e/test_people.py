@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.access.issuer import AUDIENCE, Issuer
-from tests.e2e.client import told
+from tests.e2e.client import body_of
 from tests.servers.service import ServiceProcess
 
 ADMIN = "administrator-beside-the-people-of-an-issuer"
@@ -51,8 +51,8 @@ def test_a_person_acts_under_their_name_and_within_their_roles(
     read = service.request("GET", _SHOP, headers=bearer(ben))
     foreign = service.request("GET", _SHOP.replace("shop", "bank"), headers=bearer(ana))
 
-    assert told(written, 201)["created_by"] == "user:ana"
-    assert told(read)["data"] == {"host": "db1"}
+    assert body_of(written, 201)["created_by"] == "user:ana"
+    assert body_of(read)["data"] == {"host": "db1"}
     assert foreign.status == 403
 
 

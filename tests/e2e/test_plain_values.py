@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import Layer, Service, fresh_name, told
+from tests.e2e.client import Layer, Service, body_of, fresh_name
 from tests.e2e.conftest import SETTINGS, embedded_service
 from tests.servers.answer import Answer
 
@@ -18,7 +18,7 @@ ALLOWED = "production/*/demo.*=example data; eu-*/maps/api.key=restricted to our
 
 
 @pytest.fixture(scope="module")
-def embedded() -> Iterator[Service]:
+def service_embedded() -> Iterator[Service]:
     settings = {
         **SETTINGS,
         "PRODUCTION_ENVIRONMENTS": "production,eu-*",
@@ -29,13 +29,13 @@ def embedded() -> Iterator[Service]:
 
 
 @pytest.fixture
-def production(embedded: Service) -> Layer:
-    return Layer(embedded, PRODUCTION, fresh_name())
+def production(service_embedded: Service) -> Layer:
+    return Layer(service_embedded, PRODUCTION, fresh_name())
 
 
 @pytest.fixture
-def elsewhere(embedded: Service) -> Layer:
-    return embedded.layer()
+def elsewhere(service_embedded: Service) -> Layer:
+    return service_embedded.layer()
 
 
 Way = Callable[[Layer, Any], Answer]
@@ -93,7 +93,7 @@ WAYS = pytest.mark.parametrize("way", POINTERS, ids=lambda way: way.__name__)
 def test_production_refuses_it_and_names_key_rule_and_place(way: Way, production: Layer) -> None:
     answer = way(production, PASSWORD)
 
-    problem = told(answer, 422)
+    problem = body_of(answer, 422)
     assert problem["code"] == "credential_in_plain_value"
     assert (problem["key"], problem["rule"]) == ("db.password", "named_password")
     assert "is_encrypted" in problem["detail"]
@@ -112,14 +112,14 @@ def test_elsewhere_it_is_written_and_warned_of(way: Way, elsewhere: Layer) -> No
     assert said["warnings"] == [WARNING]
 
 
-def test_what_all_environments_inherit_is_not_production(embedded: Service) -> None:
-    answer = embedded.layer().at(environment="default").create("db.password", PASSWORD)
+def test_what_all_environments_inherit_is_not_production(service_embedded: Service) -> None:
+    answer = service_embedded.layer().at(environment="default").create("db.password", PASSWORD)
 
-    assert told(answer, 201)["warnings"] == [WARNING]
+    assert body_of(answer, 201)["warnings"] == [WARNING]
 
 
 def test_all_of_them_are_named_at_once(production: Layer) -> None:
-    problem = told(production.patch(set={"a.url": URL, "b": [1, {"password": PASSWORD}]}), 422)
+    problem = body_of(production.patch(set={"a.url": URL, "b": [1, {"password": PASSWORD}]}), 422)
 
     assert [(error["pointer"], error["code"]) for error in problem["errors"]] == [
         ("#/set/a.url", "url_password"),
@@ -130,7 +130,7 @@ def test_all_of_them_are_named_at_once(production: Layer) -> None:
 def test_a_hundred_of_them_are_listed_and_all_are_counted(production: Layer) -> None:
     values = {f"db{number}": {"password": PASSWORD} for number in range(150)}
 
-    problem = told(production.create_document(values), 422)
+    problem = body_of(production.create_document(values), 422)
 
     assert len(problem["errors"]) == 100
     assert "150 are found" in problem["detail"]
@@ -142,7 +142,7 @@ def test_an_import_is_refused_for_all_its_documents_together(production: Layer) 
         "---\nspring.config.activate.on-profile: docker\na: 1"
     )
 
-    problem = told(production.load(file), 422)
+    problem = body_of(production.load(file), 422)
 
     assert [error["code"] for error in problem["errors"]] == ["named_password", "url_password"]
     assert production.at(environment="docker").document().status == 404
@@ -152,67 +152,69 @@ def test_an_import_is_refused_for_all_its_documents_together(production: Layer) 
     "value", [{"$secret": {"value": PASSWORD}}, "${DB_PASSWORD}", "/run/secrets/db", None]
 )
 def test_a_secret_and_what_stands_for_one_are_let_through(value: Any, production: Layer) -> None:
-    assert told(production.patch(set={"db.password": value}))["warnings"] == []
+    assert body_of(production.patch(set={"db.password": value}))["warnings"] == []
 
 
 def test_a_key_that_becomes_a_secret_is_let_through(production: Layer) -> None:
     answer = production.create("db.password", PASSWORD, is_encrypted=True)
 
-    assert told(answer, 201)["warnings"] == []
-    assert told(production.put("db.password", "another one"))["warnings"] == []
-    told(production.patch(set={"a.token": URL}, encrypt=["a.token"]))
+    assert body_of(answer, 201)["warnings"] == []
+    assert body_of(production.put("db.password", "another one"))["warnings"] == []
+    body_of(production.patch(set={"a.token": URL}, encrypt=["a.token"]))
 
 
-def test_what_is_there_already_hinders_no_other_edit(embedded: Service) -> None:
-    layer = Layer(embedded, fresh_name("e"), fresh_name())
+def test_what_is_there_already_hinders_no_other_edit(service_embedded: Service) -> None:
+    layer = Layer(service_embedded, fresh_name("e"), fresh_name())
     old = {"db.password": PASSWORD, "urls": [URL], "a": 1}
-    told(layer.create_document(old), 201)
+    body_of(layer.create_document(old), 201)
     layer.of.process.restart({"PRODUCTION_ENVIRONMENTS": f"production,eu-*,{layer.environment}"})
 
-    assert told(layer.put("a", 2))["warnings"] == []
-    assert told(layer.put_document({**old, "a": 3}))["warnings"] == []
-    assert told(layer.patch(set={"urls": [URL, "https://a.example"]}))["warnings"] == []
-    told(layer.patch(set={"urls": [URL, URL + "2"]}), 422)
-    told(layer.patch(set={"db.password": PASSWORD + "2"}), 422)
+    assert body_of(layer.put("a", 2))["warnings"] == []
+    assert body_of(layer.put_document({**old, "a": 3}))["warnings"] == []
+    assert body_of(layer.patch(set={"urls": [URL, "https://a.example"]}))["warnings"] == []
+    body_of(layer.patch(set={"urls": [URL, URL + "2"]}), 422)
+    body_of(layer.patch(set={"db.password": PASSWORD + "2"}), 422)
 
 
-def test_a_rollback_is_never_refused_and_warns(embedded: Service) -> None:
-    layer = Layer(embedded, fresh_name("e"), fresh_name())
-    told(layer.create("db.password", PASSWORD), 201)
+def test_a_rollback_is_never_refused_and_warns(service_embedded: Service) -> None:
+    layer = Layer(service_embedded, fresh_name("e"), fresh_name())
+    body_of(layer.create("db.password", PASSWORD), 201)
     layer.put("db.password", None)
     layer.of.process.restart({"PRODUCTION_ENVIRONMENTS": f"production,eu-*,{layer.environment}"})
 
-    key = told(layer.rollback("db.password", 1))
-    told(layer.rollback_document(2))
-    document = told(layer.rollback_document(1))
+    key = body_of(layer.rollback("db.password", 1))
+    body_of(layer.rollback_document(2))
+    document = body_of(layer.rollback_document(1))
 
     warned = [WARNING]
     assert (key["warnings"], document["warnings"]) == (warned, warned)
 
 
-def test_what_is_allowed_is_written_without_a_word(embedded: Service) -> None:
-    allowed = Layer(embedded, PRODUCTION, fresh_name())
-    told(allowed.create("demo.password", PASSWORD), 201)
-    key = told(Layer(embedded, "eu-1", "maps").create("api.key", "AIza" + "Sy5fX3" * 6), 201)
+def test_what_is_allowed_is_written_without_a_word(service_embedded: Service) -> None:
+    allowed = Layer(service_embedded, PRODUCTION, fresh_name())
+    body_of(allowed.create("demo.password", PASSWORD), 201)
+    key = body_of(
+        Layer(service_embedded, "eu-1", "maps").create("api.key", "AIza" + "Sy5fX3" * 6), 201
+    )
 
     assert key["warnings"] == []
-    assert "restricted to our domain" in embedded.process.log()
-    told(allowed.create("other.password", PASSWORD), 422)
-    told(Layer(embedded, "us-1", "maps").create("api.key", "AIza" + "Sy5fX3" * 6), 201)
+    assert "restricted to our domain" in service_embedded.process.log()
+    body_of(allowed.create("other.password", PASSWORD), 422)
+    body_of(Layer(service_embedded, "us-1", "maps").create("api.key", "AIza" + "Sy5fX3" * 6), 201)
 
 
 def test_a_repeated_request_is_warned_of_the_same(elsewhere: Layer) -> None:
     headers = {"Idempotency-Key": fresh_name()}
-    first = told(elsewhere.create("db.password", PASSWORD, headers=headers), 201)
+    first = body_of(elsewhere.create("db.password", PASSWORD, headers=headers), 201)
 
-    assert told(elsewhere.create("db.password", PASSWORD, headers=headers), 201) == first
+    assert body_of(elsewhere.create("db.password", PASSWORD, headers=headers), 201) == first
 
 
 def test_reading_says_nothing_of_it(elsewhere: Layer) -> None:
     elsewhere.create("db.password", PASSWORD)
 
-    assert told(elsewhere.get("db.password"))["warnings"] == []
-    assert "warnings" not in told(elsewhere.document())
+    assert body_of(elsewhere.get("db.password"))["warnings"] == []
+    assert "warnings" not in body_of(elsewhere.document())
 
 
 def test_findings_are_counted_by_rule_and_by_what_became_of_them(

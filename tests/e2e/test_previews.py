@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.e2e.client import Layer, told
+from tests.e2e.client import Layer, body_of
 
 
 def test_a_preview_is_refused_for_its_size_as_the_write_is(layer: Layer) -> None:
@@ -19,19 +19,19 @@ def test_a_preview_is_refused_for_its_size_as_the_write_is(layer: Layer) -> None
     answers.append(layer.of.call("POST", "/api/v1/validate", {"changes": [change]}))
 
     assert {(each.status, each.json()["code"]) for each in answers} == {(413, "document_too_large")}
-    told(layer.document(), 404)
+    body_of(layer.document(), 404)
 
 
 def test_a_preview_of_a_large_change_does_not_show_it_for_every_configuration(
     layer: Layer,
 ) -> None:
     for number in range(12):
-        told(layer.at(service=f"{layer.service}-{number}").patch(set={"own": 1}))
+        body_of(layer.at(service=f"{layer.service}-{number}").patch(set={"own": 1}))
     body: dict[str, Any] = {"set": {"a": "x" * 700_000}}
     shared = layer.at(service="_shared").names
 
     answer = layer.of.call("PATCH", "/api/v1/config", body, dry_run=True, **shared)
 
-    assert told(answer)["affected"] >= 12
+    assert body_of(answer)["affected"] >= 12
     assert len(answer.body) < 7 * 1024 * 1024
-    assert len(told(answer)["effective"]) < 12
+    assert len(body_of(answer)["effective"]) < 12

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import fresh_name, told
+from tests.e2e.client import body_of, fresh_name
 from tests.servers.process import wait_until
 from tests.servers.prometheus import PrometheusServer, start_prometheus
 from tests.servers.service import ServiceProcess
@@ -34,10 +34,10 @@ def prometheus(service: ServiceProcess) -> Iterator[PrometheusServer]:
 
 def register(service: ServiceProcess, name: str, url: str, **more: Any) -> None:
     body = {"service_name": name, "service_url": url, "ttl_seconds": 600, **more}
-    told(service.request("POST", f"{REGISTRY}/register", body), 201)
+    body_of(service.request("POST", f"{REGISTRY}/register", body), 201)
 
 
-def scraped(prometheus: PrometheusServer) -> dict[str, str]:
+def target_health(prometheus: PrometheusServer) -> dict[str, str]:
     """Tell the health of every target by its instance."""
     return {target["labels"]["instance"]: target["health"] for target in prometheus.targets()}
 
@@ -50,7 +50,7 @@ def test_targets_come_with_their_labels_outlive_an_outage_and_go_when_they_dereg
     register(service, name, service.url, zone="a", metadata={"team": "red"})
     register(service, name, f"https://{gone}", instance_id="gone")
     both = {itself: "up", gone: "down"}
-    wait_until(lambda: scraped(prometheus) == both, "both are scraped", TAKEN_OVER)
+    wait_until(lambda: target_health(prometheus) == both, "both are scraped", TAKEN_OVER)
 
     found = {target["labels"]["instance"]: target for target in prometheus.targets()}
     assert found[itself]["labels"].items() >= {"service": name, "zone": "a"}.items()
@@ -64,10 +64,10 @@ def test_targets_come_with_their_labels_outlive_an_outage_and_go_when_they_dereg
         )
         failed = prometheus.failed_refreshes() + REFRESHES
         wait_until(lambda: prometheus.failed_refreshes() >= failed, "it asked in vain", TAKEN_OVER)
-        assert scraped(prometheus) == both
+        assert target_health(prometheus) == both
     finally:
         zookeeper_server.restart()
 
     body = {"service_name": name, "instance_id": "gone"}
-    told(service.request("POST", f"{REGISTRY}/deregister", body))
-    wait_until(lambda: scraped(prometheus) == {itself: "up"}, "one has gone", TAKEN_OVER)
+    body_of(service.request("POST", f"{REGISTRY}/deregister", body))
+    wait_until(lambda: target_health(prometheus) == {itself: "up"}, "one has gone", TAKEN_OVER)

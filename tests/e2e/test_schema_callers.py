@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import fresh_name, told
+from tests.e2e.client import body_of, fresh_name
 from tests.servers.answer import Answer
 from tests.servers.process import wait_until
 from tests.servers.service import ServiceProcess
@@ -31,10 +31,12 @@ class Callers:
         self.process = process
         self._tokens = {"admin": ADMIN}
         for name, wanted in TOKENS.items():
-            made = told(self.ask("admin", "POST", "/api/v1/tokens", {"name": name, **wanted}), 201)
+            made = body_of(
+                self.ask("admin", "POST", "/api/v1/tokens", {"name": name, **wanted}), 201
+            )
             self._tokens[name] = made["token"]
         for service in ("shop", "bank"):
-            told(self.patch("admin", service, {"own": 1}))
+            body_of(self.patch("admin", service, {"own": 1}))
 
     def ask(self, who: str, method: str, path: str, body: Any = None) -> Answer:
         headers = {"Authorization": f"Bearer {self._tokens[who]}"}
@@ -58,22 +60,22 @@ def process() -> Iterator[ServiceProcess]:
 def callers(process: ServiceProcess) -> Iterator[Callers]:
     callers = Callers(process)
     yield callers
-    for each in told(callers.ask("admin", "GET", SCHEMAS))["items"]:
+    for each in body_of(callers.ask("admin", "GET", SCHEMAS))["items"]:
         callers.ask("admin", "DELETE", f"{SCHEMAS}/{each['name']}")
     callers.ask("admin", "DELETE", f"/api/configs/_shared?{STAGING}")
 
 
 def assert_counted(answer: Answer, status: int) -> Any:
     """Assert that an answer counts one configuration, and says nothing else of it."""
-    found = told(answer, status)
+    found = body_of(answer, status)
     assert found["hidden"] == 1
     assert b"bank" not in answer.body
     return found
 
 
 def test_a_refused_write_counts_configurations_of_others(callers: Callers) -> None:
-    told(callers.put("admin", "all", applies_to=[{}]), 201)
-    told(callers.patch("admin", "shop", {"pool": 1}))
+    body_of(callers.put("admin", "all", applies_to=[{}]), 201)
+    body_of(callers.patch("admin", "shop", {"pool": 1}))
 
     for query in ("", "&dry_run=true"):
         refused = assert_counted(callers.patch("editor", "_shared", {"pool": 6}, query), 422)
@@ -83,13 +85,13 @@ def test_a_refused_write_counts_configurations_of_others(callers: Callers) -> No
     body = {"changes": [change]}
     judged = assert_counted(callers.ask("editor", "POST", "/api/v1/validate", body), 200)
     assert (judged["valid"], judged["errors"]) == (False, [])
-    shown = told(callers.patch("admin", "_shared", {"pool": 6}), 422)
+    shown = body_of(callers.patch("admin", "_shared", {"pool": 6}), 422)
     assert [each["service_name"] for each in shown["errors"]] == ["bank"]
 
 
 def test_a_preview_and_a_warning_show_configurations_of_others_to_nobody(callers: Callers) -> None:
-    told(callers.put("admin", "all", applies_to=[{}], mode="warn"), 201)
-    told(callers.patch("admin", "shop", {"pool": 1}))
+    body_of(callers.put("admin", "all", applies_to=[{}], mode="warn"), 201)
+    body_of(callers.patch("admin", "shop", {"pool": 1}))
 
     answers = [
         callers.patch("editor", "_shared", {"pool": 6}, "&dry_run=true"),
@@ -101,27 +103,27 @@ def test_a_preview_and_a_warning_show_configurations_of_others_to_nobody(callers
 
 
 def test_no_filter_tells_which_configuration_of_others_is_violating(callers: Callers) -> None:
-    told(callers.put("admin", "all", applies_to=[{}], mode="warn"), 201)
-    told(callers.patch("admin", "bank", {"pool": 6}))
+    body_of(callers.put("admin", "all", applies_to=[{}], mode="warn"), 201)
+    body_of(callers.patch("admin", "bank", {"pool": 6}))
 
-    def shown(query: str) -> Any:
-        return told(callers.ask("service", "GET", f"/api/v1/violations{query}"))
+    def violations_page(query: str) -> Any:
+        return body_of(callers.ask("service", "GET", f"/api/v1/violations{query}"))
 
-    wait_until(lambda: shown("")["hidden"] == 1, "it is found")
+    wait_until(lambda: violations_page("")["hidden"] == 1, "it is found")
     answers = [
-        shown(query)
+        violations_page(query)
         for query in ("", "?service_name=bank", "?service_name=none", "?environment=production")
     ]
     assert answers == [answers[0]] * len(answers)
     assert answers[0]["items"] == []
-    told(callers.patch("admin", "bank", {"pool": 1}))
+    body_of(callers.patch("admin", "bank", {"pool": 1}))
 
 
 def test_what_exists_is_shown_to_a_writer_of_schemas_who_may_read_it(callers: Callers) -> None:
-    told(callers.patch("admin", "shop", {"pool": 6}))
+    body_of(callers.patch("admin", "shop", {"pool": 6}))
     applies_to = [{"environments": ["staging"], "services": ["shop"]}]
 
-    refused = told(callers.put("publisher", "ours", applies_to=applies_to), 422)
+    refused = body_of(callers.put("publisher", "ours", applies_to=applies_to), 422)
 
     assert (refused["code"], refused["violating"]) == ("schema_not_met", 1)
     assert [each["service_name"] for each in refused["errors"]] == ["shop"]
@@ -129,13 +131,13 @@ def test_what_exists_is_shown_to_a_writer_of_schemas_who_may_read_it(callers: Ca
     for everything in everywhere:
         denied = callers.put("publisher", "ours", applies_to=everything)
         assert (denied.status, denied.json()["code"]) == (403, "denied")
-    told(callers.patch("admin", "shop", {"pool": 1}))
+    body_of(callers.patch("admin", "shop", {"pool": 1}))
 
 
 @pytest.mark.parametrize("who", ["client", "service", "editor"])
 def test_who_may_not_write_schemas_learns_of_none_by_trying(callers: Callers, who: str) -> None:
     name, none = "kept", fresh_name()
-    told(callers.put("admin", name, applies_to=[{}]), 201)
+    body_of(callers.put("admin", name, applies_to=[{}]), 201)
     requests: list[tuple[str, str, Any]] = [
         ("PUT", "", {"schema": {}}),
         ("DELETE", "", None),
@@ -151,11 +153,11 @@ def test_who_may_not_write_schemas_learns_of_none_by_trying(callers: Callers, wh
 
 
 def test_health_and_metrics_have_numbers_only(callers: Callers) -> None:
-    told(callers.put("admin", "all", applies_to=[{}], mode="warn"), 201)
-    told(callers.patch("admin", "bank", {"pool": 6}))
+    body_of(callers.put("admin", "all", applies_to=[{}], mode="warn"), 201)
+    body_of(callers.patch("admin", "bank", {"pool": 6}))
 
     def health() -> Any:
-        return told(callers.process.request("GET", "/health"))
+        return body_of(callers.process.request("GET", "/health"))
 
     wait_until(lambda: health()["violating_configurations"] == 1, "it is found")
     assert health()["schemas"] == 1
@@ -163,5 +165,5 @@ def test_health_and_metrics_have_numbers_only(callers: Callers) -> None:
     metrics = callers.process.request("GET", "/metrics").body.decode()
     assert 'pilothouse_schema_violations{mode="warn"} 1.0' in metrics
     assert "bank" not in metrics
-    told(callers.patch("admin", "bank", {"pool": 1}))
+    body_of(callers.patch("admin", "bank", {"pool": 1}))
     wait_until(lambda: health()["violating_configurations"] == 0, "it is mended")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import Layer, Service, fresh_name, fresh_secret, told
+from tests.e2e.client import Layer, Service, body_of, fresh_name, fresh_secret
 from tests.e2e.events import listening
 from tests.e2e.stored import Stored
 from tests.servers.answer import Answer
@@ -65,7 +65,7 @@ def schemas(service: Service) -> Iterator[Schemas]:
 
 
 def problem(answer: Answer, code: str = "schema_violated") -> Any:
-    found = told(answer, 422)
+    found = body_of(answer, 422)
     assert found["code"] == code, found
     return found
 
@@ -73,7 +73,7 @@ def problem(answer: Answer, code: str = "schema_violated") -> Any:
 def test_a_write_that_breaks_a_schema_is_refused_with_place_and_rule(
     layer: Layer, schemas: Schemas
 ) -> None:
-    told(schemas.put(layer.service), 201)
+    body_of(schemas.put(layer.service), 201)
 
     refused = problem(layer.patch(set={"db.pool.max": 101}))
     [error] = refused["errors"]
@@ -92,22 +92,22 @@ def test_a_write_that_breaks_a_schema_is_refused_with_place_and_rule(
         "schema_version": 1,
         "schema_pointer": "/properties/db/properties/pool/properties/max/maximum",
     }
-    told(layer.get("db.pool.max"), 404)
-    told(layer.patch(set={"db.pool.max": 100}))
+    body_of(layer.get("db.pool.max"), 404)
+    body_of(layer.patch(set={"db.pool.max": 100}))
 
 
 def test_a_rule_between_fields_sees_defaults_and_other_layers(
     layer: Layer, schemas: Schemas
 ) -> None:
-    told(schemas.put(layer.service), 201)
+    body_of(schemas.put(layer.service), 201)
     shared = layer.at(service="_shared")
-    told(layer.patch(set={"db.pool.max": 5}))
+    body_of(layer.patch(set={"db.pool.max": 5}))
 
     [error] = problem(shared.patch(set={"db.pool.min": 6}))["errors"]
     assert (error["rule"], error["service_name"]) == ("pool-order", layer.service)
     assert (error["expected"], error["schema_pointer"]) == ("min above max", "/x-rules/0")
 
-    told(shared.patch(set={"db.pool.min": 4}))
+    body_of(shared.patch(set={"db.pool.min": 4}))
     problem(layer.patch(set={"db.pool.max": 3}))
 
 
@@ -115,14 +115,14 @@ def test_a_schema_that_names_no_environment_judges_every_one_and_the_inherited_o
     layer: Layer, schemas: Schemas
 ) -> None:
     base = layer.at(environment="default")
-    told(layer.patch(set={"own": 1}))
-    told(schemas.put(layer.service), 201)
+    body_of(layer.patch(set={"own": 1}))
+    body_of(schemas.put(layer.service), 201)
 
     errors = problem(base.patch(set={"db.pool.max": 101}))["errors"]
     assert "default" in {each["environment"] for each in errors}  # and all others that exist
 
     applies_to = [{"environments": ["*"], "services": [layer.service]}]
-    told(schemas.put(layer.service, applies_to=applies_to))
+    body_of(schemas.put(layer.service, applies_to=applies_to))
     refused = problem(base.patch(set={"db.pool.max": 101}))["errors"]
     assert "default" not in {each["environment"] for each in refused}
 
@@ -170,28 +170,28 @@ PASTED: dict[str, Any] = {
 
 def test_schemas_as_people_have_them_are_pasted_unchanged(layer: Layer, schemas: Schemas) -> None:
     base, secret = layer.at(environment="default"), fresh_secret()
-    told(schemas.put(layer.service, PASTED["a server"]), 201)
+    body_of(schemas.put(layer.service, PASTED["a server"]), 201)
     refused = problem(base.patch(set={"server": {"port": 80, "log_level": "loud"}}))["errors"]
     assert {each["keyword"]: each["expected"] for each in refused} == {
         "minimum": 1024,
         "enum": ["debug", "info", "warn"],
     }
-    told(base.patch(set={"server": {"port": 8080, "log_level": "info"}}))
+    body_of(base.patch(set={"server": {"port": 8080, "log_level": "info"}}))
 
-    told(schemas.put(layer.service, PASTED["providers"]))
+    body_of(schemas.put(layer.service, PASTED["providers"]))
     refused = problem(base.patch(set={"providers.openai.model": "x"}))["errors"]
     assert {(each["key"], each["keyword"]) for each in refused} == {
         ("providers.openai.api_key", "required")
     }
-    told(base.patch(set={"providers.openai": {"api_key": secret, "model": "x"}}))
-    assert told(base.get("providers.openai.api_key"))["value"] == {"$secret": "masked"}
-    assert secret.encode() not in layer.of.backend.stored()
+    body_of(base.patch(set={"providers.openai": {"api_key": secret, "model": "x"}}))
+    assert body_of(base.get("providers.openai.api_key"))["value"] == {"$secret": "masked"}
+    assert secret.encode() not in layer.of.backend.stored_bytes()
 
 
 def test_what_is_not_expected_in_a_list_is_not_shown(layer: Layer, schemas: Schemas) -> None:
     secret = fresh_secret()
     keys = {"prefixItems": [{}], "unevaluatedItems": False}
-    told(schemas.put(layer.service, {"properties": {"keys": keys}}), 201)
+    body_of(schemas.put(layer.service, {"properties": {"keys": keys}}), 201)
     body: dict[str, Any] = {"set": {"keys": [1, secret, {"pin": secret}]}}
     change = {**layer.names, **body}
 
@@ -216,21 +216,21 @@ WRITES: dict[str, Callable[[Layer, Any], Answer]] = {
 
 @pytest.mark.parametrize("way", WRITES)
 def test_every_way_of_writing_is_judged(layer: Layer, schemas: Schemas, way: str) -> None:
-    told(schemas.put(layer.service), 201)
+    body_of(schemas.put(layer.service), 201)
     if way != "create":
-        told(layer.patch(set={"db.pool.max": 7}))
+        body_of(layer.patch(set={"db.pool.max": 7}))
 
     refused = WRITES[way](layer, 1000)
 
     assert (refused.status, refused.json()["code"]) == (422, "schema_violated"), refused.body
     if way != "create":
-        assert told(layer.get("db.pool.max"))["value"] == 7
+        assert body_of(layer.get("db.pool.max"))["value"] == 7
     assert WRITES[way](layer, 8).status in {200, 201}
 
 
 def test_removing_what_is_required_is_refused(layer: Layer, schemas: Schemas) -> None:
-    told(layer.patch(set={"db.host": "db1", "a": 1}))
-    told(schemas.put(layer.service, {"required": ["db"]}), 201)
+    body_of(layer.patch(set={"db.host": "db1", "a": 1}))
+    body_of(schemas.put(layer.service, {"required": ["db"]}), 201)
 
     [error] = problem(layer.delete("db.host"))["errors"]
     assert (error["key"], error["keyword"], error["expected"]) == ("db", "required", "db")
@@ -240,9 +240,9 @@ def test_removing_what_is_required_is_refused(layer: Layer, schemas: Schemas) ->
 
 
 def test_a_schema_that_only_warns_lets_through_and_says_so(layer: Layer, schemas: Schemas) -> None:
-    told(schemas.put(layer.service, mode="warn"), 201)
+    body_of(schemas.put(layer.service, mode="warn"), 201)
 
-    [warning] = told(layer.patch(set={"db.pool.max": 101}))["warnings"]
+    [warning] = body_of(layer.patch(set={"db.pool.max": 101}))["warnings"]
 
     assert (warning["kind"], warning["key"], warning["schema"]) == (
         "schema",
@@ -255,32 +255,32 @@ def test_a_schema_that_only_warns_lets_through_and_says_so(layer: Layer, schemas
 def test_what_was_wrong_before_is_warned_of_and_does_not_block(
     layer: Layer, schemas: Schemas
 ) -> None:
-    told(schemas.put(layer.service, mode="warn"), 201)
-    told(layer.patch(set={"db.pool.max": 101}))
+    body_of(schemas.put(layer.service, mode="warn"), 201)
+    body_of(layer.patch(set={"db.pool.max": 101}))
     not_met = problem(schemas.put(layer.service, mode="enforce"), "schema_not_met")
     assert (not_met["violating"], not_met["errors"][0]["key"]) == (1, "db.pool.max")
 
-    told(schemas.put(layer.service, {"properties": {}}, mode="warn"))
-    told(layer.patch(set={"db.pool.max": 7}))
-    told(schemas.put(layer.service, mode="enforce"))
+    body_of(schemas.put(layer.service, {"properties": {}}, mode="warn"))
+    body_of(layer.patch(set={"db.pool.max": 7}))
+    body_of(schemas.put(layer.service, mode="enforce"))
     back = layer.rollback_document(1)
-    assert [each["kind"] for each in told(back)["warnings"]] == ["schema"]  # never refused
+    assert [each["kind"] for each in body_of(back)["warnings"]] == ["schema"]  # never refused
 
-    written = told(layer.patch(set={"other": 1}))
+    written = body_of(layer.patch(set={"other": 1}))
     assert [each["key"] for each in written["warnings"]] == ["db.pool.max"]
 
 
 def test_a_rollback_is_not_refused_because_it_costs_too_much_to_judge(
     layer: Layer, schemas: Schemas
 ) -> None:
-    told(layer.create_document({"l": [{"a": number} for number in range(5000)]}), 201)
-    told(layer.put_document({"l": [{"k0": 1}]}))
+    body_of(layer.create_document({"l": [{"a": number} for number in range(5000)]}), 201)
+    body_of(layer.put_document({"l": [{"k0": 1}]}))
     branches = [{"required": [f"k{number}"]} for number in range(50)]
     schema = {"properties": {"l": {"items": {"anyOf": branches}}}}
-    told(schemas.put(layer.service, schema), 201)
+    body_of(schemas.put(layer.service, schema), 201)
     assert problem(layer.patch(set={"l": [{"a": 1}] * 5000}), "schema_too_costly")
 
-    told(layer.rollback_document(1))
+    body_of(layer.rollback_document(1))
 
 
 def test_plain_values_at_secret_places_are_sealed_in_every_layer(
@@ -289,50 +289,50 @@ def test_plain_values_at_secret_places_are_sealed_in_every_layer(
     secret, other = fresh_secret(), fresh_secret()
     items = {"type": "array", "items": {"properties": {"key": {"writeOnly": True}}}}
     schema = {"properties": {**POOL["properties"], "users": items}}
-    told(schemas.put(layer.service, schema), 201)
+    body_of(schemas.put(layer.service, schema), 201)
 
-    told(layer.patch(set={"db.password": secret, "users": [{"key": other, "name": "ana"}]}))
-    told(layer.at(environment="default").patch(set={"db.password": secret}))
+    body_of(layer.patch(set={"db.password": secret, "users": [{"key": other, "name": "ana"}]}))
+    body_of(layer.at(environment="default").patch(set={"db.password": secret}))
 
-    shown = told(layer.effective())["data"]
+    shown = body_of(layer.effective())["data"]
     assert shown["db"]["password"] == {"$secret": "masked"}
     assert shown["users"] == [{"key": {"$secret": "masked"}, "name": "ana"}]
-    stored = layer.of.backend.stored()
+    stored = layer.of.backend.stored_bytes()
     assert secret.encode() not in stored
     assert other.encode() not in stored
-    revealed = told(layer.get("users", reveal=True))["value"]
+    revealed = body_of(layer.get("users", reveal=True))["value"]
     assert revealed == [{"key": other, "name": "ana"}]
 
 
 def test_new_secrets_are_judged_in_the_clear_and_never_shown(
     layer: Layer, schemas: Schemas
 ) -> None:
-    told(schemas.put(layer.service), 201)
+    body_of(schemas.put(layer.service), 201)
 
     refused = layer.patch(set={"db.password": "too-short"})
     [error] = problem(refused)["errors"]
     assert (error["keyword"], error["expected"]) == ("minLength", 12)
     assert b"too-short" not in refused.body
 
-    told(layer.patch(set={"db.password": "long enough now"}))
-    told(layer.patch(set={"db.pool.max": 4}))  # a stored secret is not judged again
+    body_of(layer.patch(set={"db.password": "long enough now"}))
+    body_of(layer.patch(set={"db.pool.max": 4}))  # a stored secret is not judged again
 
 
 def test_plain_secrets_can_be_refused_instead(layer: Layer, schemas: Schemas) -> None:
-    told(schemas.put(layer.service, plain_secret="refuse"), 201)
+    body_of(schemas.put(layer.service, plain_secret="refuse"), 201)
 
     refused = problem(layer.patch(set={"db.password": "long enough now"}), "secret_in_plain")
 
     assert refused["errors"][0]["pointer"] == "#/set/db.password"
-    told(layer.patch(set={"db.password": {"$secret": {"value": "long enough now"}}}))
+    body_of(layer.patch(set={"db.password": {"$secret": {"value": "long enough now"}}}))
 
 
 def test_a_schema_that_refuses_plain_secrets_does_so_beside_one_that_seals_them(
     layer: Layer, schemas: Schemas
 ) -> None:
     applies_to = [{"environments": [layer.environment], "services": [layer.service]}]
-    told(schemas.put(fresh_name("a"), applies_to=applies_to), 201)
-    told(schemas.put(fresh_name("z"), applies_to=applies_to, plain_secret="refuse"), 201)
+    body_of(schemas.put(fresh_name("a"), applies_to=applies_to), 201)
+    body_of(schemas.put(fresh_name("z"), applies_to=applies_to, plain_secret="refuse"), 201)
 
     problem(layer.patch(set={"db.password": "long enough now"}), "secret_in_plain")
 
@@ -340,22 +340,22 @@ def test_a_schema_that_refuses_plain_secrets_does_so_beside_one_that_seals_them(
 def test_plain_values_that_exist_are_listed_when_the_schema_is_made(
     layer: Layer, schemas: Schemas
 ) -> None:
-    told(layer.patch(set={"db.password": "it was plain all the time"}))
+    body_of(layer.patch(set={"db.password": "it was plain all the time"}))
 
-    judged = told(schemas.put(layer.service), 201)["judged"]
+    judged = body_of(schemas.put(layer.service), 201)["judged"]
 
     assert judged["pairs"] == 1
     assert judged["plain_secrets"] == [{**layer.names, "key": "db.password"}]
-    told(layer.patch(set={"a": 1}))  # the next write seals it
-    assert told(layer.get("db.password"))["is_encrypted"]
+    body_of(layer.patch(set={"a": 1}))  # the next write seals it
+    assert body_of(layer.get("db.password"))["is_encrypted"]
 
 
 def test_a_schema_is_mounted_at_the_namespace_of_a_plugin(layer: Layer, schemas: Schemas) -> None:
     applies_to = [{"services": [layer.service], "at": "plugins.audio"}]
     schema = {"required": ["volume"], "properties": {"volume": {"maximum": 10}}}
-    told(schemas.put(fresh_name("audio"), schema, applies_to=applies_to), 201)
+    body_of(schemas.put(fresh_name("audio"), schema, applies_to=applies_to), 201)
 
-    told(layer.patch(set={"volume": 100}))  # an absent namespace is not judged
+    body_of(layer.patch(set={"volume": 100}))  # an absent namespace is not judged
     [error] = problem(layer.patch(set={"plugins.audio.volume": 11}))["errors"]
     assert (error["key"], error["keyword"]) == ("plugins.audio.volume", "maximum")
     [missing] = problem(layer.patch(set={"plugins.audio.other": 1}))["errors"]
@@ -364,8 +364,8 @@ def test_a_schema_is_mounted_at_the_namespace_of_a_plugin(layer: Layer, schemas:
 
 def test_all_schemas_that_apply_have_to_be_met(layer: Layer, schemas: Schemas) -> None:
     applies_to = [{"environments": [layer.environment], "services": ["*"]}]
-    told(schemas.put(layer.service), 201)
-    told(
+    body_of(schemas.put(layer.service), 201)
+    body_of(
         schemas.put(fresh_name(), {"properties": {"a": {"type": "string"}}}, applies_to=applies_to),
         201,
     )
@@ -381,10 +381,10 @@ def test_one_shared_write_is_judged_in_every_environment_and_service(
     group = fresh_name("g")
     names = [f"{group}-{number}" for number in range(20)]
     for name in names:
-        told(layer.at(service=name).patch(set={"own": 1}))
-    told(layer.at(service=names[7]).patch(set={"db.pool.max": 3}))
+        body_of(layer.at(service=name).patch(set={"own": 1}))
+    body_of(layer.at(service=names[7]).patch(set={"db.pool.max": 3}))
     applies_to = [{"environments": [layer.environment], "services": [f"{group}-*"]}]
-    told(schemas.put(group, applies_to=applies_to), 201)
+    body_of(schemas.put(group, applies_to=applies_to), 201)
 
     refused = problem(layer.at(service="_shared").patch(set={"db.pool.min": 5}))
 
@@ -393,39 +393,39 @@ def test_one_shared_write_is_judged_in_every_environment_and_service(
 
 
 def test_defaults_are_a_layer_below_all_others_on_request(layer: Layer, schemas: Schemas) -> None:
-    told(layer.patch(set={"db.pool.max": 5}))
-    told(schemas.put(layer.service), 201)
+    body_of(layer.patch(set={"db.pool.max": 5}))
+    body_of(schemas.put(layer.service), 201)
 
     plain, whole = layer.effective(), layer.effective(defaults=True)
-    shown = told(whole)
+    shown = body_of(whole)
     own = {"environment": layer.environment, "service_name": layer.service, "user": None}
     by_schema = {"schema": layer.service, "version": 1}
 
-    assert told(plain)["data"]["db"] == {"pool": {"max": 5}}
+    assert body_of(plain)["data"]["db"] == {"pool": {"max": 5}}
     assert shown["data"]["db"] == {"pool": {"min": 1, "max": 5}}
     assert shown["sources"]["db.pool.min"] == by_schema
     assert shown["sources"]["db.pool.max"] == own
     assert (shown["layers"][0], shown["layers"][-1]) == (by_schema, {**own, "version": 1})
-    read = told(layer.get("db.pool.min", defaults=True))
+    read = body_of(layer.get("db.pool.min", defaults=True))
     assert (read["value"], read["source"]) == (1, by_schema)
-    told(layer.get("db.pool.min"), 404)
+    body_of(layer.get("db.pool.min"), 404)
     refused = layer.get("db.pool.min", defaults=True, resolve=False)
-    assert told(refused, 422)["code"] == "contradictory_options"
+    assert body_of(refused, 422)["code"] == "contradictory_options"
 
 
 def test_the_tag_of_defaults_changes_with_the_schema_and_no_other_tag_does(
     layer: Layer, schemas: Schemas
 ) -> None:
-    told(layer.patch(set={"a": 1}))
-    told(schemas.put(layer.service, {"properties": {"b": {"default": 1}}}), 201)
+    body_of(layer.patch(set={"a": 1}))
+    body_of(schemas.put(layer.service, {"properties": {"b": {"default": 1}}}), 201)
     plain, whole = (layer.effective(defaults=asked).headers["etag"] for asked in (False, True))
 
-    told(schemas.put(layer.service, {"properties": {"b": {"default": 2}}}))
-    told(schemas.put(fresh_name(), {"properties": {"b": {"default": 3}}}), 201)
+    body_of(schemas.put(layer.service, {"properties": {"b": {"default": 2}}}))
+    body_of(schemas.put(fresh_name(), {"properties": {"b": {"default": 3}}}), 201)
 
     assert layer.effective(headers={"If-None-Match": plain}).status == 304
     changed = layer.effective(headers={"If-None-Match": whole}, defaults=True)
-    assert (told(changed)["data"]["a"], told(changed)["data"]["b"]) == (1, 2)
+    assert (body_of(changed)["data"]["a"], body_of(changed)["data"]["b"]) == (1, 2)
     again = changed.headers["etag"]
     assert layer.effective(headers={"If-None-Match": again}, defaults=True).status == 304
 
@@ -433,40 +433,40 @@ def test_the_tag_of_defaults_changes_with_the_schema_and_no_other_tag_does(
 def test_a_dry_run_says_what_would_change_and_writes_nothing(
     layer: Layer, schemas: Schemas
 ) -> None:
-    told(schemas.put(layer.service), 201)
-    told(layer.patch(set={"db.pool.max": 7, "db.password": "long enough now"}))
+    body_of(schemas.put(layer.service), 201)
+    body_of(layer.patch(set={"db.pool.max": 7, "db.password": "long enough now"}))
     shared = layer.at(service="_shared")
-    before = told(layer.of.get("/api/v1/changes", limit=1000))["items"]
+    before = body_of(layer.of.get("/api/v1/changes", limit=1000))["items"]
 
-    would = told(
+    would = body_of(
         layer.of.call("PATCH", "/api/v1/config", {"set": {"x": 1}}, dry_run=True, **shared.names)
     )
     assert would["diff"] == {"added": {"x": 1}, "removed": {}, "changed": {}}
     own = next(each for each in would["effective"] if each["service_name"] == layer.service)
     assert own["added"] == {"x": 1}
     body: dict[str, Any] = {"set": {"db.password": "another long one"}, "unset": ["db.pool.max"]}
-    would = told(layer.of.call("PATCH", "/api/v1/config", body, dry_run=True, **layer.names))
+    would = body_of(layer.of.call("PATCH", "/api/v1/config", body, dry_run=True, **layer.names))
     mask = {"$secret": "masked"}
     assert would["diff"]["changed"] == {"db.password": {"old": mask, "new": mask}}
     assert would["diff"]["removed"] == {"db.pool.max": 7}
     body = {"set": {"db.pool.max": 101}}
     problem(layer.of.call("PATCH", "/api/v1/config", body, dry_run=True, **layer.names))
 
-    assert told(layer.of.get("/api/v1/changes", limit=1000))["items"][: len(before)] == before
-    assert told(layer.get("db.pool.max"))["value"] == 7
+    assert body_of(layer.of.get("/api/v1/changes", limit=1000))["items"][: len(before)] == before
+    assert body_of(layer.get("db.pool.max"))["value"] == 7
 
 
 def test_changes_are_validated_together(layer: Layer, schemas: Schemas) -> None:
-    told(schemas.put(layer.service), 201)
+    body_of(schemas.put(layer.service), 201)
     shared = layer.at(service="_shared")
     changes = [
         {"environment": layer.environment, "service_name": "_shared", "set": {"db.pool.min": 20}},
         {**layer.names, "set": {"db.pool.max": 30}},
     ]
 
-    assert told(layer.of.call("POST", "/api/v1/validate", {"changes": changes}))["valid"]
-    alone = told(layer.of.call("POST", "/api/v1/validate", {"changes": changes[:1]}))
-    bad = told(
+    assert body_of(layer.of.call("POST", "/api/v1/validate", {"changes": changes}))["valid"]
+    alone = body_of(layer.of.call("POST", "/api/v1/validate", {"changes": changes[:1]}))
+    bad = body_of(
         layer.of.call(
             "POST",
             "/api/v1/validate",
@@ -477,35 +477,35 @@ def test_changes_are_validated_together(layer: Layer, schemas: Schemas) -> None:
     assert alone["valid"] or alone["errors"]
     assert not bad["valid"]
     assert bad["errors"][0]["pointer"] == "#/changes/1/set/db.pool.max"
-    told(shared.get("db.pool.min"), 404)
+    body_of(shared.get("db.pool.min"), 404)
 
 
 def test_violations_list_what_could_not_be_refused(layer: Layer, schemas: Schemas) -> None:
-    told(schemas.put(layer.service, mode="warn"), 201)
-    told(layer.patch(set={"db.pool.max": 101}))
+    body_of(schemas.put(layer.service, mode="warn"), 201)
+    body_of(layer.patch(set={"db.pool.max": 101}))
 
-    def listed() -> list[dict[str, Any]]:
-        found = told(layer.of.get("/api/v1/violations", **layer.names))
+    def list_violations() -> list[dict[str, Any]]:
+        found = body_of(layer.of.get("/api/v1/violations", **layer.names))
         items: list[dict[str, Any]] = found["items"]
         return items
 
-    wait_until(lambda: len(listed()) == 1, "the violation is listed")
-    assert listed()[0]["key"] == "db.pool.max"
-    told(layer.patch(set={"db.pool.max": 9}))
-    wait_until(lambda: listed() == [], "it is gone")
+    wait_until(lambda: len(list_violations()) == 1, "the violation is listed")
+    assert list_violations()[0]["key"] == "db.pool.max"
+    body_of(layer.patch(set={"db.pool.max": 9}))
+    wait_until(lambda: list_violations() == [], "it is gone")
 
 
 def test_who_listens_hears_that_a_configuration_breaks_a_schema(
     layer: Layer, schemas: Schemas
 ) -> None:
-    told(schemas.put(layer.service, mode="warn"), 201)
+    body_of(schemas.put(layer.service, mode="warn"), 201)
     selection = f"?environment={layer.environment}&service_name={layer.service}"
 
     with listening(layer.of.process.url, selection) as events:
-        events.opened()
-        told(layer.patch(set={"db.pool.max": 101}))
+        events.first_revision()
+        body_of(layer.patch(set={"db.pool.max": 101}))
         begins = events.until(lambda event: event.name == "violation.changed")[-1]
-        told(layer.patch(set={"db.pool.max": 9}))
+        body_of(layer.patch(set={"db.pool.max": 9}))
         ends = events.until(lambda event: event.name == "violation.changed")[-1]
 
     assert begins.id is None
@@ -518,23 +518,23 @@ def test_who_listens_hears_that_a_configuration_breaks_a_schema(
 def test_an_edit_in_vault_is_judged_afterwards(fresh_real: Service) -> None:
     layer = fresh_real.layer()
     own = Schemas(fresh_real)
-    told(layer.create_document({"db": {"pool": {"max": 7}}}), 201)
-    told(own.put(layer.service), 201)
+    body_of(layer.create_document({"db": {"pool": {"max": 7}}}), 201)
+    body_of(own.put(layer.service), 201)
     before = fresh_real.get("/health").json()["violating_configurations"]
 
     Stored(layer).edit({"db": {"pool": {"max": 1000}}})
 
-    def listed() -> list[Any]:
-        items: list[Any] = told(fresh_real.get("/api/v1/violations", **layer.names))["items"]
+    def list_violations() -> list[Any]:
+        items: list[Any] = body_of(fresh_real.get("/api/v1/violations", **layer.names))["items"]
         return items
 
-    wait_until(lambda: len(listed()) == 1, "the edit is judged")
-    assert listed()[0]["keyword"] == "maximum"
+    wait_until(lambda: len(list_violations()) == 1, "the edit is judged")
+    assert list_violations()[0]["keyword"] == "maximum"
     assert fresh_real.get("/health").json()["violating_configurations"] == before + 1
     series = 'pilothouse_schema_violations{mode="enforce"}'
     assert fresh_real.metric(series) >= 1
-    told(layer.patch(set={"db.pool.max": 8}))
-    wait_until(lambda: listed() == [], "what is written over it is judged")
+    body_of(layer.patch(set={"db.pool.max": 8}))
+    wait_until(lambda: list_violations() == [], "what is written over it is judged")
     own.remove_all()
 
 
@@ -542,25 +542,25 @@ def test_an_edit_in_vault_is_judged_afterwards(fresh_real: Service) -> None:
 def test_a_violation_ends_with_its_schema(layer: Layer, schemas: Schemas, way: str) -> None:
     name = fresh_name()
     applies_to = [{"environments": [layer.environment], "services": [layer.service]}]
-    told(schemas.put(name, mode="warn", applies_to=applies_to), 201)
-    told(layer.patch(set={"db.pool.max": 101}))
+    body_of(schemas.put(name, mode="warn", applies_to=applies_to), 201)
+    body_of(layer.patch(set={"db.pool.max": 101}))
     other = layer.at(service=fresh_name())
-    told(other.patch(set={"db.pool.max": 101}))
+    body_of(other.patch(set={"db.pool.max": 101}))
 
-    def listed(each: Layer) -> int:
-        return len(told(layer.of.get("/api/v1/violations", **each.names))["items"])
+    def count_violations(each: Layer) -> int:
+        return len(body_of(layer.of.get("/api/v1/violations", **each.names))["items"])
 
-    wait_until(lambda: listed(layer) == 1, "the violation is listed")
+    wait_until(lambda: count_violations(layer) == 1, "the violation is listed")
     if way == "deleted":
         layer.of.call("DELETE", f"{SCHEMAS}/{name}")
     elif way == "loosened":
-        told(schemas.put(name, {}, mode="warn", applies_to=applies_to))
+        body_of(schemas.put(name, {}, mode="warn", applies_to=applies_to))
     else:
         applies_to[0]["services"] = [other.service]
-        told(schemas.put(name, mode="warn", applies_to=applies_to))
-        wait_until(lambda: listed(other) == 1, "the violation of the other is listed")
+        body_of(schemas.put(name, mode="warn", applies_to=applies_to))
+        wait_until(lambda: count_violations(other) == 1, "the violation of the other is listed")
 
-    wait_until(lambda: listed(layer) == 0, "the violation has ended")
+    wait_until(lambda: count_violations(layer) == 0, "the violation has ended")
 
 
 def test_the_first_document_of_an_environment_brings_other_services_into_it(
@@ -568,39 +568,39 @@ def test_the_first_document_of_an_environment_brings_other_services_into_it(
 ) -> None:
     inherited = layer.at(environment="default")
     applies_to = [{"environments": [layer.environment], "services": [layer.service]}]
-    told(inherited.patch(set={"db.pool.max": 101}))
-    told(schemas.put(layer.service, applies_to=applies_to), 201)
+    body_of(inherited.patch(set={"db.pool.max": 101}))
+    body_of(schemas.put(layer.service, applies_to=applies_to), 201)
 
-    told(layer.at(service=fresh_name()).patch(set={"a": 1}))
+    body_of(layer.at(service=fresh_name()).patch(set={"a": 1}))
 
-    def listed() -> list[Any]:
-        items: list[Any] = told(layer.of.get("/api/v1/violations", **layer.names))["items"]
+    def list_violations() -> list[Any]:
+        items: list[Any] = body_of(layer.of.get("/api/v1/violations", **layer.names))["items"]
         return items
 
-    wait_until(lambda: len(listed()) == 1, "it is judged in the new environment")
-    told(inherited.patch(set={"db.pool.max": 7}))
+    wait_until(lambda: len(list_violations()) == 1, "it is judged in the new environment")
+    body_of(inherited.patch(set={"db.pool.max": 7}))
 
 
 def test_a_schema_has_a_history_and_can_be_rolled_back(layer: Layer, schemas: Schemas) -> None:
     name, url = layer.service, f"{SCHEMAS}/{layer.service}"
-    told(schemas.put(name, comment="first"), 201)
-    same = told(schemas.put(name))
+    body_of(schemas.put(name, comment="first"), 201)
+    same = body_of(schemas.put(name))
     assert (same["changed"], same["version"]) == (False, 1)
-    told(schemas.put(name, {"maxProperties": 3}, comment="second"))
+    body_of(schemas.put(name, {"maxProperties": 3}, comment="second"))
 
-    history = told(layer.of.get(f"{url}/history"))["items"]
+    history = body_of(layer.of.get(f"{url}/history"))["items"]
     assert [(each["version"], each["action"], each["comment"]) for each in history] == [
         (2, "updated", "second"),
         (1, "created", "first"),
     ]
-    assert "schema.maxProperties" in told(layer.of.get(f"{url}/diff"))["added"]
-    assert told(layer.of.get(url, version=1))["schema"] == POOL
+    assert "schema.maxProperties" in body_of(layer.of.get(f"{url}/diff"))["added"]
+    assert body_of(layer.of.get(url, version=1))["schema"] == POOL
 
-    back = told(layer.of.call("POST", f"{url}/rollback", {"version": 1}))
+    back = body_of(layer.of.call("POST", f"{url}/rollback", {"version": 1}))
     assert (back["version"], back["schema"]) == (3, POOL)
     assert layer.of.call("DELETE", url).status == 204
-    told(layer.of.get(url), 404)
-    assert told(schemas.put(name), 201)["version"] == 5
+    body_of(layer.of.get(url), 404)
+    assert body_of(schemas.put(name), 201)["version"] == 5
 
 
 def test_a_schema_is_written_only_over_the_version_that_was_read(
@@ -608,7 +608,7 @@ def test_a_schema_is_written_only_over_the_version_that_was_read(
 ) -> None:
     url = f"{SCHEMAS}/{layer.service}"
     tag = schemas.put(layer.service).headers["etag"]
-    told(schemas.put(layer.service, {"maxProperties": 3}))
+    body_of(schemas.put(layer.service, {"maxProperties": 3}))
     body: dict[str, Any] = {"schema": {}}
 
     stale = layer.of.call("PUT", url, body, headers={"If-Match": tag})
@@ -632,55 +632,57 @@ def test_of_many_writers_each_writes_a_version_unless_it_names_one(
 
     assert sorted(first) == [201, *[412] * 7]
     assert set(last) == {200}
-    versions = [each["version"] for each in told(layer.of.get(f"{url}/history"))["items"]]
+    versions = [each["version"] for each in body_of(layer.of.get(f"{url}/history"))["items"]]
     assert versions == list(range(len(versions), 0, -1))
     assert len(versions) >= 8
-    told(schemas.put(layer.service))  # and removed at the end
+    body_of(schemas.put(layer.service))  # and removed at the end
 
 
 def test_a_schema_that_only_warns_refuses_no_write_however_many_it_reaches(
-    embedded: Service,
+    service_embedded: Service,
 ) -> None:
-    layer, name = embedded.layer(), fresh_name()
+    layer, name = service_embedded.layer(), fresh_name()
     for number in range(501):
-        told(layer.at(service=f"{name}-{number}").patch(set={"own": number}))
+        body_of(layer.at(service=f"{name}-{number}").patch(set={"own": number}))
     applies_to = [{"environments": [layer.environment], "services": [f"{name}-*"]}]
     schema = {"properties": {"pool": {"maximum": 5}}}
     body: dict[str, Any] = {"schema": schema, "applies_to": applies_to, "mode": "warn"}
-    told(embedded.call("PUT", f"{SCHEMAS}/{name}", body, timeout=60), 201)
+    body_of(service_embedded.call("PUT", f"{SCHEMAS}/{name}", body, timeout=60), 201)
     shared = layer.at(service="_shared")
 
-    written = told(shared.patch(set={"pool": 6}))
-    told(shared.patch(set={"pool": 1}))
-    told(embedded.call("PUT", f"{SCHEMAS}/{name}", {**body, "mode": "enforce"}, timeout=60))
+    written = body_of(shared.patch(set={"pool": 6}))
+    body_of(shared.patch(set={"pool": 1}))
+    body_of(
+        service_embedded.call("PUT", f"{SCHEMAS}/{name}", {**body, "mode": "enforce"}, timeout=60)
+    )
     refused = problem(shared.patch(set={"pool": 2}), "too_many_affected")
 
     assert len(written["warnings"]) == 100
     assert (refused["affected"], refused["limit"]) == (501, 500)
-    assert embedded.call("DELETE", f"{SCHEMAS}/{name}").status == 204
+    assert service_embedded.call("DELETE", f"{SCHEMAS}/{name}").status == 204
 
 
 def test_exported_schemas_can_be_imported(layer: Layer, schemas: Schemas) -> None:
-    told(schemas.put(layer.service), 201)
-    exported = told(layer.of.get(f"{SCHEMAS}/export"))
+    body_of(schemas.put(layer.service), 201)
+    exported = body_of(layer.of.get(f"{SCHEMAS}/export"))
     own = {layer.service: exported["schemas"][layer.service]}
     assert layer.of.call("DELETE", f"{SCHEMAS}/{layer.service}").status == 204
 
     document = {"format": exported["format"], "schemas": own}
-    tried = told(layer.of.call("POST", f"{SCHEMAS}/import", document, dry_run=True))
-    imported = told(layer.of.call("POST", f"{SCHEMAS}/import", document))
+    tried = body_of(layer.of.call("POST", f"{SCHEMAS}/import", document, dry_run=True))
+    imported = body_of(layer.of.call("POST", f"{SCHEMAS}/import", document))
 
     assert [each["status"] for each in tried["schemas"]] == ["created"]
     assert imported["schemas"] == [
         {"name": layer.service, "status": "created", "version": 3, "error": None}
     ]
-    assert told(layer.of.get(f"{SCHEMAS}/{layer.service}"))["schema"] == POOL
+    assert body_of(layer.of.get(f"{SCHEMAS}/{layer.service}"))["schema"] == POOL
 
 
 def test_what_an_import_cannot_write_is_shown_with_its_place(
     layer: Layer, schemas: Schemas
 ) -> None:
-    told(layer.patch(set={"a": 1}))
+    body_of(layer.patch(set={"a": 1}))
     other = fresh_name()
     document = {
         "schemas": {
@@ -689,7 +691,7 @@ def test_what_an_import_cannot_write_is_shown_with_its_place(
         }
     }
 
-    unmet, bad = told(layer.of.call("POST", f"{SCHEMAS}/import", document))["schemas"]
+    unmet, bad = body_of(layer.of.call("POST", f"{SCHEMAS}/import", document))["schemas"]
 
     assert unmet["error"]["code"] == "schema_not_met"
     assert [each["key"] for each in unmet["error"]["errors"]] == ["b"]
@@ -731,11 +733,11 @@ def test_a_schema_that_cannot_be_used_is_refused(layer: Layer, schemas: Schemas,
     refused = problem(schemas.put(layer.service, schema), code)
 
     assert refused["errors"][0]["pointer"] == pointer
-    told(layer.of.get(f"{SCHEMAS}/{layer.service}"), 404)
+    body_of(layer.of.get(f"{SCHEMAS}/{layer.service}"), 404)
 
 
 def test_two_defaults_for_one_key_contradict(layer: Layer, schemas: Schemas) -> None:
-    told(schemas.put(layer.service, {"properties": {"a": {"default": 1}}}), 201)
+    body_of(schemas.put(layer.service, {"properties": {"a": {"default": 1}}}), 201)
     applies_to = [{"services": [layer.service]}]
     other = {"properties": {"a": {"default": 2}}}
 
@@ -746,21 +748,23 @@ def test_two_defaults_for_one_key_contradict(layer: Layer, schemas: Schemas) -> 
 
 def test_a_rule_without_an_answer_refuses_the_write(layer: Layer, schemas: Schemas) -> None:
     rule = {"id": "host", "rule": "config.db.host.startsWith('db')"}
-    told(schemas.put(layer.service, {"x-rules": [rule]}), 201)
+    body_of(schemas.put(layer.service, {"x-rules": [rule]}), 201)
 
     refused = problem(layer.patch(set={"a": 1}), "rule_undecided")
 
     assert refused["errors"][0]["rule"] == "host"
-    told(layer.patch(set={"db.host": "db1"}))
+    body_of(layer.patch(set={"db.host": "db1"}))
 
 
 def test_the_changes_of_a_schema_are_in_the_log_and_the_audit(
     layer: Layer, schemas: Schemas
 ) -> None:
     written = schemas.put(layer.service, comment="why")
-    told(written, 201)
+    body_of(written, 201)
 
-    [change] = told(layer.of.get("/api/v1/changes", kind="schema", entity=layer.service))["items"]
+    [change] = body_of(layer.of.get("/api/v1/changes", kind="schema", entity=layer.service))[
+        "items"
+    ]
     [row] = layer.of.backend.audit(written.headers["x-request-id"])
 
     assert (change["action"], change["environment"], change["version"]) == ("created", "default", 1)

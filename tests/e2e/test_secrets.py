@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import MASK, Layer, Service, fresh_secret, told
+from tests.e2e.client import MASK, Layer, Service, body_of, fresh_secret
 from tests.e2e.conftest import RealBackend
 from tests.servers.answer import Answer
 
 
-def revealed(layer: Layer, key: str, **query: Any) -> Any:
-    return told(layer.get(key, reveal=True, **query))["value"]
+def reveal_secret(layer: Layer, key: str, **query: Any) -> Any:
+    return body_of(layer.get(key, reveal=True, **query))["value"]
 
 
-def created(layer: Layer, value: Any, **more: Any) -> None:
+def create_secret(layer: Layer, value: Any, **more: Any) -> None:
     layer.create("password", value, is_encrypted=True, **more)
 
 
@@ -24,7 +24,7 @@ def put(layer: Layer, value: Any) -> None:
     layer.put("password", value, is_encrypted=True)
 
 
-def encrypted(layer: Layer, value: Any) -> None:
+def encrypt_in_place(layer: Layer, value: Any) -> None:
     layer.create("password", value)
     layer.patch(encrypt=["password"])
 
@@ -33,7 +33,7 @@ def set_and_encrypted(layer: Layer, value: Any) -> None:
     layer.patch(set={"password": value}, encrypt=["password"])
 
 
-def marked(layer: Layer, value: Any) -> None:
+def write_marked(layer: Layer, value: Any) -> None:
     layer.patch(set={"password": {"$secret": {"value": value}}})
 
 
@@ -55,11 +55,11 @@ def marked_in_a_file(layer: Layer, value: Any) -> None:
 
 
 WAYS = [
-    created,
+    create_secret,
     put,
-    encrypted,
+    encrypt_in_place,
     set_and_encrypted,
-    marked,
+    write_marked,
     marked_in_a_document,
     marked_in_a_replaced_document,
     marked_in_a_created_key,
@@ -73,94 +73,94 @@ def test_a_key_can_become_a_secret(layer: Layer, way: Callable[[Layer, Any], Non
 
     way(layer, value)
 
-    found = told(layer.get("password"))
+    found = body_of(layer.get("password"))
     assert (found["value"], found["is_encrypted"]) == (MASK, True)
-    assert revealed(layer, "password") == value
-    assert value.encode() not in layer.of.backend.stored() or way in {put, encrypted}
+    assert reveal_secret(layer, "password") == value
+    assert value.encode() not in layer.of.backend.stored_bytes() or way in {put, encrypt_in_place}
 
 
 @pytest.mark.parametrize("value", ["", "pass wörd\n", 0, False, None, [1, "a"]], ids=repr)
 def test_every_value_can_be_a_secret(layer: Layer, value: Any) -> None:
-    created(layer, value)
+    create_secret(layer, value)
 
-    assert told(layer.get("password"))["value"] == MASK
-    assert revealed(layer, "password") == value
+    assert body_of(layer.get("password"))["value"] == MASK
+    assert reveal_secret(layer, "password") == value
 
 
 def test_a_whole_object_can_be_one_secret(layer: Layer) -> None:
     layer.patch(set={"login": {"$secret": {"value": {"user": "root", "tries": [1, 2]}}}})
 
-    assert told(layer.get("login"))["value"] == MASK
+    assert body_of(layer.get("login"))["value"] == MASK
     assert layer.get("login.user").status == 404
-    assert revealed(layer, "login") == {"user": "root", "tries": [1, 2]}
+    assert reveal_secret(layer, "login") == {"user": "root", "tries": [1, 2]}
 
 
 def test_a_section_encrypted_is_a_secret_in_each_of_its_keys(layer: Layer) -> None:
     layer.create("login", {"user": "root", "try": {"most": 3}}, is_encrypted=True)
 
-    found = told(layer.get("login"))
+    found = body_of(layer.get("login"))
 
     assert found["value"] == {"user": MASK, "try": {"most": MASK}}
     assert found["is_encrypted"] is True
-    assert revealed(layer, "login") == {"user": "root", "try": {"most": 3}}
-    assert revealed(layer, "login.try.most") == 3
+    assert reveal_secret(layer, "login") == {"user": "root", "try": {"most": 3}}
+    assert reveal_secret(layer, "login.try.most") == 3
 
 
 def test_a_secret_stays_one_when_it_is_replaced(layer: Layer) -> None:
-    created(layer, "old")
+    create_secret(layer, "old")
     value = fresh_secret()
 
-    replaced = told(layer.put("password", value))
+    replaced = body_of(layer.put("password", value))
 
     assert (replaced["value"], replaced["is_encrypted"]) == (MASK, True)
-    assert revealed(layer, "password") == value
-    assert value.encode() not in layer.of.backend.stored()
+    assert reveal_secret(layer, "password") == value
+    assert value.encode() not in layer.of.backend.stored_bytes()
 
 
 def test_a_secret_stays_one_when_its_document_is_replaced(layer: Layer) -> None:
-    created(layer, "old")
+    create_secret(layer, "old")
     value = fresh_secret()
 
-    replaced = told(layer.put_document({"password": value, "open": 1}))
+    replaced = body_of(layer.put_document({"password": value, "open": 1}))
 
     assert replaced["config_data"] == {"password": MASK, "open": 1}
-    assert revealed(layer, "password") == value
+    assert reveal_secret(layer, "password") == value
 
 
 def test_a_secret_stays_one_when_it_is_patched(layer: Layer) -> None:
-    created(layer, "old")
+    create_secret(layer, "old")
     value = fresh_secret()
 
-    told(layer.patch(set={"password": value}))
-    told(layer.patch(unset=["password"], set={"password": value}))
+    body_of(layer.patch(set={"password": value}))
+    body_of(layer.patch(unset=["password"], set={"password": value}))
 
-    assert told(layer.get("password"))["value"] == MASK
-    assert value.encode() not in layer.of.backend.stored()
+    assert body_of(layer.get("password"))["value"] == MASK
+    assert value.encode() not in layer.of.backend.stored_bytes()
 
 
 def test_a_secret_stops_being_one_only_when_told_so(layer: Layer) -> None:
-    created(layer, "old")
+    create_secret(layer, "old")
 
-    replaced = told(layer.put("password", "plain", is_encrypted=False))
+    replaced = body_of(layer.put("password", "plain", is_encrypted=False))
 
     assert (replaced["value"], replaced["is_encrypted"]) == ("plain", False)
-    assert told(layer.get("password"))["value"] == "plain"
+    assert body_of(layer.get("password"))["value"] == "plain"
 
 
 def test_a_masked_value_sent_back_keeps_the_secret(layer: Layer) -> None:
     value = fresh_secret()
     layer.create_document({"db": {"password": {"$secret": {"value": value}}, "host": "a"}})
-    document = told(layer.document())["config_data"]
+    document = body_of(layer.document())["config_data"]
     document["db"]["host"] = "b"
 
-    told(layer.put_document(document))
-    told(layer.put("db", {"password": MASK, "host": "c"}))
-    told(layer.patch(set={"db.password": MASK, "db.host": "d"}))
-    told(layer.put("db.password", MASK))
+    body_of(layer.put_document(document))
+    body_of(layer.put("db", {"password": MASK, "host": "c"}))
+    body_of(layer.patch(set={"db.password": MASK, "db.host": "d"}))
+    body_of(layer.put("db.password", MASK))
 
-    assert told(layer.document())["config_data"] == {"db": {"password": MASK, "host": "d"}}
-    assert revealed(layer, "db.password") == value
-    history = told(layer.history("db.password"))["items"]
+    assert body_of(layer.document())["config_data"] == {"db": {"password": MASK, "host": "d"}}
+    assert reveal_secret(layer, "db.password") == value
+    history = body_of(layer.history("db.password"))["items"]
     assert [item["version"] for item in history] == [1]
 
 
@@ -181,16 +181,16 @@ def test_a_mask_where_nothing_is_secret_is_refused(
 ) -> None:
     layer.create("a", 1)
 
-    problem = told(send(layer), 422)
+    problem = body_of(send(layer), 422)
 
     assert problem["code"] == "nothing_masked"
-    assert told(layer.document())["version"] == 1
+    assert body_of(layer.document())["version"] == 1
 
 
 def test_a_mask_of_another_layer_is_refused(layer: Layer) -> None:
-    created(layer.at(environment="default"), "below")
+    create_secret(layer.at(environment="default"), "below")
 
-    problem = told(layer.create("password", MASK), 422)
+    problem = body_of(layer.create("password", MASK), 422)
 
     assert problem["code"] == "nothing_masked"
 
@@ -224,14 +224,14 @@ def test_any_other_use_of_a_reserved_member_is_refused(layer: Layer, value: Any)
         layer.load(json.dumps({"a": value}), format="json"),
     ]
 
-    codes = {told(answer, 422)["code"] for answer in answers}
+    codes = {body_of(answer, 422)["code"] for answer in answers}
 
     assert codes <= {"bad_member", "bad_key"}
-    assert told(layer.document())["version"] == 1
+    assert body_of(layer.document())["version"] == 1
 
 
 def test_a_revealed_answer_is_kept_by_nobody(layer: Layer) -> None:
-    created(layer, "secret")
+    create_secret(layer, "secret")
 
     answers = [layer.get("password", reveal=True), layer.effective(reveal=True)]
 
@@ -242,12 +242,12 @@ def test_a_revealed_answer_is_kept_by_nobody(layer: Layer) -> None:
 
 
 def test_a_revealed_answer_is_given_also_to_who_knows_the_masked_one(layer: Layer) -> None:
-    created(layer, "secret")
+    create_secret(layer, "secret")
     tag = layer.get("password").headers["ETag"]
 
     answer = layer.get("password", reveal=True, headers={"If-None-Match": tag})
 
-    assert told(answer)["value"] == "secret"
+    assert body_of(answer)["value"] == "secret"
 
 
 def test_each_reveal_is_audited(layer: Layer) -> None:
@@ -280,7 +280,7 @@ def test_nothing_is_audited_where_nothing_was_secret(layer: Layer) -> None:
 
     answer = layer.get("a", reveal=True)
 
-    assert told(answer)["value"] == 1
+    assert body_of(answer)["value"] == 1
     assert layer.of.backend.audit(answer.headers["X-Request-Id"]) == []
 
 
@@ -298,8 +298,8 @@ def test_the_effective_configuration_reveals_the_secrets_of_every_layer(layer: L
     for number, each in enumerate([base, layer, mine]):
         each.patch(set={f"k{number}": f"v{number}", "same": number}, encrypt=[f"k{number}", "same"])
 
-    masked = told(mine.effective())["data"]
-    plain = told(mine.effective(reveal=True))["data"]
+    masked = body_of(mine.effective())["data"]
+    plain = body_of(mine.effective(reveal=True))["data"]
 
     names = ("k0", "k1", "k2", "same")
     assert {name: masked[name] for name in names} == dict.fromkeys(names, MASK)
@@ -311,13 +311,13 @@ def test_earlier_plain_values_of_a_secret_are_masked_too(layer: Layer) -> None:
     layer.patch(encrypt=["a"])
     layer.put("a", "plain now", is_encrypted=False)
 
-    history = told(layer.history("a"))["items"]
+    history = body_of(layer.history("a"))["items"]
 
     assert [item["value"] for item in history] == ["plain now", MASK, MASK]
     assert [item["is_encrypted"] for item in history] == [False, True, True]
-    assert told(layer.get("a", version=1))["value"] == MASK
-    assert told(layer.document(version=1))["config_data"] == {"a": MASK}
-    assert told(layer.diff(1, 3))["changed"] == {"a": {"old": MASK, "new": "plain now"}}
+    assert body_of(layer.get("a", version=1))["value"] == MASK
+    assert body_of(layer.document(version=1))["config_data"] == {"a": MASK}
+    assert body_of(layer.diff(1, 3))["changed"] == {"a": {"old": MASK, "new": "plain now"}}
 
 
 def test_earlier_plain_values_stay_masked_when_the_secret_is_gone(layer: Layer) -> None:
@@ -326,8 +326,8 @@ def test_earlier_plain_values_stay_masked_when_the_secret_is_gone(layer: Layer) 
     layer.delete("a")
     layer.delete_document()
 
-    assert [item["value"] for item in told(layer.history("a.b"))["items"]] == [None, MASK, MASK]
-    assert told(layer.document(version=1))["config_data"] == {"a": {"b": MASK}}
+    assert [item["value"] for item in body_of(layer.history("a.b"))["items"]] == [None, MASK, MASK]
+    assert body_of(layer.document(version=1))["config_data"] == {"a": {"b": MASK}}
 
 
 def test_an_earlier_value_can_be_revealed(layer: Layer) -> None:
@@ -335,7 +335,7 @@ def test_an_earlier_value_can_be_revealed(layer: Layer) -> None:
     layer.patch(encrypt=["a"])
     layer.put("a", "later")
 
-    assert [revealed(layer, "a", version=version) for version in (1, 2, 3)] == [
+    assert [reveal_secret(layer, "a", version=version) for version in (1, 2, 3)] == [
         "plain then",
         "plain then",
         "later",
@@ -353,22 +353,22 @@ def test_a_rollback_never_makes_a_secret_plain(layer: Layer) -> None:
     layer.patch(encrypt=["a"])
     layer.put("a", "other")
 
-    by_key = told(layer.rollback("a", 1))
-    by_document = told(layer.rollback_document(1))
+    by_key = body_of(layer.rollback("a", 1))
+    by_document = body_of(layer.rollback_document(1))
 
     assert by_key["value"] == MASK
     assert by_document["config_data"] == {"a": MASK}
-    assert revealed(layer, "a") == plain
+    assert reveal_secret(layer, "a") == plain
     assert plain not in layer.document().body.decode()
 
 
 def test_a_secret_rolled_back_is_the_secret_it_was(layer: Layer) -> None:
-    created(layer, "one")
+    create_secret(layer, "one")
     layer.put("password", "two")
 
-    told(layer.rollback("password", 1))
+    body_of(layer.rollback("password", 1))
 
-    assert revealed(layer, "password") == "one"
+    assert reveal_secret(layer, "password") == "one"
 
 
 def test_a_changed_secret_is_named_as_changed_and_shown_masked(layer: Layer) -> None:
@@ -376,16 +376,16 @@ def test_a_changed_secret_is_named_as_changed_and_shown_masked(layer: Layer) -> 
     layer.patch(set={"a": "two", "plain": 2, "new": "n"}, encrypt=["new"])
     layer.patch(unset=["same"])
 
-    assert told(layer.diff(1, 2))["changed"] == {
+    assert body_of(layer.diff(1, 2))["changed"] == {
         "a": {"old": MASK, "new": MASK},
         "plain": {"old": 1, "new": 2},
     }
-    assert told(layer.diff(1, 2))["added"] == {"new": MASK}
-    assert told(layer.diff(2, 3))["removed"] == {"same": MASK}
+    assert body_of(layer.diff(1, 2))["added"] == {"new": MASK}
+    assert body_of(layer.diff(2, 3))["removed"] == {"same": MASK}
 
 
 def test_no_fingerprint_is_shown_to_who_was_not_given_the_right(layer: Layer) -> None:
-    created(layer, "secret")
+    create_secret(layer, "secret")
 
     answers = [layer.get("password"), layer.document(), layer.effective(), layer.keys()]
 
@@ -446,7 +446,7 @@ def test_a_secret_is_seen_nowhere(layer: Layer) -> None:
 
     said = every_word_about(layer) + b"".join(answer.body for answer in wrong)
     logged = layer.of.process.log().encode()
-    kept = layer.of.backend.stored()
+    kept = layer.of.backend.stored_bytes()
 
     assert all(400 <= status < 500 for status in statuses), statuses
     assert [secret for secret in secrets if secret.encode() in said] == []
@@ -477,13 +477,13 @@ def test_an_import_shows_what_it_does_to_secrets_masked(layer: Layer) -> None:
     answers = [layer.load(text, format="json", dry_run=dry_run) for dry_run in (True, False)]
 
     for answer in answers:
-        changes = told(answer)["documents"][0]["changes"]
+        changes = body_of(answer)["documents"][0]["changes"]
         assert changes == {
             "added": {"b": MASK},
             "removed": {},
             "changed": {"a": {"old": MASK, "new": MASK}},
         }
-    assert revealed(layer, "a") == secret
+    assert reveal_secret(layer, "a") == secret
 
 
 def test_old_versions_can_be_revealed_after_the_key_was_rotated(real: Service) -> None:
@@ -497,13 +497,13 @@ def test_old_versions_can_be_revealed_after_the_key_was_rotated(real: Service) -
     layer.create("b", "three", is_encrypted=True)
 
     assert status == 200
-    texts = backend.stored()
+    texts = backend.stored_bytes()
     assert b"vault:v1:" in texts
     assert b"vault:v2:" in texts
-    assert revealed(layer, "a", version=1) == "one"
-    assert told(layer.effective(reveal=True))["data"]["a"] == "two"
-    told(layer.rollback("a", 1))
-    assert revealed(layer, "a") == "one"
+    assert reveal_secret(layer, "a", version=1) == "one"
+    assert body_of(layer.effective(reveal=True))["data"]["a"] == "two"
+    body_of(layer.rollback("a", 1))
+    assert reveal_secret(layer, "a") == "one"
 
 
 def test_each_environment_has_a_transit_key_of_its_own(real: Service) -> None:

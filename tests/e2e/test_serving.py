@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 STOPPED, FAILED, REFUSED = 0, 1, 2
 
 
-def ended(*words: str, **settings: str) -> tuple[int, str]:
+def run_to_end(*words: str, **settings: str) -> tuple[int, str]:
     """Run a command of the service that ends by itself; return its exit code and what it said."""
     berth = Berth("serving")
     environment = {
@@ -85,7 +85,7 @@ def test_arguments_win_over_the_environment() -> None:
     ],
 )
 def test_an_address_that_cannot_be_is_refused_by_name(words: tuple[str, ...], named: str) -> None:
-    code, told = ended("serve", *words)
+    code, told = run_to_end("serve", *words)
 
     assert code == REFUSED
     assert f"refused to start: {named}: " in told
@@ -99,7 +99,7 @@ def test_a_port_in_use_is_refused_by_name(host: str) -> None:
         other.listen()
         port = str(other.getsockname()[1])
 
-        code, told = ended("serve", HOST=host, PORT=port, LOG_FORMAT="text")
+        code, told = run_to_end("serve", HOST=host, PORT=port, LOG_FORMAT="text")
 
     assert code == REFUSED
     assert f"refused to start: PORT: {port} is in use" in told
@@ -110,7 +110,7 @@ def test_a_folder_in_use_or_unusable_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with ServiceProcess({}) as service:
         for folder in (service.data_folder, tmp_path / "file"):
-            code, told = ended("serve", PILOTHOUSE_DATA_DIR=str(folder))
+            code, told = run_to_end("serve", PILOTHOUSE_DATA_DIR=str(folder))
 
             assert code == REFUSED
             assert "refused to start: PILOTHOUSE_DATA_DIR: " in told
@@ -131,7 +131,7 @@ def test_a_folder_in_use_or_unusable_is_refused_by_name(tmp_path: Path) -> None:
 def test_commands_end_as_documented(
     words: tuple[str, ...], settings: dict[str, str], code: int
 ) -> None:
-    found, told = ended(*words, **settings)
+    found, told = run_to_end(*words, **settings)
 
     assert found == code
     assert "hush" not in told
@@ -245,7 +245,7 @@ def test_only_a_trusted_proxy_says_where_a_change_came_from(proxies: str, source
 
 @pytest.mark.parametrize("proxies", ["proxy.example", "*", "10.0.0.1/8", "10.0.0.0/33"])
 def test_proxies_are_addresses_and_networks(proxies: str) -> None:
-    code, told = ended("serve", TRUSTED_PROXIES=proxies)
+    code, told = run_to_end("serve", TRUSTED_PROXIES=proxies)
 
     assert code == REFUSED
     assert "refused to start: TRUSTED_PROXIES: " in told

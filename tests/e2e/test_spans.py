@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import Layer, Service, fresh_name, fresh_secret, told
+from tests.e2e.client import Layer, Service, body_of, fresh_name, fresh_secret
 
 KEYS, FLAGS, SEGMENTS = "/api/v1/config", "/api/v1/feature-flags", "/api/v1/segments"
 
@@ -14,7 +14,7 @@ def every(service: Service, path: str, **query: Any) -> Iterator[Any]:
     """Yield the items of all pages."""
     cursor = None
     while True:
-        page = told(service.get(path, cursor=cursor, **query))
+        page = body_of(service.get(path, cursor=cursor, **query))
         assert len(page["items"]) <= query.get("limit", 100)
         yield from page["items"]
         cursor = page["next"]
@@ -37,12 +37,12 @@ def layers(service: Service, layer: Layer) -> list[Layer]:
     """Make layers of two environments and two services, one of a user and one that is deleted."""
     one, other = layer, layer.at(environment=f"{layer.environment}-b")
     shared = layer.at(service="_shared")
-    told(one.patch(set={"a": 1, "b.c": 2}))
-    told(other.patch(set={"a": 3}))
-    told(shared.patch(set={"a": 4, "z": 5}))
-    told(one.at(user="ann").patch(set={"a": 6}))
+    body_of(one.patch(set={"a": 1, "b.c": 2}))
+    body_of(other.patch(set={"a": 3}))
+    body_of(shared.patch(set={"a": 4, "z": 5}))
+    body_of(one.at(user="ann").patch(set={"a": 6}))
     gone = layer.at(service=f"{layer.service}-gone")
-    told(gone.patch(set={"a": 7}))
+    body_of(gone.patch(set={"a": 7}))
     assert gone.delete_document().status == 204
     return [one, other, shared, gone]
 
@@ -94,9 +94,9 @@ def test_one_layer_is_listed_as_before_where_it_is_named(
 ) -> None:
     one = layers[0]
 
-    named = told(one.keys())["items"]
-    shared = told(service.get(KEYS, environment=one.environment))["items"]
-    by_key = told(service.get(KEYS, keys=["a"]))["items"]
+    named = body_of(one.keys())["items"]
+    shared = body_of(service.get(KEYS, environment=one.environment))["items"]
+    by_key = body_of(service.get(KEYS, keys=["a"]))["items"]
 
     assert {item["key"]: item["value"] for item in named if item["key"] != "z"} == {
         "a": 1,
@@ -115,7 +115,7 @@ def test_secrets_are_masked_in_what_spans(service: Service, layer: Layer) -> Non
     answer = service.get(KEYS, environment=layer.environment, service_name="*")
 
     assert secret.encode() not in answer.body
-    assert told(answer)["items"][0]["is_encrypted"]
+    assert body_of(answer)["items"][0]["is_encrypted"]
 
 
 def test_a_list_that_spans_shows_ones_own_write(service: Service, layer: Layer) -> None:
@@ -123,7 +123,7 @@ def test_a_list_that_spans_shows_ones_own_write(service: Service, layer: Layer) 
 
     answer = service.get(KEYS, environment="*", service_name=layer.service, min_revision=revision)
 
-    assert [item["value"] for item in told(answer)["items"]] == [1]
+    assert [item["value"] for item in body_of(answer)["items"]] == [1]
     assert int(answer.headers["X-Revision"]) >= int(revision)
 
 
@@ -136,7 +136,7 @@ def test_flags_and_segments_of_all_environments_are_listed(
     for environment in environments:
         for name in ("b", "a"):
             made = service.call("POST", path, {"name": name, "environment": environment})
-            told(made, 201)
+            body_of(made, 201)
 
     for limit in (1, 1000):
         found = [
@@ -149,7 +149,9 @@ def test_flags_and_segments_of_all_environments_are_listed(
 
 def test_a_filter_of_flags_alone_is_about_the_default_environment(service: Service) -> None:
     environment, tag = fresh_name("e"), fresh_name("t")
-    told(service.call("POST", FLAGS, {"name": "f", "environment": environment, "tags": [tag]}), 201)
+    body_of(
+        service.call("POST", FLAGS, {"name": "f", "environment": environment, "tags": [tag]}), 201
+    )
 
     assert not [*every(service, FLAGS, tag=tag)]
     spanned = [*every(service, FLAGS, tag=tag, environment="*")]
@@ -160,14 +162,14 @@ def test_put_takes_the_layer_in_its_body(layer: Layer) -> None:
     layer.create("a", 1)
     path = "/api/v1/config/a"
 
-    told(layer.of.call("PUT", path, {"value": 2, **layer.names}))
-    told(layer.of.call("PUT", path, {"value": 3, **layer.names}, **layer.names))
-    told(
+    body_of(layer.of.call("PUT", path, {"value": 2, **layer.names}))
+    body_of(layer.of.call("PUT", path, {"value": 3, **layer.names}, **layer.names))
+    body_of(
         layer.of.call(
             "PUT", path, {"value": 4, "service_name": layer.service}, environment=layer.environment
         )
     )
-    problem = told(
+    problem = body_of(
         layer.of.call("PUT", path, {"value": 5, **layer.names}, environment="production"), 422
     )
 
@@ -175,5 +177,5 @@ def test_put_takes_the_layer_in_its_body(layer: Layer) -> None:
         "address_contradicts",
         "#/environment",
     )
-    assert told(layer.get("a"))["value"] == 4
+    assert body_of(layer.get("a"))["value"] == 4
     assert layer.of.call("PUT", path, {"value": 6, "environment": ".."}).status == 422

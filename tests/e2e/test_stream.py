@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.client import Layer, Service, fresh_name, told
+from tests.e2e.client import Layer, Service, body_of, fresh_name
 from tests.e2e.events import listening
 from tests.servers.process import SLACK_SECONDS, wait_until
 from tests.servers.proxy import LossyProxy
@@ -20,7 +20,7 @@ def selection(layer: Layer) -> str:
 
 def test_a_change_is_told_with_its_revision_and_without_its_value(layer: Layer) -> None:
     with listening(layer.of.process.url, selection(layer)) as events:
-        events.opened()
+        events.first_revision()
         answer = layer.create("database.host", "do-not-tell")
         revision = int(answer.headers["X-Revision"])
 
@@ -45,9 +45,9 @@ def test_a_service_hears_of_its_layers_and_of_no_other(layer: Layer) -> None:
     user = layer.at(user="ada@example.org")
 
     with listening(layer.of.process.url, selection(layer)) as events:
-        events.opened()
+        events.first_revision()
         for changed in (other, shared, user, layer):
-            told(changed.create("a", 1), 201)
+            body_of(changed.create("a", 1), 201)
         heard = events.until(lambda event: event.data and event.data["name"] == layer.service)
 
     names = [event.data["name"] for event in heard if event.data]
@@ -62,7 +62,7 @@ def test_a_client_goes_on_exactly_where_it_was(layer: Layer) -> None:
 
     with listening(layer.of.process.url, selection(layer), last_event_id=revisions[1]) as events:
         heard = events.until(lambda event: event.id == revisions[-1])
-        told(layer.create("later", 1), 201)
+        body_of(layer.create("later", 1), 201)
         after = events.until(lambda event: event.data and event.data["version"] == 6)
 
     assert [event.id for event in heard if event.name] == revisions[2:]
@@ -73,8 +73,8 @@ def test_a_revision_from_a_replica_that_is_ahead_is_waited_for(layer: Layer) -> 
     now = int(layer.create("a", 1).headers["X-Revision"])
 
     with listening(layer.of.process.url, selection(layer), last_event_id=now + 1) as events:
-        assert events.opened() == now + 1
-        told(layer.put("a", 2))  # this is the revision the client has seen elsewhere
+        assert events.first_revision() == now + 1
+        body_of(layer.put("a", 2))  # this is the revision the client has seen elsewhere
         revision = int(layer.put("a", 3).headers["X-Revision"])
         heard = events.until(lambda event: event.id == revision)
 
@@ -85,7 +85,7 @@ def test_a_revision_that_never_was_ends_in_a_reset(layer: Layer) -> None:
     now = int(layer.create("a", 1).headers["X-Revision"])
 
     with listening(layer.of.process.url, selection(layer), last_event_id=10**17) as events:
-        assert events.opened() == 10**17
+        assert events.first_revision() == 10**17
         reset = events.until(lambda event: event.name == "reset")[-1]
         revision = int(layer.put("a", 2).headers["X-Revision"])
         heard = events.until(lambda event: event.id == revision)
@@ -110,7 +110,7 @@ def test_before_the_log_was_read_nobody_is_told_that_nothing_was_missed(real: Se
         proxy.heal()
 
         told_of = resumed.until(lambda event: event.id is not None)
-        goes_on_from = fresh.opened()
+        goes_on_from = fresh.first_revision()
 
     assert told_of[0].id == missed
     assert goes_on_from >= missed
@@ -121,8 +121,8 @@ def test_kinds_are_selected(layer: Layer) -> None:
         listening(layer.of.process.url, "?kinds=flag") as flags,
         listening(layer.of.process.url, "?kinds=config,flag") as both,
     ):
-        flags.opened()
-        both.opened()
+        flags.first_revision()
+        both.first_revision()
         revision = int(layer.create("a", 1).headers["X-Revision"])
         both.until(lambda event: event.id == revision)
         flags.connection.settimeout(0.3)
@@ -144,7 +144,7 @@ def test_an_unknown_kind_is_refused(service: Service) -> None:
 def test_one_stream_too_many_is_sent_elsewhere_before_any_work() -> None:
     with ServiceProcess({"STREAM_LIMIT": "2"}) as process, ExitStack() as stack:
         for _ in range(2):
-            stack.enter_context(listening(process.url)).opened()
+            stack.enter_context(listening(process.url)).first_revision()
 
         answer = process.request("GET", "/api/v1/stream")
 
@@ -157,7 +157,7 @@ def test_a_stop_drains_streams_with_a_retry_of_their_own_and_ends_in_time() -> N
     with ServiceProcess({}) as process, ExitStack() as stack:
         streams = [stack.enter_context(listening(process.url)) for _ in range(20)]
         for stream in streams:
-            stream.opened()
+            stream.first_revision()
 
         started = monotonic()
         process.stop()
@@ -169,19 +169,21 @@ def test_a_stop_drains_streams_with_a_retry_of_their_own_and_ends_in_time() -> N
 
 
 @pytest.mark.slow
-def test_a_client_that_stops_reading_is_cut_off_within_ten_seconds(embedded: Service) -> None:
-    layer = embedded.layer()
-    slow = _deaf_client(embedded)
-    before = embedded.metric('pilothouse_streams_closed_total{reason="slow"}')
+def test_a_client_that_stops_reading_is_cut_off_within_ten_seconds(
+    service_embedded: Service,
+) -> None:
+    layer = service_embedded.layer()
+    slow = _deaf_client(service_embedded)
+    before = service_embedded.metric('pilothouse_streams_closed_total{reason="slow"}')
     started = monotonic()
 
     with slow:
         number = 0
-        while embedded.metric('pilothouse_streams_closed_total{reason="slow"}') == before:
+        while service_embedded.metric('pilothouse_streams_closed_total{reason="slow"}') == before:
             assert monotonic() - started < 25, "the client was never cut off"
-            told(layer.patch(set={f"k{number % 50}": number}, comment="x" * 900))
+            body_of(layer.patch(set={f"k{number % 50}": number}, comment="x" * 900))
             for other in range(20):
-                told(layer.at(service=f"{layer.service}{other}").patch(set={"n": number}))
+                body_of(layer.at(service=f"{layer.service}{other}").patch(set={"n": number}))
             number += 1
 
 
@@ -196,10 +198,10 @@ def _deaf_client(service: Service) -> socket.socket:
     return deaf
 
 
-def test_a_client_that_leaves_is_forgotten(embedded: Service) -> None:
-    before = embedded.metric("pilothouse_streams")
-    with listening(embedded.process.url) as events:
-        events.opened()
-        assert embedded.metric("pilothouse_streams") == before + 1
+def test_a_client_that_leaves_is_forgotten(service_embedded: Service) -> None:
+    before = service_embedded.metric("pilothouse_streams")
+    with listening(service_embedded.process.url) as events:
+        events.first_revision()
+        assert service_embedded.metric("pilothouse_streams") == before + 1
 
-    wait_until(lambda: embedded.metric("pilothouse_streams") == before, "it is forgotten")
+    wait_until(lambda: service_embedded.metric("pilothouse_streams") == before, "it is forgotten")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import MASK, Layer, Service, fresh_name, fresh_secret, told
+from tests.e2e.client import MASK, Layer, Service, body_of, fresh_name, fresh_secret
 from tests.servers.answer import Answer
 
 TEMPLATES = "/api/v1/templates"
@@ -53,10 +53,10 @@ class Template:
         return self.service.call("POST", f"{self.path}/use", body)
 
     def uses(self, **query: Any) -> Any:
-        return told(self.service.get(f"{self.path}/uses", **query))
+        return body_of(self.service.get(f"{self.path}/uses", **query))
 
     def upgrade(self, **members: Any) -> Any:
-        return told(self.service.call("POST", f"{self.path}/upgrade", members))
+        return body_of(self.service.call("POST", f"{self.path}/upgrade", members))
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def data_of(layer: Layer) -> Any:
 
 
 def set_keys(layer: Layer, **body: Any) -> None:
-    told(
+    body_of(
         layer.of.call(
             "PATCH",
             "/api/v1/config",
@@ -89,25 +89,25 @@ def test_a_template_is_created_read_listed_and_deleted(template: Template) -> No
     created = template.put(description="Ports", comment="first")
     assert created.status == 201
     assert created.headers["Location"] == template.path
-    read = told(service.get(template.path))
+    read = body_of(service.get(template.path))
 
     assert read["version"] == 1
     assert (read["data"], read["parameters"]) == (FIRST, PARAMETERS)
     assert (read["description"], read["comment"], read["at"]) == ("Ports", "first", "")
     assert read["applies_to"] == [{"environments": ["*"], "services": ["*"]}]
-    names = [each["name"] for each in told(service.get(TEMPLATES, limit=1000))["items"]]
+    names = [each["name"] for each in body_of(service.get(TEMPLATES, limit=1000))["items"]]
     assert template.name in names
     assert service.call("DELETE", template.path).status == 204
     assert service.get(template.path).status == 404
-    assert told(service.get(template.path, version=1))["data"] == FIRST
+    assert body_of(service.get(template.path, version=1))["data"] == FIRST
 
 
 def test_the_same_template_again_is_no_new_version(template: Template) -> None:
     template.put()
 
-    again = told(template.put(), 200)
+    again = body_of(template.put(), 200)
     assert (again["version"], again["changed"]) == (1, False)
-    assert told(template.put(SECOND), 200)["version"] == 2
+    assert body_of(template.put(SECOND), 200)["version"] == 2
 
 
 def test_a_change_on_another_version_is_refused(template: Template) -> None:
@@ -117,7 +117,7 @@ def test_a_change_on_another_version_is_refused(template: Template) -> None:
     fresh = template.service.call("PUT", template.path, body, headers={"If-Match": '"1"'})
 
     assert (stale.status, stale.json()["code"]) == (412, "stale_template")
-    assert told(fresh)["version"] == 2
+    assert body_of(fresh)["version"] == 2
     assert template.service.call("DELETE", template.path, headers={"If-Match": '"1"'}).status == 412
 
 
@@ -127,7 +127,7 @@ def test_history_diff_and_rollback_show_what_was(template: Template) -> None:
     template.put(SECOND, comment="second")
     service.call("DELETE", template.path)
 
-    history = told(service.get(f"{template.path}/history"))["items"]
+    history = body_of(service.get(f"{template.path}/history"))["items"]
     assert [(each["version"], each["action"]) for each in history] == [
         (3, "deleted"),
         (2, "updated"),
@@ -135,17 +135,18 @@ def test_history_diff_and_rollback_show_what_was(template: Template) -> None:
     ]
     assert history[0]["definition"] is None
     assert history[1]["definition"]["data"] == SECOND
-    page = told(service.get(f"{template.path}/history", limit=1))
+    page = body_of(service.get(f"{template.path}/history", limit=1))
     assert (
-        told(service.get(f"{template.path}/history", cursor=page["next"]))["items"] == history[1:]
+        body_of(service.get(f"{template.path}/history", cursor=page["next"]))["items"]
+        == history[1:]
     )
-    found = told(service.get(f"{template.path}/diff", old_version=1, new_version=2))
+    found = body_of(service.get(f"{template.path}/diff", old_version=1, new_version=2))
     assert found["changed"]["data.http.name"] == {"old": "svc-${name}", "new": "service-${name}"}
     assert (found["added"], found["removed"]) == ({"data.new": 2}, {"data.old": 1})
 
     restored = service.call("POST", f"{template.path}/rollback", {"version": 1})
-    assert told(restored)["version"] == 4
-    assert told(service.get(template.path))["data"] == FIRST
+    assert body_of(restored)["version"] == 4
+    assert body_of(service.get(template.path))["data"] == FIRST
     missing = service.call("POST", f"{template.path}/rollback", {"version": 9})
     assert (missing.status, missing.json()["code"]) == (404, "template_version_not_found")
 
@@ -192,7 +193,7 @@ def test_a_use_is_one_ordinary_write(template: Template, layer: Layer) -> None:
     }
     assert data_of(layer)["mine"] is True
     assert data_of(layer)["http"]["port"] == 8080
-    history = told(
+    history = body_of(
         layer.of.get(f"/api/configs/{layer.service}/history", environment=layer.environment)
     )["items"]
     assert history[0]["comment"] == f"template {template.name}"
@@ -254,12 +255,12 @@ def test_a_later_use_keeps_what_was_changed_by_hand(template: Template, layer: L
     template.use(layer, 80)
     set_keys(layer, set={"http.name": "mine"})
 
-    again = told(template.use(layer, 81), 201)
+    again = body_of(template.use(layer, 81), 201)
 
     assert again["kept"] == ["http.name"]
     assert again["changes"]["changed"] == {"http.port": {"old": 80, "new": 81}}
     assert data_of(layer)["http"] == {"port": 81, "name": "mine", "home": "${HOME:/root}"}
-    same = told(template.use(layer, 81), 200)
+    same = body_of(template.use(layer, 81), 200)
     assert (same["status"], same["kept"]) == ("unchanged", ["http.name"])
 
 
@@ -386,7 +387,7 @@ def test_a_rollback_of_a_document_brings_back_its_use(template: Template, layer:
     template.use(layer)
     template.put(SECOND)
     template.upgrade()
-    told(
+    body_of(
         layer.of.call(
             "POST",
             f"/api/configs/{layer.service}/rollback",
@@ -462,7 +463,7 @@ def test_an_upgrade_writes_nothing_plainly_that_became_a_secret(
 
     assert (refused["status"], refused["error"]["code"]) == ("refused", "secret_in_template")
     assert "web" not in data_of(layer)
-    assert told(template.use(layer, 81), 201)["kept"] == ["http.port"]
+    assert body_of(template.use(layer, 81), 201)["kept"] == ["http.port"]
 
 
 def test_a_deleted_template_leaves_its_documents_as_they_are(
@@ -480,7 +481,7 @@ def test_a_deleted_template_leaves_its_documents_as_they_are(
 def test_changes_of_templates_are_in_the_log(template: Template) -> None:
     revision = int(template.put().headers["X-Revision"])
 
-    items = told(template.service.get("/api/v1/changes", kind="template", entity=template.name))[
+    items = body_of(template.service.get("/api/v1/changes", kind="template", entity=template.name))[
         "items"
     ]
 

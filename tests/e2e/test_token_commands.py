@@ -11,7 +11,7 @@ import structlog
 from app.__main__ import main
 from app.access.tokens.model import parse_token_id
 from app.settings import Settings
-from tests.e2e.client import told
+from tests.e2e.client import body_of
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import wait_until
 from tests.servers.service import ServiceProcess
@@ -48,7 +48,7 @@ class Command:
         told = self._capsys.readouterr()
         return Ran(code, told.out, told.err)
 
-    def created(self, settings: Mapping[str, str], *words: str) -> str:
+    def create_token(self, settings: Mapping[str, str], *words: str) -> str:
         """Make a token, and return it: all there is on the standard output."""
         ran = self(settings, "create", *words)
         assert ran.code == 0, ran.err
@@ -65,7 +65,7 @@ def token(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     structlog.configure(**logging)
 
 
-def listed(service: ServiceProcess, text: str) -> int:
+def status_of_listing(service: ServiceProcess, text: str) -> int:
     headers = {"Authorization": f"Bearer {text}"}
     return service.request("GET", "/api/v1/tokens", headers=headers).status
 
@@ -99,8 +99,8 @@ def test_a_token_that_was_made_while_no_service_ran_is_taken(
     service: ServiceProcess, folder: dict[str, str], token: Command
 ) -> None:
     service.stop()
-    text = token.created(folder, *FIRST, "--role", "secrets:reveal", "--expires-in", "90d")
-    other = token.created(folder, *FIRST)
+    text = token.create_token(folder, *FIRST, "--role", "secrets:reveal", "--expires-in", "90d")
+    other = token.create_token(folder, *FIRST)
     known = token(folder, "list").out.splitlines()
     ran = token(folder, "revoke", str(parse_token_id(other)))
     service.restart()
@@ -110,8 +110,8 @@ def test_a_token_that_was_made_while_no_service_ran_is_taken(
     assert known[1].split("\t")[:7] == [
         parse_token_id(text), "admin", "live", "first", "*", "*", "secrets:reveal",
     ]  # fmt: skip
-    assert listed(service, text) == 200
-    assert listed(service, other) == 401
+    assert status_of_listing(service, text) == 200
+    assert status_of_listing(service, other) == 401
 
 
 @pytest.mark.parametrize(
@@ -141,15 +141,15 @@ def test_a_running_service_on_postgres_takes_a_new_token_at_once(
         "DATABASE_URL": postgres_server.fresh_database(),
         "PILOTHOUSE_TOKEN_PEPPER": PEPPER,
     }
-    text = token.created(settings, *FIRST)
+    text = token.create_token(settings, *FIRST)
 
     with ServiceProcess({**REQUIRED, **settings}) as service:
-        assert listed(service, text) == 200
+        assert status_of_listing(service, text) == 200
         body: dict[str, Any] = {"name": "x", "class": "admin"}
         body |= {"environments": ["*"], "services": ["*"]}
         headers = {"Authorization": f"Bearer {text}"}
-        made = told(service.request("POST", "/api/v1/tokens", body, headers=headers), 201)
+        made = body_of(service.request("POST", "/api/v1/tokens", body, headers=headers), 201)
 
         assert token(settings, "revoke", str(parse_token_id(text))).code == 0
-        wait_until(lambda: listed(service, text) == 401, "the first token is refused")
-        assert listed(service, made["token"]) == 200
+        wait_until(lambda: status_of_listing(service, text) == 401, "the first token is refused")
+        assert status_of_listing(service, made["token"]) == 200

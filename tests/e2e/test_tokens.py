@@ -8,8 +8,8 @@ import pytest
 
 from app.access.tokens.model import parse_token_id
 from tests.e2e.administered import REQUIRED, Administered
-from tests.e2e.client import Service, fresh_name, told
-from tests.e2e.conftest import SERVERS, embedded_service, real_service
+from tests.e2e.client import Service, body_of, fresh_name
+from tests.e2e.conftest import EITHER, embedded_service, real_service
 from tests.servers.answer import Answer
 from tests.servers.postgres import PostgresServer
 from tests.servers.vault import VaultServer
@@ -25,7 +25,7 @@ WANTED = {
 
 
 @pytest.fixture(scope="module")
-def embedded() -> Iterator[Service]:
+def service_embedded() -> Iterator[Service]:
     with embedded_service(REQUIRED) as found:
         yield Administered(found.process, found.backend, found.settings)
 
@@ -38,7 +38,7 @@ def real(
         yield Administered(found.process, found.backend, found.settings)
 
 
-@pytest.fixture(scope="module", params=["embedded", pytest.param("real", marks=SERVERS)])
+@pytest.fixture(scope="module", params=EITHER)
 def service(request: pytest.FixtureRequest) -> Service:
     found: Service = request.getfixturevalue(request.param)
     found.wait_until_ready()
@@ -47,15 +47,15 @@ def service(request: pytest.FixtureRequest) -> Service:
 
 def create(service: Service, **members: Any) -> Any:
     body = {"name": fresh_name("token"), **WANTED, **members}
-    return told(service.call("POST", TOKENS, body), 201)
+    return body_of(service.call("POST", TOKENS, body), 201)
 
 
 def one(service: Service, token_id: str) -> Any:
-    return told(service.get(f"{TOKENS}/{token_id}"))
+    return body_of(service.get(f"{TOKENS}/{token_id}"))
 
 
-def refused(answer: Answer, pointer: str) -> str:
-    problem = told(answer, 422)
+def refusal_code(answer: Answer, pointer: str) -> str:
+    problem = body_of(answer, 422)
     [flaw] = problem["errors"]
     assert flaw["pointer"] == f"#{pointer}"
     return str(flaw["code"])
@@ -67,7 +67,7 @@ def test_a_token_is_shown_once(service: Service) -> None:
 
     answer = service.call("POST", TOKENS, body)
 
-    made = told(answer, 201)
+    made = body_of(answer, 201)
     token_id, text = made.pop("id"), made.pop("token")
     assert parse_token_id(text) == token_id
     assert text.startswith(f"plh_operator_{token_id}_")
@@ -84,7 +84,7 @@ def test_a_secret_is_stored_nowhere(service: Service) -> None:
     made = create(service)
     text = made["token"]
 
-    stored = service.backend.stored()
+    stored = service.backend.stored_bytes()
 
     assert made["name"].encode() in stored
     assert text.split("_")[3].encode() not in stored
@@ -96,7 +96,7 @@ def test_a_token_is_listed_and_read_without_its_secret(service: Service) -> None
     listed: list[Any] = []
     cursor = None
     while True:
-        page = told(service.get(TOKENS, limit=2, cursor=cursor))
+        page = body_of(service.get(TOKENS, limit=2, cursor=cursor))
         listed += page["items"]
         cursor = page["next"]
         if cursor is None:
@@ -126,7 +126,7 @@ def test_a_revoked_token_stays_in_the_list_and_can_be_revoked_again(service: Ser
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 @pytest.mark.parametrize("token_id", ["0" * 16, "admin", "x" * 300, "plh_service"])
 def test_what_was_never_made_is_not_found(service: Service, method: str, token_id: str) -> None:
-    problem = told(service.call(method, f"{TOKENS}/{token_id}"), 404)
+    problem = body_of(service.call(method, f"{TOKENS}/{token_id}"), 404)
 
     assert problem["code"] == "token_not_found"
 
@@ -135,7 +135,7 @@ def test_a_token_is_audited_and_logged_without_its_secret(service: Service) -> N
     request = fresh_name("request")
     body = {"name": "deploys", **WANTED}
     answer = service.call("POST", TOKENS, body, headers={"X-Request-Id": request})
-    token_id = told(answer, 201)["id"]
+    token_id = body_of(answer, 201)["id"]
     service.call("DELETE", f"{TOKENS}/{token_id}", headers={"X-Request-Id": request})
 
     created, deleted = service.backend.audit(request)
@@ -146,7 +146,9 @@ def test_a_token_is_audited_and_logged_without_its_secret(service: Service) -> N
     assert (deleted["action"], deleted["actor"]) == ("deleted", "token:admin#admin")
     assert deleted["facts"] == {"name": "deploys", "class": "operator"}
     revision = int(answer.headers["x-revision"])
-    items = told(service.get("/api/v1/changes", since=revision - 1, kind="token", entity=token_id))
+    items = body_of(
+        service.get("/api/v1/changes", since=revision - 1, kind="token", entity=token_id)
+    )
     assert [item["action"] for item in items["items"]] == ["created", "deleted"]
     assert items["items"][0]["revision"] == revision
 
@@ -155,7 +157,9 @@ def test_a_repeated_request_makes_another_token(service: Service) -> None:
     body = {"name": fresh_name("token"), **WANTED}
     key = {"Idempotency-Key": fresh_name("key")}
 
-    first, second = (told(service.call("POST", TOKENS, body, headers=key), 201) for _ in range(2))
+    first, second = (
+        body_of(service.call("POST", TOKENS, body, headers=key), 201) for _ in range(2)
+    )
 
     assert first["token"] != second["token"]
     assert first["id"] != second["id"]
@@ -206,14 +210,14 @@ def test_what_a_token_cannot_be_is_refused(
 ) -> None:
     answer = service.call("POST", TOKENS, {"name": "x", **WANTED, **members})
 
-    assert refused(answer, pointer) == code
+    assert refusal_code(answer, pointer) == code
 
 
 @pytest.mark.parametrize("missing", ["name", "class", "environments", "services"])
 def test_what_is_needed_is_named(service: Service, missing: str) -> None:
     body = {name: value for name, value in {"name": "x", **WANTED}.items() if name != missing}
 
-    assert refused(service.call("POST", TOKENS, body), f"/{missing}") == "missing"
+    assert refusal_code(service.call("POST", TOKENS, body), f"/{missing}") == "missing"
 
 
 def test_each_class_can_be_made(service: Service) -> None:
@@ -225,13 +229,13 @@ def test_each_class_can_be_made(service: Service) -> None:
 
 @pytest.mark.parametrize("cursor", ["x", "WyJhIiwiYiJd", "WyIyMDI2LTAxLTAxIiwiYiJd"])
 def test_a_cursor_nobody_gave_out_is_refused(service: Service, cursor: str) -> None:
-    assert told(service.get(TOKENS, cursor=cursor), 400)["code"] == "bad_cursor"
+    assert body_of(service.get(TOKENS, cursor=cursor), 400)["code"] == "bad_cursor"
 
 
 def test_who_copies_secrets_may_reveal_them_at_the_source(service: Service) -> None:
     """Else whoever may reveal at the target alone would read them there."""
     source, target = service.layer(), service.layer()
-    told(source.patch(set={"plain": 1, "token": {"$secret": {"value": "hush"}}}))
+    body_of(source.patch(set={"plain": 1, "token": {"$secret": {"value": "hush"}}}))
     places = {"from": source.names, "to": target.names}
     rights = {
         "reader": ["viewer"],
@@ -253,10 +257,10 @@ def test_who_copies_secrets_may_reveal_them_at_the_source(service: Service) -> N
         copy("editor", dry_run=True),
         copy("editor", keys=["token"]),
     ):
-        assert told(refusal, 403)["code"] == "denied"
+        assert body_of(refusal, 403)["code"] == "denied"
     assert target.document().status == 404
-    assert told(copy("editor", keys=["plain"]))["status"] == "created"
-    assert told(copy("revealer"))["status"] == "updated"
+    assert body_of(copy("editor", keys=["plain"]))["status"] == "created"
+    assert body_of(copy("revealer"))["status"] == "updated"
     scoped = create(
         service,
         **{"name": "elsewhere", "class": "operator", "roles": ["editor", "secrets:reveal"]},
@@ -264,12 +268,12 @@ def test_who_copies_secrets_may_reveal_them_at_the_source(service: Service) -> N
         services=["*"],
     )
     headers["elsewhere"] = {"Authorization": f"Bearer {scoped['token']}"}
-    assert told(copy("elsewhere"), 403)["code"] == "denied"
+    assert body_of(copy("elsewhere"), 403)["code"] == "denied"
 
 
 def test_an_export_reveals_only_to_who_may(service: Service) -> None:
     layer = service.layer()
-    told(layer.patch(set={"token": {"$secret": {"value": "hush"}}}))
+    body_of(layer.patch(set={"token": {"$secret": {"value": "hush"}}}))
     made = create(
         service,
         **{"name": "viewer", "class": "operator", "roles": ["viewer"]},
@@ -280,6 +284,6 @@ def test_an_export_reveals_only_to_who_may(service: Service) -> None:
 
     refused_export = layer.export(headers=headers, secrets="revealed")
 
-    assert told(refused_export, 403)["code"] == "denied"
+    assert body_of(refused_export, 403)["code"] == "denied"
     assert b"hush" not in layer.export(headers=headers, secrets="left-out").body
     assert b"hush" in layer.export(secrets="revealed").body

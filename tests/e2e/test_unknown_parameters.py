@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import Layer, Service, told
+from tests.e2e.client import Layer, Service, body_of
 from tests.servers.service import ServiceProcess
 
 OPEN_TO_ALL = {"/live", "/ready", "/health", "/metrics"}
@@ -44,14 +44,14 @@ def _unknown(problem: Any) -> list[str]:
 
 @pytest.mark.parametrize(("method", "path", "known"), STRICT, ids=[" ".join(w[:2]) for w in STRICT])
 def test_every_request_refuses_a_parameter_it_does_not_know_and_no_other(
-    embedded: Service, method: str, path: str, known: list[str]
+    service_embedded: Service, method: str, path: str, known: list[str]
 ) -> None:
     query: dict[str, Any] = {**dict.fromkeys(known, "1"), "nobody_knows_this": "1"}
     query.pop("min_revision", None)  # one that is not there yet is waited for
 
-    answer = embedded.call(method, path.replace("{", "").replace("}", ""), {}, **query)
+    answer = service_embedded.call(method, path.replace("{", "").replace("}", ""), {}, **query)
 
-    assert _unknown(told(answer, 422)) == ["nobody_knows_this"]
+    assert _unknown(body_of(answer, 422)) == ["nobody_knows_this"]
 
 
 def test_a_misspelt_layer_is_not_written_to_the_one_that_all_share(layer: Layer) -> None:
@@ -63,10 +63,10 @@ def test_a_misspelt_layer_is_not_written_to_the_one_that_all_share(layer: Layer)
         ("POST", "/api/v1/import", {"host": "db1"}),
     ):
         answer = layer.of.call(method, path, body, **asked)
-        assert _unknown(told(answer, 422)) == ["service"]
+        assert _unknown(body_of(answer, 422)) == ["service"]
     body = {"key": "host", "value": "db1"}
     answer = layer.of.call("POST", "/api/v1/config", body, service=layer.service)
-    assert _unknown(told(answer, 422)) == ["service"]
+    assert _unknown(body_of(answer, 422)) == ["service"]
 
     assert shared.document().status == 404
 
@@ -78,12 +78,12 @@ def test_a_misspelt_layer_is_not_read_from_the_one_that_all_share(layer: Layer) 
         for name in ("env", "service", "Environment"):
             query: dict[str, Any] = {name: layer.environment}
             answer = layer.of.call("GET", f"/api/v1/{path}", **query)
-            assert _unknown(told(answer, 422)) == [name]
+            assert _unknown(body_of(answer, 422)) == [name]
     answer = layer.of.call("GET", "/api/v1/effective", env="prod", service_name=layer.service)
     assert "did you mean 'environment'?" in answer.body.decode()
 
 
-def _guarded() -> Iterator[tuple[str, str]]:
+def _guarded_routes() -> Iterator[tuple[str, str]]:
     paths: dict[str, dict[str, Any]] = json.loads(OPENAPI.read_text())["paths"]
     for path, operations in paths.items():
         if path not in OPEN_TO_ALL:
@@ -92,7 +92,7 @@ def _guarded() -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[ServiceProcess]:
+def guarded_service() -> Iterator[ServiceProcess]:
     with ServiceProcess({"PILOTHOUSE_ACCESS": "required", "UNKNOWN_CALLER_LIMIT": "0"}) as service:
         yield service
 
@@ -108,25 +108,25 @@ BAD_HEADERS = {
 }
 
 
-@pytest.mark.parametrize(("method", "path"), list(_guarded()))
+@pytest.mark.parametrize(("method", "path"), list(_guarded_routes()))
 def test_who_is_not_known_hears_of_nothing_else_that_is_wrong(
-    guarded: ServiceProcess, method: str, path: str
+    guarded_service: ServiceProcess, method: str, path: str
 ) -> None:
     good, bad = (re.sub(r"\{\w+\}", name, path) for name in ("shop", "!no+name!"))
     everything = "limit=x&version=x&format=x&environment=!&min_revision=x&cursor=x&strategy=x"
     json_body = {"Content-Type": "application/json"}
 
     answers = [
-        guarded.request(method, f"{good}?nobody_knows_this=1"),
-        guarded.request(method, f"{good}?{everything}"),
-        guarded.request(method, f"{good}?environment=a&environment=b"),
-        guarded.request(method, f"{good}?min_revision=99999999"),
-        guarded.request(method, bad),
-        guarded.request(method, good, headers=BAD_HEADERS),
-        guarded.request(method, good, data=b"{", headers=json_body),
-        guarded.request(method, good, data=b"\xff", headers=json_body),
-        guarded.request(method, good, data=b"x", headers={"Content-Type": "text/plain"}),
-        guarded.request(method, good, {"nobody": "knows this"}),
+        guarded_service.request(method, f"{good}?nobody_knows_this=1"),
+        guarded_service.request(method, f"{good}?{everything}"),
+        guarded_service.request(method, f"{good}?environment=a&environment=b"),
+        guarded_service.request(method, f"{good}?min_revision=99999999"),
+        guarded_service.request(method, bad),
+        guarded_service.request(method, good, headers=BAD_HEADERS),
+        guarded_service.request(method, good, data=b"{", headers=json_body),
+        guarded_service.request(method, good, data=b"\xff", headers=json_body),
+        guarded_service.request(method, good, data=b"x", headers={"Content-Type": "text/plain"}),
+        guarded_service.request(method, good, {"nobody": "knows this"}),
     ]
 
     assert [answer.status for answer in answers] == [401] * len(answers)

@@ -51,7 +51,7 @@ ON CONFLICT (doc) DO UPDATE SET
 _stored = ContextVar("stored", default="")
 
 
-def planted(bug: str, backends: Backends, settings: Settings) -> Backends:
+def plant_bug(bug: str, backends: Backends, settings: Settings) -> Backends:
     """Return backends with the bug in them, or plant it in the writer."""
     match bug:
         case "":

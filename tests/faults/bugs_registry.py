@@ -89,7 +89,9 @@ def _plant_in_nodes(seeded: Seeded) -> None:
     fenced = cast("Any", FencedNodes)
     replaces, checks = fenced.plan_replacement, fences.check_fence
 
-    def replaced(self: Any, transaction: TransactionRequest, *of: Any) -> None:
+    def plan_replacement_without_fence(
+        self: Any, transaction: TransactionRequest, *of: Any
+    ) -> None:
         if not seeded.has("no_fence"):
             replaces(self, transaction, *of)
             return
@@ -98,12 +100,12 @@ def _plant_in_nodes(seeded: Seeded) -> None:
             assert isinstance(seen, Node)
             transaction.delete(self.node_path(service, name))
 
-    def checked(*of: Any) -> None:
+    def check_fence_unless_seeded(*of: Any) -> None:
         if not seeded.has("no_fence"):
             checks(*of)
 
-    fenced.plan_replacement = replaced
-    fences.check_fence = checked  # type: ignore[assignment]
+    fenced.plan_replacement = plan_replacement_without_fence
+    fences.check_fence = check_fence_unless_seeded  # type: ignore[assignment]
 
 
 class BuggyRows:

@@ -56,12 +56,12 @@ class _Write:
     attempts: dict[int, _Attempt | None] = field(default_factory=dict)
 
     @property
-    def answered(self) -> list[_Attempt]:
+    def answered_attempts(self) -> list[_Attempt]:
         return [attempt for attempt in self.attempts.values() if attempt is not None]
 
     @property
-    def acknowledged(self) -> list[_Attempt]:
-        return [one for one in self.answered if one.told["status"] in {200, 201}]
+    def successful_attempts(self) -> list[_Attempt]:
+        return [one for one in self.answered_attempts if one.told["status"] in {200, 201}]
 
     @property
     def is_refused(self) -> bool:
@@ -81,16 +81,16 @@ class _Case:
         self.writes: dict[str, _Write] = {}
         self.edits: dict[Place, Mapping[str, Any]] = {}  # made in the store itself
         self.hidden: dict[Place, str] = {}  # deleted in the store itself, with the text they had
-        self._read(lines)
+        self._read_lines(lines)
         self.versions = {
             document: {
-                number: _parsed(text or self.hidden.get((document, number)))
+                number: _parse_version(text or self.hidden.get((document, number)))
                 for number, text in sorted(found.items())
             }
             for document, found in truth.versions.items()
         }
         self.changed = {
-            (document, number): _changed(self._data(document, number - 1), version.data)
+            (document, number): _changed_keys(self._data(document, number - 1), version.data)
             for document, found in self.versions.items()
             for number, version in found.items()
             if version is not None
@@ -104,7 +104,7 @@ class _Case:
         for row in truth.changes:
             self.rows[document_of(row), row["version"]].append(row)
 
-    def _read(self, lines: Iterable[str]) -> None:
+    def _read_lines(self, lines: Iterable[str]) -> None:
         by_attempt: dict[int, _Write] = {}
         for order, line in enumerate(lines):
             deed = json.loads(line)
@@ -142,8 +142,8 @@ class _Case:
         yield from self._reads()
         for write in self.writes.values():
             yield from self._once(write)
-            yield from self._acknowledged(write)
-            yield from self._refused(write)
+            yield from self._flaws_of_success(write)
+            yield from self._flaws_of_refusal(write)
             yield from self._unknown(write)
 
     # --- the store ---
@@ -247,12 +247,12 @@ class _Case:
         places = self.places.get(write.value, [])
         if len(places) > 1:
             yield f"{write.value} was written {len(places)} times: {places}"
-        for attempt in write.answered:
+        for attempt in write.answered_attempts:
             if attempt.told["status"] not in STATUSES:
                 yield f"{write.value} was answered {attempt.told['status']}"
 
-    def _acknowledged(self, write: _Write) -> Iterator[str]:
-        for attempt in write.acknowledged:
+    def _flaws_of_success(self, write: _Write) -> Iterator[str]:
+        for attempt in write.successful_attempts:
             told = attempt.told
             place = write.document, told["version"]
             status = f"{write.value} was answered {told['status']} with version {told['version']}"
@@ -264,18 +264,18 @@ class _Case:
             if revisions and told["revision"] not in revisions:
                 yield f"{status} and revision {told['revision']}, logged as {revisions[0]}"
 
-    def _refused(self, write: _Write) -> Iterator[str]:
+    def _flaws_of_refusal(self, write: _Write) -> Iterator[str]:
         if write.is_refused and write.value in self.places:
-            statuses = {one.told["status"] for one in write.answered} & REFUSALS
+            statuses = {one.told["status"] for one in write.answered_attempts} & REFUSALS
             yield f"{write.value} was answered {sorted(statuses)} and is in the store"
-        acknowledged = min((one.order for one in write.acknowledged), default=None)
-        for attempt in write.answered:
+        acknowledged = min((one.order for one in write.successful_attempts), default=None)
+        for attempt in write.answered_attempts:
             denied = attempt.told["status"] in REFUSALS
             if denied and acknowledged is not None and attempt.order > acknowledged:
                 yield f"{write.value} was answered {attempt.told['status']} after it was written"
 
     def _unknown(self, write: _Write) -> Iterator[str]:
-        for attempt in write.answered:
+        for attempt in write.answered_attempts:
             if attempt.told["status"] != 504:
                 continue
             outcome = self.truth.outcomes.get(attempt.told["intent"])
@@ -305,7 +305,7 @@ def document_of(row: Mapping[str, Any]) -> str:
     return f"{folder}/{row['environment']}/{row['name']}"
 
 
-def _parsed(text: str | None) -> _Version | None:
+def _parse_version(text: str | None) -> _Version | None:
     if text is None:
         return None
     found = json.loads(text)
@@ -322,7 +322,7 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _changed(before: Data | None, after: Data) -> dict[str, Any] | None:
+def _changed_keys(before: Data | None, after: Data) -> dict[str, Any] | None:
     """Return the keys that differ with their new values, None where it cannot be told."""
     if before is None:
         return None

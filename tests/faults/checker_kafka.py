@@ -25,7 +25,7 @@ def check_events(lines: Iterable[str], rows: Iterable[Facts]) -> list[str]:
         by_key[one["key"]].append(one)
     found = [*_missing(heard, logged), *_made_up(heard, logged)]
     for key, events in by_key.items():
-        found += [*_scattered(key, events), *_inverted(key, events)]
+        found += [*_keys_in_many_partitions(key, events), *_revisions_out_of_order(key, events)]
     return found
 
 
@@ -56,13 +56,13 @@ def _made_up(heard: Sequence[Facts], logged: Mapping[int, Facts]) -> Iterator[st
                 yield f"{what} is heard of with the {name} {value!r}, logged is {true[name]!r}"
 
 
-def _scattered(key: str, events: Sequence[Facts]) -> Iterator[str]:
+def _keys_in_many_partitions(key: str, events: Sequence[Facts]) -> Iterator[str]:
     partitions = sorted({one["partition"] for one in events})
     if len(partitions) > 1:
         yield f"{key} is heard of in the partitions {partitions}"
 
 
-def _inverted(key: str, events: Sequence[Facts]) -> Iterator[str]:
+def _revisions_out_of_order(key: str, events: Sequence[Facts]) -> Iterator[str]:
     last = 0
     told: set[int] = set()
     for one in events:

@@ -121,11 +121,11 @@ def check_history(lines: Sequence[str]) -> list[str]:
     found = list(_refused_beats(read))
     for line in read:
         if line["did"] == "discovered":
-            found += _seen(line, lives)
+            found += _flaws_of_discovery(line, lives)
     return found[:_SHOWN]
 
 
-def _seen(line: Mapping[str, Any], lives: _Lives) -> Iterator[str]:
+def _flaws_of_discovery(line: Mapping[str, Any], lives: _Lives) -> Iterator[str]:
     ids = set(line["ids"])
     where = f"on replica {line['replica']} at {line['at']:.2f}"
     for (service, id_), of in lives.of.items():

@@ -71,9 +71,9 @@ def _flaws_of_revisions(truth: LayerTruth) -> Iterator[str]:
             version = truth.stored[(*layer, row["version"])]
             layers[layer] = {} if row["deleted"] or version is None else version.data
         judged = frozenset().union(*schemas.values())
-        now = {pair for pair in judged if not is_met(merged(layers, pair))}
+        now = {pair for pair in judged if not is_met(merge_layers(layers, pair))}
         for pair in sorted(now - broken):
-            shown = dict(merged(layers, pair))
+            shown = dict(merge_layers(layers, pair))
             yield (
                 f"from revision {row['revision']} ({row['kind']} {row['environment']}/"
                 f"{row['name']}) on, {pair.environment}/{pair.service} breaks its rule: {shown}"
@@ -81,7 +81,7 @@ def _flaws_of_revisions(truth: LayerTruth) -> Iterator[str]:
         broken = now
 
 
-def merged(layers: Mapping[Layer, Mapping[str, Any]], pair: Layer) -> Mapping[str, Any]:
+def merge_layers(layers: Mapping[Layer, Mapping[str, Any]], pair: Layer) -> Mapping[str, Any]:
     environment, service = pair
     lowest_first = (
         Layer("default", "_shared"),

@@ -31,10 +31,12 @@ def open_stage(
 ) -> Iterator[Callable[[str], Stage]]:
     """Open stages of either kind; each is closed after the last test of the module."""
     with ExitStack() as opened:
-        yield partial(_opened, request, tmp_path_factory, opened)
+        yield partial(_open_stage, request, tmp_path_factory, opened)
 
 
-def _opened(request: Any, folders: pytest.TempPathFactory, opened: ExitStack, kind: str) -> Stage:
+def _open_stage(
+    request: Any, folders: pytest.TempPathFactory, opened: ExitStack, kind: str
+) -> Stage:
     vault = database = topic = None
     if kind in {"real", "told"}:
         vault = request.getfixturevalue("vault_server")

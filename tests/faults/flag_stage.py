@@ -154,7 +154,7 @@ class FlagCrew:
 
 def truth(stage: Stage) -> FlagTruth:
     """Tell what is there once every replica reflects the newest revision; raises if one lags."""
-    versions, changes, newest = asyncio.run(_fetched(stage.real.database))
+    versions, changes, newest = asyncio.run(_fetch_tables(stage.real.database))
     last = max((row["revision"] for row in versions), default=0)
     return FlagTruth(
         versions=[
@@ -181,7 +181,7 @@ def _flag_set(replica: ServiceProcess, revision: int) -> Mapping[str, int]:
     return {flag["name"]: flag["version"] for flag in flags}
 
 
-async def _fetched(url: str) -> Sequence[Sequence[Mapping[str, Any]]]:
+async def _fetch_tables(url: str) -> Sequence[Sequence[Mapping[str, Any]]]:
     connection = await asyncpg.connect(url, timeout=PATIENCE_SECONDS)
     try:
         questions = (_VERSIONS, _CHANGES, _NEWEST)

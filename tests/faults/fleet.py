@@ -185,14 +185,14 @@ class Fleet:
         return [RowFact(*row) for row in self.fetch(_ROWS)]
 
     def fetch(self, question: str) -> list[Any]:
-        async def fetched() -> list[Any]:
+        async def fetch_rows() -> list[Any]:
             connection = await asyncpg.connect(self.database, timeout=PATIENCE_SECONDS)
             try:
                 return list(await connection.fetch(question))
             finally:
                 await connection.close()
 
-        return asyncio.run(fetched())
+        return asyncio.run(fetch_rows())
 
     def nodes(self) -> list[NodeFact]:
         with self.tool() as tool:

@@ -74,7 +74,7 @@ class History:
         self.append("asked", attempt=number, document=asked.document, **asdict(asked))
         began = monotonic()
         try:
-            told = _told(_send(asked, replica), monotonic() - began)
+            told = _answer_facts(_send(asked, replica), monotonic() - began)
         except (OSError, HTTPException):
             told = Told(None, seconds=monotonic() - began)
         self.append("answered", attempt=number, **asdict(told))
@@ -131,7 +131,7 @@ def _send(asked: Asked, replica: ServiceProcess) -> Answer:
     )
 
 
-def _told(answer: Answer, seconds: float) -> Told:
+def _answer_facts(answer: Answer, seconds: float) -> Told:
     body: Mapping[str, Any] = answer.json()
     revision = answer.headers["X-Revision"]
     return Told(

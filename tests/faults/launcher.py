@@ -29,7 +29,7 @@ from app.flags.store.port import FlagStore
 from app.rules.definitions.port import DefinitionStore
 from app.settings import Settings
 from app.wiring import Backends, open_backends
-from tests.faults.bugs import planted
+from tests.faults.bugs import plant_bug
 
 INTENT_STEPS = {
     "begin": "begin",
@@ -100,7 +100,7 @@ class Failpoints:
         self._counted = ""
         self._passed: Counter[str] = Counter()
 
-    def _armed(self) -> Mapping[str, Failpoint]:
+    def _armed_failpoints(self) -> Mapping[str, Failpoint]:
         stated = self._stated
         if self._file is not None:
             stated = self._file.read_text() if self._file.exists() else ""
@@ -110,7 +110,7 @@ class Failpoints:
         return {failpoint.point: failpoint for failpoint in found}
 
     async def reach(self, point: str) -> None:
-        armed = self._armed().get(point)
+        armed = self._armed_failpoints().get(point)
         self._passed[point] += 1
         if armed is None or self._passed[point] != armed.at:
             return
@@ -118,7 +118,7 @@ class Failpoints:
         if armed.effect != WAIT:
             os.kill(os.getpid(), signal.Signals[armed.effect])
             return
-        while self._armed().get(point) == armed:  # noqa: ASYNC110 - another process lifts it
+        while self._armed_failpoints().get(point) == armed:  # noqa: ASYNC110 - another process lifts it
             await asyncio.sleep(_POLL_SECONDS)
         await self.reach(point)  # what has been armed here meanwhile is not passed by
 
@@ -161,7 +161,7 @@ class Tripped:
         return tripping
 
 
-def _wrapped(backends: Backends, failpoints: Failpoints) -> Backends:
+def _with_failpoints(backends: Backends, failpoints: Failpoints) -> Backends:
     intents = cast("Intents", Tripped(backends.changes.intents, INTENT_STEPS, failpoints))
     log = cast("ChangeLog", Tripped(backends.changes.log, LOG_STEPS, failpoints))
     outbox = cast("Outbox", Tripped(backends.changes.outbox, OUTBOX_STEPS, failpoints))
@@ -192,15 +192,15 @@ def _opening(
     failpoints = Failpoints(environment.get("FAILPOINT", ""))
 
     @asynccontextmanager
-    async def opened(settings: Settings) -> AsyncIterator[Backends]:
+    async def open_buggy_backends(settings: Settings) -> AsyncIterator[Backends]:
         async with open_backends(settings) as backends:
-            buggy = planted(environment.get("SEEDED_BUG", ""), backends, settings)
-            yield _wrapped(buggy, failpoints)
+            buggy = plant_bug(environment.get("SEEDED_BUG", ""), backends, settings)
+            yield _with_failpoints(buggy, failpoints)
 
-    return opened
+    return open_buggy_backends
 
 
-def _paced(environment: Mapping[str, str]) -> Mapping[str, object]:
+def _replaced_constants(environment: Mapping[str, str]) -> Mapping[str, object]:
     """Tell which constants of the service to replace."""
     paced: dict[str, object] = {}
     if look := environment.get("FIRST_LOOK"):
@@ -214,7 +214,7 @@ def _paced(environment: Mapping[str, str]) -> Mapping[str, object]:
 
 
 def launch(environment: Mapping[str, str], words: list[str]) -> int:
-    changes = {**_paced(environment), "app.main.open_backends": _opening(environment)}
+    changes = {**_replaced_constants(environment), "app.main.open_backends": _opening(environment)}
     with ExitStack() as stack:
         for name, replacement in changes.items():
             stack.enter_context(patch(name, replacement))

@@ -28,11 +28,11 @@ ROW_STEPS = {"claim": "claim", "rows_by_key": "current"}
 def _trip_commits(failpoints: Failpoints) -> None:
     commit = ZooKeeperSession.commit
 
-    async def committed(self: ZooKeeperSession, transaction: Any) -> list[object]:
+    async def commit_with_failpoint(self: ZooKeeperSession, transaction: Any) -> list[object]:
         await failpoints.reach("before_commit")
         return await commit(self, transaction)
 
-    ZooKeeperSession.commit = committed  # type: ignore[method-assign]
+    ZooKeeperSession.commit = commit_with_failpoint  # type: ignore[method-assign]
 
 
 def launch(environment: Mapping[str, str], words: list[str]) -> int:
@@ -42,14 +42,14 @@ def launch(environment: Mapping[str, str], words: list[str]) -> int:
     _trip_commits(failpoints)
 
     @asynccontextmanager
-    async def opened(settings: Settings) -> AsyncIterator[Backends]:
+    async def open_buggy_backends(settings: Settings) -> AsyncIterator[Backends]:
         assert settings.database_url is not None
         database = settings.database_url.get_secret_value()
         async with open_backends(settings) as backends:
             rows = Tripped(BuggyRows(backends.rows, database, seeded), ROW_STEPS, failpoints)
             yield replace(backends, rows=cast("InstanceStore", rows))
 
-    with patch("app.main.open_backends", opened):
+    with patch("app.main.open_backends", open_buggy_backends):
         return main(words)
 
 

@@ -58,7 +58,7 @@ class Listener:
                 told = event.data
                 self._put("told", id=event.id, name=told["name"], version=told["version"])
                 if self._chance.random() < self._reads:
-                    self._read(replica, told["name"])
+                    self._read_document(replica, told["name"])
             case "reset":
                 self._put("reset", id=event.id)
                 self._is_behind = True
@@ -68,7 +68,7 @@ class Listener:
             self._read_all(replica)
             self._is_behind = False
 
-    def _read(self, replica: ServiceProcess, name: str, least: int = 0) -> None:
+    def _read_document(self, replica: ServiceProcess, name: str, least: int = 0) -> None:
         found = self._ask(replica, f"/api/configs/{name}", least)
         self._put("read", name=name, version=found["version"] if found else 0)
 
@@ -77,7 +77,7 @@ class Listener:
         least = self.last or 0
         page = self._ask(replica, "/api/configs", least)
         for listed in page["items"]:
-            self._read(replica, listed["service_name"], least)
+            self._read_document(replica, listed["service_name"], least)
 
     def _ask(self, replica: ServiceProcess, path: str, least: int) -> Any:
         where = f"{path}?environment={ENVIRONMENT}&min_revision={least}"

@@ -32,7 +32,7 @@ class Reader:
         *,
         settled: bool = False,
     ) -> Shown:
-        shown = self._shown(replica, service, min_revision)
+        shown = self._look(replica, service, min_revision)
         self.revision = max(self.revision, shown["revision"])
         self._history.append(
             "looked",
@@ -45,11 +45,11 @@ class Reader:
         )
         return shown
 
-    def _shown(self, replica: ServiceProcess, service: str, min_revision: int | None) -> Shown:
+    def _look(self, replica: ServiceProcess, service: str, min_revision: int | None) -> Shown:
         since = "" if min_revision is None else f"&min_revision={min_revision}"
         paths = {
             f"/api/configs/{service}?environment={ENVIRONMENT}{since}": _document,
-            f"/api/v1/effective?environment={ENVIRONMENT}&service_name={service}{since}": _merged,
+            f"/api/v1/effective?environment={ENVIRONMENT}&service_name={service}{since}": _layers,
         }
         path = self._chance.choice(list(paths))
         try:
@@ -71,6 +71,6 @@ def _document(body: Any) -> tuple[int, Any]:
     return body["version"], body["config_data"]
 
 
-def _merged(body: Any) -> tuple[int, Any]:
+def _layers(body: Any) -> tuple[int, Any]:
     layers = body["layers"]  # without any the document is not known there
     return layers[-1]["version"] if layers else 0, body["data"]

@@ -122,7 +122,7 @@ class Ground:
     def schema(self) -> str:
         return f"/api/v1/schemas/{self.environment}"
 
-    def shown(self, replica: ServiceProcess) -> Mapping[str, Any]:
+    def effective_data(self, replica: ServiceProcess) -> Mapping[str, Any]:
         """Return the effective configuration."""
         where = f"environment={self.environment}&service_name={SERVICE}"
         data: Mapping[str, Any] = replica.request("GET", f"/api/v1/effective?{where}").json()[
@@ -153,7 +153,7 @@ class Ground:
         found = real.fetch(f"{_CHANGES} WHERE {mine} ORDER BY revision")
         changes: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in found]
         stored = {
-            (row["environment"], row["name"], row["version"]): self._stored(row)
+            (row["environment"], row["name"], row["version"]): self._stored_layer(row)
             for row in changes
             if row["kind"] == "config"
         }
@@ -163,7 +163,7 @@ class Ground:
             {row[0]: _judged_pairs(row[1]) for row in real.fetch(_DEFINITIONS)},
         )
 
-    def _stored(self, row: Mapping[str, Any]) -> StoredLayer | None:
+    def _stored_layer(self, row: Mapping[str, Any]) -> StoredLayer | None:
         path = f"layers/{row['environment']}/{row['name']}"
         text = self.stage.real.text(path, row["version"])
         if text is None:

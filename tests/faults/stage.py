@@ -45,7 +45,7 @@ class Backend(Protocol):
     def versions(self) -> Mapping[str, Versions]: ...
     def newest(self) -> Mapping[str, int]: ...
     def open_intents(self) -> int: ...
-    def logged(self) -> Mapping[str, int]: ...
+    def logged_versions(self) -> Mapping[str, int]: ...
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class RealBackend:
     def open_intents(self) -> int:
         return int(self.fetch("SELECT count(*) FROM intents WHERE state = 'open'")[0][0])
 
-    def logged(self) -> Mapping[str, int]:
+    def logged_versions(self) -> Mapping[str, int]:
         found = self.fetch("SELECT doc, logged_version FROM documents WHERE logged_version > 0")
         return {row[0]: row[1] for row in found if row[0].startswith(FOLDER)}
 
@@ -116,7 +116,7 @@ class RealBackend:
         return int(self.fetch("SELECT count(*) FROM changes WHERE sent_at IS NULL")[0][0])
 
     def fetch(self, question: str) -> Sequence[Sequence[Any]]:
-        async def fetched() -> Sequence[Sequence[Any]]:
+        async def fetch_rows() -> Sequence[Sequence[Any]]:
             connection = await asyncpg.connect(self.database, timeout=PATIENCE_SECONDS)
             try:
                 rows: Sequence[Sequence[Any]] = await connection.fetch(question)
@@ -124,7 +124,7 @@ class RealBackend:
             finally:
                 await connection.close()
 
-        return asyncio.run(fetched())
+        return asyncio.run(fetch_rows())
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class EmbeddedBackend:
     def open_intents(self) -> int:
         return int(self.fetch("SELECT count(*) FROM intents WHERE state = 'open'")[0][0])
 
-    def logged(self) -> Mapping[str, int]:
+    def logged_versions(self) -> Mapping[str, int]:
         return dict(self.fetch("SELECT doc, logged_version FROM documents"))
 
     def fetch(self, question: str) -> list[Any]:
@@ -281,14 +281,14 @@ class Stage:
     def _is_settled(self) -> bool:
         if self.backend.open_intents() or (self.topic is not None and self.real.unsent()):
             return False
-        return self.backend.newest() == self.backend.logged()
+        return self.backend.newest() == self.backend.logged_versions()
 
     def violations(self) -> list[str]:
         """Settle, then check all that clients did against what is true."""
         self.settle()
-        return self.found()
+        return self.violations_now()
 
-    def found(self) -> list[str]:
+    def violations_now(self) -> list[str]:
         """Check what clients did against what is true now."""
         lines = self.history.lines()
         return check(lines, self.truth(self.services[0], lines)) + self._found_in_topic()
@@ -296,7 +296,7 @@ class Stage:
     def _found_in_topic(self) -> list[str]:
         if self.topic is None:
             return []
-        heard = self.topic.heard()
+        heard = self.topic.published_changes()
         self._heard.write_text("".join(f"{line}\n" for line in heard))
         return check_events(heard, self.real.changes())
 
@@ -308,7 +308,7 @@ class Stage:
         return Truth(
             versions=versions,
             changes=changes,
-            current={document: _read(replica, document, last) for document in versions},
+            current={document: _read_document(replica, document, last) for document in versions},
             outcomes={
                 intent: replica.request("GET", f"/api/v1/writes/{intent}").json()
                 for intent in intents
@@ -327,7 +327,9 @@ def _all_changes(replica: ServiceProcess) -> list[Mapping[str, Any]]:
     return found
 
 
-def _read(replica: ServiceProcess, document: str, revision: int) -> Mapping[str, Any] | None:
+def _read_document(
+    replica: ServiceProcess, document: str, revision: int
+) -> Mapping[str, Any] | None:
     service = document.rpartition("/")[2]
     question = f"environment={ENVIRONMENT}&min_revision={revision}"
     answer = replica.request("GET", f"/api/configs/{service}?{question}")

@@ -35,16 +35,16 @@ class Ledger:
 
     def wrote(self, value: str, **told: Any) -> Self:
         """One write that went well, unless `told` is something else."""
-        self.stored(value)
-        self.logged(len(self.texts), value)
+        self.add_text(value)
+        self.add_row(len(self.texts), value)
         answer = {"status": 201, "version": len(self.texts), "revision": len(self.rows)}
         return (
-            self.asked(value, **answer, **told)
+            self.add_request(value, **answer, **told)
             if "status" not in told
-            else self.asked(value, **told)
+            else self.add_request(value, **told)
         )
 
-    def asked(self, value: str, **told: Any) -> Self:
+    def add_request(self, value: str, **told: Any) -> Self:
         attempt = len(self.lines)
         empty = {"version": None, "revision": None, "intent": None}
         key = value.partition("-")[0]
@@ -54,14 +54,14 @@ class Ledger:
         self.lines.append({"did": "answered", "attempt": attempt, **empty, **told})
         return self
 
-    def stored(self, value: str, key: str | None = None) -> Self:
+    def add_text(self, value: str, key: str | None = None) -> Self:
         self.data = {**self.data, key or value.partition("-")[0]: value}
         change = {"id": f"id-{value}"}
         body = {"change": change, "deleted": False, "data": self.data}
         self.texts[len(self.texts) + 1] = json.dumps(body)
         return self
 
-    def logged(self, version: int, value: str, **facts: Any) -> Self:
+    def add_row(self, version: int, value: str, **facts: Any) -> Self:
         row = {"id": f"id-{value}", "environment": "default", "name": "shop", "version": version}
         told = {"revision": len(self.rows) + 1, "action": "updated", "comment": value}
         self.rows.append({**row, **told, **facts})
@@ -79,19 +79,19 @@ def ledger() -> Ledger:
 
 
 def test_a_history_in_order_has_no_violation(ledger: Ledger) -> None:
-    ledger.wrote("a-2", expected=2).asked("b-2", status=412)
+    ledger.wrote("a-2", expected=2).add_request("b-2", status=412)
 
     assert ledger.violations() == []
 
 
 def test_an_unanswered_write_may_be_there_or_not(ledger: Ledger) -> None:
-    ledger.wrote("a-2", status=None).asked("b-2", status=None)
+    ledger.wrote("a-2", status=None).add_request("b-2", status=None)
 
     assert ledger.violations() == []
 
 
 def test_an_acknowledged_write_that_is_nowhere_is_found(ledger: Ledger) -> None:
-    ledger.asked("a-2", status=201, version=3, revision=3)
+    ledger.add_request("a-2", status=201, version=3, revision=3)
 
     assert ledger.violations() == [
         "a-2 was answered 201 with version 3, which does not hold it",
@@ -113,7 +113,9 @@ def test_a_wrong_revision_is_found(ledger: Ledger) -> None:
 
 
 def test_two_winners_of_one_version_are_found(ledger: Ledger) -> None:
-    ledger.wrote("a-2", expected=2).asked("b-2", status=200, version=3, revision=3, expected=2)
+    ledger.wrote("a-2", expected=2).add_request(
+        "b-2", status=200, version=3, revision=3, expected=2
+    )
 
     assert ledger.violations() == ["b-2 was answered 200 with version 3, which does not hold it"]
 
@@ -127,13 +129,13 @@ def test_a_write_past_its_if_match_is_found(ledger: Ledger) -> None:
 
 
 def test_a_version_that_is_not_in_the_log_is_found(ledger: Ledger) -> None:
-    ledger.stored("a-2").asked("a-2", status=None)
+    ledger.add_text("a-2").add_request("a-2", status=None)
 
     assert ledger.violations() == [f"version 3 of {SHOP} is not in the log"]
 
 
 def test_a_version_that_is_in_the_log_twice_is_found(ledger: Ledger) -> None:
-    ledger.logged(2, "b-1")
+    ledger.add_row(2, "b-1")
 
     assert ledger.violations() == [
         f"version 2 of {SHOP} is 2 times in the log",
@@ -143,7 +145,7 @@ def test_a_version_that_is_in_the_log_twice_is_found(ledger: Ledger) -> None:
 
 
 def test_a_row_without_a_version_is_found(ledger: Ledger) -> None:
-    ledger.logged(3, "a-2")
+    ledger.add_row(3, "a-2")
 
     assert ledger.violations() == [
         f"revision 3 tells of version 3 of {SHOP}, which is not in the store"
@@ -151,8 +153,8 @@ def test_a_row_without_a_version_is_found(ledger: Ledger) -> None:
 
 
 def test_versions_out_of_order_are_found(ledger: Ledger) -> None:
-    ledger.stored("a-2").stored("b-2").logged(4, "b-2").logged(3, "a-2")
-    ledger.asked("a-2", status=None).asked("b-2", status=None)
+    ledger.add_text("a-2").add_text("b-2").add_row(4, "b-2").add_row(3, "a-2")
+    ledger.add_request("a-2", status=None).add_request("b-2", status=None)
 
     assert ledger.violations() == [
         f"the log tells version 4 of {SHOP} after version 2",
@@ -161,8 +163,8 @@ def test_versions_out_of_order_are_found(ledger: Ledger) -> None:
 
 
 def test_a_gap_in_the_log_is_found(ledger: Ledger) -> None:
-    ledger.stored("a-2").stored("b-2").logged(4, "b-2")
-    ledger.asked("a-2", status=None).asked("b-2", status=None)
+    ledger.add_text("a-2").add_text("b-2").add_row(4, "b-2")
+    ledger.add_request("a-2", status=None).add_request("b-2", status=None)
 
     assert ledger.violations() == [
         f"version 3 of {SHOP} is not in the log",
@@ -171,14 +173,14 @@ def test_a_gap_in_the_log_is_found(ledger: Ledger) -> None:
 
 
 def test_revisions_that_do_not_ascend_are_found(ledger: Ledger) -> None:
-    ledger.stored("a-2").logged(3, "a-2", revision=2).asked("a-2", status=None)
+    ledger.add_text("a-2").add_row(3, "a-2", revision=2).add_request("a-2", status=None)
 
     assert ledger.violations() == ["revision 2 follows revision 2"]
 
 
 def test_a_write_logged_as_somebody_elses_is_found(ledger: Ledger) -> None:
-    ledger.stored("a-2").logged(3, "a-2", action="external").asked("a-2", status=None)
-    ledger.stored("b-2").logged(4, "c-1").asked("b-2", status=None)
+    ledger.add_text("a-2").add_row(3, "a-2", action="external").add_request("a-2", status=None)
+    ledger.add_text("b-2").add_row(4, "c-1").add_request("b-2", status=None)
 
     assert ledger.violations() == [
         f"version 3 of {SHOP} is ours and logged as external",
@@ -188,7 +190,7 @@ def test_a_write_logged_as_somebody_elses_is_found(ledger: Ledger) -> None:
 
 
 def test_an_edit_of_somebody_else_logged_as_ours_is_found(ledger: Ledger) -> None:
-    ledger.stored("edit").logged(3, "edit")
+    ledger.add_text("edit").add_row(3, "edit")
     ledger.lines.append({"did": "edited", "document": SHOP, "version": 3, "value": "edit"})
 
     assert ledger.violations() == [f"version 3 of {SHOP} is foreign and logged as updated"]
@@ -205,25 +207,25 @@ def test_a_refused_write_that_is_in_the_store_is_found(ledger: Ledger, status: i
 def test_a_decision_that_denies_what_an_unanswered_attempt_wrote_is_found(
     ledger: Ledger, status: int
 ) -> None:
-    ledger.wrote("a-2", status=None).asked("a-2", status=status)
+    ledger.wrote("a-2", status=None).add_request("a-2", status=status)
 
     assert ledger.violations() == [f"a-2 was answered [{status}] and is in the store"]
 
 
 def test_an_attempt_that_was_not_taken_denies_nothing(ledger: Ledger) -> None:
-    ledger.wrote("a-2", status=None).asked("a-2", status=503)
+    ledger.wrote("a-2", status=None).add_request("a-2", status=503)
 
     assert ledger.violations() == []
 
 
 def test_a_refusal_after_the_write_was_acknowledged_is_found(ledger: Ledger) -> None:
-    ledger.wrote("a-2").asked("a-2", status=503)
+    ledger.wrote("a-2").add_request("a-2", status=503)
 
     assert ledger.violations() == ["a-2 was answered 503 after it was written"]
 
 
 def test_a_refusal_before_the_write_was_done_is_no_violation(ledger: Ledger) -> None:
-    ledger.asked("a-2", status=503).wrote("a-2")
+    ledger.add_request("a-2", status=503).wrote("a-2")
 
     assert ledger.violations() == []
 
@@ -240,7 +242,7 @@ def test_an_outcome_that_denies_a_write_is_found(ledger: Ledger, state: str) -> 
 
 def test_an_outcome_that_makes_up_a_write_is_found(ledger: Ledger) -> None:
     ledger.outcomes["id-a-2"] = {"state": "applied", "version": 2}
-    ledger.asked("a-2", status=504, intent="id-a-2")
+    ledger.add_request("a-2", status=504, intent="id-a-2")
 
     assert ledger.violations() == [
         "a-2 was answered 504, its outcome is applied and version 2 does not hold it"
@@ -250,20 +252,20 @@ def test_an_outcome_that_makes_up_a_write_is_found(ledger: Ledger) -> None:
 def test_a_true_outcome_is_no_violation(ledger: Ledger) -> None:
     ledger.outcomes["id-a-2"] = {"state": "applied", "version": 3}
     ledger.outcomes["id-b-2"] = {"state": "open", "version": None}
-    ledger.wrote("a-2", status=504, intent="id-a-2").asked("b-2", status=504, intent="id-b-2")
+    ledger.wrote("a-2", status=504, intent="id-a-2").add_request("b-2", status=504, intent="id-b-2")
 
     assert ledger.violations() == []
 
 
 def test_a_write_whose_outcome_is_not_told_is_found(ledger: Ledger) -> None:
-    ledger.asked("a-2", status=504, intent="id-a-2")
+    ledger.add_request("a-2", status=504, intent="id-a-2")
 
     assert ledger.violations() == ["a-2 was answered 504 and its outcome is not to be had"]
 
 
 def test_a_write_done_twice_is_found(ledger: Ledger) -> None:
-    ledger.wrote("a-2").stored("b-2").logged(4, "b-2").asked("b-2", status=None)
-    ledger.stored("a-2", key="c").logged(5, "a-2", id="id-other")
+    ledger.wrote("a-2").add_text("b-2").add_row(4, "b-2").add_request("b-2", status=None)
+    ledger.add_text("a-2", key="c").add_row(5, "a-2", id="id-other")
     ledger.texts[5] = (ledger.texts[5] or "").replace("id-a-2", "id-other")
 
     assert ledger.violations() == [
@@ -283,7 +285,7 @@ def test_a_write_that_undoes_another_is_found(ledger: Ledger) -> None:
 
 
 def test_a_version_without_a_change_is_found(ledger: Ledger) -> None:
-    ledger.stored("b-1").logged(3, "b-1", id="id-b-1")
+    ledger.add_text("b-1").add_row(3, "b-1", id="id-b-1")
     ledger.rows[2]["id"] = "id-again"
     ledger.texts[3] = (ledger.texts[3] or "").replace("id-b-1", "id-again")
 
@@ -291,7 +293,7 @@ def test_a_version_without_a_change_is_found(ledger: Ledger) -> None:
 
 
 def test_a_value_nobody_wrote_is_found(ledger: Ledger) -> None:
-    ledger.stored("z-1").logged(3, "z-1")
+    ledger.add_text("z-1").add_row(3, "z-1")
 
     assert ledger.violations() == [
         f"version 3 of {SHOP} holds 'z-1' at 'z', which nobody wrote there"
@@ -317,7 +319,7 @@ def test_a_read_of_something_else_is_found(ledger: Ledger) -> None:
 
 
 def test_a_crash_is_found(ledger: Ledger) -> None:
-    assert ledger.asked("a-2", status=500).violations() == ["a-2 was answered 500"]
+    assert ledger.add_request("a-2", status=500).violations() == ["a-2 was answered 500"]
 
 
 # --- seeded bugs, each in the story that brings it to light; without the bug all is well ---
@@ -426,7 +428,7 @@ def test_a_seeded_bug_turns_the_checker_red(stage: Stage, bug: str) -> None:
 
     story(stage, bug)
 
-    assert any(violation.format(SHOP) in found for found in stage.found())
+    assert any(violation.format(SHOP) in found for found in stage.violations_now())
 
 
 @pytest.mark.faults

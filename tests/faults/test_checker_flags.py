@@ -22,7 +22,7 @@ TRUTH = FlagTruth(
 )
 
 
-def told(value: str, *answers: tuple[int | None, int | None, int | None]) -> list[str]:
+def write_lines(value: str, *answers: tuple[int | None, int | None, int | None]) -> list[str]:
     """Write down a write, and for each answer its status, revision and version."""
     lines = []
     for number, (status, revision, version) in enumerate(answers):
@@ -50,12 +50,12 @@ def look(revision: int, version: int | None, text: str | None = None, **more: An
 
 
 HISTORY = [
-    *told("c-1", (201, 1, 1)),
-    *told("c-2", (None, None, None), (201, 2, 1)),
-    *told("c-3", (503, None, None)),
-    *told("c-4", (204, 5, None)),
-    *told("c-5", (404, None, None)),
-    *told("c-6", (None, None, None)),
+    *write_lines("c-1", (201, 1, 1)),
+    *write_lines("c-2", (None, None, None), (201, 2, 1)),
+    *write_lines("c-3", (503, None, None)),
+    *write_lines("c-4", (204, 5, None)),
+    *write_lines("c-5", (404, None, None)),
+    *write_lines("c-6", (None, None, None)),
 ]
 
 
@@ -68,10 +68,10 @@ def test_what_was_told_and_is_so_is_no_violation() -> None:
 @pytest.mark.parametrize(
     ("lines", "violation"),
     [
-        (told("c-7", (201, 4, 3)), "c-7 was answered 201 and is not there"),
-        (told("c-8", (500, None, None)), "c-8 was answered"),
-        (told("c-1", (201, 2, 1)), "c-1 was told revision 2, not 1"),
-        (told("c-1", (201, 1, 2)), "c-1 was told version 2, not 1"),
+        (write_lines("c-7", (201, 4, 3)), "c-7 was answered 201 and is not there"),
+        (write_lines("c-8", (500, None, None)), "c-8 was answered"),
+        (write_lines("c-1", (201, 2, 1)), "c-1 was told revision 2, not 1"),
+        (write_lines("c-1", (201, 1, 2)), "c-1 was told version 2, not 1"),
         ([look(3, 2, "c-3"), look(2, 1, "c-1")], "went back from revision 3 to 2"),
         ([look(3, 1, "c-1")], "was shown version 1 of a, not 2"),
         ([look(2, 1, "c-1", min_revision=3)], "was shown version 1 of a, not 2"),
@@ -87,7 +87,7 @@ def test_what_is_told_and_is_not_so_is_found(lines: list[str], violation: str) -
 
 def test_a_write_that_was_refused_must_not_be_there() -> None:
     lines = [line for line in HISTORY if '"c-3' not in line]
-    refused = told("c-3", (409, None, None), (404, None, None))
+    refused = write_lines("c-3", (409, None, None), (404, None, None))
 
     assert check_flags([*lines, *refused], TRUTH) == ["c-3 was answered [409, 404] and is there"]
 

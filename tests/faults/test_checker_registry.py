@@ -26,66 +26,106 @@ NODES = [
 Lines = list[dict[str, Any]]
 
 
-def registered(at: float, epoch: int = 1) -> dict[str, Any]:
+def registration_line(at: float, epoch: int = 1) -> dict[str, Any]:
     return {"did": "registered", "service": "billing", "id": "one", "epoch": epoch, "at": at}
 
 
-def beaten(epoch: int, status: int) -> dict[str, Any]:
+def heartbeat_line(epoch: int, status: int) -> dict[str, Any]:
     facts = {"service": "billing", "id": "one", "at": 1}
     return {"did": "beaten", **facts, "epoch": epoch, "status": status}
 
 
-def silenced(at: float) -> dict[str, Any]:
+def silence_line(at: float) -> dict[str, Any]:
     return {"did": "silenced", "service": "billing", "id": "one", "at": at, "bound": 5}
 
 
-def left(at: float) -> dict[str, Any]:
+def departure_line(at: float) -> dict[str, Any]:
     return {"did": "left", "service": "billing", "id": "one", "began": at - 1, "at": at}
 
 
-def discovered(at: float, *ids: str) -> dict[str, Any]:
+def discovery_line(at: float, *ids: str) -> dict[str, Any]:
     line = {"did": "discovered", "replica": 1, "service": "billing", "began": at, "at": at}
     return line | {"ids": ids}
 
 
 WELL: dict[str, Lines] = {
-    "not yet known": [registered(10), discovered(10.5)],
-    "discovered": [registered(0), discovered(10, "one"), beaten(1, 200), beaten(1, 503)],
-    "replaced": [registered(0), registered(10, 2), discovered(10.5, "one"), beaten(1, 409)],
-    "dying": [registered(0), silenced(10), discovered(14, "one"), discovered(14)],
-    "dead": [registered(0), silenced(10), discovered(16)],
-    "leaving": [registered(0), left(10), discovered(9.5), discovered(10.5, "one")],
-    "returned": [registered(0), left(10), registered(20, 2), discovered(30, "one")],
+    "not yet known": [registration_line(10), discovery_line(10.5)],
+    "discovered": [
+        registration_line(0),
+        discovery_line(10, "one"),
+        heartbeat_line(1, 200),
+        heartbeat_line(1, 503),
+    ],
+    "replaced": [
+        registration_line(0),
+        registration_line(10, 2),
+        discovery_line(10.5, "one"),
+        heartbeat_line(1, 409),
+    ],
+    "dying": [
+        registration_line(0),
+        silence_line(10),
+        discovery_line(14, "one"),
+        discovery_line(14),
+    ],
+    "dead": [registration_line(0), silence_line(10), discovery_line(16)],
+    "leaving": [
+        registration_line(0),
+        departure_line(10),
+        discovery_line(9.5),
+        discovery_line(10.5, "one"),
+    ],
+    "returned": [
+        registration_line(0),
+        departure_line(10),
+        registration_line(20, 2),
+        discovery_line(30, "one"),
+    ],
 }
 FLAWED: dict[str, tuple[Lines, str]] = {
-    "missing": ([registered(0), discovered(10)], "lives and is missing"),
+    "missing": ([registration_line(0), discovery_line(10)], "lives and is missing"),
     "missing anew": (
-        [registered(0), registered(10, 2), discovered(10.5)],
+        [registration_line(0), registration_line(10, 2), discovery_line(10.5)],
         "lives and is missing",
     ),
-    "gone too soon": ([registered(0), silenced(10), discovered(9)], "lives and is missing"),
-    "lingering": ([registered(0), silenced(10), discovered(16, "one")], "1.00 s too late"),
-    "shown after it left": ([registered(0), left(10), discovered(12, "one")], "0.50 s too late"),
-    "unheard": ([registered(0), beaten(1, 404)], "its heartbeat was answered 404"),
-    "refused": ([registered(0, 2), beaten(2, 409)], "its heartbeat was answered 409"),
-    "late": ([registered(0), registered(1, 2), beaten(1, 200)], "a heartbeat of 1 was taken"),
+    "gone too soon": (
+        [registration_line(0), silence_line(10), discovery_line(9)],
+        "lives and is missing",
+    ),
+    "lingering": (
+        [registration_line(0), silence_line(10), discovery_line(16, "one")],
+        "1.00 s too late",
+    ),
+    "shown after it left": (
+        [registration_line(0), departure_line(10), discovery_line(12, "one")],
+        "0.50 s too late",
+    ),
+    "unheard": ([registration_line(0), heartbeat_line(1, 404)], "its heartbeat was answered 404"),
+    "refused": (
+        [registration_line(0, 2), heartbeat_line(2, 409)],
+        "its heartbeat was answered 409",
+    ),
+    "late": (
+        [registration_line(0), registration_line(1, 2), heartbeat_line(1, 200)],
+        "a heartbeat of 1 was taken",
+    ),
 }
 
 
-def spelled(lines: Lines) -> list[str]:
+def json_lines(lines: Lines) -> list[str]:
     return [json.dumps(line) for line in lines]
 
 
 @pytest.mark.parametrize("name", WELL)
 def test_a_history_without_flaws(name: str) -> None:
-    assert check_history(spelled(WELL[name])) == []
+    assert check_history(json_lines(WELL[name])) == []
 
 
 @pytest.mark.parametrize("name", FLAWED)
 def test_a_flawed_history(name: str) -> None:
     lines, told = FLAWED[name]
 
-    (found,) = check_history(spelled(lines))
+    (found,) = check_history(json_lines(lines))
 
     assert told in found
 

@@ -15,13 +15,13 @@ class Diary:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def told(self, revision: int, name: str, version: int) -> Self:
+    def add_event(self, revision: int, name: str, version: int) -> Self:
         return self._put("told", id=revision, name=name, version=version)
 
-    def read(self, name: str, version: int) -> Self:
+    def add_read(self, name: str, version: int) -> Self:
         return self._put("read", name=name, version=version)
 
-    def opened(self, revision: int) -> Self:
+    def add_opening(self, revision: int) -> Self:
         return self._put("opened", id=revision)
 
     def reset(self, revision: int) -> Self:
@@ -38,44 +38,46 @@ class Diary:
 @pytest.fixture
 def diary() -> Diary:
     """Two changes of `a`, and one of `b` between them."""
-    return Diary().opened(0).told(1, "a", 1).told(2, "b", 1).told(3, "a", 2)
+    return Diary().add_opening(0).add_event(1, "a", 1).add_event(2, "b", 1).add_event(3, "a", 2)
 
 
 def test_what_ascends_to_the_end_is_no_violation(diary: Diary) -> None:
-    assert diary.opened(3).told(5, "b", 3).read("b", 4).violations(a=2, b=4) == []
+    assert diary.add_opening(3).add_event(5, "b", 3).add_read("b", 4).violations(a=2, b=4) == []
 
 
 def test_a_read_makes_good_for_what_was_missed(diary: Diary) -> None:
-    diary.reset(9).read("a", 5).read("b", 3)
+    diary.reset(9).add_read("a", 5).add_read("b", 3)
 
     assert diary.violations(a=5, b=3) == []
 
 
 def test_a_read_may_be_ahead_of_the_stream(diary: Diary) -> None:
-    diary.read("a", 9).told(4, "a", 3)
+    diary.add_read("a", 9).add_event(4, "a", 3)
 
     assert diary.violations(a=9, b=1) == []
 
 
 def test_a_revision_that_comes_again_is_found(diary: Diary) -> None:
-    assert diary.told(3, "b", 2).violations(a=2, b=2) == [
+    assert diary.add_event(3, "b", 2).violations(a=2, b=2) == [
         "ana is told of revision 3 after 3",
     ]
 
 
 def test_a_stream_that_opens_in_the_past_is_found(diary: Diary) -> None:
-    assert diary.opened(2).violations(a=2, b=1) == ["ana is told of revision 2 after 3"]
+    assert diary.add_opening(2).violations(a=2, b=1) == ["ana is told of revision 2 after 3"]
 
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_version_that_goes_back_or_comes_again_is_found(diary: Diary, version: int) -> None:
-    assert diary.told(4, "a", version).violations(a=2, b=1) == [
+    assert diary.add_event(4, "a", version).violations(a=2, b=1) == [
         f"ana is told of version {version} of a after 2"
     ]
 
 
 def test_a_read_older_than_what_was_told_is_found(diary: Diary) -> None:
-    assert diary.read("a", 1).violations(a=2, b=1) == ["ana reads version 1 of a and was told of 2"]
+    assert diary.add_read("a", 1).violations(a=2, b=1) == [
+        "ana reads version 1 of a and was told of 2"
+    ]
 
 
 @pytest.mark.parametrize("final", [{"a": 3, "b": 1}, {"a": 2, "b": 1, "c": 1}])

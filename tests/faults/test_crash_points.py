@@ -105,7 +105,7 @@ def scene(running: tuple[Stage, ServiceProcess], point: str) -> Iterator[Scene]:
 
 
 @pytest.fixture
-def scanned(scanning: tuple[Stage, ServiceProcess], point: str) -> Iterator[Scene]:
+def scanned_scene(scanning: tuple[Stage, ServiceProcess], point: str) -> Iterator[Scene]:
     yield scene_at(point, *scanning)
     scanning[0].arm()
 
@@ -161,29 +161,33 @@ def test_a_reconciler_killed_while_it_gives_up_a_write_leaves_it_undecided(
 
 
 @pytest.mark.parametrize("point", NOTICING)
-def test_a_scanner_killed_at_any_step_notices_an_edit_later(scanned: Scene, point: str) -> None:
-    scanned.stage.edit(scanned.document, 2, f"edit at {point}")
+def test_a_scanner_killed_at_any_step_notices_an_edit_later(
+    scanned_scene: Scene, point: str
+) -> None:
+    scanned_scene.stage.edit(scanned_scene.document, 2, f"edit at {point}")
 
-    scanned.stage.arm(Failpoint(point))
-    scanned.dies()
-    scanned.returns()
+    scanned_scene.stage.arm(Failpoint(point))
+    scanned_scene.dies()
+    scanned_scene.returns()
 
-    scanned.is_in_order()
-    scanned.goes_on(scanned.client.new(scanned.name, keyed=True))
+    scanned_scene.is_in_order()
+    scanned_scene.goes_on(scanned_scene.client.new(scanned_scene.name, keyed=True))
 
 
 @pytest.mark.parametrize("point", BURYING)
 def test_a_scanner_killed_at_any_step_buries_a_deleted_document_later(
-    scanned: Scene, point: str
+    scanned_scene: Scene, point: str
 ) -> None:
-    scanned.stage.arm(Failpoint(point))
-    scanned.stage.hide(scanned.document, 2)
-    scanned.dies()
-    scanned.returns()
+    scanned_scene.stage.arm(Failpoint(point))
+    scanned_scene.stage.hide(scanned_scene.document, 2)
+    scanned_scene.dies()
+    scanned_scene.returns()
 
-    wait_until(lambda: scanned.stage.backend.newest()[scanned.document] == 3, "it is buried")
-    scanned.is_in_order()
-    scanned.goes_on(scanned.client.new(scanned.name, keyed=True))
+    wait_until(
+        lambda: scanned_scene.stage.backend.newest()[scanned_scene.document] == 3, "it is buried"
+    )
+    scanned_scene.is_in_order()
+    scanned_scene.goes_on(scanned_scene.client.new(scanned_scene.name, keyed=True))
 
 
 @pytest.mark.timeout(3600)  # two hundred kills in the whole form

@@ -27,7 +27,7 @@ class Looks:
         self.lines: list[dict[str, Any]] = []
         self._versions = versions
 
-    def looked(self, version: int | None, revision: int = 0, **facts: Any) -> Self:
+    def add_look(self, version: int | None, revision: int = 0, **facts: Any) -> Self:
         place = {"client": "r1", "replica": 0, "document": SHOP, "min_revision": None}
         shown = {"status": 200, "code": None, "data": {"a": version}, "settled": False}
         told = {"did": "looked", "version": version, "revision": revision}
@@ -54,26 +54,26 @@ def looks() -> Looks:
 
 
 def test_readers_that_only_go_forward_have_seen_nothing_stale(looks: Looks) -> None:
-    looks.wrote(1).looked(1, 15, min_revision=10).looked(1, 19).looked(2, 20).looked(2, 20)
-    looks.looked(1, 10, client="r2").looked(3, 31, settled=True)
+    looks.wrote(1).add_look(1, 15, min_revision=10).add_look(1, 19).add_look(2, 20).add_look(2, 20)
+    looks.add_look(1, 10, client="r2").add_look(3, 31, settled=True)
 
     assert looks.stale() == []
 
 
 def test_a_version_that_goes_back_is_found(looks: Looks) -> None:
-    looks.looked(2, 20).looked(1, 19, replica=1)
+    looks.add_look(2, 20).add_look(1, 19, replica=1)
 
     assert looks.stale() == [f"r1 on replica 1 was shown version 1 of {SHOP} after version 2"]
 
 
 def test_an_own_write_that_is_not_shown_is_found(looks: Looks) -> None:
-    looks.wrote(2).looked(1, 19)
+    looks.wrote(2).add_look(1, 19)
 
     assert looks.stale() == [f"r1 on replica 0 was shown version 1 of {SHOP} after version 2"]
 
 
 def test_an_answer_from_before_the_revision_asked_for_is_found(looks: Looks) -> None:
-    looks.looked(1, 19, min_revision=20)
+    looks.add_look(1, 19, min_revision=20)
 
     shown = f"r1 on replica 0 was shown version 1 of {SHOP}"
     assert looks.stale() == [
@@ -83,7 +83,7 @@ def test_an_answer_from_before_the_revision_asked_for_is_found(looks: Looks) -> 
 
 
 def test_an_answer_that_claims_a_revision_it_does_not_reflect_is_found(looks: Looks) -> None:
-    looks.looked(1, 29)
+    looks.add_look(1, 29)
 
     assert looks.stale() == [
         f"r1 on replica 0 was shown version 1 of {SHOP} as of revision 29, which has version 2"
@@ -91,11 +91,11 @@ def test_an_answer_that_claims_a_revision_it_does_not_reflect_is_found(looks: Lo
 
 
 def test_an_answer_may_be_ahead_of_the_revision_it_claims(looks: Looks) -> None:
-    assert looks.looked(2, 10).stale() == []
+    assert looks.add_look(2, 10).stale() == []
 
 
 def test_what_another_version_holds_is_found(looks: Looks) -> None:
-    looks.looked(2, 20, data={"a": 1})
+    looks.add_look(2, 20, data={"a": 1})
 
     assert looks.stale() == [
         f"r1 on replica 0 was shown version 2 of {SHOP} and it holds something else"
@@ -103,7 +103,7 @@ def test_what_another_version_holds_is_found(looks: Looks) -> None:
 
 
 def test_an_old_answer_when_all_is_quiet_is_found(looks: Looks) -> None:
-    looks.looked(2, 20, settled=True)
+    looks.add_look(2, 20, settled=True)
 
     assert looks.stale() == [
         f"r1 on replica 0 was shown version 2 of {SHOP} when all was quiet, version 3 is stored"
@@ -111,14 +111,14 @@ def test_an_old_answer_when_all_is_quiet_is_found(looks: Looks) -> None:
 
 
 def test_not_yet_is_no_stale_answer(looks: Looks) -> None:
-    looks.looked(None, status=503, code="revision_not_reached", min_revision=40)
+    looks.add_look(None, status=503, code="revision_not_reached", min_revision=40)
 
     assert looks.stale() == []
 
 
 @pytest.mark.parametrize("code", ["revision_not_reached", "store_unavailable"])
 def test_any_other_refusal_is_found(looks: Looks, code: str) -> None:
-    looks.looked(None, status=503, code=code)
+    looks.add_look(None, status=503, code=code)
 
     assert looks.stale() == [f"r1 on replica 0 was answered 503 {code} for {SHOP}"]
 
@@ -226,7 +226,7 @@ def open_scene(stage: Stage, redis_server: RedisServer) -> Callable[[str], Scene
     return lambda bug: Scene(stage, redis_server, bug, **UNHELD)
 
 
-def found(scene: Scene) -> list[str]:
+def stale_reads(scene: Scene) -> list[str]:
     scene.stage.arm()
     scene.stage.settle()
     lines = scene.stage.history.lines()
@@ -242,7 +242,7 @@ def test_a_seeded_bug_shows_something_stale(open_scene: Callable[[str], Scene], 
 
     story(scene)
 
-    assert any(violation in sentence for sentence in found(scene))
+    assert any(violation in sentence for sentence in stale_reads(scene))
 
 
 @pytest.mark.faults
@@ -256,7 +256,7 @@ def test_the_same_story_without_the_bug_shows_nothing_stale(
 
     story(scene)
 
-    assert found(scene) == []
+    assert stale_reads(scene) == []
 
 
 def test_every_seeded_bug_has_its_story() -> None:
@@ -278,4 +278,4 @@ def test_what_a_replica_shows_of_its_own_write_another_does_not_take_back(
     assert reader.look(scene.one, "shop")["version"] == 2
     reader.look(scene.other, "shop", reader.revision)
 
-    assert found(scene) == []
+    assert stale_reads(scene) == []

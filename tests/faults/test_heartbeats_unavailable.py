@@ -5,7 +5,7 @@ from time import monotonic
 
 import pytest
 
-from tests.e2e.client import told
+from tests.e2e.client import body_of
 from tests.servers.deadlines import PROMPT
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import wait_until
@@ -34,7 +34,7 @@ def test_whoever_went_on_while_postgres_was_unavailable_stays(
         facts = {"service_name": "billing", "ttl_seconds": TTL_SECONDS}
         for id_ in IDS:
             body = {**facts, "instance_id": id_, "service_url": f"http://{id_}.example.org"}
-            told(service.request("POST", f"{REGISTRY}/register", body), 201)
+            body_of(service.request("POST", f"{REGISTRY}/register", body), 201)
 
         postgres_server.kill()
         try:
@@ -45,5 +45,5 @@ def test_whoever_went_on_while_postgres_was_unavailable_stays(
         back = partial(beat, service, until=monotonic() + 2 * TTL_SECONDS)
         wait_until(back, "they were heard once more", 10)
 
-        found = told(service.request("GET", f"{REGISTRY}/discover/billing"))["items"]
+        found = body_of(service.request("GET", f"{REGISTRY}/discover/billing"))["items"]
         assert {item["instance_id"] for item in found} == set(IDS)

@@ -45,7 +45,7 @@ def union(depth: int, width: int = 2) -> Any:
     return {"anyOf": [union(depth - 1, width) for _ in range(width)]}
 
 
-def nested(depth: int) -> Any:
+def nested_schema(depth: int) -> Any:
     schema: Any = {"type": "integer"}
     for _ in range(depth):
         schema = {"properties": {"a": schema}}
@@ -83,7 +83,7 @@ SCHEMAS: dict[str, tuple[Any, Mapping[str, Any]]] = {
         {"properties": {"l": {"items": {"enum": [{"k": n, "v": "x"} for n in range(4000)]}}}},
         LISTS,
     ),
-    "deep": (nested(40), DEEP),
+    "deep": (nested_schema(40), DEEP),
     "too many nodes": ({"allOf": [{"minProperties": 0}] * 6000}, WIDE),
     "many nodes": ({"allOf": [{"minProperties": 0}] * 4900}, WIDE),
     "unions": (union(11), WIDE),

@@ -32,7 +32,7 @@ def running(
 
 
 @pytest.fixture
-def told(
+def stage_with_topic(
     open_stage: Callable[[str], Stage], vault_server: object, kafka_server: object
 ) -> Iterator[Stage]:
     """A stage of its own with a topic."""
@@ -62,16 +62,18 @@ def test_a_relay_killed_at_any_step_goes_on_where_it_was(
 
 
 @pytest.mark.timeout(3600)  # two hundred kills in the whole form
-def test_kills_at_random_moments_hide_nothing_from_kafka(told: Stage, *, is_whole: bool) -> None:
+def test_kills_at_random_moments_hide_nothing_from_kafka(
+    stage_with_topic: Stage, *, is_whole: bool
+) -> None:
     """Of two replicas one relays, and the other takes over whenever that one is killed."""
     seed = 21
     chance = random.Random(seed)
 
-    with Crew(told, told.start_many({}, {}), seed, members=4) as crew:
+    with Crew(stage_with_topic, stage_with_topic.start_many({}, {}), seed, members=4) as crew:
         for _ in range(200 if is_whole else 3):
             crew.lives_through_a_kill(after=chance.randrange(20, 60))
 
-    assert told.violations() == []
+    assert stage_with_topic.violations() == []
 
 
 # --- seeded bugs, each in the story that brings it to light; without the bug all is well ---
@@ -104,7 +106,7 @@ def frozen_before_it_sends(stage: Stage, bug: str) -> None:
 
 def is_heard(stage: Stage, revision: int | None) -> bool:
     assert stage.topic is not None
-    return revision in {json.loads(line)["revision"] for line in stage.topic.heard()}
+    return revision in {json.loads(line)["revision"] for line in stage.topic.published_changes()}
 
 
 def written_twice_before_it_looks(stage: Stage, bug: str) -> None:
@@ -132,21 +134,21 @@ STORIES: dict[str, tuple[Story, str]] = {
 
 
 @pytest.mark.parametrize("bug", STORIES)
-def test_a_seeded_bug_turns_the_checker_red(told: Stage, bug: str) -> None:
+def test_a_seeded_bug_turns_the_checker_red(stage_with_topic: Stage, bug: str) -> None:
     story, violation = STORIES[bug]
 
-    story(told, bug)
+    story(stage_with_topic, bug)
 
-    assert told.violations() == [violation]
+    assert stage_with_topic.violations() == [violation]
 
 
 @pytest.mark.parametrize("bug", STORIES)
-def test_the_same_story_without_the_bug_has_no_violation(told: Stage, bug: str) -> None:
+def test_the_same_story_without_the_bug_has_no_violation(stage_with_topic: Stage, bug: str) -> None:
     story, _ = STORIES[bug]
 
-    story(told, "")
+    story(stage_with_topic, "")
 
-    assert told.violations() == []
+    assert stage_with_topic.violations() == []
 
 
 def test_every_seeded_bug_has_its_story() -> None:

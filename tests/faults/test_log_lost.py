@@ -145,7 +145,7 @@ class Audience:
 
 
 @contextmanager
-def watched(stage: Stage, replicas: list[ServiceProcess], folder: Path) -> Iterator[Audience]:
+def watch_stage(stage: Stage, replicas: list[ServiceProcess], folder: Path) -> Iterator[Audience]:
     """Have everybody watch; afterwards nobody was shown anything late."""
     with Audience(stage, replicas, folder) as audience:
         yield audience
@@ -173,7 +173,7 @@ def test_every_replica_is_current_soon_after_postgres_was_killed(
 ) -> None:
     replicas = stage.start_many({}, {}, {})
 
-    with watched(stage, replicas, tmp_path) as audience:
+    with watch_stage(stage, replicas, tmp_path) as audience:
         for number in range(10 if is_whole else 2):
             audience.writes(replicas[number % 3])
             postgres_server.kill()
@@ -200,7 +200,7 @@ def test_a_replica_that_silently_lost_its_connections_is_current_soon(
     proxy, way = stage.way_to_postgres()
     replicas = stage.start_many({}, {}, way)
 
-    with watched(stage, replicas, tmp_path) as audience:
+    with watch_stage(stage, replicas, tmp_path) as audience:
         for number in range(20 if is_whole else 4):
             audience.writes(replicas[2])  # over connections that are then lost
             proxy.lose(when=LOST[lost])
@@ -218,7 +218,7 @@ def test_what_a_replica_tried_while_the_log_was_unavailable_does_not_hold_it_up(
     proxy, way = stage.way_to_postgres()
     replicas = stage.start_many({}, {}, way)
 
-    with watched(stage, replicas, tmp_path) as audience:
+    with watch_stage(stage, replicas, tmp_path) as audience:
         proxy.hold()
         wait_until(lambda: stale_seconds(replicas[2]) >= 2, "the replica has tried for a while")
         proxy.lose()

@@ -31,7 +31,7 @@ class Scene:
     lost_before: int
 
     @property
-    def lost(self) -> int:
+    def lost_answers(self) -> int:
         """How many answers have been lost in this scene."""
         return self.proxy.dropped - self.lost_before
 
@@ -112,7 +112,7 @@ def scene(running: Running) -> Iterator[Scene]:
 
 
 @pytest.fixture
-def keyed(scene: Scene) -> Asked:
+def write_with_key(scene: Scene) -> Asked:
     return scene.client.new(scene.name, keyed=True)
 
 
@@ -124,23 +124,25 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.mark.parametrize("hang", [False, True], ids=["cut", "silent"])
 def test_a_write_whose_answer_is_lost_is_found_by_reading_back(
-    scene: Scene, keyed: Asked, *, hang: bool
+    scene: Scene, write_with_key: Asked, *, hang: bool
 ) -> None:
     scene.proxy.drop_next_response(hang=hang, when=writing(scene.name))
-    told = scene.asks(keyed)
+    told = scene.asks(write_with_key)
 
-    assert (told.status, told.version, scene.lost) == (201, 2, 1)
+    assert (told.status, told.version, scene.lost_answers) == (201, 2, 1)
     assert told.seconds < UNKNOWN_SECONDS + SLACK_SECONDS
     assert scene.stage.violations() == []
 
 
-def test_a_write_sent_again_after_two_lost_answers_is_still_one(scene: Scene, keyed: Asked) -> None:
+def test_a_write_sent_again_after_two_lost_answers_is_still_one(
+    scene: Scene, write_with_key: Asked
+) -> None:
     scene.proxy.drop_next_response(when=writing(scene.name))
     for _ in range(2):  # a read is repeated once when the connection breaks
         scene.proxy.drop_next_response(when=reading(scene.name))
-    told = scene.asks(keyed)
+    told = scene.asks(write_with_key)
 
-    assert (told.status, told.version, scene.lost) == (201, 2, 3)
+    assert (told.status, told.version, scene.lost_answers) == (201, 2, 3)
     assert scene.stage.violations() == []
 
 
@@ -153,11 +155,11 @@ def test_a_first_version_whose_answer_is_lost_is_found_as_well(scene: Scene) -> 
 
 
 def test_a_write_that_nobody_confirms_in_time_is_unknown_and_then_applied(
-    scene: Scene, keyed: Asked
+    scene: Scene, write_with_key: Asked
 ) -> None:
     for _ in range(10):
         scene.proxy.drop_next_response(hang=True, when=lambda sent: b"/data/" in sent)
-    told = scene.asks(keyed)
+    told = scene.asks(write_with_key)
     scene.proxy.heal()
 
     assert told.status == 504
@@ -168,9 +170,9 @@ def test_a_write_that_nobody_confirms_in_time_is_unknown_and_then_applied(
 
 
 def test_a_write_held_on_its_way_is_unknown_until_it_lands_or_not(
-    scene: Scene, keyed: Asked
+    scene: Scene, write_with_key: Asked
 ) -> None:
-    told = scene.asks_when_vault(scene.proxy.hold, keyed)
+    told = scene.asks_when_vault(scene.proxy.hold, write_with_key)
     before = scene.versions(), scene.outcome(told)
     scene.proxy.heal()  # Vault may take it now, or see first that its sender has hung up
 
@@ -180,9 +182,9 @@ def test_a_write_held_on_its_way_is_unknown_until_it_lands_or_not(
 
 
 def test_a_write_that_never_reached_vault_is_lost_once_another_took_its_place(
-    scene: Scene, keyed: Asked
+    scene: Scene, write_with_key: Asked
 ) -> None:
-    told = scene.asks_when_vault(scene.hangs_up, keyed)
+    told = scene.asks_when_vault(scene.hangs_up, write_with_key)
     before = scene.versions(), scene.outcome(told)
     scene.proxy.heal()
     other = scene.client.write(scene.service, scene.name)
@@ -193,11 +195,11 @@ def test_a_write_that_never_reached_vault_is_lost_once_another_took_its_place(
 
 
 def test_a_retry_after_an_unknown_outcome_joins_the_write_that_landed(
-    scene: Scene, keyed: Asked
+    scene: Scene, write_with_key: Asked
 ) -> None:
-    first = scene.asks_when_vault(scene.proxy.hold, keyed)
+    first = scene.asks_when_vault(scene.proxy.hold, write_with_key)
     scene.proxy.heal()
-    second = scene.asks(keyed)
+    second = scene.asks(write_with_key)
 
     assert (first.status, second.status, second.version) == (504, 201, 2)
     assert scene.written_by(2) == first.intent
@@ -205,11 +207,11 @@ def test_a_retry_after_an_unknown_outcome_joins_the_write_that_landed(
 
 
 def test_a_retry_after_an_unknown_outcome_sends_the_write_that_did_not_land(
-    scene: Scene, keyed: Asked
+    scene: Scene, write_with_key: Asked
 ) -> None:
-    first = scene.asks_when_vault(scene.hangs_up, keyed)
+    first = scene.asks_when_vault(scene.hangs_up, write_with_key)
     scene.proxy.heal()
-    second = scene.asks(keyed)
+    second = scene.asks(write_with_key)
 
     assert (first.status, second.status, second.version) == (504, 201, 2)
     assert scene.written_by(2) == first.intent
@@ -217,26 +219,26 @@ def test_a_retry_after_an_unknown_outcome_sends_the_write_that_did_not_land(
 
 
 def test_a_retry_after_the_place_was_taken_writes_the_next_version(
-    scene: Scene, keyed: Asked
+    scene: Scene, write_with_key: Asked
 ) -> None:
-    first = scene.asks_when_vault(scene.hangs_up, keyed)
+    first = scene.asks_when_vault(scene.hangs_up, write_with_key)
     scene.proxy.heal()
     scene.client.write(scene.service, scene.name)
-    second = scene.asks(keyed)
+    second = scene.asks(write_with_key)
 
     assert (scene.outcome(first), second.status, second.version) == ("lost", 201, 3)
     assert scene.stage.violations() == []
 
 
 def test_a_retry_on_another_replica_joins_the_write_that_hangs(
-    scene: Scene, keyed: Asked, elsewhere: ServiceProcess, threads: ThreadPoolExecutor
+    scene: Scene, write_with_key: Asked, elsewhere: ServiceProcess, threads: ThreadPoolExecutor
 ) -> None:
-    first = scene.asks_in(threads, keyed)
+    first = scene.asks_in(threads, write_with_key)
     held = scene.proxy.held
     scene.proxy.hold()
     scene.lift()
     wait_until(lambda: scene.proxy.held > held, "the first write hangs")
-    second = scene.stage.history.ask(keyed, elsewhere)
+    second = scene.stage.history.ask(write_with_key, elsewhere)
     scene.proxy.heal()
 
     assert (second.status, second.version) == (201, 2)
@@ -245,10 +247,10 @@ def test_a_retry_on_another_replica_joins_the_write_that_hangs(
 
 
 def test_a_replica_that_vault_refuses_does_not_deny_what_a_retry_elsewhere_wrote(
-    scene: Scene, keyed: Asked, elsewhere: ServiceProcess, threads: ThreadPoolExecutor
+    scene: Scene, write_with_key: Asked, elsewhere: ServiceProcess, threads: ThreadPoolExecutor
 ) -> None:
-    first = scene.asks_in(threads, keyed)
-    second = scene.stage.history.ask(keyed, elsewhere)
+    first = scene.asks_in(threads, write_with_key)
+    second = scene.stage.history.ask(write_with_key, elsewhere)
     scene.proxy.answer_next(http_answer("429 Too Many Requests", b"{}"), when=writing(scene.name))
     scene.lift()
 
@@ -280,7 +282,7 @@ def test_a_step_of_the_log_whose_answer_is_lost_is_taken_once(
     )
     told = lossy_log.asks(asked)
 
-    assert (told.status, told.version, lossy_log.lost) == (200, 2, 1)
+    assert (told.status, told.version, lossy_log.lost_answers) == (200, 2, 1)
     assert lossy_log.stage.violations() == []
 
 

@@ -117,7 +117,7 @@ def scene(running: Scene) -> Scene:
 
 
 @contextmanager
-def sealed(scene: Scene) -> Iterator[None]:
+def sealed_vault(scene: Scene) -> Iterator[None]:
     scene.vault.seal()
     try:
         yield
@@ -126,7 +126,7 @@ def sealed(scene: Scene) -> Iterator[None]:
 
 
 @contextmanager
-def killed(scene: Scene) -> Iterator[None]:
+def killed_vault(scene: Scene) -> Iterator[None]:
     scene.vault.kill()
     try:
         yield
@@ -155,8 +155,8 @@ def rate_limited(scene: Scene) -> Iterator[None]:
 
 Outage = Callable[[Scene], AbstractContextManager[None]]
 VAULT_OUTAGES: Mapping[str, Outage] = {
-    "sealed": sealed,
-    "killed": killed,
+    "sealed": sealed_vault,
+    "killed": killed_vault,
     "frozen": lambda scene: freeze_server(scene.vault),
     "token-revoked": token_revoked,
     "rate-limited": rate_limited,
@@ -338,7 +338,7 @@ def test_postgres_killed_and_back_at_once_is_hardly_noticed(scene: Scene) -> Non
 
 
 def test_with_both_unavailable_a_service_lives_starts_and_heals(scene: Scene) -> None:
-    with killed(scene), log_killed(scene):
+    with killed_vault(scene), log_killed(scene):
         newcomer = scene.stage.start(VAULT_TOKEN=TOKEN)
         read = scene.asks(WARM)
         told = scene.writes("warm")

@@ -75,7 +75,7 @@ CALLS: dict[str, Call] = {
 
 
 @pytest.fixture
-async def known(ports: LogPorts) -> None:
+async def known_intent(ports: LogPorts) -> None:
     now = datetime.now(UTC)
     await ports.intents.begin(Intent("known", CHECKOUT, 0, "updated", "ana", "", "request", now))
 
@@ -88,7 +88,7 @@ async def open_patiently(ports: LogPorts) -> None:
     await patiently(lambda: open_connections(ports), LogUnavailable)
 
 
-@pytest.mark.usefixtures("known")
+@pytest.mark.usefixtures("known_intent")
 @pytest.mark.parametrize("name", CALLS)
 async def test_a_frozen_server_is_named_in_time_and_forgotten_when_it_thaws(
     ports: LogPorts, postgres_server: PostgresServer, name: str
@@ -102,7 +102,7 @@ async def test_a_frozen_server_is_named_in_time_and_forgotten_when_it_thaws(
     await patiently(lambda: call(ports), LogUnavailable)
 
 
-@pytest.mark.usefixtures("known")
+@pytest.mark.usefixtures("known_intent")
 async def test_a_frozen_server_is_named_in_time_to_all_callers_at_once(
     ports: LogPorts, postgres_server: PostgresServer
 ) -> None:

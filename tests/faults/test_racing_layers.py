@@ -169,7 +169,10 @@ Story = Callable[[Duel], None]
 
 
 def wait_until_shown(duel: Duel, high: int) -> None:
-    wait_until(lambda: duel.ground.shown(duel.one).get("high") == high, "the first replica follows")
+    wait_until(
+        lambda: duel.ground.effective_data(duel.one).get("high") == high,
+        "the first replica follows",
+    )
 
 
 def judged_before_another_writes(duel: Duel) -> None:
@@ -238,12 +241,12 @@ STORIES: dict[str, Story] = {
 def tell(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], list[str]]:
     folder = tmp_path_factory.mktemp("duel")
 
-    def told(bug: str, story: str) -> list[str]:
+    def flaws_of_story(bug: str, story: str) -> list[str]:
         duel = Duel(stage, bug, lambda name: Failures(folder / name))
         STORIES[story](duel)
         return duel.ground.flaws()
 
-    return told
+    return flaws_of_story
 
 
 @pytest.mark.parametrize("bug", STORIES)

@@ -91,9 +91,9 @@ class Race:
 
     def edit(self, document: str, value: str) -> None:
         """Write on top of what is newest in Vault itself, however many writers come between."""
-        wait_until(lambda: self._edited(document, value), f"{document} is edited")
+        wait_until(lambda: self._is_edit_taken(document, value), f"{document} is edited")
 
-    def _edited(self, document: str, value: str) -> bool:
+    def _is_edit_taken(self, document: str, value: str) -> bool:
         vault, path = self.stage.real.vault, f"secret/data/{self.stage.real.prefix}/{document}"
         found = vault.api("GET", path)[1]["data"]
         version, body = found["metadata"]["version"], json.loads(found["data"]["document"])
@@ -151,10 +151,10 @@ def test_nobody_is_shown_the_past(
 
     lines = race.stage.history.lines()
     truth = race.stage.truth(race.replicas[0], lines)
-    figures = {**counted(lines), "edits logged": edits_logged(truth)}
+    figures = {**count_deeds(lines), "edits logged": edits_logged(truth)}
     record_property("figures", figures)
     print(figures)  # noqa: T201
-    assert race.stage.found() == []
+    assert race.stage.violations_now() == []
     assert stale(lines, truth) == []
     assert figures["edits logged"] == ROUNDS * EDITS
     for forgetful in race.replicas[1:]:
@@ -162,7 +162,7 @@ def test_nobody_is_shown_the_past(
         assert reads(forgetful, "store") > 0
 
 
-def counted(lines: list[str]) -> Counter[str]:
+def count_deeds(lines: list[str]) -> Counter[str]:
     deeds = [json.loads(line) for line in lines]
     looks = [deed for deed in deeds if deed["did"] == "looked"]
     return Counter(deed["did"] for deed in deeds) + Counter(

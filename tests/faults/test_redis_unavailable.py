@@ -57,21 +57,21 @@ class Installation:
     def start(self, **more: str) -> ServiceProcess:
         return self.replicas.enter_context(ServiceProcess({**self.environment, **more}))
 
-    def held(self) -> bytes:
+    def cached_bytes(self) -> bytes:
         pointers = self.redis.command("HGET", f"{self.prefix}:pointers", "b") or b""
-        return b"\n".join([*self.redis.contents(self.prefix), inflated(pointers)])
+        return b"\n".join([*self.redis.contents(self.prefix), decompress_pointers(pointers)])
 
     def entries(self) -> list[bytes]:
         found: list[bytes] = self.redis.command("KEYS", f"{self.prefix}:config:*")
         return sorted(found)
 
 
-def inflated(pointers: bytes) -> bytes:
+def decompress_pointers(pointers: bytes) -> bytes:
     return zlib.decompress(pointers[CHECKSUM_BYTES:]) if pointers else b""
 
 
 @contextmanager
-def installed(
+def start_installation(
     vault: VaultServer, postgres: PostgresServer, redis: RedisServer
 ) -> Iterator[Installation]:
     environment = {
@@ -93,7 +93,7 @@ def installed(
 def installation(
     vault_server: VaultServer, postgres_server: PostgresServer, redis_server: RedisServer
 ) -> Iterator[Installation]:
-    with installed(vault_server, postgres_server, redis_server) as found:
+    with start_installation(vault_server, postgres_server, redis_server) as found:
         writer = found.start()
         for service in SERVICES:
             create(writer, service)
@@ -121,10 +121,10 @@ def create(replica: ServiceProcess, service: str) -> None:
             "properties": {f"p{n}": f"value {n} of {service}" for n in range(30)},
         }
     }
-    told(replica.request("POST", f"/api/configs/{service}?environment={ENVIRONMENT}", body), 201)
+    body_of(replica.request("POST", f"/api/configs/{service}?environment={ENVIRONMENT}", body), 201)
 
 
-def told(answer: Answer, status: int = 200) -> Any:
+def body_of(answer: Answer, status: int = 200) -> Any:
     assert answer.status == status, (answer.status, answer.body)
     return json.loads(answer.body)
 
@@ -153,7 +153,7 @@ class Clients:
     _end: Event = field(default_factory=Event)
 
     def __enter__(self) -> Self:
-        self._threads = [Thread(target=self._read, args=(n,)) for n in range(READERS)]
+        self._threads = [Thread(target=self._read_in_turn, args=(n,)) for n in range(READERS)]
         for thread in self._threads:
             thread.start()
         return self
@@ -163,7 +163,7 @@ class Clients:
         for thread in self._threads:
             thread.join()
 
-    def _read(self, first: int) -> None:
+    def _read_in_turn(self, first: int) -> None:
         parts = urlsplit(self.replica.url)
         connection = HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE_SECONDS)
         ordered = PATHS[first * 7 :] + PATHS[: first * 7]
@@ -184,7 +184,7 @@ class Clients:
                 self.wrong.append((path, response.status, body))
         connection.close()
 
-    def read(self, many: int) -> None:
+    def wait_for_reads(self, many: int) -> None:
         """Wait until so many more answers have come."""
         wanted = len(self.seconds) + many
         wait_until(lambda: len(self.seconds) >= wanted or bool(self.wrong), "clients read", 30)
@@ -193,7 +193,7 @@ class Clients:
 def answers(replica: ServiceProcess) -> dict[str, bytes]:
     found = {path: replica.request("GET", path) for path in PATHS}
     for answer in found.values():
-        told(answer)
+        body_of(answer)
     return {path: answer.body for path, answer in found.items()}
 
 
@@ -285,7 +285,7 @@ def holds_garbage(installation: Installation) -> AbstractContextManager[None]:
     return again_and_again(spoil)
 
 
-def forged(entry: bytes) -> bytes:
+def forge_entry(entry: bytes) -> bytes:
     """Make an entry tell something else, with the digest that anybody can compute."""
     head, _, text = entry.partition(b"\n")
     name = head.rpartition(b" ")[0] + b" "
@@ -306,8 +306,8 @@ def is_poisoned(installation: Installation) -> AbstractContextManager[None]:
             lambda n: values[n - 1],
             lambda n: values[n].replace(b"right", b"wrong"),
             lambda n: values[n].partition(b"\n")[0] + b"\n" + values[n - 1].partition(b"\n")[2],
-            lambda n: values[n][:SIGNATURE_BYTES] + forged(values[n][SIGNATURE_BYTES:]),
-            lambda n: forged(values[n][SIGNATURE_BYTES:]),  # as the release before wrote it
+            lambda n: values[n][:SIGNATURE_BYTES] + forge_entry(values[n][SIGNATURE_BYTES:]),
+            lambda n: forge_entry(values[n][SIGNATURE_BYTES:]),  # as the release before wrote it
         ]
         way = ways[next(rounds) % len(ways)]
         for n, key in enumerate(keys):
@@ -336,7 +336,7 @@ def write_and_read(replica: ServiceProcess, service: str) -> None:
         answer = replica.request("PUT" if n else "POST", url, data)
         assert answer.status in {200, 201}, answer.body
         revision = answer.headers["X-Revision"]
-        seen = told(replica.request("GET", f"{url}&min_revision={revision}"))
+        seen = body_of(replica.request("GET", f"{url}&min_revision={revision}"))
         assert (seen["config_data"]["n"], seen["version"]) == (n, n + 1)
 
 
@@ -355,14 +355,14 @@ def test_no_client_sees_an_error_or_a_wrong_answer_whatever_redis_does(
     wait_until_ready(replica)
     many = 4000 if is_whole else 600
     with Clients(replica, answers(replica)) as clients:
-        clients.read(200)
+        clients.wait_for_reads(200)
         quiet = clients.seconds[:]
         with fault(installation):
-            clients.read(many)
+            clients.wait_for_reads(many)
             assert replica.request("GET", "/ready").status == 200
             write_and_read(replica, f"{fault.__name__}-{memory}-{secrets.token_hex(3)}")
             in_fault = clients.seconds[len(quiet) :]
-        clients.read(200)
+        clients.wait_for_reads(200)
 
     figures = {f"p{part}": round(percentile(in_fault, part / 100), 1) for part in (50, 99)}
     figures["max"] = round(max(in_fault) * 1000, 1)
@@ -374,13 +374,13 @@ def test_no_client_sees_an_error_or_a_wrong_answer_whatever_redis_does(
         # Others may keep this machine busy: then what counts is what it was like before.
         assert figures["p99"] <= max(25, 2 * percentile(quiet, 0.99))
     wait_until_ready(replica)
-    assert CANARY.encode() not in installation.held()
-    assert b"vault:v" not in installation.held()
+    assert CANARY.encode() not in installation.cached_bytes()
+    assert b"vault:v" not in installation.cached_bytes()
 
 
 def wait_until_ready(replica: ServiceProcess) -> None:
     wait_until(
-        lambda: told(replica.request("GET", "/ready"))["status"] == "ready", "every port is up"
+        lambda: body_of(replica.request("GET", "/ready"))["status"] == "ready", "every port is up"
     )
 
 
@@ -388,7 +388,7 @@ def test_redis_unavailable_is_told_and_the_replica_stays_ready(
     installation: Installation, remembering: ServiceProcess
 ) -> None:
     def cache() -> Mapping[str, Any]:
-        ready = told(remembering.request("GET", "/ready"))
+        ready = body_of(remembering.request("GET", "/ready"))
         (port,) = [port for port in ready["ports"] if port["name"] == "cache"]
         return {**port, "ready": ready["status"]}
 
@@ -411,7 +411,7 @@ def test_a_redis_that_refuses_every_write_is_told_of_and_read_all_the_same(
     installation: Installation, remembering: ServiceProcess
 ) -> None:
     def cache() -> Mapping[str, Any]:
-        ready = told(remembering.request("GET", "/ready"))
+        ready = body_of(remembering.request("GET", "/ready"))
         (port,) = [port for port in ready["ports"] if port["name"] == "cache"]
         return {**port, "ready": ready["status"]}
 
@@ -440,11 +440,11 @@ READS = 'pilothouse_vault_requests_total{operation="read"'
 async def asked_at_once(replicas: list[ServiceProcess], path: str, many: int) -> list[bytes]:
     """Open so many connections, then send the same question over all of them."""
 
-    async def opened(number: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def open_stream(number: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         parts = urlsplit(replicas[number % len(replicas)].url)
         return await asyncio.open_connection(parts.hostname, parts.port)
 
-    connections = [await opened(number) for number in range(many)]
+    connections = [await open_stream(number) for number in range(many)]
     for _, writer in connections:
         writer.write(
             f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
@@ -515,21 +515,23 @@ def test_what_becomes_a_secret_is_in_redis_no_longer(
         "environment": ENVIRONMENT,
         "service_name": query.rpartition("=")[2],
     }
-    told(remembering.request("POST", "/api/v1/config", body), 201)
-    wait_until(lambda: plain.encode() in installation.held(), "it is in Redis while it is plain")
+    body_of(remembering.request("POST", "/api/v1/config", body), 201)
+    wait_until(
+        lambda: plain.encode() in installation.cached_bytes(), "it is in Redis while it is plain"
+    )
 
-    told(remembering.request("PATCH", f"/api/v1/config?{query}", {"encrypt": ["password"]}))
+    body_of(remembering.request("PATCH", f"/api/v1/config?{query}", {"encrypt": ["password"]}))
 
-    wait_until(lambda: plain.encode() not in installation.held(), "it is gone")
-    old = told(remembering.request("GET", f"/api/v1/config/password?{query}&version=1"))
+    wait_until(lambda: plain.encode() not in installation.cached_bytes(), "it is gone")
+    old = body_of(remembering.request("GET", f"/api/v1/config/password?{query}&version=1"))
     assert old["value"] == {"$secret": "masked"}
-    assert plain.encode() not in installation.held()
+    assert plain.encode() not in installation.cached_bytes()
 
 
 def test_a_replica_that_starts_while_postgres_is_unavailable_serves_what_was_last_known(
     vault_server: VaultServer, postgres_server: PostgresServer, redis_server: RedisServer
 ) -> None:
-    with installed(vault_server, postgres_server, redis_server) as installation:
+    with start_installation(vault_server, postgres_server, redis_server) as installation:
         one = installation.start()
         for service in SERVICES[:3]:
             create(one, service)
@@ -547,7 +549,7 @@ def test_a_replica_that_starts_while_postgres_is_unavailable_serves_what_was_las
             wait_until(lambda: late.request("GET", "/ready").status == 200, "it can read")
             stale = {path: late.request("GET", path) for path in right}
             blind = [evaluation(late, f"user-{number}") for number in range(20)]
-            ready = told(late.request("GET", "/ready"))["status"]
+            ready = body_of(late.request("GET", "/ready"))["status"]
             write = late.request("DELETE", f"/api/configs/s0?environment={ENVIRONMENT}")
             revealed = late.request("GET", f"{PATHS[0]}&reveal=true")
             ahead = late.request("GET", f"{PATHS[0]}&min_revision={newest + 1}")
@@ -555,8 +557,8 @@ def test_a_replica_that_starts_while_postgres_is_unavailable_serves_what_was_las
             postgres_server.restart()
 
         assert {path: answer.body for path, answer in stale.items()} == right
-        assert [told(answer)["value"] for answer in blind] == [
-            told(answer)["value"] for answer in evaluated
+        assert [body_of(answer)["value"] for answer in blind] == [
+            body_of(answer)["value"] for answer in evaluated
         ]
         assert all(int(answer.headers["X-Stale"]) >= 0 for answer in blind)
         assert all(int(answer.headers["X-Stale"]) >= 0 for answer in stale.values())
@@ -570,8 +572,8 @@ def test_a_replica_that_starts_while_postgres_is_unavailable_serves_what_was_las
         revision = written.headers["X-Revision"]
         gone = late.request("GET", f"{PATHS[3]}&min_revision={revision}")
         assert (written.status, gone.status) == (204, 404)
-        assert SERVICES[1].encode() in inflated(saved)
-        assert CANARY.encode() not in installation.held()
+        assert SERVICES[1].encode() in decompress_pointers(saved)
+        assert CANARY.encode() not in installation.cached_bytes()
 
 
 def evaluation(replica: ServiceProcess, user: str) -> Answer:
@@ -580,7 +582,7 @@ def evaluation(replica: ServiceProcess, user: str) -> Answer:
 
 
 def changes(replica: ServiceProcess) -> list[Mapping[str, Any]]:
-    found: list[Mapping[str, Any]] = told(replica.request("GET", "/api/v1/changes"))["items"]
+    found: list[Mapping[str, Any]] = body_of(replica.request("GET", "/api/v1/changes"))["items"]
     return found
 
 

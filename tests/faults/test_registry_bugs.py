@@ -58,7 +58,7 @@ class Stands:
         unfinished.write_text(" ".join(map(str, failpoints)))
         unfinished.replace(self._file(replica))
 
-    def reached(self, replica: int, failpoint: Failpoint) -> Callable[[], bool]:
+    def arrival_check(self, replica: int, failpoint: Failpoint) -> Callable[[], bool]:
         """Return what tells whether a replica has come there once more."""
         service = self.fleet.replicas[replica]
         line = f"reached {failpoint}"
@@ -107,7 +107,7 @@ def claim_late(stands: Stands) -> list[str]:
     fleet = stands.fleet
     one = stands.new(0)
     fleet.settle(within=5)
-    at_claim = [stands.reached(number, CLAIM) for number in (1, 2)]
+    at_claim = [stands.arrival_check(number, CLAIM) for number in (1, 2)]
     for number in (1, 2):
         stands.arm(number, CLAIM)
     stands.lose(one)
@@ -131,7 +131,7 @@ def put_late(stands: Stands) -> list[str]:
     """Put the node of what was deregistered after its fence was read."""
     first, second, _ = stands.fleet.replicas
     service = f"late-{monotonic():.0f}"
-    reached = stands.reached(0, COMMIT)
+    reached = stands.arrival_check(0, COMMIT)
     stands.arm(0, COMMIT, SWEEP)  # nor does the replica clean up behind itself
     with ThreadPoolExecutor(1) as thread:
         registering = thread.submit(stands.fleet.register, first, service, "one")

@@ -24,7 +24,7 @@ PATIENT: dict[str, Any] = {"ttl_seconds": 600}  # such an instance needs no hear
 
 
 @pytest.fixture(autouse=True)
-def cleared(fleet: Fleet) -> Iterator[None]:
+def clear_history(fleet: Fleet) -> Iterator[None]:
     """Begin each test with a history of its own, and leave no instance to the next one."""
     fleet.fresh_history()
     yield
@@ -34,7 +34,7 @@ def cleared(fleet: Fleet) -> Iterator[None]:
             assert fleet.deregister(fleet.replicas[0], one).status == 200
 
 
-def discovered(replica: ServiceProcess, service: str) -> list[str]:
+def discovered_ids(replica: ServiceProcess, service: str) -> list[str]:
     items = replica.request("GET", f"{API}/discover/{service}").json()["items"]
     return [item["instance_id"] for item in items]
 
@@ -54,10 +54,10 @@ def test_the_silent_leave_within_their_bound_and_others_at_once(fleet: Fleet) ->
 
                 heartbeats.hush(leased[1:3])
                 assert fleet.deregister(third, leased[1]).status == 200
-                assert leased[1].id not in discovered(third, "leased")
+                assert leased[1].id not in discovered_ids(third, "leased")
                 fleet.silence(leased[2:3], SPREAD_SECONDS)
                 assert third.request("POST", f"{leased[2].path}/drain", {}).status == 200
-                assert leased[2].id not in discovered(third, "leased")
+                assert leased[2].id not in discovered_ids(third, "leased")
 
                 for service, count in (("leased", 7), ("probed", 9)):
                     left = partial(fleet.are_up, fleet.replicas, service, count)

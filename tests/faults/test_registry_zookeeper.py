@@ -75,7 +75,7 @@ Outage = Callable[[Scene], AbstractContextManager[None]]
 
 
 @contextmanager
-def held(scene: Scene, *which: int) -> Iterator[None]:
+def hold_proxies(scene: Scene, *which: int) -> Iterator[None]:
     """Nothing passes; what was sent meanwhile comes late."""
     for number in which:
         scene.proxies[number].hold()
@@ -100,7 +100,7 @@ def cut(scene: Scene) -> Iterator[None]:
 
 
 @contextmanager
-def killed(scene: Scene) -> Iterator[None]:
+def killed_zookeeper(scene: Scene) -> Iterator[None]:
     scene.fleet.zookeeper.kill()
     try:
         yield
@@ -110,10 +110,10 @@ def killed(scene: Scene) -> Iterator[None]:
 
 OUTAGES: dict[str, Outage] = {
     "frozen": lambda scene: freeze_server(scene.fleet.zookeeper),
-    "held": lambda scene: held(scene, 0, 1, 2),
+    "held": lambda scene: hold_proxies(scene, 0, 1, 2),
     "cut": cut,
-    "held-from-one": lambda scene: held(scene, 0),
-    "killed": killed,
+    "held-from-one": lambda scene: hold_proxies(scene, 0),
+    "killed": killed_zookeeper,
 }
 
 

@@ -35,7 +35,7 @@ class Writer:
             service = f"shop-{self._chance.randrange(DOCUMENTS)}"
             match self._chance.randrange(3):
                 case 0:
-                    self._guarded(service)
+                    self._write_conditionally(service)
                 case 1:
                     self._until_answered(self._client.new(service, keyed=True))
                 case _:
@@ -47,7 +47,7 @@ class Writer:
     def _ask(self, asked: Asked) -> Told:
         return self._stage.history.ask(asked, self._replica())
 
-    def _guarded(self, service: str) -> None:
+    def _write_conditionally(self, service: str) -> None:
         """Read on one replica, and write on another what may follow only that version."""
         seen = current(self._replica(), service)
         if seen is not None:

@@ -30,11 +30,11 @@ class Scene:
         return self.client.write(self.service, "shop")
 
     def keep_scanner_where_it(self, waits: Failpoint) -> None:
-        before = self.reached(waits)
+        before = self.times_reached(waits)
         self.stage.arm(waits)
-        wait_until(lambda: self.reached(waits) > before, f"the scanner has reached {waits}")
+        wait_until(lambda: self.times_reached(waits) > before, f"the scanner has reached {waits}")
 
-    def reached(self, failpoint: Failpoint) -> int:
+    def times_reached(self, failpoint: Failpoint) -> int:
         return self.service.log().count(f"reached {failpoint}")
 
     def regressions(self) -> str:

@@ -65,7 +65,7 @@ class Trio:
         ground = Ground(self.stage, f"kill-{self.count}")
         ground.lay_out(self.other)
         for replica in (self.killed, self.holder):
-            wait_until(lambda: ground.shown(replica) == PRESENT, "it follows")  # noqa: B023
+            wait_until(lambda: ground.effective_data(replica) == PRESENT, "it follows")  # noqa: B023
         return ground
 
     def wait_for_kill(self) -> None:

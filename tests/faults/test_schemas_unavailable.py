@@ -68,7 +68,7 @@ def scene(stage_and_prefix: tuple[Stage, str], redis_server: RedisServer) -> Sce
 
 
 @contextmanager
-def stopped(server: PostgresServer) -> Iterator[None]:
+def stopped_server(server: PostgresServer) -> Iterator[None]:
     server.stop()
     try:
         yield
@@ -76,7 +76,7 @@ def stopped(server: PostgresServer) -> Iterator[None]:
         server.restart()
 
 
-FAULTS = {"frozen": freeze_server, "gone": stopped}
+FAULTS = {"frozen": freeze_server, "gone": stopped_server}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -90,7 +90,7 @@ def test_without_postgres_writes_are_refused_and_reads_go_on(
             assert told.seconds < REFUSED_SECONDS + SLACK_SECONDS
         put = scene.ground.put_schema(scene.service, mode="warn")
         assert (put.status, put.json()["code"]) == (503, "definitions_unavailable")
-        assert scene.ground.shown(scene.service) == PRESENT
+        assert scene.ground.effective_data(scene.service) == PRESENT
         assert scene.service.request("GET", scene.ground.schema).json()["version"] == 1
 
     wait_until(lambda: scene.set_low(BROKEN)[0] == 422, "it judges again")
@@ -167,7 +167,7 @@ def test_rules_are_evaluated_again_after_their_process_was_hit(
 
     os.kill(child, fault)
     assert scene.write_freely() == 200
-    assert scene.ground.shown(scene.service) == PRESENT
+    assert scene.ground.effective_data(scene.service) == PRESENT
     status = set_low_until_judged(scene, value)
 
     assert status == (422 if value == BROKEN else 200)

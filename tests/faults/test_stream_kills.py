@@ -22,7 +22,7 @@ FORGETS = {"RESUME_AT_MOST": "0"}  # whoever missed anything there has to read e
 FOLLOWS = Failpoint("before_follow", WAIT)
 
 
-def found(stage: Stage) -> list[str]:
+def flaws_of_streams(stage: Stage) -> list[str]:
     rows = stage.real.changes()
     final = {row["name"]: row["version"] for row in rows}  # the last of each stays
     return check_streams(stage.streams.lines(), final)
@@ -43,7 +43,7 @@ def test_clients_who_go_on_elsewhere_see_every_final_state_and_nothing_go_back(
         assert stage.violations() == []
         audience.hears(stage.real.changes()[-1]["revision"])
 
-    assert found(stage) == []
+    assert flaws_of_streams(stage) == []
 
 
 # --- seeded bugs, each in the story that brings it to light; without the bug all is well ---
@@ -112,7 +112,7 @@ def test_a_seeded_bug_turns_the_checker_red(stage: Stage, bug: str) -> None:
 
     story(stage, bug)
 
-    assert found(stage) == [violation]
+    assert flaws_of_streams(stage) == [violation]
 
 
 @pytest.mark.parametrize("bug", STORIES)
@@ -121,7 +121,7 @@ def test_the_same_story_without_the_bug_has_no_violation(stage: Stage, bug: str)
 
     story(stage, "")
 
-    assert found(stage) == []
+    assert flaws_of_streams(stage) == []
 
 
 def test_every_seeded_bug_has_its_story() -> None:

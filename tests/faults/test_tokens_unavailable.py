@@ -29,14 +29,14 @@ async def replicas(postgres_server: PostgresServer) -> AsyncIterator[tuple[Repli
     async with AsyncExitStack() as stack:
         stack.callback(postgres_server.drop, url)
 
-        async def opened() -> Replica:
+        async def open_replica() -> Replica:
             engine = open_engine(url)
             connection = LogConnection(engine, url)
             stack.push_async_callback(connection.close)
             log = PostgresChangeLog(connection)
             return await stack.enter_async_context(replica(PostgresTokenStore(engine), log))
 
-        yield await opened(), await opened()
+        yield await open_replica(), await open_replica()
 
 
 def finds(where: Replica, text: str) -> bool:

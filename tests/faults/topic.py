@@ -23,7 +23,7 @@ class Topic:
             "KAFKA_TOPIC_CONFIG_UPDATES": self.name,
         }
 
-    def heard(self) -> list[str]:
+    def published_changes(self) -> list[str]:
         """Return the changes that are there now, each partition in its order."""
         records = asyncio.run(self._records())
         # Others are the signed heads of the audit, one a minute.

@@ -38,7 +38,7 @@ def greeting(zookeeper_server: ZooKeeperServer) -> str:
     return path
 
 
-def read(server: ZooKeeperServer, path: str) -> object:
+def node_data(server: ZooKeeperServer, path: str) -> object:
     with session(server) as client:
         return client.get(path)[0]
 
@@ -60,7 +60,7 @@ def test_it_keeps_a_node_through_a_kill(zookeeper_server: ZooKeeperServer, greet
     finally:
         zookeeper_server.restart()
 
-    assert read(zookeeper_server, greeting) == b"ahoy"
+    assert node_data(zookeeper_server, greeting) == b"ahoy"
 
 
 def test_a_session_outlives_a_restart(zookeeper_server: ZooKeeperServer, greeting: str) -> None:
@@ -111,7 +111,7 @@ def test_one_named_in_the_environment_is_used_and_not_interrupted(
 ) -> None:
     named = start_zookeeper({"TEST_ZOOKEEPER_HOSTS": zookeeper_server.hosts})
 
-    assert read(named, greeting) == b"ahoy"
+    assert node_data(named, greeting) == b"ahoy"
     for deed in (named.freeze, named.kill, named.stop, named.restart):
         with pytest.raises(NotOurs):
             deed()

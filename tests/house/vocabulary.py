@@ -15,11 +15,7 @@ from pathlib import Path
 
 MOST_LINES, MOST_METHODS, LONGEST_FUNCTION = 400, 15, 50  # beyond these, a reason is needed
 FOLDERS = ("app", "core/src", "sdk/src", "migrations")
-TEST_FOLDERS = (
-    "benchmarks",
-    "sdk/tests",
-    "tests",
-)  # of these, only the names of functions are counted
+TEST_FOLDERS = ("benchmarks", "sdk/tests", "tests")  # only the names of functions are counted
 _IRREGULAR = frozenset(
     [
         "begun",
