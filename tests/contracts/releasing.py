@@ -53,7 +53,7 @@ class Rig:
 _TIMESTAMPS = (("readers", "seen_at"), ("releases", "ended_at"))
 
 
-async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
+async def embedded_rig(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
     bench = embedded_bench(request, stack)
     log = EmbeddedChangeLog(bench.state)
     store, readers = EmbeddedReleaseStore(bench.state, log.wake), EmbeddedReaderStore(bench.state)
@@ -95,7 +95,7 @@ async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
 
 
 RIGS = (
-    pytest.param(embedded, id="embedded"),
+    pytest.param(embedded_rig, id="embedded"),
     pytest.param(postgres, id="postgres", marks=pytest.mark.servers),
 )
 

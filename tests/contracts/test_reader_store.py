@@ -115,7 +115,7 @@ async def test_a_list_is_filtered_and_read_page_by_page(rig: Rig) -> None:
     ]
     await rig.readers.record_reads(dict.fromkeys(reversed(places), READ))
 
-    async def found(environment: str | None, service: str | None) -> list[Place]:
+    async def page_of(environment: str | None, service: str | None) -> list[Place]:
         readers, after = list[Reader](), None
         while page := await rig.readers.page(environment, service, after, 2):
             readers += page
@@ -123,10 +123,10 @@ async def test_a_list_is_filtered_and_read_page_by_page(rig: Rig) -> None:
             after = (last.environment, last.service, last.instance)
         return [reader.place for reader in readers]
 
-    assert await found(None, None) == places
-    assert await found("production", None) == places[:6]
-    assert await found("staging", "billing") == places[6:9]
-    assert await found(None, "nothing") == []
+    assert await page_of(None, None) == places
+    assert await page_of("production", None) == places[:6]
+    assert await page_of("staging", "billing") == places[6:9]
+    assert await page_of(None, "nothing") == []
 
 
 async def test_readers_are_forgotten_some_time_after_they_were_heard_of(rig: Rig) -> None:

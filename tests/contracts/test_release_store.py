@@ -248,14 +248,14 @@ async def test_a_list_is_filtered(rig: Rig) -> None:
     second = await rig.store.start(new("r-2"), ORIGIN)
     third = await rig.store.start(new("r-3", replace(BILLING, environment="staging")), ORIGIN)
 
-    async def found(**changes: object) -> list[Release]:
+    async def list_releases(**changes: object) -> list[Release]:
         return list(await rig.store.page(Selection(**changes), None, 10))  # type: ignore[arg-type]
 
-    assert await found(environment="production") == [second, first]
-    assert await found(service="payments") == []
-    assert await found(states=frozenset({"running"})) == [third, second]
-    assert await found(proposal="p-7k2m") == [first]
-    assert await found(environment="staging", states=frozenset({"done"})) == []
+    assert await list_releases(environment="production") == [second, first]
+    assert await list_releases(service="payments") == []
+    assert await list_releases(states=frozenset({"running"})) == [third, second]
+    assert await list_releases(proposal="p-7k2m") == [first]
+    assert await list_releases(environment="staging", states=frozenset({"done"})) == []
 
 
 async def test_a_store_that_is_cut_off_fails_in_time(rig: Rig) -> None:

@@ -109,7 +109,7 @@ class Release:
             return "what was taken back has been written"
         return None
 
-    def settled(self, state: State) -> str | None:
+    def settled_flaw(self, state: State) -> str | None:
         if state.is_frozen:
             return None
         if state.is_refused and state.row.state == "running":
@@ -131,15 +131,21 @@ class Release:
             decision = self._decision(state)
             if decision:
                 decided = Controller(decision, row.version)
-                yield f"controller {number} decides to {decision}", _moved(state, number, decided)
+                yield (
+                    f"controller {number} decides to {decision}",
+                    _with_controller(state, number, decided),
+                )
             return
-        after = _moved(state, number, Controller())
+        after = _with_controller(state, number, Controller())
         if controller.at == "write":
-            yield f"controller {number} writes", self._written(after, number, controller)
+            yield f"controller {number} writes", self._write_document(after, number, controller)
         elif self.rules.compares and controller.version != row.version:
             yield f"controller {number} comes too late", after
         else:
-            yield f"controller {number} records {controller.at}", self._recorded(after, controller)
+            yield (
+                f"controller {number} records {controller.at}",
+                self._record_write(after, controller),
+            )
 
     def _decision(self, state: State) -> str | None:
         row = state.row
@@ -156,13 +162,13 @@ class Release:
             return "advance"
         return "finish" if self.rules.records_end else "write"
 
-    def _written(self, state: State, number: int, controller: Controller) -> State:
+    def _write_document(self, state: State, number: int, controller: Controller) -> State:
         is_repeated = self.rules.has_key and state.writes
         if not is_repeated:
             state = state._replace(writes=state.writes + 1, log=(*state.log, ("written", 0)))
-        return _moved(state, number, Controller("complete", controller.version))
+        return _with_controller(state, number, Controller("complete", controller.version))
 
-    def _recorded(self, state: State, controller: Controller) -> State:
+    def _record_write(self, state: State, controller: Controller) -> State:
         row, action = state.row, controller.at
         if action == "advance" and not state.is_due:
             return state._replace(bad="a step was left before its time")
@@ -201,7 +207,7 @@ class Release:
         return name == "running" and client <= step
 
 
-def _moved(state: State, number: int, controller: Controller) -> State:
+def _with_controller(state: State, number: int, controller: Controller) -> State:
     return state._replace(controllers=put(state.controllers, number, controller))
 
 
@@ -217,7 +223,7 @@ def _environment(state: State) -> Iterator[Step]:
         yield "!the database answers again", state._replace(is_frozen=False)
     for number, controller in enumerate(state.controllers):
         if state.crashes and controller.at != "idle":
-            crashed = _moved(state, number, Controller())
+            crashed = _with_controller(state, number, Controller())
             yield f"!controller {number} dies", crashed._replace(crashes=state.crashes - 1)
 
 
