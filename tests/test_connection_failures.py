@@ -77,10 +77,10 @@ async def _lock(postgres_server: PostgresServer) -> None:
 
 async def test_a_wrong_password_of_postgres_is_told(login: str) -> None:
     async with postgres(login) as log:
-        told = await detail(log.ping)
+        message = await detail(log.ping)
 
-    assert "Postgres refuses the user or the password in DATABASE_URL" in told
-    assert SECRET not in told
+    assert "Postgres refuses the user or the password in DATABASE_URL" in message
+    assert SECRET not in message
 
 
 @pytest.mark.parametrize(
@@ -100,12 +100,12 @@ async def test_what_is_wrong_in_the_url_of_postgres_is_told(
     url = urlsplit(postgres_server.url)._replace(**changed).geturl()
 
     async with postgres(url) as log:
-        told = await detail(log.ping)
+        message = await detail(log.ping)
 
-    assert told.startswith("the change log does not answer: ")
-    assert reason in told
-    assert SECRET not in told
-    assert NOWHERE not in told  # a password that was not encoded is taken for a part of the host
+    assert message.startswith("the change log does not answer: ")
+    assert reason in message
+    assert SECRET not in message
+    assert NOWHERE not in message  # a password that was not encoded is taken for a part of the host
 
 
 async def test_a_database_without_tables_says_how_to_make_them(
@@ -137,10 +137,10 @@ async def test_a_wrong_login_of_vault_is_told(
     vault_server: VaultServer, login: TokenLogin | AppRoleLogin, reason: str
 ) -> None:
     async with vault(vault_server.address, login) as store:
-        told = await detail(store.ping)
+        message = await detail(store.ping)
 
-    assert reason in told
-    assert SECRET not in told
+    assert reason in message
+    assert SECRET not in message
 
 
 async def test_a_wrong_secret_id_of_a_role_is_told(vault_server: VaultServer) -> None:
@@ -148,18 +148,18 @@ async def test_a_wrong_secret_id_of_a_role_is_told(vault_server: VaultServer) ->
     _, role = vault_server.api("GET", "auth/approle/role/told/role-id")
 
     async with vault(vault_server.address, AppRoleLogin(role["data"]["role_id"], SECRET)) as store:
-        told = await detail(store.ping)
+        message = await detail(store.ping)
 
-    assert "VAULT_SECRET_ID" in told
+    assert "VAULT_SECRET_ID" in message
 
 
 async def test_https_to_an_http_vault_is_told(vault_server: VaultServer) -> None:
     address = vault_server.address.replace("http:", "https:")
 
     async with vault(address, TokenLogin("x")) as store:
-        told = await detail(store.ping)
+        message = await detail(store.ping)
 
-    assert told == "Vault cannot be reached: the server in VAULT_ADDR does not speak TLS"
+    assert message == "Vault cannot be reached: the server in VAULT_ADDR does not speak TLS"
 
 
 @pytest.mark.parametrize(
@@ -243,22 +243,22 @@ async def test_what_is_wrong_with_redis_is_told(redis_server: RedisServer) -> No
 async def test_a_wrong_host_of_zookeeper_is_told(hosts: str, reason: str) -> None:
     nodes = ZooKeeperServiceRegistryClient(hosts, base="/services")
     try:
-        while (told := await detail(nodes.ping)) == "ZooKeeper is not connected":
+        while (message := await detail(nodes.ping)) == "ZooKeeper is not connected":
             pass  # before the first attempt there is nothing to tell
     finally:
         await nodes.close()
 
-    assert told == f"ZooKeeper is not connected: {reason}"
+    assert message == f"ZooKeeper is not connected: {reason}"
 
 
 async def test_a_wrong_host_of_kafka_is_told() -> None:
     publisher = KafkaPublisher(f"{NOWHERE}:9092", "t", may_create=True)
     try:
-        told = await detail(publisher.ping)
+        message = await detail(publisher.ping)
     finally:
         await publisher.close()
 
-    assert told == "Kafka cannot be reached: no host in KAFKA_BOOTSTRAP_SERVERS exists"
+    assert message == "Kafka cannot be reached: no host in KAFKA_BOOTSTRAP_SERVERS exists"
 
 
 def test_all_of_it_stands_in_ready_and_in_the_log_and_no_secret(
@@ -285,8 +285,8 @@ def test_all_of_it_stands_in_ready_and_in_the_log_and_no_secret(
 
         def is_told() -> bool:
             ports = service.request("GET", "/ready").json()["ports"]
-            told = {port["name"]: port["detail"] or "" for port in ports}
-            return all(reason in told[name] for name, reason in wanted.items())
+            details = {port["name"]: port["detail"] or "" for port in ports}
+            return all(reason in details[name] for name, reason in wanted.items())
 
         wait_until(is_told, "every fault is told as what it is")
         log = service.log()
@@ -308,9 +308,11 @@ def test_kinds_of_failures_are_told_whatever_wraps_them() -> None:
     wrapped.__context__ = ExceptionGroup("all", [ConnectionRefusedError()])
     slow = socket.gaierror(socket.EAI_AGAIN, "x")
 
-    told = [explain_connection_failure(one, "HERE") for one in (mismatch, untrusted, wrapped, slow)]
+    messages = [
+        explain_connection_failure(one, "HERE") for one in (mismatch, untrusted, wrapped, slow)
+    ]
 
-    assert told == [
+    assert messages == [
         "the certificate there is for another host than HERE names",
         "the certificate of the server in HERE is not trusted",
         "nothing listens where HERE points to",

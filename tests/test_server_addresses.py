@@ -127,10 +127,10 @@ def test_every_command_tells_all_faults_at_once(
 
     code = main(command.split())
 
-    told = capsys.readouterr()
+    output = capsys.readouterr()
     assert code == 2
-    assert not told.out
-    assert [line.split(": ")[1] for line in told.err.splitlines()] == [
+    assert not output.out
+    assert [line.split(": ")[1] for line in output.err.splitlines()] == [
         "VAULT_ADDR",
         "ZOOKEEPER_HOSTS",
     ]

@@ -91,8 +91,8 @@ async def test_a_full_disk_is_told_once_and_is_over_with_the_next_write(
     await state.run(fill)
 
     assert state.write_failure() is None
-    told = [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
-    assert told == ["state_not_writable", "state_writable_again"]
+    output = [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
+    assert output == ["state_not_writable", "state_writable_again"]
 
 
 async def test_a_mistake_is_no_full_disk(state: SQLiteState) -> None:

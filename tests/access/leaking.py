@@ -27,10 +27,10 @@ def _into_the_change_log() -> None:
     """Comment a change with the request that it was made by."""
     write = DocumentWriter.write
 
-    async def write_with_comment(self: Any, asked: Any) -> Any:
-        if asked.idempotency is not None:
-            asked = replace(asked, comment=asked.idempotency.request[:900])
-        return await write(self, asked)
+    async def write_with_comment(self: Any, request: Any) -> Any:
+        if request.idempotency is not None:
+            request = replace(request, comment=request.idempotency.request[:900])
+        return await write(self, request)
 
     DocumentWriter.write = write_with_comment  # type: ignore[method-assign, assignment]
 

@@ -58,8 +58,8 @@ class Birds:
             answer = self.service.request(
                 method, path, body, headers=named, timeout=PATIENCE_SECONDS
             )
-            told = str(answer.headers).encode() + b"\n" + answer.body
-            self.seen.append((f"the answer of {method} {path}", told))
+            reply = str(answer.headers).encode() + b"\n" + answer.body
+            self.seen.append((f"the answer of {method} {path}", reply))
             return answer
         return None
 

@@ -24,9 +24,9 @@ def renumber(rows: list[ChainRow], by: int) -> list[ChainRow]:
 
 
 def test_a_hash_is_made_of_the_length_and_the_text_of_each_field() -> None:
-    told = FIRST_HASH + b"1:1" + b"3:ana" + b"-" + b"0:" + b"2:" + "é".encode()
+    encoded = FIRST_HASH + b"1:1" + b"3:ana" + b"-" + b"0:" + b"2:" + "é".encode()
 
-    assert hash_row(FIRST_HASH, (1, "ana", None, "", "é")) == hashlib.sha256(told).digest()
+    assert hash_row(FIRST_HASH, (1, "ana", None, "", "é")) == hashlib.sha256(encoded).digest()
 
 
 @given(st.lists(FIELD, max_size=6), st.lists(FIELD, max_size=6))

@@ -61,8 +61,10 @@ async def test_the_service_runs_under_it(url: str) -> None:
     await log.record_disclosure(Disclosure(ABOUT, ("key",), "ana", "r-2"))
     edit = Edit("flag", "beta", "{}", "created", {"after": "0f"})
     await PostgresFlagStore(engine).commit(Commit("staging", 0, [edit], "ana", "", "r-3"))
-    asked = Registration("billing", "one", "{}", "heartbeat", 30, "here", "ana", "r-4", "::1", "0f")
-    await PostgresInstanceStore(engine).register(asked)
+    instance = Registration(
+        "billing", "one", "{}", "heartbeat", 30, "here", "ana", "r-4", "::1", "0f"
+    )
+    await PostgresInstanceStore(engine).register(instance)
     await PostgresInstanceStore(engine).deregister("billing", "one", None, "bob", "r-5", "::2")
     await audit.record([EVENT])
     await audit.store_signed_head(SignedHead(*await audit.head(), NOW, "k", b"signature"))

@@ -61,8 +61,8 @@ def test_an_attribute_that_a_body_has_not_is_refused_by_its_name(
     taken = []
     for attribute in set(ATTRIBUTES) - own:
         method, path = ask.route.split()[0], ask.path(*PLACES["own"])
-        status, told = session.ask(method, path, {**body, attribute: "injected"})
-        places = {error.get("pointer") for error in (told or {}).get("errors", ())}
+        status, answer = session.ask(method, path, {**body, attribute: "injected"})
+        places = {error.get("pointer") for error in (answer or {}).get("errors", ())}
         if status != 422 or f"#/{attribute}" not in places:
-            taken.append((attribute, status, told))
+            taken.append((attribute, status, answer))
     assert taken == []

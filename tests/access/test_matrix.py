@@ -132,10 +132,10 @@ def test_each_caller_is_let_in_exactly_where_the_table_says(
     wrong = []
     for caller, session in sessions.items():
         for place, (environment, service) in PLACES.items():
-            status, told = session.ask(*_request_of(ask, environment, service))
+            status, body = session.ask(*_request_of(ask, environment, service))
             is_let_in = status not in REFUSED
             if is_let_in is not (place in MAY[ask.needs].get(caller, ())):
-                wrong.append((caller, place, status, told))
+                wrong.append((caller, place, status, body))
             if status == 401:
-                assert caller == "nobody", (caller, place, told)
+                assert caller == "nobody", (caller, place, body)
     assert wrong == []

@@ -87,9 +87,9 @@ def test_what_differs_in_nothing_but_time_and_request_is_one() -> None:
     elsewhere = replace(EVENT, source="::2")
     reasoned = replace(EVENT, name="other", facts={"right": "config:read"})
 
-    told = coalesce_events([EVENT, reasoned, again, elsewhere, again, reasoned])
+    events = coalesce_events([EVENT, reasoned, again, elsewhere, again, reasoned])
 
-    assert told == [
+    assert events == [
         replace(EVENT, facts={"count": 3}),
         replace(reasoned, facts={"right": "config:read", "count": 2}),
         elsewhere,

@@ -137,8 +137,8 @@ def test_waivers_are_logged_with_reason_and_shown_without(
     create_app(settings)
 
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    told = [line for line in lines if line["event"] == "production_check_waived"]
-    assert [(line["check"], line["reason"], line["accepted"]) for line in told] == [
+    events = [line for line in lines if line["event"] == "production_check_waived"]
+    assert [(line["check"], line["reason"], line["accepted"]) for line in events] == [
         (
             "vault_http",
             "an agent beside it",

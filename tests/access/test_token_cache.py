@@ -301,6 +301,6 @@ async def test_neither_a_refused_use_nor_one_of_the_settings_is_written(here: Re
 async def test_nothing_known_shows_a_secret(here: Replica) -> None:
     _, text = await here.create()
 
-    told = repr(here.known.tokens) + json.dumps(list(here.known.tokens))
+    contents = repr(here.known.tokens) + json.dumps(list(here.known.tokens))
 
-    assert text.split("_")[3] not in told
+    assert text.split("_")[3] not in contents

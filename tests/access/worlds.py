@@ -178,8 +178,8 @@ def invisible_change(draw: random.Random, number: int) -> Message:
 
 def questions(draw: random.Random, revision: int) -> Iterable[Question]:
     """Draw what may be asked: every route about every place, and lists by every filter."""
-    asked = [ask for ask in ASKS if ask.needs != "anybody"]
-    known = [ask for ask in asked if not any(part in ask.route for part in _ASKED_APART)]
+    askable = [ask for ask in ASKS if ask.needs != "anybody"]
+    known = [ask for ask in askable if not any(part in ask.route for part in _ASKED_APART)]
     for ask in draw.sample(known, 25):
         yield _question(ask, *draw.choice(list(PLACES.values())))
     for _ in range(25):
@@ -214,5 +214,5 @@ def _list_question(draw: random.Random, revision: int) -> Question:
             query |= {"kind": draw.choice(kinds[1:]), "name": entity}  # no denied attempts
             query |= {"action": draw.choice((None, "created", "updated"))}
     query["environment"] = environment
-    told = urlencode({name: value for name, value in query.items() if value is not None})
-    return Question("GET", f"{path}?{told}" if path != "/stats" else path)
+    query_text = urlencode({name: value for name, value in query.items() if value is not None})
+    return Question("GET", f"{path}?{query_text}" if path != "/stats" else path)

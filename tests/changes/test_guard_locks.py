@@ -123,8 +123,8 @@ async def test_a_reservation_joins_the_intent_that_takes_its_key_at_the_same_tim
 ) -> None:
     async with AsyncExitStack() as stack:
         ports = await stack.enter_async_context(opened_ports(bench.url, 20))
-        asked = intent_with_key("key")
-        await ports.intents.reserve(asked)
+        draft = intent_with_key("key")
+        await ports.intents.reserve(draft)
         holder = await asyncpg.connect(bench.url)
         stack.push_async_callback(holder.close)
         transaction = holder.transaction()
@@ -135,7 +135,7 @@ async def test_a_reservation_joins_the_intent_that_takes_its_key_at_the_same_tim
             f" SELECT 'quick', {columns}, now(), 'key', 'open', now() FROM intents"
         )
 
-        call: asyncio.Task[Intent] = asyncio.ensure_future(ports.intents.confirm(asked))
+        call: asyncio.Task[Intent] = asyncio.ensure_future(ports.intents.confirm(draft))
         assert await is_waiting(bench.connection, call)
         await transaction.commit()
 

@@ -429,7 +429,7 @@ async def test_a_kafka_that_was_unavailable_hears_all_that_was_written_meanwhile
         try:
             await asyncio.wait({writing}, timeout=OUTAGE_SECONDS)
             await writer.wrote(150)  # however few a busy machine has written meanwhile
-            told = await trouble(bench.publisher)()
+            message = await trouble(bench.publisher)()
         finally:
             await asyncio.to_thread(getattr(bench.kafka, remedy))
         backlog = len(await bench.ports.outbox.unsent_changes(100_000))
@@ -442,7 +442,7 @@ async def test_a_kafka_that_was_unavailable_hears_all_that_was_written_meanwhile
         heard = await bench.hear(every)
 
     assert writing.cancelled()  # and not failed: every write succeeded
-    assert told in {"Kafka cannot be reached", "Kafka does not answer"}
+    assert message in {"Kafka cannot be reached", "Kafka does not answer"}
     assert backlog > 100
     assert seconds < 2 + SLACK_SECONDS
     assert writer.slowest < 1 + SLACK_SECONDS

@@ -60,9 +60,9 @@ def test_an_event_names_the_change_and_nothing_else() -> None:
 
 
 def test_an_event_tells_tokens_of_one_name_apart() -> None:
-    told = encode_event(replace(change(7), actor="token:ci#0123456789abcdef")).decode()
+    text = encode_event(replace(change(7), actor="token:ci#0123456789abcdef")).decode()
 
-    data = json.loads(told.split("\n")[2].removeprefix("data: "))
+    data = json.loads(text.split("\n")[2].removeprefix("data: "))
     assert (data["actor"], data["actor_id"]) == ("token:ci", "0123456789abcdef")
 
 

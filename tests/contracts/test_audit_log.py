@@ -230,13 +230,13 @@ async def test_the_last_signed_head_is_told(rig: Rig) -> None:
 async def test_an_audit_that_is_unavailable_says_so(rig: Rig) -> None:
     await rig.cut()
 
-    for asked in (
+    for attempt in (
         rig.audit.record([EVENT]),
         every(rig),
         rig.audit.head(),
         rig.audit.last_signed_head(),
     ):
         with pytest.raises(AuditUnavailable):
-            await asked
+            await attempt
     with pytest.raises(AuditUnavailable):
         await rig.audit.store_signed_head(SignedHead(1, bytes(32), NOW, "k", b""))

@@ -346,11 +346,11 @@ async def test_a_server_that_was_killed_is_used_again_when_it_is_back(
 
 async def test_something_else_on_the_port_is_a_miss(redis_server: RedisServer) -> None:
     nonsense = [b"HTTP/1.1 400 Bad Request\r\n\r\n", b":x\r\n", b"$-7\r\n", b"*x\r\n", b"\xff"]
-    told = iter(cycle(nonsense))
+    replies = iter(cycle(nonsense))
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
-        writer.write(next(told))
+        writer.write(next(replies))
         writer.close()
         await writer.wait_closed()
 

@@ -258,12 +258,12 @@ async def test_a_definition_is_kept_to_the_character(rig: Rig, definition: str) 
 
 
 async def test_texts_of_people_are_kept_to_the_character(rig: Rig) -> None:
-    told = replace(commit(0, edit()), actor="Zoë 'z' \\", comment='"because"; -- $$ %s :name')
+    odd_commit = replace(commit(0, edit()), actor="Zoë 'z' \\", comment='"because"; -- $$ %s :name')
 
-    await rig.store.commit(told)
+    await rig.store.commit(odd_commit)
 
     (item,) = await everything(rig.store)
-    assert (item.actor, item.comment) == (told.actor, told.comment)
+    assert (item.actor, item.comment) == (odd_commit.actor, odd_commit.comment)
 
 
 async def test_nothing_to_edit_writes_nothing(rig: Rig) -> None:

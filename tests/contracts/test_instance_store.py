@@ -306,19 +306,21 @@ async def test_who_was_deregistered_registers_with_the_next_epoch(rig: Rig) -> N
 
 
 async def test_texts_are_kept_to_the_character(rig: Rig) -> None:
-    told = replace(
+    odd_registration = replace(
         registration("a:8080 'ü'"), definition='{"zebra": 1.0,  "ant": "\\u0000 🚀 :name %s $1"}'
     )
 
-    made = await rig.rows.register(told)
-    beaten = await rig.rows.record_heartbeats([Heartbeat("billing", told.instance_id)])
+    made = await rig.rows.register(odd_registration)
+    beaten = await rig.rows.record_heartbeats([Heartbeat("billing", odd_registration.instance_id)])
     await rig.age(31)
     await rig.rows.mark_suspects()
-    await rig.rows.record_heartbeats([Heartbeat("billing", told.instance_id)])
+    await rig.rows.record_heartbeats([Heartbeat("billing", odd_registration.instance_id)])
 
-    assert made.row.definition == told.definition
-    assert beaten["billing", told.instance_id].definition == told.definition
-    assert (await current_row(rig.rows, told.instance_id)).definition == told.definition
+    assert made.row.definition == odd_registration.definition
+    assert beaten["billing", odd_registration.instance_id].definition == odd_registration.definition
+    assert (
+        await current_row(rig.rows, odd_registration.instance_id)
+    ).definition == odd_registration.definition
 
 
 async def test_a_service_has_so_many_instances_at_most(rig: Rig) -> None:
@@ -445,9 +447,9 @@ async def test_another_epoch_changes_nothing(rig: Rig, epoch: int) -> None:
     row = await register(rig)
 
     for leaving in (deregister(rig.rows, epoch=epoch), drain(rig.rows, epoch)):
-        with pytest.raises(OldEpoch) as told:
+        with pytest.raises(OldEpoch) as caught:
             await leaving
-        assert told.value.facts == {"current_epoch": 2}
+        assert caught.value.facts == {"current_epoch": 2}
 
     assert await current_row(rig.rows) == row
     assert len(await logged_changes(rig)) == 2
@@ -487,9 +489,11 @@ async def test_of_many_who_look_each_drained_instance_is_told_to_one(rig: Rig) -
         await register(rig, str(number))
         await rig.rows.drain("billing", str(number), None, 0, "bob", "request")
 
-    told = await asyncio.gather(*(store.finish_drains() for store in (rig.rows, rig.elsewhere) * 4))
+    outcomes = await asyncio.gather(
+        *(store.finish_drains() for store in (rig.rows, rig.elsewhere) * 4)
+    )
 
-    assert sorted(row.instance_id for row in winning_rows(told)) == ["0", "1", "2", "3", "4"]
+    assert sorted(row.instance_id for row in winning_rows(outcomes)) == ["0", "1", "2", "3", "4"]
 
 
 # Claiming
@@ -751,8 +755,8 @@ async def test_counts_are_by_service_and_forget_evictions_after_a_minute(rig: Ri
 
     assert len(await rig.rows.evict([row.token for row in due])) == 2
 
-    told = {"billing": ServiceCounts(1, 0, 1), "shipping": ServiceCounts(0, 0, 1)}
-    assert (await rig.rows.mark_suspects()).counts == told
+    expected_counts = {"billing": ServiceCounts(1, 0, 1), "shipping": ServiceCounts(0, 0, 1)}
+    assert (await rig.rows.mark_suspects()).counts == expected_counts
     await rig.age(61)
     assert (await rig.rows.mark_suspects()).counts == {"billing": ServiceCounts(1, 1, 0)}
 
@@ -1241,8 +1245,8 @@ async def test_thousands_are_kept_in_one_call(rig: Rig) -> None:
 async def test_a_call_logs_no_more_than_others_can_wait_for(rig: Rig) -> None:
     for start in range(0, MAX_LOGGED_PER_CALL + 10, 50):
         numbers = range(start, min(start + 50, MAX_LOGGED_PER_CALL + 10))
-        asked = [registration(f"i{number:03}") for number in numbers]
-        await asyncio.gather(*map(rig.spacious.register, asked))
+        registrations = [registration(f"i{number:03}") for number in numbers]
+        await asyncio.gather(*map(rig.spacious.register, registrations))
     await rig.age(31)
     before = len(await rig.rows.rows_after(0, 1000))
 

@@ -116,10 +116,10 @@ def follow(page: str, address: str) -> None:
 def _try(example: Example, address: str) -> None:
     done = run(example, address)
     output = done.stdout + done.stderr
-    told = f"{example.commands}\n{output}"
-    assert (done.returncode != 0) is example.is_refused, told
+    transcript = f"{example.commands}\n{output}"
+    assert (done.returncode != 0) is example.is_refused, transcript
     missing = absent(example, output)
-    assert missing is None, f"{missing!r} is not in\n{told}"
+    assert missing is None, f"{missing!r} is not in\n{transcript}"
 
 
 def _execute(program: str, address: str, names: dict[str, Any]) -> None:

@@ -170,9 +170,11 @@ def _flags() -> Iterator[Call]:
     yield Call(f"GET {one}", checkout)
     yield Call(f"GET {many}", f"{many}?environment=production")
     yield Call(f"GET {one}/history", f"{many}/new-checkout/history?environment=production")
-    asked = {"user_id": "ann", "environment": "production", "context": {"plan": "pro"}}
-    yield Call(f"POST {many}/evaluate", f"{many}/evaluate", {"flag_name": "new-checkout", **asked})
-    batch = {"flag_names": ["new-checkout"], **asked}
+    question = {"user_id": "ann", "environment": "production", "context": {"plan": "pro"}}
+    yield Call(
+        f"POST {many}/evaluate", f"{many}/evaluate", {"flag_name": "new-checkout", **question}
+    )
+    batch = {"flag_names": ["new-checkout"], **question}
     yield Call(f"POST {many}/evaluate/batch", f"{many}/evaluate/batch", batch)
     counts = {"environment": "production", "evaluations": {"new-checkout": {"on": 12, "off": 9}}}
     yield Call("POST /api/v1/flag-usage", "/api/v1/flag-usage", counts)

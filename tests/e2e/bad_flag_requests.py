@@ -175,13 +175,13 @@ def _environments() -> Iterator[BadRequest]:
             yield sending(title, status, code, "POST", path, {**body, "environment": name})
         if what == "a NUL":
             code = "bad_query"
-        asked = f"?environment={in_url(name)}"
+        query = f"?environment={in_url(name)}"
         for path in (FLAGS, SEGMENTS, SET, f"{FLAGS}/base", f"{FLAGS}/base/history"):
             yield sending(
-                f"{what} as environment to GET {path}", status, code, "GET", path + asked, b""
+                f"{what} as environment to GET {path}", status, code, "GET", path + query, b""
             )
         for method in ("PUT", "PATCH", "DELETE"):
-            target = f"{FLAGS}/base{asked}"
+            target = f"{FLAGS}/base{query}"
             title = f"{what} as environment to {method}"
             yield sending(title, status, code, method, target, b"" if method == "DELETE" else {})
     two = {"environment": "default"}

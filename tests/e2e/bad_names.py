@@ -89,7 +89,7 @@ def _bad_names(what: str, name: str) -> Iterator[BadRequest]:
 def _named_in_query(what: str, name: str) -> Iterator[BadRequest]:
     status, code = (400, "bad_query") if what == "a NUL" else (422, "bad_name")
     for field in ("environment", "service_name", "user"):
-        asked, title = f"{field}={in_url(name)}", f"{what} as {field} in the query"
+        query, title = f"{field}={in_url(name)}", f"{what} as {field} in the query"
         key, document = {"value": VALUE}, {"set": {"a": VALUE}}
         for method, target, body in (
             ("PATCH", "/api/v1/config", document),
@@ -106,7 +106,7 @@ def _named_in_query(what: str, name: str) -> Iterator[BadRequest]:
             sent = b"" if body is None else json_bytes(body)
             where = f"{title} of {method} {target}"
             file = {"Content_Type": "application/yaml"} if "import" in target else {}
-            yield sending(where, status, code, method, f"{target}?{asked}", sent, **file)
+            yield sending(where, status, code, method, f"{target}?{query}", sent, **file)
 
 
 def _named_in_path(what: str, name: str) -> Iterator[BadRequest]:

@@ -192,8 +192,8 @@ def _members() -> Iterator[BadRequest]:
 def _other_bodies() -> Iterator[BadRequest]:
     drain = f"{HERE}/instances/i-1/drain"
     for grace in (-1, 86_401, 1e308):
-        asked = {"grace_seconds": grace}
-        yield sending(f"a grace of {grace}", 422, "invalid", "POST", drain, asked)
+        grace_body = {"grace_seconds": grace}
+        yield sending(f"a grace of {grace}", 422, "invalid", "POST", drain, grace_body)
     twice = b'{"service_name": "a", "service_name": "new", "service_url": "http://a"}'
     yield sending("a name twice", 400, "bad_json", "POST", f"{REGISTRY}/register", twice)
     large = b'{"service_name": "new", "metadata": {"a": "' + b"x" * 2**20 + b'"}}'

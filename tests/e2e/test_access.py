@@ -179,8 +179,8 @@ def test_a_revoked_token_ends_at_once_and_so_does_its_stream(service: ServicePro
 
 def in_progress(service: ServiceProcess) -> int:
     """Return how many requests and streams there are beside this one."""
-    told = service.request("GET", "/metrics").body.decode()
-    [found] = re.findall(r"^pilothouse_http_requests_in_progress (\S+)", told, re.MULTILINE)
+    answer = service.request("GET", "/metrics").body.decode()
+    [found] = re.findall(r"^pilothouse_http_requests_in_progress (\S+)", answer, re.MULTILINE)
     return int(float(found)) - 1
 
 
@@ -336,11 +336,14 @@ def test_a_ticket_opens_nothing_else(service: ServiceProcess) -> None:
 
 
 def test_pages_of_named_sites_may_call_and_no_others(service: ServiceProcess) -> None:
-    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "X-API-Key"}
+    preflight = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "X-API-Key",
+    }
     site, other = {"Origin": "https://console.example"}, {"Origin": "https://evil.example"}
 
-    allowed = service.request("OPTIONS", _EVALUATE, headers={**asked, **site})
-    refused = service.request("OPTIONS", _EVALUATE, headers={**asked, **other})
+    allowed = service.request("OPTIONS", _EVALUATE, headers={**preflight, **site})
+    refused = service.request("OPTIONS", _EVALUATE, headers={**preflight, **other})
 
     assert allowed.headers["Access-Control-Allow-Origin"] == site["Origin"]
     assert "Access-Control-Allow-Credentials" not in allowed.headers
@@ -442,7 +445,7 @@ def test_a_token_is_told_from_another_of_its_name_in_every_row(service: ServiceP
         way = "/api/v1/registry/register"
         body_of(service.request("POST", way, instance, headers=bearer(token["token"])), 201)
 
-    asked = {
+    questions = {
         "audit": "/api/v1/audit?actor=token:twin&limit=1000",
         "one of them": f"/api/v1/audit?actor=token:twin%23{first['id']}&limit=1000",
         "changes": "/api/v1/changes?limit=1000",
@@ -453,7 +456,7 @@ def test_a_token_is_told_from_another_of_its_name_in_every_row(service: ServiceP
             for row in body_of(service.request("GET", way, headers=bearer(ADMIN)))["items"]
             if row["actor"] == "token:twin"
         ]
-        for what, way in asked.items()
+        for what, way in questions.items()
     }
 
     ids = [first["id"]] * 3 + [second["id"]] * 3

@@ -124,9 +124,9 @@ def test_any_context_is_evaluated_or_refused(service: ServiceProcess, context: A
     one = send_body(service, "POST", EVALUATE, {"flag_name": "every", **where})
     traced = send_body(service, "POST", EVALUATE, {"flag_name": "every", "explain": True, **where})
     batch = send_body(service, "POST", BATCH, where)
-    asked = {"context": context}
-    ofrep = send_body(service, "POST", f"{OFREP}/every", asked, X_Environment="kept")
-    bulk = send_body(service, "POST", OFREP, asked, X_Environment="kept")
+    question = {"context": context}
+    ofrep = send_body(service, "POST", f"{OFREP}/every", question, X_Environment="kept")
+    bulk = send_body(service, "POST", OFREP, question, X_Environment="kept")
 
     statuses = {answer.status for answer in (one, traced, batch)}
     # 400: it is no JSON that can be accepted; 413: it is longer than 64 KiB

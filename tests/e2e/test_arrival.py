@@ -68,9 +68,9 @@ def test_what_has_no_end_is_refused_before_it_costs(
 ) -> None:
     before = guarded_service.metric("process_cpu_seconds_total")
 
-    told = answer_to(guarded_service, attack)
+    answer = answer_to(guarded_service, attack)
 
-    assert told.startswith(b"HTTP/1.1 " + status)
+    assert answer.startswith(b"HTTP/1.1 " + status)
     # A field of 48 MiB took five seconds.
     spent = guarded_service.metric("process_cpu_seconds_total") - before
     assert spent < 0.5 + SLACK_SECONDS / 4
@@ -79,19 +79,19 @@ def test_what_has_no_end_is_refused_before_it_costs(
 def test_a_token_after_the_body_lets_nobody_in(guarded_service: Service) -> None:
     late = b"0\r\nAuthorization: Bearer " + ADMIN.encode() + b"\r\n\r\n"
 
-    told = answer_to(guarded_service, ASK + late)
+    answer = answer_to(guarded_service, ASK + late)
 
     # A GET is looked at before its body has come: then as one without a token.
-    assert told.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 401 "))
-    assert b'"items"' not in told
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 401 "))
+    assert b'"items"' not in answer
 
 
 def test_nothing_after_the_body_is_taken_for_a_header(guarded_service: Service) -> None:
     head = ASK.replace(b"Host", b"Authorization: Bearer " + ADMIN.encode() + b"\r\nHost", 1)
 
-    told = answer_to(guarded_service, head + b"0\r\nX-Request-Id: from-behind\r\n\r\n")
+    answer = answer_to(guarded_service, head + b"0\r\nX-Request-Id: from-behind\r\n\r\n")
 
-    assert b"from-behind" not in told
+    assert b"from-behind" not in answer
 
 
 @pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
@@ -106,7 +106,7 @@ def test_who_wants_another_protocol_is_answered_and_let_go(
         b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     ) % (protocol, ADMIN.encode(), len(body))
 
-    told = answer_to(guarded_service, head + body + LIVE)
+    answer = answer_to(guarded_service, head + body + LIVE)
 
-    assert told.startswith((b"HTTP/1.1 201 ", b"HTTP/1.1 409 "))
-    assert told.count(b"HTTP/1.1 200 ") == 1
+    assert answer.startswith((b"HTTP/1.1 201 ", b"HTTP/1.1 409 "))
+    assert answer.count(b"HTTP/1.1 200 ") == 1

@@ -118,12 +118,12 @@ def test_a_reveal_names_its_keys_and_where_it_went(layer: Layer) -> None:
 def test_pages_follow_each_other(layer: Layer) -> None:
     for number in range(5):
         layer.put("a", number) if number else layer.create("a", number)
-    asked: dict[str, Any] = {"environment": layer.environment, "name": layer.service}
+    filters_of_layer: dict[str, Any] = {"environment": layer.environment, "name": layer.service}
 
     found: list[Any] = []
     cursor = None
     while True:
-        page = body_of(layer.of.get(AUDIT, limit=2, cursor=cursor, **asked))
+        page = body_of(layer.of.get(AUDIT, limit=2, cursor=cursor, **filters_of_layer))
         assert len(page["items"]) <= 2
         found += page["items"]
         cursor = page["next"]
@@ -132,14 +132,14 @@ def test_pages_follow_each_other(layer: Layer) -> None:
 
     assert found == of_layer(layer)
     assert [row["version"] for row in found] == [1, 2, 3, 4, 5]
-    assert rows_of(layer.of, since_seq=found[2]["seq"], **asked) == found[3:]
+    assert rows_of(layer.of, since_seq=found[2]["seq"], **filters_of_layer) == found[3:]
 
 
 def test_rows_are_found_by_what_they_say(layer: Layer) -> None:
     layer.create("a", 1)
     layer.put("a", 2)
     first, second = of_layer(layer)
-    asked: dict[str, Any] = {"environment": layer.environment, "name": layer.service}
+    filters_of_layer: dict[str, Any] = {"environment": layer.environment, "name": layer.service}
 
     for filters, wanted in (
         ({"action": "updated"}, [second]),
@@ -149,15 +149,15 @@ def test_rows_are_found_by_what_they_say(layer: Layer) -> None:
         ({"to": second["at"]}, [first]),
         ({"from": first["at"], "to": second["at"], "action": "created"}, [first]),
     ):
-        assert rows_of(layer.of, **asked, **filters) == wanted
+        assert rows_of(layer.of, **filters_of_layer, **filters) == wanted
 
 
 def test_all_of_it_is_exported_a_line_a_row(layer: Layer) -> None:
     layer.create("a", 1)
     layer.put("a", 2)
-    asked: dict[str, Any] = {"environment": layer.environment, "name": layer.service}
+    filters_of_layer: dict[str, Any] = {"environment": layer.environment, "name": layer.service}
 
-    answer = layer.of.get(AUDIT, headers={"Accept": "application/x-ndjson"}, **asked)
+    answer = layer.of.get(AUDIT, headers={"Accept": "application/x-ndjson"}, **filters_of_layer)
 
     assert answer.headers["content-type"] == "application/x-ndjson"
     assert [json.loads(line) for line in answer.body.decode().splitlines()] == of_layer(layer)

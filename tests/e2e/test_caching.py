@@ -89,9 +89,9 @@ def names(answer: Answer) -> set[str]:
 
 def demand_private(answer: Answer) -> None:
     """Fail unless no shared cache may keep an answer, and no other caller gets it from one."""
-    [told] = answer.headers.get_all("Cache-Control") or ["nothing"]
-    assert told in {"private", "no-store"}
-    if told == "private":
+    [directive] = answer.headers.get_all("Cache-Control") or ["nothing"]
+    assert directive in {"private", "no-store"}
+    if directive == "private":
         assert {"Authorization", "X-API-Key", "Origin"} <= names(answer)
         assert len(answer.headers.get_all("Vary") or ()) == 1
 
@@ -174,8 +174,8 @@ def test_one_tag_stands_for_one_content_whoever_asks_at_whichever_door(callers: 
     for _ in range(3):  # what is remembered differs after each caller
         for caller in ("reader", "revealer", "other reader", "admin"):
             for path in TAGGED:
-                for asked in (path, f"{path}&min_revision=0"):
-                    answer = callers.get(caller, asked)
+                for target in (path, f"{path}&min_revision=0"):
+                    answer = callers.get(caller, target)
                     assert answer.status == 200
                     bodies.setdefault((path, answer.headers["ETag"]), set()).add(answer.body)
                     if is_hot(answer):
@@ -189,8 +189,8 @@ def test_one_tag_stands_for_one_content_whoever_asks_at_whichever_door(callers: 
 def test_fingerprints_are_shown_to_who_may_reveal_under_a_tag_of_their_own(
     callers: Callers, path: str
 ) -> None:
-    for asked in (path, path, f"{path}&min_revision=0"):
-        without, shown = callers.get("reader", asked), callers.get("revealer", asked)
+    for target in (path, path, f"{path}&min_revision=0"):
+        without, shown = callers.get("reader", target), callers.get("revealer", target)
 
         assert "fingerprint" in shown.body.decode()
         assert "fingerprint" not in without.body.decode()
@@ -198,7 +198,7 @@ def test_fingerprints_are_shown_to_who_may_reveal_under_a_tag_of_their_own(
         assert tags["reader"] != tags["revealer"]
         for caller in tags:
             for whose, tag in tags.items():
-                status = callers.get(caller, asked, If_None_Match=tag).status
+                status = callers.get(caller, target, If_None_Match=tag).status
                 assert status == (304 if caller == whose else 200)
 
 

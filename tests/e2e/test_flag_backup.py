@@ -30,8 +30,8 @@ def export(flags: Flags) -> bytes:
 
 
 def load(flags: Flags, document: Any, **query: Any) -> Answer:
-    asked = {"format": "pilothouse", "environment": flags.environment, **query}
-    return flags.of.call("POST", f"{FLAGS}/import", document, **asked)
+    parameters = {"format": "pilothouse", "environment": flags.environment, **query}
+    return flags.of.call("POST", f"{FLAGS}/import", document, **parameters)
 
 
 def fill(flags: Flags) -> None:

@@ -48,8 +48,8 @@ def test_an_archived_flag_is_served_to_nobody_and_restored_as_it_was(flags: Flag
 
     assert body_of(archived)["archived"] is True
     assert archived.headers["ETag"] == '"2"'
-    asked = {"flag_name": "a", "environment": flags.environment, "user_id": "ann"}
-    assert body_of(flags.of.call("POST", EVALUATE, asked), 404)["code"] == "flag_not_found"
+    evaluation = {"flag_name": "a", "environment": flags.environment, "user_id": "ann"}
+    assert body_of(flags.of.call("POST", EVALUATE, evaluation), 404)["code"] == "flag_not_found"
     assert body_of(flags.ofrep("/a", context={"targetingKey": "ann"}), 404)["errorCode"] == (
         "FLAG_NOT_FOUND"
     )

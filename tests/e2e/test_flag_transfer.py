@@ -63,8 +63,8 @@ class Environment:
         return self._service.call("POST", path, {"context": context}, headers=headers)
 
     def imports(self, document: Any, form: str = "flagd", **query: Any) -> Answer:
-        asked = {"format": form, "environment": self.name, **query}
-        return self._service.call("POST", f"{FLAGS}/import", document, **asked)
+        parameters = {"format": form, "environment": self.name, **query}
+        return self._service.call("POST", f"{FLAGS}/import", document, **parameters)
 
     def get(self, path: str = "", **query: Any) -> Answer:
         return self._service.get(FLAGS + path, environment=self.name, **query)

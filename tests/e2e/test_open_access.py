@@ -93,11 +93,11 @@ def test_no_route_is_served_under_a_name_that_is_not_ours(
 
 
 def test_a_preflight_of_another_site_is_refused(service: ServiceProcess) -> None:
-    asked = {"Access-Control-Request-Method": "POST"}
+    preflight = {"Access-Control-Request-Method": "POST"}
     site = {"Origin": "https://console.example"}
 
-    refused = service.request("OPTIONS", IMPORT, headers={**asked, **EVIL})
-    allowed = service.request("OPTIONS", IMPORT, headers={**asked, **site})
+    refused = service.request("OPTIONS", IMPORT, headers={**preflight, **EVIL})
+    allowed = service.request("OPTIONS", IMPORT, headers={**preflight, **site})
 
     assert (refused.status, refused.headers["Access-Control-Allow-Origin"]) == (403, None)
     assert allowed.status == 200

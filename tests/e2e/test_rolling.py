@@ -49,9 +49,9 @@ class Callers:
                         "GET", f"/api/v1/effective?environment=e&service_name=s{number}"
                     )
                 response = connection.getresponse()
-                told = response.read()
+                content = response.read()
                 is_well = response.status == HTTPStatus.OK
-                self.answers["200" if is_well else f"{response.status} {told!r}"] += 1
+                self.answers["200" if is_well else f"{response.status} {content!r}"] += 1
             except (OSError, HTTPException) as error:
                 self.answers[repr(error)] += 1
                 connection.close()

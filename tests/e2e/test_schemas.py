@@ -418,7 +418,9 @@ def test_the_tag_of_defaults_changes_with_the_schema_and_no_other_tag_does(
 ) -> None:
     body_of(layer.patch(set={"a": 1}))
     body_of(schemas.put(layer.service, {"properties": {"b": {"default": 1}}}), 201)
-    plain, whole = (layer.effective(defaults=asked).headers["etag"] for asked in (False, True))
+    plain, whole = (
+        layer.effective(defaults=defaults).headers["etag"] for defaults in (False, True)
+    )
 
     body_of(schemas.put(layer.service, {"properties": {"b": {"default": 2}}}))
     body_of(schemas.put(fresh_name(), {"properties": {"b": {"default": 3}}}), 201)

@@ -41,11 +41,11 @@ def run_to_end(*words: str, **settings: str) -> tuple[int, str]:
     command = Command((sys.executable, "-m", "app", *words), environment, ROOT)
     with pytest.raises(StartFailed) as failed:
         ChildProcess(command, berth, lambda: False)
-    told = str(failed.value)
-    found = re.search(r"exit code (-?\d+)", told)
-    assert found is not None, told
-    assert "Traceback" not in told
-    return int(found[1]), told
+    failure_text = str(failed.value)
+    found = re.search(r"exit code (-?\d+)", failure_text)
+    assert found is not None, failure_text
+    assert "Traceback" not in failure_text
+    return int(found[1]), failure_text
 
 
 def port_of(service: ServiceProcess) -> int:
@@ -85,10 +85,10 @@ def test_arguments_win_over_the_environment() -> None:
     ],
 )
 def test_an_address_that_cannot_be_is_refused_by_name(words: tuple[str, ...], named: str) -> None:
-    code, told = run_to_end("serve", *words)
+    code, output = run_to_end("serve", *words)
 
     assert code == REFUSED
-    assert f"refused to start: {named}: " in told
+    assert f"refused to start: {named}: " in output
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
@@ -99,21 +99,21 @@ def test_a_port_in_use_is_refused_by_name(host: str) -> None:
         other.listen()
         port = str(other.getsockname()[1])
 
-        code, told = run_to_end("serve", HOST=host, PORT=port, LOG_FORMAT="text")
+        code, output = run_to_end("serve", HOST=host, PORT=port, LOG_FORMAT="text")
 
     assert code == REFUSED
-    assert f"refused to start: PORT: {port} is in use" in told
-    assert "serves at" not in told
+    assert f"refused to start: PORT: {port} is in use" in output
+    assert "serves at" not in output
 
 
 def test_a_folder_in_use_or_unusable_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with ServiceProcess({}) as service:
         for folder in (service.data_folder, tmp_path / "file"):
-            code, told = run_to_end("serve", PILOTHOUSE_DATA_DIR=str(folder))
+            code, output = run_to_end("serve", PILOTHOUSE_DATA_DIR=str(folder))
 
             assert code == REFUSED
-            assert "refused to start: PILOTHOUSE_DATA_DIR: " in told
+            assert "refused to start: PILOTHOUSE_DATA_DIR: " in output
 
 
 @pytest.mark.parametrize(
@@ -131,10 +131,10 @@ def test_a_folder_in_use_or_unusable_is_refused_by_name(tmp_path: Path) -> None:
 def test_commands_end_as_documented(
     words: tuple[str, ...], settings: dict[str, str], code: int
 ) -> None:
-    found, told = run_to_end(*words, **settings)
+    found, output = run_to_end(*words, **settings)
 
     assert found == code
-    assert "hush" not in told
+    assert "hush" not in output
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -157,8 +157,8 @@ def test_a_hangup_changes_nothing() -> None:
 
 def test_people_are_told_where_it_serves_and_programs_by_a_line() -> None:
     with ServiceProcess({"LOG_FORMAT": "text"}) as service:
-        told = f"Pilothouse serves at {service.url} "
-        wait_until(lambda: told in service.log(), "it has told")
+        greeting = f"Pilothouse serves at {service.url} "
+        wait_until(lambda: greeting in service.log(), "it has told")
         assert "\x1b" not in service.log()  # no terminal
     with ServiceProcess({}) as service:
         wait_until(lambda: '"serving"' in service.log(), "it has told")
@@ -245,7 +245,7 @@ def test_only_a_trusted_proxy_says_where_a_change_came_from(proxies: str, source
 
 @pytest.mark.parametrize("proxies", ["proxy.example", "*", "10.0.0.1/8", "10.0.0.0/33"])
 def test_proxies_are_addresses_and_networks(proxies: str) -> None:
-    code, told = run_to_end("serve", TRUSTED_PROXIES=proxies)
+    code, output = run_to_end("serve", TRUSTED_PROXIES=proxies)
 
     assert code == REFUSED
-    assert "refused to start: TRUSTED_PROXIES: " in told
+    assert "refused to start: TRUSTED_PROXIES: " in output

@@ -69,8 +69,8 @@ def test_a_context_of_64_kib_is_evaluated_and_a_larger_one_is_refused(
         context = {"a": "b" * (size - frame)}
         body = {"environment": WORST, "user_id": "u", "context": context}
         one = service.request("POST", f"{FLAGS}/evaluate", {**body, "flag_name": "f0"})
-        told = {**body, "flag_name": "f0", "explain": True}
-        trace = service.request("POST", f"{FLAGS}/evaluate", told)
+        answer = {**body, "flag_name": "f0", "explain": True}
+        trace = service.request("POST", f"{FLAGS}/evaluate", answer)
         many = service.request("POST", f"{FLAGS}/evaluate/batch", body)
         assert [one.status, trace.status, many.status] == [status] * 3
         if status != 200:
@@ -101,10 +101,10 @@ def test_ofrep_calls_a_large_context_invalid(service: ServiceProcess, path: str)
 def test_the_trace_says_that_a_text_was_too_long(service: ServiceProcess) -> None:
     body = {"environment": WORST, "flag_name": "f0", "explain": True, "context": {"a": "a" * 4097}}
 
-    told = service.request("POST", f"{FLAGS}/evaluate", body).json()
+    answer = service.request("POST", f"{FLAGS}/evaluate", body).json()
 
-    assert told["variant"] == "off"
-    when = told["explanation"]["rules"][0]["when"]
+    assert answer["variant"] == "off"
+    when = answer["explanation"]["rules"][0]["when"]
     assert (when["holds"], when["too_long"]) == (False, "a has more than 4,096 characters")
 
 
@@ -119,11 +119,11 @@ def test_the_trace_says_that_a_text_was_too_long(service: ServiceProcess) -> Non
     ids=["4,096 letters", "many items", "900 kB", "50,000 members"],
 )
 def test_no_evaluation_holds_the_others(service: ServiceProcess, context: Any) -> None:
-    asked = {"environment": WORST, "user_id": "u", "context": context}
+    question = {"environment": WORST, "user_id": "u", "context": context}
     requests = [
-        *((f"{FLAGS}/evaluate", {**asked, "flag_name": name}) for name in ("f0", "segments")),
-        (f"{FLAGS}/evaluate", {**asked, "flag_name": "segments", "explain": True}),
-        (f"{FLAGS}/evaluate/batch", asked),
+        *((f"{FLAGS}/evaluate", {**question, "flag_name": name}) for name in ("f0", "segments")),
+        (f"{FLAGS}/evaluate", {**question, "flag_name": "segments", "explain": True}),
+        (f"{FLAGS}/evaluate/batch", question),
         (OFREP, {"context": context}),
         (f"{OFREP}/segments", {"context": context}),
     ]
@@ -138,7 +138,7 @@ def test_what_is_evaluated_apart_is_answered_as_what_is_evaluated_at_once(
     service: ServiceProcess,
 ) -> None:
     short, long = ({"a": letter * size} for letter, size in (("x", 3), ("x", 4000)))
-    told = []
+    replies = []
     for context in (short, long):
         body = {"environment": WORST, "user_id": "u", "context": context}
         one = service.request("POST", f"{FLAGS}/evaluate", {**body, "flag_name": "segments"})
@@ -146,9 +146,9 @@ def test_what_is_evaluated_apart_is_answered_as_what_is_evaluated_at_once(
         ofrep = json.dumps({"context": {**context, "targetingKey": "u"}}).encode()
         single = service.request("POST", f"{OFREP}/segments", data=ofrep, headers=IN)
         every = service.request("POST", OFREP, data=ofrep, headers=IN)
-        told.append([one.body, many.body, single.body, every.json()["flags"]])
+        replies.append([one.body, many.body, single.body, every.json()["flags"]])
 
-    assert told[0] == told[1]
+    assert replies[0] == replies[1]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_no_write_holds_the_others(
 def test_no_body_of_unknown_members_holds_the_others(service: ServiceProcess) -> None:
     paths = service.request("GET", "/openapi.json").json()["paths"]
     body = json.dumps({f"m{number}": 0 for number in range(50_000)}).encode()
-    asked = 0
+    requests_sent = 0
     for path, operations in paths.items():
         for method, operation in operations.items():
             if "application/json" not in operation.get("requestBody", {}).get("content", {}):
@@ -198,9 +198,9 @@ def test_no_body_of_unknown_members_holds_the_others(service: ServiceProcess) ->
             answer = service.request(method.upper(), address, data=body, headers=IN)
             assert answer.status < 500, (method, path)
             assert longest_step(service) < LONGEST_STEP, (method, path)
-            asked += 1
+            requests_sent += 1
 
-    assert asked > 20
+    assert requests_sent > 20
 
 
 def test_what_no_document_could_hold_is_refused_by_its_count(service: ServiceProcess) -> None:

@@ -45,8 +45,8 @@ class Command:
                 code = main(["token", *words])
             except SystemExit as left:
                 code = int(str(left.code))
-        told = self._capsys.readouterr()
-        return Ran(code, told.out, told.err)
+        output = self._capsys.readouterr()
+        return Ran(code, output.out, output.err)
 
     def create_token(self, settings: Mapping[str, str], *words: str) -> str:
         """Make a token, and return it: all there is on the standard output."""

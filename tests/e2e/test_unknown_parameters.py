@@ -56,13 +56,13 @@ def test_every_request_refuses_a_parameter_it_does_not_know_and_no_other(
 
 def test_a_misspelt_layer_is_not_written_to_the_one_that_all_share(layer: Layer) -> None:
     shared = layer.at(service="_shared")
-    asked: dict[str, Any] = {"environment": layer.environment, "service": layer.service}
+    known_parameters: dict[str, Any] = {"environment": layer.environment, "service": layer.service}
 
     for method, path, body in (
         ("PATCH", "/api/v1/config", {"set": {"host": "db1"}}),
         ("POST", "/api/v1/import", {"host": "db1"}),
     ):
-        answer = layer.of.call(method, path, body, **asked)
+        answer = layer.of.call(method, path, body, **known_parameters)
         assert _unknown(body_of(answer, 422)) == ["service"]
     body = {"key": "host", "value": "db1"}
     answer = layer.of.call("POST", "/api/v1/config", body, service=layer.service)

@@ -31,11 +31,11 @@ def plant_in_reads(bug: str) -> None:
 
 
 async def _moves_the_revision_first(self: Any) -> None:
-    told = self.revision
-    if changes := await self._log.since(told, _BATCH):
+    known_revision = self.revision
+    if changes := await self._log.since(known_revision, _BATCH):
         self.revision = changes[-1].revision
         self.wake_waiters()
-        for change in await self._log.since(told, _BATCH):
+        for change in await self._log.since(known_revision, _BATCH):
             self._apply(change)
 
 

@@ -66,8 +66,10 @@ class _Write:
     @property
     def is_refused(self) -> bool:
         """Whether nothing may have been written after all that was said."""
-        told = [attempt.told["status"] if attempt else None for attempt in self.attempts.values()]
-        return all(status in REFUSALS for status in told) or told[-1] in DECISIONS
+        statuses = [
+            attempt.told["status"] if attempt else None for attempt in self.attempts.values()
+        ]
+        return all(status in REFUSALS for status in statuses) or statuses[-1] in DECISIONS
 
 
 def check(lines: Iterable[str], truth: Truth) -> list[str]:
@@ -253,16 +255,18 @@ class _Case:
 
     def _flaws_of_success(self, write: _Write) -> Iterator[str]:
         for attempt in write.successful_attempts:
-            told = attempt.told
-            place = write.document, told["version"]
-            status = f"{write.value} was answered {told['status']} with version {told['version']}"
+            answer = attempt.told
+            place = write.document, answer["version"]
+            status = (
+                f"{write.value} was answered {answer['status']} with version {answer['version']}"
+            )
             if place not in self.places.get(write.value, []):
                 yield f"{status}, which does not hold it"
-            if write.expected is not None and told["version"] != write.expected + 1:
+            if write.expected is not None and answer["version"] != write.expected + 1:
                 yield f"{status} although it had to follow version {write.expected}"
             revisions = [row["revision"] for row in self.rows.get(place, [])]
-            if revisions and told["revision"] not in revisions:
-                yield f"{status} and revision {told['revision']}, logged as {revisions[0]}"
+            if revisions and answer["revision"] not in revisions:
+                yield f"{status} and revision {answer['revision']}, logged as {revisions[0]}"
 
     def _flaws_of_refusal(self, write: _Write) -> Iterator[str]:
         if write.is_refused and write.value in self.places:

@@ -50,21 +50,21 @@ class _Case:
         yield from self._log()
         yield from self._order()
         yield from self._replicas()
-        asked: dict[str, list[Row]] = {}
+        answers_by_value: dict[str, list[Row]] = {}
         attempts: dict[int, str] = {}
         known: defaultdict[str, int] = defaultdict(int)
         for deed in deeds:
             match deed["did"]:
                 case "asked":
-                    asked.setdefault(deed["value"], [])
+                    answers_by_value.setdefault(deed["value"], [])
                     attempts[deed["attempt"]] = deed["value"]
                 case "answered":
-                    asked[attempts[deed["attempt"]]].append(deed)
+                    answers_by_value[attempts[deed["attempt"]]].append(deed)
                 case "looked":
                     yield from self._look(deed, known)
-        for value in self.made.keys() - asked.keys():
+        for value in self.made.keys() - answers_by_value.keys():
             yield f"{value} is there, and nobody asked for it"
-        for value, answers in asked.items():
+        for value, answers in answers_by_value.items():
             yield from self._write(value, answers)
 
     def _log(self) -> Iterator[str]:
@@ -98,7 +98,7 @@ class _Case:
         made = self.made[value]
         if len(made) > 1:
             yield f"{value} was written {len(made)} times"
-        told = [answer["status"] for answer in answers]
+        statuses = [answer["status"] for answer in answers]
         yes = [answer for answer in answers if answer["status"] in {200, 201, 204}]
         for answer in yes:
             if not made:
@@ -107,9 +107,9 @@ class _Case:
                 yield f"{value} was told revision {answer['revision']}, not {made[0]['revision']}"
             elif answer["version"] not in {None, made[0]["version"]}:
                 yield f"{value} was told version {answer['version']}, not {made[0]['version']}"
-        if made and told and REFUSED.issuperset(told):
-            yield f"{value} was answered {told} and is there"
-        for status in told:
+        if made and statuses and REFUSED.issuperset(statuses):
+            yield f"{value} was answered {statuses} and is there"
+        for status in statuses:
             if status not in UNDECIDED | REFUSED | {200, 201, 204}:
                 yield f"{value} was answered {status}"
 

@@ -30,9 +30,9 @@ def check_events(lines: Iterable[str], rows: Iterable[Facts]) -> list[str]:
 
 
 def _missing(heard: Sequence[Facts], logged: Mapping[int, Facts]) -> Iterator[str]:
-    told = {one["revision"] for one in heard}
+    published = {one["revision"] for one in heard}
     for revision, row in logged.items():
-        if revision not in told:
+        if revision not in published:
             yield f"revision {revision} of {_key(row)} is not heard of"
 
 
@@ -44,14 +44,14 @@ def _made_up(heard: Sequence[Facts], logged: Mapping[int, Facts]) -> Iterator[st
         if row is None:
             yield f"{what} is heard of and not in the log"
             continue
-        told = {
+        facts = {
             "key": one["key"],
             "revision": one["event"]["data"]["revision"],
             "id": one["event"]["id"],
             **{name: one["event"]["data"][name] for name in _TOLD},
         }
         true = {"key": _key(row), **row}
-        for name, value in told.items():
+        for name, value in facts.items():
             if value != true[name]:
                 yield f"{what} is heard of with the {name} {value!r}, logged is {true[name]!r}"
 
@@ -64,12 +64,12 @@ def _keys_in_many_partitions(key: str, events: Sequence[Facts]) -> Iterator[str]
 
 def _revisions_out_of_order(key: str, events: Sequence[Facts]) -> Iterator[str]:
     last = 0
-    told: set[int] = set()
+    earlier: set[int] = set()
     for one in events:
         revision = one["revision"]
-        if revision < last and revision not in told:
+        if revision < last and revision not in earlier:
             yield f"revision {revision} of {key} is heard of for the first time after {last}"
-        told.add(revision)
+        earlier.add(revision)
         last = max(last, revision)
 
 

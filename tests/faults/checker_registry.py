@@ -153,7 +153,7 @@ def _refused_beats(read: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         elif line["did"] == "beaten":
             newest = epochs.get(key)
             if newest == line["epoch"] and line["status"] in {404, 409}:
-                told = f"its heartbeat was answered {line['status']}"
-                yield f"{key[0]}/{key[1]} lives as {newest}, {told}"
+                status_text = f"its heartbeat was answered {line['status']}"
+                yield f"{key[0]}/{key[1]} lives as {newest}, {status_text}"
             if newest is not None and line["epoch"] < newest and line["status"] == 200:
                 yield f"{key[0]}/{key[1]} is {newest}, a heartbeat of {line['epoch']} was taken"

@@ -107,10 +107,10 @@ def _flaws_of_answers(truth: LayerTruth, answers: Sequence[LayerAnswer]) -> Iter
         by_write[answer.comment].append(answer)
         if answer.status == 503 and answer.retry_after is None:
             yield f"{answer.comment} was answered 503 {answer.code} without Retry-After"
-    for comment, told in by_write.items():
-        statuses = [each.status for each in told]
+    for comment, of_write in by_write.items():
+        statuses = [each.status for each in of_write]
         acknowledged = [
-            each for each in told if each.status in ACKNOWLEDGED and each.code != UNCHANGED
+            each for each in of_write if each.status in ACKNOWLEDGED and each.code != UNCHANGED
         ]
         if written[comment] > 1:
             yield f"{comment} was written {written[comment]} times"

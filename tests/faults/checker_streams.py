@@ -66,6 +66,6 @@ class _Client:
 
     def _reads(self, name: str, version: int) -> Iterator[str]:
         if version < self._told[name]:
-            told = self._told[name]
-            yield f"{self._name} reads version {version} of {name} and was told of {told}"
+            announced = self._told[name]
+            yield f"{self._name} reads version {version} of {name} and was told of {announced}"
         self._seen[name] = max(self._seen[name], version)

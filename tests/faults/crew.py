@@ -63,8 +63,8 @@ class Crew:
         client = self._stage.client()
         while not self._over.is_set():
             keyed = chance.random() < 0.5
-            asked = client.new(f"random-{chance.randrange(self._documents)}", keyed=keyed)
-            while self._stage.history.ask(asked, self._replica(chance)).status is None:
+            write = client.new(f"random-{chance.randrange(self._documents)}", keyed=keyed)
+            while self._stage.history.ask(write, self._replica(chance)).status is None:
                 self._is_up.wait(60)
                 if not keyed or self._over.is_set():
                     break

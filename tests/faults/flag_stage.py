@@ -76,26 +76,26 @@ class FlagClient:
         """Send a write once, and return the status of its answer; None: there was none."""
         attempt = next(_numbers)
         self._history.append("asked", attempt=attempt, **asdict(write))
-        told = _facts(lambda: write.send(replica))
-        self._saw(told)
-        self._history.append("answered", attempt=attempt, **told)
-        status: int | None = told["status"]
+        answer = _facts(lambda: write.send(replica))
+        self._saw(answer)
+        self._history.append("answered", attempt=attempt, **answer)
+        status: int | None = answer["status"]
         return status
 
     def look(self, name: str, replica: ServiceProcess) -> Mapping[str, Any]:
         wanted = self._seen
         path = f"{FLAGS}/{name}?{_HERE}&min_revision={wanted}"
-        told = _facts(lambda: replica.request("GET", path, timeout=_ANSWER_SECONDS))
+        answer = _facts(lambda: replica.request("GET", path, timeout=_ANSWER_SECONDS))
         where = f"replica {self._stage.services.index(replica)}"
         self._history.append(
-            "looked", client=self.name, replica=where, name=name, min_revision=wanted, **told
+            "looked", client=self.name, replica=where, name=name, min_revision=wanted, **answer
         )
-        self._saw(told)
-        return told
+        self._saw(answer)
+        return answer
 
-    def _saw(self, told: Mapping[str, Any]) -> None:
-        if told["status"] is not None and told["status"] < 500:
-            self._seen = max(self._seen, told["revision"] or 0)
+    def _saw(self, answer: Mapping[str, Any]) -> None:
+        if answer["status"] is not None and answer["status"] < 500:
+            self._seen = max(self._seen, answer["revision"] or 0)
 
 
 def _facts(send: Any) -> dict[str, Any]:
@@ -185,7 +185,9 @@ async def _fetch_tables(url: str) -> Sequence[Sequence[Mapping[str, Any]]]:
     connection = await asyncpg.connect(url, timeout=PATIENCE_SECONDS)
     try:
         questions = (_VERSIONS, _CHANGES, _NEWEST)
-        return [list(map(dict, await connection.fetch(asked, ENVIRONMENT))) for asked in questions]
+        return [
+            list(map(dict, await connection.fetch(question, ENVIRONMENT))) for question in questions
+        ]
     finally:
         await connection.close()
 

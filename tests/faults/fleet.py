@@ -115,11 +115,11 @@ class Fleet:
         body = {"service_name": service, "instance_id": id_, "service_url": f"http://{id_}:80"}
         answer = replica.request("POST", f"{API}/register", body | more)
         assert answer.status in {200, 201}, answer.body
-        told = answer.json()
+        response = answer.json()
         self.history.append(
-            "registered", service=service, id=id_, epoch=told["epoch"], at=monotonic()
+            "registered", service=service, id=id_, epoch=response["epoch"], at=monotonic()
         )
-        return Registered(service, id_, told["epoch"])
+        return Registered(service, id_, response["epoch"])
 
     def register_many(
         self,
@@ -153,8 +153,8 @@ class Fleet:
     def deregister(self, replica: ServiceProcess, one: Registered, epoch: int = 0) -> Answer:
         """Of another epoch than its own where one is given."""
         began = monotonic()
-        asked = epoch or one.epoch
-        body = {"service_name": one.service, "instance_id": one.id, "epoch": asked}
+        epoch_sent = epoch or one.epoch
+        body = {"service_name": one.service, "instance_id": one.id, "epoch": epoch_sent}
         answer = replica.request("POST", f"{API}/deregister", body)
         if answer.status == 200:
             self.history.append("left", service=one.service, id=one.id, began=began, at=monotonic())
@@ -199,8 +199,8 @@ class Fleet:
             found = []
             for service in tool.get_children(self.base):
                 folder = f"{self.base}/{service}"
-                asked = {n: tool.get_async(f"{folder}/{n}") for n in tool.get_children(folder)}
-                for name, answer in asked.items():
+                reads = {n: tool.get_async(f"{folder}/{n}") for n in tool.get_children(folder)}
+                for name, answer in reads.items():
                     with suppress(NoNodeError):
                         data, stat = answer.get(timeout=PATIENCE_SECONDS)
                         found.append(NodeFact.read(service, name, data, stat.ephemeralOwner))

@@ -67,18 +67,18 @@ class History:
             file.write(line + "\n")
             self.answers += facts.get("status") is not None
 
-    def ask(self, asked: Asked, replica: ServiceProcess) -> Told:
+    def ask(self, write: Asked, replica: ServiceProcess) -> Told:
         """Send the write to a replica and put down what comes back."""
         with self._lock:
             number = next(self._numbers)
-        self.append("asked", attempt=number, document=asked.document, **asdict(asked))
+        self.append("asked", attempt=number, document=write.document, **asdict(write))
         began = monotonic()
         try:
-            told = _answer_facts(_send(asked, replica), monotonic() - began)
+            answer = _answer_facts(_send(write, replica), monotonic() - began)
         except (OSError, HTTPException):
-            told = Told(None, seconds=monotonic() - began)
-        self.append("answered", attempt=number, **asdict(told))
-        return told
+            answer = Told(None, seconds=monotonic() - began)
+        self.append("answered", attempt=number, **asdict(answer))
+        return answer
 
 
 class Client:
@@ -106,27 +106,27 @@ class Client:
         return self._history.ask(self.new(service, expected=expected, keyed=keyed), replica)
 
 
-def _send(asked: Asked, replica: ServiceProcess) -> Answer:
-    if asked.idempotency is not None:
+def _send(write: Asked, replica: ServiceProcess) -> Answer:
+    if write.idempotency is not None:
         return replica.request(
             "POST",
             "/api/v1/config",
             {
-                "key": asked.key,
-                "value": asked.value,
+                "key": write.key,
+                "value": write.value,
                 "environment": ENVIRONMENT,
-                "service_name": asked.service,
-                "comment": asked.value,
+                "service_name": write.service,
+                "comment": write.value,
             },
-            headers={"Idempotency-Key": asked.idempotency},
+            headers={"Idempotency-Key": write.idempotency},
             timeout=ANSWER_SECONDS,
         )
-    where = f"environment={ENVIRONMENT}&service_name={asked.service}"
+    where = f"environment={ENVIRONMENT}&service_name={write.service}"
     return replica.request(
         "PATCH",
         f"/api/v1/config?{where}",
-        {"set": {asked.key: asked.value}, "comment": asked.value},
-        headers={} if asked.expected is None else {"If-Match": f'"{asked.expected}"'},
+        {"set": {write.key: write.value}, "comment": write.value},
+        headers={} if write.expected is None else {"If-Match": f'"{write.expected}"'},
         timeout=ANSWER_SECONDS,
     )
 

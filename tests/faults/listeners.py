@@ -55,10 +55,10 @@ class Listener:
         self.last = self.last if event.id is None else event.id
         match event.name:
             case "config.changed":
-                told = event.data
-                self._put("told", id=event.id, name=told["name"], version=told["version"])
+                data = event.data
+                self._put("told", id=event.id, name=data["name"], version=data["version"])
                 if self._chance.random() < self._reads:
-                    self._read_document(replica, told["name"])
+                    self._read_document(replica, data["name"])
             case "reset":
                 self._put("reset", id=event.id)
                 self._is_behind = True

@@ -84,10 +84,10 @@ class Ground:
         answer = None
         with suppress(OSError, HTTPException):
             answer = write.send(replica)
-        told = _layer_answer(write, answer, monotonic() - began)
+        response = _layer_answer(write, answer, monotonic() - began)
         with self._lock:
-            self.answers.append(told)
-        return told
+            self.answers.append(response)
+        return response
 
     def set_low(self, value: int, replica: ServiceProcess) -> LayerAnswer:
         return self.ask(self.write(self.low, "low", value), replica)

@@ -165,10 +165,10 @@ def reading(service: str) -> Predicate:
 
 def _asking(method: str, service: str) -> Predicate:
     def matches(request: bytes) -> bool:
-        asked, _, target = request.partition(b"\r\n")[0].partition(b" ")
+        asked_method, _, target = request.partition(b"\r\n")[0].partition(b" ")
         path = target.split(b" ")[0].split(b"?")[0]
         document = f"{FOLDER}/{service}".encode()
-        return asked == method.encode() and b"/data/" in path and path.endswith(document)
+        return asked_method == method.encode() and b"/data/" in path and path.endswith(document)
 
     return matches
 
@@ -205,8 +205,8 @@ class Stage:
             "VAULT_SCAN_INTERVAL": NEVER,
             "VAULT_MAX_VERSIONS": "10000",
         }
-        told = self.topic.environment if self.topic is not None else {}
-        given = {**common, **EAGER, **self.backend.environment, **told, **environment}
+        of_topic = self.topic.environment if self.topic is not None else {}
+        given = {**common, **EAGER, **self.backend.environment, **of_topic, **environment}
         service = self._processes.enter_context(ServiceProcess(given, LAUNCH))
         self.services.append(service)
         return service

@@ -33,25 +33,25 @@ class Ledger:
         self.outcomes: dict[str, Mapping[str, Any]] = {}
         self.data: dict[str, Any] = {}
 
-    def wrote(self, value: str, **told: Any) -> Self:
-        """One write that went well, unless `told` is something else."""
+    def wrote(self, value: str, **answer_facts: Any) -> Self:
+        """One write that went well, unless `answer_facts` is something else."""
         self.add_text(value)
         self.add_row(len(self.texts), value)
         answer = {"status": 201, "version": len(self.texts), "revision": len(self.rows)}
         return (
-            self.add_request(value, **answer, **told)
-            if "status" not in told
-            else self.add_request(value, **told)
+            self.add_request(value, **answer, **answer_facts)
+            if "status" not in answer_facts
+            else self.add_request(value, **answer_facts)
         )
 
-    def add_request(self, value: str, **told: Any) -> Self:
+    def add_request(self, value: str, **answer_facts: Any) -> Self:
         attempt = len(self.lines)
         empty = {"version": None, "revision": None, "intent": None}
         key = value.partition("-")[0]
-        expected = told.pop("expected", None)
-        asked = {"value": value, "document": SHOP, "key": key, "expected": expected}
-        self.lines.append({"did": "asked", "attempt": attempt, **asked})
-        self.lines.append({"did": "answered", "attempt": attempt, **empty, **told})
+        expected = answer_facts.pop("expected", None)
+        request = {"value": value, "document": SHOP, "key": key, "expected": expected}
+        self.lines.append({"did": "asked", "attempt": attempt, **request})
+        self.lines.append({"did": "answered", "attempt": attempt, **empty, **answer_facts})
         return self
 
     def add_text(self, value: str, key: str | None = None) -> Self:
@@ -63,8 +63,8 @@ class Ledger:
 
     def add_row(self, version: int, value: str, **facts: Any) -> Self:
         row = {"id": f"id-{value}", "environment": "default", "name": "shop", "version": version}
-        told = {"revision": len(self.rows) + 1, "action": "updated", "comment": value}
-        self.rows.append({**row, **told, **facts})
+        row_facts = {"revision": len(self.rows) + 1, "action": "updated", "comment": value}
+        self.rows.append({**row, **row_facts, **facts})
         return self
 
     def violations(self, current: Mapping[str, Any] | None = None) -> list[str]:
@@ -329,11 +329,11 @@ class Asking:
     """A client whose request is under way: its replica is held at a step."""
 
     def __init__(
-        self, stage: Stage, asked: Asked, replica: ServiceProcess, point: str, at: int = 1
+        self, stage: Stage, write: Asked, replica: ServiceProcess, point: str, at: int = 1
     ) -> None:
         self._told: list[Told] = []
         self._replica = replica
-        self._thread = Thread(target=lambda: self._told.append(stage.history.ask(asked, replica)))
+        self._thread = Thread(target=lambda: self._told.append(stage.history.ask(write, replica)))
         self._thread.start()
         reached = f"reached {Failpoint(point, STOP, at)}"
         wait_until(lambda: reached in replica.log(), f"the replica has {reached}")
@@ -360,10 +360,10 @@ def two_replicas(
 def committed_by_two(stage: Stage, bug: str) -> None:
     """A retry finds the write of a replica that is held before it logs, and logs it first."""
     one, other = two_replicas(stage, bug, "before_advance")
-    asked = stage.client().new("shop", keyed=True)
+    write = stage.client().new("shop", keyed=True)
 
-    first = Asking(stage, asked, one, "before_advance")
-    assert stage.history.ask(asked, other).status == 201
+    first = Asking(stage, write, one, "before_advance")
+    assert stage.history.ask(write, other).status == 201
     first.goes_on()
 
 
@@ -390,14 +390,14 @@ def version_at(replica: ServiceProcess) -> int | None:
 def retried_when_the_store_had_it(stage: Stage, bug: str) -> None:
     """A replica dies when the write is stored; the store refuses it when it is sent again."""
     service = stage.start(SEEDED_BUG=bug, FIRST_LOOK=NEVER)
-    asked = stage.client().new("shop", keyed=True)
+    write = stage.client().new("shop", keyed=True)
 
     stage.arm(Failpoint("after_store"))
-    assert stage.history.ask(asked, service).status is None
+    assert stage.history.ask(write, service).status is None
     service.wait_for_exit()
     stage.arm()
     service.restart()
-    stage.history.ask(asked, service)
+    stage.history.ask(write, service)
 
 
 def logged_by_the_later_one_first(stage: Stage, bug: str) -> None:

@@ -10,9 +10,9 @@ OTHER = "config:default/store"
 
 
 def row(revision: int, **facts: Any) -> dict[str, Any]:
-    told = {"kind": "config", "environment": "default", "name": "shop", "version": revision}
+    data = {"kind": "config", "environment": "default", "name": "shop", "version": revision}
     made = {"revision": revision, "id": f"id-{revision}", "action": "updated", "deleted": False}
-    return told | made | facts
+    return data | made | facts
 
 
 def event(revision: int, partition: int = 0, key: str = KEY, **facts: Any) -> str:

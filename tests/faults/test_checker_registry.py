@@ -123,11 +123,11 @@ def test_a_history_without_flaws(name: str) -> None:
 
 @pytest.mark.parametrize("name", FLAWED)
 def test_a_flawed_history(name: str) -> None:
-    lines, told = FLAWED[name]
+    lines, message = FLAWED[name]
 
     (found,) = check_history(json_lines(lines))
 
-    assert told in found
+    assert message in found
 
 
 def test_nodes_that_are_as_the_rows_want_them() -> None:

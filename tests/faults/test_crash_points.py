@@ -48,12 +48,12 @@ class Scene:
         for _ in range(2):
             assert self.client.write(self.service, self.name).status == 200
 
-    def asks(self, asked: Asked) -> Told:
-        return self.stage.history.ask(asked, self.service)
+    def asks(self, write: Asked) -> Told:
+        return self.stage.history.ask(write, self.service)
 
-    def dies_while_asked(self, asked: Asked, *failpoints: Failpoint) -> None:
+    def dies_while_asked(self, write: Asked, *failpoints: Failpoint) -> None:
         self.stage.arm(*failpoints)
-        assert self.asks(asked).status in {None, 504}  # 504: it gave up before it was killed
+        assert self.asks(write).status in {None, 504}  # 504: it gave up before it was killed
         self.dies()
 
     def dies(self) -> None:
@@ -66,9 +66,9 @@ class Scene:
     def is_in_order(self) -> None:
         assert self.stage.violations() == []
 
-    def goes_on(self, asked: Asked) -> None:
+    def goes_on(self, write: Asked) -> None:
         """The same request is asked again, and another one."""
-        assert self.asks(asked).status == 201
+        assert self.asks(write).status == 201
         assert self.client.write(self.service, self.name).status == 200
         self.is_in_order()
 
@@ -112,52 +112,52 @@ def scanned_scene(scanning: tuple[Stage, ServiceProcess], point: str) -> Iterato
 
 @pytest.mark.parametrize("point", WRITING)
 def test_a_write_killed_at_any_step_is_whole_or_not_there(scene: Scene, point: str) -> None:
-    asked = scene.client.new(scene.name, keyed=True)
+    write = scene.client.new(scene.name, keyed=True)
 
-    scene.dies_while_asked(asked, Failpoint(point))
+    scene.dies_while_asked(write, Failpoint(point))
     scene.returns()
 
     scene.is_in_order()
-    scene.goes_on(asked)
+    scene.goes_on(write)
 
 
 @pytest.mark.parametrize("point", LOOKING)
 def test_a_retry_killed_while_it_reads_back_joins_the_same_write(scene: Scene, point: str) -> None:
-    asked = scene.client.new(scene.name, keyed=True)
+    write = scene.client.new(scene.name, keyed=True)
 
-    scene.dies_while_asked(asked, NOT_YET, Failpoint("after_store"))
+    scene.dies_while_asked(write, NOT_YET, Failpoint("after_store"))
     scene.returns(NOT_YET)
-    scene.dies_while_asked(asked, NOT_YET, Failpoint(point))
+    scene.dies_while_asked(write, NOT_YET, Failpoint(point))
     scene.returns()
 
     scene.is_in_order()
-    scene.goes_on(asked)
+    scene.goes_on(write)
 
 
 @pytest.mark.parametrize("point", CONFIRMING)
 def test_a_reconciler_killed_while_it_confirms_a_write_does_so_later(
     scene: Scene, point: str
 ) -> None:
-    asked = scene.client.new(scene.name, keyed=True)
+    write = scene.client.new(scene.name, keyed=True)
 
-    scene.dies_while_asked(asked, Failpoint("after_store", WAIT), Failpoint(point))
+    scene.dies_while_asked(write, Failpoint("after_store", WAIT), Failpoint(point))
     scene.returns()
 
     scene.is_in_order()
-    scene.goes_on(asked)
+    scene.goes_on(write)
 
 
 @pytest.mark.parametrize("point", EXPIRING)
 def test_a_reconciler_killed_while_it_gives_up_a_write_leaves_it_undecided(
     scene: Scene, point: str
 ) -> None:
-    asked = scene.client.new(scene.name, keyed=True)
+    write = scene.client.new(scene.name, keyed=True)
 
-    scene.dies_while_asked(asked, Failpoint("after_begin", WAIT), Failpoint(point))
+    scene.dies_while_asked(write, Failpoint("after_begin", WAIT), Failpoint(point))
     scene.returns()
 
     scene.is_in_order()
-    scene.goes_on(asked)
+    scene.goes_on(write)
 
 
 @pytest.mark.parametrize("point", NOTICING)

@@ -30,13 +30,13 @@ class Looks:
     def add_look(self, version: int | None, revision: int = 0, **facts: Any) -> Self:
         place = {"client": "r1", "replica": 0, "document": SHOP, "min_revision": None}
         shown = {"status": 200, "code": None, "data": {"a": version}, "settled": False}
-        told = {"did": "looked", "version": version, "revision": revision}
-        self.lines.append({**place, **shown, **told, **facts})
+        look = {"did": "looked", "version": version, "revision": revision}
+        self.lines.append({**place, **shown, **look, **facts})
         return self
 
     def wrote(self, version: int) -> Self:
-        asked = {"did": "asked", "attempt": version, "document": SHOP, "key": "r1"}
-        self.lines.append({**asked, "value": f"r1-{version}", "expected": None})
+        request = {"did": "asked", "attempt": version, "document": SHOP, "key": "r1"}
+        self.lines.append({**request, "value": f"r1-{version}", "expected": None})
         self.lines.append({"did": "answered", "attempt": version, "version": version})
         return self
 
@@ -181,10 +181,10 @@ class Scene:
 def read_while_a_change_is_followed(scene: Scene) -> None:
     """The replica is held between two looks at the log, and the first one has found a change."""
     scene.goes_on_until(FOLLOWS)
-    told = scene.writes()
+    answer = scene.writes()
     scene.goes_on_until(FOLLOWS_AGAIN)
 
-    scene.reader().look(scene.other, "shop", told.revision)
+    scene.reader().look(scene.other, "shop", answer.revision)
 
 
 def read_while_an_older_fetch_is_under_way(scene: Scene) -> None:
@@ -193,8 +193,8 @@ def read_while_an_older_fetch_is_under_way(scene: Scene) -> None:
         scene.stage.arm(FETCHES)
         early = threads.submit(scene.reader().look, scene.other, "shop")
         wait_until(lambda: scene.times(FETCHES) == 1, "the fetch is under way")
-        told = scene.writes()
-        late = threads.submit(scene.reader().look, scene.other, "shop", told.revision)
+        answer = scene.writes()
+        late = threads.submit(scene.reader().look, scene.other, "shop", answer.revision)
         wait_until(lambda: late.done() or JOINED in scene.other.log(), "the late one is served")
         scene.stage.arm()
         early.result()
@@ -206,11 +206,11 @@ def read_after_an_older_version_came_late_to_redis(scene: Scene) -> None:
     scene.stage.arm(SHARES)
     scene.reader().look(scene.other, "shop")
     wait_until(lambda: scene.times(SHARES) == 1, "the replica is about to share")
-    told = scene.writes()
+    answer = scene.writes()
     scene.wait_for_entries()
     scene.goes_on_until(SHARED)
 
-    scene.reader().look(scene.other, "shop", told.revision)
+    scene.reader().look(scene.other, "shop", answer.revision)
 
 
 Story = Callable[[Scene], None]

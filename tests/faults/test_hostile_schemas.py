@@ -157,7 +157,7 @@ class Siege:
             "schema": schema,
         }
         document = {"config_data": dict(config)}
-        told: list[tuple[Answer, float]] = []
+        answers: list[tuple[Answer, float]] = []
         steps = (
             ("PUT", "/api/v1/schemas/hostile", body),
             ("POST", f"/api/configs/shop?{where}", document),
@@ -169,12 +169,12 @@ class Siege:
             ("DELETE", f"/api/configs/shop?{where}", None),
         )
         with self.watch.watching():
-            while not told or len(self.watch.reads) < _SAMPLES:
+            while not answers or len(self.watch.reads) < _SAMPLES:
                 for method, path, sent in steps:
                     began = monotonic()
                     answer = self.service.request(method, path, sent)
-                    told.append((answer, monotonic() - began))
-        return told
+                    answers.append((answer, monotonic() - began))
+        return answers
 
     def is_calm(self) -> bool:
         """Tell whether others were served about as before."""
@@ -203,10 +203,12 @@ def clean(siege: Siege) -> Iterator[None]:
 
 
 def assert_contained(siege: Siege, schema: Any, config: Mapping[str, Any]) -> None:
-    told = siege.attack(schema, config)
+    answers = siege.attack(schema, config)
 
-    assert {answer.status for answer, _ in told} <= EXPECTED, [answer.body for answer, _ in told]
-    assert max(seconds for _, seconds in told) < ANSWERED_SECONDS + SLACK_SECONDS
+    assert {answer.status for answer, _ in answers} <= EXPECTED, [
+        answer.body for answer, _ in answers
+    ]
+    assert max(seconds for _, seconds in answers) < ANSWERED_SECONDS + SLACK_SECONDS
     assert max(siege.watch.live) < STILL_SECONDS + SLACK_SECONDS
     assert siege.is_calm()
 

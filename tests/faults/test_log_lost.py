@@ -129,10 +129,10 @@ class Audience:
         wait_until(lambda: self._is_written(replica), "a write is acknowledged")
 
     def _is_written(self, replica: ServiceProcess) -> bool:
-        told = self._client.write(replica, "shop")
-        if told.is_yes:
-            self._put("acknowledged", version=told.version)
-        return told.is_yes
+        answer = self._client.write(replica, "shop")
+        if answer.is_yes:
+            self._put("acknowledged", version=answer.version)
+        return answer.is_yes
 
     def catches_up(self) -> None:
         wait_until(self._is_current, "everybody has seen the last", WAIT_SECONDS)

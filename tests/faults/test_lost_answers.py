@@ -39,14 +39,14 @@ class Scene:
     def name(self) -> str:
         return self.client.name
 
-    def asks(self, asked: Asked) -> Told:
-        return self.stage.history.ask(asked, self.service)
+    def asks(self, write: Asked) -> Told:
+        return self.stage.history.ask(write, self.service)
 
-    def asks_in(self, threads: ThreadPoolExecutor, asked: Asked) -> Future[Told]:
+    def asks_in(self, threads: ThreadPoolExecutor, write: Asked) -> Future[Told]:
         """Ask in a thread, and keep the request where it is about to be sent to Vault."""
         before = self.times_held()
         self.stage.arm(BEFORE_SENT)
-        asking = threads.submit(self.asks, asked)
+        asking = threads.submit(self.asks, write)
         wait_until(lambda: self.times_held() > before, "the write is about to be sent")
         return asking
 
@@ -56,10 +56,10 @@ class Scene:
     def lift(self) -> None:
         self.stage.arm()
 
-    def asks_when_vault(self, changes: Callable[[], None], asked: Asked) -> Told:
+    def asks_when_vault(self, changes: Callable[[], None], write: Asked) -> Told:
         """Ask, and let something happen to Vault in the moment before the write is sent."""
         with ThreadPoolExecutor(1) as threads:
-            asking = self.asks_in(threads, asked)
+            asking = self.asks_in(threads, write)
             changes()
             self.lift()
             return asking.result()
@@ -76,8 +76,8 @@ class Scene:
     def versions(self) -> int:
         return self.stage.backend.newest()[f"{FOLDER}/{self.name}"]
 
-    def outcome(self, told: Told) -> str:
-        answer = self.service.request("GET", f"/api/v1/writes/{told.intent}")
+    def outcome(self, response: Told) -> str:
+        answer = self.service.request("GET", f"/api/v1/writes/{response.intent}")
         return str(answer.json()["state"])
 
 
@@ -127,10 +127,10 @@ def test_a_write_whose_answer_is_lost_is_found_by_reading_back(
     scene: Scene, write_with_key: Asked, *, hang: bool
 ) -> None:
     scene.proxy.drop_next_response(hang=hang, when=writing(scene.name))
-    told = scene.asks(write_with_key)
+    answer = scene.asks(write_with_key)
 
-    assert (told.status, told.version, scene.lost_answers) == (201, 2, 1)
-    assert told.seconds < UNKNOWN_SECONDS + SLACK_SECONDS
+    assert (answer.status, answer.version, scene.lost_answers) == (201, 2, 1)
+    assert answer.seconds < UNKNOWN_SECONDS + SLACK_SECONDS
     assert scene.stage.violations() == []
 
 
@@ -140,17 +140,17 @@ def test_a_write_sent_again_after_two_lost_answers_is_still_one(
     scene.proxy.drop_next_response(when=writing(scene.name))
     for _ in range(2):  # a read is repeated once when the connection breaks
         scene.proxy.drop_next_response(when=reading(scene.name))
-    told = scene.asks(write_with_key)
+    answer = scene.asks(write_with_key)
 
-    assert (told.status, told.version, scene.lost_answers) == (201, 2, 3)
+    assert (answer.status, answer.version, scene.lost_answers) == (201, 2, 3)
     assert scene.stage.violations() == []
 
 
 def test_a_first_version_whose_answer_is_lost_is_found_as_well(scene: Scene) -> None:
     scene.proxy.drop_next_response(when=writing(f"new-{scene.name}"))
-    told = scene.client.write(scene.service, f"new-{scene.name}")
+    answer = scene.client.write(scene.service, f"new-{scene.name}")
 
-    assert (told.status, told.version) == (200, 1)
+    assert (answer.status, answer.version) == (200, 1)
     assert scene.stage.violations() == []
 
 
@@ -159,12 +159,12 @@ def test_a_write_that_nobody_confirms_in_time_is_unknown_and_then_applied(
 ) -> None:
     for _ in range(10):
         scene.proxy.drop_next_response(hang=True, when=lambda sent: b"/data/" in sent)
-    told = scene.asks(write_with_key)
+    answer = scene.asks(write_with_key)
     scene.proxy.heal()
 
-    assert told.status == 504
-    assert told.seconds < UNKNOWN_SECONDS + SLACK_SECONDS
-    wait_until(lambda: scene.outcome(told) == "applied", "the write is confirmed")
+    assert answer.status == 504
+    assert answer.seconds < UNKNOWN_SECONDS + SLACK_SECONDS
+    wait_until(lambda: scene.outcome(answer) == "applied", "the write is confirmed")
     assert scene.versions() == 2
     assert scene.stage.violations() == []
 
@@ -172,25 +172,25 @@ def test_a_write_that_nobody_confirms_in_time_is_unknown_and_then_applied(
 def test_a_write_held_on_its_way_is_unknown_until_it_lands_or_not(
     scene: Scene, write_with_key: Asked
 ) -> None:
-    told = scene.asks_when_vault(scene.proxy.hold, write_with_key)
-    before = scene.versions(), scene.outcome(told)
+    answer = scene.asks_when_vault(scene.proxy.hold, write_with_key)
+    before = scene.versions(), scene.outcome(answer)
     scene.proxy.heal()  # Vault may take it now, or see first that its sender has hung up
 
-    assert (told.status, before) == (504, (1, "open"))
-    assert told.seconds < UNKNOWN_SECONDS + SLACK_SECONDS
+    assert (answer.status, before) == (504, (1, "open"))
+    assert answer.seconds < UNKNOWN_SECONDS + SLACK_SECONDS
     assert scene.stage.violations() == []
 
 
 def test_a_write_that_never_reached_vault_is_lost_once_another_took_its_place(
     scene: Scene, write_with_key: Asked
 ) -> None:
-    told = scene.asks_when_vault(scene.hangs_up, write_with_key)
-    before = scene.versions(), scene.outcome(told)
+    answer = scene.asks_when_vault(scene.hangs_up, write_with_key)
+    before = scene.versions(), scene.outcome(answer)
     scene.proxy.heal()
     other = scene.client.write(scene.service, scene.name)
 
-    assert (told.status, before) == (504, (1, "open"))
-    assert (other.version, scene.outcome(told)) == (2, "lost")
+    assert (answer.status, before) == (504, (1, "open"))
+    assert (other.version, scene.outcome(answer)) == (2, "lost")
     assert scene.stage.violations() == []
 
 
@@ -275,36 +275,36 @@ def lossy_log(running_on_lossy_log: Running) -> Scene:
 def test_a_step_of_the_log_whose_answer_is_lost_is_taken_once(
     lossy_log: Scene, step: bytes
 ) -> None:
-    asked = lossy_log.client.new(lossy_log.name)
+    write = lossy_log.client.new(lossy_log.name)
 
     lossy_log.proxy.drop_next_response(
-        when=lambda sent: asked.value.encode() in sent and step in sent
+        when=lambda sent: write.value.encode() in sent and step in sent
     )
-    told = lossy_log.asks(asked)
+    answer = lossy_log.asks(write)
 
-    assert (told.status, told.version, lossy_log.lost_answers) == (200, 2, 1)
+    assert (answer.status, answer.version, lossy_log.lost_answers) == (200, 2, 1)
     assert lossy_log.stage.violations() == []
 
 
 def test_a_write_whose_intent_is_not_confirmed_in_time_is_refused(lossy_log: Scene) -> None:
-    asked = lossy_log.client.new(lossy_log.name)
+    write = lossy_log.client.new(lossy_log.name)
 
-    lossy_log.proxy.drop_next_response(hang=True, when=lambda sent: asked.value.encode() in sent)
-    told = lossy_log.asks(asked)
+    lossy_log.proxy.drop_next_response(hang=True, when=lambda sent: write.value.encode() in sent)
+    answer = lossy_log.asks(write)
 
-    assert (told.status, lossy_log.versions()) == (503, 1)
-    assert told.seconds < UNKNOWN_SECONDS + SLACK_SECONDS
+    assert (answer.status, lossy_log.versions()) == (503, 1)
+    assert answer.seconds < UNKNOWN_SECONDS + SLACK_SECONDS
     assert lossy_log.stage.violations() == []
 
 
 def test_a_write_whose_change_is_not_confirmed_in_time_is_unknown_and_applied(
     lossy_log: Scene,
 ) -> None:
-    asked = lossy_log.client.new(lossy_log.name)
+    write = lossy_log.client.new(lossy_log.name)
 
     lossy_log.proxy.drop_next_response(hang=True, when=lambda sent: b"change_id" in sent)
-    told = lossy_log.asks(asked)
+    answer = lossy_log.asks(write)
 
-    assert (told.status, lossy_log.outcome(told)) == (504, "applied")
-    assert told.seconds < UNKNOWN_SECONDS + SLACK_SECONDS
+    assert (answer.status, lossy_log.outcome(answer)) == (504, "applied")
+    assert answer.seconds < UNKNOWN_SECONDS + SLACK_SECONDS
     assert lossy_log.stage.violations() == []

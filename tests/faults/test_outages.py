@@ -105,10 +105,10 @@ def scene(running: Scene) -> Scene:
     """Everything is well, and another replica has just written what this one has not read yet."""
     running.cold = running.stage.client().name
     for name in ("warm", running.cold):
-        told = running.stage.client().write(running.elsewhere, name)
-        assert told.status == 200
+        answer = running.stage.client().write(running.elsewhere, name)
+        assert answer.status == 200
     for path in (WARM, SECRET):
-        at = f"{path}&min_revision={told.revision}"
+        at = f"{path}&min_revision={answer.revision}"
         wait_until(lambda: running.asks(at).status == 200, "it is read")  # noqa: B023
     return running
 
@@ -220,15 +220,15 @@ def assert_refused(answer: Answer | None, seconds: float) -> None:
     assert seconds < REFUSED_SECONDS + SLACK_SECONDS
 
 
-def assert_not_written(told: Told) -> None:
-    if told.status == 504:
-        assert told.code == "write_outcome_unknown"
-        assert told.intent is not None
-        assert told.seconds < UNKNOWN_SECONDS + SLACK_SECONDS
+def assert_not_written(answer: Told) -> None:
+    if answer.status == 504:
+        assert answer.code == "write_outcome_unknown"
+        assert answer.intent is not None
+        assert answer.seconds < UNKNOWN_SECONDS + SLACK_SECONDS
     else:
-        assert told.status == 503
-        assert int(told.retry_after or 0) >= 1
-        assert told.seconds < REFUSED_SECONDS + SLACK_SECONDS
+        assert answer.status == 503
+        assert int(answer.retry_after or 0) >= 1
+        assert answer.seconds < REFUSED_SECONDS + SLACK_SECONDS
 
 
 def assert_heals(scene: Scene) -> None:
@@ -255,8 +255,8 @@ def test_while_vault_is(scene: Scene, name: str, *, is_whole: bool) -> None:
             assert_read_on(seen)
         for seen in one.unknown:
             assert_refused(seen.answer, seen.seconds)
-        for told in one.writes:
-            assert_not_written(told)
+        for answer in one.writes:
+            assert_not_written(answer)
     assert_heals(scene)
 
 
@@ -272,10 +272,10 @@ def test_a_revoked_login_is_replaced_within_the_request(stage: Stage) -> None:
     assert client.write(service, "shop").status == 200
 
     assert vault.api("POST", "sys/leases/revoke-prefix/auth/approle/login")[0] == 204
-    told = client.write(service, "shop")
+    answer = client.write(service, "shop")
 
-    assert told.status == 200
-    assert told.seconds < REFUSED_SECONDS + SLACK_SECONDS
+    assert answer.status == 200
+    assert answer.seconds < REFUSED_SECONDS + SLACK_SECONDS
     assert service.log().count("vault_logged_in") == 2
 
 
@@ -321,9 +321,9 @@ def test_while_postgres_is(scene: Scene, name: str, *, is_whole: bool) -> None:
         assert one.live.seconds < LIVE_SECONDS + SLACK_SECONDS
         for seen in (*one.known, *one.unknown[:2]):  # not the secret: what is shown is put down
             assert_read_on(seen)
-        for told in one.writes:
-            assert told.status in {503, 504}
-            assert told.seconds < LOG_UNAVAILABLE_SECONDS + SLACK_SECONDS
+        for answer in one.writes:
+            assert answer.status in {503, 504}
+            assert answer.seconds < LOG_UNAVAILABLE_SECONDS + SLACK_SECONDS
     assert_heals(scene)
 
 
@@ -341,14 +341,14 @@ def test_with_both_unavailable_a_service_lives_starts_and_heals(scene: Scene) ->
     with killed_vault(scene), log_killed(scene):
         newcomer = scene.stage.start(VAULT_TOKEN=TOKEN)
         read = scene.asks(WARM)
-        told = scene.writes("warm")
+        answer = scene.writes("warm")
         lives = [scene.asks("/live") for _ in range(20)]
         new = replace(scene, service=newcomer)
         ready, unread = new.readiness(), new.asks(WARM)
         unwritten = new.writes("warm")
 
     assert_read_on(read)
-    assert_not_written(told)
+    assert_not_written(answer)
     assert max(live.seconds for live in lives) < LIVE_SECONDS + SLACK_SECONDS
     assert ready == "not_ready"
     assert_refused(unread.answer, unread.seconds)
@@ -364,7 +364,7 @@ def test_with_both_frozen_a_service_lives_and_heals(scene: Scene) -> None:
     for one in answered:
         assert one.live.seconds < LIVE_SECONDS + SLACK_SECONDS
         assert_read_on(one.known[0])
-        for told in one.writes:
-            assert told.status in {503, 504}
-            assert told.seconds < LOG_UNAVAILABLE_SECONDS + SLACK_SECONDS
+        for answer in one.writes:
+            assert answer.status in {503, 504}
+            assert answer.seconds < LOG_UNAVAILABLE_SECONDS + SLACK_SECONDS
     assert_heals(scene)

@@ -67,8 +67,8 @@ def share(*, is_whole: bool) -> int:
     return 200 if is_whole else 30
 
 
-def assert_progress(told: Sequence[LayerAnswer]) -> None:
-    counted = Counter(each.status for each in told)
+def assert_progress(answers: Sequence[LayerAnswer]) -> None:
+    counted = Counter(each.status for each in answers)
     assert counted[200], counted
     assert counted.keys() <= EXPECTED, counted
 
@@ -89,13 +89,15 @@ def test_writers_of_layers_never_break_the_rule_between_them(
 
     began = monotonic()
     with ThreadPoolExecutor(len(writers)) as threads:
-        told = list(threads.map(lambda writer: writer.run(share(is_whole=is_whole)), writers))
+        all_answers = list(
+            threads.map(lambda writer: writer.run(share(is_whole=is_whole)), writers)
+        )
     seconds = monotonic() - began
 
     assert ground.flaws() == []
-    for answers in told:
+    for answers in all_answers:
         assert_progress(answers)
-    everything = [answer for answers in told for answer in answers]
+    everything = [answer for answers in all_answers for answer in answers]
     written = sum(each.status == 200 for each in everything)
     print(f"{written / seconds:.1f} writes/s, at most {longest(everything):.2f} s")  # noqa: T201
     assert longest(everything) < ANSWERED_SECONDS + SLACK_SECONDS
@@ -124,13 +126,15 @@ def test_a_schema_put_while_others_write_is_met_by_all_that_is_there(
     with ThreadPoolExecutor(3) as threads:
         defining = threads.submit(define)
         try:
-            told = list(threads.map(lambda writer: writer.run(share(is_whole=is_whole)), writers))
+            all_answers = list(
+                threads.map(lambda writer: writer.run(share(is_whole=is_whole)), writers)
+            )
         finally:
             over.set()
         defining.result()
 
     assert ground.flaws() == []
-    for answers in told:
+    for answers in all_answers:
         assert_progress(answers)
     assert put.keys() <= {200, 201, 422, 503}, put
 

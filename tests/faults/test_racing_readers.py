@@ -50,10 +50,10 @@ class Race:
     def write(self, service: str, replica: ServiceProcess, then: ServiceProcess) -> None:
         """Write on one replica, and read the own write on another."""
         client = self.stage.client()
-        told = client.write(replica, service)
-        assert told.is_yes, told
+        answer = client.write(replica, service)
+        assert answer.is_yes, answer
         self._written.append(service)
-        self.reader(client.name).look(then, service, told.revision)
+        self.reader(client.name).look(then, service, answer.revision)
 
     def writes(self, seed: str) -> None:
         chance = Random(seed)
@@ -98,8 +98,8 @@ class Race:
         found = vault.api("GET", path)[1]["data"]
         version, body = found["metadata"]["version"], json.loads(found["data"]["document"])
         body["data"]["edited"] = value
-        told = {"options": {"cas": version}, "data": {"document": json.dumps(body)}}
-        if vault.api("POST", path, told)[0] != 200:
+        new_version = {"options": {"cas": version}, "data": {"document": json.dumps(body)}}
+        if vault.api("POST", path, new_version)[0] != 200:
             return False
         self.stage.history.append("edited", document=document, version=version + 1, value=value)
         return True

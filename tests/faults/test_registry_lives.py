@@ -98,8 +98,8 @@ def test_many_that_fall_silent_at_once_are_kept(fleet: Fleet) -> None:
 
 def _wait_until_protected(fleet: Fleet, *, protected: bool) -> None:
     def is_told(replica: ServiceProcess) -> bool:
-        told = replica.request("GET", f"{API}/discover/many").json()["protected"]
-        return bool(told) is protected
+        answer = replica.request("GET", f"{API}/discover/many").json()["protected"]
+        return bool(answer) is protected
 
     for replica in fleet.replicas:
         wait_until(

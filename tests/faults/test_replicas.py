@@ -44,8 +44,8 @@ class Writer:
     def _replica(self) -> ServiceProcess:
         return self._chance.choice(self._replicas)
 
-    def _ask(self, asked: Asked) -> Told:
-        return self._stage.history.ask(asked, self._replica())
+    def _ask(self, write: Asked) -> Told:
+        return self._stage.history.ask(write, self._replica())
 
     def _write_conditionally(self, service: str) -> None:
         """Read on one replica, and write on another what may follow only that version."""
@@ -53,8 +53,8 @@ class Writer:
         if seen is not None:
             self._ask(self._client.new(service, expected=seen))
 
-    def _until_answered(self, asked: Asked) -> None:
-        wait_until(lambda: self._ask(asked).status in {201, 409}, f"{asked.value} is decided", 60)
+    def _until_answered(self, write: Asked) -> None:
+        wait_until(lambda: self._ask(write).status in {201, 409}, f"{write.value} is decided", 60)
 
 
 def current(replica: ServiceProcess, service: str) -> int | None:
@@ -111,14 +111,14 @@ def test_fifty_writers_with_if_match_have_one_winner_for_each_version(trio: Trio
     assert clients[0].write(replicas[0], "shop").version == 1
 
     with ThreadPoolExecutor(WRITERS) as threads:
-        told = threads.map(
+        answers = threads.map(
             lambda number: clients[number].write(
                 replicas[number % 3], "shop", expected=1 + number % 2
             ),
             range(WRITERS),
         )
 
-    statuses = [answer.status for answer in told]
+    statuses = [answer.status for answer in answers]
     assert statuses.count(200) in {1, 2}
     assert set(statuses) <= {200, 412, 503}
     assert stage.violations() == []
@@ -129,11 +129,11 @@ def test_a_write_on_one_replica_is_seen_on_another_from_its_revision_on(trio: Tr
     client = trio.stage.client()
 
     for _ in range(20):
-        told = client.write(one, "shop")
-        seen = other.request("GET", f"/api/configs/shop?min_revision={told.revision}")
+        answer = client.write(one, "shop")
+        seen = other.request("GET", f"/api/configs/shop?min_revision={answer.revision}")
 
-        assert (seen.status, seen.json()["version"]) == (200, told.version)
-        assert int(seen.headers["X-Revision"]) >= (told.revision or 0)
+        assert (seen.status, seen.json()["version"]) == (200, answer.version)
+        assert int(seen.headers["X-Revision"]) >= (answer.revision or 0)
 
 
 @dataclass
@@ -154,8 +154,8 @@ class Lag:
 def lag(trio: Trio) -> Iterator[Lag]:
     ahead, behind, _ = trio.replicas
     client = trio.stage.client()
-    told = client.write(ahead, client.name)
-    seen = behind.request("GET", f"/api/configs/{client.name}?min_revision={told.revision}")
+    answer = client.write(ahead, client.name)
+    seen = behind.request("GET", f"/api/configs/{client.name}?min_revision={answer.revision}")
     assert seen.status == 200
     before = trio.times_held()
     trio.stage.arm(FOLLOWS)
@@ -165,8 +165,8 @@ def lag(trio: Trio) -> Iterator[Lag]:
 
 
 def test_a_replica_that_lags_answers_nothing_older_than_asked_for(lag: Lag) -> None:
-    told = lag.client.write(lag.ahead, lag.name)
-    where = f"/api/configs/{lag.name}?min_revision={told.revision}"
+    answer = lag.client.write(lag.ahead, lag.name)
+    where = f"/api/configs/{lag.name}?min_revision={answer.revision}"
 
     late = lag.behind.request("GET", where)
     lag.stage.arm()
@@ -177,9 +177,9 @@ def test_a_replica_that_lags_answers_nothing_older_than_asked_for(lag: Lag) -> N
 
 
 def test_a_replica_that_lags_refuses_no_write_for_what_it_has_not_seen(lag: Lag) -> None:
-    told = lag.client.write(lag.ahead, lag.name)
+    answer = lag.client.write(lag.ahead, lag.name)
 
-    assert lag.client.write(lag.behind, lag.name, expected=told.version).status == 200
+    assert lag.client.write(lag.behind, lag.name, expected=answer.version).status == 200
     lag.stage.arm()
     assert lag.stage.violations() == []
 
@@ -199,9 +199,9 @@ def test_a_replica_that_lags_does_not_take_a_change_for_done(lag: Lag) -> None:
     where = "environment=staging&service_name=walls"
 
     for replica, colour in ((lag.behind, "red"), (lag.ahead, "blue"), (lag.behind, "red")):
-        told = replica.request("PATCH", f"/api/v1/config?{where}", {"set": {"colour": colour}})
-        assert (told.status, told.json()["changed"]) == (200, True)
+        answer = replica.request("PATCH", f"/api/v1/config?{where}", {"set": {"colour": colour}})
+        assert (answer.status, answer.json()["changed"]) == (200, True)
 
-    revision = told.headers["X-Revision"]
+    revision = answer.headers["X-Revision"]
     read = lag.ahead.request("GET", f"/api/v1/config/colour?{where}&min_revision={revision}")
     assert read.json()["value"] == "red"

@@ -100,27 +100,27 @@ def keyed_write(ground: Ground) -> LayerWrite:
 def write_until_decided(ground: Ground, value: int, replica: ServiceProcess) -> LayerAnswer:
     """Write a related layer until it is not told to wait any more, which has a bound."""
     began = monotonic()
-    while (told := ground.set_low(value, replica)).status == 503:
-        assert told.code == "related_write_open"
-        assert told.retry_after is not None
+    while (answer := ground.set_low(value, replica)).status == 503:
+        assert answer.code == "related_write_open"
+        assert answer.retry_after is not None
         waited = monotonic() - began
         assert waited < BLOCKED_SECONDS + SLACK_SECONDS
-    assert told.seconds < 2 + SLACK_SECONDS
-    return told
+    assert answer.seconds < 2 + SLACK_SECONDS
+    return answer
 
 
 def repeat(trio: Trio, ground: Ground, write: LayerWrite) -> int:
     """Ask the same write again, until it is decided."""
-    told = ground.ask(write, trio.killed)
-    if told.status == 504:
+    answer = ground.ask(write, trio.killed)
+    if answer.status == 504:
         # It would break the rule now, and may have been sent: it cannot be refused before another
         # version is where it would be.
-        assert told.code == "write_outcome_unknown"
+        assert answer.code == "write_outcome_unknown"
         assert ground.set_high(PRESENT["high"] + 1, trio.other).status == 200
-        told = ground.ask(write, trio.killed)
-    assert told.status is not None
-    assert ground.ask(write, trio.other).status == told.status
-    return told.status
+        answer = ground.ask(write, trio.killed)
+    assert answer.status is not None
+    assert ground.ask(write, trio.other).status == answer.status
+    return answer.status
 
 
 @pytest.mark.parametrize("point", STRAIGHT)
@@ -132,12 +132,12 @@ def test_a_judged_write_killed_at_any_step_blocks_its_relations_for_a_while_only
     trio.killing.arm(Failpoint(point))
     assert ground.ask(write, trio.killed).status is None
     trio.wait_for_kill()
-    told = write_until_decided(ground, _KEYED_VALUE - 10, trio.other)
+    answer = write_until_decided(ground, _KEYED_VALUE - 10, trio.other)
     trio.return_killed()
 
     # Whichever came first: one of both would break the rule.
     again = repeat(trio, ground, write)
-    assert (told.status, again) in {(200, 422), (422, 201)}
+    assert (answer.status, again) in {(200, 422), (422, 201)}
     assert ground.flaws() == []
 
 
@@ -162,11 +162,11 @@ def test_a_reserved_write_killed_at_any_step_blocks_its_relations_for_a_while_on
         assert killed.result().status is None
         assert earlier.result().status == 200
     trio.wait_for_kill()
-    told = write_until_decided(ground, _KEYED_VALUE - 10, trio.other)
+    answer = write_until_decided(ground, _KEYED_VALUE - 10, trio.other)
     trio.return_killed()
 
     again = repeat(trio, ground, write)
-    assert (told.status, again) in {(200, 422), (422, 201)}
+    assert (answer.status, again) in {(200, 422), (422, 201)}
     assert ground.flaws() == []
 
 
@@ -214,11 +214,11 @@ def test_a_schema_killed_while_it_is_committed_is_whole_or_not_there(
         ground.put_schema(trio.killed)
     trio.wait_for_kill()
     is_there = trio.other.request("GET", ground.schema).status == 200
-    told = ground.set_low(PRESENT["high"] + 1, trio.other)
+    answer = ground.set_low(PRESENT["high"] + 1, trio.other)
     trio.return_killed()
 
     assert is_there is (point == "after_define")
-    assert told.status == (422 if is_there else 200)
+    assert answer.status == (422 if is_there else 200)
     assert ground.put_schema(trio.killed).status == (200 if is_there else 422)
     assert ground.flaws() == []
 
@@ -234,11 +234,11 @@ def test_a_writer_who_is_held_longer_than_others_wait_for_it_sends_nothing(
     with ThreadPoolExecutor(1) as threads:
         asking = threads.submit(ground.ask, write, trio.killed)
         wait_until_reached(trio.killed, stores, reached + 1)
-        told = write_until_decided(ground, _KEYED_VALUE - 10, trio.other)
+        answer = write_until_decided(ground, _KEYED_VALUE - 10, trio.other)
         trio.killing.arm()
         late = asking.result()
 
-    assert (told.status, late.status, late.code) == (200, 504, "write_outcome_unknown")
+    assert (answer.status, late.status, late.code) == (200, 504, "write_outcome_unknown")
     assert ground.flaws() == []
 
 

@@ -42,9 +42,9 @@ class Scene:
         return int(saved or 0) >= int(newest)
 
     def set_low(self, value: int) -> tuple[int | None, str | None]:
-        told = self.ground.set_low(value, self.service)
-        assert told.seconds < REFUSED_SECONDS + SLACK_SECONDS
-        return told.status, told.code
+        answer = self.ground.set_low(value, self.service)
+        assert answer.seconds < REFUSED_SECONDS + SLACK_SECONDS
+        return answer.status, answer.code
 
     def write_freely(self) -> int:
         return self.ground.write(FREE, "port", next(_numbers)).send(self.service).status
@@ -85,9 +85,9 @@ def test_without_postgres_writes_are_refused_and_reads_go_on(
 ) -> None:
     with FAULTS[fault](postgres_server):
         for value in (BROKEN, PRESENT["low"] - 1):
-            told = scene.ground.set_low(value, scene.service)
-            assert (told.status, told.code) == (503, "change_log_unavailable")
-            assert told.seconds < REFUSED_SECONDS + SLACK_SECONDS
+            answer = scene.ground.set_low(value, scene.service)
+            assert (answer.status, answer.code) == (503, "change_log_unavailable")
+            assert answer.seconds < REFUSED_SECONDS + SLACK_SECONDS
         put = scene.ground.put_schema(scene.service, mode="warn")
         assert (put.status, put.json()["code"]) == (503, "definitions_unavailable")
         assert scene.ground.effective_data(scene.service) == PRESENT
@@ -182,8 +182,8 @@ def test_a_process_of_rules_that_is_hit_again_and_again_lets_nothing_through(sce
         child = rule_child(scene.service)
         if child is not None:
             os.kill(child, signal.SIGKILL)
-        told = scene.ground.set_low(BROKEN, scene.service)
-        assert told.status in {422, 503}
+        answer = scene.ground.set_low(BROKEN, scene.service)
+        assert answer.status in {422, 503}
         assert scene.write_freely() == 200
 
     assert set_low_until_judged(scene, PRESENT["low"] - 1) == 200

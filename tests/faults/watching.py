@@ -75,19 +75,19 @@ class Callers:
             read = answer.read()
             assert answer.status in {200, 304}, read
             if answer.status == 200:
-                tag, told = answer.headers["ETag"], json.loads(read)
+                tag, body = answer.headers["ETag"], json.loads(read)
             self.answers += 1
-            self.stale += told["stale"]
-            self.protected += told["protected"]
+            self.stale += body["stale"]
+            self.protected += body["protected"]
             self._fleet.history.append(
                 "discovered",
                 replica=number,
                 service=service,
                 began=began,
                 at=monotonic(),
-                ids=[item["instance_id"] for item in told["items"]],
-                stale=told["stale"],
-                protected=told["protected"],
+                ids=[item["instance_id"] for item in body["items"]],
+                stale=body["stale"],
+                protected=body["protected"],
             )
 
 

@@ -60,15 +60,15 @@ def ours(imported: ImportedFlags, key: str | None, context: Json) -> tuple[str |
     return found.variant, found.value
 
 
-def without_disputed_texts(asked: Json, version: FlagdHash) -> Json:
+def without_disputed_texts(questions: Json, version: FlagdHash) -> Json:
     """Leave out empty texts by which the cores of version 2 disagree.
 
     flagd's Python core 1.0 takes an empty text for none, and serves the default variant. Its
     JavaScript core hashes it, as flagd itself and we do.
     """
     if version == "v3":
-        return asked
-    return [(key, context) for key, context in asked if "" not in context.values()]
+        return questions
+    return [(key, context) for key, context in questions if "" not in context.values()]
 
 
 def one_flag(targeting: Json, **members: Json) -> Json:
@@ -288,13 +288,13 @@ def test_who_has_no_targeting_key_gets_the_default_variant_without_an_error(
 def test_a_cohort_of_one_hash_is_another_one_by_the_other(by: Json) -> None:
     split = [["b", 10], ["a", 90]]
     document = one_flag({"fractional": split if by is None else [by, *split]})
-    asked = [(f"user-{n}", {"x": f"{n}@example.com"}) for n in range(500)]
+    questions = [(f"user-{n}", {"x": f"{n}@example.com"}) for n in range(500)]
 
     served: dict[FlagdHash, list[str | None]] = {}
     for version in ("v2", "v3"):
         imported = read_flagd(document, version)
-        served[version] = [ours(imported, *one)[0] for one in asked]
-        assert served[version] == [serve_by_flagd(document, *one, version)[0] for one in asked]
+        served[version] = [ours(imported, *one)[0] for one in questions]
+        assert served[version] == [serve_by_flagd(document, *one, version)[0] for one in questions]
     lost = [was == "b" != now for was, now in zip(served["v2"], served["v3"], strict=True)]
     assert sum(lost) > 25
 
@@ -499,13 +499,13 @@ def test_a_fractional_is_a_condition_for_whom_it_yields_something_truthy(
     fractional = {"fractional": split if by is None else [by, *split]}
     plain = one_flag({"if": [fractional, "b", "a"]})
     turned = one_flag({"if": [{"and": [{"!": fractional}, {"!": {"var": "off"}}]}, "b", "a"]})
-    asked: list[tuple[str | None, Json]] = [(f"u{n}", {"x": f"x{n}"}) for n in range(100)]
-    asked += [(None, {}), ("u", {"x": None}), ("u", {"x": 5}), ("u", {"off": True})]
+    questions: list[tuple[str | None, Json]] = [(f"u{n}", {"x": f"x{n}"}) for n in range(100)]
+    questions += [(None, {}), ("u", {"x": None}), ("u", {"x": 5}), ("u", {"off": True})]
 
     for document in (plain, turned):
         imported = read_flagd(document, version)
         assert imported.report == ()
-        for key, context in asked:
+        for key, context in questions:
             assert ours(imported, key, context) == serve_by_flagd(document, key, context, version)
 
 

@@ -90,14 +90,14 @@ def test_a_preview_shows_what_the_history_shows_after_the_write(
     async def run() -> None:
         name = f"e{next(numbers)}"
         # The one that previews has not heard of what the other writes.
-        asked, writing = service_of(Replica(state)), service_of(Replica(state))
-        await asked.sets.refresh()
+        previewing, writing = service_of(Replica(state)), service_of(Replica(state))
+        await previewing.sets.refresh()
         await writing.sets.refresh()
         await writing.writer.write(name, PRESENT, WriteRequest("ann", "", "request"))
         for plan, expected in steps:
             before = writing.environment(name).revision
 
-            shown = await preview_plan(asked, name, plan, expected)
+            shown = await preview_plan(previewing, name, plan, expected)
             await writing.sets.refresh()
 
             assert writing.environment(name).revision == before

@@ -49,9 +49,9 @@ def _outcomes(name: str) -> Iterator[Outcome]:
         feature, expected = case["toggleName"], case["expectedResult"]
         found: Literal["as specified", "reported", "otherwise"] = "reported"
         if not reported & {feature, ""}:
-            told = flags.evaluate(feature, _context(case["context"]), time.time())
-            is_on, variant = unleash_answer(kinds.get(feature, "boolean"), told.variant)
-            agrees = _is_as_specified(expected, is_on, variant, told.value)
+            evaluation = flags.evaluate(feature, _context(case["context"]), time.time())
+            is_on, variant = unleash_answer(kinds.get(feature, "boolean"), evaluation.variant)
+            agrees = _is_as_specified(expected, is_on, variant, evaluation.value)
             found = "as specified" if agrees else "otherwise"
         yield Outcome(name.removesuffix(".json"), feature, case["description"], found)
 

@@ -29,15 +29,15 @@ NOT_OURS = {".venv", ".git", "__pycache__", "dist", "node_modules"}
 
 def _list_files() -> Iterator[Path]:
     """Yield every file git knows or would add; without git, every file that looks like ours."""
-    asked = ("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    command = ("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
     try:
-        told = subprocess.run(asked, cwd=ROOT, check=True, capture_output=True, text=True)
+        listing = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError):
         for path in ROOT.rglob("*"):
             if not NOT_OURS.intersection(path.relative_to(ROOT).parts):
                 yield path
         return
-    yield from (ROOT / name for name in told.stdout.split("\0") if name)
+    yield from (ROOT / name for name in listing.stdout.split("\0") if name)
 
 
 @pytest.fixture(scope="module")

@@ -41,10 +41,10 @@ async def test_the_migrations_build_what_the_tables_say(url: str) -> None:
 
 
 def test_whatever_the_audit_is_asked_by_has_an_index() -> None:
-    asked = {member.name for member in fields(AuditFilter)} - {"since", "until"}
+    filters = {member.name for member in fields(AuditFilter)} - {"since", "until"}
     indexed = {tuple(column.name for column in index.columns) for index in audit.indexes}
 
-    assert indexed == {("at",), *((name, "seq") for name in asked)}
+    assert indexed == {("at",), *((name, "seq") for name in filters)}
 
 
 async def test_replicas_that_start_together_take_turns(url: str) -> None:
@@ -163,7 +163,7 @@ async def test_rows_of_the_release_before_are_chained_and_it_goes_on_writing(url
 
 @pytest.mark.slow
 def test_the_command_line_asks_which_database() -> None:
-    asked = subprocess.run(
+    done = subprocess.run(
         (sys.executable, "-m", "alembic", "upgrade", "head"),
         cwd=CHECKOUT,
         capture_output=True,
@@ -171,5 +171,5 @@ def test_the_command_line_asks_which_database() -> None:
         check=False,
     )
 
-    assert asked.returncode != 0
-    assert "-x url=" in asked.stdout + asked.stderr
+    assert done.returncode != 0
+    assert "-x url=" in done.stdout + done.stderr

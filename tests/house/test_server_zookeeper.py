@@ -96,12 +96,12 @@ def test_without_any_the_error_names_all_ways(
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
     for program, missing in (("java", "no `java` on the PATH"), ("mvn", "no `mvn` on the PATH")):
-        with pytest.raises(ServerMissing) as told:
+        with pytest.raises(ServerMissing) as caught:
             start_zookeeper({"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)})
 
         assert re.search(
             rf"(?s)no ZooKeeper.*TEST_ZOOKEEPER_HOSTS is not set.*Docker.*none answers.*{missing}",
-            str(told.value),
+            str(caught.value),
         )
         (tmp_path / program).touch(mode=0o755)
 

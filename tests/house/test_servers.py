@@ -159,12 +159,12 @@ def test_without_any_postgres_the_error_names_all_ways(no_docker: None, tmp_path
 
 def test_without_any_kafka_the_error_names_all_ways(no_docker: None, tmp_path: Path) -> None:
     for program, missing in (("java", "no `java` on the PATH"), ("mvn", "no `mvn` on the PATH")):
-        with pytest.raises(ServerMissing) as told:
+        with pytest.raises(ServerMissing) as caught:
             start_kafka({"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)})
 
         assert re.search(
             rf"(?s)no Kafka.*TEST_KAFKA_BOOTSTRAP is not set.*Docker.*none answers.*{missing}",
-            str(told.value),
+            str(caught.value),
         )
         (tmp_path / program).touch(mode=0o755)
 

@@ -22,16 +22,16 @@ def waivers() -> Sequence[Mapping[str, str]]:
 
 def flaws(found: Iterable[Mapping[str, Any]], today: date) -> list[str]:
     """Tell which waivers have no reason, no date, or one that is past or too far away."""
-    told = []
+    flaws = []
     for waiver in found:
         name = waiver.get("id", "?")
         if waiver.keys() != {"id", "reason", "until"} or not waiver["reason"].strip():
-            told.append(f"{name}: id, reason and until")
+            flaws.append(f"{name}: id, reason and until")
             continue
         left = (date.fromisoformat(waiver["until"]) - today).days
         if not 0 <= left <= _LONGEST_DAYS:
-            told.append(f"{name}: {left} days are left, of at most {_LONGEST_DAYS}")
-    return told
+            flaws.append(f"{name}: {left} days are left, of at most {_LONGEST_DAYS}")
+    return flaws
 
 
 def main() -> int:

@@ -21,10 +21,10 @@ def choose_ids(
     service: ServiceView,
     times: int,
     strategy: Strategy = "round_robin",
-    **asked: str | None,
+    **choice_options: str | None,
 ) -> list[str]:
     found = [
-        balancer.choose(service, strategy, asked.get("zone"), asked.get("key"))
+        balancer.choose(service, strategy, choice_options.get("zone"), choice_options.get("key"))
         for _ in range(times)
     ]
     return [choice.instance.id for choice in found if choice is not None]

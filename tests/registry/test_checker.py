@@ -206,13 +206,13 @@ async def test_a_replica_checks_what_it_keeps_for_as_long_as_it_keeps_it(tmp_pat
             ended = await desk.store.rows.deregister(*own.key, None, "ada", "request-2")
             desk.view.learn([ended])
             await until(lambda: own.key not in desk.checker.last)
-            asked = len(desk.instances.asked)
+            count_before = len(desk.instances.asked)
             (adopted,) = await desk.store.rows.claim([theirs.token], "here", 0.0)
             desk.view.learn([adopted])
             await until(lambda: "theirs" in desk.instances.asked)
 
-    assert set(desk.instances.asked[:asked]) == {"own"}
-    assert set(desk.instances.asked[asked:]) == {"theirs"}
+    assert set(desk.instances.asked[:count_before]) == {"own"}
+    assert set(desk.instances.asked[count_before:]) == {"theirs"}
 
 
 @pytest.mark.slow

@@ -137,8 +137,8 @@ CALLS = st.one_of(
 )
 
 
-async def call(registry: RegistryService, asked: tuple[str, str, Any], who: Requester) -> None:
-    action, id_, detail = asked
+async def call(registry: RegistryService, request: tuple[str, str, Any], who: Requester) -> None:
+    action, id_, detail = request
     match action:
         case "register":
             await registry.register(stating(detail, instance_id=id_), who)
@@ -155,9 +155,9 @@ async def call(registry: RegistryService, asked: tuple[str, str, Any], who: Requ
 async def of_production(store: Store, registry: RegistryService) -> object:
     await registry.follower.refresh()
     rows = await store.rows.rows_after(0, 1000)
-    asked = InstanceFilter(environment="production")
+    request = InstanceFilter(environment="production")
     return (
-        discovered_items(registry.view.service(SERVICE), asked)[0],
+        discovered_items(registry.view.service(SERVICE), request)[0],
         [
             (row.key, row.epoch, row.version, row.health, row.draining_until)
             for row in rows
@@ -178,11 +178,11 @@ def test_a_token_of_staging_never_changes_what_production_answers(
                 registry_of(store) as one,
                 registry_of(store) as other,  # which has not followed what `one` did
             ):
-                for is_foe, is_elsewhere, asked in calls:
+                for is_foe, is_elsewhere, request in calls:
                     registry = other if is_elsewhere else one
                     before = await of_production(store, one) if is_foe else None
                     with suppress(Denied, NotFound, Conflict):
-                        await call(registry, asked, STAGING if is_foe else PRODUCTION)
+                        await call(registry, request, STAGING if is_foe else PRODUCTION)
                     if is_foe:
                         assert await of_production(store, one) == before
 

@@ -146,10 +146,10 @@ async def test_a_name_that_moves_is_resolved_once_and_leads_nowhere_else() -> No
         both_listening(HERE, CANARY) as (instance, canary),
     ):
         first = await prober.probe(f"http://moving.example:{instance.port}")
-        asked = len(resolve.asked)
+        count_before = len(resolve.asked)
         second = await prober.probe(f"http://moving.example:{instance.port}")
 
-    assert (first.is_healthy, asked) == (True, 1)
+    assert (first.is_healthy, count_before) == (True, 1)
     assert "may not be probed" in second.reason
     assert (instance.connections, canary.connections) == (1, 0)
 

@@ -131,8 +131,8 @@ async def test_a_node_that_is_none_hides_no_other_and_is_told_once(bench: Bench)
             await bench.register(bench.here, f"i-{number}")
 
     assert list(bench.here.statuses()) == [f"i-{number}" for number in range(5)]
-    told = [line for line in logs if line["event"] == "node_unreadable"]
-    assert [line["node"] for line in told] == ["garbage"] * 2  # of both replicas
+    events = [line for line in logs if line["event"] == "node_unreadable"]
+    assert [line["node"] for line in events] == ["garbage"] * 2  # of both replicas
 
 
 async def test_a_node_is_read_again_only_where_it_has_changed(bench: Bench) -> None:

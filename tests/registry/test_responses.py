@@ -30,8 +30,8 @@ def seen_of(**members: Any) -> InstanceView:
     return seen
 
 
-def ids(view: RegistryView, *asked: str | None) -> list[str]:
-    text, _ = discovered_items(view.service(SERVICE), InstanceFilter(*asked))
+def ids(view: RegistryView, *criteria: str | None) -> list[str]:
+    text, _ = discovered_items(view.service(SERVICE), InstanceFilter(*criteria))
     return [item["instance_id"] for item in json.loads(text)]
 
 
@@ -88,8 +88,8 @@ def test_a_foreign_instance_is_of_the_environment_that_its_node_states() -> None
 
 
 def test_the_same_answer_has_the_same_digest_and_another_has_another() -> None:
-    def digest(view: RegistryView, *asked: str | None) -> str:
-        return discovered_items(view.service(SERVICE), InstanceFilter(*asked))[1]
+    def digest(view: RegistryView, *criteria: str | None) -> str:
+        return discovered_items(view.service(SERVICE), InstanceFilter(*criteria))[1]
 
     view = view_of(row_of("i-1", {"zone": "a"}))
     heard = view_of(row_of("i-1", {"zone": "a"}, heartbeat_at=MOMENT.replace(hour=9)))

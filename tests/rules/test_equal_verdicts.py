@@ -41,8 +41,8 @@ def test_keywords_are_judged_alike(name: str) -> None:
         by_client = read_definition(case["schema"], name="suite")
         for test in case["tests"]:
             found = violations(by_service, test["data"])
-            told = list(schema_findings(by_client, test["data"]))
-            assert [(each.key, each.keyword, each.expected) for each in told] == [
+            findings = list(schema_findings(by_client, test["data"]))
+            assert [(each.key, each.keyword, each.expected) for each in findings] == [
                 (each.key, each.keyword, each.expected) for each in found
             ]
 

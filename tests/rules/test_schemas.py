@@ -390,9 +390,9 @@ schemas = st.recursive(
 def test_no_violation_has_a_value_of_the_configuration(schema: Json, tree: Json) -> None:
     found = violations_of(schema, tree)
 
-    told = json.dumps([repr(each) for each in found])
-    assert PLANTED not in told
-    assert not [number for number in _numbers(tree) if str(number) in told]
+    text = json.dumps([repr(each) for each in found])
+    assert PLANTED not in text
+    assert not [number for number in _numbers(tree) if str(number) in text]
 
 
 @settings(max_examples=trials(100))

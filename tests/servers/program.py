@@ -69,8 +69,8 @@ class Program:
         self._wait(lambda: any(map(holds, self._events)), "told what was waited for", within)
         with self._said:
             count = next(place for place, event in enumerate(self._events, 1) if holds(event))
-            told, self._events = self._events[:count], self._events[count:]
-        return told
+            events, self._events = self._events[:count], self._events[count:]
+        return events
 
     def _wait(self, holds: Callable[[], bool], what: str, within: float) -> None:
         with self._said:

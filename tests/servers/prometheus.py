@@ -38,8 +38,8 @@ class PrometheusServer:
 
     def targets(self) -> list[Any]:
         """Return its active targets, each with its `labels` and `health`."""
-        told = request("GET", f"{self.url}/api/v1/targets?state=active").json()
-        found: list[Any] = told["data"]["activeTargets"]
+        targets = request("GET", f"{self.url}/api/v1/targets?state=active").json()
+        found: list[Any] = targets["data"]["activeTargets"]
         return found
 
     def failed_refreshes(self) -> int:

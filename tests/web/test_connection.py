@@ -61,12 +61,12 @@ async def answer_to(port: int, *pieces: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            told = asyncio.create_task(reader.read())
+            received = asyncio.create_task(reader.read())
             with suppress(ConnectionError):  # who is refused may be cut off before all is sent
                 for piece in pieces:
                     writer.write(piece)
                     await writer.drain()
-            return await told
+            return await received
     finally:
         writer.close()
 
@@ -91,10 +91,10 @@ async def test_who_says_nothing_is_let_go(port: int) -> None:
 async def test_a_second_request_has_its_own_time(port: int) -> None:
     whole = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
 
-    told = await answer_to(port, whole, whole, b"GET /")
+    received = await answer_to(port, whole, whole, b"GET /")
 
-    assert told.count(b"HTTP/1.1 200 OK") == 2
-    assert b"HTTP/1.1 408 " in told
+    assert received.count(b"HTTP/1.1 200 OK") == 2
+    assert b"HTTP/1.1 408 " in received
 
 
 async def test_who_sends_only_empty_lines_is_let_go(port: int) -> None:
@@ -123,12 +123,12 @@ async def test_who_sends_only_empty_lines_is_let_go(port: int) -> None:
 async def test_fields_after_the_body_are_refused(
     port: int, head: bytes, fields: tuple[bytes, ...]
 ) -> None:
-    told = await answer_to(port, head + b"2\r\n{}\r\n0\r\n" + fields[0], *fields[1:])
+    received = await answer_to(port, head + b"2\r\n{}\r\n0\r\n" + fields[0], *fields[1:])
 
     # What is answered before its body has come may be answered before it is refused.
-    assert told.startswith(b"HTTP/1.1 400 ") or b"/at-once 0 " in told
-    assert b"authorization" not in told
-    assert b"x-short" not in told
+    assert received.startswith(b"HTTP/1.1 400 ") or b"/at-once 0 " in received
+    assert b"authorization" not in received
+    assert b"x-short" not in received
 
 
 async def test_a_refusal_is_a_problem_and_ends_the_connection(port: int) -> None:
@@ -151,26 +151,26 @@ async def test_a_refusal_is_a_problem_and_ends_the_connection(port: int) -> None
     ids=["an endless extension", "an endless size", "more frame than body"],
 )
 async def test_what_frames_a_body_is_bounded(port: int, pieces: tuple[bytes, ...]) -> None:
-    told = await answer_to(port, CHUNKED, *pieces)
+    received = await answer_to(port, CHUNKED, *pieces)
 
-    assert told.startswith(b"HTTP/1.1 400 ")
-    assert b"bad_http" in told
+    assert received.startswith(b"HTTP/1.1 400 ")
+    assert b"bad_http" in received
 
 
 async def test_a_body_in_tiny_chunks_arrives(port: int) -> None:
-    told = await answer_to(port, CHUNKED + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n", LAST)
+    received = await answer_to(port, CHUNKED + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n", LAST)
 
-    assert b"/a 100000 " in told
-    assert b"/last 0 " in told
+    assert b"/a 100000 " in received
+    assert b"/last 0 " in received
 
 
 async def test_a_large_body_arrives(port: int) -> None:
     head = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % MIB
 
-    told = await answer_to(port, head + b"x" * MIB + LAST)
+    received = await answer_to(port, head + b"x" * MIB + LAST)
 
-    assert b"/a %d " % MIB in told
-    assert b"/last 0 " in told
+    assert b"/a %d " % MIB in received
+    assert b"/last 0 " in received
 
 
 @pytest.mark.parametrize(
@@ -204,11 +204,11 @@ async def test_who_wants_another_protocol_is_answered_in_this_one(
     sent = b"PUT /a HTTP/1.1\r\n" + wish.encode() + rest
     sent += b"GET /b HTTP/1.1\r\n" + wish.encode() + b"Sec-WebSocket-Key: a\r\n\r\n" + LAST
 
-    told = await answer_to(port, *[sent[at : at + step] for at in range(0, len(sent), step)])
+    received = await answer_to(port, *[sent[at : at + step] for at in range(0, len(sent), step)])
 
-    assert told.count(b"HTTP/1.1 200 OK") == 3
-    assert told.index(b"/a 5 ") < told.index(b"/b 0 ") < told.index(b"/last 0 ")
-    assert b"upgrade" not in told
+    assert received.count(b"HTTP/1.1 200 OK") == 3
+    assert received.index(b"/a 5 ") < received.index(b"/b 0 ") < received.index(b"/last 0 ")
+    assert b"upgrade" not in received
 
 
 async def test_many_who_want_another_protocol_are_answered(port: int) -> None:
@@ -224,19 +224,19 @@ async def test_who_closes_and_wants_another_protocol_is_closed(port: int) -> Non
 
 
 async def test_this_is_no_proxy(port: int) -> None:
-    told = await answer_to(port, b"CONNECT example.com:443 HTTP/1.1\r\nHost: a\r\n\r\n")
+    received = await answer_to(port, b"CONNECT example.com:443 HTTP/1.1\r\nHost: a\r\n\r\n")
 
-    assert told.startswith(b"HTTP/1.1 400 ")
+    assert received.startswith(b"HTTP/1.1 400 ")
 
 
 async def test_requests_sent_ahead_are_answered_in_their_order(port: int) -> None:
     ahead = [b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(3_000)]
 
-    told = await answer_to(port, b"".join(ahead) + LAST)
+    received = await answer_to(port, b"".join(ahead) + LAST)
 
-    numbers = [int(found) for found in re.findall(rb"\r\n\r\n/(\d+) 0 ", told)]
+    numbers = [int(found) for found in re.findall(rb"\r\n\r\n/(\d+) 0 ", received)]
     assert numbers == list(range(3_000))
-    assert b"/last 0 " in told
+    assert b"/last 0 " in received
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ async def test_what_was_asked_before_is_answered_before_a_refusal(
 ) -> None:
     ahead = [b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(100)]
 
-    told = await answer_to(port, b"".join(ahead) + bad)
+    received = await answer_to(port, b"".join(ahead) + bad)
 
-    statuses = [int(found) for found in re.findall(rb"HTTP/1.1 (\d+) ", told)]
+    statuses = [int(found) for found in re.findall(rb"HTTP/1.1 (\d+) ", received)]
     assert statuses == [200] * 100 + [status]

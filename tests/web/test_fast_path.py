@@ -77,8 +77,8 @@ async def test_where_the_fast_path_fails_fastapi_answers(name: str, status: int)
 
     assert answer.status_code == status
     assert "X-Request-Id" in answer.headers
-    told = answer.json() if status == 200 else answer.json()["code"]
-    assert told == ("good" if status == 200 else "internal_error")
+    response = answer.json() if status == 200 else answer.json()["code"]
+    assert response == ("good" if status == 200 else "internal_error")
 
 
 async def test_a_failure_with_a_name_is_told_by_fastapi_alone() -> None:

@@ -19,8 +19,8 @@ GRAMMARS = pytest.mark.parametrize(
 TEXTS = st.text("aZ0_.-@+: \n", max_size=8) | st.text(max_size=4)
 
 
-def allows(told: dict[str, Any], text: str) -> bool:
-    return len(text) <= told["maxLength"] and bool(re.search(told["pattern"] + r"\Z", text))
+def allows(schema: dict[str, Any], text: str) -> bool:
+    return len(text) <= schema["maxLength"] and bool(re.search(schema["pattern"] + r"\Z", text))
 
 
 @GRAMMARS

@@ -128,11 +128,11 @@ async def test_where_it_is_mounted_below_another_path_the_links_say_so(app: Fast
     transport = httpx.ASGITransport(app, root_path="/pilot")
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         page = (await client.get("/pilot/docs")).text
-        told = (await client.get("/pilot/")).json()
+        answer = (await client.get("/pilot/")).json()
 
     assert 'src="/pilot/docs/docs.js"' in page
     assert 'data-openapi="/pilot/openapi.json"' in page
-    assert told["docs"] == "/pilot/docs"
+    assert answer["docs"] == "/pilot/docs"
 
 
 def test_swagger_ui_is_what_was_published_with_its_licence() -> None:

@@ -138,11 +138,11 @@ def test_no_logger_tells_a_credential(
         structlog.get_logger().exception("failed")
         logging.getLogger("library").exception("failed")
 
-    told = capsys.readouterr().out
-    assert SECRET not in told
-    assert "a-pepper" not in told
-    assert told.count("[redacted]") >= 11
-    assert "db.example" in told
+    output = capsys.readouterr().out
+    assert SECRET not in output
+    assert "a-pepper" not in output
+    assert output.count("[redacted]") >= 11
+    assert "db.example" in output
 
 
 def _raise_in_three_steps() -> None:

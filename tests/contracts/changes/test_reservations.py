@@ -31,14 +31,14 @@ async def earlier(rig: Rig, reserved: Intent) -> int:
 
 
 async def test_a_reserved_intent_is_stored_without_its_key(rig: Rig) -> None:
-    asked = intent_with_key("key")
+    draft = intent_with_key("key")
 
-    reserved = await rig.intents.reserve(asked)
+    reserved = await rig.intents.reserve(draft)
 
-    assert reserved == replace(asked, state="reserved", idempotency_key=None)
-    assert await rig.intents.intent(asked.id) == reserved
+    assert reserved == replace(draft, state="reserved", idempotency_key=None)
+    assert await rig.intents.intent(draft.id) == reserved
     assert await rig.intents.intent_by_idempotency_key("key") is None
-    assert await rig.intents.reserve(asked) == reserved
+    assert await rig.intents.reserve(draft) == reserved
 
 
 async def test_related_intents_are_refused_as_long_as_the_reservation_lasts(rig: Rig) -> None:
@@ -201,19 +201,19 @@ async def test_a_reservation_gives_way_to_an_earlier_intent_of_its_key(rig: Rig)
 async def test_a_key_is_free_for_a_reservation_after_a_day(rig: Rig) -> None:
     first = await rig.intents.begin(intent_with_key("key"))
     await rig.age(DAY + 60)
-    asked = intent_with_key("key")
-    await rig.intents.reserve(asked)
+    draft = intent_with_key("key")
+    await rig.intents.reserve(draft)
 
-    assert await rig.intents.confirm(asked) == asked
+    assert await rig.intents.confirm(draft) == draft
     assert (await rig.intents.intent(first.id)).idempotency_key is None
 
 
 async def test_reservations_that_race_under_one_key_share_one_intent(rig: Rig) -> None:
-    asked = [intent_with_key("key") for _ in range(10)]
-    for each in asked:
+    drafts = [intent_with_key("key") for _ in range(10)]
+    for each in drafts:
         await rig.intents.reserve(each)
     racing = [
-        *(rig.intents.confirm(each) for each in asked),
+        *(rig.intents.confirm(each) for each in drafts),
         *(rig.elsewhere.intents.begin(intent_with_key("key")) for _ in range(5)),
     ]
 
@@ -319,16 +319,16 @@ async def test_a_writer_that_was_refused_twice_gets_its_turn(rig: Rig) -> None:
     other = await rig.intents.begin(intent(), ALL)
     with pytest.raises(RelatedIntentOpen):
         await rig.intents.begin(intent(BASE), ALL)
-    asked = intent(BASE)
-    await rig.intents.reserve(asked)
-    assert await earlier(rig, asked) == 1
+    draft = intent(BASE)
+    await rig.intents.reserve(draft)
+    assert await earlier(rig, draft) == 1
 
     pointer = await rig.log.advance(CHECKOUT, [version_of(other)])
     with pytest.raises(RelatedIntentOpen):
         await rig.intents.begin(intent(base=1), replace(ALL, revision=pointer.revision))
 
-    assert await rig.intents.earlier_related(asked.id) == EarlierIntents(0, pointer.revision)
-    confirmed = await rig.intents.confirm(asked)
+    assert await rig.intents.earlier_related(draft.id) == EarlierIntents(0, pointer.revision)
+    confirmed = await rig.intents.confirm(draft)
     await rig.log.advance(BASE, [version_of(confirmed)])
     with pytest.raises(GuardMoved):
         await rig.intents.begin(intent(base=1), replace(ALL, revision=pointer.revision))
