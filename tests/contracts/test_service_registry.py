@@ -111,7 +111,12 @@ async def until(holds: Callable[[], bool], within: float = PATIENCE_SECONDS) -> 
         await asyncio.sleep(0.01)
 
 
-@pytest.fixture(params=[embedded_rig, pytest.param(zookeeper, marks=pytest.mark.servers)])
+@pytest.fixture(
+    params=[
+        pytest.param(embedded_rig, id="embedded"),
+        pytest.param(zookeeper, marks=pytest.mark.servers),
+    ]
+)
 async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     async with AsyncExitStack() as stack:
         yield await request.param(request, stack)
