@@ -12,6 +12,7 @@ from app.flags.api.router_evaluation import router as evaluation_router
 from app.flags.api.router_lifecycle import router as lifecycle_router
 from app.flags.api.router_ofrep import RULES as OFREP_RULES
 from app.flags.api.router_ofrep import router as ofrep_router
+from app.flags.api.router_stale import router as stale_router
 from app.flags.api.router_targets import LARGER_LIST
 from app.flags.api.router_targets import router as targets_router
 from app.flags.api.router_transfer import LARGER_IMPORT
@@ -29,7 +30,14 @@ from app.web.path_rules import PathRules
 
 FLAG_ROUTES = Routes(
     # The paths of evaluations come before those with a name of a flag in the same place.
-    routers=(evaluation_router, transfer_router, lifecycle_router, targets_router, flags_router),
+    routers=(
+        evaluation_router,
+        transfer_router,
+        lifecycle_router,
+        targets_router,
+        stale_router,
+        flags_router,
+    ),
     lenient=(evaluation_router,),  # all but one of its routes, which says so
     open_routers=(ofrep_router,),  # its streams accept tickets
     path_rules=PathRules(

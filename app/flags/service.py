@@ -29,6 +29,7 @@ from app.flags.evaluation.usage import UsageCounter
 from app.flags.listing import FlagListing
 from app.flags.model import FlagUsage, Item, Kind, VersionAction, version_action
 from app.flags.presentation import FlagPresenter
+from app.flags.stale import StaleFlags
 from app.flags.store.port import FlagStore
 from app.flags.writer import FlagWriter, WriteRequest
 from app.telemetry import FLAG_WRITES
@@ -48,6 +49,10 @@ class FlagService:
     @property
     def listing(self) -> FlagListing:
         return FlagListing(self.sets, self.counter)
+
+    @property
+    def stale(self) -> StaleFlags:
+        return StaleFlags(self.sets, self.counter)
 
     @property
     def presenter(self) -> FlagPresenter:

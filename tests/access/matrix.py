@@ -362,6 +362,7 @@ ASKS: tuple[Ask, ...] = (
         _flag(f"{_FLAGS}/f/copy"),
         lambda environment, _: {"to": environment},
     ),
+    Ask("GET /api/v1/stale-flags", "flag:read", _flag("/api/v1/stale-flags")),
     Ask(f"GET {_FLAGS}/export", "flag:read", _flag(f"{_FLAGS}/export?format=flagd")),
     Ask(
         f"POST {_FLAGS}/import",

@@ -179,6 +179,8 @@ def _flags() -> Iterator[Call]:
     counts = {"environment": "production", "evaluations": {"new-checkout": {"on": 12, "off": 9}}}
     yield Call("POST /api/v1/flag-usage", "/api/v1/flag-usage", counts)
     yield Call(f"GET {one}/usage", f"{many}/new-checkout/usage?environment=production")
+    stale = "/api/v1/stale-flags"
+    yield Call(f"GET {stale}", f"{stale}?environment=production&days=0")
     yield Call("GET /api/v1/flag-set", "/api/v1/flag-set?environment=production")
     context = {"context": {"targetingKey": "ann", "plan": "pro"}}
     ofrep, where = "/ofrep/v1/evaluate/flags", {"X-Environment": "production"}

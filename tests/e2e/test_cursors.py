@@ -38,6 +38,7 @@ LISTS: Mapping[str, Mapping[str, Any]] = {
     "/api/v1/schemas/c/history": {},
     "/api/v1/segments": HERE,
     "/api/v1/segments/s/history": HERE,
+    "/api/v1/stale-flags": {**HERE, "days": "0"},
     "/api/v1/templates": {},
     "/api/v1/templates/t/history": {},
     "/api/v1/templates/t/uses": {},

@@ -39,6 +39,7 @@ CONTRACTS = {
     "config copy": Contract("config copy elsewhere", "LayerCopyOut"),
     "flags list": Contract("flags list", "Page_FlagOut_"),
     "flags get": Contract("flags get checkout", "FlagOut"),
+    "flags stale": Contract("flags stale --days 0", "Page_StaleFlagOut_"),
     "flags create": Contract("flags create another", "FlagOut"),
     "flags set": Contract("flags set checkout --disabled", "FlagOut"),
     "flags delete": Contract("flags delete checkout"),

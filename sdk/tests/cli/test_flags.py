@@ -167,6 +167,21 @@ def test_a_flag_is_turned_off_with_a_reason(flags: Terminal) -> None:
     assert without.code == 2
 
 
+def test_stale_flags_are_listed_with_owner_age_and_reason(flags: Terminal) -> None:
+    flags.ok("flags", "create", "old", "--enabled", "--owner", "web")
+    flags.ok("flags", "create", "split", "--rollout", "20")
+
+    listed = flags.ok("flags", "stale", "--days", "0")
+    named = flags.ok("flags", "stale", "--days", "0", "--owner", "web", "--all", "--json").json()
+
+    where = flags.variables["PILOTHOUSE_ENVIRONMENT"]
+    assert listed.table()[0][:4] == ["old", where, "web", "0"]
+    assert "serves one value (on) for 0 d" in listed.out
+    assert [row[0] for row in listed.table()] == ["old", "split"]
+    assert (where, "old") in {(flag["environment"], flag["name"]) for flag in named["items"]}
+    assert flags.ok("flags", "stale").table() == []
+
+
 def test_a_dry_run_shows_what_a_command_would_write(flags: Terminal) -> None:
     flags.ok("flags", "create", "old", "--rollout", "20", "--owner", "web")
     before = flags.ok("flags", "get", "old", "--json").json()

@@ -12,6 +12,7 @@ from pilothouse.cli import access, changes, config, flags, schema, services, tar
 from pilothouse.cli.commands import command, group
 from pilothouse.cli.exit_codes import ExitCode, Failure, failure, usage
 from pilothouse.cli.output import Output
+from pilothouse.cli.stale import list_stale
 from pilothouse.cli.validate import validate
 
 _WORDS = "Configurations, feature flags and the registry of a Pilothouse service."
@@ -36,6 +37,7 @@ def _app() -> typer.Typer:
     ):
         group(branch)
         app.add_typer(branch, name=name, help=words, no_args_is_help=True)
+    command(flags.app, "stale")(list_stale)
     command(app)(validate)
     access.add_to(app)
     return app
