@@ -1,4 +1,4 @@
-"""Stale flags: those that decide nothing any more, that nobody evaluates, or that have expired."""
+"""Stale flags: those that decide nothing any more, are not evaluated, or have expired."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Staleness:
 
     reason: Reason
     since: datetime
-    variant: str | None = None  # what everybody is served, for `one_value`
+    variant: str | None = None  # what all users are served, for `one_value`
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,6 +156,7 @@ def test_a_preview_is_what_the_write_then_does(flags: Flags, name: str, write: W
         "kind": "segment" if path == SEGMENTS else "flag",
         "version": former["version"] if is_there else 0,
         "changed": entry["version"] == former["version"] + 1,
+        "buckets": shown["buckets"],  # counted in test_a_preview_counts_the_buckets_that_move
         "diff": entry["diff"] if entry != former else {"added": {}, "removed": {}, "changed": {}},
         "definition": entry["definition"],
     }
@@ -175,6 +176,23 @@ def test_what_has_an_answer_of_its_own_has_it_in_a_dry_run(flags: Flags, write: 
     assert flags.of.backend.audit(dry.headers["X-Request-Id"]) == []
     assert {**body_of(write.send(flags)), "dry_run": True} == body_of(dry)
     assert traces(flags) != before
+
+
+def test_a_preview_counts_the_buckets_that_move(flags: Flags) -> None:
+    query: Any = {"environment": flags.environment, "dry_run": "true"}
+
+    def buckets(method: str, path: str, body: Any = None) -> Any:
+        return body_of(flags.of.call(method, f"{FLAGS}/{path}", body, **query))["buckets"]
+
+    grown = buckets("PATCH", "first", {"rollout_percentage": 60})
+    moves = [{"from": "off", "to": "on", "buckets": 40_000}]
+    counts = {"total": 100_000, "moved": 40_000, "exact": True, "moves": moves}
+    assert grown == {**counts, "rules": [{**counts, "rule_id": "rollout"}]}
+    assert buckets("PATCH", "first", {"owner": "web"})["moved"] == 0
+    assert buckets("POST", "first/kill", {"reason": "r"})["moved"] == 20_000
+    assert buckets("POST", "first/archive") is None
+    assert buckets("POST", "old/restore") is None
+    assert buckets("DELETE", "first") is None
 
 
 def test_every_write_of_flags_and_segments_takes_a_dry_run(service: Service) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import Service, fresh_name, told
+from tests.e2e.client import Service, body_of, fresh_name
 from tests.e2e.flags import FLAGS, Flags
 
 STALE = "/api/v1/stale-flags"
@@ -18,7 +18,7 @@ def flags(service: Service) -> Flags:
 
 def stale(flags: Flags, **query: Any) -> list[dict[str, Any]]:
     query = {"environment": flags.environment, "days": "0", **query}
-    items: list[dict[str, Any]] = told(flags.of.get(STALE, **query))["items"]
+    items: list[dict[str, Any]] = body_of(flags.of.get(STALE, **query))["items"]
     return items
 
 
@@ -27,12 +27,12 @@ def reasons(flag: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_each_reason_has_its_time(flags: Flags) -> None:
-    told(flags.create("all", enabled=True, owner="web", tags=["t"]), 201)
-    told(flags.create("split", **SPLIT, tags=["expires=2026-02-03"]), 201)
+    body_of(flags.create("all", enabled=True, owner="web", tags=["t"]), 201)
+    body_of(flags.create("split", **SPLIT, tags=["expires=2026-02-03"]), 201)
 
     everybody, split = stale(flags)
 
-    created = told(flags.get("all"))["created_at"]
+    created = body_of(flags.get("all"))["created_at"]
     assert everybody == {
         "name": "all",
         "environment": flags.environment,
@@ -55,7 +55,7 @@ def test_each_reason_has_its_time(flags: Flags) -> None:
 
 
 def test_an_evaluated_flag_counts_from_its_last_evaluation(flags: Flags) -> None:
-    told(flags.create("split", **SPLIT), 201)
+    body_of(flags.create("split", **SPLIT), 201)
     flags.evaluate("split", "ann")
 
     (flag,) = stale(flags)
@@ -65,9 +65,9 @@ def test_an_evaluated_flag_counts_from_its_last_evaluation(flags: Flags) -> None
 
 
 def test_a_flag_is_stale_only_after_the_days(flags: Flags) -> None:
-    told(flags.create("all", enabled=True), 201)
-    told(flags.create("over", tags=["expires=2026-02-03"]), 201)
-    told(flags.create("later", tags=["expires=2999-02-03"]), 201)
+    body_of(flags.create("all", enabled=True), 201)
+    body_of(flags.create("over", tags=["expires=2026-02-03"]), 201)
+    body_of(flags.create("later", tags=["expires=2999-02-03"]), 201)
 
     assert [(flag["name"], [*reasons(flag)]) for flag in stale(flags, days="1")] == [
         ("over", ["expired"])
@@ -75,11 +75,11 @@ def test_a_flag_is_stale_only_after_the_days(flags: Flags) -> None:
 
 
 def test_filters_of_the_list(flags: Flags) -> None:
-    told(flags.create("a", enabled=True, owner="web"), 201)
-    told(flags.create("b", **SPLIT, owner="web"), 201)
-    told(flags.create("c", enabled=True), 201)
-    told(flags.create("old", enabled=True, owner="web"), 201)
-    told(flags.of.call("POST", f"{FLAGS}/old/archive", None, environment=flags.environment))
+    body_of(flags.create("a", enabled=True, owner="web"), 201)
+    body_of(flags.create("b", **SPLIT, owner="web"), 201)
+    body_of(flags.create("c", enabled=True), 201)
+    body_of(flags.create("old", enabled=True, owner="web"), 201)
+    body_of(flags.of.call("POST", f"{FLAGS}/old/archive", None, environment=flags.environment))
 
     def names(**query: Any) -> list[str]:
         return [flag["name"] for flag in stale(flags, **query)]
@@ -98,12 +98,12 @@ def test_the_pages_go_over_all_environments(flags: Flags) -> None:
     owner = fresh_name("owner")
     for of in (flags, other):
         for name in ("a", "b", "c"):
-            told(of.create(name, enabled=True, owner=owner), 201)
+            body_of(of.create(name, enabled=True, owner=owner), 201)
     query: Any = {"owner": owner, "days": "0", "limit": "2"}
 
     pages: list[Any] = []
     while len(pages) < 4:
-        page = told(flags.of.get(STALE, **query))
+        page = body_of(flags.of.get(STALE, **query))
         pages.append([(flag["environment"], flag["name"]) for flag in page["items"]])
         if page["next"] is None:
             break
@@ -133,4 +133,4 @@ def test_the_pages_go_over_all_environments(flags: Flags) -> None:
 def test_other_queries_are_refused(service: Service, query: Any, status: int, code: str) -> None:
     refused = service.get(STALE, **query)
 
-    assert (refused.status, told(refused, refused.status)["code"]) == (status, code)
+    assert (refused.status, body_of(refused, refused.status)["code"]) == (status, code)

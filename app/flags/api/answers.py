@@ -1,6 +1,7 @@
 """Answers with a flag or a segment, or with several."""
 
 from collections.abc import Iterable
+from time import time
 from typing import Final
 
 from fastapi import Response
@@ -55,8 +56,9 @@ async def answer_preview(
 ) -> Response:
     """Answer with what a plan would write; nothing is written."""
     preview = await flags.preview(environment, plan, request)
+    now = time()
     return await model_response(
-        preview.is_large, lambda: WritePreviewOut.of(preview), response.headers
+        preview.is_large, lambda: WritePreviewOut.of(preview, now), response.headers
     )
 
 

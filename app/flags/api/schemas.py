@@ -6,7 +6,7 @@ describe the rules for people and check the outermost members.
 
 import json
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 
@@ -16,6 +16,7 @@ from app.flags.model import FlagUsage, Item, VersionAction
 from app.web.openapi import NAME
 from app.web.request_body import RequestBody
 from pilothouse_core.diff import Diff
+from pilothouse_core.flags.moved_buckets import BucketMoves, FlagMoves
 
 BASE = "default"
 Name = Annotated[str, Field(json_schema_extra=NAME)]
@@ -218,6 +219,60 @@ class VersionOut(BaseModel):
         )
 
 
+class BucketMoveOut(BaseModel):
+    source: str | None = Field(
+        alias="from",
+        serialization_alias="from",
+        description="The variant before; null: the caller's default.",
+    )
+    target: str | None = Field(
+        alias="to",
+        serialization_alias="to",
+        description="The variant after; null: the caller's default.",
+    )
+    buckets: int = Field(description="How many buckets move so.")
+
+
+class BucketMovesOut(BaseModel):
+    total: int = Field(description="100,000 unless the hash has another number of buckets.")
+    moved: int = Field(description="How many of them get another variant.")
+    exact: bool = Field(
+        description="False: salt, hash or attribute differ, so that users get new buckets; the "
+        "counts are the expected ones."
+    )
+    moves: list[BucketMoveOut] = Field(description="The moved buckets by their variants.")
+
+    @classmethod
+    def of(cls, moves: BucketMoves, **members: Any) -> Self:
+        return cls(
+            total=moves.total,
+            moved=moves.count,
+            exact=moves.is_exact,
+            moves=[
+                BucketMoveOut.model_validate({"from": former, "to": latter, "buckets": count})
+                for (former, latter), count in moves.moves.items()
+            ],
+            **members,
+        )
+
+
+class RuleMovesOut(BucketMovesOut):
+    rule_id: str
+
+
+class FlagMovesOut(BucketMovesOut):
+    """The buckets of users that no condition concerns."""
+
+    rules: list[RuleMovesOut] = Field(
+        description="The same for each rule that serves otherwise after the write."
+    )
+
+    @classmethod
+    def of_flag(cls, moves: FlagMoves) -> "FlagMovesOut":
+        rules = [RuleMovesOut.of(of_rule, rule_id=name) for name, of_rule in moves.rules.items()]
+        return cls.of(moves.overall, rules=rules)
+
+
 class WritePreviewOut(BaseModel):
     """The answer to a write with `dry_run=true`."""
 
@@ -230,12 +285,16 @@ class WritePreviewOut(BaseModel):
     diff: FlagDiffOut = Field(
         description="As the history would show it; empty where a flag is archived or restored."
     )
+    buckets: FlagMovesOut | None = Field(
+        description="How many buckets move; null: a segment, or no flag before or after."
+    )
     definition: dict[str, Any] | None = Field(
         description="As it would be stored; null: the write is a deletion."
     )
 
     @classmethod
-    def of(cls, preview: ItemPreview) -> "WritePreviewOut":
+    def of(cls, preview: ItemPreview, now: float) -> "WritePreviewOut":
+        moves = preview.bucket_moves(now)
         return cls(
             environment=preview.environment,
             name=preview.name,
@@ -243,6 +302,7 @@ class WritePreviewOut(BaseModel):
             version=preview.version,
             changed=preview.is_changed,
             diff=FlagDiffOut.of(preview.diff()),
+            buckets=None if moves is None else FlagMovesOut.of_flag(moves),
             definition=json.loads(preview.definition) if preview.definition else None,
         )
 

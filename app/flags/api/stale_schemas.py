@@ -9,7 +9,7 @@ from app.flags.stale import Reason, StaleFlag
 
 class StalenessOut(BaseModel):
     reason: Reason = Field(
-        description="`one_value`: everybody is served the same value; `not_evaluated`; `expired`: "
+        description="`one_value`: all users are served the same value; `not_evaluated`; `expired`: "
         "the time in its tag `expires=` has passed."
     )
     since: datetime = Field(

@@ -1,5 +1,6 @@
 """What a write would do: the edits of its plan, and their effect on one item. Pure."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -7,7 +8,10 @@ from app.flags.cache import EnvironmentFlags
 from app.flags.definitions.representations import difference
 from app.flags.model import Edit, Item, Kind
 from app.workers import LARGE_TEXT
+from pilothouse_core.definitions import DefinitionError
 from pilothouse_core.diff import Diff
+from pilothouse_core.flags.moved_buckets import FlagMoves, moved_buckets
+from pilothouse_core.flags.reading import read_flag
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,30 @@ class ItemPreview:
     def diff(self) -> Diff:
         """Compute what the history would show for the version that the write would create."""
         return difference(self.former, self.definition)
+
+    def bucket_moves(self, now: float) -> FlagMoves | None:
+        """Count the buckets that the write would move; None where none can be compared.
+
+        `now` is in seconds since 1970. That is so for a segment, and where there is no flag before
+        or after, also because it is archived.
+        """
+        is_same = self.former == self.definition
+        if self.kind == "segment" or (self.is_changed and is_same):
+            return None
+        return bucket_moves_of(self.former, self.definition, now)
+
+
+def bucket_moves_of(former: str, definition: str, now: float) -> FlagMoves | None:
+    """Count the buckets that move between two definitions of a flag as JSON text, "" for none.
+
+    None where there are not two, or one that this release cannot read.
+    """
+    if not former or not definition:
+        return None
+    try:
+        return moved_buckets(read_flag(json.loads(former)), read_flag(json.loads(definition)), now)
+    except DefinitionError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

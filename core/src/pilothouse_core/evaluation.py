@@ -412,7 +412,7 @@ def _compile_progressive(
 ) -> _RuleEvaluator:
     method = HASHES[progressive.hash]
     bucket_of = method.bind(progressive.salt, method.total or 0)
-    share_at = _share_at(progressive)
+    share_at = share_over_time(progressive)
     get = getter(progressive.by)
     missing = _missing(rule, progressive.by, default)
     inside = _answer(flag, version, progressive.variant, SPLIT, rule.id)
@@ -434,7 +434,7 @@ def _compile_progressive(
     return tries
 
 
-def _share_at(progressive: Progressive) -> Callable[[float], int]:
+def share_over_time(progressive: Progressive) -> Callable[[float], int]:
     """Return a function from a time to the share in buckets: exact, in whole microseconds."""
     method = HASHES[progressive.hash]
     first, last = method.share(progressive.first), method.share(progressive.last)

@@ -204,6 +204,17 @@ def test_a_dry_run_shows_what_a_command_would_write(flags: Terminal) -> None:
     assert flags.ok("flags", "get", "old", "--json").json() == before
 
 
+def test_a_dry_run_shows_how_many_buckets_move(flags: Terminal) -> None:
+    flags.ok("flags", "create", "ramp", "--rollout", "20")
+
+    grown = flags.ok("flags", "set", "ramp", "--rollout", "30", "--dry-run").out
+    killed = flags.ok("flags", "kill", "ramp", "--reason", "errors", "--dry-run").out
+
+    assert "10000 of 100000 buckets move (off -> on: 10000)" in grown
+    assert "rule rollout: 10000 of 100000 buckets move" in grown
+    assert "20000 of 100000 buckets move (on -> off: 20000)" in killed
+
+
 def test_a_copy_tells_what_is_missing(flags: Terminal, tmp_path: Path) -> None:
     flags.ok("flags", "create", "base", "--enabled")
     (tmp_path / "top.yaml").write_text('prerequisites: [{flag: base, variants: ["on"]}]\n')

@@ -36,7 +36,7 @@ class _Outcome:
 
 
 def sole_value(flag: Flag, now: float) -> SoleValue | None:
-    """Return the one value that a flag serves to everybody from now on, None if there are more.
+    """Return the one value that a flag serves to all users from now on, None if there are more.
 
     `now` is in seconds since 1970. Conditions count as possible, whatever they say, and so does
     what a window or a ramp still changes.
@@ -66,7 +66,7 @@ def expiry_of(flag: Flag) -> float | None:
 
 
 def _outcomes(flag: Flag, now: float) -> Iterator[_Outcome]:
-    """Yield what the rules may serve, up to the first that decides for everybody."""
+    """Yield what the rules may serve, up to the first that decides for all users."""
     if not flag.enabled:
         return
     for rule in flag.rules:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pilothouse.cli.api import segment
+from pilothouse.cli.buckets import bucket_sentences
 from pilothouse.cli.commands import Session, command
 from pilothouse.cli.exit_codes import usage
 from pilothouse.cli.files import read_document, read_object, write_out
@@ -351,6 +352,8 @@ def _print_preview(session: Session, preview: dict[str, Any]) -> None:
     session.output.say(f"{preview['name']} {state}: {where}")
     if any(preview["diff"].values()):
         session.output.changes(preview["diff"])
+    for sentence in bucket_sentences(preview.get("buckets")):
+        session.output.say(sentence)
     session.output.note("nothing was written")
     return None
 
