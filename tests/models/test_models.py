@@ -6,7 +6,16 @@ import sys
 
 import pytest
 
-from tests.models import caches, checker, eviction, registry, releases, validation, writes
+from tests.models import (
+    applying,
+    caches,
+    checker,
+    eviction,
+    registry,
+    releases,
+    validation,
+    writes,
+)
 from tests.servers.service import ROOT
 
 IS_WHOLE = os.environ.get("PILOTHOUSE_FAULTS") == "whole"
@@ -17,6 +26,7 @@ MODELS = {
     "eviction": eviction.RUNS,
     "validation": validation.RUNS,
     "releases": releases.RUNS,
+    "applying": applying.RUNS,
 }
 # Each of these explores for many seconds; for every protocol a passing case is left.
 LONG = {
@@ -26,6 +36,7 @@ LONG = {
     "eviction": {"bounded-deaths"},
     "validation": {"progress-both", "progress-definer", "progress-definer-death"},
     "releases": {"frozen"},
+    "applying": {"stop", "undo-others"},
 }
 RUNS = {(model, case): run for model, runs in MODELS.items() for case, run in runs.items()}
 QUICK = [(model, case) for model, case in RUNS if case not in LONG[model]]
