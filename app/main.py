@@ -34,6 +34,7 @@ from app.web.boundary import RequestBoundary, cors_options
 from app.web.parameters import rejects_unknown_parameters
 from app.web.path_rules import PathRules
 from app.web.proxies import TrustedProxies
+from app.webhooks.feature import WEBHOOK_ROUTES, build_webhooks
 from app.wiring import Backends, open_backends
 
 VERSION = "0.1.0"
@@ -43,6 +44,7 @@ _ROUTES = (
     RULE_ROUTES,
     FLAG_ROUTES,
     FEED_ROUTES,
+    WEBHOOK_ROUTES,
     REGISTRY_ROUTES,
     TOKEN_ROUTES,
     AUDIT_ROUTES,
@@ -67,9 +69,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=VERSION,
         description="Configurations, feature flags and service discovery behind one API.",
         lifespan=partial(_lifespan, settings),
-        redirect_slashes=False,
-        docs_url=None,  # with assets of our own: see app.web.pages
-        redoc_url=None,
     )
     if settings.proxies:
         app.proxies = TrustedProxies(settings.proxies)
@@ -145,6 +144,7 @@ def _build_features(settings: Settings, ports: Backends) -> tuple[Feature, ...]:
         schemas.feature,
         flags.feature,
         build_feed(base, schemas.verifier),
+        build_webhooks(base, rules, ports.deliveries, ports.cipher, ports.resolve),
         registry.feature,
         Feature(tasks=ports.tasks),
     )

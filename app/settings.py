@@ -391,13 +391,13 @@ class Settings(BaseSettings):
     )
     health_check_ca_file: Optional = Field(
         None,
-        description="PEM file with CAs that health checks over https trust, besides those of this "
-        "machine.",
+        description="PEM file with CAs that health checks and webhooks over https trust, besides "
+        "those of this machine.",
     )
     health_check_allowed_networks: str = Field(
         "",
-        description="Loopback, link-local and metadata networks that health checks may reach, "
-        "separated by commas; development mode allows loopback.",
+        description="Loopback, link-local and metadata networks that health checks and webhooks "
+        "may reach, separated by commas; development mode allows loopback.",
         examples=["10.20.0.0/16"],
     )
 
@@ -578,7 +578,7 @@ class Settings(BaseSettings):
 
     @property
     def allowed_networks(self) -> list[str]:
-        """The networks that health checks may always reach."""
+        """The networks that health checks and webhooks may always reach."""
         development = ["127.0.0.0/8", "::1/128"] if self.pilothouse_mode == "development" else []
         return _split_list(self.health_check_allowed_networks) + development
 

@@ -44,6 +44,17 @@ CHECKS_WAIVED = Gauge(
     ["check"],
     registry=REGISTRY,
 )
+WEBHOOK_DELIVERIES = Counter(
+    "pilothouse_webhook_deliveries_total",
+    "Requests to receivers of webhooks; a `dead_letter` was given up.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+WEBHOOK_OLDEST = Gauge(
+    "pilothouse_webhook_oldest_undelivered_seconds",
+    "Age of the oldest change that a webhook has not delivered, as every replica sees it.",
+    registry=REGISTRY,
+)
 HTTP_REQUESTS = Counter(
     "pilothouse_http_requests_total",
     "Answered HTTP requests; 499 if the caller disconnected before the answer began.",

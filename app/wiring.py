@@ -56,6 +56,9 @@ from app.rules.definitions.postgres import PostgresDefinitionStore
 from app.settings import Settings
 from app.sqlite.state import SQLiteState, StateInUse, StateUnavailable
 from app.status.monitor import MonitoredPort
+from app.webhooks.store.embedded import EmbeddedDeliveryStore
+from app.webhooks.store.port import DeliveryStore
+from app.webhooks.store.postgres import PostgresDeliveryStore
 
 _log = structlog.get_logger(__name__)
 # A silent server is reported after this time, however long its callers may wait.
@@ -69,6 +72,7 @@ class Backends:
     changes: LogPorts
     flags: FlagStore
     definitions: DefinitionStore
+    deliveries: DeliveryStore
     rows: InstanceStore
     tokens: TokenStore
     audit: AuditLog
@@ -92,7 +96,7 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
         state = await _open_state(settings, stack)
         pepper = _load_root_secret(settings)
         store, cipher, vault_tasks = await _open_config_store(settings, state, stack)
-        changes, flags, definitions, rows, tokens, audit, prepare = await _open_log(
+        changes, flags, definitions, deliveries, rows, tokens, audit, prepare = await _open_log(
             settings, state, stack
         )
         nodes = _open_nodes(settings, stack)
@@ -146,6 +150,7 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
             changes=changes,
             flags=flags,
             definitions=definitions,
+            deliveries=deliveries,
             rows=rows,
             tokens=tokens,
             audit=audit,
@@ -293,7 +298,16 @@ def _vault_login(settings: Settings) -> TokenLogin | AppRoleLogin:
 
 async def _open_log(
     settings: Settings, state: SQLiteState | None, stack: AsyncExitStack
-) -> tuple[LogPorts, FlagStore, DefinitionStore, InstanceStore, TokenStore, AuditLog, Task]:
+) -> tuple[
+    LogPorts,
+    FlagStore,
+    DefinitionStore,
+    DeliveryStore,
+    InstanceStore,
+    TokenStore,
+    AuditLog,
+    Task,
+]:
     match settings.database_url:
         case None:
             assert state is not None
@@ -308,6 +322,7 @@ async def _open_log(
                 ports,
                 flag_store,
                 definitions,
+                EmbeddedDeliveryStore(state),
                 instance_rows,
                 token_store,
                 audit_log,
@@ -321,11 +336,12 @@ async def _open_log(
             flags, rows = PostgresFlagStore(engine), PostgresInstanceStore(engine)
             tokens, audit = PostgresTokenStore(engine), PostgresAuditLog(engine)
             schemas = PostgresDefinitionStore(engine)
+            sent = PostgresDeliveryStore(engine)
             stack.push_async_callback(connection.close)
-            if settings.pilothouse_mode == "production":
-                # `python -m app migrate` is a step of its own there.
-                return changes, flags, schemas, rows, tokens, audit, _do_nothing
-            return changes, flags, schemas, rows, tokens, audit, lambda: _migrate_or_raise(url)
+            # In production `python -m app migrate` is a step of its own.
+            is_migrated = settings.pilothouse_mode == "production"
+            prepare = _do_nothing if is_migrated else lambda: _migrate_or_raise(url)
+            return changes, flags, schemas, sent, rows, tokens, audit, prepare
 
 
 def _open_nodes(settings: Settings, stack: AsyncExitStack) -> ServiceRegistryClient:

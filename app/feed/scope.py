@@ -5,7 +5,7 @@ from typing import Final
 from app.access.model import Caller, Right
 from app.changes.model import Entity
 
-KINDS: Final = ("config", "flag", "segment", "instance", "schema", "template")
+KINDS: Final = ("config", "flag", "segment", "instance", "schema", "template", "webhook")
 # `violation` is on the stream only: it is no change of the log.
 STREAM_KINDS: Final = (*KINDS, "violation")
 TOKEN: Final = "token"  # noqa: S105 - no secret
@@ -16,6 +16,7 @@ _RIGHTS: Final = {
     "instance": Right.DISCOVER,
     "schema": Right.READ_CONFIGS,
     "template": Right.READ_CONFIGS,
+    "webhook": Right.WRITE_WEBHOOKS,
 }
 
 
@@ -31,6 +32,8 @@ def may_see(caller: Caller, entity: Entity) -> bool:
             return caller.may(Right.DISCOVER)
         case "schema" | "template":
             return caller.has_right_anywhere(Right.READ_CONFIGS)
+        case "webhook":
+            return caller.has_right_anywhere(Right.WRITE_WEBHOOKS)
         case _:
             return caller.may(Right.MANAGE_TOKENS)
 
@@ -68,6 +71,7 @@ def kinds_heard(
         "instance": (Right.DISCOVER, "", ""),
         "schema": (Right.READ_CONFIGS, where, whose),
         "template": (Right.READ_CONFIGS, where, whose),
+        "webhook": (Right.WRITE_WEBHOOKS, where, whose),
         "violation": (Right.READ_CONFIGS, where, whose),
     }
     for kind in stated_kinds or ():

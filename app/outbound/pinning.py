@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
-from ssl import SSLContext, create_default_context
 from typing import TypeVar
 
 from aiohttp import ClientResponse
@@ -73,15 +72,6 @@ async def first_answer(attempts: Sequence[Callable[[], Awaitable[Answer]]], shar
         await asyncio.gather(*running, return_exceptions=True)
     assert failure is not None
     raise failure
-
-
-def trusting_context(ca_file: str | None) -> SSLContext | None:
-    """Return a TLS context that also trusts the authorities in a file; raises OSError."""
-    if ca_file is None:
-        return None
-    context = create_default_context()
-    context.load_verify_locations(ca_file)
-    return context
 
 
 def url_with_address(url: Url, address: Address) -> URL:

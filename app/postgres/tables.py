@@ -363,3 +363,63 @@ release_reports = Table(
     Column("code", Text, nullable=False),
     Column("at", DateTime(timezone=True), nullable=False),
 )
+
+# How far the deliveries of each webhook are, and the replica that makes them.
+webhook_cursors = Table(
+    "webhook_cursors",
+    metadata,
+    Column("webhook", Text, primary_key=True),
+    Column("cursor", BigInteger, nullable=False),
+    Column("owner", Text),
+    Column("lease_until", DateTime(timezone=True), nullable=False),
+    Column("opened_at", DateTime(timezone=True), nullable=False),
+    Column("attempted", BigInteger, nullable=False, server_default="0"),
+    Column("gaps", Integer, nullable=False, server_default="0"),
+)
+
+# Those that wait for another attempt, and dead letters.
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("webhook", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("entity", Text, nullable=False),
+    Column("message", Text, nullable=False),  # the event, which holds no value
+    Column("attempts", Integer, nullable=False),
+    Column("queued_at", DateTime(timezone=True), nullable=False),
+    Column("due_at", DateTime(timezone=True), nullable=False),
+    Column("dead_at", DateTime(timezone=True)),
+    Column("status", Integer),
+    Column("reason", Text, nullable=False),
+    Index(
+        "webhook_deliveries_waiting",
+        "webhook",
+        "entity",
+        "revision",
+        "id",
+        postgresql_where=text("dead_at IS NULL"),
+    ),
+    Index(
+        "webhook_deliveries_dead",
+        "webhook",
+        "revision",
+        "id",
+        postgresql_where=text("dead_at IS NOT NULL"),
+    ),
+)
+
+webhook_attempts = Table(
+    "webhook_attempts",
+    metadata,
+    Column("webhook", Text, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("status", Integer),
+    Column("reason", Text, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+)

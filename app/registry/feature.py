@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ssl import SSLContext
 from uuid import uuid4
 
 from app.changes.turns import in_turns
 from app.feature import Feature, Routes
 from app.foundation import Foundation
-from app.outbound.pinning import trusting_context
 from app.outbound.resolver import Resolve
-from app.production_checks import StartRefused
+from app.outbound.trust import load_trust
 from app.registry.api.fast_path import FastDiscover, FastUrl, RegistryFastPath
 from app.registry.api.problem_codes import PROBLEM_CODES
 from app.registry.api.router import REGISTRY
@@ -59,7 +57,7 @@ def build_registry(
         allowed_networks=settings.allowed_networks,
         fingerprints=base.audit.fingerprints,
         patience=settings.registry_seconds,
-        tls=_health_check_trust(settings),
+        tls=load_trust(settings.health_check_ca_file),
     )
     follower.listeners.before_apply(service.follower.prepare)
     fast_path = RegistryFastPath(service, follower, base.fresh)
@@ -92,13 +90,6 @@ def build_registry(
         close=service.prober.close,
     )
     return Registry(service.view, feature)
-
-
-def _health_check_trust(settings: Settings) -> SSLContext | None:
-    try:
-        return trusting_context(settings.health_check_ca_file)
-    except OSError as error:  # what ssl raises for a file without certificates is one as well
-        raise StartRefused([f"HEALTH_CHECK_CA_FILE: {error}"]) from error
 
 
 def _build_self_registration(

@@ -1,4 +1,4 @@
-"""In-memory catalog of the current schemas, templates and policies, on every replica."""
+"""In-memory catalog of the current definitions, on every replica."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from app.workers import LARGE_TEXT, run_in_worker
 _PAGE = 200
 _FEW = 10  # are compiled on the loop: a small schema takes half a millisecond
 _MOST_PAIRS = 20_000
-KINDS = frozenset({"schema", "template", "policy"})
+KINDS = frozenset({"schema", "template", "policy", "webhook"})
 _log = structlog.get_logger(__name__)
 
 Value = TypeVar("Value")

@@ -409,6 +409,50 @@ _STEPS: Final = (
     """
     ALTER TABLE tokens ADD COLUMN created_by_id TEXT;
     """,
+    """
+    CREATE TABLE webhook_cursors (
+        webhook TEXT PRIMARY KEY,
+        cursor INTEGER NOT NULL,
+        owner TEXT,
+        lease_until TEXT NOT NULL,
+        opened_at TEXT NOT NULL,
+        attempted INTEGER NOT NULL DEFAULT 0,
+        gaps INTEGER NOT NULL DEFAULT 0
+    );
+
+    CREATE TABLE webhook_deliveries (
+        webhook TEXT NOT NULL,
+        id TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        entity TEXT NOT NULL,
+        message TEXT NOT NULL,
+        attempts INTEGER NOT NULL,
+        queued_at TEXT NOT NULL,
+        due_at TEXT NOT NULL,
+        dead_at TEXT,
+        status INTEGER,
+        reason TEXT NOT NULL,
+        PRIMARY KEY (webhook, id)
+    );
+    CREATE INDEX webhook_deliveries_waiting
+        ON webhook_deliveries (webhook, entity, revision, id) WHERE dead_at IS NULL;
+    CREATE INDEX webhook_deliveries_dead
+        ON webhook_deliveries (webhook, revision, id) WHERE dead_at IS NOT NULL;
+
+    CREATE TABLE webhook_attempts (
+        webhook TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        id TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        outcome TEXT NOT NULL,
+        status INTEGER,
+        reason TEXT NOT NULL,
+        seconds REAL NOT NULL,
+        attempt INTEGER NOT NULL,
+        at TEXT NOT NULL,
+        PRIMARY KEY (webhook, number)
+    );
+    """,
 )
 
 

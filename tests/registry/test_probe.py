@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from app.outbound.addresses import Address, AddressPolicy
-from app.outbound.pinning import BODY_BYTES, trusting_context
+from app.outbound.pinning import BODY_BYTES
 from app.outbound.resolver import Resolve, SystemResolver
+from app.outbound.trust import trusting_context
 from app.registry.health.probe import Prober
 from tests.servers.process import SLACK_SECONDS
 

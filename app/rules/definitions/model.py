@@ -1,4 +1,4 @@
-"""Stored versions of schemas, templates and policies, which belong to the whole installation."""
+"""Stored versions of schemas, templates, policies and webhooks, of the whole installation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,11 +7,12 @@ from typing import Literal
 
 from app.changes.model import Action, Entity
 
-Kind = Literal["schema", "template", "policy"]
+Kind = Literal["schema", "template", "policy", "webhook"]
 _PLURALS: Mapping[Kind, str] = {
     "schema": "schemas",
     "template": "templates",
     "policy": "policies",
+    "webhook": "webhooks",
 }
 ENVIRONMENT = "default"  # of their changes in the log: they belong to no environment
 
@@ -33,7 +34,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """One version of a schema, template or policy; `text` is JSON, "" where it was deleted."""
+    """One version of a definition; `text` is JSON, "" where it was deleted."""
 
     kind: Kind
     name: str

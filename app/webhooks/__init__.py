@@ -1,0 +1,1 @@
+"""Webhooks: changes of the log are sent to receivers over HTTP."""

@@ -1,0 +1,1 @@
+"""The state of the deliveries of webhooks: the port and its adapters."""
