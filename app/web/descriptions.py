@@ -21,6 +21,8 @@ TAGS: dict[str, str] = {
     "OpenFeature": "The OpenFeature Remote Evaluation Protocol (OFREP), for OpenFeature clients.",
     "registry": "Register instances, keep them alive, discover and balance them.",
     "changes": "The log of all changes, the stream of changes, and the outcomes of writes.",
+    "webhooks": "Changes sent to receivers over HTTP: signed, tried again, and kept where a "
+    "receiver does not take them.",
     "tokens": "Tokens of machines: create, list, revoke.",
     "audit": "Who did what, when and from where.",
     "health": "Liveness, readiness, health, metrics and figures of this replica.",

@@ -22,7 +22,11 @@ _PATH_EXAMPLES = {
     "service": "billing",
     "token_id": "XIpqpoVdUegVADZf",
 }
-_EXAMPLES_OF_TAGS = {"segments": "testers", "templates": "http-service"}  # instead of them
+_EXAMPLES_OF_TAGS = {
+    "segments": "testers",
+    "templates": "http-service",
+    "webhooks": "releases",
+}  # instead of them
 # Either one, or none while `PILOTHOUSE_ACCESS` is `open`.
 SECURITY_SCHEMES: dict[str, Any] = {
     "Bearer": {

@@ -1,7 +1,7 @@
 """Delivers what the log says to each webhook: at least once, in order for each entity.
 
-One replica delivers for a webhook at a time, by its lease, for economy and not for order: whoever
-takes the lease over begins with what was recorded. So in the requests of any replica, and in any
+One replica delivers for a webhook at a time, by its lease, for economy and not for order: the next
+holder begins with what was recorded. So in the requests of any replica, and in any
 mixture of them, what appears for the first time appears after its predecessors.
 """
 
@@ -113,7 +113,7 @@ class Deliverer:
         """The age of the oldest change that a webhook has not delivered yet."""
         return max((each.oldest_seconds for each in self.states), default=0.0)
 
-    async def clean(self) -> None:
+    async def delete_leftovers(self) -> None:
         """Delete what belongs to deleted webhooks, and old dead letters."""
         if self._catalog.is_read:
             known = [webhook.id for webhook in self._webhooks()]

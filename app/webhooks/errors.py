@@ -64,10 +64,5 @@ class DeliveriesUnavailable(Unavailable):
     code = "deliveries_unavailable"
 
 
-class LeaseLost(Unavailable):
-    """Another replica delivers for this webhook now; nothing was recorded."""
-
-    code = "lease_lost"
-
-    def __init__(self) -> None:
-        super().__init__("another replica delivers for this webhook now")
+class LeaseLost(Exception):
+    """Another replica delivers for this webhook now; nothing was recorded. No caller sees it."""

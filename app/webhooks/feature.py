@@ -12,6 +12,7 @@ from app.outbound.trust import load_trust
 from app.rules.feature import Rules
 from app.web.path_rules import PathRules
 from app.webhooks.deliverer import Deliverer
+from app.webhooks.delivery_service import DeliveryService
 from app.webhooks.problem_codes import PROBLEM_CODES
 from app.webhooks.router import router
 from app.webhooks.router_deliveries import router as deliveries_router
@@ -57,9 +58,14 @@ def build_webhooks(
         service.disable,
     )
     deliverer = Deliverer(ports, rules.catalog)
-    clean = in_turns(base.changes.maintenance, "webhooks", _CLEAN_EVERY_SECONDS, deliverer.clean)
+    clean = in_turns(
+        base.changes.maintenance, "webhooks", _CLEAN_EVERY_SECONDS, deliverer.delete_leftovers
+    )
     return Feature(
-        state={"webhooks": service},
+        state={
+            "webhooks": service,
+            "webhook_deliveries": DeliveryService(store, secrets, sender),
+        },
         tasks={
             "deliver_webhooks": deliverer.run,
             "watch_webhooks": deliverer.watch,

@@ -37,7 +37,7 @@ PLACEHOLDERS: Final = frozenset(
     }
 )
 MOST_TEMPLATE_BYTES: Final = 16 * 1024
-# What these chats read as markup or mentions: `<!channel>` in a comment would alert everybody.
+# What these chats read as markup or mentions: `<!channel>` in a comment would alert all.
 _MARKUP: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 

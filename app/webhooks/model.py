@@ -34,7 +34,7 @@ def service_of(kind: str, name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which changes a webhook is told of: kinds, and patterns of environments and services.
+    """Which changes a webhook delivers: kinds, and patterns of environments and services.
 
     What belongs to no service, such as a flag, passes whatever the patterns of services say.
     """

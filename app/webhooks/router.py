@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 
 from app.access.caller import CurrentCaller
 from app.access.errors import Denied
@@ -23,6 +23,7 @@ from app.web.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
 from app.web.problem import PROBLEMS
 from app.web.request_state import from_state
 from app.web.responses import model_response
+from app.webhooks.delivery_service import DeliveryService
 from app.webhooks.model import Webhook
 from app.webhooks.schemas import WebhookDetailOut, WebhookIn, WebhookOut, WebhookWrittenOut
 from app.webhooks.service import WebhookRequest, WebhookService, scopes_of
@@ -36,6 +37,7 @@ router = APIRouter(
     dependencies=[min_revision_dependency, adds_stale_header],
 )
 Webhooks = Annotated[WebhookService, from_state("webhooks")]
+Deliveries = Annotated[DeliveryService, from_state("webhook_deliveries")]
 WebhookName = Annotated[str, Path(json_schema_extra=NAME)]
 Comment = Annotated[
     str, Query(max_length=1000, description="Reason for the change; kept in the history.")
@@ -60,10 +62,17 @@ def _may(caller: Caller, webhook: Webhook) -> bool:
     )
 
 
-async def demand_webhook(webhooks: WebhookService, caller: Caller, name: str) -> None:
-    """Raise Denied unless the caller has the right to a webhook, and WebhookNotFound."""
+async def _permitted_webhook(
+    name: WebhookName, webhooks: Webhooks, caller: CurrentCaller
+) -> Webhook:
+    """Raise Denied unless the caller has the right to the webhook, and WebhookNotFound."""
     _demand(caller, ())
-    _demand(caller, scopes_of(Webhook.of(await webhooks.current(name)).filter))
+    webhook = Webhook.of(await webhooks.current(name))
+    _demand(caller, scopes_of(webhook.filter))
+    return webhook
+
+
+PermittedWebhook = Annotated[Webhook, Depends(_permitted_webhook)]
 
 
 def _request(caller: Caller, comment: str, expected: IfMatch = ANY_VERSION) -> WebhookRequest:
@@ -106,19 +115,22 @@ async def list_webhooks(
     return Page(items=items, next=more)
 
 
-@router.get("/{name}", responses=TAGGED, summary="Read a webhook and how far its deliveries are")
+@router.get(
+    "/{name}",  # noqa: FAST003 - PermittedWebhook takes it
+    responses=TAGGED,
+    summary="Read a webhook and how far its deliveries are",
+)
 async def get_webhook(
-    name: WebhookName,
+    webhook: PermittedWebhook,
     response: Response,
     webhooks: Webhooks,
+    deliveries: Deliveries,
     follower: Following,
-    caller: CurrentCaller,
 ) -> WebhookDetailOut:
-    await demand_webhook(webhooks, caller, name)
     await _set_revision(response, webhooks, follower)
-    definition = await webhooks.current(name)
+    definition = await webhooks.current(webhook.name)
     response.headers["ETag"] = etag(str(definition.version))
-    url, state = await webhooks.url_of(definition), await webhooks.state(definition)
+    url, state = await webhooks.url_of(definition), await deliveries.state(webhook)
     return WebhookDetailOut.of_state(definition, url, state)
 
 
@@ -137,7 +149,7 @@ async def put_webhook(
     expected: ExpectedVersions,
 ) -> Response:
     """A new webhook delivers what changes from now on. With a new secret, the former one signs too
-    for 24 hours, so that receivers can change theirs meanwhile.
+    for 24 hours, in which receivers can change theirs.
     """
     written = await webhooks.put(name, body.to_spec(), _request(caller, body.comment, expected))
     definition = written.definition

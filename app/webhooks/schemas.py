@@ -33,6 +33,11 @@ _TEMPLATE = (
 )
 
 
+_KINDS = Field(description="The kinds of changes that are delivered.")
+_ENVIRONMENTS = Field(description="Names; `*` matches any characters.")
+_SERVICES = Field(description="Names; `*` matches any characters.")
+
+
 class WebhookIn(RequestBody):
     url: Annotated[str, Field(max_length=2048)] = Field(
         description="Where messages are sent, http or https; encrypted when it is stored."
@@ -43,7 +48,7 @@ class WebhookIn(RequestBody):
         "never returned. Default: the present one, or one that is made and returned once.",
     )
     kinds: Annotated[list[WebhookKind], Field(min_length=1, max_length=len(KINDS))] = Field(
-        description="The kinds of changes that are delivered."
+        description=_KINDS.description
     )
     environments: _Patterns = Field(
         default_factory=lambda: ["*"],
@@ -64,17 +69,17 @@ class WebhookIn(RequestBody):
     )
 
     def to_spec(self) -> WebhookSpec:
-        told = Filter(frozenset(self.kinds), tuple(self.environments), tuple(self.services))
-        return WebhookSpec(self.url, self.secret, told, self.template, self.enabled)
+        selected = Filter(frozenset(self.kinds), tuple(self.environments), tuple(self.services))
+        return WebhookSpec(self.url, self.secret, selected, self.template, self.enabled)
 
 
 class WebhookOut(BaseModel):
     name: Annotated[str, Field(json_schema_extra=NAME)]
     version: int
-    url: str
-    kinds: list[WebhookKind]
-    environments: list[str]
-    services: list[str]
+    url: str = Field(description="Where messages are sent.")
+    kinds: list[WebhookKind] = _KINDS
+    environments: list[str] = _ENVIRONMENTS
+    services: list[str] = _SERVICES
     template: str | dict[str, Any] = Field(description=_TEMPLATE)
     enabled: bool
     former_secret_until: datetime | None = Field(
@@ -119,8 +124,8 @@ class WebhookStateOut(BaseModel):
     oldest_seconds: float = Field(description="Age of the oldest change that is not delivered.")
     attempted: int = Field(description="Requests that were sent.")
     gaps: int = Field(
-        description="How often the log was trimmed before it was read; each was told by a message "
-        "of the type `pilothouse.log.reset`."
+        description="How often the log was trimmed before it was read; each was announced by a "
+        "message of the type `pilothouse.log.reset`."
     )
 
     @classmethod
@@ -159,10 +164,10 @@ class AttemptOut(BaseModel):
 
     id: str = Field(description="`webhook-id` of the message, the same in every attempt.")
     revision: int = Field(description="Of the change; 0 for a test.")
-    outcome: Outcome
+    outcome: Outcome = Field(description="`failed` is tried again, a `dead_letter` only by hand.")
     status: int | None = Field(description="Of the answer; null if there was none.")
     reason: str = Field(description="Why it failed; empty if it was delivered.")
-    seconds: float
+    seconds: float = Field(description="From the request to the answer.")
     attempt: int = Field(description="Counts the attempts of this message from 1.")
     at: datetime
 
@@ -186,9 +191,9 @@ class DeadLetterOut(BaseModel):
     id: str = Field(description="`webhook-id` of the message.")
     revision: int
     message: str = Field(description="The change as a CloudEvent, as JSON.")
-    attempts: int
+    attempts: int = Field(description="That were made.")
     status: int | None = Field(description="Of the last answer; null if there was none.")
-    reason: str
+    reason: str = Field(description="Why the last attempt failed.")
     at: datetime = Field(description="When it was given up.")
 
     @classmethod

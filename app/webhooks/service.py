@@ -23,20 +23,17 @@ from app.rules.errors import DefinitionMoved, DefinitionsUnavailable
 from app.web.conditional import ANY_VERSION, IfMatch
 from app.webhooks.errors import (
     BadWebhookName,
-    DeadLetterNotFound,
     StaleWebhook,
     TooManyWebhooks,
     WebhookInvalid,
     WebhookNotFound,
 )
-from app.webhooks.messages import check_body_template, delivery_of_test
-from app.webhooks.model import Attempt, DeadLetter, DeliveryState, Filter, NumberedAttempt, Webhook
-from app.webhooks.rounds import Failure
+from app.webhooks.messages import check_body_template
+from app.webhooks.model import Filter, Webhook
 from app.webhooks.secrets import WebhookSecrets
-from app.webhooks.sender import Answer, ReceiverUnreachable, Sender
+from app.webhooks.sender import Sender
 from app.webhooks.signing import BadSecret, create_secret, read_key
 from app.webhooks.store.port import DeliveryStore
-from app.webhooks.worker import attempt_of, send_message
 from pilothouse_core.names import is_name
 
 MOST_WEBHOOKS: Final = 100
@@ -60,7 +57,7 @@ class WebhookSpec:
 class WebhookRequest:
     """The actor and reason of a change, and the versions that it may follow (If-Match).
 
-    `allow` raises where the actor may not change what is told of these scopes.
+    `allow` raises where the actor may not have changes of these scopes delivered.
     """
 
     actor: str
@@ -171,51 +168,6 @@ class WebhookService:
         if present is not None and present.version == webhook.version:
             await self._commit(webhook.name, text, "updated", request)
 
-    async def send_test(self, name: str) -> Attempt:
-        """Send a message of the type `pilothouse.webhook.test`, once; return what came of it."""
-        webhook = Webhook.of(await self.current(name))
-        opened = await self._secrets.open(webhook)
-        delivery = delivery_of_test(str(uuid4()), name, datetime.now(UTC))
-        try:
-            receiver = await self._sender.locate(opened.url)
-            answer = await send_message(self._sender, receiver, opened, webhook, delivery)
-        except ReceiverUnreachable as error:
-            answer = Answer(None, 0.0, Failure(None, str(error)))
-        attempt = attempt_of(delivery, answer, "delivered" if answer.failure is None else "failed")
-        await self._deliveries.record_attempt(webhook.id, attempt)
-        return attempt
-
-    async def state(self, definition: Definition) -> DeliveryState | None:
-        """Return how far the deliveries of a webhook are; None while it has just been created."""
-        webhook_id = Webhook.of(definition).id
-        states = await self._deliveries.states()
-        return next((each for each in states if each.webhook_id == webhook_id), None)
-
-    async def attempts(
-        self, name: str, limit: int, before: int | None
-    ) -> Sequence[NumberedAttempt]:
-        """Return recent requests to the receiver, newest first; raises WebhookNotFound."""
-        webhook = Webhook.of(await self.current(name))
-        return await self._deliveries.attempts(webhook.id, limit, before)
-
-    async def dead_letters(
-        self, name: str, limit: int, after: tuple[int, str] | None
-    ) -> Sequence[DeadLetter]:
-        """Return deliveries that were given up, by revision; raises WebhookNotFound."""
-        webhook = Webhook.of(await self.current(name))
-        return await self._deliveries.dead_letters(webhook.id, limit, after)
-
-    async def resend(self, name: str, message_id: str | None = None) -> int:
-        """Try one dead letter, or all, once more; return how many.
-
-        Raises WebhookNotFound and DeadLetterNotFound.
-        """
-        webhook = Webhook.of(await self.current(name))
-        count = await self._deliveries.resend(webhook.id, message_id)
-        if message_id is not None and not count:
-            raise DeadLetterNotFound(message_id)
-        return count
-
     async def _check(self, spec: WebhookSpec) -> None:
         if spec.secret is not None:
             try:
@@ -305,6 +257,6 @@ class WebhookService:
         return written
 
 
-def scopes_of(told: Filter) -> Sequence[Scope]:
-    """Return what a webhook tells of."""
-    return [Scope(told.environments, told.services)]
+def scopes_of(selected: Filter) -> Sequence[Scope]:
+    """Return the scopes whose changes are delivered."""
+    return [Scope(selected.environments, selected.services)]

@@ -90,7 +90,7 @@ class WebhookWorker:
     async def _run_round(self, lease: Lease) -> tuple[RoundResult, float | None]:
         """Send what waits and what is new; return the result, and in how long more is due."""
         ports, webhook = self._ports, self._webhook
-        if not webhook.is_enabled:  # what happens meanwhile is not delivered later
+        if not webhook.is_enabled:  # such changes are not delivered later
             return RoundResult(max(lease.cursor, ports.follower.revision)), None
         waiting = await ports.store.waiting(webhook.id, _BATCH) if lease.waiting else NOTHING_WAITS
         if lease.waiting < MOST_WAITING:
@@ -131,8 +131,8 @@ class WebhookWorker:
                     delivery = deliveries.take()
                     if delivery is None:
                         break
-                    attempt = self._attempt(deliveries, delivery, receiver, opened)
-                    running.add(asyncio.create_task(attempt))
+                    sending = self._send_one(deliveries, delivery, receiver, opened)
+                    running.add(asyncio.create_task(sending))
                 if not running:
                     return
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -149,7 +149,7 @@ class WebhookWorker:
         except ReceiverUnreachable as error:
             return Failure(None, str(error))
 
-    async def _attempt(
+    async def _send_one(
         self,
         deliveries: Round,
         delivery: Delivery,

@@ -16,6 +16,14 @@ _RECORD = stored_function("record_webhook_round", revision)
 
 
 def upgrade() -> None:
+    _create_cursors()
+    _create_deliveries()
+    _create_attempts()
+    op.execute(_ADD_ATTEMPTS)
+    op.execute(_RECORD)
+
+
+def _create_cursors() -> None:
     op.create_table(
         "webhook_cursors",
         sa.Column("webhook", sa.Text, primary_key=True),
@@ -26,6 +34,9 @@ def upgrade() -> None:
         sa.Column("attempted", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("gaps", sa.Integer, nullable=False, server_default="0"),
     )
+
+
+def _create_deliveries() -> None:
     op.create_table(
         "webhook_deliveries",
         sa.Column("webhook", sa.Text, primary_key=True),
@@ -52,6 +63,9 @@ def upgrade() -> None:
         ["webhook", "revision", "id"],
         postgresql_where=sa.text("dead_at IS NOT NULL"),
     )
+
+
+def _create_attempts() -> None:
     op.create_table(
         "webhook_attempts",
         sa.Column("webhook", sa.Text, primary_key=True),
@@ -65,5 +79,3 @@ def upgrade() -> None:
         sa.Column("attempt", sa.Integer, nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
     )
-    op.execute(_ADD_ATTEMPTS)
-    op.execute(_RECORD)

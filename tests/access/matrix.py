@@ -90,6 +90,9 @@ MAY: Mapping[str, Mapping[str, frozenset[str]]] = {
     ),
     "config:read somewhere": _table((("service", *_READERS, *_READERS_OF_ALL), _EVERYWHERE)),
     "token:manage": _table((("administrator", "administrator of all"), _EVERYWHERE)),
+    # By the patterns that a webhook states, here those of the place.
+    "webhook:write": _table((("administrator",), _OWN), (("administrator of all",), _EVERYWHERE)),
+    "webhook:write somewhere": _table((("administrator", "administrator of all"), _EVERYWHERE)),
 }
 
 
@@ -148,7 +151,7 @@ def _of(**members: Any) -> Callable[[str, str], Any]:
 
 
 _FLAGS, _SEGMENTS, _REGISTRY = "/api/v1/feature-flags", "/api/v1/segments", "/api/v1/registry"
-_TEMPLATES = "/api/v1/templates"
+_TEMPLATES, _WEBHOOKS = "/api/v1/templates", "/api/v1/webhooks"
 _SERVICE = f"{_REGISTRY}/services/{{service}}"
 _INSTANCE = f"{_SERVICE}/instances/i1"
 
@@ -161,6 +164,10 @@ def _kept_instance(rest: str) -> Callable[[str, str], str]:
 
 def _schema(rest: str = "") -> Callable[[str, str], str]:
     return lambda environment, service: f"{_SCHEMAS}/kept-{environment}-{service}{rest}"
+
+
+def _webhook(rest: str = "") -> Callable[[str, str], str]:
+    return lambda environment, service: f"{_WEBHOOKS}/kept-{environment}-{service}{rest}"
 
 
 def _judging(environment: str, service: str) -> dict[str, Any]:
@@ -314,6 +321,34 @@ ASKS: tuple[Ask, ...] = (
         "rules:write somewhere",
         _path(f"{_TEMPLATES}/none"),
     ),
+    Ask(f"GET {_WEBHOOKS}", "webhook:write somewhere", _fixed(_WEBHOOKS)),
+    Ask(f"GET {_WEBHOOKS}/{{name}}", "webhook:write", _webhook()),
+    Ask(
+        f"PUT {_WEBHOOKS}/{{name}}",
+        "webhook:write",
+        _webhook(),
+        lambda environment, service: {
+            "url": "http://127.0.0.1:9/",
+            "kinds": ["config"],
+            "environments": [environment],
+            "services": [service],
+        },
+    ),
+    Ask(f"DELETE {_WEBHOOKS}/{{name}}", "webhook:write", _webhook(), None, _STALE),
+    Ask(f"GET {_WEBHOOKS}/{{name}}/deliveries", "webhook:write", _webhook("/deliveries")),
+    Ask(f"GET {_WEBHOOKS}/{{name}}/dead-letters", "webhook:write", _webhook("/dead-letters")),
+    Ask(
+        f"POST {_WEBHOOKS}/{{name}}/dead-letters/resend",
+        "webhook:write",
+        _webhook("/dead-letters/resend"),
+    ),
+    Ask(
+        f"POST {_WEBHOOKS}/{{name}}/dead-letters/{{message_id}}/resend",
+        "webhook:write",
+        _webhook("/dead-letters/none/resend"),
+    ),
+    Ask(f"POST {_WEBHOOKS}/{{name}}/test", "webhook:write", _webhook("/test")),
+    Ask("GET /api/v1/stream", "webhook:write", _key("/api/v1/stream?kinds=webhook")),
     Ask("GET /api/v1/stream", "config:read", _key("/api/v1/stream?kinds=schema,violation")),
     Ask(f"GET {_FLAGS}", "flag:read", _flag(_FLAGS)),
     Ask(f"POST {_FLAGS}", "flag:write", _path(_FLAGS), _in(name="f")),

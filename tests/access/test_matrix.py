@@ -86,6 +86,13 @@ def admin(service: ServiceProcess) -> Iterator[Session]:
         applies_to = [{"environments": [environment], "services": [name]}]
         schema = {"schema": {}, "applies_to": applies_to}
         assert admin.ask("PUT", f"/api/v1/schemas/kept-{environment}-{name}", schema)[0] == 201
+        hook = {
+            "url": "http://127.0.0.1:9/",
+            "kinds": ["config"],
+            "environments": [environment],
+            "services": [name],
+        }
+        assert admin.ask("PUT", f"/api/v1/webhooks/kept-{environment}-{name}", hook)[0] == 201
     yield admin
     admin.close()
 

@@ -247,6 +247,24 @@ def _templates() -> Iterator[Call]:
     )
 
 
+def _webhooks() -> Iterator[Call]:
+    many, one, path = "/api/v1/webhooks", "/api/v1/webhooks/{name}", "/api/v1/webhooks/releases"
+    body = {
+        "url": "http://127.0.0.1:9/hooks/pilothouse",
+        "kinds": ["config", "flag"],
+        "environments": ["production"],
+        "comment": "shown in the channel of the team",
+    }
+    yield Call(f"PUT {one}", path, body)
+    yield Call(f"GET {many}", many)
+    yield Call(f"GET {one}", path)
+    yield Call(f"POST {one}/test", f"{path}/test")
+    yield Call(f"GET {one}/deliveries", f"{path}/deliveries")
+    yield Call(f"GET {one}/dead-letters", f"{path}/dead-letters")
+    yield Call(f"POST {one}/dead-letters/resend", f"{path}/dead-letters/resend")
+    yield Call(f"DELETE {one}", path)
+
+
 def _instances() -> Iterator[Call]:
     base = "/api/v1/registry"
     service, instance = f"{base}/services/{{service}}", "/instances/{instance_id}"
@@ -297,7 +315,16 @@ def _operators() -> Iterator[Call]:
 
 def calls() -> Iterator[Call]:
     """Yield the requests in the order in which they work."""
-    for part in (_keys, _documents, _schemas, _templates, _flags, _instances, _operators):
+    for part in (
+        _keys,
+        _documents,
+        _schemas,
+        _templates,
+        _flags,
+        _webhooks,
+        _instances,
+        _operators,
+    ):
         yield from part()
 
 

@@ -175,6 +175,7 @@ async def test_what_a_service_publishes_of_each_kind_is_on_the_page(
         ("POST", "/api/v1/segments", {"name": "team", **staging}),
         ("PUT", "/api/v1/schemas/billing", {"schema": {"type": "object"}}),
         ("PUT", "/api/v1/templates/http-service", {"data": {}}),
+        ("PUT", "/api/v1/webhooks/releases", {"url": "http://127.0.0.1:9/", "kinds": ["flag"]}),
         ("POST", "/api/v1/registry/register", {**instance, "service_url": "http://10.0.0.7:80"}),
         ("PUT", f"{in_path}/heartbeat", None),
         ("POST", f"{in_path}/drain", None),
@@ -191,9 +192,9 @@ async def test_what_a_service_publishes_of_each_kind_is_on_the_page(
                 method, path, body, headers={"Authorization": f"Bearer {admin}"}
             )
             assert answer.status in {200, 201}, (path, answer.json())
-        heard = await hear(kafka_server.bootstrap, topic, lambda heard: len(heard) == 9)
+        heard = await hear(kafka_server.bootstrap, topic, lambda heard: len(heard) == 10)
 
-    assert [complaints(one.message) for one in heard] == [[]] * 9
+    assert [complaints(one.message) for one in heard] == [[]] * 10
     beginnings = _kinds_of_the_page()
     for one in heard:
         assert one.key.startswith(beginnings[one.message["data"]["kind"]])

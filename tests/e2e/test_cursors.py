@@ -44,6 +44,9 @@ LISTS: Mapping[str, Mapping[str, Any]] = {
     "/api/v1/templates/t/uses": {},
     "/api/v1/tokens": {},
     "/api/v1/violations": {},
+    "/api/v1/webhooks": {},
+    "/api/v1/webhooks/w/dead-letters": {},
+    "/api/v1/webhooks/w/deliveries": {},
 }
 _ZONES = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 _MOMENTS = st.datetimes(timezones=st.just(UTC) | _ZONES)
@@ -102,6 +105,9 @@ def filled_service(request: pytest.FixtureRequest) -> Service:
     service.call("PUT", "/api/v1/schemas/c", warns)
     service.call("PUT", "/api/v1/templates/t", {"data": {"b": 1}})
     service.call("POST", "/api/v1/templates/t/use", PLACE)
+    hook = {"url": "http://127.0.0.1:1/", "kinds": ["config"], "enabled": False}
+    service.call("PUT", "/api/v1/webhooks/w", hook)
+    service.call("POST", "/api/v1/webhooks/w/test")
     instance = {"service_name": NAME, "service_url": "http://192.0.2.1:80", "instance_id": "i1"}
     service.call("POST", "/api/v1/registry/register", instance)
     wanted = {"class": "client", "environments": ["x"], "services": ["x"]}

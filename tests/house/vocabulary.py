@@ -110,6 +110,7 @@ _VERBS = frozenset(
         "describe",
         "detach",
         "disclose",
+        "disable",
         "discard",
         "discover",
         "distrust",

@@ -11,6 +11,7 @@ from app.sqlite.calls import StateCalls
 from app.sqlite.state import SQLiteState
 from app.webhooks.errors import DeliveriesUnavailable, LeaseLost
 from app.webhooks.model import (
+    NOTHING_WAITS,
     Attempt,
     DeadLetter,
     Delivery,
@@ -134,6 +135,8 @@ def _waiting(connection: sqlite3.Connection, webhook_id: str, limit: int) -> Wai
         (webhook_id,),
     ):
         heads.setdefault(row["entity"], row["due_at"])
+    if not heads:
+        return NOTHING_WAITS
     lines = sorted((due_at, entity) for entity, due_at in heads.items() if due_at <= now)
     due = (
         _delivery(row)

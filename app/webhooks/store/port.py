@@ -50,7 +50,7 @@ class DeliveryStore(Protocol):
         ...
 
     async def record_attempt(self, webhook_id: str, attempt: Attempt) -> None:
-        """Record a request that was made by hand, whoever has the lease."""
+        """Record a request that was made by hand, which needs no lease."""
         ...
 
     async def attempts(
