@@ -46,7 +46,14 @@ def build_webhooks(
     secrets = WebhookSecrets(encryption)
     follower = base.changes.follower
     service = WebhookService(
-        rules.store, rules.catalog, store, secrets, sender, follower, base.audit.fingerprints
+        rules.store,
+        rules.catalog,
+        store,
+        secrets,
+        sender,
+        follower,
+        rules.policies,
+        base.audit.fingerprints,
     )
     ports = DeliveryPorts(
         store,

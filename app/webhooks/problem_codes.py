@@ -12,7 +12,10 @@ PROBLEM_CODES: CodeRules = (
         r"PUT /api/v1/webhooks/\{name\}",
         f"bad_webhook bad_webhook_name deliveries_unavailable too_many_webhooks {_SECRETS}",
     ),
-    (r"(PUT|DELETE) /api/v1/webhooks/\{name\}", "bad_if_match definition_moved stale_webhook"),
+    (
+        r"(PUT|DELETE) /api/v1/webhooks/\{name\}",
+        "bad_if_match definition_moved proposal_needed stale_webhook",
+    ),
     (
         r"\w+ /api/v1/webhooks/\{name\}/(deliveries|dead-letters|test).*",
         "deliveries_unavailable",

@@ -12,6 +12,7 @@ from app.changes.follower import Follower
 from app.changes.model import Action
 from app.rules.catalog import DefinitionCatalog
 from app.rules.definitions.model import (
+    ENVIRONMENT,
     Definition,
     DefinitionCommit,
     DefinitionEdit,
@@ -20,6 +21,8 @@ from app.rules.definitions.model import (
 )
 from app.rules.definitions.port import DefinitionStore
 from app.rules.errors import DefinitionMoved, DefinitionsUnavailable
+from app.rules.policies.enforcement import Policies, count_bypass
+from app.rules.policies.model import NO_AUTHORITY, OWN_AUTHORITY, Authority
 from app.web.conditional import ANY_VERSION, IfMatch
 from app.webhooks.errors import (
     BadWebhookName,
@@ -66,6 +69,7 @@ class WebhookRequest:
     allow: Callable[[Sequence[Scope]], None] = field(repr=False, compare=False)
     expected: IfMatch = ANY_VERSION
     source: str | None = None
+    authority: Authority = NO_AUTHORITY  # where a policy asks for a proposal
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,7 @@ class WebhookService:
         secrets: WebhookSecrets,
         sender: Sender,
         follower: Follower,
+        policies: Policies,
         fingerprints: Fingerprints,
     ) -> None:
         self.catalog = catalog
@@ -94,6 +99,7 @@ class WebhookService:
         self._secrets = secrets
         self._sender = sender
         self._follower = follower
+        self._policies = policies
         self._fingerprints = fingerprints
 
     def list_current(self) -> Sequence[Definition]:
@@ -163,7 +169,7 @@ class WebhookService:
         """Disable a webhook whose receiver has answered that it is gone, unless it was changed."""
         text = replace(webhook, is_enabled=False).to_text()
         comment = "the receiver has answered 410 Gone"
-        request = WebhookRequest(ACTOR, comment, "", lambda _: None)
+        request = WebhookRequest(ACTOR, comment, "", lambda _: None, authority=OWN_AUTHORITY)
         present = self._present(webhook.name)
         if present is not None and present.version == webhook.version:
             await self._commit(webhook.name, text, "updated", request)
@@ -236,13 +242,15 @@ class WebhookService:
         newest = self.catalog.definition("webhook", name)
         path = entity("webhook", name).key
         present = None if newest is None or newest.is_deleted else f"{path}\0{newest.text}"
+        facts = self._fingerprints.facts(present, f"{path}\0{text}" if text else None)
+        authority = self._policies.refuse_direct("webhook", ENVIRONMENT, "*", request.authority)
         edit = DefinitionEdit(
             "webhook",
             name,
             newest.version if newest is not None else 0,
             text,
             action,
-            facts=self._fingerprints.facts(present, f"{path}\0{text}" if text else None),
+            facts={**facts, **authority},
         )
         commit = DefinitionCommit(
             [edit], request.actor, request.comment, request.request_id, request.source
@@ -252,6 +260,7 @@ class WebhookService:
         except DefinitionMoved:
             await self.catalog.refresh()
             return None
+        count_bypass(authority)
         with suppress(DefinitionsUnavailable):  # it was written: the log brings it too
             await self.catalog.refresh()
         return written

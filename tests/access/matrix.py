@@ -321,7 +321,7 @@ ASKS: tuple[Ask, ...] = (
         "rules:write somewhere",
         _path(f"{_TEMPLATES}/none"),
     ),
-    Ask(f"GET {_WEBHOOKS}", "webhook:write somewhere", _fixed(_WEBHOOKS)),
+    Ask(f"GET {_WEBHOOKS}", "webhook:write somewhere", _path(_WEBHOOKS)),
     Ask(f"GET {_WEBHOOKS}/{{name}}", "webhook:write", _webhook()),
     Ask(
         f"PUT {_WEBHOOKS}/{{name}}",

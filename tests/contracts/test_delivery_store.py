@@ -44,7 +44,7 @@ class Rig:
     cut: Callable[[], Awaitable[None]]
 
 
-async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
+async def embedded_rig(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
     bench = embedded_bench(request, stack)
 
     def shift(connection: sqlite3.Connection, seconds: float) -> None:
@@ -67,7 +67,7 @@ async def embedded(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
     )
 
 
-async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
+async def postgres_rig(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig:
     bench = await postgres_bench(request, stack)
 
     async def age(seconds: float) -> None:
@@ -87,8 +87,8 @@ async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
 
 @pytest.fixture(
     params=[
-        pytest.param(embedded, id="embedded"),
-        pytest.param(postgres, id="postgres", marks=pytest.mark.servers),
+        pytest.param(embedded_rig, id="embedded"),
+        pytest.param(postgres_rig, id="postgres", marks=pytest.mark.servers),
     ]
 )
 async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:

@@ -1,6 +1,15 @@
 """The meaning of each error code for a caller, one sentence a code."""
 
 MEANINGS = {
+    "bad_webhook": "A webhook cannot be used; `errors` names the place. Nothing was changed.",
+    "bad_webhook_name": "A webhook has a name outside the grammar of names.",
+    "dead_letter_not_found": (
+        "The webhook has no such dead letter: it was resent, or deleted after 14 days."
+    ),
+    "deliveries_unavailable": "The store of deliveries is unavailable. Try again.",
+    "stale_webhook": "`If-Match` does not name the current version of the webhook. Read it again.",
+    "too_many_webhooks": "There are 100 webhooks, and no more can be created.",
+    "webhook_not_found": "There is no such webhook.",
     "bad_rule": (
         "A rule between fields cannot be used; `errors` names the place, `column` the character."
     ),

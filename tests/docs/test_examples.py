@@ -22,6 +22,7 @@ PAGES = (
     "docs/schemas.md",
     "docs/templates.md",
     "docs/feature-flags.md",
+    "docs/webhooks.md",
     "docs/SERVICE_REGISTRY_DEVELOPER_GUIDE.md",
     "docs/TESTING_HEALTH_MONITORING.md",
 )

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
-from tests.e2e.client import Layer, Service, fresh_name, told
+from tests.e2e.client import Layer, Service, body_of, fresh_name
 from tests.servers.answer import Answer
 from tests.servers.process import wait_until
 from tests.servers.receiver import Arrival, Receiver, Reply
@@ -41,10 +41,10 @@ class Hook:
         return self.service.call("PUT", self.path, self.body)
 
     def get(self) -> Any:
-        return told(self.service.get(self.path))
+        return body_of(self.service.get(self.path))
 
     def deliveries(self) -> Any:
-        return told(self.service.get(f"{self.path}/deliveries"))["items"]
+        return body_of(self.service.get(f"{self.path}/deliveries"))["items"]
 
     def wait_until_state(self, **members: Any) -> None:
         wait_until(
@@ -67,9 +67,9 @@ def names(arrivals: list[Arrival]) -> list[str]:
 def test_a_change_is_delivered_as_an_event_without_values(
     hook: Hook, receiver: Receiver, layer: Layer
 ) -> None:
-    secret = told(hook.put(), 201)["secret"]
+    secret = body_of(hook.put(), 201)["secret"]
 
-    told(layer.create("pool", "forty-two", comment="more"), 201)
+    body_of(layer.create("pool", "forty-two", comment="more"), 201)
 
     (arrival,) = receiver.wait_for(lambda all_: len(all_) >= 1)
     event = Webhook(secret).verify(arrival.body, dict(arrival.headers))
@@ -84,30 +84,30 @@ def test_a_change_is_delivered_as_an_event_without_values(
 
 def test_a_secret_is_shown_once_and_kept_nowhere_in_the_clear(hook: Hook, service: Service) -> None:
     created = hook.put()
-    secret = told(created, 201)["secret"]
+    secret = body_of(created, 201)["secret"]
     assert secret.startswith("whsec_")
     assert created.headers["Cache-Control"] == "no-store"
 
-    again = told(hook.put())
+    again = body_of(hook.put())
 
     assert (again["secret"], again["changed"], again["version"]) == (None, False, 1)
     assert "secret" not in hook.get()
-    listed = told(service.get(WEBHOOKS, limit=1000))
+    listed = body_of(service.get(WEBHOOKS, limit=1000))
     assert secret not in str(listed)
-    stored = service.backend.stored()
+    stored = service.backend.stored_bytes()
     for hidden in (secret, secret.removeprefix("whsec_"), hook.body["url"]):
         assert hidden.encode() not in stored
         assert hidden not in service.process.log()
 
 
 def test_after_a_new_secret_both_sign(hook: Hook, receiver: Receiver, layer: Layer) -> None:
-    first = told(hook.put(), 201)["secret"]
+    first = body_of(hook.put(), 201)["secret"]
     second = "whsec_" + "bmV3IHNlY3JldCBvZiB0aGlydHktdHdvIGJ5dGVzISE="
-    rotated = told(hook.put(secret=second))
+    rotated = body_of(hook.put(secret=second))
     assert rotated["former_secret_until"] is not None
     assert rotated["secret"] is None
 
-    told(layer.create("pool", 1), 201)
+    body_of(layer.create("pool", 1), 201)
 
     (arrival,) = receiver.wait_for(lambda all_: len(all_) >= 1)
     assert len(arrival.headers["webhook-signature"].split()) == 2
@@ -120,13 +120,13 @@ def test_only_what_the_filters_select_is_delivered(
 ) -> None:
     other = layer.at(service=fresh_name())
     elsewhere = layer.at(environment=fresh_name("e"))
-    told(hook.put(services=[layer.service], kinds=["config"]), 201)
+    body_of(hook.put(services=[layer.service], kinds=["config"]), 201)
 
-    told(other.create("a", 1), 201)
-    told(elsewhere.create("a", 1), 201)
-    told(layer.create("a", 1), 201)
+    body_of(other.create("a", 1), 201)
+    body_of(elsewhere.create("a", 1), 201)
+    body_of(layer.create("a", 1), 201)
 
-    told(layer.put("a", 2))
+    body_of(layer.put("a", 2))
     arrivals = receiver.wait_for(lambda all_: len(all_) >= 2)
     assert names(arrivals) == [layer.service] * 2
 
@@ -143,19 +143,19 @@ def test_changes_of_one_document_arrive_in_order_although_some_fail(
         return Reply()
 
     receiver.reply = reply
-    told(hook.put(), 201)
-    told(layer.create("a", 0), 201)
+    body_of(hook.put(), 201)
+    body_of(layer.create("a", 0), 201)
     for number in range(1, 6):
-        told(layer.put("a", number))
-    told(other.create("a", 1), 201)
+        body_of(layer.put("a", number))
+    body_of(other.create("a", 1), 201)
 
     receiver.wait_for(lambda all_: sum(200 <= each.status < 300 for each in all_) >= 7)
 
-    accepted = [each.event()["data"] for each in receiver.accepted]
+    accepted = [each.event()["data"] for each in receiver.successes]
     assert [each["version"] for each in accepted if each["name"] == layer.service] == [
         1, 2, 3, 4, 5, 6,
     ]  # fmt: skip
-    first_other = names(receiver.accepted).index(other.service)
+    first_other = names(receiver.successes).index(other.service)
     assert first_other < len(accepted) - 1  # it did not wait for the one that failed
     failed = [each for each in hook.deliveries() if each["outcome"] == "failed"]
     assert {each["status"] for each in failed} == {500, 503}
@@ -167,9 +167,9 @@ def test_a_receiver_that_is_gone_disables_the_webhook(
     hook: Hook, receiver: Receiver, layer: Layer
 ) -> None:
     receiver.reply = lambda _: Reply(410)
-    told(hook.put(), 201)
+    body_of(hook.put(), 201)
 
-    told(layer.create("a", 1), 201)
+    body_of(layer.create("a", 1), 201)
 
     wait_until(lambda: not hook.get()["enabled"], "it is disabled")
     assert hook.get()["comment"] == "the receiver has answered 410 Gone"
@@ -179,11 +179,11 @@ def test_a_receiver_that_is_gone_disables_the_webhook(
 def test_a_test_message_shows_whether_the_receiver_answers(
     hook: Hook, receiver: Receiver, service: Service
 ) -> None:
-    secret = told(hook.put(), 201)["secret"]
+    secret = body_of(hook.put(), 201)["secret"]
 
-    delivered = told(service.call("POST", f"{hook.path}/test"))
+    delivered = body_of(service.call("POST", f"{hook.path}/test"))
     receiver.reply = lambda _: Reply(302, headers={"Location": receiver.url("/elsewhere")})
-    failed = told(service.call("POST", f"{hook.path}/test"))
+    failed = body_of(service.call("POST", f"{hook.path}/test"))
 
     assert (delivered["outcome"], delivered["status"]) == ("delivered", 204)
     assert (failed["outcome"], failed["status"]) == ("failed", 302)
@@ -197,9 +197,9 @@ def test_a_test_message_shows_whether_the_receiver_answers(
 
 @pytest.mark.parametrize("preset", ["slack", "teams", "text"])
 def test_a_chat_gets_a_sentence(hook: Hook, receiver: Receiver, layer: Layer, preset: str) -> None:
-    told(hook.put(template=preset), 201)
+    body_of(hook.put(template=preset), 201)
 
-    told(layer.create("a", 1, comment='<!channel> "now" & here'), 201)
+    body_of(layer.create("a", 1, comment='<!channel> "now" & here'), 201)
 
     (arrival,) = receiver.wait_for(lambda all_: len(all_) >= 1)
     text = arrival.event()["text"]
@@ -215,9 +215,9 @@ def test_a_template_of_ones_own_has_places_for_what_changed(
         "blocks": [{"text": "${service}: ${comment}", "version": {"$param": "version"}}],
         "plain": "${HOME}",
     }
-    told(hook.put(template=template), 201)
+    body_of(hook.put(template=template), 201)
 
-    told(layer.create("a", 1, comment='a "quoted" \\ one'), 201)
+    body_of(layer.create("a", 1, comment='a "quoted" \\ one'), 201)
 
     (arrival,) = receiver.wait_for(lambda all_: len(all_) >= 1)
     assert arrival.event() == {
@@ -242,7 +242,7 @@ def test_a_template_of_ones_own_has_places_for_what_changed(
 def test_what_cannot_be_delivered_is_refused(
     hook: Hook, members: dict[str, Any], pointer: str
 ) -> None:
-    problem = told(hook.put(**members), 422)
+    problem = body_of(hook.put(**members), 422)
 
     assert problem["code"] == "bad_webhook"
     assert [each["pointer"] for each in problem["errors"]] == [pointer]
@@ -251,26 +251,26 @@ def test_what_cannot_be_delivered_is_refused(
 def test_a_stale_version_is_refused_and_a_deleted_webhook_is_gone(
     hook: Hook, service: Service
 ) -> None:
-    told(hook.put(), 201)
+    body_of(hook.put(), 201)
 
     stale = service.call("PUT", hook.path, hook.body, headers={"If-Match": '"7"'})
-    assert told(stale, 412)["code"] == "stale_webhook"
+    assert body_of(stale, 412)["code"] == "stale_webhook"
     assert service.call("DELETE", hook.path).status == 204
     for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/deliveries"), ("POST", "/test")):
-        assert told(service.call(method, hook.path + path), 404)["code"] == "webhook_not_found"
+        assert body_of(service.call(method, hook.path + path), 404)["code"] == "webhook_not_found"
     answer = service.call("POST", f"{WEBHOOKS}/{hook.name}/dead-letters/resend")
-    assert told(answer, 404)["code"] == "webhook_not_found"
+    assert body_of(answer, 404)["code"] == "webhook_not_found"
 
 
 def test_a_webhook_that_is_created_again_starts_with_the_present(
     hook: Hook, receiver: Receiver, layer: Layer, service: Service
 ) -> None:
-    told(hook.put(), 201)
+    body_of(hook.put(), 201)
     assert service.call("DELETE", hook.path).status == 204
-    told(layer.create("a", 1), 201)
+    body_of(layer.create("a", 1), 201)
 
-    told(hook.put(), 201)
-    told(layer.put("a", 2))
+    body_of(hook.put(), 201)
+    body_of(layer.put("a", 2))
 
     (arrival,) = receiver.wait_for(lambda all_: len(all_) >= 1)
     assert arrival.event()["data"]["version"] == 2
@@ -279,12 +279,12 @@ def test_a_webhook_that_is_created_again_starts_with_the_present(
 def test_what_changes_while_it_is_disabled_is_not_delivered(
     hook: Hook, receiver: Receiver, layer: Layer
 ) -> None:
-    told(hook.put(enabled=False), 201)
+    body_of(hook.put(enabled=False), 201)
     revision = int(layer.create("a", 1).headers["X-Revision"])
     wait_until(lambda: (hook.get()["state"] or {}).get("revision", 0) >= revision, "it is passed")
 
-    told(hook.put(enabled=True))
-    told(layer.put("a", 2))
+    body_of(hook.put(enabled=True))
+    body_of(layer.put("a", 2))
 
     (arrival,) = receiver.wait_for(lambda all_: len(all_) >= 1)
     assert arrival.event()["data"]["version"] == 2
@@ -294,13 +294,13 @@ def test_health_and_metrics_count_deliveries(
     hook: Hook, receiver: Receiver, layer: Layer, service: Service
 ) -> None:
     before = service.metric('pilothouse_webhook_deliveries_total{outcome="delivered"}')
-    told(hook.put(), 201)
+    body_of(hook.put(), 201)
 
-    told(layer.create("a", 1), 201)
+    body_of(layer.create("a", 1), 201)
 
     receiver.wait_for(lambda all_: len(all_) >= 1)
     wait_until(
         lambda: service.metric('pilothouse_webhook_deliveries_total{outcome="delivered"}') > before,
         "it is counted",
     )
-    wait_until(lambda: told(service.get("/health"))["webhooks"] >= 1, "health tells of it")
+    wait_until(lambda: body_of(service.get("/health"))["webhooks"] >= 1, "health tells of it")

@@ -58,6 +58,7 @@ LONG_MODULES = {
     "app/flags/evaluation/evaluator.py": "the fast path of evaluations",
     "app/flags/api/schemas.py": "every body of flags",
     "app/importers/flagd.py": "one format",
+    "app/postgres/tables.py": "every table",
     "app/importers/jsonlogic.py": "one language",
     "app/importers/unleash_constraints.py": "one format",
     "app/registry/instances/embedded.py": _ONE_ADAPTER,

@@ -66,7 +66,7 @@ class Receiver:
             return list(self._arrivals)
 
     @property
-    def accepted(self) -> list[Arrival]:
+    def successes(self) -> list[Arrival]:
         """What was answered with a success."""
         return [each for each in self.arrivals if 200 <= each.status < 300]
 

@@ -8,7 +8,17 @@ from importlib.metadata import version
 import typer
 from typer.main import get_command
 
-from pilothouse.cli import access, changes, config, flags, schema, services, targets, template
+from pilothouse.cli import (
+    access,
+    changes,
+    config,
+    flags,
+    schema,
+    services,
+    targets,
+    template,
+    webhook,
+)
 from pilothouse.cli.commands import command, group
 from pilothouse.cli.exit_codes import ExitCode, Failure, failure, usage
 from pilothouse.cli.output import Output
@@ -31,6 +41,7 @@ def _app() -> typer.Typer:
         ("flags", "Feature flags: define and evaluate.", flags.app),
         ("schema", "Schemas: what configurations have to be like.", schema.app),
         ("template", "Templates: keys that many documents have in common.", template.app),
+        ("webhook", "Webhooks: changes sent to receivers over HTTP.", webhook.app),
         ("services", "The registry: list, register and remove instances.", services.app),
         ("changes", "The change log.", changes.app),
         ("token", "Tokens of machines and people.", access.tokens),
