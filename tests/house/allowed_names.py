@@ -20,6 +20,8 @@ NO_VERBS = {
     "connection_lost": _FROM_OUTSIDE,
     "connection_made": _FROM_OUTSIDE,
     "data_received": _FROM_OUTSIDE,
+    "dead_letters": _COMMAND,
+    "deliveries": _COMMAND,
     "diff": _COMMAND,
     "document": _PRINTS,
     "done": _PRINTS,
@@ -39,6 +41,7 @@ NO_VERBS = {
     "startup": _FROM_OUTSIDE,
     "table": _PRINTS,
     "tail": _COMMAND,
+    "test": _COMMAND,
     "tree": _PRINTS,
     "violations": _COMMAND,
 }

@@ -218,6 +218,7 @@ _VERBS = frozenset(
         "replace",
         "report",
         "require",
+        "resend",
         "reset",
         "resolve",
         "respond",
