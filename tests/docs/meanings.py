@@ -1,6 +1,8 @@
 """The meaning of each error code for a caller, one sentence a code."""
 
 MEANINGS = {
+    "release_not_found": "There is no such release.",
+    "too_many_releases": "Too many releases are running; end one of them first.",
     "bad_webhook": "A webhook cannot be used; `errors` names the place. Nothing was changed.",
     "bad_webhook_name": "A webhook has a name outside the grammar of names.",
     "dead_letter_not_found": (

@@ -163,9 +163,12 @@ def test_every_operation_names_its_problem_codes(document: Any) -> None:
         "state_in_use",
         "outcome_unknown",
     }
+    # Of releases, which no route answers yet.
+    errors = named_errors()
+    inside |= {each.code for each in errors if each.__module__.startswith("app.proposals.")}
     named = {code for _, operation in operations(document) for code in operation["x-problem-codes"]}
 
-    assert named == {error.code for error in named_errors()} - kinds - inside
+    assert named == {error.code for error in errors} - kinds - inside
     for name, operation in operations(document):
         said = "".join(operation["responses"][family]["description"] for family in ("4XX", "5XX"))
         assert all(f"`{code}`" in said for code in operation["x-problem-codes"]), name
