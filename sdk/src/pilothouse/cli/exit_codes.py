@@ -30,6 +30,7 @@ class ExitCode(IntEnum):
     UNAVAILABLE = 6
     OUTCOME_UNKNOWN = 7
     INVALID = 8  # a configuration does not meet a schema
+    INCOMPLETE = 9  # all is written but secrets, which a person has to set
     INTERRUPTED = 130
     PIPE_CLOSED = 141
 
@@ -69,7 +70,9 @@ class Failure(Exception):
 
 
 def _flaw(flaw: Mapping[str, Any]) -> str:
-    place = flaw.get("parameter") or flaw.get("pointer") or flaw.get("flag") or ""
+    place = (
+        flaw.get("place") or flaw.get("parameter") or flaw.get("pointer") or flaw.get("flag") or ""
+    )
     what = flaw.get("detail") or flaw.get("reason") or flaw.get("code") or "is refused"
     return f"{place} {what}".strip()
 

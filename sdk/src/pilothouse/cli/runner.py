@@ -21,6 +21,7 @@ from pilothouse.cli import (
 )
 from pilothouse.cli.commands import command, group
 from pilothouse.cli.exit_codes import ExitCode, Failure, failure, usage
+from pilothouse.cli.folders.commands import apply, export_all
 from pilothouse.cli.output import Output
 from pilothouse.cli.stale import list_stale
 from pilothouse.cli.validate import validate
@@ -50,6 +51,8 @@ def _app() -> typer.Typer:
         app.add_typer(branch, name=name, help=words, no_args_is_help=True)
     command(flags.app, "stale")(list_stale)
     command(app)(validate)
+    command(app, "export-all")(export_all)
+    command(app)(apply)
     access.add_to(app)
     return app
 

@@ -1,0 +1,211 @@
+"""Commands `pilothouse export-all` and `pilothouse apply`."""
+
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pilothouse.cli.commands import Session
+from pilothouse.cli.exit_codes import ExitCode, Failure, usage
+from pilothouse.cli.folders.application import Application, apply_changes, propose
+from pilothouse.cli.folders.entries import USERS, Content, Entry
+from pilothouse.cli.folders.folder import (
+    GROUPS,
+    MANIFEST,
+    FolderFiles,
+    failure_at,
+    read_folder,
+    write_folder,
+)
+from pilothouse.cli.folders.installation import read_installation
+from pilothouse.cli.folders.plan import Plan, plan_changes
+from pilothouse.cli.folders.previews import Preview, preview_changes
+from pilothouse.cli.folders.reports import (
+    print_application,
+    print_plan,
+    result_document,
+)
+
+Folder = Annotated[Path, typer.Argument(help="The folder.", metavar="DIR")]
+
+
+def _environment_of(session: Session) -> str | None:
+    """Return the environment that was typed; raises Failure (usage) for a service or a user."""
+    options = session.options
+    if options.service is not None or options.user is not None:
+        raise usage("a folder is of all services: --service and --user do not apply")
+    return options.environment
+
+
+def export_all(
+    session: Session,
+    folder: Folder,
+    *,
+    users: Annotated[
+        bool, typer.Option("--users/--no-users", help="The layers of users as well.")
+    ] = True,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove files of what does not exist (any more).")
+    ] = False,
+) -> None:
+    """Write everything that you may read as files: layers, flags, segments, schemas, templates.
+
+    Secrets are written as masks. With --environment only what belongs to that environment.
+    """
+    environment = _environment_of(session)
+    installation = read_installation(session.api, environment, with_users=users)
+    for group, reason in installation.unread.items():
+        session.output.note(f"{group}: not exported: {reason}")
+    contents = {entry: present.content for entry, present in installation.entries.items()}
+    written = write_folder(folder, contents, installation.groups, prune=prune)
+    if session.output.as_json:
+        return session.output.document(
+            {
+                "folder": str(folder),
+                "files": len(contents),
+                "written": [str(path) for path in written.written],
+                "removed": [str(path) for path in written.removed],
+                "foreign": [str(path) for path in written.foreign],
+            }
+        )
+    for path in written.removed:
+        session.output.say(f"removed {folder / path}")
+    for path in written.foreign:
+        session.output.note(f"{folder / path}: not in the installation; --prune removes such files")
+    counts = f"{len(contents)} exported, {len(written.written)} files changed"
+    session.output.say(f"{folder}: {counts}")
+    return None
+
+
+def apply(
+    session: Session,
+    folder: Folder,
+    *,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove what exists and has no file.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would change.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing.")] = False,
+    comment: Annotated[str, typer.Option("--comment", "-m", help="Why; kept in the history.")] = "",
+) -> None:
+    """Make the installation say what the files of a folder say.
+
+    What a policy refuses becomes a proposal. Exits with 5 if something has changed meanwhile, and
+    with 9 if secrets are left to be set.
+    """
+    environment = _environment_of(session)
+    files = read_folder(folder)
+    groups = _prunable_groups(folder, files, prune=prune)
+    for path in files.ignored:
+        session.output.note(f"{path}: ignored: not a YAML file")
+    plan = _plan(session, files, groups, environment, prune=prune)
+    asks = not dry_run and not yes and bool(plan.changes)
+    previews = preview_changes(session.api, plan.changes, files) if dry_run or asks else {}
+    if not session.output.as_json:
+        print_plan(session.output, plan, previews)
+    if dry_run or not plan.changes:
+        _finish(session, plan, Application(), previews, [], dry_run=dry_run)
+        return
+    if asks:
+        _confirm(len(plan.changes))
+    result = Application()
+    with session.output.progress("applying", len(plan.changes)) as steps:
+        result = apply_changes(
+            session.api,
+            plan.changes,
+            comment or f"applied from {folder.resolve().name}",
+            lambda entry: steps.done(entry.label),
+        )
+    title = comment or f"Apply {folder.resolve().name}"
+    proposals = _propose(session, result, title)
+    for entry, refusal in result.refused.items():
+        if entry in files.files:
+            result.refused[entry] = failure_at(files.files[entry], refusal)
+    _finish(session, plan, result, previews, proposals)
+
+
+def _prunable_groups(folder: Path, files: FolderFiles, *, prune: bool) -> Collection[str]:
+    """Return the kinds of contents of which the folder has all; raises Failure (usage)."""
+    if files.groups is None and prune:
+        raise usage(
+            f"--prune removes everything that {folder} lacks, and {folder / MANIFEST} does not say "
+            "what it is a folder of; `export-all` writes that file"
+        )
+    return files.groups or [group for group in GROUPS if group != USERS]
+
+
+def _plan(
+    session: Session,
+    files: FolderFiles,
+    groups: Collection[str],
+    environment: str | None,
+    *,
+    prune: bool,
+) -> Plan:
+    wanted: dict[Entry, Content] = {
+        entry: file.content
+        for entry, file in files.files.items()
+        if environment in {None, entry.environment}
+    }
+    with_users = USERS in groups or any(entry.user for entry in wanted)
+    installation = read_installation(session.api, environment, wanted, with_users=with_users)
+    for group, reason in installation.unread.items():
+        session.output.note(f"{group}: cannot be compared: {reason}")
+    present = {
+        entry: each
+        for entry, each in installation.entries.items()
+        if entry in wanted or entry.group in groups
+    }
+    return plan_changes(wanted, present, groups, prune=prune)
+
+
+def _confirm(count: int) -> None:
+    if not sys.stdin.isatty():
+        raise usage("nothing was written: --yes writes without asking")
+    typer.confirm(f"Apply {count} changes?", abort=True, err=True)
+
+
+def _propose(session: Session, result: Application, title: str) -> list[Content]:
+    proposals: list[Content] = []
+    try:
+        for proposal in propose(session.api, result.proposed, title):
+            proposals.append(proposal)  # noqa: PERF402 - kept where a later one fails
+    except Failure as refusal:
+        done = {each["environment"] for each in proposals}
+        for change in result.proposed:
+            if (change.entry.environment or "default") not in done:
+                result.refused[change.entry] = refusal
+    return proposals
+
+
+def _finish(
+    session: Session,
+    plan: Plan,
+    result: Application,
+    previews: dict[Entry, Preview],
+    proposals: list[Content],
+    *,
+    dry_run: bool = False,
+) -> None:
+    missing = sorted({*plan.missing, *result.missing})
+    if session.output.as_json:
+        document = result_document(plan, result, previews, proposals, missing, dry_run=dry_run)
+        session.output.document(document)
+    else:
+        print_application(session.output, plan, result, proposals, missing)
+        if dry_run:
+            session.output.note("nothing was written")
+    refusals = [*result.refused.values()]
+    for refusal in refusals:
+        session.output.print_failure(refusal)
+    refused = [each.refusal for each in previews.values() if each.is_final]
+    if dry_run and refused and refused[0] is not None:
+        raise typer.Exit(refused[0].exit_code)
+    if result.exit_code:
+        raise typer.Exit(result.exit_code)
+    if missing:
+        raise typer.Exit(ExitCode.INCOMPLETE)

@@ -1,0 +1,99 @@
+"""What the service says of planned changes before any is made."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pilothouse.cli.api import Api
+from pilothouse.cli.exit_codes import ExitCode, Failure
+from pilothouse.cli.folders.application import send_definition, send_layer
+from pilothouse.cli.folders.entries import Content, Entry, Kind
+from pilothouse.cli.folders.folder import FolderFiles, failure_at
+from pilothouse.cli.folders.plan import Change
+
+_FATAL = frozenset({ExitCode.UNAVAILABLE})
+# Other changes of the same plan that may turn a refusal into a success.
+_DEPENDS_ON: Mapping[Kind, frozenset[Kind]] = {
+    "config": frozenset({"schema"}),
+    "schema": frozenset({"config", "schema"}),
+    "flag": frozenset({"flag", "segment"}),
+    "segment": frozenset({"flag", "segment"}),
+    "template": frozenset({"schema"}),
+    "policy": frozenset(),
+}
+
+
+@dataclass(frozen=True)
+class Preview:
+    """`is_unchanged`: the write would create no version. `needs_proposal`: a policy refuses it.
+
+    `may_pass`: it is refused as things are, and other changes of the plan may change that.
+    """
+
+    answer: Content
+    refusal: Failure | None = None
+    may_pass: bool = False
+
+    @property
+    def is_unchanged(self) -> bool:
+        return self.answer.get("changed") is False
+
+    @property
+    def needs_proposal(self) -> bool:
+        return self.refusal is not None and self.refusal.problem.get("code") == "proposal_needed"
+
+    @property
+    def is_final(self) -> bool:
+        return self.refusal is not None and not self.may_pass and not self.needs_proposal
+
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences for people: why it would be refused, how many buckets move, warnings."""
+        remarks = []
+        if self.needs_proposal:
+            remarks.append("needs a proposal")
+        elif self.refusal is not None:
+            state = "may be refused" if self.may_pass else "is refused"
+            remarks.append(f"{state}: {self.refusal.sentence}")
+        remarks += [_moves(each) for each in self.answer.get("buckets") or ()]
+        remarks += [str(each.get("detail", "")) for each in self.answer.get("warnings") or ()]
+        return remarks
+
+
+def _moves(buckets: Mapping[str, Any]) -> str:
+    return f"{buckets['moved']:,} of {buckets['total']:,} buckets move"
+
+
+def preview_changes(
+    api: Api, changes: Sequence[Change], files: FolderFiles
+) -> dict[Entry, Preview]:
+    """Ask the service about each change, as if it were the only one; raises Failure."""
+    kinds = {change.entry.kind for change in changes}
+    return {
+        change.entry: _preview(api, change, files, kinds)
+        for change in changes
+        if _has_preview(change)
+    }
+
+
+def _has_preview(change: Change) -> bool:
+    kind = change.entry.kind
+    if kind in {"config", "segment"}:
+        return True
+    if kind == "flag":
+        return not change.was_archived and not change.is_archived
+    return kind in {"schema", "policy"} and not change.is_deletion
+
+
+def _preview(api: Api, change: Change, files: FolderFiles, kinds: set[Kind]) -> Preview:
+    entry = change.entry
+    try:
+        if entry.kind == "config":
+            return Preview(send_layer(api, change, "", dry_run=True))
+        return Preview(send_definition(api, change, "", dry_run=True))
+    except Failure as refusal:
+        if refusal.exit_code in _FATAL:
+            raise
+        placed = failure_at(files.files[entry], refusal) if entry in files.files else refusal
+        others = kinds - ({entry.kind} if entry.kind == "config" else set())
+        return Preview({}, placed, may_pass=bool(_DEPENDS_ON[entry.kind] & others))
