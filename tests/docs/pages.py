@@ -1,6 +1,7 @@
 """Runs the examples of a page of the documentation as a reader does: in order, as they stand."""
 
 import io
+import os
 import re
 import subprocess
 import sys
@@ -73,13 +74,17 @@ def examples(block: str) -> Iterator[Example]:
         yield Example("\n".join(commands), parts)
 
 
-def run(example: Example, address: str) -> subprocess.CompletedProcess[str]:
-    commands = example.commands.replace(ADDRESS, address).replace(
-        PROGRAMS, f"{Path(sys.executable).parent}/"
-    )
+def run(example: Example, address: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    programs = Path(sys.executable).parent
+    commands = example.commands.replace(ADDRESS, address).replace(PROGRAMS, f"{programs}/")
     return subprocess.run(
         ("bash", "-e", "-o", "pipefail", "-c", _CURL + commands),
-        cwd=ROOT,
+        cwd=folder,
+        env={
+            **os.environ,
+            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+            "PILOTHOUSE_URL": address,
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -98,14 +103,14 @@ def absent(example: Example, output: str) -> str | None:
     return None
 
 
-def follow(page: str, address: str) -> None:
+def follow(page: str, address: str, folder: Path = ROOT) -> None:
     """Run every tested example and every program of a page, and compare what they print."""
     names: dict[str, Any] = {"__name__": "page"}
     count = 0
     for block in blocks(page):
         if block.is_shell and block.is_tested:
             for example in examples(block.text):
-                _try(example, address)
+                _try(example, address, folder)
                 count += 1
         elif block.language == "python":
             _execute(block.text, address, names)
@@ -113,8 +118,8 @@ def follow(page: str, address: str) -> None:
     assert count, f"{page} has no example"
 
 
-def _try(example: Example, address: str) -> None:
-    done = run(example, address)
+def _try(example: Example, address: str, folder: Path) -> None:
+    done = run(example, address, folder)
     output = done.stdout + done.stderr
     transcript = f"{example.commands}\n{output}"
     assert (done.returncode != 0) is example.is_refused, transcript

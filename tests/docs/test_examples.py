@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pilothouse_core import strict_yaml
 from sdk.tests.cli.page import follow_commands
 from sdk.tests.cli.terminal import Terminal
-from tests.docs.pages import ADDRESS, absent, blocks, examples, follow, run
+from tests.docs.pages import ADDRESS, Example, absent, blocks, examples, follow, run
 from tests.servers.program import INTEROP
 from tests.servers.service import ROOT, ServiceProcess
 
@@ -61,6 +62,27 @@ def test_pages_followed_in_order_on_one_service_answer_what_they_show(
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_can_be_followed_alone(page: str, service: ServiceProcess) -> None:
     follow(page, service.url)
+
+
+def test_the_guide_of_folders_and_its_workflow_run_in_a_folder_of_their_own(
+    service: ServiceProcess, tmp_path: Path
+) -> None:
+    page = "docs/gitops.md"
+    follow(page, service.url, tmp_path)
+    (tmp_path / "installation/schemas").mkdir()
+    (tmp_path / "installation/schemas/shop.yaml").write_text("schema: {required: [db]}\n")
+
+    [workflow] = [block.text for block in blocks(page) if block.language == "yaml"]
+    steps = strict_yaml.loads(workflow)["jobs"]["pilothouse"]["steps"]
+    commands = [step["run"] for step in steps if step.get("run", "").startswith("pilothouse ")]
+    checked, planned, applied = (
+        run(Example(command), service.url, tmp_path) for command in commands
+    )
+
+    assert checked.returncode == planned.returncode == applied.returncode == 0, (checked, planned)
+    assert "0 errors" in checked.stderr
+    assert "+ schema shop: added" in planned.stdout
+    assert "1 of 1 changes written" in applied.stdout
 
 
 def test_every_script_prints_what_the_page_shows(service: ServiceProcess) -> None:

@@ -87,6 +87,8 @@ CONTRACTS = {
     "token list": Contract("token list", "Page_TokenKnownOut_"),
     "token revoke": Contract("token revoke TOKEN", "TokenKnownOut"),
     "audit": Contract("audit", "Page_AuditRowOut_"),
+    "export-all": Contract("export-all FOLDER"),
+    "apply": Contract("apply FOLDER --dry-run"),
     "validate": Contract("validate FILE --schema SCHEMA"),
     "login": Contract("login --token -"),
 }
@@ -160,6 +162,7 @@ def words_of(contract: Contract, terminal: Terminal, folder: Path) -> list[str]:
     if words[0] == "flags":
         words += ["-e", terminal.variables["PILOTHOUSE_SERVICE"]]
     places = {"FILE": str(folder / "file.yaml"), "FLAGS": str(folder / "flags.json")}
+    places["FOLDER"] = str(folder)
     places["TEMPLATE"] = str(folder / "template.json")
     places["SCHEMA"] = str(folder / "schema.json")
     places["SCHEMAS"] = str(folder / "schemas.json")

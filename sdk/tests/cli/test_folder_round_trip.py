@@ -55,7 +55,7 @@ items = st.recursive(
     ),
     max_leaves=5,
 )
-leaf = plain | secrets | st.lists(items, max_size=3) | st.just({})
+leaf: st.SearchStrategy[Any] = plain | secrets | st.lists(items, max_size=3) | st.just({})
 
 
 def sections(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:

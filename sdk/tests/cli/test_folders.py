@@ -4,10 +4,12 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pilothouse.cli.exit_codes import ExitCode
+from pilothouse.cli.folders.plan import plan_changes
 from sdk.tests.cli.conftest import ADMIN
 from sdk.tests.cli.terminal import Terminal
 from tests.servers.service import ServiceProcess
@@ -207,16 +209,14 @@ def test_what_changes_after_the_comparison_is_not_overwritten(
     write_files("f", STORY)
     terminal.ok("apply", "f", "--yes")
     write_files("f", {"config/production/orders.yaml": "db: {pool: {max: 1}}\n"})
-    from pilothouse.cli.folders import commands  # noqa: PLC0415
-
-    compare = commands.plan_changes
+    compare: Any = plan_changes
 
     def change_after_comparing(*given: object, **options: object) -> object:
-        plan = compare(*given, **options)  # type: ignore[arg-type]
+        plan: object = compare(*given, **options)
         terminal.ok("config", "set", "db.pool.max", "99", "-s", "orders", "-e", "production")
         return plan
 
-    monkeypatch.setattr(commands, "plan_changes", change_after_comparing)
+    monkeypatch.setattr("pilothouse.cli.folders.commands.plan_changes", change_after_comparing)
     done = terminal("apply", "f", "--yes")
 
     assert done.code == ExitCode.CONFLICT

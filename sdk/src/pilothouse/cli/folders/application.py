@@ -134,7 +134,7 @@ def send_layer(api: Api, change: Change, comment: str, *, dry_run: bool = False)
 
 def _write_definition(api: Api, change: Change, comment: str) -> Content:
     if change.was_archived and not change.is_deletion:
-        change = _restored(api, change, comment)
+        change = _restore(api, change, comment)
     answer = send_definition(api, change, comment)
     version = int(answer.get("version", change.version))
     if change.is_archived:
@@ -142,7 +142,7 @@ def _write_definition(api: Api, change: Change, comment: str) -> Content:
     return answer
 
 
-def _restored(api: Api, change: Change, comment: str) -> Change:
+def _restore(api: Api, change: Change, comment: str) -> Change:
     """Restore an archived flag, so that it can be written, and return the change from there."""
     restored = _act(api, change.entry, "restore", change.version, comment)
     return Change(change.entry, "changed", int(restored["version"]), change.before, change.content)

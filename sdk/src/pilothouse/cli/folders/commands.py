@@ -94,7 +94,7 @@ def apply(
 ) -> None:
     """Make the installation say what the files of a folder say.
 
-    What a policy refuses becomes a proposal. Exits with 5 if something has changed meanwhile, and
+    What a policy refuses becomes a proposal. Exits with 5 if something changed in between, and
     with 9 if secrets are left to be set.
     """
     environment = _environment_of(session)
@@ -111,7 +111,7 @@ def apply(
         _finish(session, plan, Application(), previews, [], dry_run=dry_run)
         return
     if asks:
-        _confirm(len(plan.changes))
+        _require_consent(len(plan.changes))
     result = Application()
     with session.output.progress("applying", len(plan.changes)) as steps:
         result = apply_changes(
@@ -163,7 +163,7 @@ def _plan(
     return plan_changes(wanted, present, groups, prune=prune)
 
 
-def _confirm(count: int) -> None:
+def _require_consent(count: int) -> None:
     if not sys.stdin.isatty():
         raise usage("nothing was written: --yes writes without asking")
     typer.confirm(f"Apply {count} changes?", abort=True, err=True)

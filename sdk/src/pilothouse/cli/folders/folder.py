@@ -32,7 +32,9 @@ class EntryFile:
         """Return `file:line:column` of a key, or of the nearest one around it."""
         positions = load_yaml().document_positions(self.text)
         names = names_of(key) if key else ()
-        found = {_spelled(path): position for path, position in (positions or [{}])[0].items()}
+        found = {
+            _names_of_place(path): position for path, position in (positions or [{}])[0].items()
+        }
         while names:
             if names in found:
                 line, column = found[names]
@@ -41,7 +43,7 @@ class EntryFile:
         return str(self.path)
 
 
-def _spelled(path: tuple[str | int, ...]) -> tuple[str, ...]:
+def _names_of_place(path: tuple[str | int, ...]) -> tuple[str, ...]:
     """Return the names of a place as a key has them: dotted members are several names."""
     return tuple(
         name for step in path for name in ([str(step)] if isinstance(step, int) else names_of(step))
@@ -75,7 +77,7 @@ def read_folder(root: Path) -> FolderFiles:
             continue
         try:
             text, content = read_yaml(path)
-            files[entry] = EntryFile(path, _checked(entry, content), text)
+            files[entry] = EntryFile(path, _content_of(entry, content), text)
         except ValueError as error:
             flaws.append(f"{path}{_after(str(error))}")
     if flaws:
@@ -130,7 +132,7 @@ def read_yaml(path: Path) -> tuple[str, Any]:
         raise ValueError(f"cannot be read: {error.strerror}") from None
 
 
-def _checked(entry: Entry, content: Any) -> Content:
+def _content_of(entry: Entry, content: Any) -> Content:
     if content is None:
         content = {}
     if not isinstance(content, dict):
@@ -202,15 +204,15 @@ def _files_to_keep(root: Path) -> list[Path]:
 
 
 def _text_of(entry: Entry, content: Content) -> str:
-    text: str = load_yaml().dumps(_sorted(content) if entry.kind == "config" else content)
+    text: str = load_yaml().dumps(_in_member_order(content) if entry.kind == "config" else content)
     return text
 
 
-def _sorted(value: Any) -> Any:
+def _in_member_order(value: Any) -> Any:
     """Return a value whose members are in the order of their names, so that it compares well."""
     if isinstance(value, dict):
-        return {name: _sorted(value[name]) for name in sorted(value)}
-    return [_sorted(item) for item in value] if isinstance(value, list) else value
+        return {name: _in_member_order(value[name]) for name in sorted(value)}
+    return [_in_member_order(item) for item in value] if isinstance(value, list) else value
 
 
 def _refuse_twins(root: Path, paths: Collection[PurePosixPath]) -> None:
