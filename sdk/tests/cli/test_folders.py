@@ -279,6 +279,26 @@ def test_flags_are_archived_restored_and_written_in_the_order_they_need(terminal
     assert removed.out.endswith("4 of 4 changes written\n")
 
 
+def test_a_dry_run_says_how_many_buckets_move_and_where_a_refusal_lies(terminal: Terminal) -> None:
+    write_files("f", {"segments/default/people.yaml": SEGMENT})
+    write_files("f", {"flags/default/new.yaml": FLAG.format(segment="people")})
+    terminal.ok("apply", "f", "--yes")
+    changed = FLAG.format(segment="people").replace(
+        "default_variant: 'off'", "default_variant: 'on'"
+    )
+    write_files("f", {"flags/default/new.yaml": changed})
+
+    moved = terminal.ok("apply", "f", "--dry-run").out
+    write_files("f", {"flags/default/new.yaml": FLAG.format(segment="nobody")})
+    refused = terminal("apply", "f", "--dry-run")
+
+    assert "~  default_variant  off  on" in moved
+    assert "100000 of 100000 buckets move (off -> on: 100000)" in moved
+    assert refused.code == ExitCode.FAILED
+    assert "is refused" in refused.out
+    assert "f/flags/default/new.yaml:7:3 there is no segment 'nobody'" in refused.out
+
+
 def test_a_flag_of_few_members_is_unchanged_the_second_time(terminal: Terminal) -> None:
     simple = "variants: {'on': true, 'off': false}\ndefault_variant: 'on'\nenabled: true\n"
     write_files("f", {"flags/default/few.yaml": simple + "type: boolean\n"})

@@ -94,11 +94,11 @@ def apply(
 ) -> None:
     """Make the installation say what the files of a folder say.
 
-    What a policy refuses becomes a proposal. Exits with 5 if something changed in between, and
-    with 9 if secrets are left to be set.
+    What a policy refuses becomes a proposal.
+    The exit code is 5 if something changed in between, 9 if secrets have to be set.
     """
     environment = _environment_of(session)
-    files = read_folder(folder)
+    files = _read_files(session, folder)
     groups = _prunable_groups(folder, files, prune=prune)
     for path in files.ignored:
         session.output.note(f"{path}: ignored: not a YAML file")
@@ -126,6 +126,19 @@ def apply(
         if entry in files.files:
             result.refused[entry] = failure_at(files.files[entry], refusal)
     _finish(session, plan, result, previews, proposals)
+
+
+def _read_files(session: Session, folder: Path) -> FolderFiles:
+    """Read the folder; what is wrong with its files is one line each for people."""
+    try:
+        return read_folder(folder)
+    except Failure as refused:
+        flaws = refused.problem.get("errors") or ()
+        if session.output.as_json or not flaws:
+            raise
+        for flaw in flaws:
+            session.output.print_failure(usage(flaw["detail"]))
+        raise usage(f"{refused}: {len(flaws)} of its files are wrong") from None
 
 
 def _prunable_groups(folder: Path, files: FolderFiles, *, prune: bool) -> Collection[str]:

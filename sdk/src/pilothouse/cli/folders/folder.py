@@ -2,10 +2,11 @@
 
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 from pilothouse.cli.exit_codes import ExitCode, Failure, failure, usage
 from pilothouse.cli.folders.entries import FOLDERS, USERS, BadPath, Content, Entry, entry_at
@@ -17,7 +18,6 @@ MANIFEST = "pilothouse.yaml"
 FORMAT = "pilothouse-folder-1"
 GROUPS = ("config", USERS, "flags", "segments", "schemas", "templates", "policies")
 _LARGEST_FILE = 32 * 1024 * 1024  # bytes: what the service takes of one request
-_WHOLE_FILE = "#"
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,13 @@ class EntryFile:
     content: Content = field(repr=False)
     text: str = field(repr=False)
 
-    def place_of(self, key: str) -> str:
-        """Return `file:line:column` of a key, or of the nearest one around it."""
-        positions = load_yaml().document_positions(self.text)
-        names = names_of(key) if key else ()
-        found = {
-            _names_of_place(path): position for path, position in (positions or [{}])[0].items()
-        }
+    def place_of(self, names: Sequence[str]) -> str:
+        """Return `file:line:column` of a member, or of the nearest one around it."""
+        documents = load_yaml().document_positions(self.text) or [{}]
+        positions = {_names_of_place(path): position for path, position in documents[0].items()}
         while names:
-            if names in found:
-                line, column = found[names]
+            if tuple(names) in positions:
+                line, column = positions[tuple(names)]
                 return f"{self.path}:{line}:{column}"
             names = names[:-1]
         return str(self.path)
@@ -258,11 +255,18 @@ def _remove(root: Path, path: PurePosixPath) -> None:
 def failure_at(file: EntryFile, refusal: Failure) -> Failure:
     """Return a refusal with the places in the file of what it names."""
     flaws = refusal.problem.get("errors")
-    if not isinstance(flaws, list):
+    if not isinstance(flaws, list) or not flaws:
         return refusal.of_file(str(file.path))
     placed = [
-        {**flaw, "place": file.place_of(str(flaw.get("key") or ""))}
+        {**flaw, "place": file.place_of(_names_of_flaw(flaw))}
         for flaw in flaws
         if isinstance(flaw, Mapping)
     ]
-    return Failure({**refusal.problem, "errors": placed}, refusal.exit_code).of_file(str(file.path))
+    return Failure({**refusal.problem, "errors": placed, "file": str(file.path)}, refusal.exit_code)
+
+
+def _names_of_flaw(flaw: Mapping[str, Any]) -> Sequence[str]:
+    if key := flaw.get("key"):
+        return names_of(str(key))
+    parts = str(flaw.get("pointer") or "").removeprefix("#").split("/")[1:]
+    return [unquote(part).replace("~1", "/").replace("~0", "~") for part in parts]

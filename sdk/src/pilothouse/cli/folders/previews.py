@@ -1,10 +1,11 @@
 """What the service says of planned changes before any is made."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pilothouse.cli.api import Api
+from pilothouse.cli.buckets import bucket_sentences
 from pilothouse.cli.exit_codes import ExitCode, Failure
 from pilothouse.cli.folders.application import send_definition, send_layer
 from pilothouse.cli.folders.entries import Content, Entry, Kind
@@ -55,22 +56,18 @@ class Preview:
         elif self.refusal is not None:
             state = "may be refused" if self.may_pass else "is refused"
             remarks.append(f"{state}: {self.refusal.sentence}")
-        remarks += [_moves(each) for each in self.answer.get("buckets") or ()]
+        remarks += bucket_sentences(self.answer.get("buckets"))
         remarks += [str(each.get("detail", "")) for each in self.answer.get("warnings") or ()]
         return remarks
-
-
-def _moves(buckets: Mapping[str, Any]) -> str:
-    return f"{buckets['moved']:,} of {buckets['total']:,} buckets move"
 
 
 def preview_changes(
     api: Api, changes: Sequence[Change], files: FolderFiles
 ) -> dict[Entry, Preview]:
     """Ask the service about each change, as if it were the only one; raises Failure."""
-    kinds = {change.entry.kind for change in changes}
+    counts = Counter(change.entry.kind for change in changes)
     return {
-        change.entry: _preview(api, change, files, kinds)
+        change.entry: _preview(api, change, files, counts - Counter([change.entry.kind]))
         for change in changes
         if _has_preview(change)
     }
@@ -85,7 +82,7 @@ def _has_preview(change: Change) -> bool:
     return kind in {"schema", "policy"} and not change.is_deletion
 
 
-def _preview(api: Api, change: Change, files: FolderFiles, kinds: set[Kind]) -> Preview:
+def _preview(api: Api, change: Change, files: FolderFiles, others: Counter[Kind]) -> Preview:
     entry = change.entry
     try:
         if entry.kind == "config":
@@ -95,5 +92,4 @@ def _preview(api: Api, change: Change, files: FolderFiles, kinds: set[Kind]) -> 
         if refusal.exit_code in _FATAL:
             raise
         placed = failure_at(files.files[entry], refusal) if entry in files.files else refusal
-        others = kinds - ({entry.kind} if entry.kind == "config" else set())
-        return Preview({}, placed, may_pass=bool(_DEPENDS_ON[entry.kind] & others))
+        return Preview({}, placed, may_pass=bool(_DEPENDS_ON[entry.kind] & others.keys()))
