@@ -21,6 +21,7 @@ from app.feed.feature import FEED_ROUTES, build_feed
 from app.flags.feature import FLAG_ROUTES, build_flags
 from app.foundation import Foundation
 from app.production_checks import StartRefused, log_settings, refuse_unsafe
+from app.proposals.feature import PROPOSAL_ROUTES, build_proposals
 from app.registry.feature import REGISTRY_ROUTES, build_registry
 from app.rules.feature import RULE_ROUTES, build_rules, build_schemas
 from app.settings import Settings, load_settings
@@ -43,6 +44,7 @@ _ROUTES = (
     CONFIG_ROUTES,
     RULE_ROUTES,
     FLAG_ROUTES,
+    PROPOSAL_ROUTES,
     FEED_ROUTES,
     WEBHOOK_ROUTES,
     REGISTRY_ROUTES,
@@ -133,6 +135,7 @@ def _build_features(settings: Settings, ports: Backends) -> tuple[Feature, ...]:
     configs = build_configs(base, rules, ports.store, ports.cipher)
     schemas = build_schemas(base, rules, configs.configurations)
     flags = build_flags(base, ports.flags)
+    proposals = build_proposals(base, rules, configs, flags, ports.proposals)
     registry = build_registry(base, ports.rows, ports.nodes, ports.resolve)
     stats = Stats(configs.reader, ports.changes.log, flags.cache, registry.view)
     return (
@@ -143,6 +146,7 @@ def _build_features(settings: Settings, ports: Backends) -> tuple[Feature, ...]:
         configs.feature,
         schemas.feature,
         flags.feature,
+        proposals.feature,
         build_feed(base, schemas.verifier),
         build_webhooks(base, rules, ports.deliveries, ports.cipher, ports.resolve),
         registry.feature,

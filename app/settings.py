@@ -274,6 +274,13 @@ class Settings(BaseSettings):
         3.0, ge=0.2, le=3600, description="Seconds between scans for edits made directly in Vault."
     )
 
+    proposal_grace_seconds: float = Field(
+        300,
+        ge=1,
+        le=86_400,
+        description="How late a scheduled proposal may begin; after that, it is missed.",
+    )
+
     vault_timeout_seconds: float = Field(
         0.7,
         ge=0.1,

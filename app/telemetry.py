@@ -262,6 +262,12 @@ FLAG_WRITES = Counter(
     ["kind"],
     registry=REGISTRY,
 )
+PROPOSALS_ENDED = Counter(
+    "pilothouse_proposals_ended_total",
+    "Proposals that this replica has applied or given up, by the state they ended in.",
+    ["state"],
+    registry=REGISTRY,
+)
 ISSUER_CALLS = Counter(
     "pilothouse_issuer_calls_total",
     "Reads of the keys of the OpenID Connect issuer.",

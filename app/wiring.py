@@ -44,6 +44,13 @@ from app.postgres.engine import FAILURES, close_engine, open_engine
 from app.postgres.failures import explain_failure
 from app.postgres.migration import migrate
 from app.production_checks import StartRefused, refuse_unsafe
+from app.proposals.bodies.embedded import EmbeddedProposalBodies
+from app.proposals.bodies.port import ProposalBodies
+from app.proposals.bodies.vault import VaultProposalBodies
+from app.proposals.feature import ProposalPorts
+from app.proposals.store.embedded import EmbeddedProposalStore
+from app.proposals.store.port import ProposalStore
+from app.proposals.store.postgres import PostgresProposalStore
 from app.registry.instances.embedded import EmbeddedInstanceStore
 from app.registry.instances.port import InstanceStore
 from app.registry.instances.postgres import PostgresInstanceStore
@@ -73,6 +80,7 @@ class Backends:
     flags: FlagStore
     definitions: DefinitionStore
     deliveries: DeliveryStore
+    proposals: ProposalPorts
     rows: InstanceStore
     tokens: TokenStore
     audit: AuditLog
@@ -88,6 +96,31 @@ class Backends:
     prepare: Task  # runs once before the log is followed
 
 
+@dataclass(frozen=True, slots=True)
+class _ConfigPorts:
+    """What Vault keeps, or the embedded state."""
+
+    store: ConfigStore
+    cipher: Cipher
+    proposal_bodies: ProposalBodies
+    tasks: Mapping[str, Task]
+
+
+@dataclass(frozen=True, slots=True)
+class _DatabasePorts:
+    """What Postgres keeps, or the embedded state."""
+
+    changes: LogPorts
+    flags: FlagStore
+    definitions: DefinitionStore
+    deliveries: DeliveryStore
+    proposals: ProposalStore
+    rows: InstanceStore
+    tokens: TokenStore
+    audit: AuditLog
+    prepare: Task
+
+
 @asynccontextmanager
 async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
     """Open every adapter the settings name; raises StartRefused."""
@@ -95,16 +128,14 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
     async with AsyncExitStack() as stack:
         state = await _open_state(settings, stack)
         pepper = _load_root_secret(settings)
-        store, cipher, vault_tasks = await _open_config_store(settings, state, stack)
-        changes, flags, definitions, deliveries, rows, tokens, audit, prepare = await _open_log(
-            settings, state, stack
-        )
+        vault = await _open_config_store(settings, state, stack)
+        database = _open_database(settings, state, stack)
         nodes = _open_nodes(settings, stack)
         resolver = SystemResolver()
         stack.callback(resolver.close)
         cache = _open_cache(settings, pepper, stack)
         publisher = _open_publisher(settings, stack)
-        database = "postgres" if settings.database_url else "embedded"
+        database_adapter = "postgres" if settings.database_url else "embedded"
         ask_database = _probe_seconds(settings.database_timeout_seconds / 2)
         embedded_writes = _no_failure if state is None else state.write_failure
         log_writes = _no_failure if settings.database_url else embedded_writes
@@ -112,13 +143,18 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
         monitored = {
             "configs": MonitoredPort(
                 "vault" if settings.vault_addr else "embedded",
-                store,
+                vault.store,
                 seconds=_probe_seconds(settings.vault_timeout_seconds + 0.2),
                 write_failure=_no_failure if settings.vault_addr else embedded_writes,
             ),
-            "flags": MonitoredPort(database, flags, seconds=ask_database, write_failure=log_writes),
+            "flags": MonitoredPort(
+                database_adapter, database.flags, seconds=ask_database, write_failure=log_writes
+            ),
             "changes": MonitoredPort(
-                database, changes.log, seconds=ask_database, write_failure=log_writes
+                database_adapter,
+                database.changes.log,
+                seconds=ask_database,
+                write_failure=log_writes,
             ),
             "registry": MonitoredPort(
                 "zookeeper" if settings.zookeeper_hosts else "embedded",
@@ -145,15 +181,16 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
                 "embedded_adapters", ports=embedded, note="one replica only; not for production"
             )
         yield Backends(
-            store=store,
-            cipher=cipher,
-            changes=changes,
-            flags=flags,
-            definitions=definitions,
-            deliveries=deliveries,
-            rows=rows,
-            tokens=tokens,
-            audit=audit,
+            store=vault.store,
+            cipher=vault.cipher,
+            changes=database.changes,
+            flags=database.flags,
+            definitions=database.definitions,
+            deliveries=database.deliveries,
+            proposals=ProposalPorts(database.proposals, vault.proposal_bodies),
+            rows=database.rows,
+            tokens=database.tokens,
+            audit=database.audit,
             signer=_load_signing_key(settings),
             nodes=nodes,
             resolve=resolver,
@@ -162,8 +199,8 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
             cache=cache,
             publisher=publisher,
             monitored=monitored,
-            tasks=vault_tasks,
-            prepare=prepare,
+            tasks=vault.tasks,
+            prepare=database.prepare,
         )
 
 
@@ -242,14 +279,15 @@ async def _open_state(settings: Settings, stack: AsyncExitStack) -> SQLiteState 
 
 async def _open_config_store(
     settings: Settings, state: SQLiteState | None, stack: AsyncExitStack
-) -> tuple[ConfigStore, Cipher, Mapping[str, Task]]:
+) -> _ConfigPorts:
     match settings.vault_addr:
         case None:
             assert state is not None
             folder = Path(settings.pilothouse_data_dir)
-            return (
+            return _ConfigPorts(
                 EmbeddedConfigStore(state, max_versions=settings.vault_max_versions),
                 EmbeddedCipher(folder / "secrets.key"),
+                EmbeddedProposalBodies(state),
                 {},
             )
         case address:
@@ -271,7 +309,10 @@ async def _open_config_store(
             cipher = VaultCipher(
                 vault, mount=settings.vault_transit_mount, prefix=settings.vault_prefix
             )
-            return store, cipher, {"keep_token": vault.keep_token}
+            bodies = VaultProposalBodies(
+                vault, mount=settings.vault_mount_point, prefix=settings.vault_prefix
+            )
+            return _ConfigPorts(store, cipher, bodies, {"keep_token": vault.keep_token})
 
 
 async def _check_mount(store: VaultConfigStore) -> None:
@@ -296,52 +337,42 @@ def _vault_login(settings: Settings) -> TokenLogin | AppRoleLogin:
     return TokenLogin(settings.vault_token.get_secret_value())
 
 
-async def _open_log(
+def _open_database(
     settings: Settings, state: SQLiteState | None, stack: AsyncExitStack
-) -> tuple[
-    LogPorts,
-    FlagStore,
-    DefinitionStore,
-    DeliveryStore,
-    InstanceStore,
-    TokenStore,
-    AuditLog,
-    Task,
-]:
+) -> _DatabasePorts:
     match settings.database_url:
         case None:
             assert state is not None
             log = EmbeddedChangeLog(state)
-            ports = embedded_ports(state, log)
-            flag_store = EmbeddedFlagStore(state, log.wake)
-            token_store = EmbeddedTokenStore(state, log.wake)
-            instance_rows = EmbeddedInstanceStore(state, log.wake)
-            audit_log = EmbeddedAuditLog(state)
-            definitions = EmbeddedDefinitionStore(state, log.wake)
-            return (
-                ports,
-                flag_store,
-                definitions,
-                EmbeddedDeliveryStore(state),
-                instance_rows,
-                token_store,
-                audit_log,
-                _do_nothing,
+            return _DatabasePorts(
+                changes=embedded_ports(state, log),
+                flags=EmbeddedFlagStore(state, log.wake),
+                definitions=EmbeddedDefinitionStore(state, log.wake),
+                deliveries=EmbeddedDeliveryStore(state),
+                proposals=EmbeddedProposalStore(state, log.wake),
+                rows=EmbeddedInstanceStore(state, log.wake),
+                tokens=EmbeddedTokenStore(state, log.wake),
+                audit=EmbeddedAuditLog(state),
+                prepare=_do_nothing,
             )
         case secret:
             url = secret.get_secret_value()
             engine = open_engine(url, settings.database_timeout_seconds)
             connection = LogConnection(engine, url)
-            changes = postgres_ports(connection)
-            flags, rows = PostgresFlagStore(engine), PostgresInstanceStore(engine)
-            tokens, audit = PostgresTokenStore(engine), PostgresAuditLog(engine)
-            schemas = PostgresDefinitionStore(engine)
-            sent = PostgresDeliveryStore(engine)
             stack.push_async_callback(connection.close)
-            # In production `python -m app migrate` is a step of its own.
+            # In production, `python -m app migrate` is a step of its own.
             is_migrated = settings.pilothouse_mode == "production"
-            prepare = _do_nothing if is_migrated else lambda: _migrate_or_raise(url)
-            return changes, flags, schemas, sent, rows, tokens, audit, prepare
+            return _DatabasePorts(
+                changes=postgres_ports(connection),
+                flags=PostgresFlagStore(engine),
+                definitions=PostgresDefinitionStore(engine),
+                deliveries=PostgresDeliveryStore(engine),
+                proposals=PostgresProposalStore(engine),
+                rows=PostgresInstanceStore(engine),
+                tokens=PostgresTokenStore(engine),
+                audit=PostgresAuditLog(engine),
+                prepare=_do_nothing if is_migrated else lambda: _migrate_or_raise(url),
+            )
 
 
 def _open_nodes(settings: Settings, stack: AsyncExitStack) -> ServiceRegistryClient:

@@ -52,6 +52,8 @@ CONFIG_ROUTES = Routes(
 class Configs:
     reader: DocumentReader
     configurations: StoredConfigurations
+    writer: DocumentWriter
+    previews: PreviewService
     feature: Feature
 
 
@@ -99,7 +101,7 @@ def build_configs(base: Foundation, rules: Rules, store: ConfigStore, cipher: Ci
             "expiring_documents": scanner.expiring,
         },
     )
-    return Configs(reader, StoredConfigurations(layers), feature)
+    return Configs(reader, StoredConfigurations(layers), writer, previews, feature)
 
 
 def _build_reader(base: Foundation, store: ConfigStore) -> DocumentReader:

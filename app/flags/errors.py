@@ -1,8 +1,8 @@
 """Errors of flags and segments."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Self
+from typing import Literal, Self
 
 from app.errors import Conflict, Invalid, NotFound, PreconditionFailed, TooLarge, Unavailable
 from pilothouse_core.contexts import MAX_CONTEXT_BYTES
@@ -224,3 +224,14 @@ class BadEnvironment(Invalid):
 
     def __init__(self, text: str) -> None:
         super().__init__(f"{text[:80]!r} is not a valid name of an environment: {NAME_GRAMMAR}")
+
+
+class ItemsMoved(Conflict):
+    """Flags and segments have other versions, by kind and name, than a write was made for."""
+
+    code = "flags_moved"
+
+    def __init__(self, versions: Mapping[tuple[Literal["flag", "segment"], str], int]) -> None:
+        self.versions = versions
+        names = ", ".join(f"{kind} {name}" for kind, name in versions)
+        super().__init__(f"changed in the meantime: {names[:500]}")

@@ -52,6 +52,8 @@ FLAG_ROUTES = Routes(
 @dataclass(frozen=True, slots=True)
 class Flags:
     cache: FlagCache
+    store: FlagStore
+    writer: FlagWriter
     feature: Feature
 
 
@@ -77,4 +79,4 @@ def build_flags(base: Foundation, store: FlagStore) -> Flags:
             "forget": in_turns(turns, "forget", TRIM_SECONDS, writer.delete_expired_keys),
         },
     )
-    return Flags(cache, feature)
+    return Flags(cache, store, writer, feature)

@@ -13,3 +13,5 @@ REGISTER_LOCK: Final = 7_310_014
 DEFINITIONS_LOCK: Final = 7_310_015
 # Held, after the one above, by each intent recorded that is judged with related documents.
 RELATED_LOCK: Final = 7_310_016
+# Held while a proposal is created: their number is limited, and each idempotency key is used once.
+PROPOSALS_LOCK: Final = 7_310_017

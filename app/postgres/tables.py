@@ -214,6 +214,26 @@ definition_versions = Table(
     *_version_columns(all_versions=True),
 )
 
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("number", BigInteger, Identity(always=True), nullable=False, unique=True),
+    Column("version", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("is_open", Boolean, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("environments", ARRAY(Text), nullable=False),
+    Column("apply_at", DateTime(timezone=True)),
+    Column("document", JSONB, nullable=False),  # everything else; no configuration value
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("updated_at", DateTime(timezone=True), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("idempotency_key", Text, unique=True),
+    Column("digest", Text),
+    Index("proposals_open", "state", postgresql_where=text("is_open")),
+)
+
 # The last revision of each environment's flags and segments: what a commit is based on.
 flag_sets = Table(
     "flag_sets",

@@ -1,1 +1,1 @@
-"""Changes that are proposed, reviewed, and applied at once or step by step."""
+"""Proposals: changes that are reviewed before they are applied, together and at a stated time."""

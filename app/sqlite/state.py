@@ -453,6 +453,30 @@ _STEPS: Final = (
         PRIMARY KEY (webhook, number)
     );
     """,
+    """
+    CREATE TABLE proposals (
+        id TEXT PRIMARY KEY,
+        number INTEGER NOT NULL UNIQUE,
+        version INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        is_open INTEGER NOT NULL,
+        author TEXT NOT NULL,
+        environments TEXT NOT NULL,
+        apply_at TEXT,
+        document TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        updated_at TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        idempotency_key TEXT UNIQUE,
+        digest TEXT
+    );
+    CREATE INDEX proposals_open ON proposals (state) WHERE is_open;
+
+    CREATE TABLE proposal_bodies (
+        name TEXT PRIMARY KEY,
+        body TEXT NOT NULL
+    );
+    """,
 )
 
 

@@ -19,6 +19,7 @@ _PATH_EXAMPLES = {
     "intent": "0123456789abcdef0123456789abcdef",
     "key": "database.host",
     "name": "new-checkout",
+    "proposal_id": "p-7k2m9x4qd1",
     "service": "billing",
     "token_id": "XIpqpoVdUegVADZf",
 }

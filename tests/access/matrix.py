@@ -45,6 +45,7 @@ _READERS_OF_ALL = (
 )
 _WRITERS = ("editor", "publisher", "administrator")
 _PUBLISHERS_OF_ALL = ("publisher of all", "administrator of all")
+_WRITERS_OF_ALL = ("editor of all", *_PUBLISHERS_OF_ALL)
 
 
 def _table(*parts: tuple[tuple[str, ...], frozenset[str]]) -> Mapping[str, frozenset[str]]:
@@ -59,6 +60,7 @@ MAY: Mapping[str, Mapping[str, frozenset[str]]] = {
     "config:write": _table(
         (_WRITERS, _OWN), (("editor of all",), _STAGING), (_PUBLISHERS_OF_ALL, _EVERYWHERE)
     ),
+    "change:propose": _table((_WRITERS, _OWN), (_WRITERS_OF_ALL, _EVERYWHERE)),
     "secrets:reveal": _table((("revealer",), _OWN)),
     "flag:evaluate": _table(
         (("service", "client", *_READERS), _STAGING), (_READERS_OF_ALL, _EVERYWHERE)
@@ -152,6 +154,7 @@ def _of(**members: Any) -> Callable[[str, str], Any]:
 
 _FLAGS, _SEGMENTS, _REGISTRY = "/api/v1/feature-flags", "/api/v1/segments", "/api/v1/registry"
 _TEMPLATES, _WEBHOOKS = "/api/v1/templates", "/api/v1/webhooks"
+_PROPOSALS = "/api/v1/proposals"
 _SERVICE = f"{_REGISTRY}/services/{{service}}"
 _INSTANCE = f"{_SERVICE}/instances/i1"
 
@@ -269,6 +272,46 @@ ASKS: tuple[Ask, ...] = (
     Ask("GET /api/v1/changes", "known", _path("/api/v1/changes")),
     # That somebody else writes there is told to nobody: it is found by nobody.
     Ask("GET /api/v1/writes/{intent}", "known", _path(f"/api/v1/writes/{'0' * 32}")),
+    Ask(
+        f"POST {_PROPOSALS}",
+        "change:propose",
+        _path(f"{_PROPOSALS}?dry_run=true"),
+        lambda environment, service: {
+            "title": "ghost",
+            "items": [
+                {
+                    "kind": "config",
+                    "environment": environment,
+                    "service_name": service,
+                    "set": {"ghost.proposal": 1},
+                }
+            ],
+        },
+    ),
+    # Who sees and decides is a matter of every item: tests/e2e/test_proposal_rights.py.
+    Ask(f"GET {_PROPOSALS}", "known", _path(_PROPOSALS)),
+    Ask(f"GET {_PROPOSALS}/{{proposal_id}}", "known", _path(f"{_PROPOSALS}/p-none")),
+    Ask(
+        f"PATCH {_PROPOSALS}/{{proposal_id}}",
+        "known",
+        _path(f"{_PROPOSALS}/p-none"),
+        _always({"rebase": "refuse"}),
+    ),
+    Ask(
+        f"POST {_PROPOSALS}/{{proposal_id}}/reviews",
+        "known",
+        _path(f"{_PROPOSALS}/p-none/reviews"),
+        _always({"round": 1, "verdict": "remark"}),
+    ),
+    *(
+        Ask(
+            f"POST {_PROPOSALS}/{{proposal_id}}/{action}",
+            "known",
+            _path(f"{_PROPOSALS}/p-none/{action}"),
+            _always({}),
+        )
+        for action in ("apply", "unschedule", "withdraw")
+    ),
     Ask("GET /api/v1/stream", "config:read", _key("/api/v1/stream?kinds=config")),
     Ask("GET /api/v1/stream", "flag:read", _key("/api/v1/stream?kinds=flag")),
     Ask(f"GET {_TEMPLATES}", "config:read somewhere", _path(_TEMPLATES)),

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -22,11 +23,15 @@ _VOLATILE = {
     r'"token":"plh_[^"]*"': '"token":"TOKEN"',
     r'"(id)":"[A-Za-z0-9_-]{16}"': r'"\1":"XIpqpoVdUegVADZf"',
     r'"(latency_ms|milliseconds|log_last_contact_seconds)":[\d.]+': r'"\1":0.1',
+    r"\bp-[0-9a-z]{10}\b": "p-7k2m9x4qd1",
     r"ticket=[A-Za-z0-9._~%-]+": "ticket=TICKET",
     r"http://127\.0\.0\.1:\d+": "https://pilothouse.example.org",
 }
 BILLING = "environment=production&service_name=billing"
 STAGING = "environment=staging&service_name=billing"
+
+
+LAST_PROPOSAL = "{last}"  # in a target: the id of the proposal that was made last
 
 
 class Call(NamedTuple):
@@ -265,6 +270,31 @@ def _webhooks() -> Iterator[Call]:
     yield Call(f"DELETE {one}", path)
 
 
+def _proposals() -> Iterator[Call]:
+    many, one = "/api/v1/proposals", "/api/v1/proposals/{proposal_id}"
+    last = f"{many}/{LAST_PROPOSAL}"
+    change = {
+        "kind": "config",
+        "environment": "production",
+        "service_name": "billing",
+        "set": {"database.pool.max": 40},
+        "unset": [],
+    }
+    body = {"title": "A bigger pool", "on_failure": "stop", "items": [change]}
+    smaller = {"items": [{**change, "set": {"database.pool.max": 30}}]}
+    remark = {"round": 2, "verdict": "remark", "text": "30 is enough"}
+    yield Call(f"POST {many}", many, body)
+    yield Call(f"PATCH {one}", last, smaller)
+    yield Call(f"POST {one}/reviews", f"{last}/reviews", remark)
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    at_night = {"at": tomorrow.isoformat(), "comment": "at night"}
+    yield Call(f"POST {one}/apply", f"{last}/apply", at_night)
+    yield Call(f"POST {one}/unschedule", f"{last}/unschedule", {"comment": "not yet"})
+    yield Call(f"GET {one}", last)
+    yield Call(f"GET {many}", f"{many}?limit=1")
+    yield Call(f"POST {one}/withdraw", f"{last}/withdraw", {"comment": "not needed any more"})
+
+
 def _instances() -> Iterator[Call]:
     base = "/api/v1/registry"
     service, instance = f"{base}/services/{{service}}", "/instances/{instance_id}"
@@ -322,6 +352,7 @@ def calls() -> Iterator[Call]:
         _templates,
         _flags,
         _webhooks,
+        _proposals,
         _instances,
         _operators,
     ):
@@ -333,12 +364,16 @@ def record_examples() -> dict[str, Any]:
     found: dict[str, Any] = {}
     access = {"PILOTHOUSE_ACCESS": "required", "PILOTHOUSE_ADMIN_TOKEN": ADMIN}
     with ServiceProcess(access) as service:
+        last_proposal = ""
         for call in calls():
             method = call.operation.partition(" ")[0]
-            answer = _send(service, method, call)
+            target = call.target.replace(LAST_PROPOSAL, last_proposal)
+            answer = _send(service, method, call._replace(target=target))
             assert answer.status < 300, (call, answer.status, answer.body)
+            if call.operation == "POST /api/v1/proposals":
+                last_proposal = answer.json()["id"]
             found[call.operation] = {
-                **({} if call.body is None else {"request": _parse_text(call.body)}),
+                **({} if call.body is None else {"request": _request_members(call.body)}),
                 **_answer_members(answer),
             }
     return found
@@ -355,10 +390,25 @@ def _send(service: ServiceProcess, method: str, call: Call) -> Answer:
 def _answer_members(answer: Answer) -> dict[str, Any]:
     if not answer.body:
         return {"status": answer.status}
-    text = answer.body.decode()
+    return {
+        "status": answer.status,
+        "response": _parse_text(_without_volatile(answer.body.decode())),
+    }
+
+
+def _request_members(body: Any) -> Any:
+    return (
+        _parse_text(body)
+        if isinstance(body, str)
+        else json.loads(_without_volatile(json.dumps(body)))
+    )
+
+
+def _without_volatile(text: str) -> str:
+    """Return a text in which nothing differs from run to run."""
     for pattern, steady in _VOLATILE.items():
         text = re.sub(pattern, steady, text)
-    return {"status": answer.status, "response": _parse_text(text)}
+    return text
 
 
 def _parse_text(body: Any) -> Any:

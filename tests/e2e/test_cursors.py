@@ -33,6 +33,7 @@ LISTS: Mapping[str, Mapping[str, Any]] = {
     "/api/v1/config/a/history": PLACE,
     "/api/v1/feature-flags": HERE,
     "/api/v1/feature-flags/f/history": HERE,
+    "/api/v1/proposals": {},
     "/api/v1/registry/services": {},
     "/api/v1/schemas": {},
     "/api/v1/schemas/c/history": {},
@@ -108,6 +109,8 @@ def filled_service(request: pytest.FixtureRequest) -> Service:
     hook = {"url": "http://127.0.0.1:1/", "kinds": ["config"], "enabled": False}
     service.call("PUT", "/api/v1/webhooks/w", hook)
     service.call("POST", "/api/v1/webhooks/w/test")
+    item = {"kind": "config", **PLACE, "set": {"p": 1}}
+    service.call("POST", "/api/v1/proposals", {"title": "p", "items": [item]})
     instance = {"service_name": NAME, "service_url": "http://192.0.2.1:80", "instance_id": "i1"}
     service.call("POST", "/api/v1/registry/register", instance)
     wanted = {"class": "client", "environments": ["x"], "services": ["x"]}

@@ -141,6 +141,8 @@ _VERBS = frozenset(
         "forward",
         "freeze",
         "get",
+        "empty",
+        "go",
         "give",
         "greet",
         "group",

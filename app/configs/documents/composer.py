@@ -47,11 +47,13 @@ class VersionComposer:
         """Seal the draft's secrets and make the text of version base + 1."""
         assert base is None or not base.without_secrets  # its masks would be stored for its secrets
         is_large = is_large_write(base)
-        data = draft.data or {}
-        places = await run_apart(is_large, _leaves_to_seal, data)
-        if places:
-            data = await self._seal_secrets(document, data, places)
+        data = await self.seal(document, draft.data or {}, is_large=is_large)
         return await run_apart(is_large, self._text_of, intent, draft, base, data)
+
+    async def seal(self, document: DocumentId, data: Tree, *, is_large: bool) -> Tree:
+        """Return the data of a draft as it is stored in this document, new secrets encrypted."""
+        places = await run_apart(is_large, _leaves_to_seal, data)
+        return await self._seal_secrets(document, data, places) if places else data
 
     async def check_size(self, write: Write, draft: Draft, base: Body | None) -> None:
         """Raise DocumentTooLarge as `compose` would; nothing is sealed."""

@@ -167,6 +167,27 @@ class PatchKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class PatchSealed:
+    """Many keys, one version, as they are stored: the secrets in `set` are encrypted already.
+
+    `set` was made for the same document, to which its ciphertexts are bound. `unset` comes first; a
+    key that is gone already is passed over. If nothing changes, there is no new version.
+    """
+
+    set: Tree = field(default_factory=dict, repr=False)
+    unset: tuple[str, ...] = ()
+
+    def apply(self, _: DocumentId, body: Body | None) -> Draft:
+        before = _data_of(body)
+        data = copy_sections(before)
+        for key in self.unset:
+            if contains_key(data, key):
+                remove_in(data, key)
+        merge_sent(data, copy_sections(self.set), keep_both=True)
+        return Draft(_action_of_change(body), None if is_same(before, data) else data)
+
+
+@dataclass(frozen=True, slots=True)
 class CreateDocument:
     """Write a document that does not exist; `members` may hold secrets.
 
@@ -356,6 +377,7 @@ Edit: TypeAlias = (
     | ReplaceKey
     | RemoveKey
     | PatchKeys
+    | PatchSealed
     | CreateDocument
     | ReplaceDocument
     | DeleteDocument

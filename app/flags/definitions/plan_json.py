@@ -21,7 +21,10 @@ from app.flags.definitions.plans import (
     ReplaceSegment,
     RestoreFlag,
     RestoreVersion,
+    SetItems,
+    StatedItem,
 )
+from pilothouse_core.flags.model import Flag
 from pilothouse_core.flags.reading import read_flag, read_segment
 from pilothouse_core.flags.serialization import flag_json, segment_json
 
@@ -69,6 +72,36 @@ def _is_operation(value: Any) -> bool:
     return value in ("replace", "append", "remove")
 
 
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _stated_item_json(item: StatedItem) -> dict[str, Any]:
+    definition = item.definition
+    if definition is not None:
+        is_flag = isinstance(definition, Flag)
+        members = flag_json(definition) if is_flag else segment_json(definition)  # type: ignore[arg-type]
+    return {
+        "kind": item.kind,
+        "name": item.name,
+        "definition": None if definition is None else members,
+        "is_archived": item.is_archived,
+        "base": item.base,
+    }
+
+
+def _read_stated_item(raw: Mapping[str, Any]) -> StatedItem:
+    read = read_flag if raw["kind"] == "flag" else read_segment
+    members = raw["definition"]
+    return StatedItem(
+        raw["kind"],
+        raw["name"],
+        None if members is None else read(members),
+        raw["is_archived"],
+        raw["base"],
+    )
+
+
 _NAME = {"name": _Member(_is_text)}
 _MEMBERS = {"members": _Member(_is_object)}
 _FLAG = {"flag": _Member(_is_object, read_flag, flag_json)}
@@ -103,12 +136,12 @@ _KINDS: Mapping[str, tuple[type[Plan], Mapping[str, _Member]]] = {
         ImportItems,
         {
             "flags": _Member(
-                lambda value: isinstance(value, list),
+                _is_list,
                 lambda flags: tuple(map(read_flag, flags)),
                 lambda flags: list(map(flag_json, flags)),
             ),
             "segments": _Member(
-                lambda value: isinstance(value, list),
+                _is_list,
                 lambda segments: tuple(map(read_segment, segments)),
                 lambda segments: list(map(segment_json, segments)),
             ),
@@ -117,6 +150,16 @@ _KINDS: Mapping[str, tuple[type[Plan], Mapping[str, _Member]]] = {
                 lambda names: None if names is None else frozenset(names),
                 lambda names: None if names is None else sorted(names),
             ),
+        },
+    ),
+    "set_items": (
+        SetItems,
+        {
+            "items": _Member(
+                _is_list,
+                lambda items: tuple(map(_read_stated_item, items)),
+                lambda items: list(map(_stated_item_json, items)),
+            )
         },
     ),
 }

@@ -32,7 +32,13 @@ from app.flags.definitions.representations import (
     read_segment_body,
     with_named_users,
 )
-from app.flags.errors import BadDefinition, FlagNotArchived, FlagTypeInUse, ReferencesMissing
+from app.flags.errors import (
+    BadDefinition,
+    FlagNotArchived,
+    FlagTypeInUse,
+    ItemsMoved,
+    ReferencesMissing,
+)
 from app.flags.model import Item, Kind
 from pilothouse_core.conditions.reading import MAX_VALUES
 from pilothouse_core.flags.model import Flag, Segment
@@ -312,6 +318,50 @@ class ImportItems:
         return flags | {("segment", segment.name): segment for segment in self.segments}
 
 
+@dataclass(frozen=True, slots=True)
+class StatedItem:
+    """A flag or segment as it is to be, None for a deletion, on top of version `base`.
+
+    `base` 0: it never existed; None: on top of any version.
+    """
+
+    kind: Kind
+    name: str
+    definition: Definition | None = field(repr=False)
+    is_archived: bool = False
+    base: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetItems:
+    """Write several definitions as they are stated, all or none.
+
+    Raises ItemsMoved with those that have another version than they state.
+    """
+
+    items: tuple[StatedItem, ...]
+
+    def apply(self, environment: EnvironmentFlags, _: PlanFacts) -> PlannedChange:
+        moved = {
+            (each.kind, each.name): version
+            for each in self.items
+            if each.base not in (None, version := _version_of(environment, each.kind, each.name))
+        }
+        if moved:
+            raise ItemsMoved(moved)
+        return {
+            (each.kind, each.name): None
+            if each.definition is None
+            else PlannedDefinition(each.definition, each.is_archived)
+            for each in self.items
+        }
+
+
+def _version_of(environment: EnvironmentFlags, kind: Kind, name: str) -> int:
+    item = environment.items.get((kind, name))
+    return 0 if item is None else item.version
+
+
 _FlagPlan: TypeAlias = (
     CreateFlag
     | ReplaceFlag
@@ -326,7 +376,7 @@ _FlagPlan: TypeAlias = (
 )
 _SegmentPlan: TypeAlias = CreateSegment | ReplaceSegment | ChangeSegment | DeleteSegment
 ItemPlan: TypeAlias = _FlagPlan | _SegmentPlan
-Plan: TypeAlias = ItemPlan | ImportItems
+Plan: TypeAlias = ItemPlan | ImportItems | SetItems
 """`apply(environment, facts)` returns what becomes of the environment, which is not changed.
 
 It raises the feature's errors, and DefinitionError for a flaw in a definition. `planned_edits`
@@ -345,7 +395,7 @@ def item_key(plan: Plan) -> ItemKey | None: ...
 def item_key(plan: Plan) -> ItemKey | None:
     """Return the flag or segment that a plan is about; None: not about a single one."""
     match plan:
-        case ImportItems():
+        case ImportItems() | SetItems():
             return None
         case CreateSegment() | ReplaceSegment() | ChangeSegment() | DeleteSegment():
             return "segment", plan.name

@@ -23,6 +23,8 @@ class NotReleasable(Invalid):
 
 
 class ReleaseNotFound(NotFound):
+    """No such release, or one that the caller may not read."""
+
     code = "release_not_found"
 
     def __init__(self, release: str) -> None:
@@ -42,6 +44,8 @@ class ReleaseRunning(Conflict):
 
 
 class TooManyReleases(Conflict):
+    """As many releases are running as may be."""
+
     code = "too_many_releases"
 
     def __init__(self, most: int) -> None:

@@ -1,0 +1,1 @@
+"""What proposals set: kept where configurations are kept, secrets encrypted."""

@@ -1,0 +1,77 @@
+"""Builds the part of the service that has proposals."""
+
+from dataclasses import dataclass
+
+from app.configs.feature import Configs
+from app.feature import Feature, Routes
+from app.flags.feature import Flags
+from app.foundation import Foundation
+from app.proposals.api.problem_codes import PROBLEM_CODES
+from app.proposals.api.router import router
+from app.proposals.applier import Applier
+from app.proposals.bodies.port import ProposalBodies
+from app.proposals.decisions import DecisionService
+from app.proposals.items.configs import ConfigItems
+from app.proposals.items.flags import FlagItems
+from app.proposals.items.port import ItemHandler
+from app.proposals.model import ItemKind
+from app.proposals.reading import ProposalReader
+from app.proposals.rounds import RoundService
+from app.proposals.store.port import ProposalStore
+from app.rules.feature import Rules
+
+PROPOSAL_ROUTES = Routes(routers=(router,), problem_codes=PROBLEM_CODES)
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalPorts:
+    store: ProposalStore
+    bodies: ProposalBodies
+
+
+@dataclass(frozen=True, slots=True)
+class Proposals:
+    reader: ProposalReader
+    rounds: RoundService
+    decisions: DecisionService
+    feature: Feature
+
+
+def build_proposals(
+    base: Foundation, rules: Rules, configs: Configs, flags: Flags, ports: ProposalPorts
+) -> Proposals:
+    policies = rules.policies
+    config_items = ConfigItems(
+        configs.reader,
+        base.changes.follower,
+        configs.writer,
+        configs.previews,
+        configs.writer.composer,
+        policies,
+    )
+    flag_items = FlagItems(flags.cache, flags.store, flags.writer, policies)
+    handlers: dict[ItemKind, ItemHandler] = {
+        "config": config_items,
+        "flag": flag_items,
+        "segment": flag_items,
+    }
+    reader = ProposalReader(ports.store, ports.bodies, handlers, base.access.lineage)
+    # The applier and the decisions know each other: what is started here goes on here.
+    decisions = DecisionService(reader)
+    applier = Applier(
+        reader,
+        decisions,
+        base.changes.maintenance,
+        grace_seconds=base.settings.proposal_grace_seconds,
+        started=decisions.started,
+    )
+    rounds = RoundService(reader)
+    feature = Feature(
+        state={
+            "proposals": reader,
+            "proposal_rounds": rounds,
+            "proposal_decisions": decisions,
+        },
+        tasks={"apply_proposals": applier.run},
+    )
+    return Proposals(reader, rounds, decisions, feature)

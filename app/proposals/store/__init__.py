@@ -1,0 +1,1 @@
+"""Proposals as rows: their state, never a configuration value."""
