@@ -66,5 +66,5 @@ def refusal_of(
 
 
 def is_related_to_authors(proposal: Proposal, lineage: Lineage, identity: str | None) -> bool:
-    """Tell whether an identity wrote a round, or is related to an author by the making of tokens."""
+    """Tell whether an identity wrote a round, or is related to one that did."""
     return lineage.relations(author.identity for author in proposal.authors).includes(identity)
