@@ -166,7 +166,7 @@ async def review_proposal(
     decisions: Decisions,
     caller: CurrentCaller,
 ) -> Response:
-    """No author of any round approves, nor anybody related to one by the making of tokens. The
+    """Authors of any round do not approve, nor a token related to theirs. The
     newest verdict of a reviewer counts.
     """
     proposal = await reader.proposal(proposal_id, caller)
