@@ -21,7 +21,7 @@ from app.proposals.reading import ProposalReader
 from app.telemetry import PROPOSALS_ENDED
 
 TURN_SECONDS = 1.0
-# After which another replica goes on with a proposal that is being applied.
+# After which another replica continues a proposal that is being applied.
 IDLE_SECONDS = 5.0
 _PAUSES = (0.05, 0.2, 0.5, 1.0)
 _AT_ONCE = 20
@@ -33,7 +33,7 @@ _log = structlog.get_logger(__name__)
 class Applier:
     """`grace_seconds`: how late a scheduled proposal may begin before it is missed.
 
-    `started` has the proposals that this replica goes on with at once.
+    `started` has the proposals that this replica continues at once.
     """
 
     reader: ProposalReader
@@ -59,19 +59,19 @@ class Applier:
                 await self.apply_due()
 
     async def apply_due(self) -> None:
-        """Go on with every proposal whose time has come, and those left by other replicas."""
+        """Continue every proposal whose time has come, and those left by other replicas."""
         due = await self.reader.store.due_proposals(_AT_ONCE, IDLE_SECONDS)
         await asyncio.gather(*map(self._try, due))
 
     async def _try(self, proposal: Proposal) -> None:
         try:
-            await self.go_on(proposal)
+            await self.continue_proposal(proposal)
         except ProposalMoved:
-            pass  # another replica goes on with it, or it was withdrawn
+            pass  # another replica continues it, or it was withdrawn
         except (Unavailable, OutcomeUnknown) as error:
             _log.warning("proposal_waits", proposal=proposal.id, reason=str(error))
 
-    async def go_on(self, proposal: Proposal) -> None:
+    async def continue_proposal(self, proposal: Proposal) -> None:
         """Start a scheduled proposal, and apply one that has been started to its end."""
         if proposal.state == "scheduled":
             proposal = await self._start(proposal)
@@ -120,7 +120,7 @@ class Applier:
     async def _apply_group(
         self, proposal: Proposal, numbers: Sequence[int]
     ) -> tuple[Proposal, Mapping[int, ItemOutcome]]:
-        """Write items that are written together; the pins in the row may move meanwhile."""
+        """Write items that are written together; the pins in the row may be moved by that."""
         for pause in (*_PAUSES, None):
             numbered = await self.reader.numbered_items(proposal)
             group = [numbered[number] for number in numbers]
@@ -142,7 +142,7 @@ class Applier:
     ) -> None:
         """Wait before something is tried again; raises `error` after the last time.
 
-        Raises ProposalMoved if the row was changed meanwhile.
+        Raises ProposalMoved if the row has been changed since.
         """
         if seconds is None:
             raise error

@@ -38,7 +38,7 @@ _DECIDABLE: Final[frozenset[State]] = frozenset({"open", "approved", "scheduled"
 
 @dataclass(frozen=True, slots=True)
 class DecisionService:
-    """`started` has what the applier of this replica is to go on with at once."""
+    """`started` has what the applier of this replica is to continue at once."""
 
     reader: ProposalReader
     started: asyncio.Queue[Proposal] = field(default_factory=asyncio.Queue)

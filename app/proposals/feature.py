@@ -56,7 +56,7 @@ def build_proposals(
         "segment": flag_items,
     }
     reader = ProposalReader(ports.store, ports.bodies, handlers, base.access.lineage)
-    # The applier and the decisions know each other: what is started here goes on here.
+    # The applier and the decisions know each other: what is started here is continued here.
     decisions = DecisionService(reader)
     applier = Applier(
         reader,

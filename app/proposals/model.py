@@ -105,7 +105,7 @@ class Author:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What a caller says of one round; `identity` tells callers of one name apart."""
+    """What a caller says of one round; callers of one name differ by `identity`."""
 
     round: int
     verdict: Verdict
@@ -202,5 +202,5 @@ class ProposalFilter:
 
 
 def version_comment(proposal: Proposal, number: int) -> str:
-    """Return the comment of what an item writes, which says for ever whose version it is."""
+    """Return the comment of what an item writes, which says whose version it is."""
     return f"{proposal.title} [{proposal.id} round {proposal.round} item {number}]"

@@ -55,7 +55,7 @@ class PinMoved(Exception):
 class ItemHandler(Protocol):
     @property
     def name(self) -> str:
-        """What tells handlers apart."""
+        """The name of the handler, its own."""
         ...
 
     def may_read(self, caller: Caller, item: ProposalItem) -> bool:

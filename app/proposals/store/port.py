@@ -36,7 +36,7 @@ class ProposalStore(Protocol):
         ...
 
     async def due_proposals(self, limit: int, idle_seconds: float) -> Sequence[Proposal]:
-        """Return the proposals that a replica has to go on with, by the store's clock.
+        """Return the proposals that a replica has to continue, by the store's clock.
 
         Scheduled proposals whose time has come, and those being applied whose rows have not changed
         for `idle_seconds`.
