@@ -15,7 +15,7 @@ PROBLEM_CODES: CodeRules = (
         r"PATCH /api/v1/proposals/.*",
         f"{_ROUND} bad_if_match bad_round rebase_conflict round_taken stale_round",
     ),
-    (r"(PATCH|POST) /api/v1/proposals/.*", "proposal_moved proposal_state"),
+    (r"(PATCH|POST) /api/v1/proposals/.*", "proposal_body_missing proposal_moved proposal_state"),
     (
         r"POST /api/v1/proposals/\{proposal_id\}/reviews",
         f"{_REVIEW} too_many_reviews",
