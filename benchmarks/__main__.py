@@ -32,6 +32,7 @@ from benchmarks.registry import (
 from benchmarks.registry import fill as fill_registry
 from benchmarks.schemas import Services, costs_of_schemas, judging, start_with_others
 from benchmarks.table import Row, machine, table
+from benchmarks.webhooks import deliver
 from benchmarks.wrk import SERVER_CORE, on_core, run
 from tests.servers.postgres import start_postgres
 from tests.servers.service import ServiceProcess
@@ -55,6 +56,7 @@ def main() -> int:
         }
         rows += _configurations(real, "Vault and Postgres", bare_vault(vault))
         rows += _replicas(real)
+        rows += _webhooks(real, "Vault and Postgres")
         apart = [
             real | {"VAULT_PREFIX": vault.fresh_prefix(), "DATABASE_URL": postgres.fresh_database()}
             for _ in range(2)
@@ -62,6 +64,7 @@ def main() -> int:
         rows += _schemas(apart[0], apart[1], "Vault and Postgres", starts)
     rows += _configurations(_QUIET, "embedded", None)
     rows += _schemas(_QUIET, _QUIET, "embedded", starts)
+    rows += _webhooks(_QUIET, "embedded")
     rows += judging()
     rows += _busy_reads()
     rows += _busy_evaluations()
@@ -115,6 +118,11 @@ def _replicas(environment: dict[str, str]) -> list[Row]:
     with ServiceProcess(environment) as writer, ServiceProcess(environment) as reader:
         rows = uvloop.run(spread_flags(writer, reader))
         return [*rows, *uvloop.run(spread(writer, reader))]
+
+
+def _webhooks(environment: dict[str, str], kind: str) -> list[Row]:
+    with ServiceProcess(environment) as service:
+        return deliver(service, kind)
 
 
 def _busy_reads() -> list[Row]:

@@ -49,6 +49,8 @@ LISTS: Mapping[str, Mapping[str, Any]] = {
     "/api/v1/webhooks/w/dead-letters": {},
     "/api/v1/webhooks/w/deliveries": {},
 }
+# Only what has failed for a day is in it: tests/contracts/test_delivery_store.py fills it.
+EMPTY = "/api/v1/webhooks/w/dead-letters"
 _ZONES = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 _MOMENTS = st.datetimes(timezones=st.just(UTC) | _ZONES)
 # What it takes to be a moment at one end of the calendar, and none in UTC.
@@ -133,6 +135,7 @@ def test_every_list_with_a_cursor_stands_in_the_table() -> None:
         .replace("/s/", "/{name}/")
         .replace("/t/", "/{name}/")
         .replace("/c/", "/{name}/")
+        .replace("/w/", "/{name}/")
         for path in LISTS
     }
 
@@ -174,5 +177,5 @@ def test_the_pages_of_a_list_are_the_list(filled_service: Service, path: str) ->
         pages.append(page(cursor, 3))
     parts = [item for one in pages for item in one["items"]]
 
-    assert parts
+    assert bool(parts) is (path != EMPTY)
     assert parts == page(None, 100)["items"][: len(parts)]
