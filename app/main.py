@@ -113,11 +113,11 @@ async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[dict[str,
     async with AsyncExitStack() as stack:
         try:
             backends = await stack.enter_async_context(open_backends(settings))
+            features = app.state.opened = _build_features(settings, backends)
+            await stack.enter_async_context(run_features(features))
         except StartRefused as refused:
             app.state.refused = refused
             raise
-        features = app.state.opened = _build_features(settings, backends)
-        await stack.enter_async_context(run_features(features))
         _log.info("started", mode=settings.pilothouse_mode, access=settings.pilothouse_access)
         yield lifespan_state(features)
         begin_shutdown(app)
@@ -134,7 +134,7 @@ def _build_features(settings: Settings, ports: Backends) -> tuple[Feature, ...]:
     rules = build_rules(base, ports.definitions)
     configs = build_configs(base, rules, ports.store, ports.cipher)
     schemas = build_schemas(base, rules, configs.configurations)
-    flags = build_flags(base, ports.flags)
+    flags = build_flags(base, ports.flags, rules.policies)
     proposals = build_proposals(base, rules, configs, flags, ports.proposals)
     registry = build_registry(base, ports.rows, ports.nodes, ports.resolve)
     stats = Stats(configs.reader, ports.changes.log, flags.cache, registry.view)

@@ -1,5 +1,6 @@
 """The caller of a request, as a dependency of routes."""
 
+from contextlib import suppress
 from functools import partial
 from typing import Annotated
 
@@ -7,10 +8,14 @@ import structlog
 from fastapi import Depends, Query, Request
 
 from app.access.authentication import Authenticator
+from app.access.errors import BadBypassReason
 from app.access.model import Caller, Principal
 from app.web.fast_path import COUNTED
 from app.web.request_state import CALLER, from_state
 
+BYPASS_HEADER = "Bypass-Reason"
+_LONGEST_REASON = 500  # characters
+_WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 CurrentAuthenticator = Annotated[Authenticator, from_state("authenticator")]
 
 
@@ -31,9 +36,24 @@ async def authenticate_request(request: Request, authenticator: Authenticator) -
 
 def _attach_caller(request: Request, authenticator: Authenticator, principal: Principal) -> Caller:
     stays = partial(authenticator.is_still_valid, principal)
-    caller = Caller(principal, current_request_id(), client_address(request), stays)
+    caller = Caller(
+        principal, current_request_id(), client_address(request), _bypass_reason(request), stays
+    )
     setattr(request.state, CALLER, caller)
     return caller
+
+
+def _bypass_reason(request: Request) -> str | None:
+    """Return why a change is to be made without a proposal; raises BadBypassReason."""
+    stated = request.headers.get(BYPASS_HEADER)
+    if stated is None or request.method not in _WRITING:
+        return None
+    with suppress(UnicodeDecodeError):
+        stated = stated.encode("latin-1").decode()
+    stated = stated.strip()
+    if not 0 < len(stated) <= _LONGEST_REASON or not stated.isprintable():
+        raise BadBypassReason
+    return stated
 
 
 async def _stream_caller(

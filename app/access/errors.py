@@ -44,6 +44,15 @@ class Denied(Forbidden):
         self.right, self.environment, self.service = str(right), environment, service
 
 
+class BadBypassReason(Invalid):
+    code = "bad_bypass_reason"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the header Bypass-Reason needs 1 to 500 characters, without control characters"
+        )
+
+
 class AccessOpen(Forbidden):
     code = "access_open"
 

@@ -206,6 +206,15 @@ _PUBLISHED: Final = {
     Right.WRITE_CONFIGS: Right.PUBLISH_CONFIGS,
     Right.WRITE_FLAGS: Right.PUBLISH_FLAGS,
 }
+_OF_POLICIES: Final = frozenset(
+    {
+        Right.WRITE_CONFIGS,
+        Right.WRITE_FLAGS,
+        Right.WRITE_RULES,
+        Right.WRITE_POLICIES,
+        Right.WRITE_WEBHOOKS,
+    }
+)
 ANYBODY: Final = Principal(None, (Grant(EVERY_RIGHT, ("*",), ("*",)),))
 
 
@@ -213,12 +222,14 @@ ANYBODY: Final = Principal(None, (Grant(EVERY_RIGHT, ("*",), ("*",)),))
 class Caller:
     """The principal of one request, which came from the address `source`.
 
-    Code that has waited since the authentication calls `is_still_valid`.
+    Code that has waited since the authentication calls `is_still_valid`. With a `bypass_reason`,
+    they make changes although a policy asks for a proposal.
     """
 
     principal: Principal
     request_id: str
     source: str = ""
+    bypass_reason: str | None = None
     is_still_valid: Callable[[], bool] = field(default=lambda: True, repr=False, compare=False)
 
     def actor(self, remark: str | None = None) -> str:
@@ -238,9 +249,14 @@ class Caller:
         return any(right in grant.rights for grant in self.principal.grants)
 
     def demand(self, right: Right, environment: str = "", service: str = "") -> None:
-        """Raise Denied unless the caller may do it there."""
+        """Raise Denied unless the caller may do it there.
+
+        A change with a reason to bypass policies needs that right there, too.
+        """
         if not self.may(right, environment, service):
             raise Denied(self.principal.required_right(right, environment), environment, service)
+        if self.bypass_reason is not None and right in _OF_POLICIES:
+            self.demand(Right.BYPASS_POLICIES, environment, service)
 
     def require_still_valid(self) -> None:
         """Raise TokenRefused if the token has expired or was revoked since the authentication."""

@@ -28,6 +28,11 @@ _SELECT_ROWS: Final = (
     " AND name = ifnull(:name, name) AND at >= ifnull(:since, at)"
     " AND (:until IS NULL OR at < :until) ORDER BY seq LIMIT :limit"
 )
+_SELECT_BYPASSES: Final = (
+    "SELECT seq, at, actor, action, kind, environment, name, version, revision, request_id,"
+    " source, facts, hash FROM audit WHERE json_extract(facts, '$.bypass_reason') IS NOT NULL"
+    " AND seq < ifnull(?, seq + 1) ORDER BY seq DESC LIMIT ?"
+)
 _LAST_SIGNED_HEAD: Final = (
     "SELECT seq, hash, at, key_id, signature FROM audit_heads ORDER BY seq DESC, at DESC LIMIT 1"
 )
@@ -56,6 +61,13 @@ class EmbeddedAuditLog:
         }
         return await self._calls.read(
             lambda connection: [_audit_row(row) for row in connection.execute(_SELECT_ROWS, facts)]
+        )
+
+    async def bypasses(self, before: int | None, limit: int) -> Sequence[AuditRow]:
+        return await self._calls.read(
+            lambda connection: [
+                _audit_row(row) for row in connection.execute(_SELECT_BYPASSES, (before, limit))
+            ]
         )
 
     async def head(self) -> ChainHead:

@@ -93,6 +93,10 @@ class AuditLog(Protocol):
         """Return matching rows with `after` < seq <= `after` + `SPAN`, ascending."""
         ...
 
+    async def bypasses(self, before: int | None, limit: int) -> Sequence[AuditRow]:
+        """Return the newest rows below this seq whose facts have a `bypass_reason`, descending."""
+        ...
+
     async def head(self) -> ChainHead:
         """Return the last row, or `chain.BEGINNING`."""
         ...

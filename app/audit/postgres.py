@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import ColumnElement, func, or_, select, text
+from sqlalchemy import ColumnElement, func, or_, select, text, true
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -65,6 +65,19 @@ class PostgresAuditLog:
             .limit(limit)
         )
         return [AuditRow(*tuple(row)) for row in await self._calls.run("audit_rows", statement)]
+
+    async def bypasses(self, before: int | None, limit: int) -> Sequence[AuditRow]:
+        statement = (
+            select(*_COLUMNS)
+            .where(
+                text("facts -> 'bypass_reason' IS NOT NULL"),
+                true() if before is None else audit.c.seq < before,
+            )
+            .order_by(audit.c.seq.desc())
+            .limit(limit)
+        )
+        rows = await self._calls.run("audit_bypasses", statement)
+        return [AuditRow(*tuple(row)) for row in rows]
 
     async def head(self) -> ChainHead:
         statement = select(audit_head.c.seq, audit_head.c.hash)

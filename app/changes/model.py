@@ -48,7 +48,7 @@ class Guard:
 
     `revision`: how far the replica had followed the log before it began to judge.
     `covers_related`: whether related documents were part of the judgement, because a schema is
-    enforced there; else only schemas count that were changed since.
+    enforced there; else only schemas and policies count that were changed since.
     """
 
     revision: int

@@ -62,7 +62,7 @@ def build_configs(base: Foundation, rules: Rules, store: ConfigStore, cipher: Ci
     reader = _build_reader(base, store)
     layers = EffectiveReader(reader, memory_bytes=settings.cache_memory_bytes // 2)
     judge = DocumentJudge(rules.judge, layers)
-    writer = _build_writer(base, store, cipher, reader, judge)
+    writer = _build_writer(base, rules, store, cipher, reader, judge)
     fast_path = ConfigFastPath.over(
         layers,
         base.fresh,
@@ -70,7 +70,7 @@ def build_configs(base: Foundation, rules: Rules, store: ConfigStore, cipher: Ci
         tells_source=settings.pilothouse_mode == "development",
     )
     keys = KeyService(reader, layers, rules.catalog)
-    previews = PreviewService(writer.drafter, judge, writer.composer)
+    previews = PreviewService(writer.drafter, judge, writer.composer, rules.policies)
     transfer = TransferService(reader, writer, previews)
     using = UsingDocuments(reader)
     reconciler = Reconciler(store, base.changes.intents, writer.advancer)
@@ -118,6 +118,7 @@ def _build_reader(base: Foundation, store: ConfigStore) -> DocumentReader:
 
 def _build_writer(
     base: Foundation,
+    rules: Rules,
     store: ConfigStore,
     cipher: Cipher,
     reader: DocumentReader,
@@ -135,6 +136,7 @@ def _build_writer(
         fingerprints=base.audit.fingerprints,
         credential_policy=CredentialPolicy(settings.production_patterns, exemptions),
         judge=judge,
+        policies=rules.policies,
         seconds=settings.write_seconds,
     )
 

@@ -5,7 +5,16 @@ from typing import Final
 from app.access.model import Caller, Right
 from app.changes.model import Entity
 
-KINDS: Final = ("config", "flag", "segment", "instance", "schema", "template", "webhook")
+KINDS: Final = (
+    "config",
+    "flag",
+    "segment",
+    "instance",
+    "schema",
+    "template",
+    "policy",
+    "webhook",
+)
 # `violation` is on the stream only: it is no change of the log.
 STREAM_KINDS: Final = (*KINDS, "violation")
 TOKEN: Final = "token"  # noqa: S105 - no secret
@@ -17,6 +26,7 @@ _RIGHTS: Final = {
     "schema": Right.READ_CONFIGS,
     "template": Right.READ_CONFIGS,
     "webhook": Right.WRITE_WEBHOOKS,
+    "policy": Right.READ_CONFIGS,
 }
 
 
@@ -30,7 +40,7 @@ def may_see(caller: Caller, entity: Entity) -> bool:
             return caller.may(Right.READ_FLAGS, entity.environment)
         case "instance":
             return caller.may(Right.DISCOVER)
-        case "schema" | "template":
+        case "schema" | "template" | "policy":
             return caller.has_right_anywhere(Right.READ_CONFIGS)
         case "webhook":
             return caller.has_right_anywhere(Right.WRITE_WEBHOOKS)
@@ -72,6 +82,7 @@ def kinds_heard(
         "schema": (Right.READ_CONFIGS, where, whose),
         "template": (Right.READ_CONFIGS, where, whose),
         "webhook": (Right.WRITE_WEBHOOKS, where, whose),
+        "policy": (Right.READ_CONFIGS, where, whose),
         "violation": (Right.READ_CONFIGS, where, whose),
     }
     for kind in stated_kinds or ():

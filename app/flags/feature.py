@@ -26,6 +26,7 @@ from app.flags.transfer import FlagTransfer
 from app.flags.warm_start import FlagSnapshots
 from app.flags.writer import FlagWriter
 from app.foundation import Foundation
+from app.rules.policies.enforcement import Policies
 from app.web.path_rules import PathRules
 
 FLAG_ROUTES = Routes(
@@ -57,14 +58,16 @@ class Flags:
     feature: Feature
 
 
-def build_flags(base: Foundation, store: FlagStore) -> Flags:
+def build_flags(base: Foundation, store: FlagStore, policies: Policies) -> Flags:
     turns, follower = base.changes.maintenance, base.changes.follower
     cache = FlagCache(store)
     follower.listeners.before_apply(cache.prepare)
     base.changes.snapshots.add_companion(FlagSnapshots(cache, base.cache))
     evaluator = FlagEvaluator(cache)
     counter = UsageCounter(store, evaluator)
-    writer = FlagWriter(store, cache, base.audit.fingerprints, counter.last_evaluated_at)
+    writer = FlagWriter(
+        store, cache, base.audit.fingerprints, counter.last_evaluated_at, policies=policies
+    )
     issue_ticket = base.access.authenticator.issue_ticket
     feature = Feature(
         state={

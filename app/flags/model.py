@@ -76,6 +76,7 @@ class Commit:
     idempotency_key: str | None = None  # caller, route and key
     digest: str | None = None  # of the request, to recognise another body
     source: str | None = None  # the address it came from
+    policies_at: int | None = None  # the revision of the newest policy that was asked
 
 
 @dataclass(frozen=True, slots=True)

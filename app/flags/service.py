@@ -148,7 +148,10 @@ class FlagService:
     async def preview(self, environment: str, plan: ItemPlan, request: WriteRequest) -> ItemPreview:
         """Return what `write` would do, and write nothing; raises as `write` does."""
         kind, name = item_key(plan)
-        return (await self.writer.preview(environment, plan, request.expected)).item(kind, name)
+        preview = await self.writer.preview(
+            environment, plan, request.expected, is_kill=request.is_kill
+        )
+        return preview.item(kind, name)
 
     def written_or_current(
         self, kind: Kind, environment: str, name: str, items: Sequence[Item]

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,6 +21,9 @@ from app.flags.definitions.previews import WritePreview
 from app.flags.errors import BadEnvironment, FlagContended, FlagsUnavailable, KeyTaken, SetMoved
 from app.flags.model import Commit, Edit, Item
 from app.flags.store.port import FlagStore
+from app.rules.definitions.model import Scope
+from app.rules.errors import PoliciesMoved, ProposalNeeded
+from app.rules.policies.enforcement import Policies, count_bypass
 from app.rules.policies.model import NO_AUTHORITY, Authority
 from app.web.conditional import ANY_VERSION, IfMatch
 from app.workers import LARGE_TEXT, run_apart
@@ -61,16 +64,19 @@ class FlagWriter:
         fingerprints: Fingerprints,
         last_evaluated_at: Callable[[str, str], datetime | None],
         seconds: float = WAIT_SECONDS,
+        policies: Policies | None = None,
     ) -> None:
         """Let a write wait for other writers of its environment for at most `seconds`.
 
-        `last_evaluated_at` gets an environment and a flag, and is called in threads.
+        `last_evaluated_at` gets an environment and a flag, and is called in threads. `policies` are
+        asked about what would change; without them all writes are made.
         """
         self._store = store
         self._sets = sets
         self._fingerprints = fingerprints
         self._last_evaluated_at = last_evaluated_at
         self._seconds = seconds
+        self._policies = policies
         self._queues: defaultdict[str, _Queue] = defaultdict(_Queue)
 
     async def write(self, environment: str, plan: Plan, request: WriteRequest) -> Sequence[Item]:
@@ -127,6 +133,10 @@ class FlagWriter:
                     raise FlagContended(environment, self._seconds) from None
                 await asyncio.sleep(_PAUSE_SECONDS * random.random())  # noqa: S311 - jitter
                 await self._sets.refresh()
+            except PoliciesMoved:
+                if loop.time() > deadline or self._policies is None:
+                    raise
+                await self._policies.refresh()
             except KeyTaken:
                 return await self._earlier_commit(request.idempotency) or ()
             except (FlagsUnavailable, IdempotencyKeyReused):
@@ -138,7 +148,12 @@ class FlagWriter:
                 raise
 
     async def preview(
-        self, environment: str, plan: Plan, expected: IfMatch = ANY_VERSION
+        self,
+        environment: str,
+        plan: Plan,
+        expected: IfMatch = ANY_VERSION,
+        *,
+        is_kill: bool = False,
     ) -> WritePreview:
         """Return what `write` would commit now, and commit nothing; raises as `write` does.
 
@@ -150,6 +165,12 @@ class FlagWriter:
         await self._sets.refresh()  # another replica may have written just now
         known = self._sets.environment(environment)
         edits = await asyncio.to_thread(self._edits, known, plan, expected)
+        try:
+            await self._check_policies(
+                environment, edits, WriteRequest("", "", "", is_kill=is_kill)
+            )
+        except ProposalNeeded as error:
+            return WritePreview(known, edits, error.policy)
         return WritePreview(known, edits)
 
     def plan_facts(self, environment: str, plan: Plan) -> PlanFacts:
@@ -194,10 +215,11 @@ class FlagWriter:
         environment, edits = await self._plan_edits(name, plan, request.expected)
         if not edits:
             return ()
+        policies_at, facts = await self._check_policies(name, edits, request)
         idempotency = request.idempotency
         is_large = sum(_character_count(environment, edit) for edit in edits) > LARGE_TEXT
         edits_with_fingerprints = await run_apart(
-            is_large, lambda: [self._with_fingerprints(environment, edit) for edit in edits]
+            is_large, lambda: [self._with_facts(environment, edit, facts) for edit in edits]
         )
         items = await self._store.commit(
             Commit(
@@ -210,13 +232,36 @@ class FlagWriter:
                 idempotency_key=None if idempotency is None else idempotency.key,
                 digest=None if idempotency is None else await _digest(idempotency),
                 source=request.source,
+                policies_at=policies_at,
             )
         )
+        count_bypass(facts)
         await self._sets.apply_items(items)
         return items
 
-    def _with_fingerprints(self, environment: EnvironmentFlags, edit: Edit) -> Edit:
-        """Add the fingerprints for the audit to an edit, computed from the version it replaces."""
+    async def _check_policies(
+        self, environment: str, edits: Sequence[Edit], request: WriteRequest
+    ) -> tuple[int | None, Mapping[str, str]]:
+        """Raise ProposalNeeded if a policy asks for one; what changes nothing needs none.
+
+        Returns the revision of the newest policy that was asked, and what the audit has to say.
+        """
+        if self._policies is None or request.is_kill:
+            return None, {}
+        policies_at = self._policies.revision()
+        facts: Mapping[str, str] = {}
+        for kind in sorted({edit.kind for edit in edits}):
+            is_rollback = all(edit.action == "rolled_back" for edit in edits if edit.kind == kind)
+            asked = await self._policies.check_direct(
+                kind, flag_scopes(environment), request.authority, is_rollback=is_rollback
+            )
+            facts = asked or facts
+        return policies_at, facts
+
+    def _with_facts(
+        self, environment: EnvironmentFlags, edit: Edit, authority_facts: Mapping[str, str]
+    ) -> Edit:
+        """Add to an edit what the audit records: fingerprints of it and of what it replaces."""
         present = environment.live_item(edit.kind, edit.name)
         archived = environment.archived_item(edit.kind, edit.name)
         former = present or archived
@@ -226,7 +271,12 @@ class FlagWriter:
             facts["state"] = "archived"
         elif archived is not None and edit.definition:
             facts["state"] = "restored"
-        return replace(edit, facts=facts)
+        return replace(edit, facts={**facts, **authority_facts})
+
+
+def flag_scopes(environment: str) -> Sequence[Scope]:
+    """Return where flags of an environment are, as policies see it: of no service."""
+    return [Scope((environment,), ("",))]
 
 
 def _character_count(environment: EnvironmentFlags, edit: Edit) -> int:

@@ -136,6 +136,8 @@ audit = Table(
     Index("audit_by_kind", "kind", "seq"),
     Index("audit_by_environment", "environment", "seq"),
     Index("audit_by_name", "name", "seq"),
+    # Of changes made past a policy.
+    Index("audit_bypasses", "seq", postgresql_where=text("facts -> 'bypass_reason' IS NOT NULL")),
 )
 
 # One row: the last of the audit. A transaction that appends locks it, after any other lock.

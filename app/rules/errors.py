@@ -103,29 +103,21 @@ class TemplateNotFound(NotFound):
 
     def __init__(self, name: str, known: Iterable[str] = ()) -> None:
         """`known`: the names of the existing templates."""
-        super().__init__(
-            f"there is no template {name[:80]!r}{did_you_mean(name[:80], known)}", name=name[:80]
-        )
+        super().__init__(_missing("template", name, known), name=name[:80])
 
 
 class TemplateVersionNotFound(NotFound):
     code = "template_version_not_found"
 
     def __init__(self, name: str, version: int) -> None:
-        super().__init__(
-            f"the template {name[:80]!r} has no version {version} with content",
-            name=name[:80],
-            version=version,
-        )
+        super().__init__(_no_version("template", name, version), name=name[:80], version=version)
 
 
 class StaleTemplate(PreconditionFailed):
     code = "stale_template"
 
     def __init__(self, name: str, version: int) -> None:
-        super().__init__(
-            f"the template {name!r} is at version {version}; read it again", version=version
-        )
+        super().__init__(_newer_version("template", name, version), version=version)
 
 
 class TemplateNotApplicable(Invalid):
@@ -146,6 +138,61 @@ class PolicyInvalid(Invalid):
         super().__init__(f"the policy cannot be used: {reason}")
         self.pointer, self.reason = pointer, reason
         self.flaws = ({"pointer": f"#{pointer}", "detail": reason, "code": self.code},)
+
+
+class AccessIsOpen(Conflict):
+    """Policies need known callers."""
+
+    code = "access_is_open"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a policy needs callers that are known: with PILOTHOUSE_ACCESS=open no caller is"
+        )
+
+
+class BadPolicyName(Invalid):
+    code = "bad_policy_name"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name[:80]!r} is not a valid name of a policy: {NAME_GRAMMAR}; `bypasses`, `for`, "
+            "`export` and `import` are reserved"
+        )
+
+
+class PolicyNotFound(NotFound):
+    code = "policy_not_found"
+
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+        """`known`: the names of the existing policies."""
+        super().__init__(_missing("policy", name, known), name=name[:80])
+
+
+class PolicyVersionNotFound(NotFound):
+    code = "policy_version_not_found"
+
+    def __init__(self, name: str, version: int) -> None:
+        super().__init__(_no_version("policy", name, version), name=name[:80], version=version)
+
+
+class StalePolicy(PreconditionFailed):
+    code = "stale_policy"
+
+    def __init__(self, name: str, version: int) -> None:
+        super().__init__(_newer_version("policy", name, version), version=version)
+
+
+def _missing(kind: str, name: str, known: Iterable[str]) -> str:
+    return f"there is no {kind} {name[:80]!r}{did_you_mean(name[:80], known)}"
+
+
+def _no_version(kind: str, name: str, version: int) -> str:
+    return f"the {kind} {name[:80]!r} has no version {version} with content"
+
+
+def _newer_version(kind: str, name: str, version: int) -> str:
+    return f"the {kind} {name!r} is at version {version}; read it again"
 
 
 class ProposalNeeded(Forbidden):
@@ -180,6 +227,13 @@ class DefinitionMoved(Conflict):
         self.kind, self.name, self.version = kind, name, version
 
 
+class PoliciesMoved(DefinitionMoved):
+    """A policy was changed since the policies were asked."""
+
+    def __init__(self) -> None:
+        Conflict.__init__(self, "the policies are being changed; send the request again")
+
+
 class BadSchemaName(Invalid):
     code = "bad_schema_name"
 
@@ -201,20 +255,14 @@ class SchemaVersionNotFound(NotFound):
     code = "schema_version_not_found"
 
     def __init__(self, name: str, version: int) -> None:
-        super().__init__(
-            f"the schema {name[:80]!r} has no version {version} with content",
-            name=name[:80],
-            version=version,
-        )
+        super().__init__(_no_version("schema", name, version), name=name[:80], version=version)
 
 
 class StaleSchema(PreconditionFailed):
     code = "stale_schema"
 
     def __init__(self, name: str, version: int) -> None:
-        super().__init__(
-            f"the schema {name!r} is at version {version}; read it again", version=version
-        )
+        super().__init__(_newer_version("schema", name, version), version=version)
 
 
 class DefaultsContradict(Invalid):

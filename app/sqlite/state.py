@@ -477,6 +477,10 @@ _STEPS: Final = (
         body TEXT NOT NULL
     );
     """,
+    """
+    CREATE INDEX audit_bypasses ON audit (seq)
+        WHERE json_extract(facts, '$.bypass_reason') IS NOT NULL;
+    """,
 )
 
 

@@ -13,6 +13,7 @@ TAGS: dict[str, str] = {
     "schemas": "What effective configurations have to meet: JSON Schemas, secret places, defaults "
     "and rules between fields. Writes are judged by them, and can be judged before.",
     "import and export": "Configuration files in YAML, JSON, Java properties and dotenv.",
+    "policies": "Which changes need a proposal, and what of it: approvals, by whom, and when.",
     "templates": "Keys that many documents have in common, with parameters: define them, use them "
     "in documents, upgrade the documents that use them.",
     "proposals": "Changes that are reviewed before they are applied, together, now or at a time.",
@@ -81,7 +82,7 @@ _MEMBERS: dict[str, str] = {
     "key": "Dotted path of the key, such as `database.pool.size`.",
     "keys": "Dotted paths of keys.",
     "kind": "Kind of what was changed: `config`, `flag`, `segment`, `instance`, `token`, "
-    "`schema`, `template` or `proposal`.",
+    "`schema`, `template`, `policy` or `proposal`.",
     "labels": "Labels that Prometheus attaches to the target.",
     "last-event-id": "Id of the last event the client has seen; the stream resumes after it.",
     "last_evaluated_at": "When it was last evaluated, by any client; null: never.",

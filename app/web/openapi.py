@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.web.descriptions import TAGS, describe
 from pilothouse_core.keys import MAX_KEY_LENGTH
@@ -27,6 +27,7 @@ _EXAMPLES_OF_TAGS = {
     "segments": "testers",
     "templates": "http-service",
     "webhooks": "releases",
+    "policies": "production",
 }  # instead of them
 # Either one, or none while `PILOTHOUSE_ACCESS` is `open`.
 SECURITY_SCHEMES: dict[str, Any] = {
@@ -59,6 +60,9 @@ KEY: dict[str, Any] = {
     "maxLength": MAX_KEY_LENGTH,
     "pattern": "^[^\\u0000-\\u001f\\u007f]+$",
 }
+PROPOSAL_NEEDED: Any = Field(
+    description="The policy that asks for a proposal for this change; null: none does."
+)
 KEYED: dict[str, Any] = {"propertyNames": {"type": "string", **KEY}}
 
 REQUEST_ID = "X-Request-Id"
@@ -91,6 +95,16 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "description": "The id sent by the caller if it is valid; part of every log line.",
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
     },
+}
+
+
+_BYPASS_REASON: dict[str, Any] = {
+    "name": "Bypass-Reason",
+    "in": "header",
+    "required": False,
+    "description": "In an emergency: why the change is made without the proposal that a policy "
+    "asks for. Needs `change:bypass`; audited.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 500},
 }
 
 
@@ -146,6 +160,14 @@ def complete_document(document: dict[str, Any]) -> None:
             _add_example(operation, examples.get(name, {}))
             for response in operation["responses"].values():
                 response["headers"] = headers(REQUEST_ID) | response.get("headers", {})
+
+
+def add_bypass_header(document: Mapping[str, Any]) -> None:
+    """Add the header that passes a policy to every operation that one may refuse."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "proposal_needed" in operation["x-problem-codes"]:
+                operation.setdefault("parameters", []).append(_BYPASS_REASON)
 
 
 def _add_example(operation: dict[str, Any], example: Mapping[str, Any]) -> None:

@@ -379,6 +379,7 @@ def _define_schema(app: FastAPI, codes: CodeRules) -> None:
         document.setdefault("components", {}).setdefault("schemas", {}).update(definitions)
         openapi.complete_document(document)
         add_codes(document, codes, _statuses())
+        openapi.add_bypass_header(document)
         return document
 
     app.openapi = generate_with_problems  # type: ignore[method-assign]

@@ -23,6 +23,7 @@ _RULES: CodeRules = (
     (r".*", _EVERYWHERE),
     (r"(POST|PUT|PATCH) .*", WITH_BODY),
     (r"\w+ /api/.*", ACCESS_CODES),
+    (r"(POST|PUT|PATCH|DELETE) /api/.*", "bad_bypass_reason"),
 )
 
 

@@ -83,6 +83,7 @@ MAY: Mapping[str, Mapping[str, frozenset[str]]] = {
     ),
     "stats:read": _table(((*_READERS, *_READERS_OF_ALL), _EVERYWHERE)),
     "audit:read": _table((("administrator",), _OWN), (("administrator of all",), _EVERYWHERE)),
+    "audit:read everywhere": _table((("administrator of all",), _EVERYWHERE)),
     # By the patterns that a schema or a template states, here those of the place.
     "rules:write": _table(
         (("publisher", "administrator"), _OWN), (_PUBLISHERS_OF_ALL, _EVERYWHERE)
@@ -90,6 +91,8 @@ MAY: Mapping[str, Mapping[str, frozenset[str]]] = {
     "rules:write somewhere": _table(
         (("publisher", "administrator", *_PUBLISHERS_OF_ALL), _EVERYWHERE)
     ),
+    # By the patterns that a policy states, here those of the place.
+    "policy:write": _table((("administrator",), _OWN), (("administrator of all",), _EVERYWHERE)),
     "config:read somewhere": _table((("service", *_READERS, *_READERS_OF_ALL), _EVERYWHERE)),
     "token:manage": _table((("administrator", "administrator of all"), _EVERYWHERE)),
     # By the patterns that a webhook states, here those of the place.
@@ -178,7 +181,12 @@ def _judging(environment: str, service: str) -> dict[str, Any]:
     return {"schema": {}, "applies_to": [{"environments": [environment], "services": [service]}]}
 
 
+def _policy(rest: str = "") -> Callable[[str, str], str]:
+    return lambda environment, service: f"{_POLICIES}/kept-{environment}-{service}{rest}"
+
+
 _SCHEMAS = "/api/v1/schemas"
+_POLICIES = "/api/v1/policies"
 # No schema has it: who may write gets as far as this.
 _STALE = {"If-Match": '"999"'}
 _VALUE = {"value": 1}
@@ -257,6 +265,29 @@ ASKS: tuple[Ask, ...] = (
         f"POST {_SCHEMAS}/{{name}}/rollback",
         "rules:write",
         _schema("/rollback"),
+        _always({"version": 1}),
+        _STALE,
+    ),
+    Ask(f"GET {_POLICIES}", "config:read somewhere", _path(_POLICIES)),
+    Ask(f"GET {_POLICIES}/bypasses", "audit:read everywhere", _path(f"{_POLICIES}/bypasses")),
+    Ask(f"GET {_POLICIES}/{{name}}", "config:read somewhere", _policy()),
+    Ask(
+        f"PUT {_POLICIES}/{{name}}",
+        "policy:write",
+        _policy(),
+        lambda environment, service: {
+            "kinds": ["webhook"],
+            "environments": [environment],
+            "services": [service],
+        },
+    ),
+    Ask(f"DELETE {_POLICIES}/{{name}}", "policy:write", _policy(), None, _STALE),
+    Ask(f"GET {_POLICIES}/{{name}}/history", "config:read somewhere", _policy("/history")),
+    Ask(f"GET {_POLICIES}/{{name}}/diff", "config:read somewhere", _policy("/diff")),
+    Ask(
+        f"POST {_POLICIES}/{{name}}/rollback",
+        "policy:write",
+        _policy("/rollback"),
         _always({"version": 1}),
         _STALE,
     ),

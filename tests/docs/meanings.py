@@ -92,6 +92,16 @@ MEANINGS = {
         "Values of a template's parameters do not fit; `errors` names each place. Nothing was "
         "written."
     ),
+    "bad_policy": "A policy breaks a rule; `errors` names the place. Nothing was changed.",
+    "bad_policy_name": "A policy has a name outside the grammar, or a reserved one.",
+    "policy_not_found": "The policy does not exist, or is deleted.",
+    "policy_version_not_found": "The policy does not have this version, or it is a deletion.",
+    "stale_policy": "`If-Match` names a version of the policy other than the current one.",
+    "proposal_needed": (
+        "A policy, named in `policy`, asks for a proposal for this change. Nothing was changed."
+    ),
+    "access_is_open": "Policies need known callers, and `PILOTHOUSE_ACCESS` is `open`.",
+    "bad_bypass_reason": "`Bypass-Reason` is empty, too long, or has control characters.",
     "bad_template_name": "A template has a name outside the grammar, or a reserved one.",
     "template_not_found": "The template does not exist, or is deleted.",
     "template_version_not_found": "The template does not have this version, or it is a deletion.",

@@ -295,6 +295,32 @@ def _proposals() -> Iterator[Call]:
     yield Call(f"POST {one}/withdraw", f"{last}/withdraw", {"comment": "not needed any more"})
 
 
+def _policies() -> Iterator[Call]:
+    one, path = "/api/v1/policies/{name}", "/api/v1/policies/production"
+    body = {
+        "environments": ["live"],
+        "kinds": ["config", "flag"],
+        "approvals": 2,
+        "valid_for": "7d",
+        "closed": [{"days": ["sat", "sun"], "zone": "Europe/Berlin"}],
+        "comment": "two see everything",
+    }
+    yield Call(f"PUT {one}", path, body)
+    yield Call("GET /api/v1/policies", "/api/v1/policies")
+    yield Call(f"GET {one}", path)
+    yield Call(f"GET {one}/history", f"{path}/history")
+    yield Call(f"GET {one}/diff", f"{path}/diff")
+    bypass = {"Bypass-Reason": "the shop is down"}
+    changes = {"set": {"database.pool": 5}}
+    target = "/api/v1/config?environment=live&service_name=billing"
+    yield Call("PATCH /api/v1/config", target, changes, bypass)
+    yield Call("GET /api/v1/policies/bypasses", "/api/v1/policies/bypasses")
+    yield Call(f"DELETE {one}", path)
+    yield Call(
+        f"POST {one}/rollback", f"{path}/rollback", {"version": 1, "comment": "still needed"}
+    )
+
+
 def _instances() -> Iterator[Call]:
     base = "/api/v1/registry"
     service, instance = f"{base}/services/{{service}}", "/instances/{instance_id}"
@@ -350,6 +376,7 @@ def calls() -> Iterator[Call]:
         _documents,
         _schemas,
         _templates,
+        _policies,
         _flags,
         _webhooks,
         _proposals,

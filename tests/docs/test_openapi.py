@@ -157,7 +157,6 @@ def test_every_operation_names_its_problem_codes(document: Any) -> None:
     kinds = {"unparsable", "unauthenticated", "forbidden", "not_found", "conflict", "gone"}
     kinds |= {"precondition_failed", "too_many", "in_doubt", "backend_unavailable"}
     inside = {
-        "bad_policy",
         "flags_moved",
         "no_such_route",
         "events_unavailable",

@@ -34,6 +34,9 @@ LISTS: Mapping[str, Mapping[str, Any]] = {
     "/api/v1/feature-flags": HERE,
     "/api/v1/feature-flags/f/history": HERE,
     "/api/v1/proposals": {},
+    "/api/v1/policies": {},
+    "/api/v1/policies/bypasses": {},
+    "/api/v1/policies/p/history": {},
     "/api/v1/registry/services": {},
     "/api/v1/schemas": {},
     "/api/v1/schemas/c/history": {},
@@ -113,6 +116,10 @@ def filled_service(request: pytest.FixtureRequest) -> Service:
     service.call("POST", "/api/v1/webhooks/w/test")
     item = {"kind": "config", **PLACE, "set": {"p": 1}}
     service.call("POST", "/api/v1/proposals", {"title": "p", "items": [item]})
+    service.call("PUT", "/api/v1/policies/p", {"kinds": ["config"], "environments": ["c-guarded"]})
+    bypass = {"Bypass-Reason": "a test"}
+    guarded: dict[str, Any] = {"environment": "c-guarded", "service_name": NAME}
+    service.call("PATCH", "/api/v1/config", {"set": {"a": 1}}, headers=bypass, **guarded)
     instance = {"service_name": NAME, "service_url": "http://192.0.2.1:80", "instance_id": "i1"}
     service.call("POST", "/api/v1/registry/register", instance)
     wanted = {"class": "client", "environments": ["x"], "services": ["x"]}
@@ -136,6 +143,7 @@ def test_every_list_with_a_cursor_stands_in_the_table() -> None:
         .replace("/t/", "/{name}/")
         .replace("/c/", "/{name}/")
         .replace("/w/", "/{name}/")
+        .replace("/p/", "/{name}/")
         for path in LISTS
     }
 

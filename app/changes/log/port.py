@@ -32,10 +32,10 @@ class Intents(Protocol):
         """Record an intent; under an idempotency key already taken, return the earlier one.
 
         With a guard, and under a lock that excludes other such calls, raises GuardMoved(revision)
-        if a schema in whose scope the document lies was changed after the guard's revision or, if
-        the guard covers related documents, one of those was; and RelatedIntentOpen if it covers
-        them and an intent of one is open or reserved. A document of a user relates to no other
-        user's, and no other document relates to it.
+        if a schema or policy in whose scope the document lies was changed after the guard's
+        revision or, if the guard covers related documents, one of those was; and RelatedIntentOpen
+        if it covers them and an intent of one is open or reserved. A document of a user relates to
+        no other user's, and no other document relates to it.
         """
         ...
 
@@ -53,12 +53,12 @@ class Intents(Protocol):
         """
         ...
 
-    async def confirm(self, intent: Intent) -> Intent:
+    async def confirm(self, intent: Intent, policies_at: int | None = None) -> Intent:
         """Open a reserved intent with all it says now; returns what `begin` would return.
 
         If its idempotency key is taken already, the reservation is removed. Confirmed again, it
         is returned as it is. Raises ReservationLost if it is no longer reserved, and never was
-        confirmed.
+        confirmed, or if a policy in whose scope the document lies was changed after `policies_at`.
         """
         ...
 

@@ -14,6 +14,7 @@ Scopes: TypeAlias = Iterable[Mapping[str, Sequence[str]]]  # of JSON: environmen
 
 # A document of a user has a `/` in its name: it contributes to no other's configuration.
 _OF_NO_USER: Final = "kind = 'config' AND instr(name, '/') = 0"
+_OF_ENVIRONMENTS: Final = frozenset({"flag", "segment"})
 _RELATED: Final = (
     "kind = 'config' AND (doc = :doc"
     " OR (:environment = 'default' OR environment IN ('default', :environment))"
@@ -40,22 +41,41 @@ def is_covered(scopes: Scopes, environment: str, service: str) -> bool:
     )
 
 
-def newest_schema_change(connection: sqlite3.Connection, after: int, entity: Entity) -> int:
-    """Return the last revision after this one that changed a schema that covers it, or 0."""
+def newest_definition_change(connection: sqlite3.Connection, after: int, entity: Entity) -> int:
+    """Return the last revision after this one that changed a schema or policy covering it, or 0."""
+    return _newest_change(connection, after, ("schema", "policy"), entity)
+
+
+def newest_policy_change(
+    connection: sqlite3.Connection, after: int, entity: Entity | None = None
+) -> int:
+    """Return the last revision after this one that changed a policy that covers it, or 0.
+
+    None: any policy. Flags belong to no service, so that only the environment counts.
+    """
+    return _newest_change(connection, after, ("policy",), entity)
+
+
+def _newest_change(
+    connection: sqlite3.Connection, after: int, kinds: tuple[str, ...], entity: Entity | None
+) -> int:
     rows = connection.execute(
-        # The plus keeps SQLite from reading all schemas by their kind, instead of the newest ones.
-        "SELECT revision, scopes FROM definition_items WHERE revision > ? AND +kind = 'schema'",
+        "SELECT revision, kind, scopes FROM definition_items WHERE revision > ?",
         (after,),
     )
-    service = service_of(entity)
     return max(
         (
             row["revision"]
             for row in rows
-            if is_covered(json.loads(row["scopes"]), entity.environment, service)
+            if row["kind"] in kinds and (entity is None or _covers(row["scopes"], entity))
         ),
         default=0,
     )
+
+
+def _covers(scopes: str, entity: Entity) -> bool:
+    service = "_shared" if entity.kind in _OF_ENVIRONMENTS else service_of(entity)
+    return is_covered(json.loads(scopes), entity.environment, service)
 
 
 def newest_related_change(connection: sqlite3.Connection, after: int, entity: Entity) -> int:

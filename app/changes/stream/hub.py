@@ -15,7 +15,7 @@ from app.telemetry import STREAM_EVENTS
 Push = Callable[[bytes], bool]
 PENDING_AT_MOST = 128  # keys; of about 300 bytes each, which all listeners share
 _AT_ONCE = 25  # clients: about a quarter of a millisecond
-_OF_NO_ENVIRONMENT = frozenset({"instance", "schema", "template"})
+_OF_NO_ENVIRONMENT = frozenset({"instance", "schema", "template", "policy"})
 _LAYERS_SHARED = "_shared"
 _LAYERS_BASE = "default"
 

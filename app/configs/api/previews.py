@@ -28,7 +28,7 @@ from app.configs.model import BASE, SHARED
 from app.configs.services.previews import Preview, PreviewService, Validation
 from app.rules.judging.errors import MOST_SHOWN, flaw_of
 from app.rules.judging.model import Pair
-from app.web.openapi import KEYED
+from app.web.openapi import KEYED, PROPOSAL_NEEDED
 from app.web.request_body import RequestBody
 from app.web.request_state import from_state
 from app.web.responses import model_response
@@ -59,6 +59,7 @@ class PreviewOut(SourceOut):
         "if they have more than 4 MiB."
     )
     affected: int = Field(description="How many configurations the layer contributes to.")
+    proposal_needed: str | None = PROPOSAL_NEEDED
     warnings: Warnings
 
     @classmethod
@@ -78,6 +79,7 @@ class PreviewOut(SourceOut):
                 for pair, change in preview.effective
             ],
             affected=preview.affected,
+            proposal_needed=preview.proposal_needed,
             warnings=WarningOut.all(preview.notices),
         )
 

@@ -17,6 +17,7 @@ from app.configs.model import BASE, SHARED, DocumentId, document_id
 from app.configs.services.read_options import ReadOptions
 from app.configs.services.reveal import RevealService
 from app.configs.services.transfer import MEDIA_TYPES
+from app.rules.policies.model import Authority
 from app.web.conditional import ANY_VERSION, IfMatch
 from app.web.openapi import KEY, NAME, USER
 from app.web.request_state import from_state
@@ -214,6 +215,7 @@ def write_of(  # noqa: PLR0913 - what a request may say of a write
         replaces=replaces,
         idempotency=idempotency and idempotency.by(caller.principal.actor),
         source=caller.source or None,
+        authority=Authority(bypass_reason=caller.bypass_reason),
         may_read=lambda pair: caller.may(Right.READ_CONFIGS, pair.environment, pair.service),
     )
 

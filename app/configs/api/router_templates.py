@@ -23,12 +23,8 @@ from app.configs.model import DocumentId
 from app.configs.services.answers import layer_tag_of
 from app.configs.services.template_upgrades import TemplateUpgrades
 from app.configs.services.template_uses import TemplateUses
-from app.rules.api.router_templates import (
-    TEMPLATES,
-    TemplateName,
-    demand_read_of_templates,
-    set_template_revision,
-)
+from app.rules.api.definition_answers import demand_read, set_revision
+from app.rules.api.router_templates import TEMPLATES, TemplateName
 from app.web.bodies import StrictRoute
 from app.web.conditional import ExpectedVersions, etag
 from app.web.freshness import adds_stale_header
@@ -109,8 +105,8 @@ async def template_uses(
     cursor: Cursor = None,
 ) -> TemplateUsesOut:
     """Documents that the caller may not read are only counted."""
-    demand_read_of_templates(caller)
-    await set_template_revision(response, uses.templates, follower)
+    demand_read(caller)
+    await set_revision(response, uses.templates, follower)
     after = decode_cursor(cursor, str, str) if cursor else ("", "")
     all_uses = await uses.find(name)
     readable = [each for each in all_uses.versions if _may_read(caller, each)]
@@ -148,7 +144,7 @@ async def upgrade_template(
     Keys that were changed by hand stay, and are listed. What is refused for one document is
     reported with it, and stops no other. Repeating the request upgrades what is left.
     """
-    demand_read_of_templates(caller)
+    demand_read(caller)
 
     def write_to(document: DocumentId) -> Write:
         return write_of(document, PatchKeys(), caller, body.comment or f"template {name}")

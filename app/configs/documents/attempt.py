@@ -1,6 +1,6 @@
 """What a write is, what came of it, and how far one attempt at it has come."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 
@@ -106,6 +106,8 @@ class WriteAttempt:
     identity: Identity | None = None
     may_have_been_sent: bool = False
     held_until: float = inf
+    authority_facts: Mapping[str, str] = field(default_factory=dict)  # for the audit
+    policies_at: int | None = None  # the revision of the newest policy that was asked
     is_blocked: bool = False  # by a write of a related document that has not ended
     base: Body | None = None
     warnings: tuple[Problem, ...] = ()

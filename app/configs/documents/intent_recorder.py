@@ -24,7 +24,9 @@ from app.configs.documents.drafter import Drafter
 from app.configs.errors import WriteOutcomeUnknown
 from app.configs.model import Body, DocumentId
 from app.errors import PilothouseError
+from app.rules.definitions.model import Scope
 from app.rules.judging.model import Judgement
+from app.rules.policies.enforcement import Policies
 from app.workers import is_large_request
 
 _REFUSALS = 2
@@ -41,6 +43,7 @@ class IntentRecorder:
     judge: DocumentJudge | None
     log_deletion: Callable[[DocumentId, Body | None], Awaitable[bool]]
     begin_seconds: float
+    policies: Policies | None = None
 
     async def record(self, attempt: WriteAttempt, bound: asyncio.Timeout) -> Intent | None:
         """Draft and compose the version and record its intent, if there is something to write.
@@ -87,7 +90,7 @@ class IntentRecorder:
             document, intent, attempt.draft, base
         )
         facts = await self.composer.fingerprints_of(document, base, attempt.body)
-        attempt.intent = replace(intent, facts=facts)
+        attempt.intent = replace(intent, facts={**(facts or {}), **attempt.authority_facts} or None)
 
     @asynccontextmanager
     async def hold_relations(self, attempt: WriteAttempt) -> AsyncIterator[None]:
@@ -139,7 +142,7 @@ class IntentRecorder:
             if not await self._prepare(attempt, reserved.id, bound):
                 return None
             _hold(attempt)
-            begun = await self.intents.confirm(attempt.intent)
+            begun = await self.intents.confirm(attempt.intent, attempt.policies_at)
             is_confirmed = True
         except ReservationLost as error:
             raise RelatedWriteOpen(str(attempt.document)) from error
@@ -177,6 +180,7 @@ class IntentRecorder:
             attempt.base, attempt.draft = await self.drafter.draft(write)
         if attempt.draft.data is None:
             return False
+        await self._check_policies(attempt)
         if self.judge is not None:
             judgement = await self._judgement(attempt, self.judge)
             attempt.warnings = tuple(
@@ -190,6 +194,19 @@ class IntentRecorder:
             attempt.started += loop.time() - began
             bound.reschedule(attempt.started + self.begin_seconds)
         return True
+
+    async def _check_policies(self, attempt: WriteAttempt) -> None:
+        """Raise ProposalNeeded if a policy asks for one. What changes nothing needs none."""
+        if self.policies is None:
+            return
+        attempt.policies_at = self.policies.revision()
+        document = attempt.document
+        attempt.authority_facts = await self.policies.check_direct(
+            "config",
+            [Scope((document.environment,), (document.service,))],
+            attempt.write.authority,
+            is_rollback=attempt.draft.action == "rolled_back",
+        )
 
 
 def _hold(attempt: WriteAttempt) -> None:

@@ -37,6 +37,7 @@ from app.configs.errors import (
 )
 from app.configs.model import Body, DocumentId, Finding
 from app.configs.store.port import Cipher, ConfigStore
+from app.rules.policies.enforcement import Policies, count_bypass
 from app.telemetry import CONFIG_WRITE_DURATION, CONFIG_WRITES, PLAIN_CREDENTIALS
 from app.workers import run_apart
 
@@ -60,11 +61,13 @@ class DocumentWriter:
         fingerprints: Fingerprints,
         credential_policy: CredentialPolicy = _WARNING,
         judge: DocumentJudge | None = None,
+        policies: Policies | None = None,
         seconds: float = WRITE_SECONDS,
     ) -> None:
         """Answer every write within `seconds`, whatever it waits for.
 
-        `judge` judges writes by schemas; without it no write is judged.
+        `judge` judges writes by schemas; without it no write is judged. `policies` are asked
+        before; without them all writes are made.
         """
         self.credential_policy = credential_policy
         self.repeats = RepeatedWrites(intents, cipher, reader, credential_policy)
@@ -82,6 +85,7 @@ class DocumentWriter:
             judge,
             self._log_deletion,
             self._deadlines.begin,
+            policies,
         )
         self._sender = VersionSender(store)
         self._queues: defaultdict[DocumentId, _Queue] = defaultdict(_Queue)
@@ -170,6 +174,7 @@ class DocumentWriter:
         outcome = await self._carry_out(attempt)
         if outcome is None:
             return None
+        count_bypass(attempt.authority_facts)
         _count_findings(write.document, attempt.draft.findings)
         return replace(outcome, findings=attempt.draft.findings, warnings=attempt.warnings)
 

@@ -16,7 +16,9 @@ from app.configs.errors import CredentialInPlainValue
 from app.configs.model import Body, DocumentId, Draft, layers_of
 from app.configs.secrets import MASK, ToSeal, map_items, mask_secrets
 from app.errors import PilothouseError
+from app.rules.definitions.model import Scope
 from app.rules.judging.model import Judgement, Pair, Problem
+from app.rules.policies.enforcement import Policies
 from app.workers import LARGE_TEXT, Slices, is_large_request, run_apart
 from pilothouse_core.diff import Diff, diff
 from pilothouse_core.trees import SECRET
@@ -41,6 +43,7 @@ class Preview:
     effective: Sequence[tuple[Pair, Diff]] = ()
     affected: int = 0
     notices: Sequence[Notice] = ()
+    proposal_needed: str | None = None  # the policy that asks for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class PreviewService:
     drafter: Drafter
     judge: DocumentJudge
     composer: VersionComposer
+    policies: Policies | None = None
 
     async def preview(self, write: Write) -> Preview:
         """Say what a write would change; raises what writing it would raise."""
@@ -83,7 +87,16 @@ class PreviewService:
             effective=effective,
             affected=affected,
             notices=(*draft.findings, *warnings),
+            proposal_needed=await self._asking_policy(write, draft),
         )
+
+    async def _asking_policy(self, write: Write, draft: Draft) -> str | None:
+        """Return the policy by which the write would be refused, None if none would."""
+        if self.policies is None:
+            return None
+        scopes = [Scope((write.document.environment,), (write.document.service,))]
+        is_rollback = draft.action == "rolled_back"
+        return await self.policies.asking_policy("config", scopes, is_rollback=is_rollback)
 
     async def draft(self, write: Write) -> tuple[Body | None, Draft]:
         """Return a draft and what it is based on; raises what drafting and composing raise."""

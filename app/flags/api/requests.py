@@ -10,6 +10,7 @@ from app.flags.api.schemas import BASE, Comment
 from app.flags.errors import BadDefinition
 from app.flags.service import FlagService
 from app.flags.writer import WriteRequest
+from app.rules.policies.model import Authority
 from app.web.conditional import ANY_VERSION, IfMatch
 from app.web.openapi import NAME
 from app.web.request_state import from_state
@@ -54,12 +55,15 @@ def write_request(
     *,
     expected: IfMatch = ANY_VERSION,
     idempotency: Idempotency | None = None,
+    is_kill: bool = False,
 ) -> WriteRequest:
     return WriteRequest(
         actor=caller.actor(),
         comment=comment,
         request_id=caller.request_id,
         source=caller.source or None,
+        authority=Authority(bypass_reason=caller.bypass_reason),
         expected=expected,
+        is_kill=is_kill,
         idempotency=idempotency and idempotency.by(caller.principal.actor),
     )

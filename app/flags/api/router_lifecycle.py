@@ -136,12 +136,16 @@ async def kill_flag(
 ) -> Response:
     """The flag serves its off variant in this environment; nothing else of it changes.
 
+    No policy asks for a proposal for it.
+
     Flags that have it as a prerequisite see it as off. Turning off a flag that is off succeeds
     without a change.
     """
     where = stated_environment(environment, body.environment)
     caller.demand(Right.WRITE_FLAGS, where)
-    request = write_request(caller, body.reason, expected=expected, idempotency=idempotency)
+    request = write_request(
+        caller, body.reason, expected=expected, idempotency=idempotency, is_kill=True
+    )
     plan = KillFlag(name, body.reason)
     return await answer_plan(response, flags, where, plan, request, is_dry_run=dry_run)
 

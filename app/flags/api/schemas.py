@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 from app.actors import actor_name
 from app.flags.definitions.previews import ItemPreview
 from app.flags.model import FlagUsage, Item, VersionAction
-from app.web.openapi import NAME
+from app.web.openapi import NAME, PROPOSAL_NEEDED
 from app.web.request_body import RequestBody
 from pilothouse_core.diff import Diff
 from pilothouse_core.flags.moved_buckets import BucketMoves, FlagMoves
@@ -291,6 +291,7 @@ class WritePreviewOut(BaseModel):
     definition: dict[str, Any] | None = Field(
         description="As it would be stored; null: the write is a deletion."
     )
+    proposal_needed: str | None = PROPOSAL_NEEDED
 
     @classmethod
     def of(cls, preview: ItemPreview, now: float) -> "WritePreviewOut":
@@ -303,6 +304,7 @@ class WritePreviewOut(BaseModel):
             changed=preview.is_changed,
             diff=FlagDiffOut.of(preview.diff()),
             buckets=None if moves is None else FlagMovesOut.of_flag(moves),
+            proposal_needed=preview.proposal_needed,
             definition=json.loads(preview.definition) if preview.definition else None,
         )
 

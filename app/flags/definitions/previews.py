@@ -25,6 +25,7 @@ class ItemPreview:
     is_changed: bool  # False: the write would create no version
     former: str = field(repr=False)
     definition: str = field(repr=False)  # as it would be stored
+    proposal_needed: str | None = None  # the policy that asks for it
 
     @property
     def is_large(self) -> bool:
@@ -65,6 +66,7 @@ class WritePreview:
 
     environment: EnvironmentFlags
     edits: Sequence[Edit]
+    proposal_needed: str | None = None  # the policy that asks for it
 
     def present_item(self, kind: Kind, name: str) -> Item | None:
         """Return the item as it is now, live or archived."""
@@ -83,4 +85,5 @@ class WritePreview:
             is_changed=edit is not None,
             former=former,
             definition=former if edit is None else edit.definition,
+            proposal_needed=self.proposal_needed,
         )

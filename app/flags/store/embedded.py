@@ -9,11 +9,13 @@ from functools import partial
 from typing import Final
 from uuid import uuid4
 
+from app.changes.log.sqlite_guards import newest_policy_change
 from app.changes.log.sqlite_log import append_change, format_timestamp
 from app.changes.model import Change
 from app.flags.errors import FlagsUnavailable, KeyTaken, SetMoved
 from app.flags.model import Commit, Edit, FlagUsage, Item, Kind, RecordedCommit, entity
 from app.flags.store.usage_rows import UsageRow, usage_by_flag, usage_rows
+from app.rules.errors import PoliciesMoved
 from app.sqlite.calls import StateCalls
 from app.sqlite.state import SQLiteState
 
@@ -82,6 +84,11 @@ def _commit(connection: sqlite3.Connection, commit: Commit) -> list[Item]:
     # First, so that a repeated request is recognised although it has moved the set itself.
     if commit.idempotency_key is not None and _request(connection, commit.idempotency_key):
         raise KeyTaken
+    everything = entity("flag", commit.environment, "")
+    if commit.policies_at is not None and newest_policy_change(
+        connection, commit.policies_at, everything
+    ):
+        raise PoliciesMoved
     row = connection.execute(
         "SELECT revision FROM flag_sets WHERE environment = ?", (commit.environment,)
     ).fetchone()

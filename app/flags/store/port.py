@@ -17,7 +17,8 @@ class FlagStore(Protocol):
 
         A deleted item that is created again continues its versions. Raises SetMoved(revision) if
         anything of the environment was committed after `commit.base`, and KeyTaken if the
-        idempotency key was used within 24 hours; then nothing was written.
+        idempotency key was used within 24 hours, and PoliciesMoved if a policy that covers the
+        environment was changed after `commit.policies_at`; then nothing was written.
         """
         ...
 

@@ -14,6 +14,7 @@ from app.flags.model import Commit, Edit, FlagUsage, Item, Kind, RecordedCommit
 from app.flags.store.usage_rows import UsageRow, usage_by_flag, usage_rows
 from app.postgres.calls import Calls
 from app.postgres.tables import flag_items, flag_requests, flag_usage, flag_versions
+from app.rules.errors import PoliciesMoved
 from app.workers import LARGE_TEXT, run_apart
 
 # As long as the server lets a statement run: thousands of edits may take more than the usual time.
@@ -21,8 +22,8 @@ _KEY_LIFE: Final = timedelta(hours=24)
 _FORGET_AT_MOST: Final = 1000
 
 _COMMIT: Final = text(
-    "SELECT * FROM commit_flags(:environment, :base, CAST(:edits AS jsonb), :actor, :comment,"
-    " :request_id, :idempotency_key, :digest, :source)"
+    "SELECT * FROM commit_flags_under_policies(:policies_at, :environment, :base,"
+    " CAST(:edits AS jsonb), :actor, :comment, :request_id, :idempotency_key, :digest, :source)"
 )
 # In one order everywhere, or replicas that count the same flags could wait for each other.
 _COUNT: Final = text("""
@@ -57,12 +58,15 @@ class PostgresFlagStore:
             "idempotency_key": commit.idempotency_key,
             "digest": commit.digest or "",
             "source": commit.source,
+            "policies_at": commit.policies_at,
         }
         # Not asked again: if the first was committed unheard, the second would find it moved.
         made = await self._calls.run("flags_commit", _COMMIT, facts, again=False)
         row = made.one()
         if row.outcome == "taken":
             raise KeyTaken
+        if row.outcome == "policies":
+            raise PoliciesMoved
         if row.outcome == "moved":
             raise SetMoved(row.last_revision)
         return _items_of(commit, row)

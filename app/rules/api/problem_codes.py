@@ -5,7 +5,21 @@ from app.web.problem_codes import CodeRules
 _WRITE = "bad_if_match bad_rule bad_schema default_conflict definition_contended rules_unavailable"
 PROBLEM_CODES: CodeRules = (
     (r"\w+ /api/v1/schemas.*", "definitions_unavailable"),
-    (r"(PUT|POST|DELETE) /api/v1/(schemas|templates)/\{name\}(/rollback)?", "proposal_needed"),
+    (
+        r"(PUT|POST|DELETE) /api/v1/(schemas|templates|policies)/\{name\}(/rollback)?",
+        "proposal_needed",
+    ),
+    (r"\w+ /api/v1/policies.*", "definitions_unavailable"),
+    (r"GET /api/v1/policies(/bypasses|/\{name\}/history)?", "bad_cursor"),
+    (r"GET /api/v1/policies/bypasses", "audit_unavailable"),
+    (r"\w+ /api/v1/policies/\{name\}/.*", "policy_not_found policy_version_not_found"),
+    (r"(GET|DELETE) /api/v1/policies/\{name\}", "policy_not_found policy_version_not_found"),
+    (r"PUT /api/v1/policies/\{name\}", "access_is_open bad_policy bad_policy_name"),
+    (r"(PUT|DELETE) /api/v1/policies/\{name\}", "bad_if_match definition_moved stale_policy"),
+    (
+        r"POST /api/v1/policies/\{name\}/rollback",
+        "access_is_open bad_if_match bad_policy definition_moved stale_policy",
+    ),
     (r"GET /api/v1/(schemas|violations).*", "bad_cursor"),
     (r"GET /api/v1/(schemas/for|violations)", "bad_filter"),
     (r"\w+ /api/v1/schemas/\{name\}.*", "schema_not_found"),

@@ -27,6 +27,7 @@ from app.rules.api.schemas import (
 )
 from app.rules.definitions.model import Definition
 from app.rules.judging.errors import SchemaNotMet
+from app.rules.policies.model import Authority
 from app.rules.schemas.reading import EVERY_ENVIRONMENT
 from app.rules.services.schemas import SchemaRequest, SchemaService, SchemaWritten
 from app.web.bodies import StrictRoute
@@ -105,6 +106,7 @@ def schema_request(caller: Caller, comment: str, expected: IfMatch = ANY_VERSION
         expected,
         caller.source or None,
         lambda current: demand_write_of(caller, current),
+        Authority(bypass_reason=caller.bypass_reason),
     )
 
 

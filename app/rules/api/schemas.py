@@ -16,7 +16,7 @@ from app.rules.judging.errors import MOST_SHOWN, problem_members
 from app.rules.judging.model import Pair, Problem
 from app.rules.schemas.reading import EVERY_ENVIRONMENT, Mode, PlainSecret
 from app.rules.services.schemas import Judged, SchemaWritten
-from app.web.openapi import NAME
+from app.web.openapi import NAME, PROPOSAL_NEEDED
 from app.web.request_body import RequestBody
 from pilothouse_core.schema_index import join_pointer
 
@@ -169,6 +169,7 @@ class SchemaOut(BaseModel):
 class SchemaWrittenOut(SchemaOut):
     changed: bool = Field(description="False: the schema said the same already.")
     dry_run: bool = False
+    proposal_needed: str | None = PROPOSAL_NEEDED
     judged: JudgedOut = Field(description="What the schema finds in what exists.")
 
     @classmethod
@@ -180,6 +181,7 @@ class SchemaWrittenOut(SchemaOut):
                 **cls.members_of(written.definition),
                 "changed": written.changed,
                 "dry_run": dry_run,
+                "proposal_needed": written.proposal_needed,
                 "judged": JudgedOut.of(written.judged, caller),
             }
         )

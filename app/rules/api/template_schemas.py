@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from app.actors import split_actor
 from app.rules.definitions.model import Definition
-from app.rules.services.templates import TemplateWritten
+from app.rules.services.definitions import DefinitionWritten
 from app.web.openapi import NAME
 from app.web.request_body import RequestBody
 
@@ -16,7 +16,20 @@ _PATTERN: dict[str, Any] = {"maxLength": 63, "pattern": "^[A-Za-z0-9._*-]+$"}
 _Patterns = Annotated[
     list[Annotated[str, Field(json_schema_extra=_PATTERN)]], Field(min_length=1, max_length=100)
 ]
-_Text = Annotated[str, Field(max_length=1000)]
+Text = Annotated[str, Field(max_length=1000)]
+
+
+def members_of(definition: Definition) -> dict[str, Any]:
+    """Return the members of one version of a template or policy in a response."""
+    return {
+        **json.loads(definition.text),
+        "name": definition.name,
+        "version": definition.version,
+        "created_at": definition.created_at,
+        "updated_at": definition.at,
+        "updated_by": split_actor(definition.actor)[0],
+        "comment": definition.comment,
+    }
 
 
 class TemplateScopeIn(RequestBody):
@@ -43,8 +56,8 @@ class TemplateIn(RequestBody):
     applies_to: Annotated[list[TemplateScopeIn], Field(min_length=1, max_length=20)] | None = Field(
         None, description="Where the template may be used. Default: everywhere."
     )
-    description: _Text = ""
-    comment: _Text = Field("", description="Reason for the change; kept in the history.")
+    description: Text = ""
+    comment: Text = Field("", description="Reason for the change; kept in the history.")
 
     def members(self) -> dict[str, Any]:
         """Return what is stored, as it was sent."""
@@ -54,7 +67,7 @@ class TemplateIn(RequestBody):
 
 class TemplateRollbackIn(RequestBody):
     version: Annotated[int, Field(ge=1, lt=2**31, description="The version to go back to.")]
-    comment: _Text = ""
+    comment: Text = ""
 
 
 class TemplateOut(BaseModel):
@@ -75,26 +88,14 @@ class TemplateOut(BaseModel):
     comment: str
 
     @classmethod
-    def members_of(cls, definition: Definition) -> dict[str, Any]:
-        return {
-            **json.loads(definition.text),
-            "name": definition.name,
-            "version": definition.version,
-            "created_at": definition.created_at,
-            "updated_at": definition.at,
-            "updated_by": split_actor(definition.actor)[0],
-            "comment": definition.comment,
-        }
-
-    @classmethod
     def of(cls, definition: Definition) -> "TemplateOut":
-        return cls.model_validate(cls.members_of(definition))
+        return cls.model_validate(members_of(definition))
 
 
 class TemplateWrittenOut(TemplateOut):
     changed: bool = Field(description="False: the template said the same already.")
 
     @classmethod
-    def of_written(cls, written: TemplateWritten) -> "TemplateWrittenOut":
-        members = cls.members_of(written.definition)
+    def of_written(cls, written: DefinitionWritten) -> "TemplateWrittenOut":
+        members = members_of(written.definition)
         return cls.model_validate({**members, "changed": written.changed})

@@ -1,4 +1,4 @@
-"""Schemas and templates in this process's own state: the default, for one replica."""
+"""Schemas, templates and policies in this process's own state: the default, for one replica."""
 
 import json
 import sqlite3
@@ -8,7 +8,11 @@ from functools import partial
 from uuid import uuid4
 
 from app.changes.errors import GuardMoved, RelatedIntentOpen
-from app.changes.log.sqlite_guards import is_covered_intent_under_way, newest_covered_change
+from app.changes.log.sqlite_guards import (
+    is_covered_intent_under_way,
+    newest_covered_change,
+    newest_policy_change,
+)
 from app.changes.log.sqlite_log import append_change, format_timestamp
 from app.changes.model import Change
 from app.rules.definitions.model import (
@@ -19,7 +23,7 @@ from app.rules.definitions.model import (
     Scope,
     entity,
 )
-from app.rules.errors import DefinitionMoved, DefinitionsUnavailable
+from app.rules.errors import DefinitionMoved, DefinitionsUnavailable, PoliciesMoved
 from app.sqlite.calls import StateCalls
 from app.sqlite.state import SQLiteState
 
@@ -60,6 +64,8 @@ class EmbeddedDefinitionStore:
 
 def _commit(connection: sqlite3.Connection, commit: DefinitionCommit) -> list[Definition]:
     _check_bases(connection, commit.edits)
+    if commit.policies_at is not None and newest_policy_change(connection, commit.policies_at):
+        raise PoliciesMoved
     if commit.judged_at is not None:
         _check_judgement(connection, commit.judged_at, _scopes(commit.judged))
     now = datetime.now(UTC)

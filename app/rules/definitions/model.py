@@ -74,7 +74,8 @@ class DefinitionCommit:
     """Edits that are written all or not at all.
 
     `judged_at`: the revision at which every configuration in `judged` was found to meet them; None
-    if none was judged, as for templates and for schemas that only warn.
+    if none was judged, as for templates and for schemas that only warn. `policies_at`: the revision
+    of the newest policy that was asked; None if none was.
     """
 
     edits: Sequence[DefinitionEdit]
@@ -84,3 +85,4 @@ class DefinitionCommit:
     source: str | None = None  # the address it came from
     judged_at: int | None = None
     judged: Sequence[Scope] = ()
+    policies_at: int | None = None

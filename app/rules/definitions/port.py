@@ -1,4 +1,4 @@
-"""The port: storage of schemas and templates with all their versions.
+"""The port: storage of schemas, templates and policies with all their versions.
 
 Adapters: `postgres` and `embedded`. Both pass `tests/contracts/test_definition_store.py`. Every
 method is one transaction, committed before it returns, and raises `DefinitionsUnavailable` within
@@ -17,6 +17,8 @@ class DefinitionStore(Protocol):
 
         A deleted definition that is created again continues its versions. Raises
         DefinitionMoved(kind, name, version) if the current version of one is not the edit's `base`.
+
+        Raises PoliciesMoved if a policy was changed after `policies_at`; nothing was written.
 
         With `judged_at`, under the lock that `Intents.begin` takes with a guard (docs/protocols.md
         E), raises GuardMoved(revision) if a document that contributes to a configuration in

@@ -1,4 +1,4 @@
-"""Schemas and templates in Postgres: one statement a call."""
+"""Schemas, templates and policies in Postgres: one statement a call."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -12,13 +12,13 @@ from app.changes.errors import GuardMoved, RelatedIntentOpen
 from app.postgres.calls import Calls
 from app.postgres.tables import definition_items, definition_versions
 from app.rules.definitions.model import Definition, DefinitionCommit, DefinitionEdit, Kind, Scope
-from app.rules.errors import DefinitionMoved, DefinitionsUnavailable
+from app.rules.errors import DefinitionMoved, DefinitionsUnavailable, PoliciesMoved
 from app.workers import LARGE_TEXT, run_apart
 from pilothouse_core.name_patterns import like_pattern
 
 _COMMIT: Final = text(
     "SELECT * FROM commit_definitions(CAST(:edits AS jsonb), :judged_at, CAST(:judged AS jsonb),"
-    " :actor, :comment, :request_id, :source)"
+    " :actor, :comment, :request_id, :source, :policies_at)"
 )
 
 
@@ -38,6 +38,7 @@ class PostgresDefinitionStore:
             "comment": commit.comment,
             "request_id": commit.request_id,
             "source": commit.source,
+            "policies_at": commit.policies_at,
         }
         # Not asked again: if the first was committed unheard, the second would find it moved.
         made = await self._calls.run("definitions_commit", _COMMIT, parameters, again=False)
@@ -45,6 +46,8 @@ class PostgresDefinitionStore:
         if row.outcome == "definition":
             moved = commit.edits[row.moved_place - 1]
             raise DefinitionMoved(moved.kind, moved.name, row.moved)
+        if row.outcome == "policies":
+            raise PoliciesMoved
         if row.outcome == "moved":
             raise GuardMoved(row.moved)
         if row.outcome == "open":

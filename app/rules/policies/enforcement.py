@@ -1,11 +1,12 @@
 """Asks the policies before a change is made directly, that is, without a proposal."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.rules.definitions.model import Scope
 from app.rules.errors import ProposalNeeded
 from app.rules.policies.model import (
+    NO_AUTHORITY,
     Authority,
     Policy,
     Requirements,
@@ -19,9 +20,14 @@ NO_FACTS: Mapping[str, str] = {}
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """The current policies; `current` raises DefinitionsUnavailable if they were never read."""
+    """The current policies; `current` raises DefinitionsUnavailable if they were never read.
+
+    `revision`: of the newest definition that this replica has read; `refresh` reads the newer ones.
+    """
 
     current: Callable[[], Sequence[Policy]]
+    revision: Callable[[], int]
+    refresh: Callable[[], Awaitable[None]]
 
     def requirements(self, kind: str, environment: str, service: str) -> Requirements | None:
         """Return what a change there needs, None if no policy asks; patterns may be names."""
@@ -68,6 +74,31 @@ class Policies:
         if authority.bypass_reason is None and authority.proposal is None:
             raise ProposalNeeded(requirements.policies[0])
         return authority_facts(authority, requirements)
+
+    async def check_direct(
+        self,
+        kind: str,
+        scopes: Sequence[Scope],
+        authority: Authority,
+        *,
+        is_rollback: bool = False,
+    ) -> Mapping[str, str]:
+        """Do the same, but refuse nothing for a policy that this replica has not seen deleted."""
+        try:
+            return self.refuse_direct_in(kind, scopes, authority, is_rollback=is_rollback)
+        except ProposalNeeded:
+            await self.refresh()
+        return self.refuse_direct_in(kind, scopes, authority, is_rollback=is_rollback)
+
+    async def asking_policy(
+        self, kind: str, scopes: Sequence[Scope], *, is_rollback: bool = False
+    ) -> str | None:
+        """Return the policy by which a change would be refused, None if it may be made directly."""
+        try:
+            await self.check_direct(kind, scopes, NO_AUTHORITY, is_rollback=is_rollback)
+        except ProposalNeeded as error:
+            return error.policy
+        return None
 
 
 def count_bypass(facts: Mapping[str, str | None] | None) -> None:

@@ -5,7 +5,6 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from app.audit.fingerprints import Fingerprints
@@ -16,7 +15,7 @@ from app.rules.definitions.model import (
     Definition,
     DefinitionCommit,
     DefinitionEdit,
-    entity,
+    Scope,
 )
 from app.rules.definitions.port import DefinitionStore
 from app.rules.errors import (
@@ -33,7 +32,15 @@ from app.rules.judging.configurations import Configurations
 from app.rules.judging.errors import SchemaNotMet
 from app.rules.judging.judge import Judge
 from app.rules.judging.model import Case, Pair, Problem
+from app.rules.policies.enforcement import Policies, count_bypass
+from app.rules.policies.model import NO_AUTHORITY, Authority
 from app.rules.schemas.reading import Schema, can_meet, read_schema, schema_text
+from app.rules.services.definitions import (
+    RESERVED_NAMES,
+    commit_of,
+    scopes_of_body,
+    unwritten_version,
+)
 from app.web.conditional import ANY_VERSION, IfMatch
 from app.workers import LARGE_TEXT, Slices, run_apart
 from pilothouse_core.names import is_name
@@ -44,7 +51,6 @@ _Result = TypeVar("_Result")
 JUDGE_SECONDS = 2.0
 _PAUSE_SECONDS = 0.02
 _AT_ONCE = 200  # configurations, whose rules share the time of one question
-RESERVED_NAMES = frozenset({"for", "export", "import"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,7 @@ class SchemaRequest:
     expected: IfMatch = ANY_VERSION
     source: str | None = None
     allow: Callable[[Definition | None], None] = lambda _: None
+    authority: Authority = NO_AUTHORITY  # where a policy asks for a proposal
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,7 @@ class SchemaWritten:
     definition: Definition
     judged: Judged = field(default_factory=Judged)
     changed: bool = True
+    proposal_needed: str | None = None  # of a dry run, the policy that would refuse it
 
 
 @dataclass(slots=True)
@@ -104,12 +112,14 @@ class SchemaService:
         catalog: DefinitionCatalog,
         judge: Judge,
         configurations: Configurations,
+        policies: Policies,
         fingerprints: Fingerprints,
     ) -> None:
         self.catalog = catalog
         self._store = store
         self._judge = judge
         self._configurations = configurations
+        self._policies = policies
         self._fingerprints = fingerprints
 
     def current(self, name: str) -> Definition:
@@ -177,7 +187,7 @@ class SchemaService:
             current = self.current(name)
             self._refuse_unexpected(name, current, request)
             edit = DefinitionEdit("schema", name, current.version, "", "deleted")
-            return await self._commit(self._commit_of(edit, request, current))
+            return await self._commit(await self._allowed_commit(edit, request, current))
 
         return await self._repeat(attempt)
 
@@ -228,11 +238,13 @@ class SchemaService:
             "created" if is_new else action,  # type: ignore[arg-type]
             tuple(each.scope for each in schema.applies_to),
         )
-        commit = self._commit_of(edit, request, former)
         if dry_run:
             judged = await self._judge_all(schema)
             _refuse_unmet(schema, judged.problems)
-            return SchemaWritten(_unwritten(edit, request, former), judged)
+            asking = await self._policies.asking_policy("schema", _scopes_of_change(edit, former))
+            unwritten = unwritten_version(edit, request, former)
+            return SchemaWritten(unwritten, judged, proposal_needed=asking)
+        commit = await self._allowed_commit(edit, request, former)
         return await self._commit_judged(commit, schema)
 
     async def _commit_judged(self, commit: DefinitionCommit, schema: Schema) -> SchemaWritten:
@@ -338,23 +350,23 @@ class SchemaService:
         if not request.expected.allows(version):
             raise StaleSchema(name, version)
 
-    def _commit_of(
-        self, edit: DefinitionEdit, request: SchemaRequest, former: Definition | None = None
+    async def _allowed_commit(
+        self, edit: DefinitionEdit, request: SchemaRequest, former: Definition | None
     ) -> DefinitionCommit:
-        path = entity("schema", edit.name).key
-        before = None if former is None or former.is_deleted else f"{path}\0{former.text}"
-        after = None if not edit.text else f"{path}\0{edit.text}"
-        facts = self._fingerprints.facts(before, after)
-        return DefinitionCommit(
-            [replace(edit, facts=facts)],
-            request.actor,
-            request.comment,
-            request.request_id,
-            request.source,
+        """Return the commit of an edit; raises ProposalNeeded if a policy asks for one."""
+        policies_at = self._policies.revision()
+        authority_facts = await self._policies.check_direct(
+            "schema",
+            _scopes_of_change(edit, former),
+            request.authority,
+            is_rollback=edit.action == "rolled_back",
         )
+        commit = commit_of(edit, former, request, authority_facts, self._fingerprints)
+        return replace(commit, policies_at=policies_at)
 
     async def _commit(self, commit: DefinitionCommit) -> Definition:
         (written,) = await self._store.commit(commit)
+        count_bypass(commit.edits[0].facts)
         with suppress(Unavailable):  # it is committed, whenever this replica follows
             await self._configurations.follow(written.revision)
         return written
@@ -369,20 +381,7 @@ def _refuse_unmet(schema: Schema, problems: Sequence[Problem]) -> None:
         raise SchemaNotMet(schema.name, problems)
 
 
-def _unwritten(
-    edit: DefinitionEdit, request: SchemaRequest, former: Definition | None
-) -> Definition:
-    """Return the version as it would be written now."""
-    now = datetime.now(UTC)
-    return Definition(
-        "schema",
-        edit.name,
-        edit.base + 1,
-        edit.text,
-        edit.action,
-        request.actor,
-        request.comment,
-        now,
-        former.created_at if former is not None else now,
-        0,
-    )
+def _scopes_of_change(edit: DefinitionEdit, former: Definition | None) -> Sequence[Scope]:
+    """Return where a schema applies after a change, and where it did before."""
+    texts = (edit.text, "" if former is None else former.text)
+    return [scope for text in texts if text for scope in scopes_of_body(json.loads(text))]

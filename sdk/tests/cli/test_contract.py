@@ -77,6 +77,11 @@ CONTRACTS = {
     "template use": Contract("template use web -p port=80", "TemplateUsedOut"),
     "template uses": Contract("template uses web", "TemplateUsesOut"),
     "template upgrade": Contract("template upgrade web", "TemplateUpgradesOut"),
+    "policy list": Contract("policy list", "Page_PolicyOut_"),
+    "policy show": Contract("policy show guard", "PolicyOut"),
+    "policy set": Contract("policy set guard POLICY", "PolicyWrittenOut"),
+    "policy delete": Contract("policy delete guard"),
+    "policy history": Contract("policy history guard", "Page_DefinitionVersionOut_"),
     "services list": Contract("services list", "ServicesOut"),
     "services register": Contract("services register pay http://10.0.0.9:80", "RegisteredOut"),
     "services discover": Contract("services discover pay", "DiscoveredOut"),
@@ -118,6 +123,7 @@ ALSO = (
     Contract("audit --export -", "AuditRowOut", lines=True),
 )
 FLAGD = {"flags": {"w": {"state": "ENABLED", "variants": {"on": True}, "defaultVariant": "on"}}}
+POLICY = {"kinds": ["webhook"], "environments": ["nowhere"]}
 TEMPLATE = {"parameters": {"properties": {"port": {}}}, "data": {"http.port": {"$param": "port"}}}
 # What goes on until Ctrl-C: test_watching.py
 ENDLESS = {"config watch"}
@@ -137,6 +143,7 @@ def filled_terminal(pilothouse: Terminal, service: ServiceProcess, tmp_path: Pat
     instance = {"service_name": "pay", "service_url": "http://10.0.0.9:81", "instance_id": "pay-9"}
     for method, path, body in (
         ("PUT", "/api/v1/templates/web", TEMPLATE),
+        ("PUT", "/api/v1/policies/guard", POLICY),
         ("PUT", f"/api/v1/schemas/{name}", {"schema": {"title": "the first"}, "mode": "warn"}),
         ("PUT", f"/api/v1/schemas/{name}", {"schema": {"required": ["none"]}, "mode": "warn"}),
         ("PATCH", f"/api/v1/config?service_name={name}", {"set": {"db.host": "db1"}}),
@@ -152,6 +159,7 @@ def filled_terminal(pilothouse: Terminal, service: ServiceProcess, tmp_path: Pat
     listed = {"schemas": {name: {"schema": {"title": "imported"}}}}
     (tmp_path / "schemas.json").write_text(json.dumps(listed))
     (tmp_path / "template.json").write_text(json.dumps(TEMPLATE))
+    (tmp_path / "policy.json").write_text(json.dumps({**POLICY, "approvals": 2}))
     (tmp_path / "flags.json").write_text(json.dumps(FLAGD))
     pilothouse.variables["EDITOR"] = "sed -i s/db1/db9/"
     return pilothouse
@@ -164,6 +172,7 @@ def words_of(contract: Contract, terminal: Terminal, folder: Path) -> list[str]:
     places = {"FILE": str(folder / "file.yaml"), "FLAGS": str(folder / "flags.json")}
     places["FOLDER"] = str(folder)
     places["TEMPLATE"] = str(folder / "template.json")
+    places["POLICY"] = str(folder / "policy.json")
     places["SCHEMA"] = str(folder / "schema.json")
     places["SCHEMAS"] = str(folder / "schemas.json")
     places["NAME"] = terminal.variables["PILOTHOUSE_SERVICE"]

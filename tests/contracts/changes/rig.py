@@ -15,6 +15,9 @@ from app.changes.log.embedded.log import EmbeddedChangeLog
 from app.changes.log.embedded.ports import embedded_ports
 from app.changes.log.port import ChangeLog, Intents, LogPorts, Maintenance, Outbox
 from app.changes.log.postgres.ports import postgres_ports
+from app.flags.store.embedded import EmbeddedFlagStore
+from app.flags.store.port import FlagStore
+from app.flags.store.postgres import PostgresFlagStore
 from app.rules.definitions.embedded import EmbeddedDefinitionStore
 from app.rules.definitions.port import DefinitionStore
 from app.rules.definitions.postgres import PostgresDefinitionStore
@@ -40,6 +43,7 @@ class Rig:
     elsewhere: LogPorts  # of another replica of the same log, if there can be any
     definitions: DefinitionStore  # which shares the log
     definitions_elsewhere: DefinitionStore
+    flags: FlagStore  # which shares the log
     reopen: Callable[[], Awaitable[LogPorts]]  # after a restart; `here` may be closed by it
     cut: Callable[[], Awaitable[None]]
     age: Callable[[float], Awaitable[None]]
@@ -101,6 +105,7 @@ async def embedded_rig(request: pytest.FixtureRequest, stack: AsyncExitStack) ->
         elsewhere=here,
         definitions=definitions,
         definitions_elsewhere=definitions,
+        flags=EmbeddedFlagStore(state, log.wake),
         reopen=reopen,
         cut=state.close,
         age=lambda seconds: state.run(partial(shift, seconds=seconds)),
@@ -139,6 +144,7 @@ async def postgres(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Rig
         elsewhere=await reopen(),
         definitions=PostgresDefinitionStore(bench.open_connection().engine),
         definitions_elsewhere=PostgresDefinitionStore(bench.open_connection().engine),
+        flags=PostgresFlagStore(bench.open_connection().engine),
         reopen=reopen,
         cut=bench.cut,
         age=age,

@@ -12,8 +12,9 @@ from app.changes.errors import GuardMoved, IntentNotFound, RelatedIntentOpen, Re
 from app.changes.log.embedded.rows import entity_of_row, log_calls, select_intents
 from app.changes.log.port import RESERVED_SECONDS
 from app.changes.log.sqlite_guards import (
+    newest_definition_change,
+    newest_policy_change,
     newest_related_change,
-    newest_schema_change,
     related_intents,
 )
 from app.changes.log.sqlite_log import entity_columns, format_timestamp
@@ -39,8 +40,10 @@ class EmbeddedIntents:
     async def earlier_related(self, intent_id: str) -> EarlierIntents:
         return await self._calls.read(partial(_earlier_related, intent_id=intent_id))
 
-    async def confirm(self, intent: Intent) -> Intent:
-        confirmed = await self._calls.write(partial(_confirm, intent=intent))
+    async def confirm(self, intent: Intent, policies_at: int | None = None) -> Intent:
+        confirmed = await self._calls.write(
+            partial(_confirm, intent=intent, policies_at=policies_at)
+        )
         if confirmed is None:
             raise ReservationLost
         return confirmed
@@ -103,7 +106,7 @@ def _free_key(connection: sqlite3.Connection, intent: Intent, now: datetime) -> 
 
 
 def _check_guard(connection: sqlite3.Connection, intent: Intent, guard: Guard) -> None:
-    moved = newest_schema_change(connection, guard.revision, intent.entity)
+    moved = newest_definition_change(connection, guard.revision, intent.entity)
     if guard.covers_related:
         moved = max(moved, newest_related_change(connection, guard.revision, intent.entity))
     if moved:
@@ -129,12 +132,16 @@ def _earlier_related(connection: sqlite3.Connection, intent_id: str) -> EarlierI
     return EarlierIntents(count, revision)
 
 
-def _confirm(connection: sqlite3.Connection, intent: Intent) -> Intent | None:
+def _confirm(
+    connection: sqlite3.Connection, intent: Intent, policies_at: int | None
+) -> Intent | None:
     """Open a reserved intent, or join the one that holds its key; None if it is lost."""
     now = datetime.now(UTC)
     columns = _columns(intent)
     if confirmed := select_intents(connection, "id = :id AND state != 'reserved'", columns):
         return confirmed[0]
+    if policies_at is not None and newest_policy_change(connection, policies_at, intent.entity):
+        return None
     _free_key(connection, intent, now)
     if earlier := select_intents(connection, "idempotency_key = :idempotency_key", columns):
         _cancel(connection, intent.id)

@@ -29,7 +29,8 @@ _BEGIN_GUARDED: Final = text(
 )
 _RESERVE: Final = text("SELECT * FROM reserve_intent(CAST(:intent AS jsonb), :seconds)")
 _CONFIRM: Final = text(
-    "SELECT * FROM confirm_intent(CAST(:intent AS jsonb), CAST(:first_look AS interval))"
+    "SELECT * FROM confirm_intent_under_policies("
+    ":policies_at, CAST(:intent AS jsonb), CAST(:first_look AS interval))"
 )
 # One statement sees one snapshot: what an intent became is not after the revision read with it.
 _EARLIER: Final = text("""
@@ -99,8 +100,12 @@ class PostgresIntents:
         row = (await self._calls.run("earlier_related", _EARLIER, {"id": intent_id})).one()
         return EarlierIntents(row.earlier, row.revision)
 
-    async def confirm(self, intent: Intent) -> Intent:
-        parameters = {"intent": _json(intent), "first_look": _RESERVED}
+    async def confirm(self, intent: Intent, policies_at: int | None = None) -> Intent:
+        parameters = {
+            "intent": _json(intent),
+            "first_look": _RESERVED,
+            "policies_at": policies_at,
+        }
         row = (await self._calls.run("confirm", _CONFIRM, parameters)).one_or_none()
         if row is None:
             raise ReservationLost
