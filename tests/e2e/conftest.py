@@ -28,7 +28,17 @@ SETTINGS = {
 # Frequent enough to be waited for, and seldom enough to leave others the processor: the service
 # stays for the whole run.
 SCANNING = {**SETTINGS, "VAULT_SCAN_INTERVAL": "1"}
-TABLES = ("changes", "documents", "intents", "audit", "claims", "tokens")
+TABLES = (
+    "changes",
+    "documents",
+    "intents",
+    "audit",
+    "claims",
+    "tokens",
+    "definition_versions",
+    "webhook_deliveries",
+    "webhook_attempts",
+)
 
 
 class EmbeddedBackend:
