@@ -178,26 +178,31 @@ def send_definition(api: Api, change: Change, comment: str, *, dry_run: bool = F
     return api.send("PUT", path, json=body, headers=headers, **query).object()
 
 
-def propose(api: Api, changes: Sequence[Change], title: str) -> Iterator[Content]:
-    """Make one proposal for each environment, and yield it; raises Failure.
-
-    The same changes make the same proposal for a day, however often they are sent.
-    """
+def proposal_groups(changes: Sequence[Change]) -> Iterator[tuple[str, list[Change]]]:
+    """Yield the environments of changes, each with those that one proposal can have."""
     ordered = sorted(changes, key=_environment_of)
     for environment, group in groupby(ordered, _environment_of):
-        items = [_item_of(change) for change in group]
-        for start in range(0, len(items), _MOST_ITEMS):
-            part = items[start : start + _MOST_ITEMS]
-            named = f"{title} ({environment})"[:_LONGEST_TITLE]
-            body = {"title": named, "on_failure": "stop", "items": part}
-            digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-            headers = {"Idempotency-Key": f"apply-{digest}"}
-            made = api.send("POST", _PROPOSALS, json=body, headers=headers).object()
-            yield {**made, "environment": environment, "items": made.get("items", part)}
+        of_environment = list(group)
+        for start in range(0, len(of_environment), _MOST_ITEMS):
+            yield environment, of_environment[start : start + _MOST_ITEMS]
 
 
 def _environment_of(change: Change) -> str:
     return change.entry.environment or GLOBAL
+
+
+def propose(api: Api, environment: str, changes: Sequence[Change], title: str) -> Content:
+    """Make one proposal of all the changes, and return it; raises Failure.
+
+    The same changes make the same proposal for a day, however often they are sent.
+    """
+    items = [_item_of(change) for change in changes]
+    named = f"{title} ({environment})"[:_LONGEST_TITLE]
+    body = {"title": named, "on_failure": "stop", "items": items}
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    headers = {"Idempotency-Key": f"apply-{digest}"}
+    made = api.send("POST", _PROPOSALS, json=body, headers=headers).object()
+    return {**made, "environment": environment, "items": items}
 
 
 def _item_of(change: Change) -> Content:

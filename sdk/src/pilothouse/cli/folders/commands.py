@@ -9,7 +9,12 @@ import typer
 
 from pilothouse.cli.commands import Session
 from pilothouse.cli.exit_codes import ExitCode, Failure, usage
-from pilothouse.cli.folders.application import Application, apply_changes, propose
+from pilothouse.cli.folders.application import (
+    Application,
+    apply_changes,
+    proposal_groups,
+    propose,
+)
 from pilothouse.cli.folders.entries import USERS, Content, Entry
 from pilothouse.cli.folders.folder import (
     GROUPS,
@@ -120,11 +125,10 @@ def apply(
             comment or f"applied from {folder.resolve().name}",
             lambda entry: steps.done(entry.label),
         )
-    title = comment or f"Apply {folder.resolve().name}"
-    proposals = _propose(session, result, title)
     for entry, refusal in result.refused.items():
         if entry in files.files:
             result.refused[entry] = failure_at(files.files[entry], refusal)
+    proposals = _propose(session, result, comment or f"Apply {folder.resolve().name}")
     _finish(session, plan, result, previews, proposals)
 
 
@@ -183,15 +187,15 @@ def _require_consent(count: int) -> None:
 
 
 def _propose(session: Session, result: Application, title: str) -> list[Content]:
+    """Make a proposal for each environment; what it is refused for counts for all its changes."""
     proposals: list[Content] = []
-    try:
-        for proposal in propose(session.api, result.proposed, title):
-            proposals.append(proposal)  # noqa: PERF402 - kept where a later one fails
-    except Failure as refusal:
-        done = {each["environment"] for each in proposals}
-        for change in result.proposed:
-            if (change.entry.environment or "default") not in done:
-                result.refused[change.entry] = refusal
+    for environment, changes in proposal_groups(result.proposed):
+        try:
+            proposals.append(propose(session.api, environment, changes, title))
+        except Failure as refusal:
+            sentence = f"no proposal could be made for {environment}: {refusal}"
+            each = Failure({**refusal.problem, "detail": sentence}, refusal.exit_code)
+            result.refused |= dict.fromkeys((change.entry for change in changes), each)
     return proposals
 
 
@@ -212,8 +216,7 @@ def _finish(
         print_application(session.output, plan, result, proposals, missing)
         if dry_run:
             session.output.note("nothing was written")
-    refusals = [*result.refused.values()]
-    for refusal in refusals:
+    for refusal in dict.fromkeys(result.refused.values()):
         session.output.print_failure(refusal)
     refused = [each.refusal for each in previews.values() if each.is_final]
     if dry_run and refused and refused[0] is not None:

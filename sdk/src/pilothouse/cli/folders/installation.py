@@ -1,11 +1,12 @@
 """What an installation holds, as far as the caller may read it."""
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pilothouse.cli.api import Api
-from pilothouse.cli.exit_codes import ExitCode, Failure
+from pilothouse.cli.exit_codes import ExitCode, Failure, failure
 from pilothouse.cli.folders.entries import FOLDERS, USERS, Content, Entry, Kind, Present
 from pilothouse_core import strict_json
 
@@ -134,7 +135,17 @@ def read_layer(api: Api, layer: Entry) -> Present | None:
             raise
         return None
     content: Any = strict_json.loads(answer.body.decode())
-    return Present(content, int(answer.etag.strip('"')))
+    return Present(content, _version_of(answer.etag))
+
+
+def _version_of(etag: str) -> int:
+    """Return the version in an ETag, also in one that a proxy has weakened."""
+    number = re.search("[0-9]+", etag)
+    if number is None:
+        raise failure(
+            "bad_answer", "the service does not say which version this is", ExitCode.FAILED
+        )
+    return int(number[0])
 
 
 def layer_query(layer: Entry) -> dict[str, Any]:
