@@ -211,6 +211,8 @@ def _item_of(change: Change) -> Content:
         return {**item, "delete": True}
     if change.entry.kind == "config":
         additions, removals = patch_of(change.before, change.content or {})
+        if not additions and not removals:
+            return {**item, "data": {}}  # a layer without keys is created
         return {**item, "set": additions, "unset": removals}
     if change.is_archived:
         return {**item, "archive": True}
