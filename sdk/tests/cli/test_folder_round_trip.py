@@ -33,7 +33,6 @@ from sdk.tests.cli.terminal import Done, Terminal
 from tests.servers.service import ServiceProcess
 from tests.trials import trials
 
-GROUPS_HERE = [group for group in GROUPS if group != "policies"]
 LONGEST = 12
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=LONGEST)
 multiline = st.sampled_from(
@@ -148,7 +147,7 @@ def test_a_round_trip_is_exact_except_secrets(
     one, other = terminals
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        write_folder(root / "wanted", {**configs, **defined}, GROUPS_HERE, prune=False)
+        write_folder(root / "wanted", {**configs, **defined}, GROUPS, prune=False)
         apply_all(one, root / "wanted")
         one.ok("export-all", root / "first")
         first = contents_of(root / "first")

@@ -15,7 +15,7 @@ from sdk.tests.cli.terminal import Terminal
 from tests.servers.service import ServiceProcess
 
 MANIFEST = "format: pilothouse-folder-1\ncontents: [{groups}]\n"
-EVERYTHING = "config, users, flags, segments, schemas, templates"
+EVERYTHING = "config, users, flags, segments, schemas, templates, policies"
 SEGMENT = "when: {attribute: country, op: in, values: [de]}\n"
 FLAG = """\
 type: boolean
