@@ -22,6 +22,11 @@ from app.flags.feature import FLAG_ROUTES, build_flags
 from app.foundation import Foundation
 from app.production_checks import StartRefused, log_settings, refuse_unsafe
 from app.proposals.feature import PROPOSAL_ROUTES, build_proposals
+from app.proposals.releases.feature import (
+    RELEASE_ROUTES,
+    build_release_basis,
+    build_releases,
+)
 from app.registry.feature import REGISTRY_ROUTES, build_registry
 from app.rules.feature import RULE_ROUTES, build_rules, build_schemas
 from app.settings import Settings, load_settings
@@ -48,6 +53,7 @@ _ROUTES = (
     FEED_ROUTES,
     WEBHOOK_ROUTES,
     REGISTRY_ROUTES,
+    RELEASE_ROUTES,
     TOKEN_ROUTES,
     AUDIT_ROUTES,
     STATUS_ROUTES,
@@ -132,11 +138,13 @@ def _build_features(settings: Settings, ports: Backends) -> tuple[Feature, ...]:
     monitor = HealthMonitor(ports.monitored, changes.follower)
     base = Foundation(settings, VERSION, ports.cache, changes, access, audit, monitor)
     rules = build_rules(base, ports.definitions)
-    configs = build_configs(base, rules, ports.store, ports.cipher)
+    basis = build_release_basis(base, ports.releases, ports.readers, ports.candidates)
+    configs = build_configs(base, rules, ports.store, ports.cipher, basis.view)
     schemas = build_schemas(base, rules, configs.configurations)
     flags = build_flags(base, ports.flags, rules.policies)
     proposals = build_proposals(base, rules, configs, flags, ports.proposals)
     registry = build_registry(base, ports.rows, ports.nodes, ports.resolve)
+    releases = build_releases(base, basis, configs, registry.view)
     stats = Stats(configs.reader, ports.changes.log, flags.cache, registry.view)
     return (
         build_status(settings, VERSION, monitor, stats),  # first not ready, once it shuts down
@@ -147,8 +155,9 @@ def _build_features(settings: Settings, ports: Backends) -> tuple[Feature, ...]:
         schemas.feature,
         flags.feature,
         proposals.feature,
-        build_feed(base, schemas.verifier),
+        build_feed(base, schemas.verifier, basis.view.describe),
         build_webhooks(base, rules, ports.deliveries, ports.cipher, ports.resolve),
         registry.feature,
+        releases.feature,
         Feature(tasks=ports.tasks),
     )

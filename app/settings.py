@@ -280,6 +280,12 @@ class Settings(BaseSettings):
         le=86_400,
         description="How late a scheduled proposal may begin; after that, it is missed.",
     )
+    release_prometheus_url: HttpUrl = Field(
+        None,
+        description="Prometheus server that the signals of releases are asked of; callers name "
+        "queries only.",
+        examples=["https://prometheus.example.org:9090"],
+    )
 
     vault_timeout_seconds: float = Field(
         0.7,

@@ -154,6 +154,24 @@ SCHEMA_VIOLATIONS = Gauge(
     ["mode"],
     registry=REGISTRY,
 )
+RELEASE_STEP = Gauge(
+    "pilothouse_release_step",
+    "The step of each release that has not ended, counted from 0, by its id.",
+    ["release"],
+    registry=REGISTRY,
+)
+RELEASE_ABORTS = Counter(
+    "pilothouse_release_aborts_total",
+    "Releases aborted by `refused`, `health`, `prometheus`, `no_data`, `alert`, `manual`, "
+    "`overtaken` (a key was changed elsewhere) or `not_writable` (refused at the end).",
+    ["signal"],
+    registry=REGISTRY,
+)
+READS_DROPPED = Counter(
+    "pilothouse_reads_dropped_total",
+    "Reads of instances that were not recorded: too many at once, or the store was unavailable.",
+    registry=REGISTRY,
+)
 RULES_KILLED = Counter(
     "pilothouse_rules_killed_total",
     "Ends of the process that evaluates rules between keys: `cpu` and `memory` by a rule beyond "

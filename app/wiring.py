@@ -48,6 +48,13 @@ from app.proposals.bodies.embedded import EmbeddedProposalBodies
 from app.proposals.bodies.port import ProposalBodies
 from app.proposals.bodies.vault import VaultProposalBodies
 from app.proposals.feature import ProposalPorts
+from app.proposals.releases.bodies import CandidateBodies, ProposedCandidates
+from app.proposals.releases.readers.embedded import EmbeddedReaderStore
+from app.proposals.releases.readers.port import ReaderStore
+from app.proposals.releases.readers.postgres import PostgresReaderStore
+from app.proposals.releases.store.embedded import EmbeddedReleaseStore
+from app.proposals.releases.store.port import ReleaseStore
+from app.proposals.releases.store.postgres import PostgresReleaseStore
 from app.proposals.store.embedded import EmbeddedProposalStore
 from app.proposals.store.port import ProposalStore
 from app.proposals.store.postgres import PostgresProposalStore
@@ -81,6 +88,9 @@ class Backends:
     definitions: DefinitionStore
     deliveries: DeliveryStore
     proposals: ProposalPorts
+    releases: ReleaseStore
+    readers: ReaderStore
+    candidates: CandidateBodies
     rows: InstanceStore
     tokens: TokenStore
     audit: AuditLog
@@ -115,6 +125,8 @@ class _DatabasePorts:
     definitions: DefinitionStore
     deliveries: DeliveryStore
     proposals: ProposalStore
+    releases: ReleaseStore
+    readers: ReaderStore
     rows: InstanceStore
     tokens: TokenStore
     audit: AuditLog
@@ -188,6 +200,9 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
             definitions=database.definitions,
             deliveries=database.deliveries,
             proposals=ProposalPorts(database.proposals, vault.proposal_bodies),
+            releases=database.releases,
+            readers=database.readers,
+            candidates=ProposedCandidates(vault.proposal_bodies),
             rows=database.rows,
             tokens=database.tokens,
             audit=database.audit,
@@ -350,6 +365,8 @@ def _open_database(
                 definitions=EmbeddedDefinitionStore(state, log.wake),
                 deliveries=EmbeddedDeliveryStore(state),
                 proposals=EmbeddedProposalStore(state, log.wake),
+                releases=EmbeddedReleaseStore(state, log.wake),
+                readers=EmbeddedReaderStore(state),
                 rows=EmbeddedInstanceStore(state, log.wake),
                 tokens=EmbeddedTokenStore(state, log.wake),
                 audit=EmbeddedAuditLog(state),
@@ -368,6 +385,8 @@ def _open_database(
                 definitions=PostgresDefinitionStore(engine),
                 deliveries=PostgresDeliveryStore(engine),
                 proposals=PostgresProposalStore(engine),
+                releases=PostgresReleaseStore(engine),
+                readers=PostgresReaderStore(engine),
                 rows=PostgresInstanceStore(engine),
                 tokens=PostgresTokenStore(engine),
                 audit=PostgresAuditLog(engine),

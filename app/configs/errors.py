@@ -14,7 +14,7 @@ from app.errors import (
 )
 from pilothouse_core.credentials import RULES, CredentialRule
 from pilothouse_core.keys import KEY_GRAMMAR
-from pilothouse_core.names import NAME_GRAMMAR, USER_GRAMMAR
+from pilothouse_core.names import INSTANCE_GRAMMAR, NAME_GRAMMAR, USER_GRAMMAR
 
 _MOST_LINKS = 60  # of a cycle of placeholders
 MOST_FOUND = 100  # credentials that one answer lists
@@ -24,7 +24,8 @@ class BadName(Invalid):
     code = "bad_name"
 
     def __init__(self, what: str, text: str) -> None:
-        grammar = USER_GRAMMAR if what == "a user" else NAME_GRAMMAR
+        grammars = {"a user": USER_GRAMMAR, "an instance": INSTANCE_GRAMMAR}
+        grammar = grammars.get(what, NAME_GRAMMAR)
         super().__init__(f"{text[:80]!r} is not a valid name of {what}: {grammar}")
 
 
@@ -176,6 +177,20 @@ class KeyNotFound(NotFound):
 
     def __init__(self, key: str, where: str) -> None:
         super().__init__(f"{where} has no key {key!r}", key=key)
+
+
+class ReleaseRunning(Conflict):
+    """A release changes this key, this layer or this flag, and has not ended yet."""
+
+    code = "release_running"
+
+    def __init__(self, release: str, what: str, **facts: str) -> None:
+        super().__init__(
+            f"{what} is changed by the release {release}, which has not ended yet: wait for its "
+            "end, or abort it",
+            release=release,
+            **facts,
+        )
 
 
 class DocumentExists(Conflict):

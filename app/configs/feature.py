@@ -14,9 +14,11 @@ from app.configs.api.router_transfer import router as transfer_router
 from app.configs.api.router_validate import router as validate_router
 from app.configs.checks.credentials import CredentialPolicy, Exemption
 from app.configs.documents.cache import DocumentCache
+from app.configs.documents.candidates import NO_CANDIDATES, Candidates
 from app.configs.documents.configurations import StoredConfigurations
 from app.configs.documents.document_judge import DocumentJudge
 from app.configs.documents.effective import EffectiveReader
+from app.configs.documents.overlays import OverlaidReader
 from app.configs.documents.reader import DocumentReader
 from app.configs.documents.recovery import RECONCILE_SECONDS, Reconciler, Scanner
 from app.configs.documents.writer import DocumentWriter
@@ -57,19 +59,21 @@ class Configs:
     feature: Feature
 
 
-def build_configs(base: Foundation, rules: Rules, store: ConfigStore, cipher: Cipher) -> Configs:
+def build_configs(
+    base: Foundation,
+    rules: Rules,
+    store: ConfigStore,
+    cipher: Cipher,
+    candidates: Candidates = NO_CANDIDATES,
+) -> Configs:
     settings, log, turns = base.settings, base.changes.log, base.changes.maintenance
     reader = _build_reader(base, store)
     layers = EffectiveReader(reader, memory_bytes=settings.cache_memory_bytes // 2)
     judge = DocumentJudge(rules.judge, layers)
-    writer = _build_writer(base, rules, store, cipher, reader, judge)
-    fast_path = ConfigFastPath.over(
-        layers,
-        base.fresh,
-        settings.cache_memory_bytes // 4,
-        tells_source=settings.pilothouse_mode == "development",
-    )
-    keys = KeyService(reader, layers, rules.catalog)
+    overlaid = OverlaidReader(layers, candidates, memory_bytes=settings.cache_memory_bytes // 8)
+    writer = _build_writer(base, rules, (store, cipher), reader, judge, candidates)
+    fast_path = _build_fast_path(base, overlaid)
+    keys = KeyService(reader, overlaid, rules.catalog)
     previews = PreviewService(writer.drafter, judge, writer.composer, rules.policies)
     transfer = TransferService(reader, writer, previews)
     using = UsingDocuments(reader)
@@ -92,7 +96,7 @@ def build_configs(base: Foundation, rules: Rules, store: ConfigStore, cipher: Ci
         },
         fast_gets=(FastKey(fast_path), FastEffective(fast_path)),
         tasks={
-            "tidy": _tidy_memory(layers, fast_path, scan_seconds),
+            "tidy": _tidy_memory(overlaid, fast_path, scan_seconds),
             "reconcile": in_turns(turns, "reconcile", RECONCILE_SECONDS, reconciler.reconcile),
             "scan": in_turns(turns, "scan", scan_seconds, scanner.scan),
         },
@@ -102,6 +106,16 @@ def build_configs(base: Foundation, rules: Rules, store: ConfigStore, cipher: Ci
         },
     )
     return Configs(reader, StoredConfigurations(layers), writer, previews, feature)
+
+
+def _build_fast_path(base: Foundation, overlaid: OverlaidReader) -> ConfigFastPath:
+    settings = base.settings
+    return ConfigFastPath.over(
+        overlaid,
+        base.fresh,
+        settings.cache_memory_bytes // 4,
+        tells_source=settings.pilothouse_mode == "development",
+    )
 
 
 def _build_reader(base: Foundation, store: ConfigStore) -> DocumentReader:
@@ -119,12 +133,13 @@ def _build_reader(base: Foundation, store: ConfigStore) -> DocumentReader:
 def _build_writer(
     base: Foundation,
     rules: Rules,
-    store: ConfigStore,
-    cipher: Cipher,
+    ports: tuple[ConfigStore, Cipher],
     reader: DocumentReader,
     judge: DocumentJudge,
+    candidates: Candidates,
 ) -> DocumentWriter:
     settings = base.settings
+    store, cipher = ports
     exemptions = [Exemption(*parts) for parts in settings.allowances]
     return DocumentWriter(
         store,
@@ -137,18 +152,21 @@ def _build_writer(
         credential_policy=CredentialPolicy(settings.production_patterns, exemptions),
         judge=judge,
         policies=rules.policies,
+        candidates=candidates,
         seconds=settings.write_seconds,
     )
 
 
-def _tidy_memory(layers: EffectiveReader, fast_path: ConfigFastPath, every: float) -> Task:
+def _tidy_memory(overlaid: OverlaidReader, fast_path: ConfigFastPath, every: float) -> Task:
     """Return a task that drops superseded documents from memory, and finds malformed ones."""
+    layers = overlaid.layers
 
     async def run() -> None:
         while True:
             await asyncio.sleep(every)
             await layers.reader.versions.forget_superseded()
             await layers.forget_superseded()
+            await overlaid.forget_superseded()
             await fast_path.forget_superseded()
             await layers.last_good.find_malformed()
 

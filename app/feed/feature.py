@@ -1,6 +1,6 @@
 """Builds the part of the service that reports changes: the list, and the event stream."""
 
-from app.changes.stream.hub import Hub
+from app.changes.stream.hub import Describe, Hub
 from app.feature import Feature, Routes
 from app.feed.router import router
 from app.feed.router_stream import router as stream_router
@@ -20,9 +20,10 @@ FEED_ROUTES = Routes(
 )
 
 
-def build_feed(base: Foundation, verifier: Verifier) -> Feature:
+def build_feed(base: Foundation, verifier: Verifier, describe: Describe) -> Feature:
+    """`describe` returns further members of the event of a change."""
     settings, token_cache = base.settings, base.access.token_cache
-    hub = Hub(settings.stream_limit, settings.caller_stream_limit, token_cache.is_ended)
+    hub = Hub(settings.stream_limit, settings.caller_stream_limit, token_cache.is_ended, describe)
     token_cache.listen(hub.close_streams_of)
     base.changes.follower.listeners.on_change(hub.publish)
     verifier.on_change(hub.publish)

@@ -14,6 +14,7 @@ KINDS: Final = (
     "template",
     "policy",
     "webhook",
+    "release",
 )
 # `violation` is on the stream only: it is no change of the log.
 STREAM_KINDS: Final = (*KINDS, "violation")
@@ -27,16 +28,17 @@ _RIGHTS: Final = {
     "template": Right.READ_CONFIGS,
     "webhook": Right.WRITE_WEBHOOKS,
     "policy": Right.READ_CONFIGS,
+    "release": Right.READ_CONFIGS,
 }
 
 
 def may_see(caller: Caller, entity: Entity) -> bool:
     """Tell whether a caller may know that this was changed."""
     match entity.kind:
-        case "config":
+        case "config" | "release" if not entity.name.startswith("*/"):
             service = entity.name.partition("/")[0]
             return caller.may(Right.READ_CONFIGS, entity.environment, service)
-        case "flag" | "segment":
+        case "flag" | "segment" | "release":  # a release of a flag
             return caller.may(Right.READ_FLAGS, entity.environment)
         case "instance":
             return caller.may(Right.DISCOVER)
@@ -83,6 +85,7 @@ def kinds_heard(
         "template": (Right.READ_CONFIGS, where, whose),
         "webhook": (Right.WRITE_WEBHOOKS, where, whose),
         "policy": (Right.READ_CONFIGS, where, whose),
+        "release": (Right.READ_CONFIGS, where, whose),
         "violation": (Right.READ_CONFIGS, where, whose),
     }
     for kind in stated_kinds or ():

@@ -25,6 +25,8 @@ TAGS: dict[str, str] = {
     "changes": "The log of all changes, the stream of changes, and the outcomes of writes.",
     "webhooks": "Changes sent to receivers over HTTP: signed, tried again, and kept where a "
     "receiver does not take them.",
+    "releases": "Changes that are given to a growing share of instances before they are written, "
+    "and which instance reads which version.",
     "tokens": "Tokens of machines: create, list, revoke.",
     "audit": "Who did what, when and from where.",
     "health": "Liveness, readiness, health, metrics and figures of this replica.",

@@ -20,6 +20,7 @@ _PATH_EXAMPLES = {
     "key": "database.host",
     "name": "new-checkout",
     "proposal_id": "p-7k2m9x4qd1",
+    "release_id": "r-7k2m9p4x5q",
     "service": "billing",
     "token_id": "XIpqpoVdUegVADZf",
 }

@@ -94,6 +94,12 @@ MAY: Mapping[str, Mapping[str, frozenset[str]]] = {
     # By the patterns that a policy states, here those of the place.
     "policy:write": _table((("administrator",), _OWN), (("administrator of all",), _EVERYWHERE)),
     "config:read somewhere": _table((("service", *_READERS, *_READERS_OF_ALL), _EVERYWHERE)),
+    "release:report somewhere": _table(
+        (("service", "administrator", "administrator of all"), _EVERYWHERE)
+    ),
+    "release:report": _table(
+        (("service", "administrator"), _OWN), (("administrator of all",), _EVERYWHERE)
+    ),
     "token:manage": _table((("administrator", "administrator of all"), _EVERYWHERE)),
     # By the patterns that a webhook states, here those of the place.
     "webhook:write": _table((("administrator",), _OWN), (("administrator of all",), _EVERYWHERE)),
@@ -158,6 +164,7 @@ def _of(**members: Any) -> Callable[[str, str], Any]:
 _FLAGS, _SEGMENTS, _REGISTRY = "/api/v1/feature-flags", "/api/v1/segments", "/api/v1/registry"
 _TEMPLATES, _WEBHOOKS = "/api/v1/templates", "/api/v1/webhooks"
 _PROPOSALS = "/api/v1/proposals"
+_RELEASE, _NO_RELEASE = "/api/v1/releases/{release_id}", "/api/v1/releases/r-none"
 _SERVICE = f"{_REGISTRY}/services/{{service}}"
 _INSTANCE = f"{_SERVICE}/instances/i1"
 
@@ -607,6 +614,31 @@ ASKS: tuple[Ask, ...] = (
         {"X-Environment": "{environment}"},
     ),
     Ask("GET /ofrep/v1/stream", "flag:evaluate", _flag("/ofrep/v1/stream")),
+    Ask("GET /api/v1/releases", "config:read somewhere", _key("/api/v1/releases")),
+    Ask("GET /api/v1/readers", "config:read somewhere", _key("/api/v1/readers")),
+    Ask(
+        "POST /api/v1/readers",
+        "release:report",
+        _path("/api/v1/readers"),
+        _about(instance="pod-1", outcome="adopted"),
+    ),
+    # Of a release that there is not: who may is told so.
+    Ask(f"GET {_RELEASE}", "config:read somewhere", _path(_NO_RELEASE)),
+    *(
+        Ask(
+            f"POST {_RELEASE}/{move}",
+            "config:read somewhere",
+            _path(f"{_NO_RELEASE}/{move}"),
+            _always({}),
+        )
+        for move in ("next", "hold", "resume", "abort")
+    ),
+    Ask(
+        f"POST {_RELEASE}/reports",
+        "release:report somewhere",
+        _path(f"{_NO_RELEASE}/reports"),
+        _always({"instance": "pod-1", "arm": "stable", "outcome": "adopted"}),
+    ),
     Ask("GET /stats", "stats:read", _path("/stats")),
     Ask(
         "GET /api/v1/audit",

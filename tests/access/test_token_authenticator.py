@@ -132,13 +132,15 @@ def test_decisions_about_what_is_no_name_are_not_kept() -> None:
 def test_queries_that_nobody_needs_are_not_kept() -> None:
     listeners = SimpleNamespace(on_log_replaced=lambda _: None)
     follower = SimpleNamespace(listeners=listeners)
-    unused = cast("Any", SimpleNamespace(reader=SimpleNamespace(follower=follower)))
+    unused = cast(
+        "Any", SimpleNamespace(layers=SimpleNamespace(reader=SimpleNamespace(follower=follower)))
+    )
     configs = ConfigFastPath.over(unused, unused, 0, tells_source=False)
     registry = RegistryFastPath(unused, unused, unused)
 
     def ask(number: int) -> None:
         query = b"zone=" + str(number).zfill(LONG).encode()
-        assert configs.document(query) is None
+        assert configs.address(query) is None
         assert registry.query(frozenset({"zone"}), query)
 
     assert grows_by(ask) < 10 * LONG

@@ -26,8 +26,10 @@ from app.changes.model import Pointer
 from app.configs.documents import cache as module
 from app.configs.documents.attempt import Write
 from app.configs.documents.cache import DocumentCache, decode_entry, encode_entry
+from app.configs.documents.candidates import NO_CANDIDATES
 from app.configs.documents.edits import CreateKey, Edit, PatchKeys, ReplaceKey
 from app.configs.documents.effective import EffectiveReader
+from app.configs.documents.overlays import OverlaidReader
 from app.configs.documents.reader import DocumentReader
 from app.configs.documents.writer import DocumentWriter
 from app.configs.model import Body, DocumentId, KeyFact, Stamp, document_id
@@ -296,7 +298,9 @@ class Installation:
         )
         layers = EffectiveReader(reader, memory_bytes=memory_bytes)
         catalog = DefinitionCatalog(EmbeddedDefinitionStore(self.state, log.wake))
-        keys = KeyService(reader, layers, catalog)
+        keys = KeyService(
+            reader, OverlaidReader(layers, NO_CANDIDATES, memory_bytes=memory_bytes), catalog
+        )
         reveals = RevealService(keys, cipher, log)
         await follower.start()
         documents = DocumentService(reader, log)

@@ -11,11 +11,11 @@ from time import monotonic
 import pytest
 
 from app.changes.model import Entity
+from app.configs.errors import ReleaseRunning
 from app.proposals.releases.errors import (
     ReleaseEnded,
     ReleaseMoved,
     ReleaseNotFound,
-    ReleaseRunning,
     ReleasesUnavailable,
 )
 from app.proposals.releases.model import Origin, Release, Selection, Subject

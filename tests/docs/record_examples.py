@@ -5,11 +5,14 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import yaml
 
+from tests.proposals.release_launcher import FOLDER
+from tests.proposals.releasing import ARGV
 from tests.servers.answer import Answer
 from tests.servers.service import ServiceProcess
 
@@ -27,6 +30,7 @@ _VOLATILE = {
     r"ticket=[A-Za-z0-9._~%-]+": "ticket=TICKET",
     r"http://127\.0\.0\.1:\d+": "https://pilothouse.example.org",
 }
+RELEASE = "r-7k2m9p4x5q"
 BILLING = "environment=production&service_name=billing"
 STAGING = "environment=staging&service_name=billing"
 
@@ -35,7 +39,7 @@ LAST_PROPOSAL = "{last}"  # in a target: the id of the proposal that was made la
 
 
 class Call(NamedTuple):
-    """One request; `operation` is its method and the template of its path."""
+    """One request; `operation` is its method and the template of its path, "" if it has none."""
 
     operation: str
     target: str
@@ -353,6 +357,27 @@ def _instances() -> Iterator[Call]:
     yield Call(f"POST {base}/deregister", f"{base}/deregister", gone)
 
 
+def _releases() -> Iterator[Call]:
+    many, one = "/api/v1/releases", "/api/v1/releases/{release_id}"
+    first = f"{many}/{RELEASE}"
+    document = {"environment": "production", "service_name": "mailer"}
+    steps = [{"share": 5, "hold": "10m"}, {"share": 50, "hold": "30m"}]
+    plan = {"steps": steps, "bake": "30m", "signals": [{"kind": "refused", "at_least": 1}]}
+    start = {"id": RELEASE, **document, "set": {"batch": 200}, "plan": plan}
+    yield Call("", "/test/releases", start)
+    report = {"instance": "mailer-1", "arm": "candidate", "outcome": "adopted"}
+    yield Call(f"POST {one}/reports", f"{first}/reports", report)
+    yield Call(f"GET {many}", f"{many}?environment=production&state=running")
+    yield Call(f"GET {one}", first)
+    yield Call(f"POST {one}/next", f"{first}/next", {"comment": "no errors so far"})
+    yield Call(f"POST {one}/hold", f"{first}/hold", {"comment": "until tomorrow"})
+    yield Call(f"POST {one}/resume", f"{first}/resume", {"comment": "it is tomorrow"})
+    yield Call(f"POST {one}/abort", f"{first}/abort", {"comment": "too many bounces"})
+    reader = {"instance": "mailer-1", "outcome": "refused", "code": "ValueError"}
+    yield Call("POST /api/v1/readers", "/api/v1/readers", {**document, **reader})
+    yield Call("GET /api/v1/readers", "/api/v1/readers?service_name=mailer")
+
+
 def _operators() -> Iterator[Call]:
     tokens = "/api/v1/tokens"
     token = {
@@ -381,6 +406,7 @@ def calls() -> Iterator[Call]:
         _webhooks,
         _proposals,
         _instances,
+        _releases,
         _operators,
     ):
         yield from part()
@@ -390,15 +416,20 @@ def record_examples() -> dict[str, Any]:
     """Return the request and the answer of every call, by operation."""
     found: dict[str, Any] = {}
     access = {"PILOTHOUSE_ACCESS": "required", "PILOTHOUSE_ADMIN_TOKEN": ADMIN}
-    with ServiceProcess(access) as service:
+    with (
+        TemporaryDirectory() as folder,
+        ServiceProcess({**access, FOLDER: folder}, ARGV) as service,
+    ):
         last_proposal = ""
         for call in calls():
-            method = call.operation.partition(" ")[0]
+            method = call.operation.partition(" ")[0] or "POST"
             target = call.target.replace(LAST_PROPOSAL, last_proposal)
             answer = _send(service, method, call._replace(target=target))
             assert answer.status < 300, (call, answer.status, answer.body)
             if call.operation == "POST /api/v1/proposals":
                 last_proposal = answer.json()["id"]
+            if not call.operation:  # of the tests only
+                continue
             found[call.operation] = {
                 **({} if call.body is None else {"request": _request_members(call.body)}),
                 **_answer_members(answer),

@@ -31,6 +31,8 @@ from app.postgres.engine import close_engine, open_engine
 from tests.changes.heard import Heard, doubles, hear, hear_revisions
 from tests.changes.ports import opened_ports
 from tests.changes.sending import of_service, replica, wait_until_sent, write
+from tests.proposals.release_launcher import FOLDER
+from tests.proposals.releasing import ARGV
 from tests.servers.deadlines import PATIENT_SECONDS
 from tests.servers.kafka import KafkaServer
 from tests.servers.process import PATIENCE_SECONDS
@@ -157,7 +159,7 @@ def test_the_page_tells_of_every_kind() -> None:
 
 
 async def test_what_a_service_publishes_of_each_kind_is_on_the_page(
-    kafka_server: KafkaServer, topic: str
+    kafka_server: KafkaServer, topic: str, tmp_path: Path
 ) -> None:
     admin = "an-admin-token-of-this-test-0123456789"
     environment = {
@@ -186,15 +188,18 @@ async def test_what_a_service_publishes_of_each_kind_is_on_the_page(
             {"name": "ci", "class": "client", "environments": ["staging"], "services": ["*"]},
         ),
     ]
-    with ServiceProcess(environment) as service:
+    release = {"set": {"a": 2}, "plan": {"steps": [{"share": 5, "hold": "1h"}]}}
+    started = {"environment": "production", "service_name": "billing", **release}
+    requests.append(("POST", "/test/releases", started))
+    with ServiceProcess({**environment, FOLDER: str(tmp_path)}, ARGV) as service:
         for method, path, body in requests:
             answer = service.request(
                 method, path, body, headers={"Authorization": f"Bearer {admin}"}
             )
             assert answer.status in {200, 201}, (path, answer.json())
-        heard = await hear(kafka_server.bootstrap, topic, lambda heard: len(heard) == 10)
+        heard = await hear(kafka_server.bootstrap, topic, lambda heard: len(heard) == 11)
 
-    assert [complaints(one.message) for one in heard] == [[]] * 10
+    assert [complaints(one.message) for one in heard] == [[]] * 11
     beginnings = _kinds_of_the_page()
     for one in heard:
         assert one.key.startswith(beginnings[one.message["data"]["kind"]])

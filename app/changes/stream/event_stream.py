@@ -154,7 +154,7 @@ class EventStream(Response):
             # Changes after `now` are sent once they are followed: a client that is notified of a
             # version reads it here at once, and would get the one before.
             followed = [change for change in changes if change.revision <= now]
-            await _send_text(send, encode_selected(followed, self._selection))
+            await _send_text(send, encode_selected(followed, self._selection, self._hub.describe))
             after = followed[-1].revision if followed else now
         subscription.sent_revision = now
         return f"id: {now}\n\n".encode()

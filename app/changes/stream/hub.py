@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from math import inf
@@ -13,6 +13,7 @@ from app.changes.model import Change
 from app.telemetry import STREAM_EVENTS
 
 Push = Callable[[bytes], bool]
+Describe = Callable[[Change], Mapping[str, object]]
 PENDING_AT_MOST = 128  # keys; of about 300 bytes each, which all listeners share
 _AT_ONCE = 25  # clients: about a quarter of a millisecond
 _OF_NO_ENVIRONMENT = frozenset({"instance", "schema", "template", "policy"})
@@ -35,10 +36,10 @@ class Selection:
             return False
         if entity.kind in _OF_NO_ENVIRONMENT:  # they are logged under `default`
             return True
-        if entity.kind == "violation":
+        if entity.kind in ("violation", "release"):
             service, _, _ = entity.name.partition("/")
             in_environment = self.environment in (None, entity.environment)
-            return in_environment and self.service_name in (None, service)
+            return in_environment and (self.service_name in (None, service) or service == "*")
         if entity.kind != "config":
             return self.environment in (None, entity.environment)
         service, _, user = entity.name.partition("/")
@@ -55,8 +56,15 @@ class Selection:
         return True
 
 
-def encode_event(change: Change) -> bytes:
-    """Write a change as one server-sent event; it never holds a value."""
+def _nothing(_: Change) -> Mapping[str, object]:
+    return {}
+
+
+def encode_event(change: Change, describe: Describe = _nothing) -> bytes:
+    """Write a change as one server-sent event; it never holds a value.
+
+    `describe` returns further members for those who act on it.
+    """
     actor, actor_id = split_actor(change.actor)
     data = {
         "revision": change.revision,
@@ -68,6 +76,7 @@ def encode_event(change: Change) -> bytes:
         "actor": actor,
         **({} if actor_id is None else {"actor_id": actor_id}),
         "at": change.at.isoformat(),
+        **describe(change),
     }
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     event = f"event: {change.entity.kind}.changed\ndata: {text}\n\n"
@@ -97,8 +106,8 @@ def _refetch(revision: int, **more: int) -> bytes:
     return f"id: {revision}\nevent: message\ndata: {text}\n\n".encode()
 
 
-def event_for(selection: Selection, change: Change) -> bytes:
-    return encode_refetch(change) if selection.refetch else encode_event(change)
+def event_for(selection: Selection, change: Change, describe: Describe = _nothing) -> bytes:
+    return encode_refetch(change) if selection.refetch else encode_event(change, describe)
 
 
 class Subscription:
@@ -172,8 +181,13 @@ class Hub:
         limit: int,
         limit_of_each: int | None = None,
         has_ended: Callable[[str], bool] = lambda _: False,
+        describe: Describe = _nothing,
     ) -> None:
-        """Limit the streams, and those of one owner; refuse owners whose access `has_ended`."""
+        """Limit the streams, and those of one owner; refuse owners whose access `has_ended`.
+
+        `describe` returns further members of the event of a change.
+        """
+        self.describe = describe
         self._limit = limit
         self._has_ended = has_ended
         self.limit_of_each = limit if limit_of_each is None else limit_of_each
@@ -217,7 +231,7 @@ class Hub:
     def publish(self, change: Change) -> None:
         """Offer a change to all who selected it, soon and in turn; it is encoded once."""
         wanted = [
-            (list(alike), event_for(selection, change))
+            (list(alike), event_for(selection, change, self.describe))
             for selection, alike in self._subscriptions.items()
             if selection.wants(change)
         ]
@@ -253,5 +267,8 @@ class Hub:
         return chain.from_iterable(self._subscriptions.values())
 
 
-def encode_selected(changes: Iterable[Change], selection: Selection) -> bytes:
-    return b"".join(event_for(selection, change) for change in changes if selection.wants(change))
+def encode_selected(
+    changes: Iterable[Change], selection: Selection, describe: Describe = _nothing
+) -> bytes:
+    wanted = (change for change in changes if selection.wants(change))
+    return b"".join(event_for(selection, change, describe) for change in wanted)

@@ -2,30 +2,36 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from app.access.model import Right
 from app.cache.provenance import x_cache_header
 from app.configs.api.schemas import EffectiveOut, KeyOut
-from app.configs.documents.effective import Effective, EffectiveReader
+from app.configs.documents.candidates import ReleaseArm
+from app.configs.documents.effective import Effective
 from app.configs.documents.memory import BoundedMemory
+from app.configs.documents.overlays import OverlaidReader
 from app.configs.documents.reader import DocumentReader
 from app.configs.errors import BadName, KeyNotFound
 from app.configs.model import BASE, SHARED, DocumentId, document_id
 from app.configs.secrets import holds_secret, mask_secrets
 from app.configs.services.answers import in_effective, tag_of
+from app.configs.services.read_options import ReadOptions
 from app.web.conditional import etag, matches
 from app.web.fast_path import LONGEST_QUERY_KEPT, FastResponse, Requester
 from app.web.freshness import Freshness
+from pilothouse_core.names import is_instance_id
 
 _QUERIES_KEPT = 10_000
 _LEFT_TO_FASTAPI = frozenset("/[]\\")
 _FRAGMENT_OVERHEAD = 1000  # bytes in addition to the body, roughly
-_PARAMETERS = frozenset({"environment", "service_name", "user"})
+_PARAMETERS = frozenset({"environment", "service_name", "user", "instance"})
+_INSTANCE = b"instance="
 _ANY_FORM = frozenset({b"*/*", b"application/json"})
 _JSON = (b"content-type", b"application/json")
 _VARY = (b"vary", b"Accept")
-_Name = tuple[str, bytes, bool]  # the key, or "" for all; the query; with fingerprints or without
+# The key, or "" for all; the query, without the instance; with fingerprints or without; the arm.
+_Name = tuple[str, bytes, bool, str]
 Encode = Callable[[Effective, str, str, bool], bytes | None]
 
 
@@ -33,20 +39,20 @@ Encode = Callable[[Effective, str, str, bool], bytes | None]
 class ConfigFastPath:
     """What both endpoints share: addresses by query string, encoded answers by version."""
 
-    layers: EffectiveReader
+    overlaid: OverlaidReader
     reader: DocumentReader
     fresh: Freshness
     always: tuple[tuple[bytes, bytes], ...]  # headers of every answer
     _fragments: "BoundedMemory[_Name, _Fragment]"
-    _queries: dict[bytes, DocumentId | None] = field(default_factory=dict)
+    _queries: "dict[bytes, _Address | None]" = field(default_factory=dict)
 
     @classmethod
     def over(
-        cls, layers: EffectiveReader, fresh: Freshness, memory_bytes: int, *, tells_source: bool
+        cls, overlaid: OverlaidReader, fresh: Freshness, memory_bytes: int, *, tells_source: bool
     ) -> "ConfigFastPath":
         always = (x_cache_header({"hit-local"}),) if tells_source else ()
-        reader = layers.reader
-        made = cls(layers, reader, fresh, always, BoundedMemory(memory_bytes))
+        reader = overlaid.layers.reader
+        made = cls(overlaid, reader, fresh, always, BoundedMemory(memory_bytes))
         reader.follower.listeners.on_log_replaced(made._fragments.clear)
         return made
 
@@ -54,17 +60,26 @@ class ConfigFastPath:
         """Drop answers built from superseded versions."""
         await self._fragments.keep(lambda _, fragment: self.reader.is_current(fragment.layers))
 
-    def document(self, query: bytes) -> DocumentId | None:
-        """Return the addressed layer; None where FastAPI has to look at the query."""
+    def address(self, query: bytes) -> "_Address | None":
+        """Return what a query addresses; None where FastAPI has to look at it."""
         try:
             return self._queries[query]
         except KeyError:
-            layer = _document_of_query(query)
+            address = _address_of_query(query)
             if len(query) <= LONGEST_QUERY_KEPT:
                 if len(self._queries) >= _QUERIES_KEPT:
                     self._queries.clear()
-                self._queries[query] = layer
-            return layer
+                self._queries[query] = address
+            return address
+
+    def _arm(self, address: "_Address") -> ReleaseArm | None:
+        """Return the arm of an instance, which is computed again when a release has changed."""
+        candidates = self.overlaid.candidates
+        if address.instance is not None and address.generation != candidates.generation:
+            generation = candidates.generation
+            address.arm = candidates.arm(address.document, address.instance)
+            address.generation = generation
+        return address.arm
 
     def answer(
         self,
@@ -76,24 +91,28 @@ class ConfigFastPath:
         extra: tuple[tuple[bytes, bytes], ...] = (),
     ) -> FastResponse | None:
         """Answer a key ("" for all) and query string from its encoded fragment."""
-        fingerprints = False
-        if requester.name is not None:
-            document = self.document(query)
-            if document is None:
+        fingerprints, is_named = False, _INSTANCE in query
+        address, arm = None, None
+        if requester.name is not None or is_named:
+            address = self.address(query)
+            if address is None:
                 return None
-            where = document.environment, document.service
+            where = address.document.environment, address.document.service
             if not requester.may(Right.READ_CONFIGS, *where):
                 return None
-            fingerprints = requester.may(Right.REVEAL, *where)
-        name = key, query, fingerprints
+            fingerprints = requester.name is not None and requester.may(Right.REVEAL, *where)
+            query, arm = address.query, self._arm(address)
+        name = key, query, fingerprints, "" if arm is None else arm.label
         follower = self.reader.follower
         fragment = self._fragments.get(name)
         if fragment is None or fragment.generation != follower.generation:
-            fragment = self._renew_fragment(name, fragment, encode)
+            fragment = self._renew_fragment(name, fragment, encode, arm)
             if fragment is None:
                 return None
         if fragment.revision > follower.revision:
             return None  # an own write, not followed yet: see revisions.wait_until_followed
+        if address is not None:
+            self._record_read(address, fragment, arm)
         headers = [
             (b"etag", fragment.tag),
             (b"x-revision", b"%d" % follower.revision),
@@ -109,28 +128,41 @@ class ConfigFastPath:
         headers.append(_JSON)
         return FastResponse(200, headers, fragment.body)
 
+    def _record_read(
+        self, address: "_Address", fragment: "_Fragment", arm: ReleaseArm | None
+    ) -> None:
+        if address.instance is not None:
+            tag, revision = fragment.version_tag, fragment.revision
+            self.overlaid.candidates.record_read(
+                address.document, address.instance, tag, revision, arm
+            )
+
     def _renew_fragment(
-        self, name: _Name, old: "_Fragment | None", encode: Encode
+        self, name: _Name, old: "_Fragment | None", encode: Encode, arm: ReleaseArm | None
     ) -> "_Fragment | None":
         """Encode again only if what contributes has changed since the fragment was made."""
-        key, query, fingerprints = name
-        document = self.document(query)
-        if document is None:
+        key, query, fingerprints, _ = name
+        address = self.address(query)
+        if address is None:
             return None
+        document = address.document
         # Read before the versions: a change in between makes the fragment look old, not new.
         generation = self.reader.follower.generation
-        effective = self.layers.effective_in_memory(document)
+        effective = self.overlaid.effective_in_memory(document, arm)
         if effective is None:
             return None
         if old is not None and (old.layers, old.revision) == (effective.layers, effective.revision):
             old.generation = generation
             return old
-        tag = tag_of(document, effective.layers, fingerprints=fingerprints)
+        form = ReadOptions(arm=arm).form_of()
+        # A layer that only a candidate has is no version.
+        versions = [named for named in effective.layers if named[1]]
+        tag = tag_of(document, versions, form, fingerprints=fingerprints)
         body = encode(effective, key, tag, fingerprints)
         if body is None:
             return None
         fragment = _Fragment(
-            generation, effective.layers, effective.revision, etag(tag).encode(), body
+            generation, effective.layers, effective.revision, etag(tag).encode(), body, tag
         )
         self._fragments.put(name, fragment, len(body) + _FRAGMENT_OVERHEAD)
         return fragment
@@ -145,6 +177,21 @@ class _Fragment:
     revision: int
     tag: bytes
     body: bytes
+    version_tag: str
+
+
+@dataclass(slots=True)
+class _Address:
+    """What a query addresses; `query` is the same without the instance.
+
+    `arm` is that of the instance, as of the `generation` of releases.
+    """
+
+    document: DocumentId
+    query: bytes
+    instance: str | None = None
+    generation: int = -1
+    arm: ReleaseArm | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,17 +234,23 @@ class FastEffective:
         return self.configs.answer("", query, _encoded_effective, requester, known, (_VARY,))
 
 
-def _document_of_query(query: bytes) -> DocumentId | None:
+def _address_of_query(query: bytes) -> _Address | None:
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, strict_parsing=bool(query))
         parameters = dict(pairs)
         if len(parameters) != len(pairs) or not parameters.keys() <= _PARAMETERS:
             return None
-        return document_id(
+        document = document_id(
             parameters.get("environment", BASE),
             parameters.get("service_name", SHARED),
             parameters.get("user"),
         )
+        instance = parameters.pop("instance", None)
+        if instance is None:
+            return _Address(document, query)
+        if not is_instance_id(instance):
+            return None
+        return _Address(document, urlencode(parameters).encode(), instance)
     except (ValueError, BadName):
         return None
 

@@ -9,10 +9,10 @@ _WRITE = (
     "nothing_masked stale_version too_many_keys write_conflict write_outcome_unknown"
 )
 _JUDGED = (
-    "definitions_unavailable proposal_needed related_write_open rule_undecided rules_unavailable "
-    "schema_too_costly schema_violated secret_in_plain too_many_affected"
+    "definitions_unavailable proposal_needed related_write_open release_running rule_undecided "
+    "rules_unavailable schema_too_costly schema_violated secret_in_plain too_many_affected"
 )
-_READ_OPTIONS = "contradictory_options placeholder_cycle placeholder_limit"
+_READ_OPTIONS = "contradictory_options placeholder_cycle placeholder_limit releases_unavailable"
 _TEMPLATE = "bad_parameters bad_template secret_in_template template_not_applicable"
 PROBLEM_CODES: CodeRules = (
     (r"\w+ /api/(v1/config|v1/effective|configs|v1/import|v1/export).*", _READ),

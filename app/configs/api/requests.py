@@ -12,16 +12,17 @@ from app.configs.checks.errors import SchemaViolated, SecretInPlain
 from app.configs.documents.attempt import Outcome, Write
 from app.configs.documents.edits import Edit
 from app.configs.documents.writer import DocumentWriter
-from app.configs.errors import AddressContradicts, CredentialInPlainValue
+from app.configs.errors import AddressContradicts, BadName, CredentialInPlainValue
 from app.configs.model import BASE, SHARED, DocumentId, document_id
 from app.configs.services.read_options import ReadOptions
 from app.configs.services.reveal import RevealService
 from app.configs.services.transfer import MEDIA_TYPES
 from app.rules.policies.model import Authority
 from app.web.conditional import ANY_VERSION, IfMatch
-from app.web.openapi import KEY, NAME, USER
+from app.web.openapi import INSTANCE_ID, KEY, NAME, USER
 from app.web.request_state import from_state
 from pilothouse_core.keys import canonical_key, key_of, names_of
+from pilothouse_core.names import is_instance_id
 
 Environment = Annotated[
     str, Query(description="All other environments inherit from `default`.", json_schema_extra=NAME)
@@ -74,8 +75,18 @@ async def _read_options(
     defaults: Annotated[
         bool, Query(description="Add the defaults of schemas, below all layers.")
     ] = False,
+    instance: Annotated[
+        str | None,
+        Query(
+            description="The id of the reading instance: while a release is running, it decides "
+            "which arm is answered. What the instance reads is shown at `/readers`.",
+            json_schema_extra=INSTANCE_ID,
+        ),
+    ] = None,
 ) -> ReadOptions:
-    return ReadOptions(resolve_placeholders, relaxed_names, defaults)
+    if instance is not None and not is_instance_id(instance):
+        raise BadName("an instance", instance)
+    return ReadOptions(resolve_placeholders, relaxed_names, defaults, instance)
 
 
 Writer = Annotated[DocumentWriter, from_state("writer")]

@@ -74,10 +74,12 @@ from app.configs.formats import Format
 from app.configs.model import DocumentId, document_id
 from app.configs.secrets import mask_secrets
 from app.configs.services.answers import KeyAnswer
+from app.configs.services.arms import record_read, with_arm
 from app.configs.services.documents import DocumentService
 from app.configs.services.key_history import KeyHistory
 from app.configs.services.keys import KeyService
-from app.configs.services.read_options import used_placeholders
+from app.configs.services.read_options import ReadOptions, used_placeholders
+from app.configs.services.reveal import RevealService
 from app.configs.services.transfer import MEDIA_TYPES, preferred_format, render_tree
 from app.web.bodies import StrictRoute
 from app.web.conditional import ExpectedVersions, IfNoneMatch, etag, matches, not_modified
@@ -373,10 +375,12 @@ async def get(
     def tag() -> str:
         if not resolve:
             return keys.layer_tag(document, fingerprints=with_secrets)
-        return keys.tag(document, fingerprints=with_secrets, options=options)
+        now = with_arm(keys, document, options)
+        return keys.tag(document, fingerprints=with_secrets, options=now)
 
     if version is None and not reveal:
         await hold_until_changed(tag, known, wait, follower, fresh, caller.require_still_valid)
+    options = with_arm(keys, document, options)
     revision = str(
         await wait_until_followed(follower, lambda: keys.newest(document, resolve=resolve))
     )
@@ -395,6 +399,7 @@ async def get(
         answer = await keys.get(
             document, key, resolve=resolve, with_secrets=with_secrets, options=options
         )
+        record_read(keys, document, options, answer.tag, answer.revision)
     if matches(known, etag(answer.tag)):
         headers = {**headers_so_far(response), REVISION_HEADER: revision}
         return not_modified(etag(answer.tag), headers)
@@ -544,25 +549,22 @@ async def effective(
     if form is None:
         raise HTTPException(406)
     if reveal:
-        demand(caller, Right.REVEAL, document)
-        revision = await wait_until_followed(follower, lambda: keys.newest(document))
-        headers = {"Cache-Control": "no-store", REVISION_HEADER: str(revision)}
-        headers |= headers_so_far(response)
-        configuration = await keys.effective(document, with_secrets=True, options=options)
-        if options.resolve_placeholders:
-            clear = await reveals.reveal_resolved(configuration, options, caller)
-            return await _render_effective(form, configuration, clear.value, headers, clear)
-        revealed = await reveals.reveal_all(configuration, caller)
-        return await _render_effective(form, configuration, revealed, headers)
+        return await _reveal_effective(
+            keys, reveals, document, form, options, caller, headers_so_far(response)
+        )
     with_secrets = sees_fingerprints(caller, document)
 
     def tag_now() -> str:
-        return keys.tag(document, form, fingerprints=with_secrets, options=options)
+        now = with_arm(keys, document, options)
+        return keys.tag(document, form, fingerprints=with_secrets, options=now)
 
     await hold_until_changed(tag_now, known, wait, follower, fresh, caller.require_still_valid)
+    options = with_arm(keys, document, options)
     revision = await wait_until_followed(follower, lambda: keys.newest(document))
     headers = {**headers_so_far(response), "Vary": "Accept", REVISION_HEADER: str(revision)}
-    tag = etag(tag_now())
+    version_tag = keys.tag(document, form, fingerprints=with_secrets, options=options)
+    record_read(keys, document, options, version_tag, revision)
+    tag = etag(version_tag)
     if matches(known, tag):
         return not_modified(tag, headers)
     configuration = await keys.effective(document, with_secrets=with_secrets, options=options)
@@ -572,6 +574,28 @@ async def effective(
         is_large = configuration.size > LARGE_TEXT
         data = await run_apart(is_large, mask_secrets, data, fingerprints=with_secrets)
     return await _render_effective(form, configuration, data, {**headers, "ETag": tag}, resolved)
+
+
+async def _reveal_effective(
+    keys: KeyService,
+    reveals: RevealService,
+    document: DocumentId,
+    form: Format,
+    options: ReadOptions,
+    caller: Caller,
+    headers: dict[str, str],
+) -> Response:
+    demand(caller, Right.REVEAL, document)
+    options = with_arm(keys, document, options)
+    revision = await wait_until_followed(keys.reader.follower, lambda: keys.newest(document))
+    record_read(keys, document, options, keys.tag(document, form, options=options), revision)
+    headers = {"Cache-Control": "no-store", REVISION_HEADER: str(revision)} | headers
+    configuration = await keys.effective(document, with_secrets=True, options=options)
+    if options.resolve_placeholders:
+        clear = await reveals.reveal_resolved(configuration, options, caller)
+        return await _render_effective(form, configuration, clear.value, headers, clear)
+    revealed = await reveals.reveal_all(configuration, caller)
+    return await _render_effective(form, configuration, revealed, headers)
 
 
 async def _render_effective(

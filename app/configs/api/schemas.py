@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_seri
 from app.actors import actor_name
 from app.changes.model import Action, Change, Pointer
 from app.configs.documents.attempt import Notice
+from app.configs.documents.candidates import ReleaseArm
 from app.configs.documents.effective import Effective
 from app.configs.errors import MOST_FOUND
 from app.configs.model import BASE, SHARED, DefaultsLayer, DocumentId, Finding, document_id
@@ -185,6 +186,30 @@ class PlaceholderOut(BaseModel):
         return cls(name=used.name, outcome=used.outcome, key=used.key, source=source)
 
 
+class ReleaseArmOut(BaseModel):
+    """The arm of the reading instance, while a release is running."""
+
+    id: str = Field(description="Id of the release.")
+    arm: Literal["candidate", "stable"] = Field(
+        description="`candidate`: with the change of the release; `stable`: without."
+    )
+    step: int = Field(description="Counted from 0.")
+
+    @classmethod
+    def of(cls, arm: ReleaseArm | None) -> "ReleaseArmOut | None":
+        return None if arm is None else cls(id=arm.release, arm=arm.arm, step=arm.step)
+
+
+Released = Annotated[
+    ReleaseArmOut | None,
+    Field(
+        default=None,
+        exclude_if=lambda release: release is None,
+        description="Only of a read with `instance` while a release is running.",
+    ),
+]
+
+
 class KeyOut(BaseModel):
     key: str
     value: Any = Field(description='A secret is `{"$secret": "masked"}` unless revealed.')
@@ -202,6 +227,7 @@ class KeyOut(BaseModel):
     updated_at: datetime | None
     updated_by: str
     warnings: Warnings
+    release: Released
 
     @classmethod
     def of(cls, answer: KeyAnswer, value: Any, notices: Sequence[Notice] = ()) -> "KeyOut":
@@ -218,6 +244,7 @@ class KeyOut(BaseModel):
             updated_at=_time(answer.updated_at),
             updated_by=actor_name(answer.updated_by),
             warnings=WarningOut.all(notices),
+            release=ReleaseArmOut.of(answer.release),
         )
 
 
@@ -291,6 +318,7 @@ class EffectiveOut(BaseModel):
         description="The merged layers, lowest first."
     )
     revision: int = Field(description="Revision of the newest contributing change.")
+    release: Released
 
     @classmethod
     def of(cls, effective: Effective, data: dict[str, Any]) -> "EffectiveOut":
@@ -302,6 +330,7 @@ class EffectiveOut(BaseModel):
             sources={key: source_out(layer) for key, layer in effective.merged.sources.items()},
             layers=[_layer_out(layer, version) for layer, version in effective.layers],
             revision=effective.revision,
+            release=ReleaseArmOut.of(effective.release),
         )
 
 

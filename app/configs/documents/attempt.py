@@ -38,6 +38,7 @@ class Write:
     idempotency: Idempotency | None = None
     source: str | None = None  # the address it came from
     authority: Authority = NO_AUTHORITY  # where a policy asks for a proposal
+    release: str | None = None  # the release that this write is the end of
     may_read: Callable[[Pair], bool] = field(default=lambda _: False, repr=False, compare=False)
 
     def refuse_unexpected(self, version: int) -> None:

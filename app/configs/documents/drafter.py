@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from app.changes.log.port import ChangeLog
 from app.configs.checks.credentials import CredentialPolicy
 from app.configs.documents.attempt import Write, is_large_write
+from app.configs.documents.candidates import NO_CANDIDATES, Candidates
 from app.configs.documents.document_judge import DocumentJudge
 from app.configs.documents.reader import DocumentReader
 from app.configs.errors import DocumentMalformed
@@ -19,6 +20,7 @@ class Drafter:
     log: ChangeLog
     credential_policy: CredentialPolicy
     judge: DocumentJudge | None = None
+    candidates: Candidates = NO_CANDIDATES
 
     async def draft(self, write: Write) -> tuple[Body | None, Draft]:
         """Apply the edit to the current version.
@@ -45,6 +47,9 @@ class Drafter:
         # The version the edit is based on, not the pointer, which may have moved since.
         write.refuse_unexpected(0 if base is None or base.deleted else base.version)
         draft = write.edit.apply(write.document, base)
+        released = self.candidates.released_keys(write.document)
+        if released is not None and released.release != write.release:
+            released.refuse_changes(base, draft)
         if self.judge is not None:  # first, since what is sealed is no plain credential
             draft = self.judge.seal_secrets(write.document, base, draft)
         return self.credential_policy.check(write.document, base, draft)

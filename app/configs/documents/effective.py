@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from app.configs.documents.candidates import ReleaseArm
 from app.configs.documents.last_good import LastGoodVersions
 from app.configs.documents.memory import BoundedMemory
 from app.configs.documents.pairs import PresentDocuments
@@ -18,6 +19,7 @@ class Effective:
     """The merged configuration and what it was merged from, lowest layer first.
 
     `stored` has by leaf key how its layer spells it, where names are relaxed and that differs.
+    `release`: the arm of the reading instance, where a release is running.
     """
 
     addressed: DocumentId
@@ -26,6 +28,7 @@ class Effective:
     bodies: dict[DocumentId, Body]
     revision: int
     stored: Mapping[str, str] = field(default_factory=dict)
+    release: ReleaseArm | None = None
 
     @property
     def size(self) -> int:

@@ -20,6 +20,7 @@ from app.changes.model import EXTERNAL_ACTOR, Intent, Written
 from app.configs.checks.credentials import CredentialPolicy
 from app.configs.checks.errors import RelatedWriteOpen, SchemaViolated
 from app.configs.documents.attempt import Deadlines, Outcome, Write, WriteAttempt
+from app.configs.documents.candidates import NO_CANDIDATES, Candidates
 from app.configs.documents.composer import VersionComposer
 from app.configs.documents.document_judge import DocumentJudge
 from app.configs.documents.drafter import Drafter
@@ -62,12 +63,14 @@ class DocumentWriter:
         credential_policy: CredentialPolicy = _WARNING,
         judge: DocumentJudge | None = None,
         policies: Policies | None = None,
+        candidates: Candidates = NO_CANDIDATES,
         seconds: float = WRITE_SECONDS,
     ) -> None:
         """Answer every write within `seconds`, whatever it waits for.
 
         `judge` judges writes by schemas; without it no write is judged. `policies` are asked
-        before; without them all writes are made.
+        before; without them all writes are made. `candidates` knows which keys only a release may
+        change.
         """
         self.credential_policy = credential_policy
         self.repeats = RepeatedWrites(intents, cipher, reader, credential_policy)
@@ -76,7 +79,7 @@ class DocumentWriter:
         self._store = store
         self._intents = intents
         self._reader = reader
-        self.drafter = Drafter(reader, log, credential_policy, judge)
+        self.drafter = Drafter(reader, log, credential_policy, judge, candidates)
         self.composer = VersionComposer(cipher, fingerprints, max_versions)
         self._recorder = IntentRecorder(
             intents,

@@ -2,10 +2,11 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from app.configs.documents.candidates import ReleaseArm
 from app.configs.documents.effective import Effective
 from app.configs.errors import KeyNotFound
 from app.configs.model import Body, DocumentId
@@ -55,6 +56,7 @@ class KeyAnswer:
     revision: int
     has_children: bool = False
     placeholders: Sequence[UsedPlaceholder] = ()
+    release: ReleaseArm | None = None
 
     @property
     def is_encrypted(self) -> bool:
@@ -93,7 +95,7 @@ def in_effective(effective: Effective, key: str, tag: str) -> KeyAnswer:
     if not contains_key(data, key):
         raise KeyNotFound(key, str(effective.addressed))
     source = source_of(effective, key)
-    return _answer(
+    answer = _answer(
         effective.addressed,
         source,
         key,
@@ -103,6 +105,7 @@ def in_effective(effective: Effective, key: str, tag: str) -> KeyAnswer:
         revision=effective.revision,
         stored=effective.stored,
     )
+    return answer if effective.release is None else replace(answer, release=effective.release)
 
 
 def source_of(effective: Effective, key: str) -> DocumentId:

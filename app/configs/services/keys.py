@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.configs.documents.attempt import Outcome
-from app.configs.documents.effective import Effective, EffectiveReader
+from app.configs.documents.effective import Effective
 from app.configs.documents.members import checked_key
+from app.configs.documents.overlays import OverlaidReader
 from app.configs.documents.reader import DocumentReader
 from app.configs.errors import KeyNotFound
 from app.configs.model import Body, DocumentId, layers_of
@@ -45,7 +46,7 @@ _ALL = 2**31
 @dataclass(frozen=True, slots=True)
 class KeyService:
     reader: DocumentReader
-    layers: EffectiveReader
+    overlaid: OverlaidReader
     catalog: DefinitionCatalog
 
     def tag(
@@ -82,12 +83,12 @@ class KeyService:
 
     def newest(self, document: DocumentId, *, resolve: bool = True) -> int:
         """Return the revision of the newest change that contributes to an answer."""
-        return self.layers.newest(document) if resolve else self._revision(document)
+        return self.overlaid.layers.newest(document) if resolve else self._revision(document)
 
     async def effective(
         self, document: DocumentId, *, with_secrets: bool = False, options: ReadOptions = AS_STORED
     ) -> Effective:
-        effective = await self.layers.effective(document, with_secrets=with_secrets)
+        effective = await self.overlaid.effective(document, options.arm, with_secrets=with_secrets)
         if options.defaults:
             mounted = self.catalog.schemas_of(document.environment, document.service)
             effective = await run_apart(
@@ -209,7 +210,9 @@ class KeyService:
         slices = Slices()
         for place, layer in enumerate(layers):
             await slices.rest()
-            alone = await self.layers.last_good_layer(layer, with_secrets=with_secrets(layer))
+            alone = await self.overlaid.layers.last_good_layer(
+                layer, with_secrets=with_secrets(layer)
+            )
             begin = "" if place else after
             is_large = alone.size > LARGE_TEXT
             chosen = await run_apart(is_large, _select_keys, alone, wanted, prefix, begin)
@@ -222,7 +225,7 @@ class KeyService:
     async def effective_or_layer(
         self, document: DocumentId, *, resolve: bool, with_secrets: bool
     ) -> Effective:
-        read = self.layers.effective if resolve else self.layers.layer_only
+        read = self.overlaid.layers.effective if resolve else self.overlaid.layers.layer_only
         return await read(document, with_secrets=with_secrets)
 
     async def bulk(

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from app.configs.documents.candidates import ReleaseArm
 from app.configs.documents.effective import Effective
 from app.configs.errors import ContradictoryOptions, PlaceholderCycle, PlaceholderLimit
 from app.configs.services.answers import KeyAnswer, UsedPlaceholder, source_of
@@ -19,14 +20,18 @@ class ReadOptions:
 
     `relaxed_names`: names that differ in case, dashes and underscores only are the same.
     `defaults`: the defaults of schemas are a layer below all others.
+    `instance`: who reads. `arm` is its arm where a release is running, see `KeyService.with_arm`.
     """
 
     resolve_placeholders: bool = False
     relaxed_names: bool = False
     defaults: bool = False
+    instance: str | None = None
+    arm: ReleaseArm | None = None
 
     def __bool__(self) -> bool:
-        return self.resolve_placeholders or self.relaxed_names or self.defaults
+        is_named = self.instance is not None
+        return self.resolve_placeholders or self.relaxed_names or self.defaults or is_named
 
     def form_of(self, form: str = "json") -> str:
         """Return the part of an entity tag that depends on the options."""
@@ -35,6 +40,8 @@ class ReadOptions:
             "resolved" * self.resolve_placeholders,
             "relaxed" * self.relaxed_names,
             "defaults" * self.defaults,
+            # Of the stable arm nothing: its instances read what all others read.
+            f"candidate {self.arm.release}" if self.arm and self.arm.is_candidate else "",
         )
         return "-".join(filter(None, parts))
 
@@ -42,8 +49,8 @@ class ReadOptions:
         """Raise ContradictoryOptions if only one layer is asked for."""
         if self and (not resolve or version is not None):
             raise ContradictoryOptions(
-                "resolve_placeholders, relaxed_names and defaults concern all layers, as they are "
-                "now"
+                "resolve_placeholders, relaxed_names, defaults and instance concern all layers, as "
+                "they are now"
             )
 
 

@@ -31,18 +31,6 @@ class ReleaseNotFound(NotFound):
         super().__init__(f"there is no release {release[:80]!r}")
 
 
-class ReleaseRunning(Conflict):
-    """A release of the same layer, or of the same keys, has not ended yet."""
-
-    code = "release_running"
-
-    def __init__(self, release: str, where: str) -> None:
-        super().__init__(
-            f"the release {release} of {where} has not ended yet: wait for its end, or abort it",
-            release=release,
-        )
-
-
 class TooManyReleases(Conflict):
     """As many releases are running as may be."""
 

@@ -6,6 +6,7 @@ import re
 NAME_GRAMMAR = (
     "1 to 63 letters, digits, '.', '_' and '-', no '..'; the first and last a letter, digit or '_'"
 )
+INSTANCE_GRAMMAR = "1 to 128 letters, digits, '.', '_', '-', ':' and '@', as names begin and end"
 USER_GRAMMAR = f"{NAME_GRAMMAR}; '@' and '+' between them"
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 _USER = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._@+-]{0,61}[A-Za-z0-9_])?", re.ASCII)

@@ -39,6 +39,7 @@ from pilothouse.flags.administration import AsyncFlagAdmin, FlagAdmin
 from pilothouse.flags.resource import flag_set
 from pilothouse.flags.usage import UsageReporter
 from pilothouse.registry import AsyncRegistry, Registry
+from pilothouse.releases import instance_name
 from pilothouse.snapshot import Snapshot
 from pilothouse.sync import Follower, RefreshPolicy, Resource
 from pilothouse.timeouts import cancel_and_wait
@@ -58,6 +59,8 @@ class AsyncPilothouse:
     uses the snapshot on disk, or else the defaults, and raises nothing. Invalid arguments, such as
     a malformed URL, raise ValueError.
 
+    `instance` is the id of this instance, True for the name of this machine: with it the client
+    takes part in releases, and reports whether it has adopted or refused what it has read.
     `defaults` are overridden by configured values. `validate` gets the nested values and raises to
     reject them, as a Pydantic model's `model_validate` does. With `schemas`, which needs an extra
     of the same name, the service's schemas judge each configuration here as well. With
@@ -76,6 +79,7 @@ class AsyncPilothouse:
         token: Token = None,
         *,
         user: str | None = None,
+        instance: str | bool | None = None,
         defaults: Mapping[str, Any] | None = None,
         validate: Validate | None = None,
         schemas: bool = False,
@@ -95,10 +99,10 @@ class AsyncPilothouse:
         self.pace = pace or RefreshPolicy()
         self._connect = partial(Transport, url, token, limits)
         self.transport = self._connect()
-        whose = ConfigTarget(environment, service, user, schema_defaults)
+        whose = ConfigTarget(environment, service, user, schema_defaults, instance_name(instance))
         self._disk = None
         if snapshot is not None:
-            owner = {"url": self.transport.url, **whose.params}
+            owner = {"url": self.transport.url, **whose.content_params}
             self._disk = Snapshot(snapshot, owner, snapshot_key)
         self._disk_error: PilothouseError | None = None
         self._restored: dict[str, Any] = {}
@@ -111,7 +115,7 @@ class AsyncPilothouse:
         self._writing: asyncio.Future[None] | None = None
 
         self.config = Configuration(defaults)
-        self._effective = EffectiveConfiguration(
+        effective = EffectiveConfiguration(
             whose,
             self.config,
             lambda: self.transport,
@@ -119,7 +123,9 @@ class AsyncPilothouse:
             judge=self._judge_by_schemas(whose) if schemas else None,
             reveals=reveal_secrets,
             keeps_secrets=self._disk is not None and self._disk.may_hold_secrets,
-        ).resource
+        )
+        self.participant = effective.participant
+        self._effective = effective.resource
         self.config.age_of = lambda: self.age_of(self._effective)
         self.config.stale_after = max(_STALE_AFTER, 3 * self.pace.poll_interval)
         self.attach(self._effective)
@@ -364,6 +370,7 @@ class Pilothouse:
         token: Token = None,
         *,
         user: str | None = None,
+        instance: str | bool | None = None,
         defaults: Mapping[str, Any] | None = None,
         validate: Validate | None = None,
         schemas: bool = False,
@@ -383,6 +390,7 @@ class Pilothouse:
             environment,
             token,
             user=user,
+            instance=instance,
             defaults=defaults,
             validate=validate,
             schemas=schemas,

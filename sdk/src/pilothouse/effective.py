@@ -2,11 +2,12 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pilothouse.config_state import ConfigState, Source, state_of, without_secrets
 from pilothouse.configuration import Configuration
 from pilothouse.errors import BadAnswer
+from pilothouse.releases import Participant
 from pilothouse.sync import Resource
 from pilothouse.transport import Answer, Transport
 from pilothouse_core.trees import (
@@ -30,16 +31,25 @@ Judge = Callable[[Tree, int], Awaitable[None]]
 class ConfigTarget:
     """The target of a configuration: an environment, a service, and optionally a user.
 
-    `schema_defaults`: it is read with the defaults of schemas.
+    `schema_defaults`: it is read with the defaults of schemas. `instance`: who reads it.
     """
 
     environment: str
     service: str
     user: str | None = None
     schema_defaults: bool = False
+    instance: str | None = None
 
     @property
     def params(self) -> dict[str, str]:
+        params = self.content_params
+        if self.instance is not None:
+            params["instance"] = self.instance
+        return params
+
+    @property
+    def content_params(self) -> dict[str, str]:
+        """The parameters without the instance: what an instance reads is a part of the same."""
         params = self.selection
         if self.user is not None:
             params["user"] = self.user
@@ -56,6 +66,8 @@ class ConfigTarget:
         """Return whether a change concerns one of the layers; every schema may."""
         if change.get("kind") == "schema":
             return True
+        if change.get("kind") == "release":
+            return str(change.get("name")).startswith(f"{self.service}/")
         layers = {self.service, "_shared", f"{self.service}/{self.user}"}
         return change.get("name") in layers
 
@@ -89,6 +101,10 @@ class EffectiveConfiguration:
         self._judged_tree: Tree = {}  # what was judged of the held answer
         self._last_answer: dict[str, Any] | None = None  # the service's answer, without defaults
         kinds = {"config"}
+        self.participant: Participant | None = None
+        if whose.instance is not None:
+            self.participant = Participant(whose.instance, whose.selection, transport)
+            kinds.add("release")
         if judge is not None or whose.schema_defaults:
             kinds.add("schema")
         self.resource = Resource(
@@ -97,14 +113,22 @@ class EffectiveConfiguration:
             whose.params,
             self._accept,
             kinds=frozenset(kinds),
-            concerns=whose.concerns,
+            concerns=self._concerns,
             saved=self._snapshot_content,
             restore=self._restore,
             recheck=None if judge is None else self._recheck,
         )
 
+    def _concerns(self, change: Mapping[str, Any]) -> bool:
+        if change.get("kind") != "release":
+            return self._whose.concerns(change)
+        is_own = str(change.get("name")).startswith(f"{self._whose.service}/")
+        return is_own and self.participant is not None and self.participant.is_moved(change)
+
     async def _accept(self, answer: Answer) -> None:
         body = answer.object()
+        if self.participant is not None:
+            self.participant.note_answer(body)
         data, revision = _parts(body)
         layered: Tree = {}
         if self._judge is not None:
@@ -113,10 +137,21 @@ class EffectiveConfiguration:
         _, hidden = without_secrets(data)
         if self._reveals and hidden:
             data = await self._fetch_revealed(body, revision)
-        self._hold(data, "service", revision, answer.etag)
+        try:
+            self._hold(data, "service", revision, answer.etag)
+        except BadAnswer as refusal:
+            await self._report("refused", answer.etag, type(refusal.__cause__).__name__)
+            raise
+        await self._report("adopted", answer.etag)
         self._judged_tree = layered
         kept = data if self._keeps_secrets else _without_all(data, hidden)
         self._last_answer = {"data": kept, "revision": revision, "version": answer.etag}
+
+    async def _report(
+        self, outcome: Literal["adopted", "refused"], etag: str, code: str = ""
+    ) -> None:
+        if self.participant is not None:
+            await self.participant.report(outcome, etag, code)
 
     async def _recheck(self) -> None:
         if self._judge is not None:
@@ -129,7 +164,7 @@ class EffectiveConfiguration:
         """
         params = {**self._whose.params, "reveal": "true", "min_revision": str(revision)}
         body = (await self._transport().get(PATH, params)).object()
-        if body.get("layers") != masked.get("layers"):
+        if any(body.get(name) != masked.get(name) for name in ("layers", "release")):
             raise BadAnswer("the configuration changed while its secrets were read")
         return _parts(body)[0]
 

@@ -10,11 +10,11 @@ from uuid import uuid4
 
 from app.changes.log.sqlite_log import append_change, format_timestamp
 from app.changes.model import Action, Change
+from app.configs.errors import ReleaseRunning
 from app.proposals.releases.errors import (
     ReleaseEnded,
     ReleaseMoved,
     ReleaseNotFound,
-    ReleaseRunning,
     ReleasesUnavailable,
     TooManyReleases,
 )

@@ -8,13 +8,13 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Row, func, select, text, true, tuple_
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.configs.errors import ReleaseRunning
 from app.postgres.calls import Calls
 from app.postgres.tables import releases
 from app.proposals.releases.errors import (
     ReleaseEnded,
     ReleaseMoved,
     ReleaseNotFound,
-    ReleaseRunning,
     ReleasesUnavailable,
     TooManyReleases,
 )

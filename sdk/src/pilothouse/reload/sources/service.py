@@ -24,6 +24,7 @@ class PilothouseConfigSource:
     read in plain, for which the token needs the right; every such load is audited. `watch` follows
     the service as a client does: by its event stream, else by waiting reads, else by polling. After
     a failure it tries again within `retry_seconds`. `proxy` is as that of `Limits`.
+    `instance` is the id of this instance, by which it reads its arm of a release.
     """
 
     is_remote = True
@@ -38,6 +39,7 @@ class PilothouseConfigSource:
         token: Token = None,
         *,
         user: str | None = None,
+        instance: str | None = None,
         reveal: bool = False,
         timeout: float = 5.0,
         priority: int = 300,
@@ -50,7 +52,7 @@ class PilothouseConfigSource:
         self.name = name or f"pilothouse:{environment}/{service}"
         self.rules = rules or Rules()
         self.server = Server(url, token=token, timeout=timeout, proxy=proxy)
-        self._target = ConfigTarget(environment, service, user)
+        self._target = ConfigTarget(environment, service, user, instance=instance)
         self._reveal = reveal
         self._policy = RefreshPolicy(
             poll_interval=min(_LONGEST_POLL_SECONDS, _POLL_FACTOR * retry_seconds),
@@ -115,7 +117,7 @@ class PilothouseConfigSource:
             PATH,
             self._target.params,
             accept,
-            kinds=frozenset({"config"}),
+            kinds=frozenset({"config"} | ({"release"} if self._target.instance else set())),
             concerns=self._target.concerns,
             noticed=lambda: self._note_availability(resource, due),
         )

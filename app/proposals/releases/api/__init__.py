@@ -1,0 +1,1 @@
+"""Routes of releases, and of who reads what."""
