@@ -2,16 +2,16 @@
 
 import json
 import os
-from collections.abc import Iterator
+import pty
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pilothouse.cli.exit_codes import ExitCode
-from pilothouse.cli.folders.plan import plan_changes
 from sdk.tests.cli.conftest import ADMIN
 from sdk.tests.cli.terminal import Terminal
+from sdk.tests.cli.test_processes import next_output, start_command
 from tests.servers.service import ServiceProcess
 
 MANIFEST = "format: pilothouse-folder-1\ncontents: [{groups}]\n"
@@ -203,26 +203,72 @@ def test_a_mask_in_a_list_that_means_no_secret_is_listed(terminal: Terminal) -> 
     assert '"name": "a"' in terminal.ok("config", "get", "users", "-s", "orders").out
 
 
-def test_what_changes_after_the_comparison_is_not_overwritten(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_secret_of_a_file_is_printed(terminal: Terminal) -> None:
+    text = "pw: {$secret: {value: geheim}}\nusers: [{pw: {$secret: {value: geheim}}}]\n"
+    write_files("f", {"config/default/orders.yaml": text})
+
+    planned = terminal.ok("apply", "f", "--dry-run")
+    as_json = terminal.ok("apply", "f", "--dry-run", "--json")
+    terminal.ok("apply", "f", "--yes")
+    write_files("f", {"config/default/orders.yaml": "pw: geheim\n"})
+    plain = terminal.ok("apply", "f", "--yes")
+
+    for done in (planned, as_json, plain):
+        assert "geheim" not in done.out + done.err
+    assert terminal.ok("config", "get", "pw", "-s", "orders", "--reveal").out == "geheim\n"
+
+
+def confirm_after(terminal: Terminal, act: Callable[[], object], *words: str) -> tuple[int, str]:
+    """Run a command at a terminal, and say yes after something else has happened."""
+    ours, theirs = pty.openpty()
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    is_asked = False
+    with start_command(terminal, *words, **streams, start_new_session=True) as process:
+        os.close(theirs)
+        output = b""
+        while chunk := next_output(ours):
+            output += chunk
+            if b"[y/N]" in output and not is_asked:
+                is_asked = True
+                act()
+                os.write(ours, b"y\n")
+        os.close(ours)
+    assert is_asked, output
+    return process.returncode, output.decode()
+
+
+@pytest.mark.slow
+def test_what_changes_after_the_comparison_is_not_overwritten(terminal: Terminal) -> None:
     write_files("f", STORY)
     terminal.ok("apply", "f", "--yes")
     write_files("f", {"config/production/orders.yaml": "db: {pool: {max: 1}}\n"})
-    compare: Any = plan_changes
+    write_files("f", {"config/default/_shared.yaml": "log: {level: debug}\n"})
+    key = ("db.pool.max", "-s", "orders", "-e", "production")
 
-    def change_after_comparing(*given: object, **options: object) -> object:
-        plan: object = compare(*given, **options)
-        terminal.ok("config", "set", "db.pool.max", "99", "-s", "orders", "-e", "production")
-        return plan
+    code, output = confirm_after(
+        terminal, lambda: terminal.ok("config", "set", *key[:1], "99", *key[1:]), "apply", "f"
+    )
 
-    monkeypatch.setattr("pilothouse.cli.folders.commands.plan_changes", change_after_comparing)
-    done = terminal("apply", "f", "--yes")
+    assert code == ExitCode.CONFLICT
+    assert "f/config/production/orders.yaml: " in output
+    assert "1 of 2 changes written" in output
+    assert terminal.ok("config", "get", *key).out == "99\n"
 
-    assert done.code == ExitCode.CONFLICT
-    assert "f/config/production/orders.yaml: " in done.err
-    value = terminal.ok("config", "get", "db.pool.max", "-s", "orders", "-e", "production")
-    assert value.out == "99\n"
+
+@pytest.mark.slow
+def test_what_ends_early_is_made_by_the_next_run(tmp_path: Path) -> None:
+    settings = {"PILOTHOUSE_ACCESS": "required", "PILOTHOUSE_ADMIN_TOKEN": ADMIN}
+    root = write_files(str(tmp_path / "f"), STORY)
+    with ServiceProcess(settings) as service:
+        variables = {"PILOTHOUSE_URL": service.url, "PILOTHOUSE_TOKEN": ADMIN}
+        terminal = Terminal(tmp_path / "home", variables)
+
+        code, output = confirm_after(terminal, service.kill, "apply", str(root))
+        service.restart()
+        done = terminal.ok("apply", root, "--yes")
+
+    assert code == ExitCode.UNAVAILABLE, output
+    assert done.out.endswith("7 of 7 changes written\n")
 
 
 def test_the_order_of_schema_and_configuration_does_not_matter(terminal: Terminal) -> None:
@@ -404,7 +450,7 @@ def test_every_bad_file_is_named_with_its_line(terminal: Terminal) -> None:
     assert any("belongs into config/default/orders.yaml" in flaw for flaw in flaws)
 
 
-def test_links_are_not_followed(terminal: Terminal) -> None:
+def test_links_are_not_followed(terminal: Terminal, tmp_path: Path) -> None:
     outside = write_files("outside", {"default/secret.yaml": "a: 1\n"})
     root = write_files("f", {"config/default/a.yaml": "a: 1\n"})
     (root / "config/default/linked.yaml").symlink_to(outside / "default/secret.yaml")
@@ -414,6 +460,10 @@ def test_links_are_not_followed(terminal: Terminal) -> None:
     written = terminal("export-all", "f", "--prune")
 
     assert read.code == written.code == ExitCode.USAGE
+    Path("g").mkdir()
+    Path("g/pilothouse.yaml").symlink_to(tmp_path / "elsewhere")
+    assert terminal("export-all", "g").code == ExitCode.USAGE
+    assert not (tmp_path / "elsewhere").exists()
     for done in (read, written):
         assert "f/config/default/linked.yaml: a symbolic link, which is not followed" in done.err
         assert "f/flags: a symbolic link" in done.err

@@ -34,7 +34,7 @@ def at_terminal(terminal: Terminal, *words: str, typing: str = "", until: str = 
     with start_command(terminal, *words, **streams, start_new_session=True) as process:
         os.close(theirs)
         output = b""
-        while chunk := _next_output(ours):
+        while chunk := next_output(ours):
             output += chunk
             if typing and until.encode() in output:
                 os.write(ours, typing.encode())
@@ -45,7 +45,7 @@ def at_terminal(terminal: Terminal, *words: str, typing: str = "", until: str = 
     return output.decode()
 
 
-def _next_output(descriptor: int, within: float = 20) -> bytes:
+def next_output(descriptor: int, within: float = 20) -> bytes:
     """Return what is written next, nothing where the other side has gone or says nothing."""
     if not select.select([descriptor], [], [], within)[0]:
         return b""

@@ -193,7 +193,7 @@ def write_folder(
 
 
 def _files_to_keep(root: Path) -> list[Path]:
-    flaws: list[str] = []
+    flaws = [f"{root / MANIFEST}: a symbolic link"] if (root / MANIFEST).is_symlink() else []
     paths = list(_paths_below(root, flaws))
     if flaws:
         raise usage(f"{root} cannot be written", errors=[{"detail": flaw} for flaw in flaws])

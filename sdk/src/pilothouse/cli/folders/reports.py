@@ -6,10 +6,12 @@ from typing import Any
 
 from pilothouse.cli.folders.application import Application
 from pilothouse.cli.folders.entries import Content, Entry
-from pilothouse.cli.folders.plan import Change, Plan
+from pilothouse.cli.folders.plan import MASK, Change, Plan
 from pilothouse.cli.folders.previews import Preview
 from pilothouse.cli.output import Output
+from pilothouse_core.trees import SECRET, is_secret
 
+_MASK = {SECRET: MASK}
 _MOST_ROWS = 20  # of one change: a new service may have hundreds of keys
 _SIGNS = {"added": ("+", "green"), "changed": ("~", "yellow"), "removed": ("-", "red")}
 
@@ -54,13 +56,28 @@ def _first_rows(document: Mapping[str, Any], most: int) -> dict[str, Any]:
 
 
 def diff_document(change: Change) -> dict[str, Any]:
-    """Return the changed keys as the API writes differences."""
+    """Return the changed keys as the API writes differences, without any secret."""
     changes = change.changes
+    hide = _without_secrets
     return {
-        "added": changes.added,
-        "removed": changes.removed,
-        "changed": {key: {"old": old, "new": new} for key, (old, new) in changes.changed.items()},
+        "added": {key: hide(value) for key, value in changes.added.items()},
+        "removed": {key: hide(value) for key, value in changes.removed.items()},
+        "changed": {
+            key: {"old": hide(old), "new": _MASK if is_secret(old) else hide(new)}
+            for key, (old, new) in changes.changed.items()
+        },
     }
+
+
+def _without_secrets(value: Any) -> Any:
+    """Return a value of a file or a layer with a mask for each secret, also for one to be set."""
+    if is_secret(value):
+        return _MASK
+    if isinstance(value, list):
+        return [_without_secrets(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _without_secrets(item) for name, item in value.items()}
+    return value
 
 
 def print_application(
