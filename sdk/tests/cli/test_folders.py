@@ -345,6 +345,23 @@ def test_a_dry_run_says_how_many_buckets_move_and_where_a_refusal_lies(terminal:
     assert "f/flags/default/new.yaml:7:3 there is no segment 'nobody'" in refused.out
 
 
+def test_a_share_that_is_changed_in_a_file_is_changed_once(terminal: Terminal) -> None:
+    made = terminal.ok("flags", "create", "new", "--rollout", "20", "--json").json()
+    terminal.ok("export-all", "f")
+    path = Path("f/flags/default/new.yaml")
+    changed = path.read_text().replace("'on': 20", "'on': 50").replace("'off': 80", "'off': 50")
+    path.write_text(changed)
+
+    first = terminal.ok("apply", "f", "--dry-run")
+    terminal.ok("apply", "f", "--yes")
+    second = terminal.ok("apply", "f", "--yes")
+
+    assert "30000 of 100000 buckets move (off -> on: 30000)" in first.out
+    assert second.out == "nothing to change\n"
+    assert "- - 20000" in path.read_text()  # ranges of before, which the weights overrule
+    assert terminal.ok("flags", "get", "new", "--json").json()["version"] == made["version"] + 1
+
+
 def test_a_flag_of_few_members_is_unchanged_the_second_time(terminal: Terminal) -> None:
     simple = "variants: {'on': true, 'off': false}\ndefault_variant: 'on'\nenabled: true\n"
     write_files("f", {"flags/default/few.yaml": simple + "type: boolean\n"})

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +27,7 @@ from pilothouse.cli.folders.folder import (
 )
 from pilothouse.cli.folders.installation import read_installation
 from pilothouse.cli.folders.plan import Plan, plan_changes
-from pilothouse.cli.folders.previews import Preview, preview_changes
+from pilothouse.cli.folders.previews import Preview, drop_unchanged, preview_changes
 from pilothouse.cli.folders.reports import (
     print_application,
     print_plan,
@@ -177,7 +178,8 @@ def _plan(
         for entry, each in installation.entries.items()
         if entry in wanted or entry.group in groups
     }
-    return plan_changes(wanted, present, groups, prune=prune)
+    plan = plan_changes(wanted, present, groups, prune=prune)
+    return replace(plan, changes=drop_unchanged(session.api, plan.changes))
 
 
 def _require_consent(count: int) -> None:

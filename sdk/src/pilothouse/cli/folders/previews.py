@@ -61,6 +61,25 @@ class Preview:
         return remarks
 
 
+def drop_unchanged(api: Api, changes: Sequence[Change]) -> list[Change]:
+    """Return changes without those of which the service says that they would change nothing.
+
+    It fills in what a file leaves out, such as the ranges of a rollout. Raises Failure.
+    """
+    return [change for change in changes if not _changes_nothing(api, change)]
+
+
+def _changes_nothing(api: Api, change: Change) -> bool:
+    if change.action != "changed" or change.entry.kind == "config" or not _has_preview(change):
+        return False
+    try:
+        return send_definition(api, change, "", dry_run=True).get("changed") is False
+    except Failure as refusal:
+        if refusal.exit_code in _FATAL:
+            raise
+        return False  # the preview or the write says why
+
+
 def preview_changes(
     api: Api, changes: Sequence[Change], files: FolderFiles
 ) -> dict[Entry, Preview]:
