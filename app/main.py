@@ -22,6 +22,7 @@ from app.flags.feature import FLAG_ROUTES, build_flags
 from app.foundation import Foundation
 from app.production_checks import StartRefused, log_settings, refuse_unsafe
 from app.proposals.feature import PROPOSAL_ROUTES, build_proposals
+from app.proposals.promotion.feature import PROMOTION_ROUTES, build_promotions
 from app.proposals.releases.feature import (
     RELEASE_ROUTES,
     build_release_basis,
@@ -50,6 +51,7 @@ _ROUTES = (
     RULE_ROUTES,
     FLAG_ROUTES,
     PROPOSAL_ROUTES,
+    PROMOTION_ROUTES,
     FEED_ROUTES,
     WEBHOOK_ROUTES,
     REGISTRY_ROUTES,
@@ -155,6 +157,7 @@ def _build_features(settings: Settings, ports: Backends) -> tuple[Feature, ...]:
         schemas.feature,
         flags.feature,
         proposals.feature,
+        build_promotions(rules, configs, flags, ports.promotions),
         build_feed(base, schemas.verifier, basis.view.describe),
         build_webhooks(base, rules, ports.deliveries, ports.cipher, ports.resolve),
         registry.feature,

@@ -48,6 +48,9 @@ from app.proposals.bodies.embedded import EmbeddedProposalBodies
 from app.proposals.bodies.port import ProposalBodies
 from app.proposals.bodies.vault import VaultProposalBodies
 from app.proposals.feature import ProposalPorts
+from app.proposals.promotion.store.embedded import EmbeddedPromotionStore
+from app.proposals.promotion.store.port import PromotionStore
+from app.proposals.promotion.store.postgres import PostgresPromotionStore
 from app.proposals.releases.bodies import CandidateBodies, ProposedCandidates
 from app.proposals.releases.readers.embedded import EmbeddedReaderStore
 from app.proposals.releases.readers.port import ReaderStore
@@ -91,6 +94,7 @@ class Backends:
     releases: ReleaseStore
     readers: ReaderStore
     candidates: CandidateBodies
+    promotions: PromotionStore
     rows: InstanceStore
     tokens: TokenStore
     audit: AuditLog
@@ -127,6 +131,7 @@ class _DatabasePorts:
     proposals: ProposalStore
     releases: ReleaseStore
     readers: ReaderStore
+    promotions: PromotionStore
     rows: InstanceStore
     tokens: TokenStore
     audit: AuditLog
@@ -203,6 +208,7 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
             releases=database.releases,
             readers=database.readers,
             candidates=ProposedCandidates(vault.proposal_bodies),
+            promotions=database.promotions,
             rows=database.rows,
             tokens=database.tokens,
             audit=database.audit,
@@ -367,6 +373,7 @@ def _open_database(
                 proposals=EmbeddedProposalStore(state, log.wake),
                 releases=EmbeddedReleaseStore(state, log.wake),
                 readers=EmbeddedReaderStore(state),
+                promotions=EmbeddedPromotionStore(state),
                 rows=EmbeddedInstanceStore(state, log.wake),
                 tokens=EmbeddedTokenStore(state, log.wake),
                 audit=EmbeddedAuditLog(state),
@@ -387,6 +394,7 @@ def _open_database(
                 proposals=PostgresProposalStore(engine),
                 releases=PostgresReleaseStore(engine),
                 readers=PostgresReaderStore(engine),
+                promotions=PostgresPromotionStore(engine),
                 rows=PostgresInstanceStore(engine),
                 tokens=PostgresTokenStore(engine),
                 audit=PostgresAuditLog(engine),

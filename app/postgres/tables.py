@@ -445,3 +445,31 @@ webhook_attempts = Table(
     Column("attempt", Integer, nullable=False),
     Column("at", DateTime(timezone=True), nullable=False),
 )
+
+# The source version of each subject that was promoted last from one environment to another.
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("target", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("service", Text, primary_key=True),
+    Column("digest", Text, primary_key=True),  # of the key, which may be too long for an index
+    Column("key", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+)
+
+# Ordered by code points, as cursors are compared.
+promotion_pins = Table(
+    "promotion_pins",
+    metadata,
+    Column("environment", Text(collation="C"), primary_key=True),
+    Column("kind", Text(collation="C"), primary_key=True),
+    Column("service", Text(collation="C"), primary_key=True),
+    Column("key", Text(collation="C"), primary_key=True),
+    Column("actor", Text, nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+)

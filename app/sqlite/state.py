@@ -481,6 +481,30 @@ _STEPS: Final = (
     CREATE INDEX audit_bypasses ON audit (seq)
         WHERE json_extract(facts, '$.bypass_reason') IS NOT NULL;
     """,
+    """
+    CREATE TABLE promotions (
+        source TEXT NOT NULL,
+        target TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        service TEXT NOT NULL,
+        key TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        actor TEXT NOT NULL,
+        at TEXT NOT NULL,
+        PRIMARY KEY (source, target, kind, service, key)
+    );
+
+    CREATE TABLE promotion_pins (
+        environment TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        service TEXT NOT NULL,
+        key TEXT NOT NULL,
+        actor TEXT NOT NULL,
+        comment TEXT NOT NULL,
+        at TEXT NOT NULL,
+        PRIMARY KEY (environment, kind, service, key)
+    );
+    """,
 )
 
 

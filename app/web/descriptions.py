@@ -19,6 +19,8 @@ TAGS: dict[str, str] = {
     "proposals": "Changes that are reviewed before they are applied, together, now or at a time.",
     "feature flags": "Define flags, evaluate them one by one, in batches or explained, and "
     "read how often they are used. `flag-set` is for clients that evaluate locally.",
+    "promotions": "Compare two environments, and promote configurations and flags from one to the "
+    "other.",
     "segments": "Conditions with a name, shared by flags.",
     "OpenFeature": "The OpenFeature Remote Evaluation Protocol (OFREP), for OpenFeature clients.",
     "registry": "Register instances, keep them alive, discover and balance them.",

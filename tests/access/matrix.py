@@ -518,6 +518,40 @@ ASKS: tuple[Ask, ...] = (
     Ask(f"PATCH {_SEGMENTS}/{{name}}", "flag:write", _flag(f"{_SEGMENTS}/s"), _always({})),
     Ask(f"DELETE {_SEGMENTS}/{{name}}", "flag:write", _flag(f"{_SEGMENTS}/s")),
     Ask(f"GET {_SEGMENTS}/{{name}}/history", "flag:read", _flag(f"{_SEGMENTS}/s/history")),
+    # Of one environment to itself, so that one place decides; see tests/e2e/test_promotions.py.
+    Ask(
+        "POST /api/v1/promotions/compare",
+        "config:read",
+        _path("/api/v1/promotions/compare"),
+        lambda environment, service: {
+            "from": environment,
+            "to": environment,
+            "services": [service],
+        },
+    ),
+    Ask(
+        "POST /api/v1/promotions",
+        "config:write",
+        _path("/api/v1/promotions"),
+        lambda environment, service: {
+            "from": environment,
+            "to": environment,
+            "services": [service],
+            "rows": [{"kind": "config", "service_name": service, "key": "a"}],
+        },
+    ),
+    Ask("GET /api/v1/promotions/pins", "config:read somewhere", _path("/api/v1/promotions/pins")),
+    Ask(
+        "POST /api/v1/promotions/pins",
+        "config:write",
+        _path("/api/v1/promotions/pins"),
+        _about(key="a"),
+    ),
+    Ask(
+        "DELETE /api/v1/promotions/pins",
+        "config:write",
+        _key("/api/v1/promotions/pins?key=a"),
+    ),
     Ask(f"GET {_REGISTRY}/services", "registry:read", _path(f"{_REGISTRY}/services")),
     Ask(f"GET {_SERVICE}", "registry:read", _service(_SERVICE)),
     Ask(f"GET {_SERVICE}/url", "registry:read", _service(f"{_SERVICE}/url")),

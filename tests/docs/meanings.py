@@ -12,11 +12,16 @@ MEANINGS = {
     "stale_webhook": "`If-Match` does not name the current version of the webhook. Read it again.",
     "too_many_webhooks": "There are 100 webhooks, and no more can be created.",
     "webhook_not_found": "There is no such webhook.",
+    "bad_pin": "A pin is about nothing that a promotion could change: no key, or no name of a "
+    "flag or segment.",
+    "bad_rows": "Rows cannot be promoted: not in the comparison, pinned, chosen twice, or a "
+    "secret without a value; `errors` names each. Nothing was written.",
     "bad_rule": (
         "A rule between fields cannot be used; `errors` names the place, `column` the character."
     ),
     "bad_schema": "A schema cannot be used; `errors` names the place. Nothing was changed.",
     "bad_schema_name": "A schema has a name outside the grammar of names, or a reserved one.",
+    "comparison_moved": "An environment has changed since it was compared; compare again.",
     "default_conflict": "Two schemas have different defaults for one key. Nothing was changed.",
     "definition_contended": (
         "The configurations that a schema judges are being changed. Nothing was changed; try again."
@@ -28,6 +33,8 @@ MEANINGS = {
         "The store of schemas is unavailable, or has not been read since the start. Try again."
     ),
     "document_twice": "Two of the changes to validate are of the same layer.",
+    "pin_not_found": "There is no such pin.",
+    "promotions_unavailable": "The store of promotions does not answer.",
     "related_write_open": (
         "A write that is judged together with this one has not ended. Nothing was "
         "changed; try again."
@@ -39,6 +46,7 @@ MEANINGS = {
         "The process that evaluates rules between fields does not answer. Nothing was "
         "changed; try again."
     ),
+    "same_environment": "An environment is compared with itself.",
     "schema_not_found": "The schema does not exist.",
     "schema_not_met": (
         "Configurations that exist do not meet a schema that is to be enforced; `errors` "
@@ -128,6 +136,7 @@ MEANINGS = {
     "document_malformed": "The current version was not written by Pilothouse and cannot be parsed.",
     "document_not_found": "The document does not exist, or is deleted.",
     "too_many_keys": "The document would have more keys than it may; none was checked.",
+    "too_many_rows": "A comparison has more than 20,000 rows; name fewer services.",
     "workers_busy": "Too many large requests are waiting to be processed. Try again.",
     "document_too_large": "The document would take more than 768 KiB in the store.",
     "events_unavailable": "Kafka did not accept the events; they are sent again.",

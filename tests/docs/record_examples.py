@@ -325,6 +325,30 @@ def _policies() -> Iterator[Call]:
     )
 
 
+def _promotions() -> Iterator[Call]:
+    base = "/api/v1/promotions"
+    route = {"from": "staging", "to": "production", "services": ["billing"]}
+    pin = {
+        "environment": "production",
+        "service_name": "billing",
+        "key": "db.host",
+        "comment": "each environment has its own",
+    }
+    patch = {"set": {"db.pool.max": 40}, "comment": "a bigger pool"}
+    yield Call(
+        "PATCH /api/v1/config",
+        "/api/v1/config?environment=staging&service_name=billing",
+        patch,
+    )
+    yield Call(f"POST {base}/pins", f"{base}/pins", pin)
+    yield Call(f"GET {base}/pins", f"{base}/pins")
+    yield Call(f"POST {base}/compare", f"{base}/compare", route)
+    rows = [{"kind": "config", "service_name": "billing", "key": "db.pool.max"}]
+    yield Call(f"POST {base}", base, {**route, "rows": rows, "comment": "tested in staging"})
+    gone = "environment=production&service_name=billing&key=db.host"
+    yield Call(f"DELETE {base}/pins", f"{base}/pins?{gone}")
+
+
 def _instances() -> Iterator[Call]:
     base = "/api/v1/registry"
     service, instance = f"{base}/services/{{service}}", "/instances/{instance_id}"
@@ -405,6 +429,7 @@ def calls() -> Iterator[Call]:
         _flags,
         _webhooks,
         _proposals,
+        _promotions,
         _instances,
         _releases,
         _operators,

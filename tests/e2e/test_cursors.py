@@ -37,6 +37,7 @@ LISTS: Mapping[str, Mapping[str, Any]] = {
     "/api/v1/policies": {},
     "/api/v1/policies/bypasses": {},
     "/api/v1/policies/p/history": {},
+    "/api/v1/promotions/pins": {},
     "/api/v1/readers": {},
     "/api/v1/registry/services": {},
     "/api/v1/releases": {},
@@ -109,6 +110,7 @@ def filled_service(request: pytest.FixtureRequest) -> Service:
     service.call("POST", "/api/v1/config", {**PLACE, "key": "a", "value": 1})
     service.call("POST", "/api/v1/feature-flags", {**HERE, "name": "f"})
     service.call("POST", "/api/v1/segments", {**HERE, "name": "s"})
+    service.call("POST", "/api/v1/promotions/pins", {**PLACE, "key": "a"})
     warns = {"mode": "warn", "applies_to": [{"services": [NAME]}], "schema": {"required": ["x"]}}
     service.call("PUT", "/api/v1/schemas/c", warns)
     service.call("PUT", "/api/v1/templates/t", {"data": {"b": 1}})

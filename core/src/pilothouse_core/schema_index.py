@@ -127,6 +127,11 @@ class SchemaIndex:
         self._resources.setdefault("", "")
         self._resolve_all()
 
+    @property
+    def root(self) -> object:
+        """The whole schema."""
+        return self._root
+
     def _add(self, pointer: str, schema: object, base: str) -> None:
         """Index a subschema and all below it."""
         waiting = [(pointer, schema, base)]

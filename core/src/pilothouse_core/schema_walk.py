@@ -18,6 +18,7 @@ _MOST_CACHED = 20_000
 _MOST_PATTERN_MEMORY = 1 << 20
 _UNICODE_ESCAPE = re2.compile(r"\\u([0-9a-fA-F]{4})")
 _ABSENT: Any = object()
+SECRET_MARKS = ("secret", "writeOnly")
 _Path = tuple[str | int, ...]
 _State = frozenset[str]  # pointers of subschemas that may apply to a place, and lead to secrets
 
@@ -41,7 +42,9 @@ class SchemaWalk:
     know, such as one with look-around.
     """
 
-    def __init__(self, schema: object) -> None:
+    def __init__(self, schema: object, marks: tuple[str, ...] = SECRET_MARKS) -> None:
+        """Find the places that any of the keywords `marks` marks, by default those of secrets."""
+        self._marks = marks
         self.index = SchemaIndex(schema)
         self._patterns: dict[str, Any] = {}
         self._members: dict[tuple[_State, str], _State] = {}
@@ -181,10 +184,10 @@ class SchemaWalk:
 
     def _is_marked(self, pointer: str) -> bool:
         schema = self.index.members(pointer)
-        return schema.get("secret") is True or schema.get("writeOnly") is True
+        return any(schema.get(mark) is True for mark in self._marks)
 
     def _check(self, pointer: str, schema: Mapping[str, Any]) -> None:
-        for keyword in ("secret", "writeOnly"):
+        for keyword in self._marks:
             if not isinstance(schema.get(keyword, False), bool):
                 raise BadSchema(join_pointer(pointer, keyword), "must be true or false")
         for keyword in ("not", "propertyNames"):

@@ -95,6 +95,7 @@ CONTRACTS = {
     "export-all": Contract("export-all FOLDER"),
     "apply": Contract("apply FOLDER --dry-run"),
     "validate": Contract("validate FILE --schema SCHEMA"),
+    "promote": Contract("promote --from default --to elsewhere --yes", "PromotionOut"),
     "login": Contract("login --token -"),
 }
 ALSO = (
@@ -116,6 +117,7 @@ ALSO = (
     Contract("schema set NAME SCHEMA --dry-run", "SchemaWrittenOut"),
     Contract("schema show NAME --version 1", "SchemaOut"),
     Contract("schema import SCHEMAS --dry-run", "SchemasImportedOut"),
+    Contract("promote --from default --to elsewhere --dry-run", "ComparisonOut"),
     Contract("validate FILE"),
     Contract("flags evaluate", "BatchOut"),
     Contract("flags export --format pilothouse"),

@@ -24,6 +24,7 @@ from pilothouse.cli.commands import command, group
 from pilothouse.cli.exit_codes import ExitCode, Failure, failure, usage
 from pilothouse.cli.folders.commands import apply, export_all
 from pilothouse.cli.output import Output
+from pilothouse.cli.promote import promote
 from pilothouse.cli.stale import list_stale
 from pilothouse.cli.validate import validate
 
@@ -55,6 +56,7 @@ def _app() -> typer.Typer:
     command(app)(validate)
     command(app, "export-all")(export_all)
     command(app)(apply)
+    command(app)(promote)
     access.add_to(app)
     return app
 

@@ -1,0 +1,1 @@
+"""Promotion of configurations and flags from one environment to another."""
