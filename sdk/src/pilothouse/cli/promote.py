@@ -57,7 +57,7 @@ def promote(
         session.output.note("nothing was written" if chosen else "there is nothing to promote")
         return None
     if not yes:
-        _ask(f"Promote {len(chosen)} rows to {target}?")
+        _require_consent(f"Promote {len(chosen)} rows to {target}?")
     body = {
         **route,
         "rows": [_row(row, values) for row in chosen],
@@ -67,7 +67,7 @@ def promote(
     return _print_parts(session, session.api.send("POST", _PROMOTIONS, json=body).object())
 
 
-def _ask(question: str) -> None:
+def _require_consent(question: str) -> None:
     """Ask at a terminal; raises Failure (usage) elsewhere, and Abort for a no."""
     if not sys.stdin.isatty():
         raise usage("not at a terminal: say --yes to promote without a question")
