@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pilothouse.cli.exit_codes import ExitCode
 from sdk.tests.cli.conftest import ADMIN
 from sdk.tests.cli.terminal import Terminal
 from sdk.tests.cli.test_folders import FLAG, SEGMENT, write_files
@@ -67,7 +68,7 @@ def test_what_a_policy_refuses_is_proposed_once_and_true_when_applied(
     again = terminal.ok("apply", "g", "--yes", "--prune", "-m", "a smaller pool", "--json").json()
 
     assert "1 of 7 changes written" in done.out
-    assert "6 changes of production wait for approval" in done.out
+    assert "6 changes of production proposed" in done.out
     assert {each["status"] for each in again["changes"]} == {"proposed"}
     [proposal] = again["proposals"]
     assert f"proposal {proposal['id']}: " in done.out
@@ -87,6 +88,26 @@ def test_what_a_policy_refuses_is_proposed_once_and_true_when_applied(
     terminal.ok("export-all", "h")
     assert terminal.ok("apply", "h", "--yes", "--prune").out == "nothing to change\n"
     assert Path("h/policies/production.yaml").exists()
+
+
+def test_who_may_only_propose_proposes(terminal: Terminal) -> None:
+    write_files("f", FILES, EVERYTHING)
+    terminal.ok("apply", "f", "--yes", "--prune")
+    words = ("token", "create", "ci", "--class", "operator")
+    places = ("--environments", "*", "--services", "*")
+    editor = terminal.ok(*words, "--role", "editor", *places).out.strip()
+    viewer = terminal.ok(*words, "--role", "viewer", *places).out.strip()
+    write_files("g", CHANGED, EVERYTHING)
+
+    terminal.variables["PILOTHOUSE_TOKEN"] = viewer
+    refused = terminal("apply", "g", "--yes", "--prune")
+    terminal.variables["PILOTHOUSE_TOKEN"] = editor
+    done = terminal.ok("apply", "g", "--yes", "--prune")
+
+    assert refused.code == ExitCode.DENIED
+    assert "proposal" not in refused.out
+    assert "6 changes of production proposed" in done.out
+    assert "1 change of default proposed" in done.out
 
 
 def test_a_policy_that_asks_for_itself_is_not_removed_by_apply(terminal: Terminal) -> None:

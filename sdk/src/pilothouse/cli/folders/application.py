@@ -17,6 +17,7 @@ from pilothouse_core.trees import leaf_key
 _PROPOSALS = "/api/v1/proposals"
 _MOST_ITEMS = 200  # of one proposal
 _NEEDS_PROPOSAL = "proposal_needed"
+_DENIED = "denied"
 _NOTHING_MASKED = "nothing_masked"
 _FATAL = frozenset({ExitCode.UNAVAILABLE, ExitCode.OUTCOME_UNKNOWN})
 _LONGEST_TITLE = 200
@@ -30,6 +31,7 @@ class Application:
     unchanged: set[Entry] = field(default_factory=set)
     refused: dict[Entry, Failure] = field(default_factory=dict)
     proposed: list[Change] = field(default_factory=list)
+    denied: dict[Entry, Failure] = field(default_factory=dict)  # and proposed, as others may be
     missing: list[tuple[Entry, str]] = field(default_factory=list)
     warnings: list[tuple[Entry, str]] = field(default_factory=list)
 
@@ -57,8 +59,11 @@ def apply_changes(
             try:
                 _make(api, change, comment, result)
             except Failure as refusal:
-                if refusal.problem.get("code") == _NEEDS_PROPOSAL:
+                code = refusal.problem.get("code")
+                if code in {_NEEDS_PROPOSAL, _DENIED}:
                     result.proposed.append(change)
+                    if code == _DENIED:
+                        result.denied[change.entry] = refusal
                     report(change.entry)
                     continue
                 result.refused[change.entry] = refusal

@@ -26,7 +26,7 @@ from pilothouse.cli.folders.folder import (
     write_folder,
 )
 from pilothouse.cli.folders.installation import read_installation
-from pilothouse.cli.folders.plan import Plan, plan_changes
+from pilothouse.cli.folders.plan import Change, Plan, plan_changes
 from pilothouse.cli.folders.previews import Preview, drop_unchanged, preview_changes
 from pilothouse.cli.folders.reports import (
     print_application,
@@ -185,20 +185,44 @@ def _plan(
 def _require_consent(count: int) -> None:
     if not sys.stdin.isatty():
         raise usage("nothing was written: --yes writes without asking")
-    typer.confirm(f"Apply {count} changes?", abort=True, err=True)
+    typer.confirm(f"Apply {count} change{'s' * (count != 1)}?", abort=True, err=True)
 
 
 def _propose(session: Session, result: Application, title: str) -> list[Content]:
-    """Make a proposal for each environment; what it is refused for counts for all its changes."""
+    """Make a proposal for each environment; why it is refused counts for all its changes.
+
+    What the caller may not write is proposed as well, for those who may at least propose.
+    """
     proposals: list[Content] = []
+    accepted: list[Change] = []
     for environment, changes in proposal_groups(result.proposed):
         try:
-            proposals.append(propose(session.api, environment, changes, title))
+            proposal, of_it = _propose_group(session, result, environment, changes, title)
         except Failure as refusal:
             sentence = f"no proposal could be made for {environment}: {refusal}"
             each = Failure({**refusal.problem, "detail": sentence}, refusal.exit_code)
-            result.refused |= dict.fromkeys((change.entry for change in changes), each)
+            result.refused |= {change.entry: each for change in changes}
+        else:
+            proposals.append(proposal)
+            accepted += of_it
+    for change in result.proposed:
+        if change not in accepted and change.entry in result.denied:
+            result.refused[change.entry] = result.denied[change.entry]
+    result.proposed = accepted
     return proposals
+
+
+def _propose_group(
+    session: Session, result: Application, environment: str, changes: list[Change], title: str
+) -> tuple[Content, list[Change]]:
+    """Propose all changes, else those that were not denied; return what was proposed."""
+    try:
+        return propose(session.api, environment, changes, title), changes
+    except Failure as refusal:
+        allowed = [change for change in changes if change.entry not in result.denied]
+        if refusal.exit_code != ExitCode.DENIED or len(allowed) in {0, len(changes)}:
+            raise
+    return propose(session.api, environment, allowed, title), allowed
 
 
 def _finish(
@@ -218,7 +242,7 @@ def _finish(
         print_application(session.output, plan, result, proposals, missing)
         if dry_run:
             session.output.note("nothing was written")
-    for refusal in dict.fromkeys(result.refused.values()):
+    for refusal in {each.sentence: each for each in result.refused.values()}.values():
         session.output.print_failure(refusal)
     refused = [each.refusal for each in previews.values() if each.is_final]
     if dry_run and refused and refused[0] is not None:

@@ -94,8 +94,8 @@ def print_application(
         output.say(f"{len(result.written)} of {len(plan.changes)} changes written")
     for proposal in proposals:
         count = len(proposal["items"])
-        where = f"{count} changes of {proposal['environment']}"
-        output.say(f"proposal {proposal['id']}: {where} wait for approval")
+        number = "1 change" if count == 1 else f"{count} changes"
+        output.say(f"proposal {proposal['id']}: {number} of {proposal['environment']} proposed")
     for entry, key in missing:
         output.note(f"{entry.label}: the secret {key} has to be set; the file has a mask only")
 
