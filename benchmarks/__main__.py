@@ -30,6 +30,7 @@ from benchmarks.registry import (
     spread_instances,
 )
 from benchmarks.registry import fill as fill_registry
+from benchmarks.releases import release_costs
 from benchmarks.schemas import Services, costs_of_schemas, judging, start_with_others
 from benchmarks.table import Row, machine, table
 from benchmarks.webhooks import deliver
@@ -82,6 +83,7 @@ def main() -> int:
     print(peers())
     print()
     print(access_costs())
+    print(release_costs())
     print("\n".join(starts))
     print(large_set())
     print(large)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from pilothouse_core.releases.arms import arm_of
 from tests.proposals.releasing import HOUR, ReleasedLayer, ReleasingService, plan
 from tests.servers.process import wait_until
 
@@ -419,7 +420,24 @@ def test_a_counted_release_takes_registered_instances(releasing: ReleasingServic
     assert set(layer.details()["instances"]) > second - {gone}
 
 
-def register(layer: ReleasedLayer, instance: str, environment: str = "production") -> None:
+def test_the_health_of_the_candidate_takes_it_back(releasing: ReleasingService) -> None:
+    layer = releasing.layer()
+    layer.write(OLD)
+    release = f"r-health-{layer.name}"
+    for name in NAMES[:20]:
+        is_candidate = arm_of(release, name, 50_000) == "candidate"
+        register(layer, name, ttl_seconds=1 if is_candidate else 600)  # and sends no heartbeat
+    signal = {"kind": "health", "worse_by": 0.5, "instances": 2}
+
+    layer.start(NEW, plan(50, hold=HOUR, signals=[signal]), id=release)
+
+    layer.wait_for("aborted")
+    assert layer.details()["signal"] == "health"
+
+
+def register(
+    layer: ReleasedLayer, instance: str, environment: str = "production", ttl_seconds: int = 600
+) -> None:
     answer = layer.service.request(
         "POST",
         "/api/v1/registry/register",
@@ -428,6 +446,7 @@ def register(layer: ReleasedLayer, instance: str, environment: str = "production
             "service_url": "http://127.0.0.1:8080",
             "instance_id": instance,
             "metadata": {"environment": environment},
+            "ttl_seconds": ttl_seconds,
         },
     )
     assert answer.status in (200, 201), answer
