@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from app.changes.turns import in_turns
 from app.configs.feature import Configs
 from app.feature import Feature, Routes
 from app.flags.feature import Flags
@@ -15,6 +16,7 @@ from app.proposals.items.configs import ConfigItems
 from app.proposals.items.flags import FlagItems
 from app.proposals.items.port import ItemHandler
 from app.proposals.model import ItemKind
+from app.proposals.orphans import LOOK_SECONDS, OrphanRemover
 from app.proposals.reading import ProposalReader
 from app.proposals.rounds import RoundService
 from app.proposals.store.port import ProposalStore
@@ -72,6 +74,14 @@ def build_proposals(
             "proposal_rounds": rounds,
             "proposal_decisions": decisions,
         },
-        tasks={"apply_proposals": applier.run},
+        tasks={
+            "apply_proposals": applier.run,
+            "empty_orphans": in_turns(
+                base.changes.maintenance,
+                "empty_orphans",
+                LOOK_SECONDS,
+                OrphanRemover(ports.store, ports.bodies).empty_orphans,
+            ),
+        },
     )
     return Proposals(reader, rounds, decisions, feature)
