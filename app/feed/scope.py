@@ -13,6 +13,7 @@ KINDS: Final = (
     "schema",
     "template",
     "policy",
+    "proposal",
     "webhook",
     "release",
 )
@@ -28,6 +29,7 @@ _RIGHTS: Final = {
     "template": Right.READ_CONFIGS,
     "webhook": Right.WRITE_WEBHOOKS,
     "policy": Right.READ_CONFIGS,
+    "proposal": Right.READ_CONFIGS,
     "release": Right.READ_CONFIGS,
 }
 
@@ -38,14 +40,18 @@ def may_see(caller: Caller, entity: Entity) -> bool:
         case "config" | "release" if not entity.name.startswith("*/"):
             service = entity.name.partition("/")[0]
             return caller.may(Right.READ_CONFIGS, entity.environment, service)
+        case "proposal":
+            # `*` where it is about several environments or services, or about flags.
+            service = entity.name.partition("/")[0]
+            return caller.may(Right.READ_CONFIGS, entity.environment, service) and caller.may(
+                Right.READ_FLAGS, entity.environment
+            )
         case "flag" | "segment" | "release":  # a release of a flag
             return caller.may(Right.READ_FLAGS, entity.environment)
         case "instance":
             return caller.may(Right.DISCOVER)
-        case "schema" | "template" | "policy":
-            return caller.has_right_anywhere(Right.READ_CONFIGS)
-        case "webhook":
-            return caller.has_right_anywhere(Right.WRITE_WEBHOOKS)
+        case "schema" | "template" | "policy" | "webhook":
+            return caller.has_right_anywhere(_RIGHTS[entity.kind])
         case _:
             return caller.may(Right.MANAGE_TOKENS)
 
@@ -85,6 +91,7 @@ def kinds_heard(
         "template": (Right.READ_CONFIGS, where, whose),
         "webhook": (Right.WRITE_WEBHOOKS, where, whose),
         "policy": (Right.READ_CONFIGS, where, whose),
+        "proposal": (Right.READ_CONFIGS, where, whose),
         "release": (Right.READ_CONFIGS, where, whose),
         "violation": (Right.READ_CONFIGS, where, whose),
     }

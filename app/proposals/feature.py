@@ -13,6 +13,8 @@ from app.proposals.applier import Applier
 from app.proposals.bodies.port import ProposalBodies
 from app.proposals.decisions import DecisionService
 from app.proposals.items.configs import ConfigItems
+from app.proposals.items.definition_writers import SchemaWriter, ServiceWriter
+from app.proposals.items.definitions import DefinitionItems, DefinitionWriter
 from app.proposals.items.flags import FlagItems
 from app.proposals.items.port import ItemHandler
 from app.proposals.model import ItemKind
@@ -20,7 +22,8 @@ from app.proposals.orphans import LOOK_SECONDS, OrphanRemover
 from app.proposals.reading import ProposalReader
 from app.proposals.rounds import RoundService
 from app.proposals.store.port import ProposalStore
-from app.rules.feature import Rules
+from app.rules.definitions.model import Kind
+from app.rules.feature import Rules, Schemas
 
 PROPOSAL_ROUTES = Routes(routers=(router,), problem_codes=PROBLEM_CODES)
 
@@ -40,7 +43,12 @@ class Proposals:
 
 
 def build_proposals(
-    base: Foundation, rules: Rules, configs: Configs, flags: Flags, ports: ProposalPorts
+    base: Foundation,
+    rules: Rules,
+    schemas: Schemas,
+    configs: Configs,
+    flags: Flags,
+    ports: ProposalPorts,
 ) -> Proposals:
     policies = rules.policies
     config_items = ConfigItems(
@@ -52,10 +60,19 @@ def build_proposals(
         policies,
     )
     flag_items = FlagItems(flags.cache, flags.store, flags.writer, policies)
+    writers: dict[Kind, DefinitionWriter] = {
+        "schema": SchemaWriter(schemas.schemas),
+        "template": ServiceWriter(rules.templates),
+        "policy": ServiceWriter(schemas.policies),
+    }
+    definition_items = DefinitionItems(rules.catalog, rules.store, writers, policies)
     handlers: dict[ItemKind, ItemHandler] = {
         "config": config_items,
         "flag": flag_items,
         "segment": flag_items,
+        "schema": definition_items,
+        "template": definition_items,
+        "policy": definition_items,
     }
     reader = ProposalReader(ports.store, ports.bodies, handlers, base.access.lineage)
     # The applier and the decisions know each other: what is started here is continued here.

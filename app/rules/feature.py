@@ -70,6 +70,8 @@ class Schemas:
     """What is built on the configurations: the use cases of schemas, and the verification."""
 
     verifier: Verifier
+    schemas: SchemaService
+    policies: PolicyService
     feature: Feature
 
 
@@ -83,11 +85,12 @@ def build_schemas(base: Foundation, rules: Rules, configurations: Configurations
         rules.policies,
         base.audit.fingerprints,
     )
+    policies = _build_policy_service(base, rules)
     feature = Feature(
         state={
             "schemas": service,
             "templates": rules.templates,
-            "policies": _build_policy_service(base, rules),
+            "policies": policies,
             "verifier": verifier,
         },
         start=partial(_refuse_policies_without_access, base, rules),
@@ -99,7 +102,7 @@ def build_schemas(base: Foundation, rules: Rules, configurations: Configurations
         },
         close=rules.close,
     )
-    return Schemas(verifier, feature)
+    return Schemas(verifier, service, policies, feature)
 
 
 async def _refuse_policies_without_access(base: Foundation, rules: Rules) -> None:

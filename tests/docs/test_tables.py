@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from app.access.model import CLIENT_RIGHTS, RIGHTS_OF_ROLE, SERVICE_RIGHTS, Right
+from app.features import build_features
 from app.feed.scope import KINDS
-from app.main import _build_features
 from app.postgres.tables import metadata
 from app.settings import Settings
 from app.wiring import open_backends
@@ -91,7 +91,7 @@ async def names_at_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Map
     for named in ({}, servers):
         settings = Settings.model_validate({**embedded, **named})
         async with open_backends(settings) as backends:
-            for feature in reversed(_build_features(settings, backends)):
+            for feature in reversed(build_features(settings, "0", backends)):
                 tasks |= feature.tasks.keys()
                 await feature.close()
             files |= set(os.listdir(tmp_path))  # noqa: PTH208 - a path would block

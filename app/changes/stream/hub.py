@@ -36,7 +36,7 @@ class Selection:
             return False
         if entity.kind in _OF_NO_ENVIRONMENT:  # they are logged under `default`
             return True
-        if entity.kind in ("violation", "release"):
+        if entity.kind in ("violation", "proposal", "release"):
             service, _, _ = entity.name.partition("/")
             in_environment = self.environment in (None, entity.environment)
             return in_environment and (self.service_name in (None, service) or service == "*")

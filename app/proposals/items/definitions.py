@@ -21,7 +21,7 @@ from app.rules.catalog import DefinitionCatalog
 from app.rules.definitions.model import Definition, Kind, Scope
 from app.rules.definitions.port import DefinitionStore
 from app.rules.policies.enforcement import Policies
-from app.rules.policies.model import Authority, Requirements
+from app.rules.policies.model import NO_AUTHORITY, Authority, Requirements
 from app.web.conditional import IfMatch
 from pilothouse_core.diff import Diff, diff
 
@@ -227,9 +227,7 @@ class DefinitionItems:
 
 
 def _change_by(caller: Caller, allow: Allow) -> DefinitionChange:
-    return DefinitionChange(
-        caller.actor(), "", caller.request_id, IfMatch(), Authority(proposal="draft"), allow
-    )
+    return DefinitionChange(caller.actor(), "", caller.request_id, IfMatch(), NO_AUTHORITY, allow)
 
 
 def _change_of(proposal_id: str, comment: str, expected: IfMatch) -> DefinitionChange:

@@ -70,7 +70,12 @@ class TemplateService(DefinitionService):
         return template
 
     async def put(
-        self, name: str, body: Mapping[str, Any], request: DefinitionRequest
+        self,
+        name: str,
+        body: Mapping[str, Any],
+        request: DefinitionRequest,
+        *,
+        dry_run: bool = False,
     ) -> DefinitionWritten:
         """Create or replace a template; nothing is written if it says the same already.
 
@@ -82,7 +87,7 @@ class TemplateService(DefinitionService):
             raise BadTemplateName(name)
         text = template_text(body)
         await run_apart(len(text) > LARGE_TEXT, read_template, text)
-        return await self.write(name, text, "updated", request)
+        return await self.write(name, text, "updated", request, dry_run=dry_run)
 
     async def roll_back(
         self, name: str, old: Definition, request: DefinitionRequest
