@@ -50,30 +50,7 @@ def build_proposals(
     flags: Flags,
     ports: ProposalPorts,
 ) -> Proposals:
-    policies = rules.policies
-    config_items = ConfigItems(
-        configs.reader,
-        base.changes.follower,
-        configs.writer,
-        configs.previews,
-        configs.writer.composer,
-        policies,
-    )
-    flag_items = FlagItems(flags.cache, flags.store, flags.writer, policies)
-    writers: dict[Kind, DefinitionWriter] = {
-        "schema": SchemaWriter(schemas.schemas),
-        "template": ServiceWriter(rules.templates),
-        "policy": ServiceWriter(schemas.policies),
-    }
-    definition_items = DefinitionItems(rules.catalog, rules.store, writers, policies)
-    handlers: dict[ItemKind, ItemHandler] = {
-        "config": config_items,
-        "flag": flag_items,
-        "segment": flag_items,
-        "schema": definition_items,
-        "template": definition_items,
-        "policy": definition_items,
-    }
+    handlers = _build_handlers(base, rules, schemas, configs, flags)
     reader = ProposalReader(ports.store, ports.bodies, handlers, base.access.lineage)
     # The applier and the decisions know each other: what is started here is continued here.
     decisions = DecisionService(reader)
@@ -102,3 +79,32 @@ def build_proposals(
         },
     )
     return Proposals(reader, rounds, decisions, feature)
+
+
+def _build_handlers(
+    base: Foundation, rules: Rules, schemas: Schemas, configs: Configs, flags: Flags
+) -> dict[ItemKind, ItemHandler]:
+    policies = rules.policies
+    config_items = ConfigItems(
+        configs.reader,
+        base.changes.follower,
+        configs.writer,
+        configs.previews,
+        configs.writer.composer,
+        policies,
+    )
+    flag_items = FlagItems(flags.cache, flags.store, flags.writer, policies)
+    writers: dict[Kind, DefinitionWriter] = {
+        "schema": SchemaWriter(schemas.schemas),
+        "template": ServiceWriter(rules.templates),
+        "policy": ServiceWriter(schemas.policies),
+    }
+    definition_items = DefinitionItems(rules.catalog, rules.store, writers, policies)
+    return {
+        "config": config_items,
+        "flag": flag_items,
+        "segment": flag_items,
+        "schema": definition_items,
+        "template": definition_items,
+        "policy": definition_items,
+    }
