@@ -100,10 +100,12 @@ def test_who_may_only_propose_proposes(terminal: Terminal) -> None:
     write_files("g", CHANGED, EVERYTHING)
 
     terminal.variables["PILOTHOUSE_TOKEN"] = viewer
+    planned = terminal.ok("apply", "g", "--dry-run", "--prune")
     refused = terminal("apply", "g", "--yes", "--prune")
     terminal.variables["PILOTHOUSE_TOKEN"] = editor
     done = terminal.ok("apply", "g", "--yes", "--prune")
 
+    assert planned.out.count("not judged, as you may not write it") == 7
     assert refused.code == ExitCode.DENIED
     assert "proposal" not in refused.out
     assert "6 changes of production proposed" in done.out

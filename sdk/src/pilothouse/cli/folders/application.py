@@ -16,8 +16,8 @@ from pilothouse_core.trees import leaf_key
 
 _PROPOSALS = "/api/v1/proposals"
 _MOST_ITEMS = 200  # of one proposal
-_NEEDS_PROPOSAL = "proposal_needed"
-_DENIED = "denied"
+NEEDS_PROPOSAL = "proposal_needed"
+DENIED = "denied"
 _NOTHING_MASKED = "nothing_masked"
 _FATAL = frozenset({ExitCode.UNAVAILABLE, ExitCode.OUTCOME_UNKNOWN})
 _LONGEST_TITLE = 200
@@ -60,9 +60,9 @@ def apply_changes(
                 _make(api, change, comment, result)
             except Failure as refusal:
                 code = refusal.problem.get("code")
-                if code in {_NEEDS_PROPOSAL, _DENIED}:
+                if code in {NEEDS_PROPOSAL, DENIED}:
                     result.proposed.append(change)
-                    if code == _DENIED:
+                    if code == DENIED:
                         result.denied[change.entry] = refusal
                     report(change.entry)
                     continue

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from pilothouse.cli.api import Api
 from pilothouse.cli.buckets import bucket_sentences
 from pilothouse.cli.exit_codes import ExitCode, Failure
-from pilothouse.cli.folders.application import send_definition, send_layer
+from pilothouse.cli.folders.application import (
+    DENIED,
+    NEEDS_PROPOSAL,
+    send_definition,
+    send_layer,
+)
 from pilothouse.cli.folders.entries import Content, Entry, Kind
 from pilothouse.cli.folders.folder import FolderFiles, failure_at
 from pilothouse.cli.folders.plan import Change
@@ -41,11 +46,17 @@ class Preview:
 
     @property
     def needs_proposal(self) -> bool:
-        return self.refusal is not None and self.refusal.problem.get("code") == "proposal_needed"
+        return self.refusal is not None and self.refusal.problem.get("code") == NEEDS_PROPOSAL
+
+    @property
+    def is_denied(self) -> bool:
+        return self.refusal is not None and self.refusal.problem.get("code") == DENIED
 
     @property
     def is_final(self) -> bool:
-        return self.refusal is not None and not self.may_pass and not self.needs_proposal
+        return self.refusal is not None and not (
+            self.may_pass or self.needs_proposal or self.is_denied
+        )
 
     @property
     def remarks(self) -> list[str]:
@@ -53,6 +64,8 @@ class Preview:
         remarks = []
         if self.needs_proposal:
             remarks.append("needs a proposal")
+        elif self.is_denied:
+            remarks.append("not judged, as you may not write it")
         elif self.refusal is not None:
             state = "may be refused" if self.may_pass else "is refused"
             remarks.append(f"{state}: {self.refusal.sentence}")
