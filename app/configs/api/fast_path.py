@@ -111,8 +111,8 @@ class ConfigFastPath:
                 return None
         if fragment.revision > follower.revision:
             return None  # an own write, not followed yet: see revisions.wait_until_followed
-        if address is not None:
-            self._record_read(address, fragment, arm)
+        if address is not None and address.instance is not None:
+            self._record_read(address, fragment, arm, requester)
         headers = [
             (b"etag", fragment.tag),
             (b"x-revision", b"%d" % follower.revision),
@@ -129,13 +129,18 @@ class ConfigFastPath:
         return FastResponse(200, headers, fragment.body)
 
     def _record_read(
-        self, address: "_Address", fragment: "_Fragment", arm: ReleaseArm | None
+        self,
+        address: "_Address",
+        fragment: "_Fragment",
+        arm: ReleaseArm | None,
+        requester: Requester,
     ) -> None:
-        if address.instance is not None:
+        """Note what the service itself has read; not what others read in its name."""
+        document = address.document
+        may_report = requester.may(Right.REPORT_RELEASES, document.environment, document.service)
+        if may_report and address.instance is not None:
             tag, revision = fragment.version_tag, fragment.revision
-            self.overlaid.candidates.record_read(
-                address.document, address.instance, tag, revision, arm
-            )
+            self.overlaid.candidates.record_read(document, address.instance, tag, revision, arm)
 
     def _renew_fragment(
         self, name: _Name, old: "_Fragment | None", encode: Encode, arm: ReleaseArm | None

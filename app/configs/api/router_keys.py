@@ -399,7 +399,7 @@ async def get(
         answer = await keys.get(
             document, key, resolve=resolve, with_secrets=with_secrets, options=options
         )
-        record_read(keys, document, options, answer.tag, answer.revision)
+        record_read(keys, document, options, caller, answer.tag, answer.revision)
     if matches(known, etag(answer.tag)):
         headers = {**headers_so_far(response), REVISION_HEADER: revision}
         return not_modified(etag(answer.tag), headers)
@@ -563,7 +563,7 @@ async def effective(
     revision = await wait_until_followed(follower, lambda: keys.newest(document))
     headers = {**headers_so_far(response), "Vary": "Accept", REVISION_HEADER: str(revision)}
     version_tag = keys.tag(document, form, fingerprints=with_secrets, options=options)
-    record_read(keys, document, options, version_tag, revision)
+    record_read(keys, document, options, caller, version_tag, revision)
     tag = etag(version_tag)
     if matches(known, tag):
         return not_modified(tag, headers)
@@ -588,7 +588,9 @@ async def _reveal_effective(
     demand(caller, Right.REVEAL, document)
     options = with_arm(keys, document, options)
     revision = await wait_until_followed(keys.reader.follower, lambda: keys.newest(document))
-    record_read(keys, document, options, keys.tag(document, form, options=options), revision)
+    record_read(
+        keys, document, options, caller, keys.tag(document, form, options=options), revision
+    )
     headers = {"Cache-Control": "no-store", REVISION_HEADER: str(revision)} | headers
     configuration = await keys.effective(document, with_secrets=True, options=options)
     if options.resolve_placeholders:

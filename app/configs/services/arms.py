@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from app.access.model import Caller, Right
 from app.configs.model import DocumentId
 from app.configs.services.keys import KeyService
 from app.configs.services.read_options import ReadOptions
@@ -18,8 +19,14 @@ def with_arm(keys: KeyService, document: DocumentId, options: ReadOptions) -> Re
 
 
 def record_read(
-    keys: KeyService, document: DocumentId, options: ReadOptions, tag: str, revision: int
+    keys: KeyService,
+    document: DocumentId,
+    options: ReadOptions,
+    caller: Caller,
+    tag: str,
+    revision: int,
 ) -> None:
-    """Note what the instance in the options has read."""
-    if options.instance is not None:
+    """Note what the instance in the options has read; not what others read in its name."""
+    may_report = caller.may(Right.REPORT_RELEASES, document.environment, document.service)
+    if may_report and options.instance is not None:
         keys.overlaid.candidates.record_read(document, options.instance, tag, revision, options.arm)
