@@ -8,7 +8,7 @@ from app.feature import Feature
 from app.feed.feature import FEED_ROUTES, build_feed
 from app.flags.feature import FLAG_ROUTES, build_flags
 from app.foundation import Foundation
-from app.proposals.feature import PROPOSAL_ROUTES, build_proposals
+from app.proposals.feature import PROPOSAL_ROUTES, Subjects, build_proposals
 from app.proposals.promotion.feature import PROMOTION_ROUTES, build_promotions
 from app.proposals.releases.feature import (
     RELEASE_ROUTES,
@@ -56,7 +56,9 @@ def build_features(settings: Settings, version: str, ports: Backends) -> tuple[F
     flags = build_flags(base, ports.flags, rules.policies)
     registry = build_registry(base, ports.rows, ports.nodes, ports.resolve)
     releases = build_releases(base, basis, configs, registry.view)
-    proposals = build_proposals(base, rules, schemas, configs, flags, ports.proposals)
+    proposals = build_proposals(
+        base, rules, Subjects(configs, flags, schemas, releases), ports.proposals
+    )
     stats = Stats(configs.reader, ports.changes.log, flags.cache, registry.view)
     return (
         build_status(settings, version, monitor, stats),  # first not ready, once it shuts down

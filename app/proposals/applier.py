@@ -18,6 +18,7 @@ from app.proposals.errors import ProposalMoved, ProposalsUnavailable
 from app.proposals.items.port import Numbered, PinMoved, written_together
 from app.proposals.model import ItemOutcome, Proposal, ProposalCommit, State
 from app.proposals.reading import ProposalReader
+from app.proposals.store.port import ProposalStore
 from app.telemetry import PROPOSALS_ENDED
 
 TURN_SECONDS = 1.0
@@ -205,13 +206,16 @@ class Applier:
         return ended
 
     async def _write(self, proposal: Proposal, step: str) -> Proposal:
-        actor = f"proposal:{proposal.id}"
-        facts = {"step": step, "state": proposal.state, "round": proposal.round}
-        if proposal.reason:
-            facts["reason"] = proposal.reason
-        return await self.reader.store.replace(
-            ProposalCommit(proposal, actor, proposal.title, actor, facts=facts)
-        )
+        return await write_step(self.reader.store, proposal, step)
+
+
+async def write_step(store: ProposalStore, proposal: Proposal, step: str) -> Proposal:
+    """Write the next version of a row, which no caller has asked for; raises ProposalMoved."""
+    actor = f"proposal:{proposal.id}"
+    facts = {"step": step, "state": proposal.state, "round": proposal.round}
+    if proposal.reason:
+        facts["reason"] = proposal.reason
+    return await store.replace(ProposalCommit(proposal, actor, proposal.title, actor, facts=facts))
 
 
 def _outcomes_of_failure(

@@ -68,8 +68,7 @@ class DecisionService:
         return await self._replace(reviewed, caller, text, facts)
 
     async def _refuse_verdict(self, proposal: Proposal, review: Review, caller: Caller) -> None:
-        if proposal.state not in _DECIDABLE:
-            raise WrongState("reviewed", proposal.state)
+        refuse_undecidable(proposal, "reviewed")
         if not caller.is_known:
             raise ReviewerUnknown
         demand_everywhere(caller, Right.APPROVE_CHANGES, proposal.items)
@@ -103,8 +102,7 @@ class DecisionService:
         Raises Denied, WrongState, ApprovalsMissing, WindowClosed, ProposalStale, ChecksFailed and
         BadSchedule.
         """
-        if proposal.state not in _DECIDABLE:
-            raise WrongState("applied", proposal.state)
+        refuse_undecidable(proposal, "applied")
         demand_apply(caller, proposal)
         now = await self.reader.store.now()
         if at is not None:
@@ -159,6 +157,12 @@ class DecisionService:
         self, proposal: Proposal, caller: Caller, comment: str, facts: Mapping[str, Any]
     ) -> Proposal:
         return await self.reader.store.replace(commit_by(caller, proposal, comment, facts))
+
+
+def refuse_undecidable(proposal: Proposal, action: str) -> None:
+    """Raise WrongState if the proposal has ended, or is being applied."""
+    if proposal.state not in _DECIDABLE:
+        raise WrongState(action, proposal.state)
 
 
 def demand_apply(caller: Caller, proposal: Proposal) -> None:

@@ -20,6 +20,9 @@ from app.proposals.items.port import ItemHandler
 from app.proposals.model import ItemKind
 from app.proposals.orphans import LOOK_SECONDS, OrphanRemover
 from app.proposals.reading import ProposalReader
+from app.proposals.releases.feature import Releases
+from app.proposals.releasing import LOOK_SECONDS as FOLLOW_SECONDS
+from app.proposals.releasing import ReleasingService
 from app.proposals.rounds import RoundService
 from app.proposals.store.port import ProposalStore
 from app.rules.definitions.model import Kind
@@ -42,18 +45,23 @@ class Proposals:
     feature: Feature
 
 
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """What proposals are about, and how they are released."""
+
+    configs: Configs
+    flags: Flags
+    schemas: Schemas
+    releases: Releases
+
+
 def build_proposals(
-    base: Foundation,
-    rules: Rules,
-    schemas: Schemas,
-    configs: Configs,
-    flags: Flags,
-    ports: ProposalPorts,
+    base: Foundation, rules: Rules, subjects: Subjects, ports: ProposalPorts
 ) -> Proposals:
-    handlers = _build_handlers(base, rules, schemas, configs, flags)
+    config_items = _build_config_items(base, rules, subjects.configs)
+    handlers = _build_handlers(rules, subjects, config_items)
     reader = ProposalReader(ports.store, ports.bodies, handlers, base.access.lineage)
-    # The applier and the decisions know each other: what is started here is continued here.
-    decisions = DecisionService(reader)
+    rounds, decisions = RoundService(reader), DecisionService(reader)
     applier = Applier(
         reader,
         decisions,
@@ -61,43 +69,45 @@ def build_proposals(
         grace_seconds=base.settings.proposal_grace_seconds,
         started=decisions.started,
     )
-    rounds = RoundService(reader)
+    releasing = ReleasingService(reader, decisions, subjects.releases.service, config_items)
+    orphans = OrphanRemover(ports.store, ports.bodies)
+    turns = base.changes.maintenance
     feature = Feature(
         state={
             "proposals": reader,
             "proposal_rounds": rounds,
             "proposal_decisions": decisions,
+            "proposal_releases": releasing,
         },
         tasks={
             "apply_proposals": applier.run,
-            "empty_orphans": in_turns(
-                base.changes.maintenance,
-                "empty_orphans",
-                LOOK_SECONDS,
-                OrphanRemover(ports.store, ports.bodies).empty_orphans,
-            ),
+            "follow_releases": in_turns(turns, "follow_releases", FOLLOW_SECONDS, releasing.follow),
+            "empty_orphans": in_turns(turns, "empty_orphans", LOOK_SECONDS, orphans.empty_orphans),
         },
     )
     return Proposals(reader, rounds, decisions, feature)
 
 
-def _build_handlers(
-    base: Foundation, rules: Rules, schemas: Schemas, configs: Configs, flags: Flags
-) -> dict[ItemKind, ItemHandler]:
-    policies = rules.policies
-    config_items = ConfigItems(
+def _build_config_items(base: Foundation, rules: Rules, configs: Configs) -> ConfigItems:
+    return ConfigItems(
         configs.reader,
         base.changes.follower,
         configs.writer,
         configs.previews,
         configs.writer.composer,
-        policies,
+        rules.policies,
     )
+
+
+def _build_handlers(
+    rules: Rules, subjects: Subjects, config_items: ConfigItems
+) -> dict[ItemKind, ItemHandler]:
+    flags, policies = subjects.flags, rules.policies
     flag_items = FlagItems(flags.cache, flags.store, flags.writer, policies)
     writers: dict[Kind, DefinitionWriter] = {
-        "schema": SchemaWriter(schemas.schemas),
+        "schema": SchemaWriter(subjects.schemas.schemas),
         "template": ServiceWriter(rules.templates),
-        "policy": ServiceWriter(schemas.policies),
+        "policy": ServiceWriter(subjects.schemas.policies),
     }
     definition_items = DefinitionItems(rules.catalog, rules.store, writers, policies)
     return {

@@ -37,7 +37,17 @@ OPEN_STATES: Final[frozenset[State]] = frozenset(
 )
 # A new round opens a proposal again in these.
 REVISABLE_STATES: Final[frozenset[State]] = frozenset(
-    {"open", "approved", "scheduled", "refused", "outdated", "missed", "not_applied", "undone"}
+    {
+        "open",
+        "approved",
+        "scheduled",
+        "refused",
+        "outdated",
+        "missed",
+        "not_applied",
+        "undone",
+        "aborted",
+    }
 )
 MOST_ITEMS: Final = 200
 MOST_REVIEWS: Final = 1000

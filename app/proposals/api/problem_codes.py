@@ -2,6 +2,7 @@
 
 from app.web.problem_codes import CodeRules
 
+_APPLY = "approvals_missing bad_release bad_schedule checks_failed not_releasable proposal_stale"
 _REVIEW = (
     "checks_failed proposal_stale reviewer_not_asked reviewer_unknown round_moved self_approval"
 )
@@ -22,6 +23,6 @@ PROBLEM_CODES: CodeRules = (
     ),
     (
         r"POST /api/v1/proposals/\{proposal_id\}/apply",
-        "approvals_missing bad_schedule checks_failed proposal_stale window_closed",
+        f"{_APPLY} release_running releases_unavailable too_many_releases window_closed",
     ),
 )

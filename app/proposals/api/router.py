@@ -23,6 +23,7 @@ from app.proposals.decisions import DecisionService
 from app.proposals.errors import BadRound, BadSchedule
 from app.proposals.model import Proposal, ProposalFilter, State
 from app.proposals.reading import ProposalReader
+from app.proposals.releasing import ReleasingService
 from app.proposals.rounds import RoundSent, RoundService
 from app.web.bodies import StrictRoute
 from app.web.conditional import ExpectedVersions, etag
@@ -40,6 +41,7 @@ router = APIRouter(
 )
 Reader = Annotated[ProposalReader, from_state("proposals")]
 Rounds = Annotated[RoundService, from_state("proposal_rounds")]
+Releasing = Annotated[ReleasingService, from_state("proposal_releases")]
 Decisions = Annotated[DecisionService, from_state("proposal_decisions")]
 ProposalId = Annotated[str, Path(max_length=40, json_schema_extra={"pattern": "^p-[a-z0-9]+$"})]
 DryRun = Annotated[bool, Query(description="Report what would be proposed, and store nothing.")]
@@ -186,11 +188,21 @@ async def apply_proposal(
     body: ApplyProposalIn,
     reader: Reader,
     decisions: Decisions,
+    releasing: Releasing,
     caller: CurrentCaller,
 ) -> Response:
-    """Answered before it is applied: read the proposal, or follow the stream."""
+    """Answered before it is applied: read the proposal, or follow the stream.
+
+    With `release`, first a few instances of the service get the change, then more, and all; if
+    a signal is bad, it is taken back.
+    """
     proposal = await reader.proposal(proposal_id, caller)
-    started = await decisions.apply(proposal, caller, _time(body.at), body.comment)
+    if body.release is not None:
+        if body.at is not None:
+            raise BadSchedule("a release begins at once; state either `at` or `release`")
+        started = await releasing.release(proposal, body.release, caller, body.comment)
+    else:
+        started = await decisions.apply(proposal, caller, _time(body.at), body.comment)
     return await _answer(reader, started, 202)
 
 

@@ -142,6 +142,11 @@ class ApplyProposalIn(RequestBody):
         description="RFC 3339; applied then, by the clock of the database. Default: now.",
         json_schema_extra={"format": "date-time"},
     )
+    release: dict[str, Any] | None = Field(
+        None,
+        description="The plan of a release to a few instances first: `steps`, `bake`, `pick`, "
+        "`no_data`, `signals`.",
+    )
     comment: Comment = ""
 
 
@@ -257,6 +262,7 @@ class ProposalSummaryOut(BaseModel):
     on_failure: OnFailure
     apply_at: datetime | None
     applied_by: str | None
+    release_id: str | None = Field(description="Of the release that it was applied by.")
     reason: str = Field(description="The code of the problem that ended it, or empty.")
     created_at: datetime
     updated_at: datetime
@@ -280,6 +286,7 @@ def summary_members(proposal: Proposal) -> dict[str, Any]:
         "on_failure": proposal.on_failure,
         "apply_at": proposal.apply_at,
         "applied_by": actor_name(proposal.applied_by) or None,
+        "release_id": proposal.release_id or None,
         "reason": proposal.reason,
         "created_at": proposal.created_at,
         "updated_at": proposal.updated_at,

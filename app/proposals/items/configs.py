@@ -290,17 +290,20 @@ class ConfigItems:
 
     async def _find_written(self, proposal: Proposal, each: Numbered) -> ItemOutcome | None:
         """Find the version that this item has become, which the log's own keys name for a day."""
-        document, pin = _document(each.item), each.item.pin
-        assert pin is not None
-        pointer = self.reader.pointer(document)
-        for version in range(pin + 1, (pointer.version if pointer is not None else 0) + 1):
+        assert each.item.pin is not None
+        comment = version_comment(proposal, each.number)
+        actor = f"proposal:{proposal.id}"
+        version = await self.find_version(each.item, each.item.pin, actor, comment)
+        return ItemOutcome("applied", version) if version else None
+
+    async def find_version(self, item: ProposalItem, after: int, actor: str, comment: str) -> int:
+        """Return the first later version that an actor has written with a comment, 0 if none."""
+        document = _document(item)
+        for version in range(after + 1, await self.current_version(item) + 1):
             body = await self._version(document, version)
-            if body is not None and (body.change.actor, body.change.comment) == (
-                f"proposal:{proposal.id}",
-                version_comment(proposal, each.number),
-            ):
-                return ItemOutcome("applied", version)
-        return None
+            if body is not None and (body.change.actor, body.change.comment) == (actor, comment):
+                return version
+        return 0
 
     async def undo(
         self, proposal: Proposal, items: Sequence[Numbered]
