@@ -158,9 +158,6 @@ def test_every_operation_names_its_problem_codes(document: Any) -> None:
     kinds |= {"precondition_failed", "too_many", "in_doubt", "backend_unavailable"}
     inside = {
         "flags_moved",
-        "bad_release",  # these of a release that a proposal starts
-        "not_releasable",
-        "too_many_releases",
         "no_such_route",
         "events_unavailable",
         "state_in_use",
