@@ -9,6 +9,7 @@ Action = Literal["created", "updated", "deleted", "rolled_back", "external"]
 IntentState = Literal["reserved", "open", "expired", "applied", "lost"]
 
 EXTERNAL_ACTOR = "external"
+CLOSED_BASE = -1  # of the record that closes an idempotency key: it can become no version
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,11 @@ class Intent:
     state: IntentState = "open"
     version: int | None = None
     revision: int | None = None
+
+    @property
+    def closes_key(self) -> bool:
+        """Whether this only records that nothing is begun under its idempotency key any more."""
+        return self.base == CLOSED_BASE
 
 
 @dataclass(frozen=True, slots=True)

@@ -262,6 +262,15 @@ class TooManyKeys(TooLarge):
         )
 
 
+class WriteClosed(Conflict):
+    """The write was refused before, for good, by whoever repeats it. Never leaves proposals."""
+
+    code = "write_closed"
+
+    def __init__(self, document: str) -> None:
+        super().__init__(f"the write of {document} was refused before")
+
+
 class WriteConflict(Conflict):
     code = "write_conflict"
 

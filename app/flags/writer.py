@@ -33,6 +33,7 @@ WAIT_SECONDS = 10.0  # for other writers of the same environment
 # For them while the store does not answer: each of them would wait for it in vain.
 _WAIT_SECONDS_IF_UNAVAILABLE = 2.0
 _PAUSE_SECONDS = 0.02
+_CLOSED = "closed"  # in the place of a digest: no request has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,31 @@ class FlagWriter:
                 if (earlier := await self._earlier_commit(request.idempotency)) is not None:
                     return earlier
                 raise
+
+    async def close_key(self, environment: str, request: WriteRequest) -> None:
+        """Let no repetition of a write that was refused be committed any more.
+
+        A repetition raises IdempotencyKeyReused then. Raises FlagContended if one was committed
+        before, under the idempotency key of the request: repeat it.
+        """
+        assert request.idempotency is not None
+        await self._sets.refresh()
+        closing = Commit(
+            environment=environment,
+            base=self._sets.environment(environment).revision,
+            edits=(),
+            actor=request.actor,
+            comment=request.comment,
+            request_id=request.request_id,
+            idempotency_key=request.idempotency.key,
+            digest=_CLOSED,
+        )
+        try:
+            await self._store.commit(closing)
+        except (KeyTaken, SetMoved):
+            earlier = await self._store.commit_by_idempotency_key(request.idempotency.key)
+            if earlier is None or earlier.digest != _CLOSED:
+                raise FlagContended(environment, self._seconds) from None
 
     async def preview(
         self,

@@ -101,7 +101,7 @@ class Applier:
         outcomes = {
             each.number: each.item.outcome for each in numbered if each.item.outcome is not None
         }
-        for group in written_together(numbered if not outcomes else ()):
+        for group in [] if outcomes else await self._groups(numbered):
             if outcomes and not _DONE.issuperset(each.state for each in outcomes.values()):
                 outcomes |= {each.number: ItemOutcome("skipped") for each in group}
                 continue
@@ -117,6 +117,19 @@ class Applier:
             replace(item, outcome=outcomes[number]) for number, item in enumerate(proposal.items)
         )
         await self._end(replace(proposal, items=items), state, reason)
+
+    async def _groups(self, numbered: Sequence[Numbered]) -> Sequence[Sequence[Numbered]]:
+        """Return the items in an order in which they can be written, those together as groups."""
+        by_handler: dict[str, list[Numbered]] = {}
+        for each in numbered:
+            by_handler.setdefault(self.reader.handler(each.item).name, []).append(each)
+        ordered = {
+            name: iter(await self.reader.handler(portion[0].item).writable_order(portion))
+            for name, portion in by_handler.items()
+        }
+        return written_together(
+            [next(ordered[self.reader.handler(each.item).name]) for each in numbered]
+        )
 
     async def _apply_group(
         self, proposal: Proposal, numbers: Sequence[int]

@@ -158,6 +158,7 @@ def test_every_operation_names_its_problem_codes(document: Any) -> None:
     kinds |= {"precondition_failed", "too_many", "in_doubt", "backend_unavailable"}
     inside = {
         "flags_moved",
+        "write_closed",
         "no_such_route",
         "events_unavailable",
         "state_in_use",

@@ -9,6 +9,7 @@ from threading import Event
 import pytest
 
 from app.audit.fingerprints import Fingerprints
+from app.changes.errors import IdempotencyKeyReused
 from app.changes.model import Idempotency
 from app.flags.cache import FlagCache
 from app.flags.definitions.plans import CreateFlag
@@ -119,3 +120,28 @@ async def test_the_same_request_sent_many_times_at_once_is_answered_alike(
     assert len(set(revisions)) == 1
     with pytest.raises(FlagExists):
         await replicas[0].create("f", "another")
+
+
+async def test_a_refused_request_whose_key_was_closed_is_never_committed(
+    state: SQLiteState,
+) -> None:
+    one, other = Replica(state), Replica(state)
+    request = WriteRequest("ann", "", "request", idempotency=Idempotency("key", "create f"))
+
+    await one.writer.close_key(ENVIRONMENT, request)
+    await one.writer.close_key(ENVIRONMENT, request)
+
+    with pytest.raises(IdempotencyKeyReused):
+        await other.create("f", "key")
+    assert await other.create("f") > 0
+
+
+async def test_the_key_of_a_committed_request_is_not_closed(state: SQLiteState) -> None:
+    one, other = Replica(state), Replica(state)
+    revision = await one.create("f", "key")
+    request = WriteRequest("ann", "", "request", idempotency=Idempotency("key", "create f"))
+
+    with pytest.raises(FlagContended):
+        await other.writer.close_key(ENVIRONMENT, request)
+
+    assert await other.create("f", "key") == revision

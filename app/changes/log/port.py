@@ -39,6 +39,13 @@ class Intents(Protocol):
         """
         ...
 
+    async def close_key(self, intent: Intent) -> Intent:
+        """Record an intent that is lost from the start: none is begun under its key any more.
+
+        Its base is CLOSED_BASE. Under an idempotency key already taken, return the earlier intent.
+        """
+        ...
+
     async def reserve(self, intent: Intent) -> Intent:
         """Record an intent whose version is still to be judged, without its idempotency key.
 

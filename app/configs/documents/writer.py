@@ -16,7 +16,7 @@ import structlog
 from app.audit.fingerprints import Fingerprints
 from app.changes.errors import LogUnavailable
 from app.changes.log.port import ChangeLog, Intents
-from app.changes.model import EXTERNAL_ACTOR, Intent, Written
+from app.changes.model import CLOSED_BASE, EXTERNAL_ACTOR, Intent, Written
 from app.configs.checks.credentials import CredentialPolicy
 from app.configs.checks.errors import RelatedWriteOpen, SchemaViolated
 from app.configs.documents.attempt import Deadlines, Outcome, Write, WriteAttempt
@@ -33,6 +33,7 @@ from app.configs.documents.version_sender import VersionSender, pause
 from app.configs.errors import (
     CredentialInPlainValue,
     StoreUnavailable,
+    WriteClosed,
     WriteConflict,
     WriteOutcomeUnknown,
 )
@@ -117,6 +118,20 @@ class DocumentWriter:
             CONFIG_WRITES.labels(outcome).inc()
             CONFIG_WRITE_DURATION.observe(asyncio.get_running_loop().time() - started)
         return result
+
+    async def close_key(self, write: Write) -> None:
+        """Let no repetition of a write that was refused be written any more.
+
+        Raises WriteOutcomeUnknown if one has been begun under its idempotency key: repeat it.
+        """
+        for number in range(ATTEMPTS):
+            identity = await self.repeats.identity(write, number)
+            closing = new_intent(write, "updated", CLOSED_BASE, identity, uuid.uuid4().hex)
+            recorded = await self._intents.close_key(closing)
+            if recorded.closes_key:
+                return
+            if recorded.state != "lost":
+                raise WriteOutcomeUnknown(recorded.id)
 
     @asynccontextmanager
     async def _turn(self, document: DocumentId, deadline: float) -> AsyncIterator[None]:
@@ -203,6 +218,8 @@ class DocumentWriter:
         refuse_other_request(write, attempt.identity, intent)
         if intent.state == "applied":
             return await self.repeats.outcome_of(document, intent)
+        if intent.closes_key:
+            raise WriteClosed(str(document))
         if intent.state == "lost":
             return None
         base = None

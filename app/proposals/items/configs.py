@@ -24,10 +24,16 @@ from app.configs.documents.edits import (
 )
 from app.configs.documents.reader import DocumentReader
 from app.configs.documents.writer import DocumentWriter
-from app.configs.errors import StaleWrite, VersionGone, VersionNotFound
+from app.configs.errors import (
+    StaleWrite,
+    VersionGone,
+    VersionNotFound,
+    WriteClosed,
+    WriteConflict,
+)
 from app.configs.model import Body, DocumentId, Draft, document_id
 from app.configs.services.previews import PreviewService, draft_diff
-from app.errors import PilothouseError, Unavailable
+from app.errors import OutcomeUnknown, PilothouseError, Unavailable
 from app.proposals.errors import ItemRefused, NothingProposed
 from app.proposals.items.port import Drafted, Numbered, PinMoved, Sent, Side, Stored
 from app.proposals.items.sealed_patches import (
@@ -37,6 +43,7 @@ from app.proposals.items.sealed_patches import (
     sealed_patch,
     without_keys,
 )
+from app.proposals.items.write_order import order_by_schemas
 from app.proposals.model import (
     ItemOutcome,
     Operation,
@@ -179,6 +186,14 @@ class ConfigItems:
             flaws.append(_flaw(items[0].number, error))
         return flaws
 
+    async def writable_order(self, items: Sequence[Numbered]) -> Sequence[Numbered]:
+        drafts: dict[int, tuple[DocumentId, Draft]] = {}
+        for each in items:
+            with suppress(PilothouseError):  # it will be refused when it is written
+                _, draft = await self.previews.draft(self._write("", each))
+                drafts[each.number] = _document(each.item), draft
+        return await order_by_schemas(items, drafts, self.previews)
+
     async def show(self, each: Numbered) -> Diff:
         document, item = _document(each.item), each.item
         base = await self._version(document, item.base)
@@ -248,10 +263,17 @@ class ConfigItems:
         self, proposal: Proposal, items: Sequence[Numbered]
     ) -> Mapping[int, ItemOutcome]:
         (each,) = items
+        write = self._write_at_pin(proposal, each)
         try:
-            outcome = await self.writer.write(self._write_at_pin(proposal, each))
-        except StaleWrite:
+            outcome = await self.writer.write(write)
+        except (StaleWrite, WriteConflict):
             pass
+        except (Unavailable, OutcomeUnknown, WriteClosed):
+            raise
+        except PilothouseError:
+            # It might pass a moment later, for another holder: not once it is said to have failed.
+            await self.writer.close_key(write)
+            raise
         else:
             return {each.number: _outcome(outcome)}
         await self.follower.catch_up()

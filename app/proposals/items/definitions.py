@@ -138,6 +138,9 @@ class DefinitionItems:
                 flaws.append({"pointer": place, "detail": str(error), "code": error.code})
         return flaws
 
+    async def writable_order(self, items: Sequence[Numbered]) -> Sequence[Numbered]:
+        return items
+
     async def show(self, each: Numbered) -> Diff:
         former = await self._version(each.item.target, each.item.base)
         body = each.stored["definition"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.access.model import Caller, Right
+from app.changes.errors import IdempotencyKeyReused
 from app.changes.model import Idempotency
 from app.errors import PilothouseError, Unavailable
 from app.flags.cache import EnvironmentFlags, FlagCache
@@ -123,6 +124,9 @@ class FlagItems:
             return [{"pointer": f"#/items/{number}", "detail": str(error), "code": error.code}]
         return ()
 
+    async def writable_order(self, items: Sequence[Numbered]) -> Sequence[Numbered]:
+        return items
+
     async def show(self, each: Numbered) -> Diff:
         former = await self._version(each.item.target, each.item.base)
         definition = each.stored["definition"]
@@ -181,6 +185,12 @@ class FlagItems:
             written = await self.writer.write(environment, plan, request)
         except ItemsMoved as moved:
             return await self._outcomes_of_moved(proposal, items, moved)
+        except (Unavailable, IdempotencyKeyReused):  # the latter: closed by another holder
+            raise
+        except PilothouseError:
+            # It might pass a moment later, for another holder: not once it is said to have failed.
+            await self.writer.close_key(environment, request)
+            raise
         return {each.number: _outcome(each, written) for each in items}
 
     async def _outcomes_of_moved(

@@ -82,6 +82,13 @@ class ItemHandler(Protocol):
         """Return what would keep these items from being written now, as flaws of a problem."""
         ...
 
+    async def writable_order(self, items: Sequence[Numbered]) -> Sequence[Numbered]:
+        """Return items in an order in which each can be written after those before it.
+
+        In their own order as far as that is one, and where none is.
+        """
+        ...
+
     async def show(self, each: Numbered) -> Diff:
         """Return what an item changes of its base, secrets masked."""
         ...

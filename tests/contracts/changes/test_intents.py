@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from app.changes.errors import IntentNotFound
+from app.changes.model import CLOSED_BASE
 from tests.contracts.changes.changing import (
     CHECKOUT,
     DAY,
@@ -58,6 +59,27 @@ async def test_nobody_joins_a_key_never_used(rig: Rig) -> None:
     await rig.intents.begin(intent())
 
     assert await rig.intents.intent_by_idempotency_key("key") is None
+
+
+async def test_no_intent_is_begun_under_a_key_that_was_closed(rig: Rig) -> None:
+    closing = replace(intent_with_key("key"), base=CLOSED_BASE)
+
+    closed = await rig.intents.close_key(closing)
+    joined = await rig.elsewhere.intents.begin(intent_with_key("key"))
+
+    assert closed.closes_key
+    assert joined == closed
+    assert closed.state == "lost"
+    assert await rig.intents.overdue_intents(10) == []
+
+
+async def test_a_key_that_was_used_is_not_closed(rig: Rig) -> None:
+    begun = await rig.intents.begin(intent_with_key("key"))
+
+    found = await rig.elsewhere.intents.close_key(replace(intent_with_key("key"), base=CLOSED_BASE))
+
+    assert found == begun
+    assert not found.closes_key
 
 
 async def test_intents_without_a_key_stay_apart(rig: Rig) -> None:

@@ -34,6 +34,9 @@ class EmbeddedIntents:
     async def begin(self, intent: Intent, guard: Guard | None = None) -> Intent:
         return await self._calls.write(partial(_begin, intent=intent, guard=guard))
 
+    async def close_key(self, intent: Intent) -> Intent:
+        return await self._calls.write(partial(_begin, intent=intent, guard=None, state="lost"))
+
     async def reserve(self, intent: Intent) -> Intent:
         return await self._calls.write(partial(_reserve, intent=intent))
 
@@ -83,7 +86,12 @@ class EmbeddedIntents:
         await self._calls.write(partial(_expire, intent_id=intent_id))
 
 
-def _begin(connection: sqlite3.Connection, intent: Intent, guard: Guard | None) -> Intent:
+def _begin(
+    connection: sqlite3.Connection,
+    intent: Intent,
+    guard: Guard | None,
+    state: IntentState = "open",
+) -> Intent:
     """Join the intent that holds our id or our key, unless the key has outlived its day."""
     now = datetime.now(UTC)
     _free_key(connection, intent, now)
@@ -94,7 +102,7 @@ def _begin(connection: sqlite3.Connection, intent: Intent, guard: Guard | None) 
         _check_guard(connection, intent, guard)
     is_waited_for = guard is not None and guard.covers_related
     look = _RESERVED if is_waited_for else _FIRST_LOOK
-    _insert(connection, intent, state="open", look_after=now + look)
+    _insert(connection, intent, state=state, look_after=now + look)
     return select_intents(connection, "id = ?", (intent.id,))[0]
 
 

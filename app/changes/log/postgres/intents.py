@@ -12,7 +12,7 @@ from app.changes.errors import GuardMoved, IntentNotFound, RelatedIntentOpen, Re
 from app.changes.log.port import RESERVED_SECONDS
 from app.changes.log.postgres.connection import LogConnection
 from app.changes.log.postgres.rows import intent_of_row
-from app.changes.model import EarlierIntents, Guard, Intent
+from app.changes.model import EarlierIntents, Guard, Intent, IntentState
 from app.postgres.tables import intents
 
 _KEY_LIFE: Final = timedelta(hours=24)
@@ -61,18 +61,24 @@ class PostgresIntents:
     async def begin(self, intent: Intent, guard: Guard | None = None) -> Intent:
         if guard is not None:
             return await self._begin_guarded(intent, guard)
-        row = (await self._calls.run("begin", _insert_intent(intent))).one_or_none()
+        return await self._insert("begin", intent, "open")
+
+    async def close_key(self, intent: Intent) -> Intent:
+        return await self._insert("close_key", intent, "lost")
+
+    async def _insert(self, operation: str, intent: Intent, state: IntentState) -> Intent:
+        row = (await self._calls.run(operation, _insert_intent(intent, state))).one_or_none()
         if row is None:
-            row = await self._calls.ask("begin_again", lambda: self._begin_again(intent))
+            row = await self._calls.ask("begin_again", lambda: self._insert_again(intent, state))
         return intent_of_row(row)
 
-    async def _begin_again(self, intent: Intent) -> Row[Any]:
+    async def _insert_again(self, intent: Intent, state: IntentState) -> Row[Any]:
         """Join the intent that holds our id or our key, unless the key has outlived its day."""
         key = intents.c.idempotency_key == intent.idempotency_key
         worn_out = key & (intents.c.at <= func.now() - _KEY_LIFE)
         async with self._engine.begin() as connection:
             await connection.execute(update(intents).where(worn_out).values(idempotency_key=None))
-            if row := (await connection.execute(_insert_intent(intent))).one_or_none():
+            if row := (await connection.execute(_insert_intent(intent, state))).one_or_none():
                 return row
             ours = intents.c.id == intent.id
             query = select(intents).where(or_(ours, key)).order_by(ours.desc()).limit(1)
@@ -145,13 +151,13 @@ class PostgresIntents:
         )
 
 
-def _insert_intent(intent: Intent) -> Any:
+def _insert_intent(intent: Intent, state: IntentState) -> Any:
     return (
         upsert(intents)
         .values(
             **_columns(intent),
             at=intent.at,
-            state="open",
+            state=state,
             look_after=func.now() + _FIRST_LOOK,
         )
         .on_conflict_do_nothing()
