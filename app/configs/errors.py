@@ -263,7 +263,7 @@ class TooManyKeys(TooLarge):
 
 
 class WriteClosed(Conflict):
-    """The write was refused before, for good, by whoever repeats it. Never leaves proposals."""
+    """The write was refused before, and is not repeated. Only items of proposals are refused for good."""
 
     code = "write_closed"
 

@@ -87,6 +87,7 @@ BIG_CLASSES = {
     "app/flags/evaluation/evaluator.py FlagEvaluator": "the fast path of evaluations",
     "app/importers/jsonlogic.py Logic": "one method for each operator",
     "app/proposals/items/configs.py ConfigItems": _ONE_ADAPTER,
+    "app/proposals/items/definitions.py DefinitionItems": _ONE_ADAPTER,
     "app/proposals/items/flags.py FlagItems": _ONE_ADAPTER,
     "app/registry/instances/embedded.py EmbeddedInstanceStore": _ONE_ADAPTER,
     "app/registry/instances/port.py InstanceStore": "every transition of an instance",
