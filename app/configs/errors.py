@@ -263,7 +263,7 @@ class TooManyKeys(TooLarge):
 
 
 class WriteClosed(Conflict):
-    """The write was refused before, and is not repeated. Only items of proposals are refused for good."""
+    """An item of a proposal was refused before, and is not written any more."""
 
     code = "write_closed"
 
