@@ -13,11 +13,14 @@ _PERSON = "person:"
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many approvals a proposal needs, and those that count; `policies` ask for them."""
+    """The approvals that count, and what the policies ask for; None: nothing."""
 
-    needed: int
     approvals: Sequence[Review]
-    policies: tuple[str, ...] = ()
+    asked: Requirements | None = None
+
+    @property
+    def needed(self) -> int:
+        return 0 if self.asked is None else self.asked.approvals
 
     @property
     def given_count(self) -> int:
@@ -38,9 +41,7 @@ def tally_of(
         if review.verdict == "approve"
         and refusal_of(proposal, requirements, lineage, review, now) is None
     ]
-    if requirements is None:
-        return Tally(0, approvals)
-    return Tally(requirements.approvals, approvals, requirements.policies)
+    return Tally(approvals, requirements)
 
 
 def refusal_of(

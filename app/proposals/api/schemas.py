@@ -24,7 +24,7 @@ from app.proposals.model import (
 )
 from app.proposals.reading import ProposalDetails
 from app.proposals.rounds import DraftedRound, RoundSent
-from app.rules.policies.model import Requirements
+from app.rules.policies.model import Approver
 from app.web.openapi import KEY, KEYED, NAME, USER
 from app.web.request_body import RequestBody
 from pilothouse_core.diff import Diff
@@ -238,17 +238,22 @@ class ReviewOut(BaseModel):
 class ApprovalsOut(BaseModel):
     needed: int
     given: int = Field(description="Those of this round that count.")
+    by: list[str] = Field(description="Whose approvals count.")
     policies: list[str] = Field(description="The policies that ask for them.")
+    of: list[Approver] = Field(description="Roles whose approvals count; empty: no policy asks.")
+    people_only: bool = Field(description="Only people's approvals count, no token's.")
 
     @classmethod
     def of_tally(cls, tally: Tally) -> "ApprovalsOut":
-        return cls(needed=tally.needed, given=tally.given_count, policies=list(tally.policies))
-
-    @classmethod
-    def of_requirements(cls, asked: Requirements | None) -> "ApprovalsOut":
-        if asked is None:
-            return cls(needed=0, given=0, policies=[])
-        return cls(needed=asked.approvals, given=0, policies=list(asked.policies))
+        asked = tally.asked
+        return cls(
+            needed=tally.needed,
+            given=tally.given_count,
+            by=[actor_name(review.actor) for review in tally.approvals],
+            policies=[] if asked is None else list(asked.policies),
+            of=[] if asked is None else sorted(asked.of),
+            people_only=asked is not None and asked.people_only,
+        )
 
 
 class ProposalSummaryOut(BaseModel):
@@ -353,7 +358,7 @@ class ProposalPreviewOut(BaseModel):
     def of_round(cls, made: DraftedRound) -> "ProposalPreviewOut":
         return cls(
             items=[_preview_item(each) for each in made.drafted],
-            approvals=ApprovalsOut.of_requirements(made.requirements),
+            approvals=ApprovalsOut.of_tally(Tally((), made.requirements)),
             warnings=[dict(warning) for each in made.drafted for warning in each.warnings],
         )
 

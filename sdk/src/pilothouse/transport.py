@@ -40,6 +40,7 @@ for _later in ("httpcore", "anyio._backends._asyncio", "concurrent.futures.threa
     with suppress(ImportError):
         import_module(_later)
 
+Params = Mapping[str, str | list[str]]
 Token = str | Callable[[], str | None] | None
 _AGENT: Final = f"pilothouse-client/{version('pilothouse-client')}"
 _CREDENTIALS = re.compile("//[^/]*@")
@@ -165,7 +166,7 @@ class Transport:
     async def get(
         self,
         path: str,
-        params: Mapping[str, str] | None = None,
+        params: Params | None = None,
         headers: Mapping[str, str] | None = None,
         *,
         attempts: int | None = None,
@@ -181,7 +182,7 @@ class Transport:
         method: str,
         path: str,
         *,
-        params: Mapping[str, str] | None = None,
+        params: Params | None = None,
         headers: Mapping[str, str] | None = None,
         body: Any = None,
         content: bytes | None = None,
@@ -245,7 +246,7 @@ class Transport:
     async def stream(
         self,
         path: str,
-        params: Mapping[str, str] | None = None,
+        params: Params | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Open a stream of server-sent events and yield its chunks.
@@ -297,7 +298,7 @@ class Transport:
         self,
         method: str,
         path: str,
-        params: Mapping[str, str] | None,
+        params: Params | None,
         headers: Mapping[str, str],
         content: bytes | None,
     ) -> httpx.Request:

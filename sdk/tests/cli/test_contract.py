@@ -82,6 +82,18 @@ CONTRACTS = {
     "policy set": Contract("policy set guard POLICY", "PolicyWrittenOut"),
     "policy delete": Contract("policy delete guard"),
     "policy history": Contract("policy history guard", "Page_DefinitionVersionOut_"),
+    "proposal new": Contract("proposal new -t title db.host=db7", "ProposalOut"),
+    "proposal revise": Contract("proposal revise PROPOSAL db.host=db8", "ProposalOut"),
+    "proposal list": Contract("proposal list", "Page_ProposalSummaryOut_"),
+    "proposal show": Contract("proposal show PROPOSAL", "ProposalOut"),
+    "proposal diff": Contract("proposal diff PROPOSAL"),
+    "proposal approve": Contract("proposal approve OTHERS", "ProposalOut"),
+    "proposal refuse": Contract("proposal refuse OTHERS", "ProposalOut"),
+    "proposal remark": Contract("proposal remark PROPOSAL -m why", "ProposalOut"),
+    "proposal rebase": Contract("proposal rebase PROPOSAL", "ProposalOut"),
+    "proposal apply": Contract("proposal apply PROPOSAL", "ProposalOut"),
+    "proposal unschedule": Contract("proposal unschedule SCHEDULED", "ProposalOut"),
+    "proposal withdraw": Contract("proposal withdraw PROPOSAL", "ProposalOut"),
     "services list": Contract("services list", "ServicesOut"),
     "services register": Contract("services register pay http://10.0.0.9:80", "RegisteredOut"),
     "services discover": Contract("services discover pay", "DiscoveredOut"),
@@ -114,6 +126,8 @@ ALSO = (
             "kill checkout --reason errors",
         )
     ),
+    Contract("proposal new -t title db.host=db7 --dry-run", "ProposalPreviewOut"),
+    Contract("proposal apply PROPOSAL --wait", "ProposalOut"),
     Contract("schema set NAME SCHEMA --dry-run", "SchemaWrittenOut"),
     Contract("schema show NAME --version 1", "SchemaOut"),
     Contract("schema import SCHEMAS --dry-run", "SchemasImportedOut"),
@@ -181,7 +195,25 @@ def words_of(contract: Contract, terminal: Terminal, folder: Path) -> list[str]:
     if "TOKEN" in words:
         made = terminal.ok("token", "create", "gone", "--class", "admin", "--json").json()
         places["TOKEN"] = made["id"]
+    for word in {"PROPOSAL", "OTHERS", "SCHEDULED"} & {*words}:
+        places[word] = make_proposal(word, terminal)
     return [places.get(word, word) for word in words]
+
+
+def make_proposal(word: str, terminal: Terminal) -> str:
+    """Make a proposal of the caller's, perhaps scheduled, or one that the caller may review."""
+    if word == "OTHERS":
+        words = ("--class", "operator", "--role", "publisher")
+        author, reviewer = (
+            terminal.ok("token", "create", name, *words).out.strip() for name in ("one", "two")
+        )
+        terminal.variables["PILOTHOUSE_TOKEN"] = author
+    made = terminal.ok("proposal", "new", "-t", "title", "db.host=db8", "--json").json()
+    if word == "SCHEDULED":
+        terminal.ok("proposal", "apply", made["id"], "--at", "2027-06-01T08:00:00Z")
+    if word == "OTHERS":
+        terminal.variables["PILOTHOUSE_TOKEN"] = reviewer
+    return str(made["id"])
 
 
 @pytest.mark.parametrize(

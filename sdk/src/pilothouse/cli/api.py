@@ -29,7 +29,7 @@ def segment(name: str) -> str:
 class Api:
     """The service at one URL. Every method raises Failure and nothing else.
 
-    Query parameters are passed by name; those that are None are not sent.
+    Query parameters are passed by name; those that are None are not sent, lists are repeated.
     """
 
     def __init__(self, url: str, token: str | None, proxy: str | None = None) -> None:
@@ -174,10 +174,12 @@ def _interrupting(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Any]") ->
         loop.remove_signal_handler(signal.SIGINT)
 
 
-def _params(query: Mapping[str, Any]) -> dict[str, str] | None:
+def _params(query: Mapping[str, Any]) -> dict[str, str | list[str]] | None:
     stated = {name: _text(value) for name, value in query.items() if value is not None}
     return stated or None
 
 
-def _text(value: Any) -> str:
+def _text(value: Any) -> str | list[str]:
+    if isinstance(value, list):
+        return [str(each) for each in value]
     return str(value).lower() if isinstance(value, bool) else str(value)

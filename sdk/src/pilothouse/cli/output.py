@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -42,19 +42,24 @@ class Output:
         sys.stdout.write(visible(whole) if sys.stdout.isatty() else whole)
 
     def table(
-        self, columns: Sequence[str], rows: Iterable[Sequence[Any]], styles: Sequence[str] = ()
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[Any]],
+        styles: Sequence[str] = (),
+        *,
+        whole: Collection[str] = (),
     ) -> None:
-        """Print rows; values other than strings are shown as JSON, None as an empty cell."""
+        """Print rows; values other than strings are shown as JSON, None as an empty cell.
+
+        Columns are folded where the terminal is narrow, but those that are to stay `whole`.
+        """
         table = Table(box=None, pad_edge=False, header_style="bold")
         for number, column in enumerate(columns):
             style = styles[number] if number < len(styles) else ""
-            table.add_column(column, overflow="fold", style=style)
+            table.add_column(column, overflow="fold", style=style, no_wrap=column in whole)
         for row in rows:
             table.add_row(*(Text(_cell(cell)) for cell in row))
-        console = _console(sys.stdout)
-        with console.capture() as captured:
-            console.print(table)
-        sys.stdout.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+        _print_trimmed(table)
 
     def tree(self, trunk: str, branches: Sequence[Branch]) -> None:
         """Print sentences as a tree."""
@@ -71,6 +76,14 @@ class Output:
         """Print a sentence for people, never in JSON."""
         if not self.as_json:
             _console(sys.stdout).print(Text(visible(sentence), style=style), soft_wrap=True)
+
+    def fact(self, label: str, sentence: str, style: str = "") -> None:
+        """Print a sentence beside its label; what does not fit is continued below itself."""
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(style="bold", no_wrap=True)
+        grid.add_column(overflow="fold", style=style)
+        grid.add_row(Text(visible(label)), Text(visible(sentence)))
+        _print_trimmed(grid)
 
     def note(self, sentence: str) -> None:
         """Print a remark for people, on standard error."""
@@ -126,6 +139,14 @@ def _console(file: TextIO) -> Console:
     # Rich uses no colours without a terminal, or with NO_COLOR.
     width = None if file.isatty() else _UNBOUNDED
     return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
+
+
+def _print_trimmed(table: Table) -> None:
+    """Print a table without the spaces that fill its lines."""
+    console = _console(sys.stdout)
+    with console.capture() as captured:
+        console.print(table)
+    sys.stdout.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
 def _grow(tree: Tree, branches: Sequence[Branch]) -> None:

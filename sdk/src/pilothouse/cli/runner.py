@@ -25,6 +25,7 @@ from pilothouse.cli.exit_codes import ExitCode, Failure, failure, usage
 from pilothouse.cli.folders.commands import apply, export_all
 from pilothouse.cli.output import Output
 from pilothouse.cli.promote import promote
+from pilothouse.cli.proposals import commands as proposals
 from pilothouse.cli.stale import list_stale
 from pilothouse.cli.validate import validate
 
@@ -46,6 +47,7 @@ def _app() -> typer.Typer:
         ("template", "Templates: keys that many documents have in common.", template.app),
         ("webhook", "Webhooks: changes sent to receivers over HTTP.", webhook.app),
         ("policy", "Policies: which changes need a proposal.", policy.app),
+        ("proposal", "Proposals: changes that others approve first.", proposals.app),
         ("services", "The registry: list, register and remove instances.", services.app),
         ("changes", "The change log.", changes.app),
         ("token", "Tokens of machines and people.", access.tokens),

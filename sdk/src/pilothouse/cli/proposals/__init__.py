@@ -1,0 +1,1 @@
+"""Commands `pilothouse proposal`: changes that others approve before they are applied."""
