@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from app.actors import actor_name
+from app.configs.api.schemas import WarningOut, Warnings
 from app.proposals.approvals import Tally
 from app.proposals.errors import BadItem
 from app.proposals.items.port import Drafted, Sent, Side
@@ -352,14 +353,14 @@ class ProposalPreviewOut(BaseModel):
     dry_run: bool = True
     items: list[ProposalItemOut]
     approvals: ApprovalsOut
-    warnings: list[dict[str, Any]]
+    warnings: Warnings
 
     @classmethod
     def of_round(cls, made: DraftedRound) -> "ProposalPreviewOut":
         return cls(
             items=[_preview_item(each) for each in made.drafted],
             approvals=ApprovalsOut.of_tally(Tally((), made.requirements)),
-            warnings=[dict(warning) for each in made.drafted for warning in each.warnings],
+            warnings=WarningOut.all(notice for each in made.drafted for notice in each.warnings),
         )
 
 

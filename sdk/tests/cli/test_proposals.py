@@ -222,7 +222,7 @@ def test_a_schedule_is_made_taken_back_and_withdrawn(team: Team) -> None:
     assert team.act("publisher", "apply", proposal, "--wait").code == ExitCode.CONFLICT
 
 
-ITEM = {
+ITEM: dict[str, Any] = {
     "kind": "config",
     "environment": "production",
     "service_name": "billing",
@@ -241,6 +241,7 @@ def proposal_in(state: str, *outcomes: dict[str, Any], reason: str = "") -> dict
     items = [{**ITEM, "outcome": outcome} for outcome in outcomes]
     return {"id": "p-1", "state": state, "round": 1, "items": items, "reason": reason} | {
         "apply_at": None,
+        "release_id": None,
         "applied_by": "token:ci",
     }
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from pilothouse.cli.api import segment
 from pilothouse.cli.commands import Session, command
 from pilothouse.cli.exit_codes import ExitCode, Failure, failure
+from pilothouse.cli.files import read_object
 from pilothouse.cli.proposals.drafts import (
     PROPOSALS,
     Id,
@@ -148,13 +150,23 @@ def apply(
         str | None,
         typer.Option("--at", help="When, such as 2026-03-01T08:00:00Z; by default now."),
     ] = None,
+    release: Annotated[
+        Path | None,
+        typer.Option(
+            "--release",
+            help="The plan of a release to a few instances first, JSON or YAML; `-` is standard"
+            " input.",
+        ),
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Follow it to its end; exit with 0 only if applied.")
     ] = False,
     comment: Comment = "",
 ) -> None:
-    """Apply an approved proposal, now or at a time."""
-    body = {"comment": comment, **({} if at is None else {"at": at})}
+    """Apply an approved proposal: now, at a time, or to a few instances first."""
+    body: dict[str, Any] = {"comment": comment, **({} if at is None else {"at": at})}
+    if release is not None:
+        body["release"] = read_object(release)
     answer = _act(session, proposal, "apply", body)
     if wait:
         return _print_end(session, _follow(session, answer))

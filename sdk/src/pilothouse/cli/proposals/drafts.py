@@ -100,7 +100,7 @@ def new(
     if dry_run:
         print_items(session.output, answer["items"])
         for warning in answer["warnings"]:
-            session.output.note(f"warning: {warning.get('detail', '')}")
+            session.output.note(f"warning: {warning.get('detail') or warning['key']}")
         session.output.say("")
         session.output.say(approval_sentence(answer["approvals"]))
         session.output.note("nothing was proposed")

@@ -81,6 +81,8 @@ def state_sentence(proposal: Mapping[str, Any]) -> str:
     sentence = f"{proposal['state']}, round {proposal['round']}"
     if proposal["apply_at"]:
         sentence += f", to be applied at {moment(proposal['apply_at'])} UTC"
+    if proposal["release_id"]:
+        sentence += f", release {proposal['release_id']}"
     if proposal["applied_by"]:
         sentence += f", by order of {proposal['applied_by']}"
     return sentence + (f": {proposal['reason']}" if proposal["reason"] else "")
