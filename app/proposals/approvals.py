@@ -19,7 +19,7 @@ class Tally:
     asked: Requirements | None = None
 
     @property
-    def needed(self) -> int:
+    def needed_count(self) -> int:
         return 0 if self.asked is None else self.asked.approvals
 
     @property
@@ -28,7 +28,7 @@ class Tally:
 
     @property
     def is_enough(self) -> bool:
-        return self.given_count >= self.needed
+        return self.given_count >= self.needed_count
 
 
 def tally_of(

@@ -132,7 +132,7 @@ class DecisionService:
         """
         tally = self.reader.tally(proposal, now)
         if not tally.is_enough:
-            raise ApprovalsMissing(tally.needed, tally.given_count)
+            raise ApprovalsMissing(tally.needed_count, tally.given_count)
         asked = self.reader.requirements(proposal.items)
         if asked is not None and asked.is_closed_at(at):
             raise WindowClosed(asked.policies[0])

@@ -248,7 +248,7 @@ class ApprovalsOut(BaseModel):
     def of_tally(cls, tally: Tally) -> "ApprovalsOut":
         asked = tally.asked
         return cls(
-            needed=tally.needed,
+            needed=tally.needed_count,
             given=tally.given_count,
             by=[actor_name(review.actor) for review in tally.approvals],
             policies=[] if asked is None else list(asked.policies),

@@ -78,7 +78,7 @@ class Output:
             _console(sys.stdout).print(Text(visible(sentence), style=style), soft_wrap=True)
 
     def fact(self, label: str, sentence: str, style: str = "") -> None:
-        """Print a sentence beside its label; what does not fit is continued below itself."""
+        """Print a label and its sentence; long sentences are folded in their own column."""
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_column(style="bold", no_wrap=True)
         grid.add_column(overflow="fold", style=style)

@@ -29,7 +29,7 @@ from pilothouse.cli.proposals.views import (
 
 app = typer.Typer()
 
-# States that another one follows without anybody's doing.
+# The service itself moves a proposal on from these states.
 _MOVING = frozenset({"scheduled", "applying", "releasing"})
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
 

@@ -56,15 +56,15 @@ def print_proposal(output: Output, proposal: Mapping[str, Any]) -> None:
     if proposal["description"]:
         output.say(proposal["description"])
     state = proposal["state"]
-    _fact(output, "state", state_sentence(proposal), _STATE_STYLES.get(state, ""))
+    _print_fact(output, "state", state_sentence(proposal), _STATE_STYLES.get(state, ""))
     authors = ", ".join(proposal["authors"])
-    _fact(output, "proposed", f"{moment(proposal['created_at'])} UTC by {authors}")
+    _print_fact(output, "proposed", f"{moment(proposal['created_at'])} UTC by {authors}")
     for label, sentence in _approval_facts(proposal):
-        _fact(output, label, sentence)
+        _print_fact(output, label, sentence)
     if proposal["checks"] is not None:
         _print_checks(output, proposal["checks"])
     if proposal["on_failure"] == "undo":
-        _fact(output, "on failure", "what was applied before is undone")
+        _print_fact(output, "on failure", "what was applied before is undone")
     output.say("")
     print_items(output, proposal["items"])
     if proposal["reviews"]:
@@ -119,10 +119,10 @@ def _print_checks(output: Output, checks: Mapping[str, Any]) -> None:
     names = ("schema", "credentials", "references")
     passed = all(checks[name] == "passed" for name in names)
     sentence = ", ".join(f"{name} {checks[name]}" for name in names)
-    _fact(output, "checks", sentence, "" if passed else "red")
+    _print_fact(output, "checks", sentence, "" if passed else "red")
     for flaw in checks["errors"]:
         number = str(flaw["pointer"]).removeprefix("#/items/").partition("/")[0]
-        _fact(output, "", f"item {number}: {flaw['detail']}", "red")
+        _print_fact(output, "", f"item {number}: {flaw['detail']}", "red")
 
 
 def print_items(output: Output, items: Sequence[Mapping[str, Any]]) -> None:
@@ -162,5 +162,5 @@ def print_outcomes(output: Output, proposal: Mapping[str, Any]) -> None:
             output.say(f"{place_of(item)}: {outcome_sentence(item['outcome'])}")
 
 
-def _fact(output: Output, label: str, sentence: str, style: str = "") -> None:
+def _print_fact(output: Output, label: str, sentence: str, style: str = "") -> None:
     output.fact(f"{label:<{_LABEL}}", sentence, style)
