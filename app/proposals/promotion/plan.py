@@ -1,15 +1,15 @@
 """What the chosen rows of a comparison change in the target. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from app.configs.secrets import holds_secret
+from app.flags.definitions.plans import StatedItem
 from app.proposals.promotion.comparer import Comparison
 from app.proposals.promotion.comparison import sections_of
 from app.proposals.promotion.errors import RowsRefused
 from app.proposals.promotion.model import ABSENT, UNKNOWN, Row, RowKey
-from pilothouse_core.flags.model import Flag, Segment
 from pilothouse_core.flags.reading import read_flag, read_segment
 from pilothouse_core.trees import SECRET, is_secret
 
@@ -36,20 +36,14 @@ class DocumentPlan:
 class PromotionPlan:
     """What a promotion changes: each document, and all flags and segments together.
 
-    `archived`: the names of those flags that are archived. `chosen`: the rows with the versions of
+    `chosen`: the rows with the versions of
     the source that they come from; `agreeing`: those of rows that are the same on both sides.
     """
 
     documents: Sequence[DocumentPlan]
-    flags: tuple[Flag, ...]
-    segments: tuple[Segment, ...]
-    archived: frozenset[str]
+    items: tuple[StatedItem, ...]
     chosen: Sequence[tuple[RowKey, int]]
     agreeing: Sequence[tuple[RowKey, int]]
-
-    @property
-    def has_flags(self) -> bool:
-        return bool(self.flags or self.segments)
 
 
 def plan_promotion(comparison: Comparison, chosen: Sequence[ChosenRow]) -> PromotionPlan:
@@ -67,25 +61,12 @@ def plan_promotion(comparison: Comparison, chosen: Sequence[ChosenRow]) -> Promo
     taken = [
         each for each in chosen if rows[each.subject].state != "same" or each.value is not ABSENT
     ]
-    flags: list[Flag] = []
-    segments: list[Segment] = []
-    archived: set[str] = set()
-    for each in taken:
-        if each.subject.kind == "segment":
-            segments.append(read_segment(comparison.plain[each.subject]))
-        elif each.subject.kind == "flag":
-            row = rows[each.subject]
-            flags.append(read_flag(row.target if row.source is ABSENT else row.source))
-            if row.source is ABSENT:
-                archived.add(each.subject.key)
     services = dict.fromkeys(
         each.subject.service for each in taken if each.subject.kind == "config"
     )
     return PromotionPlan(
         [_document_plan(comparison, rows, service, taken) for service in services],
-        tuple(flags),
-        tuple(segments),
-        frozenset(archived),
+        tuple(_stated_items(comparison, rows, taken)),
         [(each.subject, _source_version(comparison, each.subject)) for each in taken],
         [
             (row.subject, _source_version(comparison, row.subject))
@@ -127,6 +108,22 @@ def _value_refusal(row: Row, each: ChosenRow) -> str:
     if row.source is ABSENT and is_kept:
         return "is only in the target: there is nothing to promote"
     return ""
+
+
+def _stated_items(
+    comparison: Comparison, rows: Mapping[RowKey, Row], taken: Sequence[ChosenRow]
+) -> Iterator[StatedItem]:
+    """Yield the flags, and then the segments, on top of the versions that were compared."""
+    for subject in sorted(each.subject for each in taken):
+        base = comparison.versions.get(subject, (0, 0))[1]
+        if subject.kind == "segment":
+            segment = read_segment(comparison.plain[subject])
+            yield StatedItem("segment", subject.key, segment, base=base)
+        elif subject.kind == "flag":
+            row = rows[subject]
+            is_gone = row.source is ABSENT
+            flag = read_flag(row.target if is_gone else row.source)
+            yield StatedItem("flag", subject.key, flag, is_archived=is_gone, base=base)
 
 
 def _document_plan(

@@ -12,8 +12,10 @@ from app.configs.documents.writer import DocumentWriter
 from app.configs.model import document_id
 from app.errors import PilothouseError
 from app.flags.api.requests import write_request
-from app.flags.definitions.plans import ImportItems
+from app.flags.definitions.plans import SetItems
+from app.flags.errors import ItemsMoved
 from app.flags.writer import FlagWriter
+from app.proposals.model import ItemKind
 from app.proposals.promotion.comparer import Comparison, PromotionComparer, Route
 from app.proposals.promotion.errors import ComparisonMoved
 from app.proposals.promotion.model import Promotion, RowKey
@@ -84,7 +86,7 @@ class Promoter:
         comment = comment or f"promoted from {route.source}"
         parts: list[PromotedPart] = []
         try:
-            if plan.has_flags:
+            if plan.items:
                 parts.append(await self._write_flags(plan, route.target, caller, comment))
             for each in plan.documents:
                 parts.append(await self._write_document(each, route.target, caller, comment))  # noqa: PERF401 - what was written is known when one fails
@@ -99,9 +101,8 @@ class Promoter:
 
     def _refuse_under_policy(self, plan: PromotionPlan, target: str) -> None:
         """Raise ProposalNeeded if a policy asks for one for any part."""
-        kinds = [("config", document.service) for document in plan.documents]
-        kinds += [("flag", "")] if plan.flags else []
-        kinds += [("segment", "")] if plan.segments else []
+        kinds: list[tuple[ItemKind, str]] = [("config", each.service) for each in plan.documents]
+        kinds += dict.fromkeys((item.kind, "") for item in plan.items)
         for kind, service in kinds:
             if (asked := self.policies.requirements(kind, target, service)) is not None:
                 raise ProposalNeeded(asked.policies[0])
@@ -109,11 +110,12 @@ class Promoter:
     async def _write_flags(
         self, plan: PromotionPlan, target: str, caller: Caller, comment: str
     ) -> PromotedPart:
-        written = await self.flags.write(
-            target,
-            ImportItems(plan.flags, plan.segments, plan.archived),
-            write_request(caller, comment),
-        )
+        try:
+            written = await self.flags.write(
+                target, SetItems(plan.items), write_request(caller, comment)
+            )
+        except ItemsMoved as moved:
+            raise ComparisonMoved from moved
         status: Status = "written" if written else "unchanged"
         return PromotedPart("", status, revision=max((one.revision for one in written), default=0))
 
@@ -165,5 +167,5 @@ def _is_new(comparison: Comparison, subject: RowKey, version: int) -> bool:
 
 def _planned_parts(plan: PromotionPlan) -> Sequence[PromotedPart]:
     """Return the parts that would be written."""
-    services = [*([""] if plan.has_flags else []), *(each.service for each in plan.documents)]
+    services = [*([""] if plan.items else []), *(each.service for each in plan.documents)]
     return [PromotedPart(service, "written") for service in services]
