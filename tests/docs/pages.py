@@ -20,6 +20,7 @@ PROGRAMS = ".venv/bin/"
 MARK = "<!-- tested -->\n"
 _BLOCK = re.compile(rf"({re.escape(MARK)})?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _SHELL = frozenset({"sh", "console"})
+_HEADING = re.compile(r"^##+ [A-Z]", re.MULTILINE)
 _ANSWER = "# ->"
 _PRINTED = re.compile(r"^ *# -> (.*)$", re.MULTILINE)
 _LEFT_OUT = " ... "
@@ -54,8 +55,13 @@ class Example:
         return any(map(_REFUSAL.search, self.parts))
 
 
-def blocks(page: str) -> Iterator[Block]:
-    for found in _BLOCK.finditer((ROOT / page).read_text()):
+def blocks(page: str, heading: str = "") -> Iterator[Block]:
+    """Yield the blocks of a page, or those below a heading."""
+    text = (ROOT / page).read_text()
+    if heading:
+        _, _, below = text.partition(f"\n{heading}\n")
+        text = _HEADING.split(below)[0]
+    for found in _BLOCK.finditer(text):
         yield Block(found[2], found[3], found[1] is not None)
 
 
@@ -103,14 +109,14 @@ def absent(example: Example, output: str) -> str | None:
     return None
 
 
-def follow(page: str, address: str, folder: Path = ROOT) -> None:
+def follow(page: str, address: str, folder: Path = ROOT, heading: str = "") -> None:
     """Run every tested example and every program of a page, and compare what they print."""
     names: dict[str, Any] = {"__name__": "page"}
     count = 0
-    for block in blocks(page):
+    for block in blocks(page, heading):
         if block.is_shell and block.is_tested:
             for example in examples(block.text):
-                _try(example, address, folder)
+                follow_example(example, address, folder)
                 count += 1
         elif block.language == "python":
             _execute(block.text, address, names)
@@ -118,7 +124,8 @@ def follow(page: str, address: str, folder: Path = ROOT) -> None:
     assert count, f"{page} has no example"
 
 
-def _try(example: Example, address: str, folder: Path) -> None:
+def follow_example(example: Example, address: str, folder: Path) -> None:
+    """Run one example, and compare what it prints."""
     done = run(example, address, folder)
     output = done.stdout + done.stderr
     transcript = f"{example.commands}\n{output}"
