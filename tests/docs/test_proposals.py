@@ -165,9 +165,10 @@ def test_the_story_is_as_the_page_tells_it(story: Story) -> None:
     assert (first["state"], last["state"]) == ("applied", "applied")
 
 
-def test_the_promotion_is_as_the_page_shows_it() -> None:
+@pytest.mark.parametrize("heading", ["### From a program", "## Promotion"])
+def test_what_follows_is_as_the_page_shows_it(heading: str) -> None:
     with ServiceProcess({}) as service:
-        follow(PAGE, service.url, heading="## Promotion")
+        follow(PAGE, service.url, heading=heading)
 
 
 def test_every_state_is_in_the_table_and_leads_to_states() -> None:

@@ -38,6 +38,7 @@ from pilothouse.flags import Flags
 from pilothouse.flags.administration import AsyncFlagAdmin, FlagAdmin
 from pilothouse.flags.resource import flag_set
 from pilothouse.flags.usage import UsageReporter
+from pilothouse.proposals import AsyncProposals, Proposals
 from pilothouse.registry import AsyncRegistry, Registry
 from pilothouse.releases import instance_name
 from pilothouse.snapshot import Snapshot
@@ -146,6 +147,7 @@ class AsyncPilothouse:
             self.attach(self._flag_set)
             self.spawn(self._usage.keep)
         self.flag_admin = AsyncFlagAdmin(lambda: self.transport, environment)
+        self.proposals = AsyncProposals(lambda: self.transport)
 
         self.registry = AsyncRegistry(self)
         self.documents = AsyncDocuments(lambda: self.transport, environment)
@@ -408,6 +410,7 @@ class Pilothouse:
         self.config, self.flags = self.client.config, self.client.flags
         self.registry = Registry(self.client.registry, self.run)
         self.flag_admin = FlagAdmin(self.client.flag_admin, self.run)
+        self.proposals = Proposals(self.client.proposals, self.run)
         self.documents = Documents(self.client.documents, self.run)
         if offline:
             self.client.restore()

@@ -26,11 +26,10 @@ from pilothouse.cli.proposals.views import (
     print_proposal,
     state_sentence,
 )
+from pilothouse.proposals import MOVING_STATES
 
 app = typer.Typer()
 
-# The service itself moves a proposal on from these states.
-_MOVING = frozenset({"scheduled", "applying", "releasing"})
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
 
 Comment = Annotated[str, typer.Option("--comment", "-m", help="Why; kept in the history.")]
@@ -207,7 +206,7 @@ def _act(
 def _follow(session: Session, proposal: dict[str, Any]) -> dict[str, Any]:
     """Read a proposal until it moves no more; waits for a service that is unavailable."""
     pause, shown, is_away = _SHORTEST_PAUSE_SECONDS, "", False
-    while proposal["state"] in _MOVING:
+    while proposal["state"] in MOVING_STATES:
         if proposal["state"] != shown:
             shown = proposal["state"]
             session.output.note(f"{proposal['id']} is {state_sentence(proposal)}")
