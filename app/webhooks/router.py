@@ -15,6 +15,7 @@ from app.changes.revisions import (
     wait_until_followed,
 )
 from app.rules.definitions.model import Scope
+from app.rules.policies.model import Authority
 from app.web.bodies import StrictRoute
 from app.web.conditional import ANY_VERSION, ExpectedVersions, IfMatch, etag
 from app.web.freshness import adds_stale_header
@@ -83,6 +84,7 @@ def _request(caller: Caller, comment: str, expected: IfMatch = ANY_VERSION) -> W
         lambda scopes: _demand(caller, scopes),
         expected,
         caller.source or None,
+        Authority(bypass_reason=caller.bypass_reason),
     )
 
 

@@ -243,7 +243,9 @@ class WebhookService:
         path = entity("webhook", name).key
         present = None if newest is None or newest.is_deleted else f"{path}\0{newest.text}"
         facts = self._fingerprints.facts(present, f"{path}\0{text}" if text else None)
-        authority = self._policies.refuse_direct("webhook", ENVIRONMENT, "*", request.authority)
+        policies_at = self._policies.revision()
+        everywhere = [Scope((ENVIRONMENT,), ("*",))]
+        authority = await self._policies.check_direct("webhook", everywhere, request.authority)
         edit = DefinitionEdit(
             "webhook",
             name,
@@ -253,7 +255,12 @@ class WebhookService:
             facts={**facts, **authority},
         )
         commit = DefinitionCommit(
-            [edit], request.actor, request.comment, request.request_id, request.source
+            [edit],
+            request.actor,
+            request.comment,
+            request.request_id,
+            request.source,
+            policies_at=policies_at,
         )
         try:
             (written,) = await self._definitions.commit(commit)

@@ -498,3 +498,23 @@ def test_a_new_policy_binds_each_writer_that_comes_after(service: Service) -> No
             writer.result()
 
     assert [each for each in passed if each[0] > created[0]] == []
+
+
+def test_a_policy_for_webhooks_is_met_and_bypassed_with_a_reason(
+    service: Service, tokens: Mapping[str, Mapping[str, str]]
+) -> None:
+    hook = {"url": "http://127.0.0.1:9/", "kinds": ["config"], "enabled": False}
+    path = f"/api/v1/webhooks/{fresh_name('w')}"
+    guard = fresh_name("p")
+    body_of(put(service, guard, environments=["default"], kinds=["webhook"]), 201)
+    try:
+        refused = service.call("PUT", path, hook, headers=tokens["admin"])
+        passed = service.call("PUT", path, hook, headers={**tokens["bypasser"], **REASON})
+        removed = service.call("DELETE", path, headers=tokens["admin"])
+    finally:
+        service.call("DELETE", f"{POLICIES}/{guard}")
+
+    assert body_of(refused, 403)["policy"] == guard
+    body_of(passed, 201)
+    assert body_of(removed, 403)["code"] == "proposal_needed"
+    assert service.call("DELETE", path, headers=tokens["admin"]).status == 204
