@@ -6,6 +6,7 @@ to delete is needed.
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 
 from app.configs.errors import StoreUnavailable, WriteUnanswered
 from app.configs.store.vault_api import API, VaultRequest
@@ -32,8 +33,9 @@ class VaultProposalBodies:
         _require(await self._vault.ask("create", request), 204)
         reply = await self._put(name, {"document": text}, base=0)
         if reply.status == 400 and "check-and-set" in reply.errors:  # noqa: PLR2004 - HTTP
-            if await self.read(name) == text:
-                return  # an earlier answer was lost
+            with suppress(BodyMissing):  # it was emptied
+                if await self.read(name) == text:
+                    return  # an earlier answer was lost
             raise BodyTaken(name)
         _require(reply, 200)
 
