@@ -11,6 +11,7 @@ from typing import Any, Final
 from app.access.model import Caller, Right
 from app.changes.model import Idempotency
 from app.proposals.errors import (
+    BodyTaken,
     ItemsOverlap,
     NothingProposed,
     RebaseConflict,
@@ -31,6 +32,8 @@ from app.web.conditional import IfMatch
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # no letters that look like others
 _ID_LENGTH: Final = 10
+# Rounds after the current one whose bodies were written, but whose rows were not.
+_MOST_UNUSED_ROUNDS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,13 @@ class RoundService:
 
         Raises what `draft` raises, BodyTooLarge, TooManyProposals and IdempotencyKeyReused.
         """
+        scoped = idempotency and idempotency.by(caller.principal.actor)
+        digest = await _digest(scoped.request) if scoped else None
+        if scoped and digest:
+            # Asked first: what was applied meanwhile could not be proposed again.
+            earlier = await self.reader.store.proposal_under(scoped.key, digest)
+            if earlier is not None:
+                return earlier, False
         made = await self.draft(sent, caller)
         now = await self.reader.store.now()
         proposal = Proposal(
@@ -93,13 +103,10 @@ class RoundService:
             updated_at=now,
             on_failure=sent.on_failure,
         )
-        await self._store_body(proposal, made.drafted)
-        scoped = idempotency and idempotency.by(caller.principal.actor)
+        proposal = await self._store_body(proposal, made.drafted)
         commit = commit_by(caller, proposal, sent.title, {"step": "proposed"})
         if scoped:
-            commit = replace(
-                commit, idempotency_key=scoped.key, digest=await _digest(scoped.request)
-            )
+            commit = replace(commit, idempotency_key=scoped.key, digest=digest)
         return await self.reader.store.create(commit)
 
     async def revise(
@@ -121,7 +128,7 @@ class RoundService:
             [each.item for each in made.drafted],
             caller,
         )
-        await self._store_body(revised, made.drafted)
+        revised = await self._store_body(revised, made.drafted)
         commit = commit_by(caller, revised, sent.title, {"step": "revised"})
         return await self.reader.store.replace(commit)
 
@@ -149,8 +156,7 @@ class RoundService:
         if not kept:
             raise NothingProposed(0)
         revised = self._next_round(proposal, [each.item for each in kept], caller)
-        text = await asyncio.to_thread(_body_text, [each.stored for each in kept])
-        await self.reader.bodies.write(revised.body_name, text)
+        revised = await self._write_body(revised, [each.stored for each in kept])
         commit = commit_by(caller, revised, proposal.title, {"step": "rebased"})
         return await self.reader.store.replace(commit)
 
@@ -170,13 +176,28 @@ class RoundService:
             release=None,
         )
 
-    async def _store_body(self, proposal: Proposal, drafted: Sequence[Drafted]) -> None:
+    async def _store_body(self, proposal: Proposal, drafted: Sequence[Drafted]) -> Proposal:
         """Encrypt what is secret, and write what the items of a round set."""
         stored: list[Stored] = []
         for each in drafted:
             stored += await self.reader.handler(each.item).store([each])
+        return await self._write_body(proposal, stored)
+
+    async def _write_body(self, proposal: Proposal, stored: Sequence[Stored]) -> Proposal:
+        """Write what the items of a round set, and return the round under the number it got.
+
+        The number is higher than the next one where a writer had written that round, and died or
+        was overtaken before its row was written.
+        """
         text = await asyncio.to_thread(_body_text, stored)
-        await self.reader.bodies.write(proposal.body_name, text)
+        for _ in range(_MOST_UNUSED_ROUNDS):
+            try:
+                await self.reader.bodies.write(proposal.body_name, text)
+            except BodyTaken:
+                proposal = replace(proposal, round=proposal.round + 1)
+            else:
+                return proposal
+        raise BodyTaken(proposal.body_name)
 
 
 def commit_by(

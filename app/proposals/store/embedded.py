@@ -47,6 +47,9 @@ class EmbeddedProposalStore:
         self._moved()
         return proposal, is_new
 
+    async def proposal_under(self, key: str, digest: str) -> Proposal | None:
+        return await self._calls.read(partial(_earlier, key=key, digest=digest))
+
     async def replace(self, commit: ProposalCommit) -> Proposal:
         proposal = await self._calls.write(partial(_replace, commit=commit))
         self._moved()
@@ -92,23 +95,28 @@ class EmbeddedProposalStore:
 def _create(connection: sqlite3.Connection, commit: ProposalCommit) -> tuple[Proposal, bool]:
     now = datetime.now(UTC)
     if commit.idempotency_key is not None:
-        connection.execute(
-            "UPDATE proposals SET idempotency_key = NULL WHERE idempotency_key = ?"
-            " AND created_at <= ?",
-            (commit.idempotency_key, format_timestamp(now - _KEY_LIFE)),
-        )
-        earlier = connection.execute(
-            "SELECT * FROM proposals WHERE idempotency_key = ?", (commit.idempotency_key,)
-        ).fetchone()
+        earlier = _earlier(connection, commit.idempotency_key, commit.digest)
         if earlier is not None:
-            if earlier["digest"] != commit.digest:
-                raise IdempotencyKeyReused
-            return _proposal(earlier), False
+            return earlier, False
+        connection.execute(
+            "UPDATE proposals SET idempotency_key = NULL WHERE idempotency_key = ?",
+            (commit.idempotency_key,),
+        )
     (count,) = connection.execute("SELECT count(*) FROM proposals WHERE is_open").fetchone()
     if count >= MOST_OPEN and commit.proposal.is_open:
         raise TooManyProposals(MOST_OPEN)
     (number,) = connection.execute("SELECT ifnull(max(number), 0) + 1 FROM proposals").fetchone()
     return _write(connection, commit, number, now, now), True
+
+
+def _earlier(connection: sqlite3.Connection, key: str, digest: str | None) -> Proposal | None:
+    row = connection.execute(
+        "SELECT * FROM proposals WHERE idempotency_key = ? AND created_at > ?",
+        (key, format_timestamp(datetime.now(UTC) - _KEY_LIFE)),
+    ).fetchone()
+    if row is not None and row["digest"] != digest:
+        raise IdempotencyKeyReused
+    return None if row is None else _proposal(row)
 
 
 def _replace(connection: sqlite3.Connection, commit: ProposalCommit) -> Proposal:

@@ -21,6 +21,13 @@ class ProposalStore(Protocol):
         """
         ...
 
+    async def proposal_under(self, key: str, digest: str) -> Proposal | None:
+        """Return the proposal made under an idempotency key within 24 hours, if there is one.
+
+        Raises IdempotencyKeyReused if it was made of another request.
+        """
+        ...
+
     async def replace(self, commit: ProposalCommit) -> Proposal:
         """Write the next version of a row; raises ProposalMoved if it has another one by now."""
         ...

@@ -38,6 +38,10 @@ _DUE: Final = text(
     " OR (state = 'applying' AND updated_at <= clock_timestamp() - make_interval(secs => :idle)))"
     " ORDER BY coalesce(apply_at, updated_at) LIMIT :limit"
 )
+_UNDER_KEY: Final = text(
+    "SELECT * FROM proposals WHERE idempotency_key = :key"
+    " AND created_at > clock_timestamp() - interval '24 hours'"
+)
 _NOW: Final = text("SELECT clock_timestamp() AS moment")
 
 
@@ -57,6 +61,15 @@ class PostgresProposalStore:
                 raise IdempotencyKeyReused
             return await self.proposal(row.earlier), False
         return _as_written(commit, row), True
+
+    async def proposal_under(self, key: str, digest: str) -> Proposal | None:
+        asked = await self._calls.run("proposals_key", _UNDER_KEY, {"key": key})
+        row = asked.one_or_none()
+        if row is None:
+            return None
+        if row.digest != digest:
+            raise IdempotencyKeyReused
+        return _proposal(row)
 
     async def replace(self, commit: ProposalCommit) -> Proposal:
         row = await self._commit(commit)
