@@ -69,7 +69,7 @@ class Applier:
             await self.continue_proposal(proposal)
         except ProposalMoved:
             pass  # another replica continues it, or it was withdrawn
-        except (Unavailable, OutcomeUnknown) as error:
+        except PilothouseError as error:  # one that cannot go on does not keep others waiting
             _log.warning("proposal_waits", proposal=proposal.id, reason=str(error))
 
     async def continue_proposal(self, proposal: Proposal) -> None:
@@ -85,6 +85,7 @@ class Applier:
         assert proposal.apply_at is not None
         if now > proposal.apply_at + timedelta(seconds=self.grace_seconds):
             return await self._end(proposal, "missed", "too_late")
+        pinned = await self.decisions.with_pins(proposal)
         try:
             await self.decisions.refuse_unready(proposal, now, now)
         except Unavailable:
@@ -92,7 +93,6 @@ class Applier:
         except PilothouseError as error:
             state: State = "missed" if error.code == "window_closed" else "outdated"
             return await self._end(proposal, state, error.code)
-        pinned = await self.decisions.with_pins(proposal)
         return await self._write(pinned, "started")
 
     async def _apply(self, proposal: Proposal) -> None:

@@ -107,12 +107,14 @@ class DecisionService:
         now = await self.reader.store.now()
         if at is not None:
             _refuse_time(at, now)
+        # Pinned before the last check: what is written after the check has another version.
+        pinned = await self.with_pins(proposal)
         await self.refuse_unready(proposal, now, at or now)
         if at is not None:
             scheduled = replace(proposal, state="scheduled", apply_at=at, applied_by=caller.actor())
             facts = {"step": "scheduled", "at": at.isoformat()}
             return await self._replace(scheduled, caller, comment, facts)
-        started = replace(await self.with_pins(proposal), applied_by=caller.actor())
+        started = replace(pinned, applied_by=caller.actor())
         started = await self._replace(started, caller, comment, {"step": "started"})
         self.started.put_nowait(started)
         return started

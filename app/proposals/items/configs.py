@@ -279,10 +279,12 @@ class ConfigItems:
         await self.follower.catch_up()
         if (written := await self._find_written(proposal, each)) is not None:
             return {each.number: written}
+        # Read before the keys are compared: a version after it sends the writer back once more.
+        pin = await self.current_version(each.item)
         if stale := await self.stale_keys(each.item):
             detail = f"changed since version {each.item.base}: {', '.join(stale)[:500]}"
             return {each.number: ItemOutcome("stale", code="proposal_stale", detail=detail)}
-        raise PinMoved({each.number: await self.current_version(each.item)})
+        raise PinMoved({each.number: pin})
 
     def _write_at_pin(self, proposal: Proposal, each: Numbered) -> Write:
         item = each.item
