@@ -38,6 +38,7 @@ TABLES = (
     "definition_versions",
     "webhook_deliveries",
     "webhook_attempts",
+    "proposals",
 )
 
 
