@@ -69,7 +69,7 @@ class Applier:
             await self.continue_proposal(proposal)
         except ProposalMoved:
             pass  # another replica continues it, or it was withdrawn
-        except PilothouseError as error:  # one that cannot go on does not keep others waiting
+        except PilothouseError as error:  # one that always fails does not keep others waiting
             _log.warning("proposal_waits", proposal=proposal.id, reason=str(error))
 
     async def continue_proposal(self, proposal: Proposal) -> None:

@@ -85,7 +85,7 @@ class RoundService:
         scoped = idempotency and idempotency.by(caller.principal.actor)
         digest = await _digest(scoped.request) if scoped else None
         if scoped and digest:
-            # Asked first: what was applied meanwhile could not be proposed again.
+            # Asked first: what has been applied since could not be proposed again.
             earlier = await self.reader.store.proposal_under(scoped.key, digest)
             if earlier is not None:
                 return earlier, False

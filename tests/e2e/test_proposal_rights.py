@@ -84,7 +84,7 @@ class Desk:
         body = {**place, "kinds": ["config"], "approvals": 1}
         body_of(service.call("PUT", f"/api/v1/policies/{fresh_name('p')}", body), 201)
 
-    def sent(self, value: object) -> dict[str, Any]:
+    def request_body(self, value: object) -> dict[str, Any]:
         item = {"kind": "config", "environment": "production", "service_name": self.name}
         return {"title": "Pool", "items": [{**item, "set": {"pool": value}}]}
 
@@ -93,8 +93,8 @@ class Desk:
 
     def propose(self) -> str:
         """Propose a change in two rounds, of the co-author and of the author."""
-        made = body_of(self.call("co-author", "", self.sent(1)), 201)
-        revised = body_of(self.call("author", f"/{made['id']}", self.sent(2), "PATCH"))
+        made = body_of(self.call("co-author", "", self.request_body(1)), 201)
+        revised = body_of(self.call("author", f"/{made['id']}", self.request_body(2), "PATCH"))
         assert (revised["round"], revised["state"]) == (2, "open")
         return str(made["id"])
 
@@ -142,13 +142,13 @@ def test_who_may_withdraw(desk: Desk, caller: str) -> None:
 
 
 def test_an_editor_may_withdraw_what_is_their_own(desk: Desk) -> None:
-    made = body_of(desk.call("editor", "", desk.sent(1)), 201)
+    made = body_of(desk.call("editor", "", desk.request_body(1)), 201)
 
     assert body_of(desk.call("editor", f"/{made['id']}/withdraw", {}))["state"] == "withdrawn"
 
 
 def test_a_viewer_may_not_propose(desk: Desk) -> None:
-    assert outcome(desk.call("viewer", "", desk.sent(1))) == DENIED
+    assert outcome(desk.call("viewer", "", desk.request_body(1))) == DENIED
 
 
 def test_a_proposal_waits_for_those_whose_approval_would_count(desk: Desk) -> None:
@@ -171,7 +171,7 @@ def test_one_refusal_closes_and_another_round_opens_again(desk: Desk) -> None:
     assert outcome(desk.review("sibling", proposal)) == (409, "proposal_state")
     assert outcome(desk.call("author", f"/{proposal}/apply", {})) == (409, "proposal_state")
 
-    revised = body_of(desk.call("author", f"/{proposal}", desk.sent(3), "PATCH"))
+    revised = body_of(desk.call("author", f"/{proposal}", desk.request_body(3), "PATCH"))
 
     assert (revised["state"], revised["round"]) == ("open", 3)
     assert revised["approvals"]["given"] == 0

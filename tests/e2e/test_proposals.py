@@ -54,9 +54,9 @@ class Desk:
 
     def apply(self, proposal: dict[str, Any]) -> dict[str, Any]:
         assert body_of(self.act(proposal, "apply"), 202)["state"] == "applying"
-        return self.ended(proposal)
+        return self.outcome_of(proposal)
 
-    def ended(self, proposal: dict[str, Any]) -> dict[str, Any]:
+    def outcome_of(self, proposal: dict[str, Any]) -> dict[str, Any]:
         wait_until(
             lambda: self.read(proposal)["state"] not in {"applying", "scheduled"}, "it has ended"
         )
@@ -221,7 +221,7 @@ def test_it_is_applied_at_its_time(desk: Desk) -> None:
     scheduled = body_of(desk.act(proposal, "apply", at=at.isoformat()), 202)
     assert scheduled["state"] == "scheduled"
 
-    ended = desk.ended(proposal)
+    ended = desk.outcome_of(proposal)
 
     assert ended["state"] == "applied"
     assert datetime.fromisoformat(ended["updated_at"]) >= at
