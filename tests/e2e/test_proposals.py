@@ -19,7 +19,10 @@ class Desk:
 
     def __init__(self, service: Service) -> None:
         self.of, self.environment, self.name = service, fresh_name("e"), fresh_name()
-        self.place = {"environment": self.environment, "service_name": self.name}
+        self.place: dict[str, Any] = {
+            "environment": self.environment,
+            "service_name": self.name,
+        }
 
     def write(self, **keys: Any) -> None:
         body_of(self.of.call("PATCH", KEYS, {"set": keys}, **self.place))
