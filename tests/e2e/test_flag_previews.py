@@ -159,6 +159,7 @@ def test_a_preview_is_what_the_write_then_does(flags: Flags, name: str, write: W
         "buckets": shown["buckets"],  # counted in test_a_preview_counts_the_buckets_that_move
         "diff": entry["diff"] if entry != former else {"added": {}, "removed": {}, "changed": {}},
         "definition": entry["definition"],
+        "proposal_needed": None,
     }
     if "Idempotency-Key" in write.headers:  # the dry run has not used it up
         assert write.send(flags).headers["ETag"] == made.headers["ETag"]

@@ -131,6 +131,7 @@ def test_the_exit_codes_stay_what_they_are() -> None:
         "UNAVAILABLE": 6,
         "OUTCOME_UNKNOWN": 7,
         "INVALID": 8,
+        "INCOMPLETE": 9,
         "INTERRUPTED": 130,
         "PIPE_CLOSED": 141,
     }
