@@ -188,15 +188,19 @@ class BadItem(Invalid):
 
 
 class ItemRefused(Invalid):
-    """An item cannot be proposed as it could not be written; `error` says why."""
+    """An item cannot be proposed as it could not be written.
+
+    `error` says why; its flaws are in a `member` of the item, or in the item itself.
+    """
 
     code = "item_refused"
 
-    def __init__(self, number: int, error: PilothouseError) -> None:
+    def __init__(self, number: int, error: PilothouseError, member: str = "") -> None:
         super().__init__(f"item {number}: {error}", item=number, reason=error.code)
         flaws = error.flaws if isinstance(error, Invalid) else ()
+        place = f"#/items/{number}" + (f"/{member}" if member else "")
         self.flaws = [
-            {**flaw, "pointer": f"#/items/{number}{str(flaw.get('pointer', '')).removeprefix('#')}"}
+            {**flaw, "pointer": place + str(flaw.get("pointer", "")).removeprefix("#")}
             for flaw in flaws
         ] or [{"pointer": f"#/items/{number}", "detail": str(error), "code": error.code}]
 

@@ -115,6 +115,15 @@ def test_a_flag_is_proposed_together_with_the_segment_that_it_needs(desk: Desk) 
     body_of(desk.of.get(f"{FLAGS}/new-pool", environment=desk.environment))
 
 
+def test_a_flaw_of_a_definition_is_named_by_its_place(desk: Desk) -> None:
+    flawed = desk.flag_item("flag", "new-pool", definition={"rules": [{"serve": "on"}]})
+
+    answer = desk.send(desk.item(set={"a": 1}), flawed)
+
+    assert refusal(answer) == (422, "item_refused")
+    assert answer.json()["errors"][0]["pointer"] == "#/items/1/definition/rules/0/serve"
+
+
 def test_secrets_are_encrypted_at_once_and_masked(desk: Desk) -> None:
     plain = fresh_secret()
     sent = {"db": {"password": {"$secret": {"value": plain}}}}

@@ -264,7 +264,7 @@ def _stated_item(number: int, sent: Sent, known: EnvironmentFlags) -> StatedItem
             return StatedItem(kind, name, read_flag_body(members, known.flag(name)))
         return StatedItem(kind, name, read_segment_body(members))
     except DefinitionError as error:
-        raise ItemRefused(number, BadDefinition.of(error)) from error
+        raise ItemRefused(number, BadDefinition.of(error), "definition") from error
     except PilothouseError as error:
         raise ItemRefused(number, error) from error
 
