@@ -103,6 +103,13 @@ CONTRACTS = {
     "webhook dead-letters": Contract("webhook dead-letters hook", "Page_DeadLetterOut_"),
     "webhook resend": Contract("webhook resend hook", "ResentOut"),
     "webhook test": Contract("webhook test hook", "AttemptOut", code=1),  # nothing answers there
+    "release list": Contract("release list", "Page_ReleaseOut_"),
+    "release show": Contract("release show RELEASE", "ReleaseOut"),
+    "release next": Contract("release next RELEASE", "ReleaseOut"),
+    "release hold": Contract("release hold RELEASE", "ReleaseOut"),
+    "release resume": Contract("release resume RELEASE", "ReleaseOut"),
+    "release abort": Contract("release abort RELEASE -m slow", "ReleaseOut"),
+    "readers": Contract("readers", "Page_ReaderOut_"),
     "services list": Contract("services list", "ServicesOut"),
     "services register": Contract("services register pay http://10.0.0.9:80", "RegisteredOut"),
     "services discover": Contract("services discover pay", "DiscoveredOut"),
@@ -208,6 +215,8 @@ def words_of(contract: Contract, terminal: Terminal, folder: Path) -> list[str]:
     if "TOKEN" in words:
         made = terminal.ok("token", "create", "gone", "--class", "admin", "--json").json()
         places["TOKEN"] = made["id"]
+    if "RELEASE" in words:
+        places["RELEASE"] = make_release(terminal, folder)
     for word in {"PROPOSAL", "OTHERS", "SCHEDULED"} & {*words}:
         places[word] = make_proposal(word, terminal)
     return [places.get(word, word) for word in words]
@@ -227,6 +236,16 @@ def make_proposal(word: str, terminal: Terminal) -> str:
     if word == "OTHERS":
         terminal.variables["PILOTHOUSE_TOKEN"] = reviewer
     return str(made["id"])
+
+
+def make_release(terminal: Terminal, folder: Path) -> str:
+    """Begin to release a change of an environment of the caller's own."""
+    plan = folder / "plan.json"
+    plan.write_text(json.dumps({"steps": [{"share": 5, "hold": "1h"}]}))
+    words = ("-t", "title", "-e", terminal.variables["PILOTHOUSE_SERVICE"], "db.host=db8")
+    made = terminal.ok("proposal", "new", *words, "--json").json()
+    begun = terminal.ok("proposal", "apply", made["id"], "--release", str(plan), "--json").json()
+    return str(begun["release_id"])
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pilothouse.cli import (
     config,
     flags,
     policy,
+    release,
     schema,
     services,
     targets,
@@ -48,6 +49,7 @@ def _app() -> typer.Typer:
         ("webhook", "Webhooks: changes sent to receivers over HTTP.", webhook.app),
         ("policy", "Policies: which changes need a proposal.", policy.app),
         ("proposal", "Proposals: changes that others approve first.", proposals.app),
+        ("release", "Releases: changes that a few instances have first.", release.app),
         ("services", "The registry: list, register and remove instances.", services.app),
         ("changes", "The change log.", changes.app),
         ("token", "Tokens of machines and people.", access.tokens),
@@ -59,6 +61,7 @@ def _app() -> typer.Typer:
     command(app, "export-all")(export_all)
     command(app)(apply)
     command(app)(promote)
+    command(app, "readers")(release.list_readers)
     access.add_to(app)
     return app
 
