@@ -53,6 +53,8 @@ class DecisionService:
         """
         if round_ != proposal.round:
             raise RoundMoved(proposal.round)
+        if proposal.state == "applying":  # each remark would send its holder back
+            raise WrongState("reviewed", proposal.state)
         if len(proposal.reviews) >= MOST_REVIEWS:
             raise TooManyReviews(MOST_REVIEWS)
         now = await self.reader.store.now()
