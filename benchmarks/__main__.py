@@ -21,6 +21,7 @@ from benchmarks.flags import BODY, evaluations, large_set, memory, spread_flags
 from benchmarks.flags import fill as fill_flags
 from benchmarks.load import Figures
 from benchmarks.peers import peers
+from benchmarks.proposals import apply_costs
 from benchmarks.registry import (
     SESSION_SECONDS,
     bare_nodes,
@@ -63,9 +64,13 @@ def main() -> int:
             for _ in range(2)
         ]
         rows += _schemas(apart[0], apart[1], "Vault and Postgres", starts)
+        with ServiceProcess(real) as service:
+            starts.append(apply_costs(service, "Vault and Postgres"))
     rows += _configurations(_QUIET, "embedded", None)
     rows += _schemas(_QUIET, _QUIET, "embedded", starts)
     rows += _webhooks(_QUIET, "embedded")
+    with ServiceProcess(_QUIET) as service:
+        starts.append(apply_costs(service, "embedded"))
     rows += judging()
     rows += _busy_reads()
     rows += _busy_evaluations()

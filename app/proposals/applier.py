@@ -105,7 +105,7 @@ class Applier:
             if outcomes and not _DONE.issuperset(each.state for each in outcomes.values()):
                 outcomes |= {each.number: ItemOutcome("skipped") for each in group}
                 continue
-            proposal, done = await self._apply_group(proposal, [each.number for each in group])
+            proposal, done = await self._apply_group(proposal, group)
             outcomes |= done
         applied = [each for number, each in sorted(outcomes.items()) if each.state in _DONE]
         if len(applied) < len(outcomes) and proposal.on_failure == "undo" and applied:
@@ -132,12 +132,12 @@ class Applier:
         )
 
     async def _apply_group(
-        self, proposal: Proposal, numbers: Sequence[int]
+        self, proposal: Proposal, group: Sequence[Numbered]
     ) -> tuple[Proposal, Mapping[int, ItemOutcome]]:
         """Write items that are written together; the pins in the row may be moved by that."""
         for pause in (*_PAUSES, None):
-            numbered = await self.reader.numbered_items(proposal)
-            group = [numbered[number] for number in numbers]
+            # What it sets stays, as the body of a round does; the pin is that of the row.
+            group = [replace(each, item=proposal.items[each.number]) for each in group]
             handler = self.reader.handler(group[0].item)
             try:
                 return proposal, await handler.apply(proposal, group)
