@@ -1,4 +1,4 @@
-"""Applying proposals: item by item, each once, by any replica (docs/protocols.md F).
+"""Applying proposals: item by item, each once, by any replica (docs/protocols.md G).
 
 What an item writes is found again by its idempotency key. So a holder that dies leaves nothing to
 be remembered but the row, and the next one repeats the items and joins what was written.

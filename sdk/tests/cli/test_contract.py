@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +233,8 @@ def make_proposal(word: str, terminal: Terminal) -> str:
         terminal.variables["PILOTHOUSE_TOKEN"] = author
     made = terminal.ok("proposal", "new", "-t", "title", "db.host=db8", "--json").json()
     if word == "SCHEDULED":
-        terminal.ok("proposal", "apply", made["id"], "--at", "2027-06-01T08:00:00Z")
+        tomorrow = datetime.now(UTC) + timedelta(days=1)
+        terminal.ok("proposal", "apply", made["id"], "--at", tomorrow.isoformat())
     if word == "OTHERS":
         terminal.variables["PILOTHOUSE_TOKEN"] = reviewer
     return str(made["id"])
